@@ -10,8 +10,10 @@ at its end is in `notifier.process`.
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from notifier.audit.assembly import Audit
+from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import delay
@@ -25,6 +27,7 @@ from notifier.process.parts import Parts, Progress
 from notifier.process.production import production
 from notifier.process.shards import ShardWork, Takeover, make_manager
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
@@ -48,6 +51,11 @@ from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import Limits, StatusWriter
+
+#: Seconds for which a call to Redis is repeated; and where attempts may go on without it. A claim or an
+#: intent that still waits when attempts are journaled holds its worker, or its place in a queue.
+_PATIENCE: Final = 15.0
+_IMPATIENCE: Final = 2.0
 
 
 async def run(loaded: Loaded, watch: LoopWatch | None = None) -> None:
@@ -102,7 +110,11 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         on_change=lambda: controller.reconcile_all(),  # noqa: PLW0108 - made below
         on_wake_up=wake_ups.add,
     )
-    log = RedisLog(client, replicas=lambda: client.replicas_wanted)
+    log = RedisLog(
+        client,
+        replicas=lambda: client.replicas_wanted,
+        patience=_IMPATIENCE if delivery.log_outage == "journal" else _PATIENCE,
+    )
     cache = Cache(
         window=sync.window,
         monotonic=monotonic,
@@ -142,6 +154,30 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         emit_through(events) if settings.events.enabled else emit_nothing, delivery_metrics
     )
     breakers = Breakers()
+    # Publication, and what is published ahead of an attempt while the log is away.
+    status_writer = StatusWriter(
+        recorder,
+        objects,
+        shards,
+        metrics,
+        limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
+        on_settled=reporter.status_written,
+        on_stale=queue.add,
+    )
+    journal = Journal(
+        recorder,
+        status_writer,
+        notes=lambda: manager,
+        api_time=outside.api_time,
+        listed=lambda: reflector.synced,
+        on_change=lambda: controller.reconcile_all(),  # noqa: PLW0108 - made below
+        enabled=delivery.log_outage == "journal",
+        after=delivery.journal_after,
+        allowance=Allowance(delivery.journal_per_second, outside.monotonic),
+        on_journaled=lambda basis: delivery_metrics.journaled_attempts.labels(basis).inc(),
+        refused=status_writer.schema.journal_refused,
+        backoff=lambda policy, n: delay(policy, n, 0.0),
+    )
     controller = Controller(
         cache=cache,
         queue=queue,
@@ -152,6 +188,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         reporter=reporter,
         metrics=delivery_metrics,
         bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
+        journal=journal,
         dispatcher=partial(
             Dispatcher,
             per_channel=delivery.per_receiver,
@@ -166,16 +203,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     controller.pause(delivery.paused)
     holds = HoldReader(HoldStore(client), controller, time)
 
-    # Publication, and looks that miss nothing.
-    status_writer = StatusWriter(
-        recorder,
-        objects,
-        shards,
-        metrics,
-        limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
-        on_settled=reporter.status_written,
-        on_stale=queue.add,
-    )
+    # Looks that miss nothing.
     resync = Resync(
         recorder,
         shards,
@@ -184,6 +212,8 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         blocked=controller.holds.blocked,
         waits=controller.dispatcher.waits,
         request_check=queue.add,
+        journals=lambda: journal.active,
+        journaled=journal.takes,
     )
     scrubber: Scrubber | None = None
     if sync.scrub_rate:
@@ -202,8 +232,9 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         controller.watch,
         clock=monotonic,
         owned=shards,
-        # Who deletes finished objects has to know when they ended.
-        brief=not settings.retention.delete_objects,
+        # Who deletes finished objects has to know when they ended; the log of one that was journaled may
+        # lack what its status shows.
+        brief=lambda: not (settings.retention.delete_objects or manager.marks_left),
     )
 
     # Ownership.
@@ -213,8 +244,16 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
         return log.available and not progress.draining and reflector.answered
 
+    def journaling() -> bool:
+        return journal.enabled and not progress.draining and reflector.answered
+
     installation, manager = make_manager(
-        loaded, outside, shards, owner=ShardWork(shards, controller, takeover), able=able
+        loaded,
+        outside,
+        shards,
+        owner=ShardWork(shards, controller, takeover),
+        able=able,
+        journaling=journaling,
     )
     return Parts(
         loaded=loaded,
@@ -236,6 +275,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         breakers=breakers,
         controller=controller,
         holds=holds,
+        journal=journal,
         sync=status_writer,
         resync=resync,
         retention=Retention(log, objects, shards, time, metrics),

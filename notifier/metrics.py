@@ -52,6 +52,12 @@ class DeliveryMetrics:
             ("channel", "status"),
             registry=registry,
         )
+        self.journaled_attempts = Counter(
+            "notification_ledger_journaled_attempts",
+            "Attempts recorded in the status before the send, while Redis was away, by why all was known.",
+            ("basis",),
+            registry=registry,
+        )
         self.duration = Histogram(
             f"{UPSTREAM}_delivery_duration_seconds",
             "Time of one call.",

@@ -18,7 +18,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.routing.attributes import disguised
 from syncer.kube.events import EventRecorder
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, find_condition
 from syncer.model.resource import (
     FAILED,
     PARTIALLY_SENT,
@@ -26,6 +26,7 @@ from syncer.model.resource import (
     NotificationRequest,
     Status,
 )
+from syncer.rules.journal import WAITS
 from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
 from syncer.sync.cache import Entry
@@ -175,6 +176,7 @@ class EventReporter:
                 f"Retrying failed channels with backoff {go_duration(min(waits, default=0))}",
                 str(len(after.attempts)),
             )  # fmt: skip
+        self._outage(request, before, after)
         held, known = (find_condition(s.conditions, QUARANTINED) for s in (after, before))
         if held is not None and held.status == "True" and (known is None or known.status != "True"):
             self._emit(
@@ -189,3 +191,21 @@ class EventReporter:
             self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
         elif after.phase == FAILED:
             self._emit(request, "Warning", "NotificationFailed", ALL_FAILED, "")
+
+    def _outage(self, request: NotificationRequest, before: Status, after: Status) -> None:
+        """Report, once for each outage, that attempts are journaled, or why one is held."""
+        if after.journal and after.journal != before.journal:
+            self._emit(
+                request, "Normal", "DeliveryJournaled",
+                "Redis is away: attempts are recorded in the status before they are sent",
+                after.journal,
+            )  # fmt: skip
+        held, known = (find_condition(s.conditions, LOG_UNAVAILABLE) for s in (after, before))
+        if held is None or held.reason == WAITS:
+            # All that is due waits for Redis: that is for an alert, and no Event for each.
+            return
+        if known is None or known.reason != held.reason:
+            self._emit(
+                request, "Warning", "DeliveryHeld", held.message,
+                f"{held.reason}/{held.transition}",
+            )  # fmt: skip

@@ -222,6 +222,26 @@ class CredentialsSettings(Group):
 class DeliverySettings(DeliveryRules):
     """What is sent, and how often."""
 
+    log_outage: Literal["hold", "journal"] = Field(
+        default="hold",
+        description="What becomes of due attempts while no replica has Redis: `hold` (default), they wait; "
+        "`journal`, they are recorded in the object's status before they are sent, where all that was "
+        "recorded before is known.",
+    )
+    journal_after: Duration = Field(
+        default=10.0,
+        ge=1,
+        le=3600,
+        description="How long Redis must be away before attempts are journaled; default 10s.",
+    )
+    journal_per_second: float = Field(
+        default=20.0,
+        ge=0.1,
+        le=10_000,
+        allow_inf_nan=False,
+        description="Attempts that one replica journals in a second; default 20. Each is two writes of "
+        "the API server.",
+    )
     per_receiver: int = Field(
         default=32,
         ge=1,

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from syncer.model.attempt import AttemptState
 from syncer.rules.divergence import AUDITED
+from syncer.rules.journal import INCOMPLETE
 
 PREFIX: Final = "notification_ledger"
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
@@ -129,6 +130,17 @@ class SyncMetrics:
             "Longest time for which a hold of an operator has kept a due attempt of a notification of"
             " priority Critical from being made.",
         )
+        self.journaling = gauge(
+            "journaling", "1 while this replica journals attempts in the status, else 0."
+        )
+        self.not_journaled = gauge(
+            "not_journaled_notifications",
+            "Notifications of ours that cannot be delivered without the log, while others are, by the"
+            " reason.",
+            "basis",
+        )
+        for basis in INCOMPLETE:
+            self.not_journaled.labels(basis.value)
         self.log_available = gauge(
             "log_available",
             "1 while Redis answers, takes writes and may be given attempts, else 0.",

@@ -38,6 +38,11 @@ _RESERVED: Final = 8
 _NAP: Final = 5.0
 
 
+def rank_of(priority: str) -> int:
+    """Where a priority stands among others: the smaller, the sooner."""
+    return _PRIORITY.get(priority, _PRIORITY["Medium"])
+
+
 class Dispatcher:
     """Runs attempts within bounds."""
 
@@ -118,8 +123,7 @@ class Dispatcher:
             receiver_queue = self._queues[channel] = ReceiverQueue(channel, breaker)
         if uid not in receiver_queue.keys:
             self._arrivals += 1
-            rank = _PRIORITY.get(priority, _PRIORITY["Medium"])
-            job = Job(math.floor(due), rank, self._arrivals, uid, namespace, tried)
+            job = Job(math.floor(due), rank_of(priority), self._arrivals, uid, namespace, tried)
             receiver_queue.push(job)
             now = self._monotonic()
             while (first := self._next(receiver_queue, now)) is not None:

@@ -13,6 +13,7 @@ from typing import Final
 from notifier.process.parts import Parts
 from syncer.kube.lease_term import LeaseTerm
 from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
+from syncer.rules.journal import INCOMPLETE
 from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.stalls import LoopWatch
 
@@ -54,6 +55,10 @@ class Gauges:
         metrics.quarantined.set(held[QUARANTINED])
         metrics.holds.set(parts.controller.placed.in_force())
         metrics.held_critical.set(parts.controller.holds.critical_seconds())
+        metrics.journaling.set(parts.journal.active)
+        waiting = parts.controller.holds.not_journaled()
+        for basis in INCOMPLETE:
+            metrics.not_journaled.labels(basis.value).set(waiting[basis])
 
     def _of_servers(self) -> None:
         parts = self._parts

@@ -45,6 +45,7 @@ class Lifecycle:
         loops: list[Loop] = [
             ("redis", parts.client.run),
             ("sync", parts.sync.run),
+            ("journal", parts.journal.run),
             ("routing", parts.outside.router.run),
             ("events", parts.events.run),
         ]

@@ -13,6 +13,7 @@ from notifier.process.hold_reader import HoldReader
 from notifier.process.outside import Outside
 from notifier.process.shards import Takeover
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.journal import Journal
 from notifier.settings import Loaded, Settings
 from syncer.kube.events import EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
@@ -92,6 +93,7 @@ class Parts:
     breakers: Breakers
     controller: Controller
     holds: HoldReader
+    journal: Journal
     sync: StatusWriter
     resync: Resync
     retention: Retention

@@ -78,6 +78,7 @@ def make_manager(
     *,
     owner: Owner,
     able: Callable[[], bool],
+    journaling: Callable[[], bool],
 ) -> tuple[Installation, ShardManager]:
     """
     Make the manager of the shards.
@@ -88,6 +89,7 @@ def make_manager(
         shards: Kept true.
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
+        journaling: Whether it could without the log, as long as nobody has that.
 
     Returns:
         The installation, whose name the start needs, and the manager.
@@ -119,9 +121,11 @@ def make_manager(
             sharding.incarnation,
             outside.monotonic,
             outside.wall,
+            outside.api_time.now,
         ),
         timings=timings,
         able=able,
+        journaling=journaling,
         refused=outside.stop.refuse,
     )
     return installation, manager

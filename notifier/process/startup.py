@@ -56,7 +56,10 @@ class StartUp:
             ConfigError: the store or the lease map belongs to another installation.
         """
         installation = await self._found()
-        await self._open_redis(installation)
+        if self._parts.journal.enabled:
+            await self._open_redis_or_go_on(installation, group)
+        else:
+            await self._open_redis(installation)
         group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
         self._parts.progress.cluster = self._parts.progress.shards = None
         # With the default threshold of 700 allocations, collections took a seventh of the CPU.
@@ -84,6 +87,15 @@ class StartUp:
             else:
                 self._parts.shards.sharding = self._parts.installation.sharding
                 return installation
+
+    async def _open_redis_or_go_on(self, installation: str, group: asyncio.TaskGroup) -> None:
+        """Wait for Redis for as long as it must be away before attempts are journaled, and then without."""
+        opening = group.create_task(self._open_redis(installation), name="redis-open")
+        await asyncio.wait([opening], timeout=self._parts.journal.after)
+        now = self._parts.outside.api_time.now()
+        if not opening.done() and now is not None:
+            # Nobody knows Redis's time yet, and a machine's own may be anything.
+            self._parts.claimer.recorder.time.set(now)
 
     async def _open_redis(self, installation: str) -> None:
         while True:

@@ -3,6 +3,8 @@ One attempt from beginning to end, made when the dispatcher gives it its turn.
 
     deadline check, INTENT, deadline check, send, OUTCOME
 
+While the log is away INTENT is a write of the status (`notifier.reconciler.journal`), if enough is known.
+
 Between an accepted INTENT and its OUTCOME every way out records something: sent and answered, sent and
 unclear, not sent after all (`notifier.reconciler.outcomes`). Cancellation passes through the send, but not
 through the recording of its outcome, which is shielded.
@@ -16,10 +18,11 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
-from notifier.contract import Outcome
+from notifier.contract import Channel, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.sending import Sender
 from notifier.router import Router
@@ -39,6 +42,8 @@ logger = logging.getLogger("ledger.delivery")
 _UNFIT_PAUSE: Final = 5.0
 #: Seconds until an attempt is tried again that the lease does not cover now.
 _LEASE_PAUSE: Final = 0.5
+#: Seconds between looks at whether a status write is over, after which an attempt is journaled.
+_WRITE_POLL: Final = 0.05
 
 
 @dataclass(eq=False)
@@ -54,10 +59,15 @@ class Attempts:
     decisions: Decisions
     sender: Sender
     outcomes: Outcomes
+    journal: Journal | None
     #: Why Redis must not be given attempts, as it was logged last.
     _unfit: str | None = field(default=None, init=False)
+    #: Attempts that wait for their turn to be journaled.
+    _waiting: set[tuple[str, str]] = field(default_factory=set, init=False)
 
-    async def run(self, uid: str, channel: str) -> Outcome | None:
+    async def run(  # noqa: PLR0911 (one return for each thing that stops an attempt)
+        self, uid: str, channel: str
+    ) -> Outcome | None:
         """
         Make one attempt, if it is still to be made.
 
@@ -74,6 +84,8 @@ class Attempts:
         if not self.still_due(entry, term, channel):
             self.queue.add(uid)
             return None
+        if self.journal is not None and self.journal.takes(entry, term):
+            return await self._run_journaled(self.journal, entry, term, channel)
         if not self._fit():
             # Its due time stays: what waits for the log is due all the same.
             self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
@@ -81,8 +93,7 @@ class Attempts:
         if await self._held(entry, channel):
             return None
         via = self.router.channel(channel)
-        if not term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
-            self.queue.add_at(uid, self.cache.monotonic() + _LEASE_PAUSE)
+        if not self._covered(entry, term, via):
             return None
         failpoint(Failpoint.BEFORE_INTENT)
         try:
@@ -100,10 +111,67 @@ class Attempts:
             self._refused(entry, intent, answer)
             return None
         failpoint(Failpoint.AFTER_INTENT)
+        return await self._make(entry, term, intent, via, confirmed=answer.confirmed)
+
+    async def _run_journaled(
+        self, journal: Journal, entry: Entry, term: LeaseTerm, channel: str
+    ) -> Outcome | None:
+        """Make one attempt that is written ahead into the status; the arguments are those of `run`."""
+        if (entry.uid, channel) in self._waiting or await self._held(entry, channel, noted=False):
+            return None
+        self._waiting.add((entry.uid, channel))
+        try:
+            await journal.turn(entry, channel)
+            while entry.writing and journal.takes(entry, term):
+                await asyncio.sleep(_WRITE_POLL)
+        finally:
+            self._waiting.discard((entry.uid, channel))
+        # Much may have happened meanwhile: another term, another decision, the log is back.
+        ours = self.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
+        if not (ours and journal.takes(entry, term) and self.still_due(entry, term, channel)):
+            self.queue.add(entry.uid)
+            return None
+        via = self.router.channel(channel)
+        if not self._covered(entry, term, via):
+            return None
+        failpoint(Failpoint.BEFORE_INTENT)
+        intent = await journal.open(entry, term, channel, in_doubt=self.outcomes.submit_not_sent)
+        if intent is None:
+            self.queue.retry(entry.uid)
+            return None
+        failpoint(Failpoint.AFTER_INTENT)
+        return await self._make(entry, term, intent, via)
+
+    def _covered(self, entry: Entry, term: LeaseTerm, via: Channel | None) -> bool:
+        """Whether the lease covers a send that begins now; if not, it is looked at again soon."""
+        if term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
+            return True
+        self.queue.add_at(entry.uid, self.cache.monotonic() + _LEASE_PAUSE)
+        return False
+
+    async def _make(
+        self,
+        entry: Entry,
+        term: LeaseTerm,
+        intent: Record,
+        via: Channel | None,
+        *,
+        confirmed: bool = True,
+    ) -> Outcome:
+        """
+        Send what is written ahead, and have its outcome recorded.
+
+        Args:
+            entry: The notification.
+            term: Must cover the send.
+            intent: In the log, or in the status.
+            via: The channel, None if there is none of its name.
+            confirmed: Whether a replica of the log has the intent, where one must.
+        """
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.cache.monotonic()
         try:
-            if answer.confirmed:
+            if confirmed:
                 outcome = await self.sender.send(entry, term, intent, via)
             else:
                 outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
@@ -134,7 +202,7 @@ class Attempts:
         Raises:
             PortError: Redis did not answer; the claim is given up.
         """
-        if not self.recorder.claim_holds(entry, term):
+        if not self._may_open(entry, term):
             return
         try:
             answer, intent = await self._open(entry, term, channel)
@@ -155,10 +223,18 @@ class Attempts:
 
     def still_due(self, entry: Entry, term: LeaseTerm, channel: str) -> bool:
         """Whether an attempt that was due when it was submitted is due now."""
-        if entry.cancelled or entry.violation or not self.recorder.claim_holds(entry, term):
+        if entry.cancelled or entry.violation:
+            return False
+        journaled = self.journal is not None and self.journal.takes(entry, term)
+        if not journaled and not self._may_open(entry, term):
             return False
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
+
+    def _may_open(self, entry: Entry, term: LeaseTerm) -> bool:
+        """Whether attempts may be opened in the log, as far as this process knows."""
+        blocked = self.journal is not None and self.journal.blocks(entry.uid)
+        return not blocked and self.recorder.claim_holds(entry, term)
 
     def _fit(self) -> bool:
         """Whether Redis may be given attempts; a change is logged once, not for each that waits."""
@@ -183,15 +259,23 @@ class Attempts:
             in_doubt=self.outcomes.submit_not_sent,
         )
 
-    async def _held(self, entry: Entry, channel: str) -> bool:
-        """Whether a channel must wait, as when its credential is missing; its due time is then moved."""
+    async def _held(self, entry: Entry, channel: str, *, noted: bool = True) -> bool:
+        """
+        Whether a channel must wait, as when its credential is missing; its due time is then moved.
+
+        Args:
+            entry: The notification.
+            channel: Full channel name.
+            noted: Have the log say why, where it is there.
+        """
         hold = self.router.hold(channel)
         if hold is None:
             return False
         entry.due[channel] = self.cache.monotonic() + hold.seconds
         self.queue.add_at(entry.uid, entry.due[channel])
-        with contextlib.suppress(PortError):
-            await self.recorder.skip(entry, channel, hold.reason)
+        if noted:
+            with contextlib.suppress(PortError):
+                await self.recorder.skip(entry, channel, hold.reason)
         return True
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:

@@ -24,6 +24,7 @@ from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.composer import Composer
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.overdue import Overdue, expected
 from notifier.reconciler.placed import PlacedHolds
@@ -63,6 +64,7 @@ class Controller:
         metrics: DeliveryMetrics,
         bounds: DeliveryBounds,
         dispatcher: Callable[[Run], Dispatcher],
+        journal: Journal | None = None,
         jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
     ) -> None:
         """
@@ -79,6 +81,7 @@ class Controller:
             metrics: Are counted.
             bounds: Of delivery.
             dispatcher: Makes the dispatcher that runs attempts by the function that it is given.
+            journal: Writes attempts ahead while the log is away; None where they are held.
             jitter: Uniform in [-1, 1), for back-off.
         """
         self.cache = cache
@@ -97,6 +100,7 @@ class Controller:
             reporter=reporter,
             bounds=bounds,
             jitter=jitter,
+            journal=journal,
         )
         self.attempts = Attempts(
             cache=cache,
@@ -110,6 +114,7 @@ class Controller:
                 recorder, router, Composer(recorder.time, self.decisions), cache.monotonic
             ),
             outcomes=self.outcomes,
+            journal=journal,
         )
         self.dispatcher = dispatcher(self.attempts.run)
         self.reconciler = Reconciler(
@@ -125,6 +130,7 @@ class Controller:
             dispatcher=self.dispatcher,
             reporter=reporter,
             metrics=metrics,
+            journal=journal,
         )
 
     def on_started_leading(self, ours: Callable[[str], bool]) -> None:
@@ -137,6 +143,7 @@ class Controller:
         # What has waited longest first: after a long absence thousands may have to be claimed.
         for entry in sorted(mine, key=expected):
             entry.fresh = False
+            entry.journaled = ""
             self.queue.add(entry.uid)
 
     def reconcile_all(self) -> None:

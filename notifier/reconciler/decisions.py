@@ -60,7 +60,12 @@ class Decisions:
     def facts(self, entry: Entry) -> Facts:
         """What folding and merging need to know beside the log and the status."""
         request = entry.request
-        return Facts(request.generation, request.policy, self.bounds.at_most_once)
+        return Facts(
+            request.generation,
+            request.policy,
+            self.bounds.at_most_once,
+            in_hand=frozenset(entry.executing),
+        )
 
     def channel_states(self, entry: Entry) -> Sequence[ChannelState]:
         """The state of each planned channel."""

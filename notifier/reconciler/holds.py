@@ -29,6 +29,7 @@ from syncer.metrics import (
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
+from syncer.rules.journal import Basis
 from syncer.rules.plan import hold_of
 from syncer.rules.restore import highest_epoch
 from syncer.sync.cache import Cache, Entry
@@ -106,7 +107,7 @@ class Holds:
         """How many live notifications of ours have not been claimed for no known reason."""
         return sum(
             entry.claim is None
-            and not entry.quarantine
+            and not (entry.quarantine or entry.journaled)
             and uid not in self.fenced
             and uid not in self.distrusted
             and self.ownership.term_of(uid) is not None
@@ -149,6 +150,12 @@ class Holds:
                 found[self._reason(entry)] += 1
         del found[""]
         return found
+
+    def not_journaled(self) -> Counter[Basis]:
+        """How many notifications are not journaled while others are, by the reason."""
+        return Counter(
+            e.unjournaled for e in self.cache.entries.values() if e.unjournaled is not None
+        )
 
     def _reason(self, entry: Entry) -> str:
         if entry.quarantine:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from notifier.contract import Outcome
 from notifier.dispatch.retry import next_delay, unsent_delay
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import DeliveryBounds, Reporter
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
@@ -45,6 +46,7 @@ class Outcomes:
     reporter: Reporter
     bounds: DeliveryBounds
     jitter: Callable[[], float]
+    journal: Journal | None = None
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
 
@@ -68,8 +70,9 @@ class Outcomes:
         return recording
 
     def submit_not_sent(self, entry: Entry, intent: Record) -> None:
-        """Have it recorded that nothing was sent for an intent that the log may hold."""
-        outcome = Outcome.not_sent("the log did not confirm the attempt, so it was not sent")
+        """Have it recorded that nothing was sent for an intent that the log, or the status, may hold."""
+        where = "status" if intent.attempt_id in entry.ahead else "log"
+        outcome = Outcome.not_sent(f"the {where} did not confirm the attempt, so it was not sent")
         self.submit(entry, intent, outcome, 0.0)
 
     async def drain(self, seconds: float) -> int:
@@ -111,9 +114,18 @@ class Outcomes:
             entry.due[channel] = self.cache.monotonic() + wait / 1000
         else:
             entry.due.pop(channel, None)
-        recorded = await self.recorder.close(
-            entry, attempt, intent, patience=self.bounds.outcome_patience
-        )
+        if intent.attempt_id in entry.ahead:
+            self.recorder.close_in_memory(entry, attempt, intent)
+            recorded = True
+        else:
+            patience = None if self.journal is None else self.journal.patience
+            recorded = await self.recorder.close(
+                entry,
+                attempt,
+                intent,
+                patience=self.bounds.outcome_patience if patience is None else patience,
+                keep=patience is not None,
+            )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A fact of an earlier lease term: the log's owner should not have to wait for its sweep.

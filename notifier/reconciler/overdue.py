@@ -13,9 +13,11 @@ from typing import Final
 
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
+from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.ports import Ownership
 from syncer.model.resource import Status
 from syncer.rules.channel_state import State
+from syncer.rules.journal import held_because
 from syncer.rules.plan import Deliver, Resolve, hold_of
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
@@ -38,14 +40,15 @@ class Overdue:
         """
         Have the status of objects say that a due attempt waits for the log, and stop saying so.
 
+        One that is journaled does not wait for the log.
+
         Args:
             available: Whether attempts can be opened.
             notice: Seconds of waiting after which the status says so.
         """
         now = self.cache.monotonic()
         for entry in self.cache.entries.values():
-            ours = self.ownership.term_of(entry.uid) is not None
-            waiting = ours and not available and not entry.cancelled and self.is_due(entry)
+            waiting = not available and self._waits(entry)
             if not waiting:
                 entry.held_since = 0.0
                 if entry.held:
@@ -53,15 +56,23 @@ class Overdue:
                     self.cache.mark_dirty(entry)
                 continue
             entry.held_since = entry.held_since or now
-            if not entry.held and now - entry.held_since >= notice:
+            if now - entry.held_since < notice:
+                continue
+            if not entry.held or _gives_another_reason(entry):
                 entry.held = True
                 self.cache.mark_dirty(entry)
+
+    def _waits(self, entry: Entry) -> bool:
+        if entry.journaled and entry.unjournaled is None:
+            return False
+        ours = self.ownership.term_of(entry.uid) is not None
+        return ours and not entry.cancelled and self.is_due(entry)
 
     def is_due(self, entry: Entry) -> bool:
         """Whether an attempt is due, as far as is known of an entry."""
         if entry.request.status.terminal or entry.quarantine:
             return False
-        if entry.claim is None and entry.view.position == 0:
+        if entry.claim is None and entry.view.position == 0 and not entry.journaled:
             return _shows_due(entry.request.status, self.time.now())
         # An attempt that still waits for its INTENT delays its channel like any other.
         asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
@@ -89,7 +100,7 @@ class Overdue:
         view, request = entry.view, entry.request
         if request.status.terminal or hold_of(request.hold, paused=self.holds.paused):
             return 0.0
-        if entry.claim is None or view.plan is None:
+        if (entry.claim is None and not entry.journaled) or view.plan is None:
             # Not claimed yet: its first attempt has been due since it was created, a later one since the
             # time that its object names.
             return (now - (expected(entry) or request.created)) / 1000
@@ -113,6 +124,12 @@ class Overdue:
 def expected(entry: Entry) -> int:
     """When the object says that its next attempt is due, in Unix milliseconds; 0 if it says nothing."""
     return min((c.next_retry for c in entry.request.status.channels if c.next_retry), default=0)
+
+
+def _gives_another_reason(entry: Entry) -> bool:
+    """Whether the status says that it is held, and for a reason that is not the present one."""
+    shown = find_condition(entry.request.status.conditions, LOG_UNAVAILABLE)
+    return shown is not None and shown.reason != held_because(entry.unjournaled)[0]
 
 
 def _shows_due(status: Status, now: int) -> bool:

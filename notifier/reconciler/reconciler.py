@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from notifier.dispatch.breaker import refusal
 from notifier.dispatch.dispatcher import Dispatcher
@@ -20,6 +21,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import Reporter
 from notifier.router import Router
 from syncer.model.errors import PortError
@@ -44,6 +46,9 @@ from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
 
+#: Seconds until a notification is looked at again whose shard's Lease may carry a note.
+_NOTE_PAUSE: Final = 5.0
+
 
 @dataclass(eq=False)
 class Reconciler:
@@ -61,6 +66,7 @@ class Reconciler:
     dispatcher: Dispatcher
     reporter: Reporter
     metrics: DeliveryMetrics
+    journal: Journal | None
 
     async def work(self) -> None:
         """One worker: handle keys until cancelled."""
@@ -108,10 +114,11 @@ class Reconciler:
         if entry.deleted:
             await self._retire(entry, term)
             return None
+        if self.journal is not None and self.journal.blocks(uid):
+            return await self._without_log(self.journal, entry, term)
         if not self.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
             return self._unclaimed(entry)
-        if entry.reread:
-            await self._reread(entry)
+        await self._catch_up(entry)
         if entry.abandoned:
             # An INTENT of ours that its caller had given up came in late: only a claim settles it.
             self.recorder.lose_claim(entry, "abandoned")
@@ -123,8 +130,22 @@ class Reconciler:
                 return None
         return await self._decide(entry, term)
 
-    async def _decide(self, entry: Entry, term: LeaseTerm) -> Decision:
-        """Decide for an entry whose log is claimed, and do what was decided."""
+    async def _without_log(
+        self, journal: Journal, entry: Entry, term: LeaseTerm
+    ) -> Decision | None:
+        """Decide for an entry whose log must not be used; None if what is known does not suffice."""
+        if journal.takes(entry, term):
+            journal.take_up(entry, term)
+            return await self._decide(entry, term, journaled=True)
+        # Until the note is gone nothing may be opened in the log, and the journal has everything looked at
+        # then. A write of the note, or of the object, may be under way, which nothing reports.
+        basis = journal.basis(entry, term)
+        entry.unjournaled = None if basis.complete else basis
+        self.queue.add_at(entry.uid, self.cache.monotonic() + _NOTE_PAUSE)
+        return None
+
+    async def _decide(self, entry: Entry, term: LeaseTerm, *, journaled: bool = False) -> Decision:
+        """Decide for an entry whose log is claimed, or not needed, and do what was decided."""
         if stopped := _stopped(entry):
             return self._decided(entry, Await(stopped))
         decision = self.decisions.next(entry)
@@ -132,12 +153,17 @@ class Reconciler:
             if not entry.request.specified:
                 return self._decided(entry, Await("the object has no spec yet"))
             plan, doubts = await self.router.plan(entry.request, self.recorder.time.now())
-            await self.recorder.plan(entry, plan)
+            if journaled:
+                self.recorder.plan_journaled(entry, plan)
+            else:
+                await self.recorder.plan(entry, plan)
             if doubts:
                 self.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
             decision = self.decisions.next(entry)
         rejected = self._start(entry, decision)
         self._decided(entry, decision)
+        if journaled:
+            return decision
         for channel in rejected:
             await self._note_rejection(entry, channel)
         for channel, reason in withheld(decision):
@@ -195,7 +221,12 @@ class Reconciler:
         # What may be over soon is tried again with a growing wait as well, which a decision would end.
         return None if entry.unreadable else decision
 
-    async def _reread(self, entry: Entry) -> None:
+    async def _catch_up(self, entry: Entry) -> None:
+        """Record results that were kept while the log was away, and read what others have appended."""
+        if entry.unrecorded:
+            await self.recorder.record_kept(entry)
+        if not entry.reread:
+            return
         known = entry.view.position
         await self.recorder.reread(entry)
         if entry.view.position != known:

@@ -33,7 +33,8 @@ class WatchHandlers:
         if entry is not None:
             self._update(entry, request)
             return
-        if request.status.terminal:
+        if request.status.terminal and request.status.journal is None:
+            # What was journaled may be in no log yet: that one is claimed like a live one.
             self.cache.finished[request.uid] = summary(request)
             return
         self.cache.finished.pop(request.uid, None)
@@ -61,6 +62,7 @@ class WatchHandlers:
             self.queue.add(request.uid)
             return
         entry.observe(request)
+        self.recorder.compare(entry)
         if entry.claim is not None:
             self.cache.mark_dirty(entry)
         self.queue.add(request.uid)

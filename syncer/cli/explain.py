@@ -24,32 +24,36 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.explanation import Rules, as_json, as_text, explain
     from syncer.cli.holding import read_holds
-    from syncer.cli.lookup import find_event, read_both
+    from syncer.cli.lookup import find_event, read_request
     from syncer.cli.namespaces import namespaces_of
+    from syncer.cli.outage import log_by_status, log_of, now_here, store_or_silence
     from syncer.cli.output import write_json, write_lines
     from syncer.cli.owner import find_owner
     from syncer.cli.screen import screen_of
-    from syncer.cli.store import check_store, home_from_environment
     from syncer.rules.plan import Finish
 
     async with access(where_of(options)) as at:
-        home = home_from_environment()
-        store = await check_store(at, home=home)
+        store, home, unread = await store_or_silence(at)
         key = options.object
         if options.event:
             key = await find_event(at, options.event.strip(), await namespaces_of(at, options))
-        request, log = await read_both(at, key)
+        request = await read_request(at, key)
+        log, now = log_by_status(request), now_here()
+        if not unread:
+            log, now, unread = await log_of(at, request)
         owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
         delivery = at.settings.delivery
-        holds, problem = await read_holds(at)
+        holds, problem = ((), unread) if unread else await read_holds(at)
         rules = Rules(
             delivery.at_most_once, delivery.paused, delivery.max_age, at.configured, holds, problem
         )
-        found = explain(request, log, rules, now=await at.now(), owner=owner)
+        found = explain(request, log, rules, now=now, owner=owner, unread=unread)
     if options.json:
         write_json(as_json(found))
     else:
         write_lines(as_text(found, screen_of(options, sys.stdout).width))
+    if unread:
+        return NOT_COMPARED
     if log.problem or found.blocked:
         return DIFFERENT
     # What has ended needs no owner.

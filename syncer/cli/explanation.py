@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from syncer.cli.outage import held_back, remarks
 from syncer.cli.output import age, in_words, table
 from syncer.cli.owner import Owner
 from syncer.cli.screen import cut
@@ -103,6 +104,8 @@ class Explanation:
     owner: Owner
     rule: Decision
     blocked: str = ""
+    #: Why the log was not read, empty if it was.
+    unread: str = ""
 
 
 def explain(
@@ -112,6 +115,7 @@ def explain(
     *,
     now: int,
     owner: Owner = _NOT_LOOKED_UP,
+    unread: str = "",
 ) -> Explanation:
     """
     Explain one notification.
@@ -122,6 +126,7 @@ def explain(
         rules: What is configured.
         now: Redis time in milliseconds.
         owner: Who works on it.
+        unread: Why the log was not read, so that `log` is what the status shows; empty if it was.
     """
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.at_most_once)
@@ -133,6 +138,8 @@ def explain(
         for a in view.attempts.values()
         if a.due and a.channel not in ordered
     }
+    if unread:
+        due = {c.name: (c.next_retry - now) / 1000 for c in status.channels if c.next_retry}
     decision = rule = decide(
         planned=view.plan is not None,
         terminal=status.terminal,
@@ -149,6 +156,8 @@ def explain(
     )
     then = decision.at if isinstance(decision, WaitUntil) else getattr(decision, "then", None)
     blocked = "" if isinstance(decision, Finish) else _blocked(request, log, owner)
+    if unread and not (blocked or isinstance(decision, Finish)):
+        blocked = held_back(request, owner)
     if blocked:
         decision = Withhold(tuple(getattr(decision, "channels", ())), then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
@@ -180,11 +189,12 @@ def explain(
         decision,
         0 if then is None else round(now + then * 1000),
         histories,
-        tuple(_notes(request, log, rules, owner)),
+        (*remarks(request, owner, unread), *_notes(request, log, rules, owner, unread)),
         now,
         owner,
         rule,
         blocked,
+        unread,
     )
 
 
@@ -217,12 +227,14 @@ def _held_by_controller(request: NotificationRequest) -> str:
     return condition.message if condition is not None and condition.status == "True" else ""
 
 
-def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owner) -> list[str]:
+def _notes(
+    request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owner, unread: str
+) -> list[str]:
     notes = [owner.problem] if owner.problem else []
     notes += owner.unread
     if log.problem:
         notes.append(f"its log cannot be read, so nothing is sent: {log.problem}")
-    if log.header is None and not log.problem:
+    if log.header is None and not (log.problem or unread):
         gone = request.status.attempts or request.status.terminal
         notes.append(
             "it has no log (any more)" if gone else "it has no log yet: no replica has claimed it"
@@ -377,6 +389,11 @@ def as_json(found: Explanation) -> dict[str, Any]:
             "at": format_time(found.next_at) or None,
             "blocked": found.blocked or None,
             "held": {} if found.blocked else dict(withheld(found.decision)),
+        },
+        "logUnread": found.unread or None,
+        "journal": {
+            "outage": found.request.status.journal,
+            "shard": found.owner.note.name if found.owner.note else None,
         },
         "watched": found.owner.watched,
         "owner": {

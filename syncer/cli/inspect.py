@@ -30,14 +30,15 @@ async def run(options: argparse.Namespace) -> int:
     if not (namespace and name):
         raise ConfigError("NAMESPACE/NAME expected")
     from syncer.cli.access import access, where_of
-    from syncer.cli.inspection import as_json, as_text, inspect
+    from syncer.cli.inspection import as_json, as_text, inspect, inspect_object
+    from syncer.cli.outage import store_or_silence
     from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.cli.screen import screen_of
-    from syncer.cli.store import StoreState, check_store, home_from_environment
+    from syncer.cli.store import StoreState
     from syncer.kube.notification_requests import NotificationRequestClient
 
     async with access(where_of(options), cluster=not options.log_only) as at:
-        metadata = await check_store(at, home=home_from_environment())
+        metadata, _, silent = await store_or_silence(at, needed=at.kube is None)
         objects = (
             NotificationRequestClient(at.kube, timeout=_OBJECT_TIMEOUT)
             if at.kube is not None
@@ -45,7 +46,10 @@ async def run(options: argparse.Namespace) -> int:
         )
         if objects is None and not options.log_only:
             write_remark(f"the API server is not asked: {at.problem}")
-        found = await inspect(at.log, objects, namespace=namespace, name=name, uid=options.uid)
+        if silent and objects is not None:
+            found = await inspect_object(objects, namespace=namespace, name=name, reason=silent)
+        else:
+            found = await inspect(at.log, objects, namespace=namespace, name=name, uid=options.uid)
     if metadata.state is not StoreState.OURS:
         write_remark(metadata.remark)
     if found is None:

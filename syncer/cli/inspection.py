@@ -44,6 +44,7 @@ class Inspection:
         lines: Every record, readable or not.
         view: Fold of the readable prefix.
         ttl: Seconds until the log expires; -1 none, -2 no log.
+        log_problem: Why the log was not read, empty if it was.
     """
 
     uid: str
@@ -54,24 +55,31 @@ class Inspection:
     lines: tuple[Line, ...]
     view: LogView
     ttl: int
+    log_problem: str = ""
 
     @property
     def compared(self) -> bool:
         """Whether log and status were both read."""
-        return self.request is not None
+        return self.request is not None and not self.log_problem
+
+    @property
+    def journaled(self) -> str:
+        """Name of the outage in which attempts were journaled in the status, empty without one."""
+        return (self.request.status.journal or "") if self.request is not None else ""
 
     @property
     def differences(self) -> tuple[str, ...]:
         """Where log and status disagree; empty if they agree."""
         out = [f"record {line.position}: {line.error}" for line in self.lines if line.error]
-        if self.request is None:
+        if self.request is None or self.log_problem:
             return tuple(out)
         status = self.request.status
         if self.header is None and status.attempts and not status.terminal:
             out.append("the object shows attempts and has no log")
         if self.header is not None:
             lost = lacking(self.view, status)
-            out += [f"attempt {a.id} is in the status and not in the log" for a in lost]
+            journaled = ": it is journaled" if self.journaled else ""
+            out += [f"attempt {a.id} is in the status and not in the log{journaled}" for a in lost]
             if exceeds(self.view, status):
                 out.append("the log holds results that the status does not show yet")
         out += [
@@ -142,6 +150,30 @@ async def inspect(
     return Inspection(uid, key, request, problem, read.header, lines, read.view, ttl)
 
 
+async def inspect_object(
+    store: ObjectClient, *, namespace: str, name: str, reason: str
+) -> Inspection | None:
+    """
+    Gather what an object shows whose log cannot be read; None if there is no such object.
+
+    Args:
+        store: The objects.
+        namespace: Of the object.
+        name: Of the object.
+        reason: Why the log was not read.
+
+    Raises:
+        PortError: the API server does not answer, or refuses.
+    """
+    try:
+        request = await store.get(namespace, name)
+    except Gone:
+        return None
+    return Inspection(
+        request.uid, request.key, request, "", None, (), LogView(), -2, log_problem=reason
+    )
+
+
 def _unknown(key: str, unread: PortError) -> PortError:
     """The object could not be read, and no log bears its name: whether there is one is not known."""
     text = f"no log bears the name {key}, and its object could not be read: {unread}"
@@ -187,14 +219,16 @@ def as_json(found: Inspection, *, now: int) -> dict[str, Any]:
             "attempts": [_attempt(a) for a in request.status.attempts],
             "resourceVersion": request.resource_version,
         },
+        "journaled": found.journaled or None,
         "objectProblem": found.object_problem or None,
+        "logProblem": found.log_problem or None,
         "compared": found.compared,
         "differences": list(found.differences),
     }
 
 
 def _phase(found: Inspection, now: int) -> str:
-    if found.request is None:
+    if found.request is None or found.log_problem:
         return ""
     facts = Facts(found.request.generation, found.request.policy)
     return merge(found.request.status, found.view, facts, now=now).status.phase
@@ -240,7 +274,9 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
     """
     out = [f"{found.key}  uid {found.uid}", ""]
     header = found.header
-    if header is None and not found.lines:
+    if found.log_problem:
+        out.append(f"LOG     not read: {found.log_problem}")
+    elif header is None and not found.lines:
         out.append("LOG     none")
     elif header is not None:
         expiry = f"expires in {found.ttl} s" if found.ttl >= 0 else "kept"
@@ -265,7 +301,7 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
                 str(seen.number) if seen else "-",
                 logged.state.word if logged else "-",
                 seen.state.word if seen else "-",
-                _remark(logged, seen, compared=found.compared),
+                "log not read" if found.log_problem else _remark(logged, seen, found.compared),
             )
         )
     out += table(attempts, indent="  ", width=width) if len(attempts) > 1 else ["  none"]
@@ -277,18 +313,22 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
         out.append(
             f"STATUS  {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip()
         )
-        out.append(f"FOLD    {_phase(found, now)}")
+        if found.journaled:
+            out.append(f"JOURNAL attempts were recorded here first in the outage {found.journaled}")
+        if not found.log_problem:
+            out.append(f"FOLD    {_phase(found, now)}")
     out.append("")
     out += [f"! {d}" for d in found.differences]
     if not found.compared:
-        out.append("log and status were not compared: the status was not read")
+        unread = "log" if found.log_problem else "status"
+        out.append(f"log and status were not compared: the {unread} was not read")
     elif not found.differences:
         out.append("log and status agree")
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
 
 
-def _remark(logged: Attempt | None, seen: Attempt | None, *, compared: bool) -> str:
+def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str:
     if logged is not None and logged.state is AttemptState.INTENT:
         return "open: on the wire, or its sender is gone"
     if logged is None:

@@ -12,7 +12,10 @@ from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
 from syncer.model.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from syncer.cli.listing import Filter
+    from syncer.model.hold import Hold
 
 HELP: Final = "list notifications, and which of them need attention"
 
@@ -58,6 +61,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.holding import read_holds
     from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Shown, rows
     from syncer.cli.namespaces import namespaces_of, report_missing
+    from syncer.cli.outage import SILENT, now_here, reason_of
     from syncer.cli.output import Columns, Progress, write_remark
     from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState, trusted_store
@@ -67,11 +71,20 @@ async def run(options: argparse.Namespace) -> int:
         raise ConfigError("--limit and --watch exclude each other")
     unread: list[str] = []
     async with access(where_of(options)) as at:
-        store = await trusted_store(at, options, new=True)
-        now = await at.now()
-        holds, problem = await read_holds(at)
-        if problem:
-            write_remark(f"what operators hold is not shown: {problem}")
+        holds: Sequence[Hold] = ()
+        compared, silent = True, ""
+        try:
+            store = await trusted_store(at, options, new=True)
+            compared, now = store.state is not StoreState.NEW, await at.now()
+            holds, problem = await read_holds(at)
+            if problem:
+                write_remark(f"what operators hold is not shown: {problem}")
+        except SILENT as error:
+            silent, now = reason_of(error), now_here()
+            if options.watch or options.unsynced or at.kube is None:
+                # What is asked for is in the logs.
+                raise
+            write_remark(f"logs are not read, rows are by the objects alone: {silent}")
         wanted = _filter(options, now)
         columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         shown = Shown(columns, json=options.json, again=options.watch)
@@ -81,7 +94,10 @@ async def run(options: argparse.Namespace) -> int:
             # From before the list: what changes while it is read comes once more, and is not shown twice.
             watching = await Watching.begin(at, namespaces, wanted, shown)
         with Progress("objects") as progress:
-            found = rows(at, wanted, namespaces, progress, now=now, unread=unread, holds=holds)
+            found = rows(
+                at, wanted, namespaces, progress,
+                now=now, unread=unread, holds=holds, silent=bool(silent),
+            )  # fmt: skip
             async with aclosing(found) as pages:
                 async for page in pages:
                     shown.write(page[: options.limit - shown.rows] if options.limit else page, now)
@@ -99,7 +115,7 @@ async def run(options: argparse.Namespace) -> int:
             await watching.run()
     if absent:
         return ABSENT
-    return NOT_COMPARED if unread or store.state is StoreState.NEW else OK
+    return NOT_COMPARED if unread or silent or not compared else OK
 
 
 def _filter(options: argparse.Namespace, now: int) -> Filter:

@@ -21,13 +21,15 @@ from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
 from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Attempt
-from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, find_condition
 from syncer.model.errors import ContractError
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.hold import Hold
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import NotificationRequest, Status
 from syncer.model.times import format_time
 
+#: A log that was not read.
+_UNREAD: Final = LogHead(None, 0, -2)
 HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")
 FLEXIBLE: Final = {"NAMESPACE": 10, "NAME": 16, "NOTES": 14}
 COLOURS: Final = {
@@ -70,6 +72,8 @@ class Row:
         status = self.request.status
         notes = ["quarantined"] if self.quarantined else []
         notes += ["held"] if self.held else []
+        notes += ["journaled"] if status.journal else []
+        notes += ["waits for the log"] if waits_for_log(status) else []
         notes += [f"{status.uncertain} unknown"] if status.uncertain else []
         notes += [f"{self.unsynced} unsynced"] if self.unsynced > 0 else []
         if status.phase != "Sent" and (attempt := self.last_failure) is not None:
@@ -97,11 +101,19 @@ class Row:
             "unknown": s.uncertain,
             "quarantined": self.quarantined,
             "held": self.held,
+            "journaled": s.journal,
+            "waitsForLog": waits_for_log(s),
             "lastError": None
             if (last := self.last_failure) is None
             else {"channel": last.channel, "error": last.error, "at": format_time(last.ended)},
             **({"deleted": True} if self.deleted else {}),
         }
+
+
+def waits_for_log(status: Status) -> bool:
+    """Whether a due attempt is held because the log is away, as the status shows it."""
+    condition = find_condition(status.conditions, LOG_UNAVAILABLE)
+    return condition is not None and condition.status == "True"
 
 
 class Shown:
@@ -234,6 +246,7 @@ async def rows(
     now: int,
     unread: list[str],
     holds: Sequence[Hold] = (),
+    silent: bool = False,
 ) -> AsyncGenerator[list[Row], None]:
     """
     List matching rows, page by page.
@@ -246,6 +259,7 @@ async def rows(
         now: Redis time in milliseconds.
         unread: Gets a line for each object that exists and cannot be shown.
         holds: All on record.
+        silent: Redis does not answer, and is not asked: rows are by the objects alone.
 
     Raises:
         PortError: a server does not answer, or refuses.
@@ -254,7 +268,8 @@ async def rows(
         async for page in pages:
             unread += [f"{o.key}: {o.text}" for o in page if isinstance(o, Problem)]
             requests = [o for o in page if not isinstance(o, Problem)]
-            heads = await at.log.read_headers([r.uid for r in requests])
+            uids = [r.uid for r in requests]
+            heads = [_UNREAD] * len(uids) if silent else await at.log.read_headers(uids)
             found = []
             for request, head in zip(requests, heads, strict=True):
                 row = row_of(request, head, holds, now=now)

@@ -18,6 +18,7 @@ from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json, KubeClient
 from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.errors import ContractError, Gone, PortError, Unavailable
+from syncer.model.journal import NOTE, Note, parse_note
 from syncer.model.times import parse_time
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import session_name, session_of
@@ -35,6 +36,7 @@ class Owner:
         watched: Whether its namespace is watched, None if that is not known.
         shard: Its shard, -1 if that is not known.
         holder: Who holds the shard's Lease, empty if no replica does, None if that is not known.
+        note: What the Lease says of attempts that are journaled, None if it says nothing.
         unread: What could not be found out, and why; each a sentence.
         missing: Why no controller can have worked on it, empty if one may have.
     """
@@ -44,6 +46,7 @@ class Owner:
     holder: str | None = None
     unread: tuple[str, ...] = ()
     missing: str = ""
+    note: Note | None = None
 
     @property
     def problem(self) -> str:
@@ -72,12 +75,12 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
     watched = _watched(at, namespace, home or store.home, unread)
     if store.state is StoreState.NEW:
         return Owner(watched, unread=tuple(unread), missing=store.text)
-    shard, holder = -1, None
+    shard, holder, note = -1, None, None
     if store.map is None:
         unread.append(f"who owns its shard is not known: {store.text}")
     else:
-        shard, holder = await _owner(at, store, uid, unread)
-    return Owner(watched, shard, holder, tuple(unread))
+        shard, holder, note = await _owner(at, store, uid, unread)
+    return Owner(watched, shard, holder, tuple(unread), note=note)
 
 
 def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool | None:
@@ -93,24 +96,37 @@ def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool |
     return namespace in (watched or (home,))
 
 
-async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple[int, str | None]:
+async def _owner(
+    at: Access, store: Store, uid: str, unread: list[str]
+) -> tuple[int, str | None, Note | None]:
     annotations = ((store.map or {}).get("metadata") or {}).get("annotations") or {}
     sharding = Sharding.read(str(annotations.get(_SHARDS, "")))
     if sharding is None or at.kube is None:
         unread.append(
             "who owns its shard is not known: the installation does not say how many there are"
         )
-        return -1, None
+        return -1, None, None
     shard = sharding.of(uid)
     try:
         path = lease_path(store.home, f"{store.lease}-{shard}")
         lease = await at.kube.request("GET", path, timeout=_TIMEOUT)
-        return shard, await read_holder(at.kube, store.home, store.lease, lease)
+        holder = await read_holder(at.kube, store.home, store.lease, lease)
     except Gone:
-        return shard, ""
+        return shard, "", None
     except PortError as error:
         unread.append(f"who owns its shard is not known: {error}")
-        return shard, None
+        return shard, None, None
+    return shard, holder, note_of(lease)
+
+
+def note_of(lease: Json) -> Note | None:
+    """Return the note that the latest acquisition of a shard has kept or written, None without one."""
+    try:
+        record = LeaseRecord.of(lease)
+    except ContractError:
+        return None
+    note = parse_note(record.annotation(NOTE))
+    return note if note is not None and note.kept == record.transitions else None
 
 
 async def read_holder(kube: KubeClient, namespace: str, installation: str, lease: Json) -> str:

@@ -17,11 +17,11 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import quote
 
 from syncer.cli.access import Access
 from syncer.cli.output import write_remark
 from syncer.kube.client import Json, KubeClient
+from syncer.kube.leases import lease_path
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, PortError
@@ -108,7 +108,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         text = f"the API server is not asked: {at.problem}"
         return Store(StoreState.UNCHECKED, text, namespace, name)
     try:
-        found = await _lease(at.kube, namespace, f"{name}-map")
+        found = await read_map(at.kube, namespace, name)
     except PortError as error:
         text = f"the Lease {namespace}/{name}-map could not be read: {error}"
         return Store(StoreState.UNCHECKED, text, namespace, name, error=error)
@@ -148,13 +148,19 @@ async def trusted_store(
     return found
 
 
-async def _lease(kube: KubeClient, namespace: str, name: str) -> Json | None:
-    """Read a Lease, None if there is none."""
-    path = (
-        f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}"
-        f"/leases/{quote(name, safe='')}"
-    )
+async def read_map(kube: KubeClient, namespace: str, name: str) -> Json | None:
+    """
+    Read the Lease of an installation, None if there is none.
+
+    Args:
+        kube: The API server.
+        namespace: Of the Lease.
+        name: Of the installation.
+
+    Raises:
+        PortError: it could not be read.
+    """
     try:
-        return await kube.request("GET", path, timeout=_TIMEOUT)
+        return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=_TIMEOUT)
     except Gone:
         return None

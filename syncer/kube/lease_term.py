@@ -116,12 +116,14 @@ class LeaseTerm:
     Attributes:
         epoch: Identity of the term; greater than that of every earlier one.
         session: The session that it is part of.
+        since: The API server's time when it had begun, in Unix milliseconds, 0 if that is not known.
     """
 
-    __slots__ = ("_ended", "epoch", "session")
+    __slots__ = ("_ended", "epoch", "session", "since")
 
-    def __init__(self, epoch: Epoch, session: Session) -> None:
+    def __init__(self, epoch: Epoch, session: Session, *, since: int = 0) -> None:
         """Begin with the write of the shard's Lease that named the session."""
+        self.since = since
         self.epoch = epoch
         self.session = session
         self._ended = ""

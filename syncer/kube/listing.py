@@ -12,6 +12,7 @@ etcd, a server that lags) is refused.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -76,7 +77,13 @@ class Lister:
     """Lists the objects of one resource type."""
 
     def __init__(
-        self, client: KubeClient, *, timeout: float, page_size: int, page_bytes: int, brief: bool
+        self,
+        client: KubeClient,
+        *,
+        timeout: float,
+        page_size: int,
+        page_bytes: int,
+        brief: Callable[[], bool],
     ) -> None:
         """
         Args:
@@ -84,14 +91,15 @@ class Lister:
             timeout: Seconds for a page.
             page_size: Objects in a page.
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
-            brief: Finished objects may come without their retention and the time of their end, which
-                makes a list of mostly finished ones several times as quick.
+            brief: Whether finished objects may come without their retention, the time of their end and
+                what was journaled, which makes a list of mostly finished ones several times as quick.
         """  # noqa: D205 - the class says what it is
         self._client = client
         self._timeout = timeout
         self._page_size = page_size
         self._page_bytes = page_bytes
         self._brief = brief
+        self._unable = False
 
     async def probe(self, source: Source, part: Part) -> Listed:
         """Ask for one object, to learn whether lists are answered; nothing is taken."""
@@ -109,7 +117,7 @@ class Lister:
         Raises:
             PortError: not complete; what was taken until then is right.
         """
-        listed = await self._in_brief(source, part) if self._brief else None
+        listed = await self._in_brief(source, part) if self._brief() and not self._unable else None
         return await self._whole(source, part) if listed is None else listed
 
     async def _in_brief(self, source: Source, part: Part) -> Listed | None:
@@ -163,7 +171,7 @@ class Lister:
 
     def _list_whole_objects(self, reason: str) -> None:
         """List all objects in full until the next start."""
-        self._brief = False
+        self._unable = True
         logger.info("objects are listed whole, finished ones too: %s", reason)
 
     async def _whole(self, source: Source, part: Part) -> Listed:

@@ -116,7 +116,7 @@ class Reflector:
         timings: ReflectorTimings | None = None,
         page_size: int = 500,
         page_bytes: int = PAGE_BYTES,
-        brief: bool = False,
+        brief: Callable[[], bool] = lambda: False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """
@@ -131,8 +131,8 @@ class Reflector:
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
-            brief: Finished objects may come without their retention and the time of their end, which
-                makes a list of mostly finished ones several times as quick.
+            brief: Whether finished objects may come without their retention, the time of their end and
+                what was journaled, which makes a list of mostly finished ones several times as quick.
             jitter: Random numbers in [0, 1).
 
         Raises:

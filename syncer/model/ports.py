@@ -23,6 +23,11 @@ class LeaseTerm(Protocol):
         """Fencing token of the term."""
         ...
 
+    @property
+    def since(self) -> int:
+        """The API server's time when it had begun, in Unix milliseconds, 0 if that is not known."""
+        ...
+
     def valid(self, now: float) -> bool:
         """Whether the lease still holds at a second of the monotonic clock."""
         ...

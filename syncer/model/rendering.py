@@ -72,6 +72,8 @@ def render_status(status: Status) -> Json:
             "epoch": status.log.epoch,
             "store": status.log.store,
         }
+    if status.journal:
+        out["journal"] = {"outage": status.journal}
     return {k: v for k, v in out.items() if v or k == "rollup"}
 
 

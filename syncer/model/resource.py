@@ -167,6 +167,8 @@ class Status:
     channels: tuple[ChannelStatus, ...] = ()
     rollup: Rollup | None = None
     log: LogMark | None = None
+    #: Name of the note under which attempts were journaled here (`syncer.model.journal`), None without.
+    journal: str | None = None
 
     @property
     def terminal(self) -> bool:
@@ -388,6 +390,7 @@ def parse_status(status: Json) -> Status:
         )
         if log
         else None,
+        journal=str((status.get("journal") or {}).get("outage") or "") or None,
     )
 
 

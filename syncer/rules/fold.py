@@ -104,6 +104,25 @@ class LogView:
             self.opened.pop(new.id, None)
         self.last_skip.pop(record.channel, None)
 
+    def learn(self, attempt: Attempt) -> None:
+        """
+        Take a fact that no record of the log says yet: one that is journaled in the status.
+
+        The position stays; the next claim gives the log what it lacks.
+        """
+        known = self.attempts.get(attempt.id)
+        merged = join(known, attempt) if known else attempt
+        self.attempts[attempt.id] = merged
+        if merged.open:
+            self.opened.setdefault(attempt.id, History(self.position, self.chain))
+        else:
+            self.opened.pop(attempt.id, None)
+
+    def forget(self, attempt_id: AttemptId) -> None:
+        """Take back an attempt that was learned, and that nobody has recorded."""
+        self.attempts.pop(attempt_id, None)
+        self.opened.pop(attempt_id, None)
+
     @property
     def publishable(self) -> History:
         """

@@ -18,21 +18,17 @@ that was returned without it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
-from syncer.model.conditions import (
-    ATTEMPTS_NOT_SENT,
-    LATE_SUCCESS,
-    LOG_UNAVAILABLE,
-    QUARANTINED,
-    READY,
-    ROUTING_RESOLVED,
-    Condition,
-    remove_condition,
-    set_condition,
+from syncer.model.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    attempt_key,
+    join,
 )
+from syncer.model.conditions import QUARANTINED, Condition, set_condition
 from syncer.model.immutable import immutable
 from syncer.model.resource import (
     FAILED,
@@ -48,14 +44,17 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState, State, counts, stand
+from syncer.rules.channel_state import ChannelState, State, counts, stand
 from syncer.rules.fold import LogView
+from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
+from syncer.rules.status_conditions import Marks, conditions_of, whole_second
 from syncer.rules.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
-HELD = "A delivery is due and is held, because the log cannot be reached or takes no writes"
+#: Text of an attempt that is journaled, until its result is known.
+WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
@@ -68,8 +67,21 @@ class Facts:
     at_most_once: bool = False
     #: A due attempt has waited so long for the log that the object should show it.
     held: bool = False
+    #: Why it is not journaled, None where nothing is.
+    held_by: Basis | None = None
     #: What the self-audit found that must not be, empty if nothing.
     violation: str = ""
+    #: The log cannot be read again, so nothing is called failed that it might know better.
+    unread: bool = False
+    #: Attempts that this process carries out. One that is journaled is shown as unknown, and counts as
+    #: open: it may be the last one, and a final phase stays.
+    in_hand: frozenset[AttemptId] = frozenset()
+
+    @property
+    def marks(self) -> Marks:
+        """What they have conditions say."""
+        held = held_because(self.held_by) if self.held else None
+        return Marks(self.generation, self.violation, held)
 
 
 @immutable
@@ -95,7 +107,7 @@ def channel_states_of(view: LogView, status: Status, facts: Facts) -> tuple[Chan
     Without a plan the channels that the object shows count as planned.
     """
     status = recognise(status, view.attempts)
-    return _channel_states(_unite(status, view), status, view, facts)
+    return _channel_states(_in_hand_open(_unite(status, view), facts), status, view, facts)
 
 
 def _channel_states(
@@ -125,7 +137,13 @@ def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
 
 
 def merge(
-    status: Status, view: LogView, facts: Facts, *, now: int, mark: LogMark | None = None
+    status: Status,
+    view: LogView,
+    facts: Facts,
+    *,
+    now: int,
+    mark: LogMark | None = None,
+    journal: str | None = None,
 ) -> Merged:
     """
     Unite what an object shows with what its log holds.
@@ -136,12 +154,15 @@ def merge(
         facts: Generation, retry policy, guarantee.
         now: Redis time in milliseconds; only new timestamps are taken from it.
         mark: Which log the view stands for.
+        journal: Name of the note under which the write is to stand for all that is known: open attempts
+            are then shown, as unknown. Empty to take a mark away; None to leave it as it is.
     """
     status = recognise(status, view.attempts)
     attempts = _unite(status, view)
-    channel_states = _channel_states(attempts, status, view, facts)
-    published = _publish(attempts, status)
-    phase, cause = _phase(status, view, channel_states)
+    channel_states = _channel_states(_in_hand_open(attempts, facts), status, view, facts)
+    published = _publish([_ahead(a) for a in attempts] if journal else attempts, status)
+    unread = facts.unread and any(a.state is AttemptState.UNKNOWN for a in attempts)
+    phase, cause = _phase(status, view, channel_states, unread=unread)
     total, successful, failed = _count(published, status)
     queued, started, completed = _times(phase, published, status, view, now)
     reason, message = _explain(phase, status, channel_states)
@@ -149,8 +170,8 @@ def merge(
         phase=phase,
         reason=reason,
         message=message,
-        conditions=_conditions(
-            phase, published, channel_states, old=status, view=view, facts=facts, now=now
+        conditions=conditions_of(
+            phase, published, channel_states, old=status, plan=view.plan, marks=facts.marks, now=now
         ),
         attempts=published,
         total_attempts=total,
@@ -164,6 +185,7 @@ def merge(
         channels=_channels(phase, channel_states, status, view),
         rollup=status.rollup,
         log=mark or status.log,
+        journal=status.journal if journal is None else journal or None,
     )
     return Merged(out, channel_states, cause)
 
@@ -175,7 +197,7 @@ def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status
     The text names the position and the kind of damage, never content.
     """
     wanted = Condition(
-        QUARANTINED, "True", "LogUndecodable", reason, _second(now), facts.generation
+        QUARANTINED, "True", "LogUndecodable", reason, whole_second(now), facts.generation
     )
     return replace(status, conditions=set_condition(status.conditions, wanted))
 
@@ -248,6 +270,30 @@ def _unite(status: Status, view: LogView) -> list[Attempt]:
     return list(out.values())
 
 
+def _in_hand_open(attempts: list[Attempt], facts: Facts) -> list[Attempt]:
+    """What is in the hands of this process is open, whatever was written ahead of it."""
+    if not facts.in_hand:
+        return attempts
+    return [
+        replace(a, state=AttemptState.INTENT, failure=None, error="")
+        if a.id in facts.in_hand and a.state is AttemptState.UNKNOWN
+        else a
+        for a in attempts
+    ]
+
+
+def _ahead(attempt: Attempt) -> Attempt:
+    """An open attempt as it is written ahead: unknown, until its sender knows better."""
+    if not attempt.open:
+        return attempt
+    return replace(
+        attempt,
+        state=AttemptState.UNKNOWN,
+        failure=FailureClass.UNCERTAIN,
+        error=WRITTEN_AHEAD,
+    )
+
+
 def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
     highest: dict[str, int] = {}
     if status.rollup:
@@ -272,7 +318,7 @@ def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
 
 
 def _phase(
-    status: Status, view: LogView, channel_states: tuple[ChannelState, ...]
+    status: Status, view: LogView, channel_states: tuple[ChannelState, ...], *, unread: bool
 ) -> tuple[str, str]:
     if status.terminal:
         return status.phase, "terminal phases absorb"
@@ -285,6 +331,8 @@ def _phase(
     if delivered == len(channel_states):
         return SENT, "every channel delivered"
     if all(s.state.finished for s in channel_states):
+        if unread:
+            return _furthest(status.phase, SENDING), "whether it failed, the log must say"
         return (PARTIALLY_SENT if delivered else FAILED), "every channel finished"
     failing = any(s.state is State.RETRYING or _refused(s) for s in channel_states)
     if delivered and failing:
@@ -395,84 +443,3 @@ def _channels(
         )
         for s in channel_states
     )
-
-
-def _conditions(
-    phase: str,
-    published: tuple[Attempt, ...],
-    channel_states: tuple[ChannelState, ...],
-    *,
-    old: Status,
-    view: LogView,
-    facts: Facts,
-    now: int,
-) -> tuple[Condition, ...]:
-    at = _second(now)
-    generation = facts.generation
-    terminal = phase in TERMINAL_PHASES
-    if facts.violation:
-        conditions = set_condition(
-            old.conditions,
-            Condition(QUARANTINED, "True", "SelfAudit", facts.violation, at, generation),
-        )
-    else:
-        conditions = remove_condition(old.conditions, QUARANTINED)
-    if view.plan and view.plan.reason:
-        conditions = set_condition(
-            conditions,
-            Condition(
-                ROUTING_RESOLVED, "True", view.plan.reason, view.plan.message, at, generation
-            ),
-        )
-    if terminal and not old.terminal:
-        word, reason, message = {
-            SENT: ("True", "Ready", "Notification delivered"),
-            PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
-            FAILED: ("False", "NotReady", "Notification delivery failed"),
-        }[phase]
-        conditions = set_condition(
-            conditions, Condition(READY, word, reason, message, at, generation)
-        )
-    if facts.held and not terminal:
-        conditions = set_condition(
-            conditions,
-            Condition(LOG_UNAVAILABLE, "True", "DeliveryHeld", HELD, at, generation),
-        )
-    else:
-        conditions = remove_condition(conditions, LOG_UNAVAILABLE)
-    unsent = [s for s in channel_states if s.unsent >= UNSENT_NOTICE and not s.state.finished]
-    if unsent and not terminal:
-        counts_text = "; ".join(
-            f"{s.channel}: {s.unsent} attempts in a row did not leave"
-            + (f" ({s.last.error})" if s.last and s.last.error else "")
-            for s in unsent
-        )
-        conditions = set_condition(
-            conditions,
-            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", counts_text, at, generation),
-        )
-    else:
-        conditions = remove_condition(conditions, ATTEMPTS_NOT_SENT)
-    late = _late(published, old)
-    if late:
-        conditions = set_condition(
-            conditions,
-            Condition(
-                LATE_SUCCESS, "True", "RecordedAfterTerminal",
-                f"Delivered after the phase was final: {', '.join(late)}", at, generation,
-            ),
-        )  # fmt: skip
-    return conditions
-
-
-def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:
-    if not old.terminal:
-        return {}
-    before = {a.channel for a in old.attempts if a.state is AttemptState.SUCCESS}
-    after = (a.channel for a in published if a.state is AttemptState.SUCCESS)
-    return dict.fromkeys(c for c in after if c not in before)
-
-
-def _second(ms: int) -> int:
-    # Condition times are full seconds on the wire; anything finer would never compare equal.
-    return ms - ms % 1000

@@ -77,6 +77,7 @@ class Situation:
         abandoned: Open attempts that no task of this process executes.
         unacked: The log holds records that are not marked as published.
         unplanned: The object shows the plan, and the log does not hold it.
+        journaled: The object shows attempts that were recorded there alone.
     """
 
     fenced: bool = False
@@ -91,6 +92,7 @@ class Situation:
     abandoned: int = 0
     unacked: bool = False
     unplanned: bool = False
+    journaled: bool = False
 
 
 class Stage(StrEnum):
@@ -136,7 +138,9 @@ TABLE: tuple[Row, ...] = (
         "the object names a later epoch than its log and its shard's lease know",
     ),
     Row(
-        "D5", Stage.GATE, lambda s: not s.log_present and s.terminal, (Action.NOTHING,),
+        "D5", Stage.GATE,
+        lambda s: not s.log_present and s.terminal and not (s.journaled and s.shown),
+        (Action.NOTHING,),
         "finished, and its log is gone",
     ),
     Row(

@@ -113,9 +113,14 @@ def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding,
     return (
         Finding(
             Divergence.LOG_MISSING,
-            f"the status shows {len(status.attempts)} attempt(s), no log does",
+            f"the status shows {len(status.attempts)} attempt(s), no log does{_journaled(status)}",
         ),
     )
+
+
+def _journaled(status: Status) -> str:
+    """Return the rest of a sentence about attempts that a log lacks, if their owner is to give it to it."""
+    return f"; they were journaled in the outage {status.journal}" if status.journal else ""
 
 
 def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
@@ -153,7 +158,7 @@ def _with_log(
     if ahead := _ahead(header, status, bounds):
         add(Divergence.EPOCH_AHEAD, ahead)
     found += two_open(view) + conflicting(log.records)
-    lost = log_behind(view, status)
+    lost = [f._replace(text=f.text + _journaled(status)) for f in log_behind(view, status)]
     found += lost
     if view.plan is None and status.channels and _ours(status):
         add(Divergence.PLAN_MISSING, "the status shows channels, and the log has no plan")

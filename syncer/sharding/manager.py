@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ConfigError, Conflict, Gone, PortError
+from syncer.model.journal import Note
 from syncer.sharding.assignment import (
     Fitness,
     HandOver,
@@ -73,6 +74,7 @@ class Place:
         incarnation: First part of each epoch.
         clock: Boot-time seconds.
         wall: Time of day, for the times that Leases show.
+        api_time: The API server's time in Unix milliseconds, None if that is not known.
     """
 
     installation: str
@@ -80,12 +82,13 @@ class Place:
     incarnation: int
     clock: Callable[[], float]
     wall: Callable[[], datetime]
+    api_time: Callable[[], int | None] = lambda: None
 
 
 class ShardManager:
     """Owns shards and keeps `Shards` true."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a question of its own)
         self,
         shards: Shards,
         installation: Installation,
@@ -95,6 +98,7 @@ class ShardManager:
         *,
         timings: LeaseTimings,
         able: Callable[[], bool],
+        journaling: Callable[[], bool] = lambda: False,
         refused: Callable[[ConfigError], None],
     ) -> None:
         """
@@ -108,6 +112,7 @@ class ShardManager:
             place: Identity and clocks.
             timings: Equal in all replicas.
             able: Whether this replica could work on a shard now, and could go on working on one.
+            journaling: Whether it could do so without the log, as long as nobody has that.
             refused: Called once, when the installation has another number of shards; `release` must follow.
         """
         self._shards = shards
@@ -118,6 +123,7 @@ class ShardManager:
         self._clock = place.clock
         self._timings = timings
         self._able = able
+        self._journaling = journaling
         self._refused = refused
         times = TimesOfDay(place.wall)
         self._changed = asyncio.Event()
@@ -151,6 +157,7 @@ class ShardManager:
             clock=place.clock,
             times=times,
             timeout=timings.call_timeout,
+            api_time=place.api_time,
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()
@@ -177,6 +184,48 @@ class ShardManager:
     def sessions(self) -> int:
         """How many replicas have a session, this one included."""
         return len(self._view.sessions)
+
+    @property
+    def others(self) -> int:
+        """How many other replicas could own a shard, as it was known last."""
+        return self._others
+
+    @property
+    def carries_notes(self) -> bool:
+        """Whether a Lease of a shard of ours may carry a note."""
+        return any(map(self._held.may_carry_note, self._held.terms))
+
+    def note_of(self, uid: str) -> Note | None:
+        """The note that the Lease of a notification's shard is known to carry."""
+        return self._held.note(self.shard_of(uid))
+
+    def may_carry_note(self, uid: str) -> bool:
+        """Whether that Lease may carry a note: nothing may be opened in the shard's logs."""
+        return self._held.carries_notes and self._held.may_carry_note(self.shard_of(uid))
+
+    @property
+    def marks_left(self) -> frozenset[int]:
+        """Shards of ours whose objects may carry marks of an outage."""
+        return self._held.marks_left
+
+    async def clear_marks(self, shard: int) -> bool:
+        """Have the Lease of a shard of ours say that none of its objects carries a mark."""
+        return await self._held.clear_marks(shard)
+
+    def shard_of(self, uid: str) -> int:
+        """The shard of a notification."""
+        return self._shards.sharding.of(uid)
+
+    async def put_notes(self, since: int) -> int:
+        """Have each shard of ours carry a note; returns how many are known to."""
+        shards = list(self._held.terms)
+        found = await asyncio.gather(*(self._held.put_note(n, since) for n in shards))
+        return len(found) - found.count(None)
+
+    async def remove_notes(self) -> int:
+        """Have no shard of ours carry a note; returns how many were removed."""
+        shards = [n for n in self._held.terms if self._held.may_carry_note(n)]
+        return sum(await asyncio.gather(*(self._held.remove_note(n) for n in shards)))
 
     async def run(self) -> None:
         """Compete, hold and hand over until cancelled, or until `release`."""
@@ -379,7 +428,7 @@ class ShardManager:
             self._problem = f"lease {name}: {error}"
 
     async def _take(self, session: Session, states: dict[int, ShardState]) -> None:
-        if not self._serving():
+        if not self._serving() and (self._others or not self._journaling()):
             return
         chosen = choose(
             states,

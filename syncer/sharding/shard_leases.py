@@ -7,13 +7,19 @@ holder and the session's uid; its own times decide nothing among replicas that h
 expired, and the shortest once it is released, so that such a version may take it at once.
 
 The resourceVersion of the acquiring write is the second part of the epoch.
+
+While attempts are journaled a Lease carries a note (`syncer.model.journal`). An acquisition keeps or
+removes the one that it finds; `put_note` and `remove_note` write it during a term. A write of it that was
+not answered leaves it in doubt: it is there for whoever wants to use the log, and not there for whoever
+wants to journal, until another write was answered. To read the Lease is not enough: the write may still
+be on its way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from syncer.kube.client import Json
@@ -21,6 +27,7 @@ from syncer.kube.lease_term import LeaseTerm, Session
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.attempt import make_epoch
 from syncer.model.errors import Conflict, Gone, PortError, Unavailable
+from syncer.model.journal import MARKS_LEFT, NOTE, Note, note_after
 from syncer.sharding.assignment import Held, loss_of
 from syncer.sharding.sessions import TimesOfDay
 from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView, Sighting
@@ -50,6 +57,7 @@ class ShardLeases:
         clock: Callable[[], float],
         times: TimesOfDay,
         timeout: float,
+        api_time: Callable[[], int | None] = lambda: None,
     ) -> None:
         """
         Hold nothing yet.
@@ -62,6 +70,7 @@ class ShardLeases:
             clock: Seconds of the monotonic clock.
             times: Of day, for the times that Leases show.
             timeout: Seconds for one call.
+            api_time: The API server's time in Unix milliseconds, None if that is not known.
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
@@ -72,9 +81,127 @@ class ShardLeases:
         self._clock = clock
         self._times = times
         self._timeout = timeout
+        self._api_time = api_time
         #: Our last write of each Lease; kept after the term, as the view may be behind it.
         self._written: dict[int, Held] = {}
         self._releasing: set[int] = set()
+        #: Notes that are known to be in Leases of ours.
+        self._notes: dict[int, Note] = {}
+        #: Shards whose note was written, or removed, without an answer.
+        self._doubted: set[int] = set()
+        #: Shards whose objects may carry marks.
+        self._marked: set[int] = set()
+        #: How many notes each term has written.
+        self._note_count: dict[str, int] = {}
+
+    def note(self, n: int) -> Note | None:
+        """The note that a Lease of ours is known to carry; None also while that is in doubt."""
+        return None if n in self._doubted else self._notes.get(n)
+
+    def may_carry_note(self, n: int) -> bool:
+        """Whether a Lease of ours may carry a note, so that nothing may be opened in its logs."""
+        return n in self._notes or n in self._doubted
+
+    @property
+    def carries_notes(self) -> bool:
+        """Whether a Lease of a shard may carry a note, one that we hold or held."""
+        return bool(self._notes or self._doubted)
+
+    @property
+    def marks_left(self) -> frozenset[int]:
+        """Shards of ours whose objects may carry marks of an outage."""
+        return frozenset(self._marked.intersection(self.terms))
+
+    async def put_note(self, n: int, since: int) -> Note | None:
+        """
+        Write a note into a Lease of ours, or find one there; None if that could not be confirmed.
+
+        Args:
+            n: The shard.
+            since: The API server's time, in Unix milliseconds.
+        """
+        if known := self.note(n):
+            return known
+        term = self.terms.get(n)
+        if term is None or not await self._refresh(n):
+            return None
+        held = self._written[n]
+        count = self._note_count.get(term.epoch, 0) + 1
+        self._note_count[term.epoch] = count
+        note = Note.make(term.epoch, count, since=since, kept=held.transitions)
+        self._marked.add(n)
+        if not await self._write_note(n, {NOTE: note.text(), MARKS_LEFT: note.name}):
+            return None
+        self._notes[n] = note
+        return note
+
+    async def remove_note(self, n: int) -> bool:
+        """Remove the note of a Lease of ours; whether none is there any more."""
+        if not self.may_carry_note(n):
+            return n in self.terms
+        if n not in self.terms or not await self._refresh(n):
+            return False
+        if not await self._write_note(n, {NOTE: None}):
+            return False
+        self._notes.pop(n, None)
+        return True
+
+    async def clear_marks(self, n: int) -> bool:
+        """Have a Lease of ours say that no object of the shard carries a mark; whether it does."""
+        name, held = f"{self._view.installation}-{n}", self._written[n]
+        if n not in self.terms or self.may_carry_note(n):
+            return False
+        try:
+            found = await self._leases.get(name, timeout=self._timeout)
+            if (found.holder, found.transitions) != (self._identity, held.transitions):
+                return False
+            spec: Json = {"renewTime": self._times.next()}
+            stored = await self._leases.patch(
+                name, found.resource_version, {MARKS_LEFT: None}, spec, timeout=self._timeout
+            )
+        except PortError as error:
+            self.problem = f"lease {name}: {error}"
+            return False
+        if self._written[n] is not held:
+            return False
+        self._written[n] = Held(stored.resource_version, stored.transitions)
+        self._marked.discard(n)
+        return True
+
+    async def _refresh(self, n: int) -> bool:
+        """Learn the version of a Lease whose note is in doubt; False if it is not known, or not ours."""
+        if n not in self._doubted:
+            return True
+        try:
+            found = await self._leases.get(f"{self._view.installation}-{n}", timeout=self._timeout)
+        except PortError as error:
+            self.problem = f"lease {self._view.installation}-{n}: {error}"
+            return False
+        held = self._written[n]
+        if (found.holder, found.transitions) != (self._identity, held.transitions):
+            return False
+        self._written[n] = Held(found.resource_version, found.transitions)
+        return True
+
+    async def _write_note(self, n: int, annotations: Mapping[str, str | None]) -> bool:
+        """Compare and swap; an answer that does not say whether it was written leaves the note in doubt."""
+        name, held = f"{self._view.installation}-{n}", self._written[n]
+        self._doubted.add(n)
+        try:
+            # The time changes with each write, so that one before it that is still on its way is refused.
+            spec: Json = {"renewTime": self._times.next()}
+            stored = await self._leases.patch(
+                name, held.version, annotations, spec, timeout=self._timeout
+            )
+        except PortError as error:
+            self.problem = f"lease {name}: {error}"
+            return False
+        if self._written[n] is not held:
+            # Released meanwhile, and perhaps acquired again: what the Lease carries was decided there.
+            return False
+        self._written[n] = Held(stored.resource_version, stored.transitions)
+        self._doubted.discard(n)
+        return True
 
     def settled(self, n: int) -> bool:
         """Whether the view shows what we wrote last, and nothing is being written."""
@@ -102,19 +229,29 @@ class ShardLeases:
                 gone on since, and shows another owner's by now.
         """
         name, time = f"{self._view.installation}-{n}", self._times.next()
+        # Always counted up: a write that changes nothing would keep the resourceVersion,
+        # and with it the epoch of our predecessor.
+        transitions = (seen.lease.transitions + 1) % _TRANSITIONS if seen else 0
         spec: Json = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": FOREVER,
             "acquireTime": time,
             "renewTime": time,
-            # Always counted up: a write that changes nothing would keep the resourceVersion,
-            # and with it the epoch of our predecessor.
-            "leaseTransitions": (seen.lease.transitions + 1) % _TRANSITIONS if seen else 0,
+            "leaseTransitions": transitions,
         }
+        note = note_after(
+            seen.lease.annotation(NOTE) if seen else "",
+            transitions=seen.lease.transitions if seen else 0,
+            incarnation=self._incarnation,
+            taken=transitions,
+        )
         if not session.valid(self._clock()):
             return None
         try:
-            taken = await self._take(name, seen.lease if seen else None, session.uid, spec)
+            annotations: dict[str, str | None] = {SESSION: session.uid}
+            if seen and seen.lease.annotation(NOTE):
+                annotations[NOTE] = note.text() if note else None
+            taken = await self._take(name, seen.lease if seen else None, annotations, spec)
             epoch = make_epoch(self._incarnation, taken.resource_version) if taken else None
             self.problem = None
         except PortError as error:
@@ -123,18 +260,26 @@ class ShardLeases:
         if taken is None or epoch is None:
             return None
         self._written[n] = Held(taken.resource_version, taken.transitions)
+        self._doubted.discard(n)
+        self._notes.pop(n, None)
+        self._marked.discard(n)
+        if note is not None:
+            self._notes[n] = note
+        if seen and seen.lease.annotation(MARKS_LEFT):
+            self._marked.add(n)
         if session.ended:
             return None
-        term = self.terms[n] = LeaseTerm(epoch, session)
+        term = self.terms[n] = LeaseTerm(epoch, session, since=self._api_time() or 0)
         return term
 
     async def _take(
-        self, name: str, seen: LeaseRecord | None, uid: str, spec: Json
+        self, name: str, seen: LeaseRecord | None, annotations: Mapping[str, str | None], spec: Json
     ) -> LeaseRecord | None:
-        annotations, timeout = {SESSION: uid}, self._timeout
+        timeout = self._timeout
         try:
             if seen is None:
-                return await self._leases.create(name, annotations, spec, timeout=timeout)
+                given = {key: value for key, value in annotations.items() if value is not None}
+                return await self._leases.create(name, given, spec, timeout=timeout)
             version = seen.resource_version
             taken = await self._leases.patch(name, version, annotations, spec, timeout=timeout)
         except Gone:

@@ -31,6 +31,7 @@ from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.batch import Decision, decide
 from syncer.rules.fold import LogView
+from syncer.rules.journal import Basis
 from syncer.rules.merge import ordered_channels
 from syncer.rules.recognise import poorer
 from syncer.rules.resync import Check
@@ -80,6 +81,10 @@ class Entry:
         doubtful: The newest version came by the watch and shows less than the one before: the object is
             read again before anything is merged with it.
         unreadable: The object could not be read when its log was claimed last.
+        known_in: Lease term in which the log was claimed last; all that was recorded since is in memory.
+        ahead: Those of the executing attempts that are journaled.
+        journaled: Name of the note under which this process has journaled for it, empty if it has not.
+        unjournaled: Why it cannot go while the log is away and others are journaled, None if it can.
         last_check: The last check that ended with a decision, None if a later one did not.
         withheld: Channels that are due, and that the last decision held back.
         unchecked_since: Second since which the resync has requested a check in vain, 0 if it has not.
@@ -112,6 +117,10 @@ class Entry:
     reread: bool = False
     doubtful: bool = False
     unreadable: bool = False
+    known_in: Epoch | None = None
+    ahead: set[AttemptId] = field(default_factory=set)
+    journaled: str = ""
+    unjournaled: Basis | None = None
     last_check: Check | None = None
     withheld: tuple[str, ...] = ()
     unchecked_since: float = 0.0
@@ -186,9 +195,10 @@ class Entry:
         """Whether a mark at this position covers all of the log of a finished notification."""
         return (
             self.request.status.terminal
+            and self.request.status.journal is None
             and not self.view.opened
             and position == self.view.position
-            and not self.ordered
+            and not (self.ordered or self.unrecorded)
         )
 
 

@@ -111,6 +111,7 @@ class Claimer:
         claimable = Action.OPEN in decision or Action.CLOSE in decision
         if claimable and before.generation == self.log.generation:
             entry.claim = before
+            entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             self._schedule_due(entry)
             if entry.request.status.terminal:
                 # It was claimed because a mark or an expiry is missing: the status writer sets them.
@@ -157,6 +158,7 @@ class Claimer:
             abandoned=len(entry.abandoned),
             unacked=view.publishable[0] > entry.acked,
             unplanned=view.plan is None and bool(status.channels),
+            journaled=status.journal is not None,
         )
 
     async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
@@ -185,12 +187,13 @@ class Claimer:
             self.recorder.lose_claim(entry, "seed")
             raise Unavailable("the log changed under its claim")
         self.recorder.adopt(entry, claimed.snapshot)
-        self.metrics.repaired.inc()
-        self.metrics.loss.inc(len(lost))
-        logger.warning(
-            "the log had lost what the object shows; restored",
-            extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
-        )
+        about = {"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)}
+        if status.journal is not None:
+            logger.info("the log takes over what was journaled", extra=about)
+        else:
+            self.metrics.repaired.inc()
+            self.metrics.loss.inc(len(lost))
+            logger.warning("the log had lost what the object shows; restored", extra=about)
         self.cache.mark_dirty(entry)
 
     def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:

@@ -40,9 +40,11 @@ from syncer.model.record import (
     attempt_record,
     intent_record,
     plan_record,
+    read_attempt,
     skip_record,
 )
 from syncer.rules.fold import LogView, fold
+from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
 
@@ -86,12 +88,27 @@ class Recorder:
             self.metrics.reclaims.labels(cause).inc()
         entry.claim = None
 
+    def compare(self, entry: Entry) -> None:
+        """
+        Give up the claim if others have journaled what the view lacks: the next claim gives it to the log.
+
+        Nobody but its owner writes a status; a former one's last write may be late.
+        """
+        status = entry.request.status
+        if status.journal is not None and entry.claim is not None and lacking(entry.view, status):
+            self.lose_claim(entry, "journal")
+
     # -- appends ------------------------------------------------------------------------------
 
     async def plan(self, entry: Entry, plan: Plan) -> None:
         """Freeze the plan; an earlier one stays in force."""
         await self._note(entry, plan_record(plan))
         self.cache.mark_dirty(entry)
+
+    def plan_journaled(self, entry: Entry, plan: Plan) -> None:
+        """Keep a plan that the log cannot take: the status shows it, the next claim records it."""
+        entry.view.plan = plan
+        self.lose_claim(entry, "journal")
 
     async def skip(self, entry: Entry, channel: str, why: str) -> None:
         """
@@ -191,19 +208,65 @@ class Recorder:
         entry.executing.pop(intent.attempt_id, None)
         entry.never_sent.discard(intent.attempt_id)
 
+    def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
+        """
+        Take up an attempt that is to be written ahead into the status; until it is, nothing may be sent.
+
+        It stands in the view as an open one. The claim is given up: what the status alone holds is given
+        to the log by the next one.
+        """
+        attempt_id = self.next_id(term.epoch)
+        intent = intent_record(
+            attempt_id, channel, at=self.time.now(), by=self._identity,
+            order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
+        )  # fmt: skip
+        entry.executing[attempt_id] = channel
+        entry.never_sent.add(attempt_id)
+        entry.ahead.add(attempt_id)
+        entry.view.learn(read_attempt(intent))
+        self.lose_claim(entry, "journal")
+        return intent
+
+    def drop_journaled(self, entry: Entry, intent: Record) -> None:
+        """Let go of an attempt that certainly was not written ahead."""
+        self._give_up(entry, intent)
+        entry.ahead.discard(intent.attempt_id)
+        entry.view.forget(intent.attempt_id)
+
+    def close_in_memory(self, entry: Entry, attempt: Attempt, intent: Record) -> None:
+        """
+        Keep an outcome that the log cannot take: the status shows it, and the next claim records it.
+
+        It is kept until a log has answered that it holds it. A claim that is under way replaces the view.
+        """
+        entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
+        entry.view.learn(attempt)
+        entry.executing.pop(attempt.id, None)
+        entry.never_sent.discard(attempt.id)
+        entry.ahead.discard(attempt.id)
+        self._count(attempt)
+        self.lose_claim(entry, "journal")
+        self.cache.mark_dirty(entry, urgent=True)
+
     def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
         """Note that bytes may leave from now on."""
         entry.never_sent.discard(attempt_id)
 
     async def close(
-        self, entry: Entry, attempt: Attempt, intent: Record, *, patience: float
+        self,
+        entry: Entry,
+        attempt: Attempt,
+        intent: Record,
+        *,
+        patience: float,
+        keep: bool = False,
     ) -> bool:
         """
         Record the outcome of an attempt; it is tried until `patience` seconds have passed.
 
         A log that cannot be read accepts no records, and neither does one that Redis, or a proxy in front
         of it, goes on refusing. The outcome is then kept in memory until a claim can read the log again:
-        no other process knows it.
+        no other process knows it. With `keep` so is one that was not answered in time.
 
         Returns:
             False if it could not be recorded: should this process end, the next owner will find the
@@ -224,17 +287,19 @@ class Recorder:
             self.put_in_quarantine(entry, str(error))
             return False
         except PortError as error:
+            if keep:
+                self.close_in_memory(entry, attempt, intent)
+                return True
             logger.error(
                 "an outcome could not be recorded; the next owner will record it as unknown",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
             )
+            entry.known_in = None
             return False
         finally:
             entry.executing.pop(attempt.id, None)
             entry.never_sent.discard(attempt.id)
-        self._outcomes(attempt.state.word).inc()
-        if attempt.failure is FailureClass.NOT_SENT:
-            self.metrics.not_sent.inc()
+        self._count(attempt)
         try:
             if answer.answer is Answer.OK:
                 await self._advance(entry, answer, [intent, record][2 - answer.count :])
@@ -245,6 +310,11 @@ class Recorder:
             entry.reread = True
         self.cache.mark_dirty(entry)
         return True
+
+    def _count(self, attempt: Attempt) -> None:
+        self._outcomes(attempt.state.word).inc()
+        if attempt.failure is FailureClass.NOT_SENT:
+            self.metrics.not_sent.inc()
 
     async def _record_outcome(
         self, entry: Entry, record: Record, intent: Record, patience: float
@@ -374,6 +444,9 @@ class Recorder:
             entry.expiring = False
         if view.conflicts > entry.view.conflicts:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
+        for record, _ in entry.unrecorded.values():
+            # Known here alone: a decision by the log without it would repeat what is over.
+            view.learn(read_attempt(record))
         entry.view = view
         entry.acked = snapshot.header.acked
         entry.audited = snapshot.header.audited

@@ -6,8 +6,8 @@ of an attempt only bring a check sooner. The rule is `syncer.rules.resync`; this
 checks, and measures.
 
 It does no I/O, and a walk is cut into slices, so that it holds the event loop for about a millisecond at a
-time, however many entries are live. While Redis does not answer nothing is requested: nothing could be
-decided, and the work queue retries with its growing wait.
+time, however many entries are live. While Redis does not answer only what is journaled is checked: of the
+rest nothing could be decided, and the work queue retries with its growing wait.
 
 A check that was requested and has not ended with a decision by the next round is *missing*: what is due
 waits although its time has come. Metrics show how many there are, and for how long. The age is computed at
@@ -37,7 +37,7 @@ SLICE: Final = 400
 class Resync:
     """Requests a check of every live entry of ours that needs one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a question of its own)
         self,
         recorder: Recorder,
         ownership: Ownership,
@@ -47,6 +47,8 @@ class Resync:
         blocked: Callable[[Entry], object],
         waits: Callable[[str, str], bool],
         request_check: Callable[[str], None],
+        journals: Callable[[], bool] = lambda: False,
+        journaled: Callable[[Entry, LeaseTerm], bool] = lambda _e, _t: False,
     ) -> None:
         """
         Args:
@@ -57,6 +59,8 @@ class Resync:
             blocked: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
             waits: Whether a per-receiver queue holds a channel of a notification.
             request_check: Requests a check of a notification.
+            journals: Whether attempts are journaled, as the log is away.
+            journaled: Whether those of an entry are.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache
@@ -66,6 +70,8 @@ class Resync:
         self._blocked = blocked
         self._waits = waits
         self._request_check = request_check
+        self._journals = journals
+        self._journaled = journaled
         self._rounded = self.cache.monotonic()
         #: Second at which Redis last did not answer: that is no time without a check.
         self._away = 0.0
@@ -78,7 +84,8 @@ class Resync:
 
     async def round(self) -> None:
         """Walk once over all that is live."""
-        if not self.recorder.log.available:
+        away = not self.recorder.log.available
+        if away and not self._journals():
             self._away = self.cache.monotonic()
             self._end(0, 0.0)
             return
@@ -89,7 +96,7 @@ class Resync:
             now = self.cache.monotonic()
             for entry in entries[start : start + SLICE]:
                 self._have_published(entry)
-                reason = self._reason(entry, now)
+                reason = self._reason(entry, now, away=away)
                 if reason is None or self.cache.entries.get(entry.uid) is not entry:
                     entry.unchecked_since = 0.0
                 elif reason.deferrable:
@@ -115,13 +122,13 @@ class Resync:
         self._oldest, self._rounded = oldest, self.cache.monotonic()
         self.metrics.unchecked.set(missing)
 
-    def _reason(self, entry: Entry, now: float) -> Reason | None:
+    def _reason(self, entry: Entry, now: float, *, away: bool) -> Reason | None:
         term = self.ownership.term_of(entry.uid)
         if term is None:
             # Not ours any more: it is dropped as soon as no task works on it. What only this process
             # knows is recorded until the log takes it.
             return None if entry.busy else Reason.STALE
-        if not self.ownership.accepts(entry.uid):
+        if not self.ownership.accepts(entry.uid) or (away and not self._journaled(entry, term)):
             return None
         last_check, executing = entry.last_check, entry.executing
         idle = last_check is not None and any(
@@ -135,8 +142,10 @@ class Resync:
             last_check,
             deleted=entry.deleted,
             blocked=bool(self._blocked(entry)),
-            claimed=self._claimed(entry, term),
-            unread=entry.reread or any(a not in executing for a in entry.view.opened),
+            claimed=away or self._claimed(entry, term),
+            # What cannot be read is for the claim that follows the outage.
+            unread=not away
+            and (entry.reread or any(a not in executing for a in entry.view.opened)),
             version=entry.request.resource_version,
             # While an attempt runs the log grows by its own records; its end brings a check.
             position=last_check.position if last_check and executing else entry.view.position,

@@ -5,6 +5,9 @@ A server that serves an older definition drops members that it does not know, an
 attempt that loses its id would come back as one that no log holds, and be published a second time. So the
 ids are checked where they are written and where they are read: one server of several may still serve an
 older definition, and any may do so again.
+
+The mark of a journaled object (`syncer.model.journal`) is checked in the same way, but before the attempt
+that needs it: an object that loses its mark is held by the next owner for as long as the log is away.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from syncer.kube.crd import pruned
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import ObjectClient
 from syncer.model.resource import Json, NotificationRequest
+from syncer.runtime.clock import MonotonicClock
 
 logger = logging.getLogger("ledger.sync")
 
@@ -23,6 +27,9 @@ _DROPPED: Final = (
     "the API server drops the ids of attempts when they are read; apply the CRD of this version"
     " (notifier crd)"
 )
+#: Seconds after which a definition that dropped the mark is tried again.
+_AGAIN: Final = 30.0
+_MARK_DROPPED: Final = "the served CRD prunes journal; apply the CRD of this version (notifier crd)"
 
 
 class SchemaCheck:
@@ -32,24 +39,30 @@ class SchemaCheck:
     Attributes:
         problem: What the served schema would drop of a status, None while nothing is known.
         verified: Writing and reading have both been seen to keep the ids of attempts.
+        keeps_mark: Writing has been seen to keep the mark of a journaled object.
     """
 
-    def __init__(self, objects: ObjectClient) -> None:
+    def __init__(self, objects: ObjectClient, monotonic: MonotonicClock) -> None:
         """Nothing is verified yet."""
         self._objects = objects
+        self._monotonic = monotonic
+        #: When writing was last seen to drop the mark, None if it was not, or is not known to any more.
+        self._dropped_at: float | None = None
         self.problem: str | None = None
         self.verified = False
+        self.keeps_mark = False
 
     async def before_write(self, request: NotificationRequest, patch: Json) -> None:
         """
-        Check, until it is verified, that a write would keep the ids.
+        Check, until it is verified, that a write would keep the ids, and the mark if it sets one.
 
         A dry run shows that without the right to read the definition.
 
         Raises:
-            Unavailable: the schema prunes what the merge needs; nothing was written.
+            Unavailable: the schema prunes what the merge needs, or the mark; nothing was written.
         """
-        if self.verified:
+        marks = bool(patch.get("journal"))
+        if self.verified and (self.keeps_mark or not marks):
             return
         answer = await self._objects.patch(
             request.namespace,
@@ -67,10 +80,43 @@ class SchemaCheck:
         if any(path.endswith(".id") for path in lost):
             logger.error("no status is written: %s", self.problem)
             raise Unavailable("the served CRD prunes the ids of attempts")
+        if marks:
+            self._note_mark(kept=not any(path.split(".")[0] == "journal" for path in lost))
         if lost:
             logger.warning("%s", self.problem)
         else:
             self.problem = None
+        if marks and not self.keeps_mark:
+            raise Unavailable("the served CRD prunes the mark of journaled attempts")
+
+    def journal_refused(self) -> str | None:
+        """
+        Why nothing may be journaled, None if something may.
+
+        After a while it may again: the next attempt finds out, before it is made, whether the definition
+        was replaced.
+        """
+        if self._dropped_at is None or self._monotonic() - self._dropped_at >= _AGAIN:
+            return None
+        return _MARK_DROPPED
+
+    def _note_mark(self, *, kept: bool) -> None:
+        self.keeps_mark = kept
+        self._dropped_at = None if kept else self._monotonic()
+
+    def mark_is_kept(self, stored: NotificationRequest, name: str) -> bool:
+        """
+        Take note of the answer to a write that has set a mark; whether the mark is in it.
+
+        Args:
+            stored: The answer.
+            name: Of the mark.
+        """
+        self._note_mark(kept=stored.status.journal == name)
+        if not self.keeps_mark:
+            self.problem = _MARK_DROPPED
+            logger.error("an attempt is not journaled: %s", self.problem)
+        return self.keeps_mark
 
     async def after_write(self, stored: NotificationRequest) -> None:
         """

@@ -127,7 +127,7 @@ class StatusWriter:
         self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self._on_stale = on_stale
-        self.schema = SchemaCheck(objects)
+        self.schema = SchemaCheck(objects, self.cache.monotonic)
         #: Why the API server refuses every status write, None while it is not known to.
         self.access_problem: str | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -257,7 +257,7 @@ class StatusWriter:
         if not term.valid(self.cache.monotonic()):
             # The term may go on: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
-        if entry.claim is None and not entry.quarantine and not entry.held:
+        if entry.claim is None and not (entry.quarantine or entry.held or entry.journaled):
             return Flushed.NOT_OURS
         self.cache.begin_write(entry)
         try:
@@ -281,7 +281,7 @@ class StatusWriter:
             before = known.status
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
-            if self._ends_badly(entry, wanted) and not reread:
+            if self._ends_badly(entry, wanted) and not (reread or self._journals(entry)):
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
                 if not await self._read_again(entry):
@@ -319,6 +319,44 @@ class StatusWriter:
             # anything is called failed.
             reread = False
 
+    async def write_ahead(self, entry: Entry, term: LeaseTerm, journal: str) -> Flushed:
+        """
+        Write all that is known into the status, and the mark of the note under which that is all.
+
+        Once, with the resourceVersion that was read: a conflict is for the caller to decide anew.
+
+        Args:
+            entry: Holds an open attempt that is to be shown as unknown.
+            term: In which it is made.
+            journal: Name of the note.
+
+        Raises:
+            PortError: not written.
+        """
+        known = entry.request
+        entry.writing = True
+        try:
+            merged = self._merged(entry, term, journal=journal)
+            wanted = compact(merged.status, limit=self.limits.status_bytes)
+            result, stored = await self._write(entry, difference(known.status, wanted))
+            if result is Flushed.WRITTEN and stored is not None:
+                if stored.uid != entry.uid:
+                    return Flushed.GONE
+                if not self.schema.mark_is_kept(stored, journal):
+                    # It is written, without what the next owner must know: nothing may be sent.
+                    return Flushed.UNCLEAR
+                entry.journaled = journal
+                entry.take(stored, since=known.resource_version)
+                self._on_settled(entry, known.status, merged)
+            elif result is Flushed.CONFLICT and await self._refresh(entry):
+                return Flushed.GONE
+            return result
+        finally:
+            entry.writing = False
+            if entry.dirty_since is not None:
+                # Its turn may have come meanwhile, and gone.
+                self.cache.mark_dirty(entry)
+
     async def _read_again(self, entry: Entry) -> bool:
         """Read the log again; False if it holds another history, perhaps with a success."""
         position = entry.view.position
@@ -339,7 +377,12 @@ class StatusWriter:
         return bool(difference(shown.status, wanted))
 
     def _merged(
-        self, entry: Entry, term: LeaseTerm, shown: NotificationRequest | None = None
+        self,
+        entry: Entry,
+        term: LeaseTerm,
+        shown: NotificationRequest | None = None,
+        *,
+        journal: str | None = None,
     ) -> Merged:
         now = self.recorder.time.now()
         request = shown or entry.request
@@ -348,8 +391,14 @@ class StatusWriter:
             request.policy,
             self.limits.at_most_once,
             held=entry.held,
+            held_by=entry.unjournaled,
             violation=entry.violation,
+            unread=self._journals(entry),
+            in_hand=frozenset(entry.executing),
         )
+        if journal is None:
+            # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
+            journal = (entry.journaled or None) if entry.claim is None else ""
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
@@ -357,7 +406,11 @@ class StatusWriter:
         mark = None
         if entry.view.position:
             mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
-        return merge(request.status, entry.view, facts, now=now, mark=mark)
+        return merge(request.status, entry.view, facts, now=now, mark=mark, journal=journal)
+
+    def _journals(self, entry: Entry) -> bool:
+        """Whether what is known of an entry is all there is, while its log cannot be read."""
+        return bool(entry.journaled) and entry.claim is None and not self.recorder.log.available
 
     @staticmethod
     def _ends_badly(entry: Entry, wanted: Status) -> bool:
@@ -460,6 +513,7 @@ class StatusWriter:
             return True
         self.schema.on_read(current)
         entry.take(current, since=known.resource_version)
+        self.recorder.compare(entry)
         return False
 
     async def _acknowledge(self, entry: Entry, mark: History, result: Flushed) -> Flushed:

@@ -88,6 +88,15 @@ IDLE_MEMORY: Final = Goal(60)
 OTHERS_CPU: Final = Goal(0.03)
 TAKEOVER: Final = Goal(22, every=True)
 
+#: Redis is away for a minute: seconds until what is created meanwhile is delivered, less its own back-off;
+#: the same where shards need another owner first; seconds after the outage until what was held is sent.
+IN_OUTAGE: Final = Goal(15, every=True)
+IN_OUTAGE_AND_TAKEOVER: Final = Goal(15 + 22, every=True)
+AFTER_OUTAGE: Final = Goal(5, every=True)
+#: Requests of the API server for each journaled attempt; journaled attempts/s, as a share of Option A's.
+JOURNAL_REQUESTS: Final = Goal(2.2)
+BESIDE_OPTION_A: Final = Goal(0.8, least=True)
+
 # -- goals ----------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,7 @@ class _Always:
     """A lease term over everything that does not end; it is the ownership, too."""
 
     epoch: Epoch = field(default_factory=lambda: Epoch("0.7"))
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         return True

@@ -23,6 +23,7 @@ from typing import Any, Final
 import notifier.cli.main
 from notifier.contract import Outcome
 from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.journal import Journal
 from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm
@@ -39,6 +40,7 @@ from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import intent_record
 from syncer.rules import merge
+from syncer.rules.journal import Basis
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
@@ -46,7 +48,7 @@ from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 
 NONE: Final = "none"
 
@@ -249,12 +251,55 @@ def one_session() -> None:
     SessionLease._begin = broken  # type: ignore[method-assign]  # broken on purpose
 
 
+def journal_without_write() -> None:
+    """A journaled attempt is in no status: a crash after the send leaves a call nobody knows."""
+
+    async def broken(self: StatusWriter, entry: Any, term: Any, journal: str) -> Flushed:
+        return Flushed.WRITTEN
+
+    StatusWriter.write_ahead = broken  # type: ignore[method-assign]  # broken on purpose
+
+
+def trust_every_object() -> None:
+    """Without the log every status is taken for all that was recorded, also of a former owner's object."""
+
+    def broken(self: Journal, entry: Any, term: Any) -> Basis:
+        return Basis.MEMORY
+
+    Journal.basis = broken  # type: ignore[method-assign]  # broken on purpose
+
+
+def note_stays() -> None:
+    """The Lease says for ever that attempts are journaled, and they are opened in the log all the same."""
+
+    def never(self: Journal, uid: str) -> bool:
+        return self.active
+
+    async def nothing(self: ShardManager) -> int:
+        return 0
+
+    Journal.blocks = never  # type: ignore[method-assign]  # broken on purpose
+    ShardManager.remove_notes = nothing  # type: ignore[method-assign]  # broken on purpose
+
+
+def journal_without_deadline() -> None:
+    """A journaled attempt is sent although its lease is over: nothing but the deadline fences it."""
+    _trust_the_clock()
+
+
+def journal_without_version() -> None:
+    """An attempt is written ahead over whatever is there: who was frozen takes back what others showed."""
+    no_resource_version()
+
+
 BREAKS: Final[dict[str, Callable[[], None]]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
         send_without_log, no_resource_version, no_recover, unknown_as_failed,
         numbers_from_count, no_resync, silent_session_kept, one_session,
+        journal_without_write, trust_every_object, note_stays, journal_without_deadline,
+        journal_without_version,
     )
 }  # fmt: skip
 

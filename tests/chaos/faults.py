@@ -45,7 +45,12 @@ NETWORK: Final = tuple(f"{action}: {server}" for server in ("Redis", "API") for 
 DELETE: Final = "delete an object"
 RENEWAL: Final = "renewal's answer lost"
 CUT: Final = "replica cut off from Redis alone"
+#: Only where attempts are journaled: without that, nothing at all is sent meanwhile.
+AWAY: Final = "Redis away for long"
 KINDS: Final = (*REPLICAS, *SERVERS, *NETWORK, DELETE, RENEWAL, CUT)
+
+#: Seconds for which Redis is away for long, at least and at most.
+OUTAGE: Final = (20.0, 90.0)
 
 Strike = Callable[[World, str, random.Random], Awaitable[None]]
 
@@ -82,6 +87,8 @@ async def storm(world: World, seconds: float, pause: float, *, patience: float =
         ((RENEWAL,), _renewal, pause / 2),
         ((CUT,), _cut, 3 * pause),
     )
+    if world.journal:
+        streams += (((AWAY,), _away, 6 * pause),)
 
     async def stream(kinds: Sequence[str], strike: Strike, every: float) -> None:
         rng = random.Random(world.rng.random())  # noqa: S311 - no secret
@@ -124,16 +131,11 @@ async def _start(replica: Replica) -> None:
 
 
 async def _server(world: World, kind: str, rng: random.Random) -> None:
-    if kind == "kill Redis":
-        await world.redis.kill()
-        await asyncio.sleep(rng.uniform(0.2, 2.0))
-        await world.redis.start()
-    elif kind == "freeze Redis":
-        await world.redis.pause()
-        try:
-            await asyncio.sleep(rng.uniform(1.0, 3.0))
-        finally:
-            await world.redis.resume()
+    if kind.endswith("Redis"):
+        if world.redis_turn.locked():
+            return
+        async with world.redis_turn:
+            await _redis(world, kind, rng)
     elif kind == "kill the API server":
         await world.plane.kill_apiserver()
         await asyncio.sleep(rng.uniform(0.0, 1.0))
@@ -144,6 +146,30 @@ async def _server(world: World, kind: str, rng: random.Random) -> None:
             await asyncio.sleep(rng.uniform(1.0, LEASE_SECONDS + 2.0))
         finally:
             await world.plane.resume("kube-apiserver")
+    world.landed[kind] += 1
+
+
+async def _redis(world: World, kind: str, rng: random.Random) -> None:
+    if kind == "kill Redis":
+        await world.redis.kill()
+        await asyncio.sleep(rng.uniform(0.2, 2.0))
+        await world.redis.start()
+        return
+    await world.redis.pause()
+    try:
+        await asyncio.sleep(rng.uniform(1.0, 3.0))
+    finally:
+        await world.redis.resume()
+
+
+async def _away(world: World, kind: str, rng: random.Random) -> None:
+    """Have no Redis for so long that attempts are journaled."""
+    async with world.redis_turn:
+        await world.redis.kill()
+        try:
+            await asyncio.sleep(rng.uniform(*OUTAGE))
+        finally:
+            await world.redis.start()
     world.landed[kind] += 1
 
 

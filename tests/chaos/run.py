@@ -2,6 +2,7 @@
 The program of `scripts/chaos`.
 
     scripts/chaos --minutes 5       faults at random; exit code 1 unless all invariants hold
+    scripts/chaos --outages         the same, and Redis is away for long, so that attempts are journaled
     scripts/chaos --list-breaks     names of protections that can be switched off
     scripts/chaos --break NAME      one is off: the run must fail, and says which invariant
     scripts/chaos --against NAME    the same trouble, nothing switched off: must pass
@@ -31,7 +32,7 @@ from typing import Final
 
 from syncer.kube.crd import load_crd
 from tests.chaos.broken import BREAKS, NONE
-from tests.chaos.faults import KINDS, storm
+from tests.chaos.faults import AWAY, KINDS, storm
 from tests.chaos.report import DROPPED, REFUSED, Report, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
@@ -76,9 +77,10 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
     rate: float = 2.0,
     pause: float = 3.0,
     settle: float = SETTLE,
+    outages: bool = False,
 ) -> Report:
     """Faults at random for so many seconds, then rest, then the judgement."""
-    async with world(plane, redis, folder, seed=seed, ttl=TTL) as here:
+    async with world(plane, redis, folder, seed=seed, ttl=TTL, journal=outages) as here:
         for _ in range(replicas):
             await asyncio.to_thread(here.replica().start)
         await _ready(here)
@@ -91,7 +93,8 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
         say("faults end; waiting until everything has come to rest")
         await here.heal()
         left = await here.settle(settle)
-        return await judge(here, left, (*KINDS, DROPPED, REFUSED))
+        away = (AWAY,) if outages else ()
+        return await judge(here, left, (*KINDS, *away, DROPPED, REFUSED))
 
 
 async def unavailable_reason(
@@ -100,7 +103,16 @@ async def unavailable_reason(
     """The schedule of one break, with the protection on or off."""
     schedule = SCHEDULES[name]
     off = name if broken else NONE
-    async with world(plane, redis, folder, seed=1, broken=off, ttl=schedule.ttl, shards=1) as here:
+    async with world(
+        plane,
+        redis,
+        folder,
+        seed=1,
+        broken=off,
+        ttl=schedule.ttl,
+        shards=1,
+        journal=schedule.journal,
+    ) as here:
         stuck = ""
         try:
             await schedule.run(here)
@@ -203,7 +215,7 @@ async def _main(options: argparse.Namespace) -> int:
             report = await chaos(
                 plane, redis, folder,
                 seconds=options.minutes * 60, seed=options.seed, replicas=options.replicas,
-                rate=options.rate,
+                rate=options.rate, outages=options.outages,
             )  # fmt: skip
         if not report.sound and options.keep:
             shutil.copytree(folder, options.keep, dirs_exist_ok=True)
@@ -233,6 +245,10 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--seed", type=int, help="order and parameters of the faults; drawn and told by default"
     )
+    out.add_argument(
+        "--outages", action="store_true",
+        help="also outages of Redis of 20 to 90 s, in which attempts are journaled",
+    )  # fmt: skip
     which = out.add_mutually_exclusive_group()
     which.add_argument(
         "--break", dest="broken", choices=sorted(BREAKS), metavar="NAME",

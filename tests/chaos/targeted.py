@@ -34,6 +34,7 @@ class Schedule:
         ttl: Seconds for which a finished log is kept; 0 for the product's own.
         rules: Whether the server's own rules guard the status; they would hide some breaks.
         convergence: It shows by never coming to rest.
+        journal: Attempts are journaled while Redis is away.
     """
 
     run: Callable[[World], Awaitable[None]]
@@ -41,6 +42,7 @@ class Schedule:
     ttl: int = 0
     rules: bool = True
     convergence: bool = False
+    journal: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -263,6 +265,107 @@ async def _frozen_between_attempts(world: World) -> None:
     await _perhaps_ends(world, uid)
 
 
+async def _journaling(replica: Replica) -> None:
+    """Wait until a replica says that it journals, and takes what is created from now on for younger."""
+    event = "nobody has the log; attempts are journaled in the status"
+    await until(
+        lambda: bool(replica.lines(event)), lambda: f"it journals; {replica.tail()}", within=_SOON
+    )
+    # By a margin of whole seconds, which nothing but time brings about.
+    await asyncio.sleep(4)
+
+
+async def _killed_after_journaled_send(world: World) -> None:
+    """Redis is away, and the owner is killed when the receiver has what it journaled."""
+    first = world.replica()
+    await _begin(first, "after-send=kill")
+    await first.wait_ready(_SOON)
+    await world.redis.kill()
+    world.landed["kill Redis"] += 1
+    await _journaling(first)
+    uid = await world.notify("n", "steady", retryPolicy=_LONG)
+    await _dead(first, "after-send")
+    world.landed["kill at a step"] += 1
+    await world.redis.start()
+    await _begin(first)
+    await _phase(world, uid)
+
+
+async def _killed_with_a_secret(world: World) -> None:
+    """The owner is killed when the log knows a success and the status does not; then Redis dies."""
+    first, second = world.replica(), world.replica()
+    await _begin(first, "after-outcome=kill")
+    await first.wait_ready(_SOON)
+    await _begin(second)
+    await second.wait_ready(_SOON)
+    uid = await world.notify("n", "steady", retryPolicy=_LONG)
+    await _dead(first, "after-outcome")
+    await world.redis.kill()
+    world.landed["kill Redis"] += 1
+    await _journaling(second)
+    # What is younger goes meanwhile, and what nobody knows must not.
+    other = await world.notify("m", "steady", retryPolicy=_LONG)
+    await _phase(world, other)
+    await asyncio.sleep(5)
+    await world.redis.start()
+    await _phase(world, uid)
+
+
+async def _two_outages(world: World) -> None:
+    """Between two outages the owner is killed when the log knows a success and the status does not."""
+    first, second = world.replica(), world.replica()
+    await _begin(first, "after-outcome=kill")
+    await first.wait_ready(_SOON)
+    await _begin(second)
+    await second.wait_ready(_SOON)
+    await world.redis.kill()
+    await _journaling(first)
+    await world.redis.start()
+    await until(
+        lambda: bool(first.lines("the log is back; nothing is journaled any more")),
+        lambda: f"it has the log; {first.tail()}",
+        within=_SOON,
+    )
+    uid = await world.notify("n", "steady", retryPolicy=_LONG)
+    await _dead(first, "after-outcome")
+    await world.redis.kill()
+    world.landed["kill Redis"] += 2
+    await _journaling(second)
+    other = await world.notify("m", "steady", retryPolicy=_LONG)
+    await _phase(world, other)
+    await asyncio.sleep(5)
+    await world.redis.start()
+    await _phase(world, uid)
+
+
+async def _frozen_with_a_journaled_intent(world: World) -> None:
+    """Redis is away, and the owner freezes between write ahead and send; another one delivers."""
+    await _frozen_in_an_outage(world, "after-intent=stop", OK)
+
+
+async def _frozen_at_a_write_ahead(world: World) -> None:
+    """Redis is away, and the owner freezes before its write ahead; another one tries, and goes on."""
+    await _frozen_in_an_outage(world, "before-patch=stop", BUSY, OK)
+
+
+async def _frozen_in_an_outage(world: World, failpoint: str, *script: Step) -> None:
+    first, second = world.replica(), world.replica()
+    await _begin(first, failpoint)
+    await first.wait_ready(_SOON)
+    await _begin(second)
+    await second.wait_ready(_SOON)
+    await world.redis.kill()
+    world.landed["kill Redis"] += 1
+    await _journaling(first)
+    uid = await world.notify("n", "steady", *script, retryPolicy=_LONG)
+    await frozen(first, failpoint.partition("=")[0], within=_SOON)
+    await _phase(world, uid, "Sent")
+    first.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+    await world.redis.start()
+
+
 SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
@@ -277,4 +380,15 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "no-resync": Schedule(_repaired_in_silence, (), convergence=True),
     "silent-session-kept": Schedule(_killed_for_good, (), convergence=True),
     "one-session": Schedule(_frozen_between_attempts, (), convergence=True),
+    "journal-without-write": Schedule(
+        _killed_after_journaled_send, (Kind.LOST, Kind.REPEATED), journal=True
+    ),
+    "trust-every-object": Schedule(_killed_with_a_secret, (Kind.REPEATED,), journal=True),
+    "note-stays": Schedule(_two_outages, (Kind.REPEATED,), journal=True),
+    "journal-without-deadline": Schedule(
+        _frozen_with_a_journaled_intent, (Kind.REPEATED,), journal=True
+    ),
+    "journal-without-version": Schedule(
+        _frozen_at_a_write_ahead, (Kind.REGRESSED,), rules=False, journal=True
+    ),
 }

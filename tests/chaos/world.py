@@ -65,6 +65,8 @@ GROUPS: Final[dict[str, tuple[tuple[Step, ...], ...]]] = {
 #: The group of notifications that go to two receivers, and what each of them does with them.
 PAIR: Final = "pair"
 _PAIR_SCRIPTS: Final = ((OK,), (BUSY, OK), (Step(drop="after"), OK))
+#: Settings of `delivery` under which Redis may be away.
+JOURNAL: Final[Json] = {"logOutage": "journal", "journalAfter": "1s"}
 #: Objects looked at in one round of the dumps; the rest has its turn in the next.
 _ROUND: Final = 40
 _DUMP: Final = 0.3
@@ -134,6 +136,10 @@ class World:
     broken: str = NONE
     ttl: int = 0
     shards: int = 4
+    #: Attempts are journaled in the status while Redis is away.
+    journal: bool = False
+    #: Held by whoever takes Redis away, so that nobody brings it back before its time.
+    redis_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     replicas: list[Replica] = field(default_factory=list)
     archive: Archive = field(default_factory=Archive)
     landed: Counter[str] = field(default_factory=Counter)
@@ -177,6 +183,7 @@ class World:
                 "metricsAddr": f"127.0.0.1:{metrics}",
             },
             "delivery": {
+                **(JOURNAL if self.journal else {}),
                 "slack": {"timeout": f"{SEND_TIMEOUT}s"},
                 "file": {"timeout": f"{SEND_TIMEOUT}s"},
                 "credentials": {"dir": str(self.here.folder / "credentials")},
@@ -370,6 +377,7 @@ async def world(
     broken: str = NONE,
     ttl: int = 0,
     shards: int = 4,
+    journal: bool = False,
 ) -> AsyncIterator[World]:
     """Set up receivers, proxies and eyes around servers that run, and clear them away."""
     behind_api, behind_redis = urlsplit(plane.server), urlsplit(redis.url)
@@ -388,7 +396,7 @@ async def world(
         redis.grant(acl_rule(here.prefix, USER, prefix=here.prefix, page=USER))
         made = World(
             here, plane, redis, to_redis, to_api, receivers, random.Random(seed),  # noqa: S311 - no secret
-            broken, ttl, shards,
+            broken, ttl, shards, journal,
         )  # fmt: skip
         eyes = asyncio.create_task(made.watch_logs())
         try:

@@ -76,6 +76,10 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerRedisUnavailable": (
         {"notification_ledger_log_available{}": "1x10 0x100"}, "20m",
     ),
+    "NotificationLedgerJournaling": ({"notification_ledger_journaling{}": "1x120"}, "20m"),
+    "NotificationLedgerNotJournaled": (
+        {'notification_ledger_not_journaled_notifications{basis="older"}': "2x120"}, "20m",
+    ),
     "NotificationLedgerRecordsLost": (
         {"notification_ledger_log_loss_ledger_total{}": "0x10 3x100"}, "12m",
     ),

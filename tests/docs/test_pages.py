@@ -25,7 +25,7 @@ DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboa
 #: Labels with a bounded set of values: words of the code, or of an operator's file (`channel`, `sink`,
 #: `source`).
 BOUNDED: Final = {
-    "cause", "channel", "class", "code", "kind", "phase", "reason", "result", "row", "script",
+    "basis", "cause", "channel", "class", "code", "kind", "phase", "reason", "result", "row", "script",
     "service", "sink", "source", "state", "status", "verdict", "version",
 }  # fmt: skip
 

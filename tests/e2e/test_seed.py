@@ -229,6 +229,7 @@ class Forever:
     """A lease term that does not end, over everything."""
 
     epoch: Epoch
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Yes."""

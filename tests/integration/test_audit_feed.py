@@ -46,6 +46,7 @@ class Always:
     """A lease term that holds."""
 
     epoch = EPOCH
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         return True

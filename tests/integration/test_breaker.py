@@ -59,6 +59,7 @@ class Owner:
     """Owns everything, for ever."""
 
     epoch: Epoch = field(default=Epoch("0.7"))
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Yes."""

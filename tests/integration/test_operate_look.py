@@ -205,7 +205,7 @@ async def test_inspect_still_answers(here: Stage, operator: Operator) -> None:
 async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that is away is code 4 for every command that needs it."""
     operator = Operator(here, capsys)
-    for command in (["list"], ["export"]):
+    for command in (["verify"], ["export"]):
         code = await asyncio.wait_for(
             _away(command, str(here.plane.kubeconfig)), timeout=60
         )  # fmt: skip

@@ -84,6 +84,7 @@ OTHERS: Final = "belong to installation 'elsewhere/notification-controller@u'"
 #: What only a status could tell, and only a log.
 CLAIMS: Final = ("agree", "not published", "none diverging", "nothing to repair", "an attempt at")
 AWAY: Final = Answer(4, ("cannot connect", "ECONNREFUSED", API_AWAY), CLAIMS)
+REDIS_SILENT: Final = "Redis cannot be reached at 127.0.0.1:1"
 NO_REDIS: Final = Answer(4, ("Redis cannot be reached", REDIS_AWAY), CLAIMS)
 FORBIDDEN: Final = Answer(6, ("forbidden",), CLAIMS)
 NOT_ALLOWED: Final = Answer(6, ("Redis refuses", "Redis at "), CLAIMS)
@@ -126,6 +127,14 @@ MATRIX: Final[dict[str, Missing]] = {
     "Redis away": Missing(
         dict.fromkeys(COMMANDS, NO_REDIS)
         | {
+            "inspect": Answer(
+                5, (f"LOG     not read: {REDIS_SILENT}", "log and status were not compared"), CLAIMS
+            ),
+            "explain": Answer(
+                5, ("NEXT    nothing: Redis does not answer", f"by its status alone: {REDIS_SILENT}"),
+                CLAIMS,
+            ),
+            "list": Answer(5, ("waits", "sent", f"by the objects alone: {REDIS_SILENT}"), CLAIMS),
             "doctor": Answer(
                 1, ("fail    redis-connect", "epochs were not compared"),
                 ("ok      redis", "ok      incarnation"),

@@ -931,7 +931,7 @@ class Brief(Api):
 async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
     """Unfinished objects come whole and first, finished ones by name, version and phase."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"), phased("c", 3, "Failed"))
-    async with mirroring(api, tmp_path, brief=True) as (reflector, mirror, _):
+    async with mirroring(api, tmp_path, brief=lambda: True) as (reflector, mirror, _):
         await eventually(lambda: lists() == 1)
         assert reflector.synced
     assert api.asked == ["unfinished", "brief"]
@@ -965,7 +965,7 @@ async def test_a_page_in_brief_is_bounded(tmp_path: Path) -> None:
     for each in objects[8:]:
         each["metadata"]["annotations"] = {"notification-ledger/hold": "x" * 50_000}
     async with mirroring(
-        Paged(*objects), tmp_path, page_size=16, page_bytes=100_000, brief=True
+        Paged(*objects), tmp_path, page_size=16, page_bytes=100_000, brief=lambda: True
     ) as (reflector, mirror, _):
         await eventually(lambda: reflector.synced)
         assert len(mirror.objects) == len(objects)
@@ -978,7 +978,7 @@ async def test_second_list_in_brief_tells_what_is_news(tmp_path: Path) -> None:
     """What is known is passed over, what is gone is deleted, an own write is not handed over."""
     api = Brief(*(phased(n, v, p) for n, v, p in (("a", 1, "Sent"), ("b", 2, ""), ("c", 3, ""))))
     api.watches = [stay(EXPIRED)]
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+    async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
         await eventually(lambda: lists() == 1)
         mirror.own.add(("uid-b", "105"))
         api.objects = [phased("b", 105, "Sent"), phased("c", 106, "Failed"), phased("d", 107, "")]
@@ -999,7 +999,7 @@ async def test_what_changes_between_the_two_lists_is_told_by_the_watch(tmp_path:
     api.between = finish
     after = [("MODIFIED", phased("a", 101, "Sent")), ("ADDED", phased("new", 102, ""))]
     api.watches = [stay(*(event(kind, o) for kind, o in after))]
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+    async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
         await eventually(lambda: len(mirror.calls) == 4)
     assert api.resumed == ["100"]
     assert mirror.calls == [
@@ -1030,7 +1030,7 @@ async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case:
         return await answer(request)
 
     api.list = odd  # type: ignore[method-assign]  # one test, one odd server
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+    async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
         await eventually(lambda: lists() == 1)
         assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
         assert api.asked[-1] == "whole"
@@ -1040,7 +1040,7 @@ async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> Non
     """A 403 says nothing about what the server can: it is asked in brief again."""
     api = Brief(phased("a", 1, "Sent"))
     api.lists = [refuse(403, "Forbidden", "no")]
-    async with mirroring(api, tmp_path, brief=True) as (_, _, _):
+    async with mirroring(api, tmp_path, brief=lambda: True) as (_, _, _):
         await eventually(lambda: lists() == 1)
     assert api.asked == ["unfinished", "brief"]
 
@@ -1055,7 +1055,7 @@ async def test_real_server_lists_in_brief(
     path = list_path(namespace)
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
         empty = Reflector(
-            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, brief=True
+            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, brief=lambda: True
         )
         async with running(empty):
             await eventually(lambda: lists() == 1)
@@ -1076,7 +1076,7 @@ async def test_real_server_lists_in_brief(
             clock=monotonic_clock,
             timings=QUICK,
             page_size=2,
-            brief=True,
+            brief=lambda: True,
         )
         async with running(reflector):
             await eventually(lambda: lists() == 2)

@@ -12,6 +12,7 @@ in which it was written. A journaled write puts the *mark* into the object, whic
 Who cannot read the log knows all if
 
 - it has claimed the log in its current term (its own memory), or
+- the object was created after its term began (nobody else can have recorded anything that was sent), or
 - the mark is the note's name (then all is in the status), or
 - the object was created after the note (then all is in the status, too).
 
@@ -99,6 +100,7 @@ class Replica(NamedTuple):
         begun: Attempts that it has begun in this term.
         memory: All facts that it knows.
         whole: It has claimed the log in this term.
+        since: When its term began.
         claim: Of the log as it is now: 0 none, 1 claimed, 2 and the object was read after it.
         note: The Lease's, as this term knows it.
         unsure: A write of the note was not answered.
@@ -111,6 +113,7 @@ class Replica(NamedTuple):
     begun: int = 0
     memory: View = ()
     whole: bool = False
+    since: int = 0
     claim: int = 0
     note: Note = Note()
     unsure: bool = False
@@ -242,6 +245,7 @@ class Options:
         mark_named: (O7) A mark counts under the note that it names, and no other.
         trusts_marks: (O8) An object without a mark is not known to whoever cannot read its log.
         born_later: (O9) An object of the note's own second, and of the margin, is not born after it.
+        own_later: (O24) An object of the second in which a term began, and of the margin, is not its own.
         this_term: (O10) A memory of an earlier term is not complete.
         compares: (O11) A journaled write carries the resourceVersion that was read.
         one_flight: (O12) Nothing is opened in one place while an attempt of the other is on its way.
@@ -278,6 +282,7 @@ class Options:
     mark_named: bool = True
     trusts_marks: bool = True
     born_later: bool = True
+    own_later: bool = True
     this_term: bool = True
     compares: bool = True
     one_flight: bool = True
@@ -347,8 +352,9 @@ def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[s
         r = s.replicas[s.holder]
         if _is_old(o, s.holder) or not r.up or r.epoch != s.lease or _ended(_recorded(s), o):
             return False
+        born = s.status.born - o.skew
         return (
-            s.journaled or r.whole or (r.note.name != 0 and s.status.born > r.note.since + o.skew)
+            s.journaled or r.whole or born > r.since or (r.note.name != 0 and born > r.note.since)
         )
 
     def unfinished(s: State) -> bool:
@@ -389,7 +395,8 @@ def measures(s: State) -> dict[str, int]:
 
 
 def _knows(r: Replica, status: Status) -> bool:
-    return r.whole or status.mark == r.note.name or status.born > r.note.since
+    later = status.born > min(r.since, r.note.since)
+    return r.whole or status.mark == r.note.name or later
 
 
 def _recorded(s: State) -> View:
@@ -476,7 +483,7 @@ def _acquired(s: State, o: Options, i: int) -> State:
         kept = note.name and (note.kept == s.lease or not o.note_kept)
         note = note._replace(kept=epoch) if kept else Note()
     term = r._replace(
-        epoch=epoch, begun=0, whole=r.whole and not o.this_term, claim=0,
+        epoch=epoch, begun=0, whole=r.whole and not o.this_term, since=s.now, claim=0,
         note=Note() if _is_old(o, i) else note, unsure=False, read=None,
     )  # fmt: skip
     replicas = (*s.replicas[:i], term, *s.replicas[i + 1 :])
@@ -710,7 +717,8 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _complete(s: State, o: Options, r: Replica, status: Status) -> bool:
     """Whether all that was ever recorded is known without reading the log."""
-    if r.whole or not o.trusts_marks:
+    own_after = r.since + (o.margin if o.own_later else 0)
+    if r.whole or status.born >= own_after or not o.trusts_marks:
         return True
     if not o.carries_on:
         return False

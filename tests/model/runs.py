@@ -273,6 +273,11 @@ SMALL: tuple[Run, ...] = (
         O(attempts=1, faults=Out(outages=2, late_notes=1)),
     ),
     Run(
+        "O24", "journal: created in a term, takeover, outage, one attempt",
+        O(attempts=1, unborn=True, lean=True, faults=Out(outages=1, takeovers=1, ticks=1)),
+        seen=("born in the outage",),
+    ),
+    Run(
         "O12", "journal: a replica of before, takeover, one attempt",
         O(
             attempts=1, old=True, cut=True, unborn=True, lean=True,
@@ -398,6 +403,11 @@ LARGE: tuple[Run, ...] = (
     Run(
         "O19", "journal: two outages, crash, the log falls back, one attempt",
         O(attempts=1, faults=Out(outages=2, crashes=1, losses=1)),
+    ),
+    Run(
+        "O25", "journal: created after a takeover, cut off, one attempt",
+        O(attempts=1, unborn=True, lean=True, faults=Out(cuts=1, takeovers=1, ticks=1)),
+        seen=("born in the outage",),
     ),
     Run("O20", "journal: two outages, crash", O(faults=Out(outages=2, crashes=1)), max_states=1_000_000),
     Run("O21", "journal: cut off, takeover", O(faults=Out(cuts=1, takeovers=1)), max_states=1_000_000),
@@ -798,6 +808,10 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "O9b", "a margin below the skew of two API servers",
         O(attempts=1, unborn=True, skew=1, margin=1, faults=Out(outages=1, crashes=1)), "S12",
+    ),
+    Mutant(
+        "O24", "created in the second in which the term began",
+        O(own_later=False, attempts=1, faults=Out(outages=1, crashes=1)), "S12",
     ),
     Mutant(
         "O10", "the memory of an earlier term",

@@ -45,6 +45,8 @@ _HAND_OVER: Final = 15.0
 #: Seconds for which a replica may hold shards that it cannot serve: until it notices (an idle one looks
 #: every ten), until it takes that for lasting, and until the last shard is handed over.
 _CUT_OFF: Final = 35.0
+#: Calls of one process in a second; the busiest world needs a sixth of it.
+_BUSY: Final = 400
 #: Seconds that a replica needs at least before it hands over for lack of Redis.
 _NOTICED: Final = 4.0
 
@@ -111,6 +113,9 @@ MARKS: Final = (
     "session of a silent replica ended",
     "session renewed, and not ended",
     "session deleted by hand",
+    "journaled",
+    "journaled after a former owner",
+    "delivered in an outage of all",
 )
 
 
@@ -142,11 +147,16 @@ class Ever:
     unsent: bool = False
     #: Its send was begun.
     begun: bool = False
+    #: It was written ahead into the status.
+    journaled: bool = False
+
+    #: Why it must not be sent, empty if nothing stands against it.
+    barred: str = ""
 
     @property
     def may_have_arrived(self) -> bool:
         """Whether the receiver may have got it, by what was done and by what is on record."""
-        return self.begun or self.uncertain or self.judged
+        return self.begun or self.uncertain or self.judged or self.state == _UNKNOWN
 
 
 @dataclass(slots=True)
@@ -161,6 +171,8 @@ class Subject:
     claims: dict[str, set[str]] = field(default_factory=dict)
     opened: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     lost: set[str] = field(default_factory=set)
+    #: What its log has held and lost, whether or not the status shows it.
+    dropped: set[str] = field(default_factory=set)
     #: Per channel, orders ever put on record, and the epoch of the log at the latest.
     orders: Counter[str] = field(default_factory=Counter)
     ordered: dict[str, str] = field(default_factory=dict)
@@ -189,6 +201,10 @@ class Checks:
     #: Since when a replica without Redis has held shards while another one was able.
     keeping: dict[tuple[str, str], float] = field(default_factory=dict)
 
+    #: Calls of the second that is running, by process.
+    calling: Counter[str] = field(default_factory=Counter)
+    second: int = 0
+
     # -- bookkeeping ----------------------------------------------------------------------------
 
     def mark(self, name: str) -> None:
@@ -213,6 +229,17 @@ class Checks:
         most = int(spec["retryPolicy"]["maxAttempts"])
         self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most)
 
+    def _busy(self, process: Process | None) -> None:
+        """Judge how often a process calls: a loop that does not wait is an outage of the servers."""
+        second = int(self.world.loop.time())
+        if second != self.second:
+            self.second = second
+            self.calling.clear()
+        if process is not None:
+            self.calling[process.name] += 1
+            if self.calling[process.name] > _BUSY:
+                self.fail("BUSY", f"{process.name} makes more than {_BUSY} calls in a second")
+
     # -- Redis ----------------------------------------------------------------------------------
 
     def on_script(
@@ -226,6 +253,7 @@ class Checks:
         after: list[bytes],
     ) -> None:
         """Judge one script that was run, by the log before and after it."""
+        self._busy(process)
         subject = self.subjects.get(uid)
         if subject is None:
             self.fail("S13", f"a log of an object that never was: {uid}")
@@ -258,7 +286,8 @@ class Checks:
                 self.mark("verdict overtaken by the result")
             known.judged = known.judged or kind.startswith("resolve.")
             known.state = max(known.state, state)
-            known.uncertain = known.uncertain or state == _UNKNOWN
+            # What was journaled is shown as unknown from its beginning; that explains nothing yet.
+            known.uncertain = known.uncertain or (state == _UNKNOWN and not known.journaled)
             if _unsent(element):
                 self.mark("attempt not sent")
                 known.unsent = True
@@ -332,6 +361,7 @@ class Checks:
         if any(s == 0 for s in ours.values()):
             self.fail("S8", f"{where}: another attempt is open")
         subject.opened[channel].add(identity)
+        self._next_opened(subject, channel, identity, before)
         self._final(subject, channel, where, before, epoch)
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
         counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
@@ -486,6 +516,7 @@ class Checks:
             return
         self.mark("log lost its end" if after else "log lost wholly")
         kept = _states(after)
+        subject.dropped |= _states(before).keys() - kept.keys()
         for identity, (_, state) in _states(before).items():
             if kept.get(identity, ("", -1))[1] < state and subject.shown.get(identity, -1) < state:
                 subject.lost.add(identity)
@@ -506,6 +537,7 @@ class Checks:
         mishap: object,
     ) -> None:  # fmt: skip
         """Take notice of a request that was answered, or would have been."""
+        self._busy(process)
         if request.method == "DELETE" and "-session-" in request.path:
             self._session_ended(process, request.path.rpartition("/")[2], response)
         if request.method != "PATCH":
@@ -554,7 +586,11 @@ class Checks:
             self.fail("S4", f"{subject.name}: {fallen}")
         if old is not None and subject.excused and not old.status and status:
             self.mark("status wiped and restored")
+        unsent = {a["id"] for a in version.attempts if a.get("class") == "notSent" and "id" in a}
         for identity, seen in version.states().items():
+            if identity in unsent and identity in self.ever:
+                self.ever[identity].unsent = True
+            self._journaled(subject, identity, seen.channel, seen.state)
             known = self.ever.get(identity)
             if known is None or known.uid != subject.uid or known.state < seen.state:
                 self.fail("S13", f"{subject.name}: shows attempt {identity}, which no log had")
@@ -564,6 +600,58 @@ class Checks:
         if size > self.world.profile.status_bytes + _SLACK:
             self.fail("S14", f"{subject.name}: a status of {size} bytes")
         self._see(subject, old, version)
+
+    def _journaled(self, subject: Subject, identity: str, channel: str, state: int) -> None:
+        """Judge an attempt that the status shows first, or knows more of than any log."""
+        if not self.world.profile.journal:
+            return
+        known = self.ever.get(identity)
+        if known is None:
+            where = f"{subject.name} {channel} attempt {identity}"
+            self.mark("journaled")
+            if state not in (_UNKNOWN, _FAILED):
+                self.fail("S1", f"{where}: shown first as {state}")
+            if any(s == _SUCCESS and self._of(i, channel) for i, s in subject.shown.items()):
+                self.fail("S7", f"{where}: journaled after a success that the status shows")
+            known = self.ever[identity] = Ever(subject.uid, channel, state, journaled=True)
+            log = self.world.log_of(subject.uid)
+            known.barred = self._succeeded(subject, channel, log)
+            self._next_opened(subject, channel, identity, log)
+            others = {attempt_epoch(AttemptId(i)) for i in subject.shown if self._of(i, channel)}
+            if others - {attempt_epoch(AttemptId(identity))}:
+                self.mark("journaled after a former owner")
+            subject.opened[channel].add(identity)
+            counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
+            excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
+            if counted > subject.most + excused and not subject.excused:
+                self.fail("S12", f"{where}: number {counted} of {subject.most}")
+        if known.uid == subject.uid and known.state < state:
+            # The log learns of it when it is back.
+            known.state = state
+
+    def _succeeded(self, subject: Subject, channel: str, log: Sequence[bytes]) -> str:
+        """
+        Which success of the log forbids that an attempt is journaled, in words; empty if none does.
+
+        One that its writer shows as unknown explains what he does.
+        """
+        shown = subject.versions[-1].states() if subject.versions else {}
+        for other, (name, state) in _states(log).items():
+            doubted = other in shown and shown[other].state == _UNKNOWN
+            if name == channel and state == _SUCCESS and not doubted and other not in subject.lost:
+                return f"the log holds a success, {other}"
+        return ""
+
+    def _next_opened(
+        self, subject: Subject, channel: str, identity: str, log: Sequence[bytes]
+    ) -> None:
+        """What stands as unknown in either place when the next one is opened explains a repeat."""
+        states = {i: s for i, (_, s) in _states(log).items()}
+        for other in subject.shown.keys() | states.keys():
+            known = self.ever[other]
+            unknown = _UNKNOWN in (subject.shown.get(other), states.get(other))
+            if other != identity and known.channel == channel and unknown:
+                known.uncertain = True
 
     def _numbers(self, subject: Subject, version: Version) -> None:
         rolled = {
@@ -635,7 +723,14 @@ class Checks:
         if entry is None or entry.deleted or entry.request.deleting:
             self.fail("S19", f"{where}: sent although the object is known to be going or gone")
         subject = self.subjects[message.uid]
-        if attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
+        if known.journaled:
+            if self.world.redis.down:
+                self.mark("delivered in an outage of all")
+            if known.barred and not subject.excused:
+                self.fail("S7", f"{where}: {known.barred}")
+            if subject.shown.get(message.attempt_id, -1) < _UNKNOWN:
+                self.fail("S1", f"{where}: sent before the status shows it")
+        elif attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
             self.fail("S18", f"{where}: sent without a claim in its epoch")
 
     def on_call(self, call: Call, channel: str) -> None:
@@ -761,7 +856,7 @@ class Checks:
         overtaken = (Kind.REORDERED, Kind.REPEATED)
         yield from (f for f in findings.violations if f.kind not in overtaken)
 
-    def unfinished(self) -> list[str]:  # noqa: C901 (one branch for each rule)
+    def unfinished(self) -> list[str]:  # noqa: C901, PLR0912 (one branch for each rule)
         """What is not settled yet, in words; empty once the world has converged."""
         out = []
         for subject in self.subjects.values():
@@ -777,9 +872,17 @@ class Checks:
             if phase not in TERMINAL:
                 out.append(f"{where}: phase {phase or '(none)'}")
                 continue
+            if "journal" in subject.versions[-1].status:
+                out.append(f"{where}: it is marked as journaled")
             if not log:
                 continue
             shown = subject.versions[-1].states()
+            recorded = _states(log).keys() | subject.dropped
+            out += [
+                f"{where}: attempt {i} is not in the log"
+                for i in shown
+                if i in self.ever and self.ever[i].journaled and i not in recorded
+            ]
             for identity, (_, state) in _states(log).items():
                 at_least = shown[identity].state if identity in shown else 0
                 if state == 0:

@@ -54,7 +54,15 @@ class Blocked(BaseException):
 
 
 class Deadlock(BaseException):
-    """Nothing is ready and nothing is scheduled: whoever is waited for will never come."""
+    """
+    Whoever is waited for will never come.
+
+    Nothing is ready and nothing is scheduled, or something is ready for ever and no time passes.
+    """
+
+
+#: Turns of the loop at one moment: a world needs a dozen, a queue that is filled to its bound thousands.
+_SPIN: Final = 200_000
 
 
 class Gate(Enum):
@@ -117,6 +125,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self.turns = 0
         self._now = start
         self._births = 0
+        self._spins = 0
         super().__init__(_Selector())
         self.set_task_factory(cast("Any", self._make_task))
 
@@ -136,7 +145,11 @@ class SimLoop(asyncio.SelectorEventLoop):
         if not self._ready and not self._stopping:
             if not self._scheduled:
                 raise Deadlock("nothing is ready and nothing is scheduled")
+            self._spins *= self._now >= self._scheduled[0].when()
             self._now = max(self._now, self._scheduled[0].when())
+        self._spins += 1
+        if self._spins > _SPIN:
+            raise Deadlock("the loop goes round, and no time passes")
         while self._scheduled and self._scheduled[0].when() <= self._now:
             timer = heapq.heappop(self._scheduled)
             timer._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours

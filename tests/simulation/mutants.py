@@ -21,6 +21,8 @@ import syncer.sharding.manager
 import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
+from notifier.reconciler.journal import Journal
+from notifier.reconciler.watch_handlers import WatchHandlers
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
 from syncer.kube.leases import LeaseRecord, Leases
@@ -34,6 +36,7 @@ from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
 from syncer.rules.fold import LogView
+from syncer.rules.journal import Basis
 from syncer.rules.reconcile import Presence
 from syncer.sharding.assignment import HandOver, Hold, ShardState
 from syncer.sharding.manager import ShardManager
@@ -42,7 +45,7 @@ from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
@@ -321,6 +324,62 @@ def deletion_ignored() -> AbstractContextManager[None]:
     return _instead((Entry, "cancelled", property(lambda entry: entry.deleted)))
 
 
+def every_object_trusted() -> AbstractContextManager[None]:
+    """Whoever cannot read a log takes what the object shows for all there is."""
+    known: Any = vars(Journal)["basis"]
+
+    def trusting(self: Journal, entry: Entry, term: Any) -> Basis:
+        found: Basis = known(self, entry, term)
+        return Basis.MARKED if found is Basis.OLDER else found
+
+    return _instead((Journal, "basis", trusting))
+
+
+def not_written_ahead() -> AbstractContextManager[None]:
+    """A journaled attempt is sent, and written when its result is."""
+
+    async def unwritten(_self: StatusWriter, entry: Entry, _term: Any, journal: str) -> Flushed:
+        entry.journaled = journal
+        return Flushed.WRITTEN
+
+    return _instead((StatusWriter, "write_ahead", unwritten))
+
+
+def result_not_kept() -> AbstractContextManager[None]:
+    """A journaled attempt's result is in the view alone, which the next claim replaces."""
+    close: Any = vars(Recorder)["close_in_memory"]
+
+    def unkept(self: Recorder, entry: Entry, attempt: Any, intent: Any) -> None:
+        close(self, entry, attempt, intent)
+        entry.unrecorded.pop(attempt.id, None)
+        entry.view.forget(attempt.id)
+
+    return _instead((Recorder, "close_in_memory", unkept))
+
+
+def old_claim_goes_on() -> AbstractContextManager[None]:
+    """Who has written into the status alone goes on with the claim of before."""
+    lose: Any = vars(Recorder)["lose_claim"]
+
+    def kept(self: Recorder, entry: Entry, cause: str) -> None:
+        if cause != "journal":
+            lose(self, entry, cause)
+
+    return _instead((Recorder, "lose_claim", kept))
+
+
+def marked_are_summed_up() -> AbstractContextManager[None]:
+    """Of a finished object nothing is kept, although its log may lack what it shows."""
+    upsert: Any = vars(WatchHandlers)["upsert"]
+
+    def summed(self: WatchHandlers, request: Any, **rest: Any) -> None:
+        if request.status.terminal and request.uid not in self.cache.entries:
+            request = replace(request, status=replace(request.status, journal=None))
+        upsert(self, request, **rest)
+
+    return _instead((WatchHandlers, "upsert", summed))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -345,4 +404,9 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "session that ended goes on": session_goes_on,
     "absent session is over": absent_is_over,
     "no clock asked before a send": clock_unasked,
+    "every object trusted": every_object_trusted,
+    "journaled after the send": not_written_ahead,
+    "journaled result not kept": result_not_kept,
+    "old claim goes on after journaling": old_claim_goes_on,
+    "marked object summed up": marked_are_summed_up,
 }

@@ -99,6 +99,8 @@ class SimKube(KubeClient):
             raise _lost(f"no answer within {timeout:g} s", write=write) from error
         if isinstance(got, PortError):
             raise got
+        if self._world.profile.journal:
+            self._process.api_time.set(self._world.api_ms() // 1000 * 1000)
         raw = got.body.encode() if isinstance(got.body, str) else orjson.dumps(got.body)
         if not 200 <= got.code <= 299:
             raise error_of(got.code, raw, got.headers.get("Retry-After"), write=write)

@@ -249,6 +249,7 @@ _RARE: Final = frozenset(
         "cut off, and handed over",
         "verdict overtaken by the result",
         "verdict came too late",
+        "journaled after a former owner",
     }
 )
 
@@ -272,6 +273,8 @@ def test_what_failed_once_holds(finding: str) -> None:
 
 #: A replica sees late that its shard has gone, and its send begins late after its intent.
 _FAR_BEHIND: Final = "watch lag, redis slow, receiver 503, operator"
+#: All servers are away at times, and owners die meanwhile.
+_AWAY: Final = "redis down, crash, kube down, receiver slow, redis slow"
 #: For each mutant: the rules that it breaks, faults that provoke it, and whether they must end.
 KILLERS: Final = {
     "no fence": ({"S8", "S9"}, "pause, receiver slow, redis slow", False),
@@ -305,6 +308,11 @@ KILLERS: Final = {
     "session that ended goes on": ({"X1"}, f"pause, {_FAR_BEHIND}", False),
     "absent session is over": ({"X1"}, f"session deleted, {_FAR_BEHIND}", False),
     "no clock asked before a send": ({"X1"}, "pause, redis slow, receiver 503, operator", False),
+    "every object trusted": ({"S7", "S12", "B1"}, _AWAY, False),
+    "journaled after the send": ({"S1"}, "redis down, receiver 503", False),
+    "journaled result not kept": ({"S12", "B1"}, "redis down, crash, receiver 503", True),
+    "old claim goes on after journaling": ({"self-audit", "B1"}, "redis down, receiver 503", True),
+    "marked object summed up": ({"L1"}, "redis down, crash", True),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
@@ -318,13 +326,31 @@ FIRST: Final = {
     "shards taken before the session is ended": 234,
     "session that ended goes on": 14,
     "no clock asked before a send": 14,
+    "every object trusted": 1,
+    "journaled result not kept": 7,
+    "old claim goes on after journaling": 3,
+    "marked object summed up": 7,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
 LASTING: Final = {
     "unable replica keeps its shards": 60.0,
     "hand-over waits for what backs off": 60.0,
+    "every object trusted": 60.0,
+    "journaled result not kept": 40.0,
+    "old claim goes on after journaling": 40.0,
+    "marked object summed up": 40.0,
 }
+#: Those that show only where attempts are journaled.
+JOURNALED: Final = frozenset(
+    {
+        "every object trusted",
+        "journaled after the send",
+        "journaled result not kept",
+        "old claim goes on after journaling",
+        "marked object summed up",
+    }
+)
 
 
 @pytest.mark.parametrize("name", KILLERS)
@@ -337,7 +363,9 @@ def test_a_protection_switched_off_is_noticed(name: str) -> None:
     for seed in range(first, first + _TRIES):
         with MUTANTS[name]():
             chaos = LASTING.get(name, 0.0)
-            violation = run(seed, live=live, faults=known, chaos=chaos, tail=0).violation
+            violation = run(
+                seed, live=live, faults=known, chaos=chaos, journal=name in JOURNALED, tail=0
+            ).violation
         if violation is not None and violation.rule in rules:
             return  # what it breaks besides is no proof of the rule that it stands for
     pytest.fail("the mutant survived")

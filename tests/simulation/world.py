@@ -102,6 +102,7 @@ class Profile:
         rules: The API server has our guard rails; only without them can a status be wiped.
         selects: The API server selects by shard.
         crc32: The installation is an old one, whose shards nobody can select.
+        journal: Attempts are journaled in the status while Redis is away.
     """
 
     seed: int
@@ -119,6 +120,7 @@ class Profile:
     rules: bool
     selects: bool = False
     crc32: bool = False
+    journal: bool = False
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -144,12 +146,17 @@ class Profile:
         )
         # Drawn last, so that worlds without them are those that they were before there were any.
         later = frozenset(f for f in _LATER if dice.random() < share)
-        return replace(
+        drawn = replace(
             drawn,
             faults=faults | later,
             selects=dice.random() < 0.5,
             crc32=dice.random() < 0.25,
         )
+        if dice.random() < 0.5:
+            drawn = replace(
+                drawn, journal=True, faults=drawn.faults | {"redis down", "receiver 503"}
+            )
+        return drawn
 
 
 class Dice:
@@ -310,7 +317,7 @@ def _outside(world: World, process: Process, settings: Settings) -> Outside:
         identity=process.identity,
         monotonic=host.monotonic,
         wall=lambda: datetime.fromtimestamp(host.wall(), UTC),
-        api_time=ServerTime(host.monotonic),
+        api_time=process.api_time,
         objects=SimKube(world, process),
         leases=SimKube(world, process),
         redis=cast("RedisFactory", partial(SimLane, world, process, prefix=_PREFIX)),
@@ -325,13 +332,18 @@ def _outside(world: World, process: Process, settings: Settings) -> Outside:
 
 
 @cache
-def _settings_of(shards: int, window: float, status_bytes: int, guarantee: str) -> Settings:
+def _settings_of(
+    shards: int, window: float, status_bytes: int, guarantee: str, log_outage: str
+) -> Settings:
     return build(
         Settings,
         {
             "controller": {"namespaces": "*"},
             "redis": {"url": "redis://simulated.invalid"},
-            "delivery": {"guarantee": guarantee, "slack": {"timeout": "2s"}},
+            "delivery": {
+                "guarantee": guarantee, "slack": {"timeout": "2s"},
+                "logOutage": log_outage, "journalAfter": "1s",
+            },
             "sharding": {
                 "shards": shards, "renewDeadline": "2s", "retryPeriod": "600ms", "margin": "500ms",
             },
@@ -347,7 +359,8 @@ def _settings_of(shards: int, window: float, status_bytes: int, guarantee: str) 
 
 def _settings(profile: Profile) -> Settings:
     guarantee = "atMostOnce" if profile.at_most_once else "atLeastOnce"
-    return _settings_of(profile.shards, profile.window, profile.status_bytes, guarantee)
+    log_outage = "journal" if profile.journal else "hold"
+    return _settings_of(profile.shards, profile.window, profile.status_bytes, guarantee, log_outage)
 
 
 @dataclass(eq=False, slots=True)
@@ -402,6 +415,7 @@ class Process:
         self.paused = False
         self.draining = False
         self.stop = Stop()
+        self.api_time = ServerTime(host.monotonic)
         #: Told the uids of logs that others have appended to, once it runs.
         self.hear: Callable[[str], None] | None = None
         self._kept: list[asyncio.Handle] = []
@@ -562,6 +576,7 @@ class World:
         self._tail: deque[str] = deque(maxlen=tail)
         self._uids = 0
         self._names = 0
+        self._extra = 0
         self._journal: deque[Undo] = deque(maxlen=5000)
         self._redis_skew = 0.0
         self._healed: dict[str, list[bytes]] = {}
@@ -613,6 +628,10 @@ class World:
         self._uids += 1
         digest = hashlib.sha256(f"{self.profile.seed} {self._uids}".encode()).hexdigest()
         return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+
+    def api_ms(self) -> int:
+        """The API server's time in Unix milliseconds."""
+        return round((_EPOCH + self.loop.time()) * 1000)
 
     def redis_ms(self) -> int:
         """Return the time of Redis in Unix milliseconds."""
@@ -1076,7 +1095,15 @@ class World:
         if not self.redis.down:
             self.trace("redis-down")
             self.redis.down = True
-            self.loop.world_call(self.dice.exponential(2.0), self._redis_up)
+            # Nobody journals in a shorter one.
+            least = 0.0
+            if self.profile.journal and self.dice.chance(0.7):
+                least = 6.0
+                for _ in range(2):
+                    self._extra += 1
+                    create = partial(self.create, f"late{self._extra}")
+                    self.loop.world_call(self.dice.uniform(0.0, 6.0), create)
+            self.loop.world_call(least + self.dice.exponential(2.0 + least), self._redis_up)
 
     def _redis_up(self) -> None:
         if self.redis.down:
@@ -1214,10 +1241,22 @@ def run(
     live: bool,
     faults: frozenset[str] | None = None,
     chaos: float = 0.0,
+    journal: bool = False,
     tail: int | None = _TAIL,
 ) -> Result:
-    """Live through one world; `faults` instead of those that the seed knows, for `chaos` at least."""
+    """
+    Live through one world.
+
+    Args:
+        seed: Of all that is drawn.
+        live: Faults end, and all must come to rest.
+        faults: Instead of those that the seed knows.
+        chaos: Seconds that faults last at least.
+        journal: Attempts are journaled, whatever the seed says.
+        tail: Lines of the trace that are kept.
+    """
     profile = Profile.draw(seed, live=live)
+    profile = replace(profile, journal=profile.journal or journal)
     profile = replace(profile, chaos=max(profile.chaos, chaos))
     if faults is not None:
         profile = replace(profile, faults=faults, replicas=max(2, profile.replicas), bulky=False)

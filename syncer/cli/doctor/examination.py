@@ -10,10 +10,17 @@ from syncer.cli.access import Access
 from syncer.cli.doctor.api_server import ApiFacts, check_api_server, read_api_server
 from syncer.cli.doctor.clocks import check_api_clock, check_clocks, read_offset
 from syncer.cli.doctor.definition import DefinitionFacts, check_definition, read_definition
-from syncer.cli.doctor.leases import LeaseFacts, check_incarnation, check_leases, read_leases
+from syncer.cli.doctor.leases import (
+    LeaseFacts,
+    check_incarnation,
+    check_journal,
+    check_leases,
+    read_leases,
+)
 from syncer.cli.doctor.redis import RedisFacts, check_redis, read_redis
 from syncer.cli.doctor.result import Result, ok, unknown, warn
 from syncer.cli.doctor.rights import RIGHTS, RightsFacts, check_rights, read_rights
+from syncer.cli.outage import now_here
 from syncer.cli.store import StoreState, check_store
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError, LedgerError
@@ -156,6 +163,7 @@ async def examine(
             home=home,
             logs_read=not (redis.error or redis.scan),
         ),
+        *check_journal(cluster.leases, redis=not redis.error, now=now_here()),
         check_clocks(None if redis.error else redis.offset, cluster.offset),
     ]
     return [r for r in results if not (reader and r.name in NEED_RIGHTS)]

@@ -8,14 +8,18 @@ from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
-from syncer.cli.owner import read_holder
+from syncer.cli.owner import note_of, read_holder
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import lease_path
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
 from syncer.model.errors import Gone, PortError
+from syncer.model.journal import Note
+from syncer.model.times import format_time
 from syncer.rules.shards import Sharding
 
 _TIMEOUT: Final = 10.0
+#: Milliseconds in which a controller that has Redis again takes the notes away.
+_JOIN: Final = 60_000
 
 
 @dataclass(slots=True)
@@ -28,12 +32,14 @@ class LeaseFacts:
         installation: Id of the installation, empty without a map Lease.
         problem: Why they could not be read, empty if they could.
         holders: Who holds each shard, empty where its Lease is free or its holder is gone.
+        notes: What the Leases of shards say of attempts that are journaled, by shard.
     """
 
     shards: int = 0
     installation: str = ""
     problem: str = ""
     holders: list[str] = field(default_factory=list)
+    notes: dict[int, Note] = field(default_factory=dict)
 
     @property
     def unowned(self) -> list[int]:
@@ -59,9 +65,11 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
         sharding = Sharding.read(text)
         facts.shards = sharding.shards if sharding else 0
         facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
-        facts.holders = await asyncio.gather(
-            *(_holder(kube, home, name, n) for n in range(facts.shards))
+        found_shards = await asyncio.gather(
+            *(_shard(kube, home, name, n) for n in range(facts.shards))
         )
+        facts.holders = [holder for holder, _ in found_shards]
+        facts.notes = {n: note for n, (_, note) in enumerate(found_shards) if note is not None}
     except Gone:
         facts.problem = "there is no Lease of this installation"
     except (PortError, TimeoutError, ValueError) as error:
@@ -69,13 +77,13 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     return facts
 
 
-async def _holder(kube: KubeClient, home: str, name: str, shard: int) -> str:
+async def _shard(kube: KubeClient, home: str, name: str, shard: int) -> tuple[str, Note | None]:
     try:
         path = lease_path(home, f"{name}-{shard}")
         lease = await kube.request("GET", path, timeout=_TIMEOUT)
     except Gone:
-        return ""
-    return await read_holder(kube, home, name, lease)
+        return "", None
+    return await read_holder(kube, home, name, lease), note_of(lease)
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:
@@ -124,6 +132,34 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     else:
         checks.append(ok("owners", "every shard has an owner"))
     return checks
+
+
+def check_journal(facts: LeaseFacts, *, redis: bool, now: int) -> list[Result]:
+    """
+    Check whether attempts are journaled in the status, and whether that ends once Redis is there.
+
+    Args:
+        facts: What was read.
+        redis: Whether Redis answers here.
+        now: Unix milliseconds, by the clock of this machine.
+    """
+    if facts.problem or not facts.shards:
+        return []
+    if not facts.notes:
+        return [ok("journal", "no attempts are journaled in the status")]
+    since = min(note.since for note in facts.notes.values())
+    text = (
+        f"{len(facts.notes)} of {facts.shards} shard(s) journal attempts in the status since"
+        f" {format_time(since)}"
+    )
+    if redis and now - since > _JOIN:
+        fix = (
+            "the controller does not see it, or has no owner of these shards: look at its /readyz"
+            " (redis), and at `owners` here"
+        )
+        return [warn("journal", f"{text}, and Redis answers here", fix)]
+    fix = "bring Redis back; what was journaled is joined with the logs by itself"
+    return [warn("journal", f"{text}: the controller has no Redis", fix)]
 
 
 def check_incarnation(

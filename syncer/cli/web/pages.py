@@ -219,6 +219,7 @@ def _facts(request: NotificationRequest, known: Known) -> Safe:
         ("Priority", request.priority or "Medium"),
         ("Attempts", str(status.total_attempts)),
         ("Held", request.hold),
+        ("Journaled", f"in the outage {status.journal}" if status.journal else None),
         ("Owner", f"{owner.holder}, shard {owner.shard}" if owner and owner.holder else None),
         ("Uid", known.uid),
     ]

@@ -22,6 +22,7 @@ from syncer.cli.explanation import Explanation, Rules, explain
 from syncer.cli.holding import read_holds
 from syncer.cli.inspection import find_uid
 from syncer.cli.listing import unpublished
+from syncer.cli.outage import log_by_status, store_without_redis
 from syncer.cli.owner import find_owner
 from syncer.cli.scan import Joined, read_logs
 from syncer.cli.store import check_store
@@ -118,7 +119,7 @@ class Known:
         uid: Empty if it is not known.
         request: The object, None if it is gone or could not be read.
         log: Its log, None if it could not be read.
-        explanation: None where one of the two could not be read.
+        explanation: By the status alone where the log could not be read; None without the object.
         findings: Where log and object disagree.
         missing: What could not be read; sentences.
         gone: There is no such object.
@@ -196,6 +197,11 @@ class Source:
         pairs = zip(entries, heads, strict=True)
         return Heads({e.uid: Head(*unpublished(head)) for e, head in pairs})
 
+    @property
+    def _rules(self) -> Rules:
+        delivery = self._at.settings.delivery
+        return Rules(delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured)
+
     async def known(self, namespace: str, name: str) -> Known | None:
         """Read one notification; None where neither an object nor a log bears the name."""
         key, entry, missing = f"{namespace}/{name}", self._index.get(namespace, name), []
@@ -208,6 +214,7 @@ class Source:
             missing.append(f"the object could not be read: {error}")
         uid = request.uid if request is not None else entry.uid if entry is not None else ""
         joined: Joined | None = None
+        unread = ""
         try:
             if not uid:
                 found = await self._ask(_REDIS, lambda: find_uid(self._at.log, key), walks=True)
@@ -215,6 +222,7 @@ class Source:
             if uid:
                 (joined,) = await self._ask(_REDIS, lambda: read_logs(self._at, [(uid, request)]))
         except (Missing, ContractError) as error:
+            unread = str(error)
             missing.append(f"the log could not be read: {error}")
         if not uid and not missing:
             return None
@@ -222,6 +230,8 @@ class Source:
         explanation = None
         if request is not None and log is not None:
             explanation = await self._explained(request, log, now, missing)
+        elif request is not None:
+            explanation = await self._by_status(request, now, unread)
         findings: tuple[Finding, ...] = ()
         if joined is not None and (request is not None or gone):
             delivery, sync = self._at.settings.delivery, self._at.settings.sync
@@ -232,6 +242,17 @@ class Source:
                 )
             )  # fmt: skip
         return Known(key, uid, request, log, explanation, findings, tuple(missing), gone, now)
+
+    async def _by_status(
+        self, request: NotificationRequest, now: int, unread: str
+    ) -> Explanation | None:
+        """Explain a notification whose log cannot be read, by its object and the Leases."""
+        store = await store_without_redis(self._at, home=self._home, reason=unread)
+        owner = await find_owner(
+            self._at, store, namespace=request.namespace, uid=request.uid, home=self._home
+        )
+        log = log_by_status(request)
+        return explain(request, log, self._rules, now=now, owner=owner, unread=unread)
 
     async def _explained(
         self, request: NotificationRequest, log: ReadLog, now: int, missing: list[str]

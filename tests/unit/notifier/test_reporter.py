@@ -14,6 +14,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.journal import Basis, held_because
 from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.sync.cache import Entry
 
@@ -307,3 +308,26 @@ def test_a_time_that_is_not_known_is_not_counted(
     entry = Entry(replace(request(), created=created, status=status))
     world.reporter.status_written(entry, Status(), Merged(status, (), ""))
     assert not [n for n in world.counted() if n[0].endswith("_count")]
+
+
+def test_an_outage_is_told_once_of_each(world: World) -> None:
+    """That attempts are journaled, by the outage's name; that one is not, by the reason."""
+    free, marked = Status(), Status(journal="0.9-1")
+    assert settled(world, marked, marked) == []
+    assert settled(world, marked, free) == []
+    mark = (
+        "Normal", "DeliveryJournaled",
+        "Redis is away: attempts are recorded in the status before they are sent", "0.9-1",
+    )  # fmt: skip
+    assert settled(world, free, marked) == [mark]
+    world.events.clear()
+    waits, older = (
+        Status(conditions=(Condition("LogUnavailable", "True", *held_because(by), 1000),))
+        for by in (None, Basis.OLDER)
+    )
+    assert settled(world, free, waits) == []
+    assert settled(world, older, older) == []
+    text = held_because(Basis.OLDER)[1]
+    wanted = ("Warning", "DeliveryHeld", text, "RecordsNotRead/1000")
+    assert settled(world, free, older) == [wanted]
+    assert settled(world, waits, older) == [wanted, wanted]

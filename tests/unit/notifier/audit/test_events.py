@@ -18,6 +18,7 @@ from syncer.model.record import (
     attempt_record,
     intent_record,
     plan_record,
+    read_attempt,
     skip_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
@@ -381,3 +382,33 @@ def test_an_end_without_a_time_has_that_of_the_object() -> None:
     assert event.kind is EventKind.ESCALATED
     assert (event.at, event.position) == (0, 1)
     assert body(event)["event_timestamp"] == "2023-11-14T22:13:00.000Z"
+
+
+def test_what_was_journaled_is_told_once_and_in_order() -> None:
+    """The log gets it as seeds after the outage; its events follow those that were handed over before."""
+    before = [planned("slack:ops"), opened(1), settled(1, FAILED)]
+    seeds = [
+        attempt_record(read_attempt(settled(n, state)), seed=True)
+        for n, state in ((2, UNKNOWN), (3, SUCCESS))
+    ]
+    whole = log_of(*before, *seeds)
+    assert [r.kind.value for r in whole[3:]] == ["seed.unknown", "seed.success"]
+    request = notification(retryPolicy={"maxAttempts": 4})
+    assert ids(events_of(whole[:3], request)) == ["0.7-1/failed"]
+    joined = ["0.7-2/failed", "0.7-3/sent", "0.7-3/acknowledged"]
+    assert ids(events_of(whole, request, after=3)) == joined
+    # A Redis that came back empty: the status gives all of it, and nothing is audited twice by id.
+    assert ids(events_of(log_of(before[0], *seeds), request)) == joined
+    # Its owner learns the result later, or records the outcome of what was seeded as well.
+    late = log_of(*before, *seeds, settled(2, SUCCESS), settled(3, SUCCESS))
+    assert ids(events_of(late, request, after=5)) == ["0.7-2/sent"]
+    assert ids(events_of(late, request, after=6)) == []
+
+
+def test_an_attempt_that_was_left_without_a_result_is_told_once() -> None:
+    """It is written ahead as unknown, and an owner that finds it so adds nothing but words."""
+    ahead = attempt_record(read_attempt(settled(1, UNKNOWN, error="not known yet")), seed=True)
+    left = attempt_record(read_attempt(settled(1, UNKNOWN, error="the sender ended")), seed=True)
+    whole = log_of(planned("slack:ops"), ahead, left)
+    assert ids(events_of(whole, notification())) == ["0.7-1/failed"]
+    assert ids(events_of(whole, notification(), after=2)) == []

@@ -52,6 +52,7 @@ class Held:
     """A lease term that never ends."""
 
     epoch = EPOCH
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Yes."""

@@ -204,7 +204,7 @@ async def test_loops() -> None:
     """Every worker is a loop; the switch in the settings file is one where there is a file."""
     names = [name for name, _ in Product().lifecycle.loops()]
     workers = [f"worker-{n}" for n in range(WORKERS)]
-    assert names == ["redis", "sync", "routing", "events", *workers, "wake-ups"]
+    assert names == ["redis", "sync", "journal", "routing", "events", *workers, "wake-ups"]
     with_file = [name for name, _ in Product(path=Path("/config.yaml")).lifecycle.loops()]
     assert with_file == [*names, "pause-switch"]
 

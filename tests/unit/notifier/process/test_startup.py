@@ -66,6 +66,9 @@ class Process:
         self.takeover, self.progress = Takeover(), Progress()
         self.takeover.owning.set()
         self.released = asyncio.Event()
+        self.journal = SimpleNamespace(enabled=False, after=0.01)
+        self.api_time: int | None = 5000
+        self.set: list[int] = []
         self.shards = SimpleNamespace(sharding="as at the start")
         self.parts = cast(
             "Parts",
@@ -77,7 +80,12 @@ class Process:
                 settings=SimpleNamespace(redis=SimpleNamespace(durability=self.durability)),
                 clocks=SimpleNamespace(worst=None),
                 manager=SimpleNamespace(run=self.released.wait),
-                outside=SimpleNamespace(objects=SimpleNamespace(request=self._request)),
+                outside=SimpleNamespace(
+                    objects=SimpleNamespace(request=self._request),
+                    api_time=SimpleNamespace(now=lambda: self.api_time),
+                ),
+                journal=self.journal,
+                claimer=SimpleNamespace(recorder=SimpleNamespace(time=SimpleNamespace(set=self.set.append))),
                 controller=SimpleNamespace(holds=SimpleNamespace(unclaimed=lambda: self.unclaimed)),
                 cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
                 holds=SimpleNamespace(begin=self._read_holds),
@@ -221,6 +229,28 @@ async def test_a_redis_that_does_not_answer_is_waited_for(process: Process) -> N
     process.meanwhile = lambda _: seen.append(process.progress.redis)
     await process.start()
     assert seen == ["Redis does not answer in time"]
+
+
+async def test_a_start_goes_on_without_redis_where_attempts_are_journaled(
+    process: Process,
+) -> None:
+    """Redis is asked on, nobody is kept waiting for it, and times are the API server's until it answers."""
+    process.journal.enabled = True
+
+    async def silent(_installation: str) -> None:
+        await asyncio.Event().wait()
+
+    cast("Any", process.parts).client.open = silent
+    assert await process.start() == {"redis-open", "reflector", "shards", "reconciled"}
+    assert process.set == [5000]
+
+
+async def test_a_redis_that_answers_is_not_done_without(process: Process) -> None:
+    """It is opened first, as without a journal."""
+    process.journal = SimpleNamespace(enabled=True, after=20.0)
+    cast("Any", process.parts).journal = process.journal
+    assert await process.start() == {"reflector", "shards", "reconciled"}
+    assert (process.set, process.progress.redis) == ([], None)
 
 
 async def test_another_installations_store_refuses_the_start(process: Process) -> None:

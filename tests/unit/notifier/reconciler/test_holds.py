@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import pytest
@@ -14,9 +15,11 @@ from notifier.reconciler.ports import DeliveryBounds
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.conditions import LOG_UNAVAILABLE, Condition
 from syncer.model.record import Plan, attempt_record, plan_record
-from syncer.model.resource import parse_object
+from syncer.model.resource import Status, parse_object
 from syncer.model.times import format_time
+from syncer.rules.journal import Basis, held_because
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
@@ -31,6 +34,7 @@ class Held:
     """A lease term that never ends."""
 
     epoch = Epoch("0.9")
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Yes."""
@@ -148,3 +152,45 @@ async def test_others_are_not_ours_to_speak_of(world: World) -> None:
     world.shards.drop(0)
     world.look(1)
     assert world.look(NOTICE) == set()
+
+
+async def test_what_is_journaled_is_not_held(world: World) -> None:
+    """It waits for nothing but its turn; one that cannot go on says so, and why."""
+    entry = world.claimed("a")
+    entry.journaled = "0.9-1"
+    assert world.look(1) == world.look(NOTICE) == set()
+    assert entry.held_since == 0.0
+    entry.unjournaled = Basis.OLDER
+    assert world.controller.holds.not_journaled() == {Basis.OLDER: 1}
+    assert world.look(1) == set()
+    assert world.look(NOTICE) == {"a"}
+
+
+async def test_another_reason_is_written_again(world: World) -> None:
+    """The status names the present reason, and is not written while it stays."""
+    entry = world.claimed("a")
+    world.look(1)
+    assert world.look(NOTICE) == {"a"}
+    for shown in (None, Basis.OLDER):
+        condition = Condition(LOG_UNAVAILABLE, "True", *held_because(shown), 1000)
+        entry.request = replace(entry.request, status=Status(conditions=(condition,)))
+        for present in (None, Basis.OLDER, Basis.NO_NOTE):
+            world.cache.clean(entry)
+            entry.unjournaled = present
+            world.look(1)
+            assert (entry.dirty_since is None) == (present is shown)
+
+
+async def test_what_is_journaled_is_known(world: World) -> None:
+    """Its log is not claimed, and that is no news; what is due goes by what was recorded."""
+    entry = world.claimed("a")
+    entry.claim, entry.journaled = None, "0.9-1"
+    assert world.controller.holds.unclaimed() == 0
+    (attempt,) = entry.view.attempts.values()
+    entry.view.attempts[attempt.id] = replace(attempt, due=START + 2_000)
+    world.now += 9
+    assert world.controller.overdue.oldest() == pytest.approx(7)
+    entry.view.attempts[attempt.id] = replace(attempt, due=START + 20_000)
+    assert world.controller.overdue.oldest() == 0.0
+    entry.journaled = ""
+    assert world.controller.holds.unclaimed() == 1

@@ -553,3 +553,22 @@ async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -
     assert snapshot is not None
     assert snapshot.records[-1].kind.state is AttemptState.SUCCESS
     assert await world.round() == []
+
+
+async def test_in_an_outage_what_is_journaled_is_checked(world: World) -> None:
+    """A lost wake-up costs a period then, too; of what cannot be journaled nothing is decided."""
+    one, other = world.create("a"), world.create("b")
+    await world.settled()
+    world.redis.down = True
+    with pytest.raises(Unavailable):
+        await world.log.read_headers([one.uid])
+    journaled = {one.uid}
+    world.resync._journaled = lambda entry, _term: entry.uid in journaled
+    for entry in (one, other):
+        entry.claim = entry.last_check = None
+    assert await world.round() == []
+    world.resync._journals = lambda: True
+    assert await world.round() == [one.uid]
+    assert other.unchecked_since == 0.0
+    journaled.add(other.uid)
+    assert sorted(await world.round()) == [one.uid, other.uid]

@@ -27,6 +27,7 @@ class Held:
     """A lease term that never ends."""
 
     epoch = Epoch("0.9")
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Yes."""

@@ -33,12 +33,19 @@ class World:
         self.term: Any = SimpleNamespace(epoch=Epoch("0.7"))
         self.lost: list[str] = []
         self.released: list[str] = []
+        self.compared: list[Any] = []
         self.cache = Cache(window=1.0, monotonic=lambda: 100.0)
         self.queue = WorkQueue(lambda: 100.0)
         self.handlers = WatchHandlers(
             self.cache,
             self.queue,
-            cast("Any", SimpleNamespace(lose_claim=lambda _, reason: self.lost.append(reason))),
+            cast(
+                "Any",
+                SimpleNamespace(
+                    lose_claim=lambda _, reason: self.lost.append(reason),
+                    compare=self.compared.append,
+                ),
+            ),
             cast("Any", SimpleNamespace(term_of=lambda _: self.term)),
             cast("Any", SimpleNamespace(release=self.released.append)),
         )

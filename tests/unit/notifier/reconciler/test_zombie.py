@@ -32,6 +32,7 @@ class LeaseTerm:
 
     def __init__(self, epoch: str, *, holds: bool = True) -> None:
         self.epoch = Epoch(epoch)
+        self.since = 0
         self.holds = holds
 
     def valid(self, now: float) -> bool:

@@ -53,6 +53,7 @@ FULL = Status(
     observed_generation=1,
     channels=(ChannelStatus("console", "sent", 1), ChannelStatus("slack:ops", "due", 4, 31_000)),
     rollup=Rollup(3, (ChannelRollup("slack:ops", 3, AttemptId("0.6-9"), 3, 1),)),
+    journal="0.7-1",
     log=LogMark(9, "0.7", "5f1d"),
 )  # fmt: skip
 
@@ -207,6 +208,7 @@ def test_upstreams_definition_drops_our_members() -> None:
         "status.deliveryAttempts[].code",
         "status.deliveryAttempts[].id",
         "status.deliveryAttempts[].startedAt",
+        "status.journal",
         "status.log",
         "status.rollup",
         "status.uncertainAttempts",

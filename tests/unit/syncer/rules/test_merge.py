@@ -506,6 +506,7 @@ def test_no_member_is_lost() -> None:
         channels=(ChannelStatus("a", "Failed", 5),),
         rollup=Rollup(4, (ChannelRollup("a", 4, AttemptId("0-9"), 4),)),
         log=LogMark(3, "0.7", "ff"),
+        journal="0.7-1",
     )
     unknown = attempt(1, "b", UNKNOWN)
     found = shown(status, log(PLAN, unknown))

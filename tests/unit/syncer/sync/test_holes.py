@@ -55,6 +55,7 @@ class Held:
     """A lease term that never ends."""
 
     epoch: Epoch = EPOCH
+    since: int = 0
 
     def valid(self, now: float) -> bool:
         """Hold."""

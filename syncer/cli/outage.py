@@ -1,0 +1,159 @@
+"""
+What the operators' command says while Redis does not answer: what objects and Leases show.
+
+The log is not read, so nothing is compared and nothing is claimed to be all. Where attempts are journaled
+(`docs/adr/0016-the-status-as-journal.md`), the Lease of a shard says so by a note, and an object by its
+mark: then the status is all that was recorded, and shows what comes next.
+
+Only silence leads here. A Redis that refuses the account, or that belongs to another installation, is an
+error as ever.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from syncer.cli.access import Access
+from syncer.cli.namespaces import controller_namespace
+from syncer.cli.owner import Owner
+from syncer.cli.store import Store, StoreState, check_store, home_from_environment, read_map
+from syncer.ledger.reading import read_log
+from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
+from syncer.model.errors import Ambiguous, PortError, Unavailable
+from syncer.model.journal import Note
+from syncer.model.record import read_plan
+from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
+from syncer.rules.fold import LogView, ReadLog
+from syncer.rules.journal import BORN_MARGIN
+from syncer.rules.restore import missing_plan
+
+#: Errors of a Redis that does not answer.
+SILENT: Final = (Unavailable, Ambiguous, TimeoutError)
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words that Redis does not answer, and which one."""
+    where = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+    return f"{str(error) or 'no answer in time'}{where}"
+
+
+def now_here() -> int:
+    """Return the time by the clock of this machine, in Unix milliseconds: Redis's is not to be had."""
+    return time.time_ns() // 1_000_000
+
+
+async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
+    """
+    Return what is known of the installation if its store cannot say: by the settings, or by their defaults.
+
+    Args:
+        at: Open connections.
+        home: Namespace of the controller, empty if that is not known.
+        reason: Why Redis was not read.
+    """
+    name = at.settings.sharding.lease_name
+    if not home or at.kube is None:
+        text = at.problem or "the controller's namespace is not known"
+        return Store(StoreState.UNCHECKED, text, lease=name)
+    try:
+        found = await read_map(at.kube, home, name)
+    except PortError as error:
+        return Store(StoreState.UNCHECKED, str(error), home, name, error=error)
+    text = reason if found else f"there is no Lease {home}/{name}-map"
+    return Store(StoreState.UNCHECKED, text, home, name, found)
+
+
+async def store_or_silence(at: Access, *, needed: bool = False) -> tuple[Store, str, str]:
+    """
+    Check the store; return it, the controller's namespace as far as that is known, and why Redis is silent.
+
+    Args:
+        at: Open connections.
+        needed: There is nothing else that could be asked.
+
+    Raises:
+        ConfigError: as `check_store`.
+        PortError: Redis refuses the account; or it does not answer, and it is needed.
+    """
+    home = home_from_environment()
+    try:
+        return await check_store(at, home=home), home, ""
+    except SILENT as error:
+        if needed:
+            raise
+        home, unread = home or await controller_namespace(), reason_of(error)
+        return await store_without_redis(at, home=home, reason=unread), home, unread
+
+
+async def log_of(at: Access, request: NotificationRequest) -> tuple[ReadLog, int, str]:
+    """Read a log and Redis's time; else what the status shows, our own time, and why."""
+    try:
+        return read_log(await at.log.elements(request.uid)), await at.now(), ""
+    except SILENT as error:
+        return log_by_status(request), now_here(), reason_of(error)
+
+
+def log_by_status(request: NotificationRequest) -> ReadLog:
+    """Return what the status shows as if it had been read from the log: no records, and no header."""
+    view = LogView()
+    for shown in request.status.attempts:
+        view.learn(shown)
+    plan = missing_plan(view, request.status)
+    if plan is not None:
+        view.plan = read_plan(plan)
+    return ReadLog(None, (), view)
+
+
+def held_back(request: NotificationRequest, owner: Owner) -> str:
+    """
+    Return why nothing comes before Redis is back, empty if attempts go on without it.
+
+    Args:
+        request: The object.
+        owner: Who works on it, with the note of its shard.
+    """
+    if owner.note is None:
+        if owner.holder is None:
+            return "Redis does not answer, and whether attempts are journaled is not known"
+        return (
+            "Redis does not answer, and attempts are not journaled (its shard's Lease has no note)"
+        )
+    if complete(request, owner.note):
+        return ""
+    held = find_condition(request.status.conditions, LOG_UNAVAILABLE)
+    return held.message if held is not None else ""
+
+
+def complete(request: NotificationRequest, note: Note) -> bool:
+    """Whether the status shows all that was recorded, whoever owns the shard."""
+    created = request.created
+    marked = request.status.journal == note.name
+    return marked or bool(created and created >= note.since + BORN_MARGIN)
+
+
+def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str]:
+    """
+    Return what a reader of an answer without the log has to know.
+
+    Args:
+        request: The object.
+        owner: Who works on it.
+        reason: Why the log was not read, empty if it was.
+    """
+    out = [f"its log was not read, so this is by its status alone: {reason}"] if reason else []
+    mark, note = request.status.journal, owner.note
+    if note is not None:
+        out.append(
+            f"attempts of its shard are journaled in the status since {format_time(note.since)}"
+            f" (outage {note.name})"
+        )
+        if reason and not complete(request, note):
+            out.append(
+                "it is older than the outage: it goes on only if its owner has read its log since it"
+                " took the shard"
+            )
+    if mark and (note is None or note.name != mark):
+        out.append(f"attempts were journaled in its status in the outage {mark}")
+    return out

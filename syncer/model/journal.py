@@ -1,0 +1,85 @@
+"""
+What is said where while attempts are journaled in the status: the note in a Lease, the mark on an object.
+
+The *note* is an annotation of a shard's Lease. It says that since it was written no owner of the shard has
+opened an attempt in the log. Its name is never used again. It says under which acquisition it was kept
+(`leaseTransitions`): a version that knows no notes leaves it where it is and may have used the log, so one
+that the latest acquisition did not keep is none.
+
+The *mark* is a member of the status: the name of the note under which the object's attempts were journaled
+(docs/adr/0016-the-status-as-journal.md). A second annotation says that there may be marks: it is written
+with the note, and removed once the logs hold all that was journaled. Until then the finished objects of the
+shard are listed whole, which otherwise come without what their status holds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Self
+
+from syncer.model.attempt import Epoch
+from syncer.model.immutable import immutable
+
+#: Annotation of a shard's Lease.
+NOTE: Final = "notification-ledger/journal"
+
+#: Annotation of a shard's Lease whose objects may carry marks.
+MARKS_LEFT: Final = "notification-ledger/journaled"
+
+_NOTE: Final = re.compile(
+    r"((?:0|[1-9][0-9]{0,9})\.(?:0|[1-9][0-9]{0,38})-[1-9][0-9]{0,14})"
+    r" since=([0-9]{1,15}) kept=([0-9]{1,10})"
+)
+
+
+@immutable
+class Note:
+    """
+    The note of one outage.
+
+    Attributes:
+        name: `<epoch>-<n>`, of the term that wrote it.
+        since: When it was written, by the API server's clock, in Unix milliseconds.
+        kept: `leaseTransitions` of the acquisition that kept it.
+    """
+
+    name: str
+    since: int
+    kept: int
+
+    @classmethod
+    def make(cls, epoch: Epoch, n: int, *, since: int, kept: int) -> Self:
+        """Make the n-th note of a lease term."""
+        return cls(f"{epoch}-{n}", since, kept)
+
+    def text(self) -> str:
+        """The value of the annotation."""
+        return f"{self.name} since={self.since} kept={self.kept}"
+
+
+def parse_note(text: str) -> Note | None:
+    """Read the annotation; None for what says nothing that can be relied on."""
+    found = _NOTE.fullmatch(text)
+    if found is None:
+        return None
+    name, since, kept = found.groups()
+    return Note(name, int(since), int(kept))
+
+
+def note_after(text: str, *, transitions: int, incarnation: int, taken: int) -> Note | None:
+    """
+    What becomes of a note when its shard is acquired.
+
+    Args:
+        text: The annotation as it is found.
+        transitions: Of the Lease as it is found.
+        incarnation: Of this installation; a note of another one is of another history.
+        taken: `leaseTransitions` that the acquisition writes.
+
+    Returns:
+        The note to keep, None if there is none or it does not count.
+    """
+    note = parse_note(text)
+    if note is None or note.kept != transitions or not note.name.startswith(f"{incarnation}."):
+        return None
+    return Note(note.name, note.since, taken)

@@ -1,0 +1,408 @@
+"""
+Redis is away under a steady load: what is delivered meanwhile, how late, and what it costs.
+
+Two replicas share the shards, and notifications are created at a steady rate before, in and after an
+outage in which attempts are journaled in the status. Four outages: Redis is killed and comes back *whole*;
+the same with a *killed owner* in the middle; Redis comes back *empty*; one replica is *cut off* from it
+alone, so that nothing is to be journaled at all. Some notifications have failed before the outage and come
+due in it.
+
+Lateness counts from the answer to the creation until the receiver has read the call that it acts upon, less
+the notification's own back-off. At the end the receiver's book, logs and statuses are held together by the
+checker of the end-to-end tests. Where a replica was killed or cut off, its shards need another owner first,
+which is a bound of its own (`takeover`); there the limit is that much longer.
+
+A burst tells how many attempts can be journaled in a second, beside the two optimistic writes of each
+attempt that Option A makes (`strategies`). It is created after Redis was killed and before anything is
+journaled, so all of it is due at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from tests.benchmarks.counters import api_metrics, requests_in
+from tests.benchmarks.goals import (
+    AFTER_OUTAGE,
+    BESIDE_OPTION_A,
+    IN_OUTAGE,
+    IN_OUTAGE_AND_TAKEOVER,
+    JOURNAL_REQUESTS,
+    NONE_LOST,
+)
+from tests.benchmarks.idle import share_out
+from tests.benchmarks.load import SHARED, plane_of, programs, progress
+from tests.benchmarks.replicas import SHARDS
+from tests.benchmarks.report import Report, percentile
+from tests.benchmarks.strategies import Optimistic
+from tests.e2e.checker import Kind
+from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
+from tests.fakes.proxy import Proxy
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+Json = dict[str, Any]
+
+WHOLE, KILLED, EMPTY, CUT = "whole", "owner killed", "empty", "one cut off"
+KINDS: Final = (WHOLE, KILLED, EMPTY, CUT)
+#: One in so many is refused at first, and has a back-off of its own.
+_REFUSED: Final = 10
+_BACKOFF: Final = 2.0
+_POLICY: Final[Json] = {
+    "maxAttempts": 5, "initialBackoffSeconds": round(_BACKOFF), "backoffMultiplier": 1,
+}  # fmt: skip
+#: Notifications that wait for their second attempt when the outage begins.
+_OLDER: Final = 20
+_AT_ONCE: Final = 32
+_REST: Final = 180.0
+_MARGIN: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """
+    How much is measured.
+
+    Attributes:
+        rate: Notifications created in a second.
+        around: Seconds of load before and after the outage.
+        outage: Its seconds.
+        after: `delivery.journalAfter` in seconds.
+        burst: Notifications of the burst.
+        kinds: Outages, each once.
+        settings: Of each replica.
+        judged: Figures are held against the goals.
+    """
+
+    rate: float = 20.0
+    around: float = 10.0
+    outage: float = 60.0
+    after: float = 10.0
+    burst: int = 300
+    kinds: Sequence[str] = KINDS
+    settings: Mapping[str, Json] = field(default_factory=lambda: SHARED)
+    judged: bool = True
+
+
+FULL: Final = Scale()
+QUICK: Final = Scale(rate=5.0, around=3.0, outage=20.0, after=2.0, burst=40, kinds=(WHOLE,))
+
+
+@dataclass(slots=True)
+class Result:
+    """
+    What one outage came to.
+
+    Attributes:
+        late: Seconds of each notification that was created in it.
+        older: Seconds after its due time of each that had failed before, where that time was in it.
+        held: Of those among them that had to wait for Redis: seconds after it was back.
+        undelivered: How many have not ended as they should.
+        violations: What book and record do not agree on.
+        unlogged: Attempts that a status shows and its log was not given.
+        repeated: Calls after one that succeeded, whose result nobody could learn; these are allowed.
+        journaled: Attempts that were journaled.
+        requests: Requests for notifications, other than creations and watches, meanwhile.
+    """
+
+    late: list[float] = field(default_factory=list)
+    older: list[float] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
+    undelivered: int = 0
+    violations: int = 0
+    unlogged: int = 0
+    repeated: int = 0
+    journaled: float = 0.0
+    requests: int = 0
+
+
+class Load:
+    """Creates notifications at a steady rate, and knows when each was there."""
+
+    def __init__(self, here: Stage, rate: float) -> None:
+        """Nothing is created yet."""
+        self._here = here
+        self._rate = rate
+        self._made = 0
+        #: By uid: name and monotonic second of the answer to the creation.
+        self.created: dict[str, tuple[str, float]] = {}
+
+    async def run(self) -> None:
+        """Create until cancelled; a creation that is slow delays no other."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self.one(f"n-{self._made}", refused=not self._made % _REFUSED))
+                self._made += 1
+                wait = began + self._made / self._rate - time.monotonic()
+                await asyncio.sleep(max(0.0, wait))
+
+    async def one(self, name: str, *, refused: bool = False, backoff: float = _BACKOFF) -> str:
+        """Create one; returns its uid."""
+        if refused:
+            self._here.script(name, BUSY, OK)
+        policy = {**_POLICY, "initialBackoffSeconds": round(backoff)}
+        uid = await self._here.create(name, retryPolicy=policy)
+        self.created[uid] = (name, time.monotonic())
+        return uid
+
+
+async def _sum(processes: Sequence[NotifierProcess], name: str) -> float:
+    """A counter of all replicas that run, all its labels together."""
+    total = 0.0
+    for process in processes:
+        _, text = await process.ask("/metrics", metrics=True)
+        total += sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith((f"{name}{{", f"{name} "))
+        )
+    return total
+
+
+async def _requests(here: Stage) -> int:
+    found = requests_in(await api_metrics(here), "notificationrequests")
+    return sum(n for what, n in found.items() if not what.startswith(("POST", "WATCH", "LIST")))
+
+
+@dataclass(slots=True)
+class Installation:
+    """Two replicas, each behind a way to Redis of its own."""
+
+    here: Stage
+    redis: RedisServer
+    replicas: list[NotifierProcess]
+    ways: list[Proxy]
+
+
+@asynccontextmanager
+async def _installation(
+    plane: ControlPlane, folder: Path, scale: Scale, per_second: float
+) -> AsyncIterator[Installation]:
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
+        here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
+        delivery = {
+            **scale.settings.get("delivery", {}),
+            "logOutage": "journal", "journalAfter": f"{scale.after}s", "journalPerSecond": per_second,
+            "credentials": {"dir": str(folder / "credentials")},
+        }  # fmt: skip
+        url = urlsplit(redis.url)
+        ways, replicas = [], []
+        for _ in range(2):
+            way = await stack.enter_async_context(Proxy(url.hostname or "", url.port or 0))
+            through = urlunsplit(url._replace(netloc=f"127.0.0.1:{way.port}"))
+            settings = {
+                **scale.settings, "delivery": delivery, "redis": {"url": through, "timeout": "1s"},
+            }  # fmt: skip
+            replicas.append(here.notifier(to="slack", **settings))
+            ways.append(way)
+        for process in replicas:
+            process.start()
+        for process in replicas:
+            await process.wait_ready(120)
+        await share_out(replicas, SHARDS)
+        yield Installation(here, redis, replicas, ways)
+
+
+async def _outage(kind: str, made: Installation, scale: Scale) -> None:
+    """Take Redis away for a while; returns when it is back."""
+    half = scale.outage / 2
+    if kind == CUT:
+        await made.ways[0].refuse()
+        await asyncio.sleep(scale.outage)
+        await made.ways[0].accept()
+        return
+    await made.redis.kill()
+    await asyncio.sleep(half)
+    if kind == KILLED:
+        await asyncio.to_thread(made.replicas[0].kill)
+    await asyncio.sleep(half)
+    if kind == EMPTY:
+        await asyncio.to_thread(
+            shutil.rmtree, made.redis.directory / "appendonlydir", ignore_errors=True
+        )
+    await made.redis.start()
+
+
+async def _measure(kind: str, plane: ControlPlane, folder: Path, scale: Scale) -> Result:
+    """One outage under load, until everything has ended."""
+    result = Result()
+    async with _installation(plane, folder, scale, 2 * scale.rate) as made:
+        here, load = made.here, Load(made.here, scale.rate)
+        backoff = scale.around + 0.6 * scale.outage
+        older = [await load.one(f"older-{n}", refused=True, backoff=backoff) for n in range(_OLDER)]
+        running = asyncio.create_task(load.run())
+        await asyncio.sleep(scale.around)
+        requests, began = await _requests(here), time.monotonic()
+        await _outage(kind, made, scale)
+        ended = time.monotonic()
+        alive = [p for p in made.replicas if p.running]
+        result.journaled = await _sum(alive, "notification_ledger_journaled_attempts_total")
+        result.requests = await _requests(here) - requests
+        await asyncio.sleep(scale.around)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await _rest(here, list(load.created))
+        for uid, (name, created) in load.created.items():
+            calls = here.receiver.calls(name)
+            if here.watcher.phase(uid) != "Sent" or not any(c.processed for c in calls):
+                result.undelivered += 1
+            elif uid in older:
+                due = calls[0].at + backoff
+                if calls[-1].at > ended and due < ended:
+                    result.held.append(calls[-1].at - ended)
+                elif due < ended:
+                    result.older.append(calls[-1].at - due)
+            elif began <= created <= ended:
+                result.late.append(calls[-1].at - created - _BACKOFF * (len(calls) - 1))
+        if kind != EMPTY:
+            # What an empty Redis has lost of older notifications nobody marks any more.
+            await here.wait_acked(list(load.created), within=_REST)
+        logs = await here.logs(list(load.created))
+        for uid, log in logs.items():
+            last = here.watcher.last(uid)
+            result.unlogged += len(last.states().keys() - log.states().keys()) if last else 0
+        findings = await here.findings()
+        result.violations = len(findings.violations)
+        result.repeated = len(findings.of(Kind.EXPLAINED))
+        if findings.violations:
+            progress("outage", str(findings)[:4000])
+    return result
+
+
+async def _rest(here: Stage, uids: Sequence[str]) -> None:
+    """Wait until all have ended; what has not by then is counted."""
+
+    def ended() -> bool:
+        return all(here.watcher.phase(u) in ("Sent", "Failed", "PartiallySent") for u in uids)
+
+    with contextlib.suppress(AssertionError):
+        await until(ended, "all have ended", within=_REST, every=0.5)
+
+
+async def _together(works: Sequence[Awaitable[Any]]) -> None:
+    """Do all of it, so many at once."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(work: Awaitable[Any]) -> None:
+        async with slots:
+            await work
+
+    await asyncio.gather(*(one(work) for work in works))
+
+
+async def _burst(plane: ControlPlane, folder: Path, scale: Scale) -> tuple[float, float]:
+    """Attempts journaled in a second, and those that Option A records, with two writes each."""
+    async with _installation(plane, folder, scale, 10_000) as made:
+        here, load = made.here, Load(made.here, 1.0)
+        # What is created since its owner took the shard is known to it; by a margin of whole seconds.
+        await asyncio.sleep(_MARGIN)
+        await made.redis.kill()
+        names = [f"b-{n}" for n in range(scale.burst)]
+        await _together([load.one(name) for name in names])
+        await until(
+            lambda: len(here.receiver.book) >= len(names),
+            lambda: f"the burst is delivered; {made.replicas[0].tail()}", within=_REST, every=0.2,
+        )  # fmt: skip
+        times = [call.at for call in here.receiver.book]
+        journaled = (len(times) - 1) / (max(times) - min(times))
+        for process in made.replicas:
+            await asyncio.to_thread(process.kill)
+        option, created = Optimistic(here.api), []
+        for n in range(scale.burst):
+            await here.create(f"a-{n}")
+            created.append({"metadata": {"name": f"a-{n}"}})
+        began = time.monotonic()
+
+        async def attempt(document: Json) -> None:
+            for text in ("intent", "outcome"):
+                await option.record(document, 0, text)
+
+        await _together([attempt(document) for document in created])
+        return journaled, scale.burst / (time.monotonic() - began)
+
+
+def told(results: Mapping[str, Result], rates: tuple[float, float] | None, scale: Scale) -> Report:
+    """Make the report."""
+    report = Report("outage")
+    report.notes.append(
+        f"two replicas, {SHARDS} shards, {scale.rate:g} notifications/s, Redis away for"
+        f" {scale.outage:g} s, journalAfter {scale.after:g} s; one in {_REFUSED} is refused at first"
+    )
+    for kind, result in results.items():
+        moved = kind in (KILLED, CUT)
+        late = IN_OUTAGE_AND_TAKEOVER if moved else IN_OUTAGE
+        report.add(
+            f"{kind}: created in it, until delivered, less its own back-off", "s", result.late,
+            late if scale.judged else None,
+        )  # fmt: skip
+        report.add(f"{kind}: the same, p99", "s", [percentile(result.late, 99)])
+        if result.older:
+            report.add(f"{kind}: older ones, after they were due", "s", result.older)
+        if result.held:
+            goal = AFTER_OUTAGE if scale.judged else None
+            report.add(f"{kind}: held ones, after Redis was back", "s", result.held, goal)
+        report.add(f"{kind}: not delivered", "", [result.undelivered], NONE_LOST)
+        report.add(
+            f"{kind}: what book and record do not agree on", "", [result.violations], NONE_LOST
+        )
+        report.add(f"{kind}: attempts that a log was not given", "", [result.unlogged], NONE_LOST)
+        words = "calls repeated after a result that nobody could learn (allowed)"
+        report.add(f"{kind}: {words}", "", [result.repeated])
+        report.add(f"{kind}: attempts journaled", "", [result.journaled])
+        if result.journaled and not moved:
+            report.add(
+                f"{kind}: API requests per journaled attempt", "",
+                [result.requests / result.journaled], JOURNAL_REQUESTS if scale.judged else None,
+            )  # fmt: skip
+    if rates is not None:
+        journaled, option = rates
+        report.add("burst: attempts journaled", "1/s", [journaled])
+        report.add("burst: attempts of Option A, two writes each", "1/s", [option])
+        goal = BESIDE_OPTION_A if scale.judged else None
+        report.add("burst: journaled / Option A", "", [journaled / option], goal)
+    return report
+
+
+async def measure(plane: ControlPlane, folder: Path, scale: Scale) -> Report:
+    """Every outage in turn, and the burst."""
+    results = {}
+    for number, kind in enumerate(scale.kinds):
+        results[kind] = await _measure(kind, plane, folder / str(number), scale)
+        progress("outage", f"{kind}: {results[kind].journaled:.0f} attempts journaled")
+    rates = await _burst(plane, folder / "burst", scale) if scale.burst else None
+    return told(results, rates, scale)
+
+
+async def run(*, quick: bool) -> Report:
+    """One outage of 20 s, or four of 60 s."""
+    assets = await programs()
+    async with plane_of(assets) as plane:
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            return await measure(plane, Path(name), QUICK if quick else FULL)
+
+
+__all__ = [
+    "CUT",
+    "EMPTY",
+    "FULL",
+    "KILLED",
+    "KINDS",
+    "WHOLE",
+    "Result",
+    "Scale",
+    "measure",
+    "run",
+    "told",
+]

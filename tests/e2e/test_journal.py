@@ -1,0 +1,120 @@
+"""
+Delivered while Redis is away, on real parts: attempts are written ahead into the status.
+
+Redis is killed and comes back whole; what the receiver saw, the logs and the statuses agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(240),
+]
+
+JOURNAL: Final = {"logOutage": "journal", "journalAfter": "1s"}
+
+
+async def journaling(process: NotifierProcess) -> None:
+    """Wait until a replica says that it journals."""
+    await until(
+        lambda: bool(process.lines("nobody has the log; attempts are journaled in the status")),
+        lambda: f"it journals; {process.tail()}",
+        within=30,
+    )
+
+
+def _shows(here: Stage, uid: str, status: str) -> bool:
+    version = here.watcher.last(uid)
+    return version is not None and any(a["status"] == status for a in version.attempts)
+
+
+def replica(here: Stage) -> NotifierProcess:
+    """A replica that journals soon."""
+    process = here.notifier(delivery=JOURNAL)
+    process.start()
+    return process
+
+
+async def test_what_is_created_in_an_outage_is_delivered_in_it(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """New ones go at once, one that had failed before goes on, and after it each log holds all."""
+    server = RedisServer(redis_binary)
+    async with server, stage(control_plane, server.url, tmp_path) as here:
+        here.script("before", BUSY, OK)
+        here.script("busy", BUSY, OK)
+        process = replica(here)
+        await process.wait_ready()
+        before = await here.create("before", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
+        await until(lambda: bool(here.receiver.calls("before")), "it has failed once", within=30)
+        await until(lambda: here.watcher.phase(before) != "", "its status is written", within=30)
+        await server.kill()
+        began = time.monotonic()
+        await journaling(process)
+        await asyncio.sleep(4)  # Younger than the note by the margin.
+        uids = [await here.create(name, retryPolicy=QUICK) for name in ("n-0", "n-1", "busy")]
+        for uid in (*uids, before):
+            assert "journal" in (await here.wait_phase(uid, within=40)).status
+        assert time.monotonic() - began < 60
+        await server.start()
+        await here.wait_acked([*uids, before], within=40)
+        await here.sound()
+        assert [len(here.receiver.calls(n)) for n in ("n-0", "n-1", "busy", "before")] == [
+            1,
+            1,
+            2,
+            2,
+        ]
+        last = await here.create("last")
+        await here.wait_phase(last)
+        await here.wait_acked([last])
+        await here.sound()
+
+
+async def test_what_its_owner_journaled_goes_on_with_another(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """The owner is killed in the outage: marked objects and new ones go on, an older one is held."""
+    server = RedisServer(redis_binary)
+    async with server, stage(control_plane, server.url, tmp_path) as here:
+        here.script("marked", BUSY, OK)
+        here.script("older", BUSY, OK)
+        first = replica(here)
+        await first.wait_ready()
+        patient = {**QUICK, "initialBackoffSeconds": 20}
+        older = await here.create("older", retryPolicy=patient)
+        await until(lambda: bool(here.receiver.calls("older")), "it has failed once", within=30)
+        await until(lambda: here.watcher.phase(older) != "", "its status is written", within=30)
+        second = replica(here)
+        await second.wait_ready()
+        await server.kill()
+        await journaling(first)
+        await asyncio.sleep(4)
+        marked = await here.create("marked", retryPolicy={**QUICK, "initialBackoffSeconds": 6})
+        await until(lambda: bool(here.receiver.calls("marked")), "it has failed once", within=30)
+        await until(
+            lambda: _shows(here, marked, "failed"),
+            "that is shown", within=30,
+        )  # fmt: skip
+        await asyncio.to_thread(first.kill)
+        new = await here.create("new")
+        for uid in (new, marked):
+            await here.wait_phase(uid, within=60)
+        await asyncio.sleep(5)
+        assert len(here.receiver.calls("older")) == 1, "nobody knows what its log holds"
+        await server.start()
+        await here.wait_phase(older, within=60)
+        await here.wait_acked([older, marked, new], within=40)
+        await here.sound()
+        assert [len(here.receiver.calls(n)) for n in ("older", "marked", "new")] == [2, 2, 1]

@@ -1,0 +1,392 @@
+"""Attempts that are written ahead into the status: what is written when, and what stops them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.contract import Outcome
+from notifier.dispatch.allowance import Allowance
+from notifier.reconciler.journal import LEFT, Journal
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.errors import Ambiguous, Conflict, Unavailable
+from syncer.model.journal import Note
+from syncer.model.record import attempt_record, intent_record
+from syncer.model.resource import NotificationRequest, Status, parse_status
+from syncer.rules.journal import Basis
+from syncer.rules.merge import WRITTEN_AHEAD
+from syncer.runtime.clock import ServerTime
+from syncer.sync.status_writer import StatusWriter
+from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
+
+NOTE = Note("0.7-1", since=WALL, kept=1)
+
+
+class Objects:
+    """The API server's copy, written by compare-and-swap; one write may end otherwise."""
+
+    def __init__(self, request: NotificationRequest) -> None:
+        self.stored = request
+        self.status: dict[str, Any] = {}
+        self.patches: list[dict[str, Any]] = []
+        self.mishap: Exception | None = None
+        self.sent_before: list[int] = []
+
+    async def get(self, _namespace: str, _name: str) -> NotificationRequest:
+        """Answer what is stored."""
+        return self.stored
+
+    async def patch(
+        self, _namespace: str, _name: str, status: dict[str, Any], *, resource_version: str,
+        dry_run: bool = False,
+    ) -> NotificationRequest:  # fmt: skip
+        """Write it, or not."""
+        assert not dry_run
+        if self.mishap is not None:
+            error, self.mishap = self.mishap, None
+            raise error
+        if resource_version != self.stored.resource_version:
+            raise Conflict("another version")
+        self.patches.append(status)
+        self.status = {k: v for k, v in {**self.status, **status}.items() if v is not None}
+        version = str(int(resource_version) + 1)
+        self.stored = replace(
+            self.stored, resource_version=version, status=parse_status(self.status)
+        )
+        return self.stored
+
+
+class Notes:
+    """The Lease of the one shard."""
+
+    def __init__(self) -> None:
+        self.note: Note | None = NOTE
+        self.others = 0
+        self.marks_left: frozenset[int] = frozenset()
+        self.cleared: list[int] = []
+
+    @property
+    def carries_notes(self) -> bool:
+        """Whether there is one."""
+        return self.note is not None
+
+    def note_of(self, _uid: str) -> Note | None:
+        """It."""
+        return self.note
+
+    def may_carry_note(self, _uid: str) -> bool:
+        """Whether there is one."""
+        return self.note is not None
+
+    def shard_of(self, _uid: str) -> int:
+        """There is one."""
+        return 0
+
+    async def put_notes(self, since: int) -> int:
+        """Write it."""
+        self.note = replace(NOTE, since=since)
+        return 1
+
+    async def remove_notes(self) -> int:
+        """Remove it."""
+        self.note = None
+        return 1
+
+    async def clear_marks(self, shard: int) -> bool:
+        """Note that there are none."""
+        self.cleared.append(shard)
+        return True
+
+
+class Away(World):
+    """An owner that had claimed the log when Redis went away, and journals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.cache.monotonic = lambda: self.now
+        self.notes = Notes()
+        self.changes = 0
+        self.whys: list[Basis] = []
+        recorder = self.controller.recorder
+        self.objects = Objects(self.entry.request)
+        self.writer = StatusWriter(
+            recorder, cast("Any", self.objects), self.shards, SyncMetrics(CollectorRegistry())
+        )
+        self.writer.schema.verified = self.writer.schema.keeps_mark = True
+        api_time = ServerTime(lambda: self.now)
+        api_time.set(WALL)
+        self.journal = Journal(
+            recorder,
+            self.writer,
+            notes=lambda: self.notes,
+            api_time=api_time,
+            on_change=self._changed,
+            enabled=True,
+            after=10.0,
+            allowance=Allowance(100.0, lambda: self.now),
+            backoff=lambda *_: 1000,
+            on_journaled=self.whys.append,
+        )
+        self.controller.attempts.journal = self.journal
+        self.controller.reconciler.journal = self.journal
+        self.controller.outcomes.journal = self.journal
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def begin(self) -> None:
+        """Claim, plan, lose Redis, and journal."""
+        await self.planned()
+        self.entry.known_in = EPOCH
+        self.lose()
+        self.journal.active = True
+        # As after a check that has found it to be complete.
+        self.entry.journaled = NOTE.name
+
+    def lose(self) -> None:
+        """Redis goes away."""
+        self.redis.down = True
+        self.log.client.problem = "away"
+
+    async def attempt(self) -> Outcome | None:
+        """Make the attempt."""
+        return await self.controller.attempts.run("uid-a", "c")
+
+    @property
+    def known(self) -> list[tuple[str, str | None]]:
+        """States and classes of what is known."""
+        return [(a.state.word, a.failure and a.failure.value) for a in self.attempts]
+
+
+@pytest.fixture
+async def away() -> Away:
+    """A due notification whose attempts are journaled."""
+    made = Away()
+    await made.begin()
+    return made
+
+
+async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None:
+    """First as unknown and marked, with nothing sent; then its result, and the final phase."""
+    patch = away.objects.patch
+
+    async def watched(*args: Any, **rest: Any) -> NotificationRequest:
+        away.objects.sent_before.append(away.receiver.sent)
+        return await patch(*args, **rest)
+
+    away.objects.patch = watched  # type: ignore[method-assign] # what was sent by then is looked at
+    assert await away.attempt() == Outcome.success(200)
+    await away.writer.flush(away.entry)
+    assert away.objects.sent_before == [0, 1]
+    ahead, after = away.objects.patches
+    (shown,) = ahead["deliveryAttempts"]
+    assert (shown["status"], shown["error"]) == ("unknown", WRITTEN_AHEAD)
+    assert (ahead["journal"], ahead["phase"]) == ({"outage": NOTE.name}, "Sending")
+    assert (after["deliveryAttempts"][0]["status"], after["phase"]) == ("success", "Sent")
+    assert away.whys == [Basis.MEMORY]
+    # What only this process and the status know is given to the log by the next claim.
+    assert (away.entry.claim, list(away.entry.unrecorded)) == (None, [away.attempts[0].id])
+
+
+@pytest.mark.parametrize("error", [Conflict("another version"), Unavailable("not written")])
+async def test_what_was_not_written_was_no_attempt(away: Away, error: Exception) -> None:
+    """Nothing is sent, nothing is known of it, and it is looked at again."""
+    away.objects.mishap = error
+    assert await away.attempt() is None
+    assert (away.receiver.sent, away.known, away.entry.executing) == (0, [], {})
+    assert away.controller.queue.delayed == 1
+    assert away.whys == []
+
+
+async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
+    """Its answer was lost: it counts for nothing, waits, and the status says so by another write."""
+    away.objects.mishap = Ambiguous("no answer")
+    assert await away.attempt() is None
+    assert await away.controller.outcomes.drain(5) == 0
+    assert (away.receiver.sent, away.known) == (0, [("failed", "notSent")])
+    assert away.entry.due["c"] > NOW
+    await away.writer.flush(away.entry)
+    (patch,) = away.objects.patches
+    assert patch["deliveryAttempts"][0]["class"] == "notSent"
+
+
+def decided(away: Away) -> str:
+    """What is to be done next."""
+    return type(away.controller.decisions.next(away.entry)).__name__
+
+
+async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
+    """What is shown is the result; Failed is said of what certainly failed."""
+    policy = replace(away.entry.request.policy, max_attempts=1)
+    away.entry.request = away.objects.stored = replace(away.entry.request, policy=policy)
+
+    async def send(*_: Any) -> Outcome:
+        return Outcome.unknown("no answer")
+
+    away.receiver.send = send  # type: ignore[method-assign, assignment] # nobody knows what became of it
+    await away.attempt()
+    await away.writer.flush(away.entry)
+    assert [p.get("phase") for p in away.objects.patches] == ["Sending", None]
+    (only,) = away.attempts
+    assert decided(away) == "Finish"
+    # Should it be known after all, it is final.
+    away.entry.view.attempts[only.id] = replace(
+        only, state=AttemptState.FAILED, failure=FailureClass.TRANSIENT
+    )
+    away.cache.mark_dirty(away.entry)
+    await away.writer.flush(away.entry)
+    assert away.objects.patches[-1]["phase"] == "Failed"
+
+
+async def test_who_waits_for_his_turn_decides_anew(away: Away) -> None:
+    """The log is back by then: nothing is journaled, and the notification is looked at."""
+    away.journal.allowance = Allowance(0.1, lambda: away.now)
+    await away.journal.allowance.turn((0, 0.0))
+    first = asyncio.create_task(away.attempt())
+    await asyncio.sleep(0)
+    assert await away.attempt() is None, "one waits already"
+    away.log.client.problem = None
+    away.journal.allowance.open()
+    assert await first is None
+    assert (away.receiver.sent, away.objects.patches, len(away.controller.queue)) == (0, [], 1)
+
+
+async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
+    """The log cannot take it: the status does, and the next claim gives it to the log."""
+    entry, recorder = away.entry, away.controller.recorder
+    intent = intent_record(AttemptId("0.7-9"), "c", at=WALL, by="t")
+    entry.executing[intent.attempt_id] = "c"
+    await away.controller.outcomes.record(entry, intent, Outcome.success(200), 0.1)
+    assert (away.known, list(entry.unrecorded)) == ([("success", None)], ["0.7-9"])
+    assert recorder.metrics.outcomes.labels("success")._value.get() == 1
+    # The first write waited for a claim; that it is journaled has it written.
+    entry.journaled = ""
+    away.cache.clean(entry)
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    away.journal.take_up(entry, term)
+    assert entry.urgent
+    await away.writer.flush(entry)
+    assert away.objects.patches[-1]["phase"] == "Sent"
+    # A log that is read meanwhile does not know it, and what is decided by does.
+    away.redis.down, away.log.client.problem = False, None
+    await recorder.reread(entry)
+    assert away.known == [("success", None)]
+
+
+async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
+    """A marked object tells the plan, results with their waits, and an attempt nobody knows the end of."""
+    away = Away()
+    away.lose()
+    away.journal.active = True
+    failed = Attempt(
+        AttemptId("0.5-1"), "c", AttemptState.FAILED, WALL - 900, WALL - 500, WALL + 4500,
+        failure=FailureClass.TRANSIENT,
+    )  # fmt: skip
+    left = Attempt(
+        AttemptId("0.5-2"), "d", AttemptState.UNKNOWN, WALL - 100, error=WRITTEN_AHEAD,
+        failure=FailureClass.UNCERTAIN,
+    )  # fmt: skip
+    status = parse_status(
+        {"channels": [{"name": n, "state": "Retrying", "attempts": 1} for n in ("c", "d")]}
+    )
+    status = replace(status, attempts=(failed, left), journal=NOTE.name)
+    away.entry.request = replace(away.entry.request, status=status)
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    assert away.journal.basis(away.entry, term) is Basis.MARKED
+    away.journal.take_up(away.entry, term)
+    assert away.entry.view.plan is not None
+    assert away.entry.view.plan.channels == ("c", "d")
+    assert [a.error for a in away.attempts] == ["", LEFT]
+    assert away.entry.due == {"c": NOW + 4.5, "d": NOW + 1.0}
+
+
+async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
+    """Nothing is decided for it, and the reason is there to be shown until it goes."""
+    away.entry.known_in = None
+    assert await away.controller.reconciler.reconcile("uid-a") is None
+    assert away.entry.unjournaled is Basis.OLDER
+    assert await away.attempt() is None
+    assert (away.receiver.sent, away.objects.patches) == (0, [])
+
+
+async def test_a_note_that_is_left_keeps_the_log_unused(away: Away) -> None:
+    """Redis is back, and nothing is opened there until the note is gone."""
+    away.redis.down, away.log.client.problem = False, None
+    assert await away.controller.reconciler.reconcile("uid-a") is None
+    assert await away.attempt() is None
+    await away.journal.look()
+    assert (away.notes.note, away.changes, away.journal.active) == (None, 1, False)
+    assert await away.attempt() == Outcome.success(200)
+    assert away.objects.patches == []
+
+
+def journals(away: Away) -> bool:
+    """Whether attempts are journaled now."""
+    return away.journal.active
+
+
+async def test_when_journaling_begins() -> None:
+    """Once Redis has been away long enough, for all, and where nothing is in the way."""
+    away = Away()
+    away.notes.note = None
+    away.lose()
+    await away.journal.look()
+    away.now += 9.5
+    await away.journal.look()
+    assert not journals(away)
+    away.now += 1.0
+    away.notes.others = 1
+    await away.journal.look()
+    assert not journals(away), "another replica has it"
+    away.notes.others = 0
+    away.journal.refused = lambda: "the definition is old"
+    await away.journal.look()
+    assert not journals(away)
+    away.journal.refused = lambda: None
+    await away.journal.look()
+    assert journals(away)
+    assert away.changes == 1
+    assert away.journal.notes().note_of("uid-a") == replace(NOTE, since=WALL + 10_500)
+    await away.journal.look()
+    assert away.changes == 1
+
+
+async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
+    """Redis is back: the Lease says that marks are left until the last of them is gone."""
+    away.redis.down, away.log.client.problem = False, None
+    away.notes.marks_left = frozenset({0})
+    away.entry.request = replace(away.entry.request, status=Status(journal=NOTE.name))
+    await away.journal.look()
+    assert away.notes.cleared == []
+    away.entry.request = replace(away.entry.request, status=Status())
+    away.now += 60
+    away.journal.listed = lambda: False
+    await away.journal.look()
+    assert away.notes.cleared == [], "not all objects are known"
+    away.journal.listed = lambda: True
+    await away.journal.look()
+    assert away.notes.cleared == [0]
+
+
+async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away) -> None:
+    """An owner sees in the object what it does not know: the next claim gives it to the log."""
+    entry = away.entry
+    late = Attempt(AttemptId("0.5-1"), "c", AttemptState.SUCCESS, WALL, WALL)
+    for status, claimed in (
+        (Status(attempts=(late,)), True),
+        (Status(journal=NOTE.name), True),
+        (Status(attempts=(late,), journal=NOTE.name), False),
+    ):
+        entry.claim = entry.claim or cast("Any", object())
+        entry.request = replace(entry.request, status=status)
+        away.controller.recorder.compare(entry)
+        assert (entry.claim is not None) is claimed
+    assert attempt_record(late).attempt_id == late.id

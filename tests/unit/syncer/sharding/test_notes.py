@@ -1,0 +1,182 @@
+"""Notes in shards' Leases: written, removed, kept by an acquisition, in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from syncer.kube.lease_term import LeaseTimings, Session
+from syncer.kube.leases import LeaseRecord, Leases
+from syncer.model.errors import Ambiguous, Conflict
+from syncer.model.journal import MARKS_LEFT, NOTE, parse_note
+from syncer.sharding.sessions import TimesOfDay
+from syncer.sharding.shard_leases import ShardLeases
+from syncer.sharding.view import LeaseView, Sighting
+
+
+class Server:
+    """One Lease, written by compare-and-swap; an answer may be lost, or a write come late."""
+
+    def __init__(self) -> None:
+        self.lease = LeaseRecord("nl-0", "u", "10", annotations={})
+        self.lose = False
+        self.delay = False
+        #: Set when an answer may be given that is held up.
+        self.gate: asyncio.Event | None = None
+        self.held_up: list[tuple[str, Mapping[str, str | None]]] = []
+
+    async def get(self, name: str, *, timeout: float) -> LeaseRecord:
+        """Answer what is stored."""
+        return self.lease
+
+    async def patch(
+        self, name: str, version: str, annotations: Mapping[str, str | None], spec: Any, *, timeout: float
+    ) -> LeaseRecord:  # fmt: skip
+        """Write it, now or later."""
+        if self.delay:
+            self.delay = False
+            self.held_up.append((version, annotations))
+            raise Ambiguous("no answer")
+        self._write(version, annotations, spec)
+        if self.lose:
+            self.lose = False
+            raise Ambiguous("no answer")
+        answer = self.lease
+        if self.gate is not None:
+            await self.gate.wait()
+        return answer
+
+    def land(self) -> None:
+        """Have the write arrive that was on its way."""
+        version, annotations = self.held_up.pop()
+        self._write(version, annotations, {})
+
+    def _write(self, version: str, annotations: Mapping[str, str | None], spec: Any) -> None:
+        if version != self.lease.resource_version:
+            raise Conflict("another version")
+        kept = {**(self.lease.annotations or {}), **annotations}
+        self.lease = replace(
+            self.lease,
+            resource_version=str(int(version) + 1),
+            holder=spec.get("holderIdentity", self.lease.holder),
+            transitions=spec.get("leaseTransitions", self.lease.transitions),
+            annotations={k: v for k, v in kept.items() if v is not None},
+        )
+
+
+def leases(server: Server, identity: str = "me") -> ShardLeases:
+    """One replica's."""
+    view = LeaseView("nl", duration=10.0, clock=lambda: 0.0, on_change=lambda: None)
+    times = TimesOfDay(lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    return ShardLeases(
+        cast("Leases", server), view, identity, incarnation=0, clock=lambda: 0.0, times=times,
+        timeout=1.0,
+    )  # fmt: skip
+
+
+async def acquire(held: ShardLeases, server: Server) -> None:
+    """Take the shard."""
+    session = Session("s", 0.0, LeaseTimings())
+    assert await held.acquire(0, session, Sighting(server.lease, 0.0)) is not None
+
+
+async def test_a_note_is_written_and_removed() -> None:
+    """It is known while it is there, and stands in the Lease under the acquisition's number."""
+    server = Server()
+    held = leases(server)
+    await acquire(held, server)
+    assert (held.note(0), held.may_carry_note(0)) == (None, False)
+    note = await held.put_note(0, 1_000)
+    assert note is not None
+    assert parse_note(server.lease.annotation(NOTE)) == note == held.note(0)
+    assert (note.since, note.kept) == (1_000, server.lease.transitions)
+    assert await held.put_note(0, 2_000) == note
+    assert await held.remove_note(0)
+    assert (server.lease.annotation(NOTE), held.may_carry_note(0)) == ("", False)
+    again = await held.put_note(0, 3_000)
+    assert again is not None
+    assert again.name != note.name
+
+
+async def test_a_note_in_doubt_is_there_for_the_log_and_not_for_the_journal() -> None:
+    """Its write was not answered: another write settles it."""
+    server = Server()
+    held = leases(server)
+    await acquire(held, server)
+    server.lose = True
+    assert await held.put_note(0, 1_000) is None
+    assert (held.note(0), held.may_carry_note(0)) == (None, True)
+    assert server.lease.annotation(NOTE)
+    assert await held.remove_note(0)
+    assert (server.lease.annotation(NOTE), held.may_carry_note(0)) == ("", False)
+
+
+async def test_a_note_that_comes_late_is_refused() -> None:
+    """It was removed while its write was still on its way: that one finds another version."""
+    server = Server()
+    held = leases(server)
+    await acquire(held, server)
+    server.delay = True
+    assert await held.put_note(0, 1_000) is None
+    assert await held.remove_note(0)
+    with pytest.raises(Conflict):
+        server.land()
+    assert server.lease.annotation(NOTE) == ""
+
+
+async def test_an_acquisition_keeps_a_note_that_the_last_one_kept() -> None:
+    """The next owner knows it at once; one after an owner that knows no notes removes it."""
+    server = Server()
+    first, second = leases(server, "first"), leases(server, "second")
+    await acquire(first, server)
+    note = await first.put_note(0, 1_000)
+    assert note is not None
+    await acquire(second, server)
+    kept = second.note(0)
+    assert kept is not None
+    assert (kept.name, kept.since, kept.kept) == (note.name, 1_000, note.kept + 1)
+    # A version without notes counts up and leaves the annotation where it is.
+    server.lease = replace(server.lease, holder="old", transitions=server.lease.transitions + 1)
+    third = leases(server, "third")
+    await acquire(third, server)
+    assert (third.may_carry_note(0), server.lease.annotation(NOTE)) == (False, "")
+
+
+async def test_the_lease_says_that_marks_are_left_until_it_is_told_otherwise() -> None:
+    """The next owner finds that, too, also when the note is gone; none can be cleared under a note."""
+    server = Server()
+    first, second = leases(server, "first"), leases(server, "second")
+    await acquire(first, server)
+    assert first.marks_left == frozenset()
+    await first.put_note(0, 1_000)
+    assert first.marks_left == {0}
+    assert not await first.clear_marks(0)
+    assert await first.remove_note(0)
+    await acquire(second, server)
+    assert (second.note(0), second.marks_left) == (None, frozenset({0}))
+    assert not await first.clear_marks(0), "the Lease is another's"
+    assert await second.clear_marks(0)
+    assert (second.marks_left, server.lease.annotation(MARKS_LEFT)) == (frozenset(), "")
+    assert await second.put_note(0, 2_000) is not None
+
+
+async def test_a_late_answer_says_nothing_of_the_next_term() -> None:
+    """A note is written, and before the answer the shard is released and acquired again."""
+    server = Server()
+    held = leases(server)
+    await acquire(held, server)
+    server.gate = asyncio.Event()
+    writing = asyncio.create_task(held.put_note(0, 1_000))
+    await asyncio.sleep(0)
+    gate, server.gate = server.gate, None
+    held.terms.clear()
+    server.lease = replace(server.lease, annotations={})
+    await acquire(held, server)
+    gate.set()
+    assert await writing is None
+    assert (held.note(0), held.may_carry_note(0)) == (None, False)
