@@ -318,17 +318,17 @@ KILLERS: Final = {
 #: the draws.
 FIRST: Final = {
     "overwrite instead of union": 30,
-    "no resourceVersion": 191,
-    "stale read at the claim": 41,
+    "no resourceVersion": 324,
+    "stale read at the claim": 122,
     "failover without re-claim": 51,
     "no resync": 211,
     "hand-over waits for what backs off": 184,
-    "shards taken before the session is ended": 234,
+    "shards taken before the session is ended": 274,
     "session that ended goes on": 14,
     "no clock asked before a send": 14,
-    "every object trusted": 1,
-    "journaled result not kept": 7,
-    "old claim goes on after journaling": 3,
+    "every object trusted": 3,
+    "journaled result not kept": 32,
+    "old claim goes on after journaling": 25,
     "marked object summed up": 7,
 }  # fmt: skip
 _TRIES: Final = 150
