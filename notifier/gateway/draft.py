@@ -89,10 +89,12 @@ class Options:
     Attributes:
         each: One notification for each alert, not for each group.
         ignore_starts_at: Leave the alerts' start out of the identity.
+        body_alone: Requests are proven by a signature of their body, so headers are anybody's.
     """
 
     each: bool = False
     ignore_starts_at: bool = False
+    body_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,7 +376,11 @@ def _source(given: SourceSettings, path: str) -> Source:
     return Source(
         name=given.name,
         kind=kind,
-        options=Options(each=given.per == "alert", ignore_starts_at=given.ignore_starts_at),
+        options=Options(
+            each=given.per == "alert",
+            ignore_starts_at=given.ignore_starts_at,
+            body_alone=_body_alone(given),
+        ),
         rules=rules,
         namespaces=namespaces,
         window=kind.window if given.dedup_window is None else given.dedup_window,
@@ -384,6 +388,14 @@ def _source(given: SourceSettings, path: str) -> Source:
         retry_after=given.retry_after or kind.retry_after,
         rate=_rate(given.rate),
         expect_every=given.expect_every,
+    )
+
+
+def _body_alone(given: SourceSettings) -> bool:
+    """Whether headers by which a kind tells events apart are not proven: Standard Webhooks sign one id."""
+    signature = given.auth.signature
+    return signature is not None and (
+        signature.scheme != "standard-webhooks" or given.kind == "github"
     )
 
 

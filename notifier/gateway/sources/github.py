@@ -1,12 +1,15 @@
 """
 GitHub's webhooks.
 
-The delivery's GUID is the identity: it stays when somebody has GitHub deliver again. GitHub waits ten
-seconds and never tries by itself. A ping becomes no notification.
+The delivery's GUID is the identity: it stays when somebody has GitHub deliver again. But it is in a header,
+and GitHub signs the body alone: where that signature is what proves a request, the body is the identity, so
+that whoever repeats what he has overheard makes nothing of it. GitHub waits ten seconds and never tries by
+itself. A ping becomes no notification.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, Refused, json_object
@@ -26,7 +29,6 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     Raises:
         Refused: it is no JSON, or a header is missing.
     """
-    del options  # nothing of this kind depends on them
     if incoming.header("content-type").startswith("application/x-www-form-urlencoded"):
         raise Refused("set the webhook's content type to application/json", status=415)
     event = incoming.header("x-github-event")
@@ -51,7 +53,7 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     lines = [title, f"by {sender}" if sender else "", conclusion, url]
     return (
         Draft(
-            identity=("delivery", delivery) if delivery else None,
+            identity=_identity(incoming, options, delivery),
             view={**payload.members, "event": event},
             event=f"github:{delivery}",
             type="Escalation" if failed else "StatusUpdate",
@@ -70,6 +72,12 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
             links=(("github", url, title or what),),
         ),
     )  # fmt: skip
+
+
+def _identity(incoming: Incoming, options: Options, delivery: str) -> tuple[object, ...] | None:
+    if options.body_alone:
+        return ("body", hashlib.sha256(incoming.body).hexdigest())
+    return ("delivery", delivery) if delivery else None
 
 
 KIND: Final = Kind(name="github", prefix="gh", read=read, patience=8.0)

@@ -2,7 +2,8 @@
 Plain JSON: whatever can POST an object. Everything comes from the mapping.
 
 The mapping's `id` tells one event from another; without it the header `webhook-id` (Standard Webhooks),
-which stays over retries; without that, equal bytes within ten minutes are one event.
+which stays over retries; without that, or where only the body is signed, equal bytes within ten minutes are
+one event.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     Raises:
         Refused: it is none.
     """
-    del options  # nothing of this kind depends on them
-    event = incoming.header("webhook-id")
+    event = "" if options.body_alone else incoming.header("webhook-id")
     return (
         Draft(
             identity=("webhook-id", event) if event else None,

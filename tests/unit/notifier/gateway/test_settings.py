@@ -52,6 +52,25 @@ def test_a_key_that_means_nothing_is_a_warning_with_its_path() -> None:
     )
 
 
+def test_which_headers_are_signed() -> None:
+    """Standard Webhooks sign the id that plain JSON is told apart by; no scheme signs GitHub's."""
+    found = {}
+    for kind, scheme in (
+        ("json", "standard-webhooks"), ("json", "github"), ("github", "github"),
+        ("github", "standard-webhooks"), ("github", ""),
+    ):  # fmt: skip
+        auth = (
+            {"signature": {"scheme": scheme, "keyFiles": ["f"]}} if scheme else {"insecure": True}
+        )
+        given = source(kind=kind, auth=auth, mapping={"subject": "s", "body": "b"})
+        ((read, _),) = of_document({"sources": [given]}).sources.values()
+        found[kind, scheme] = read.options.body_alone
+    assert found == {
+        ("json", "standard-webhooks"): False, ("json", "github"): True,
+        ("github", "github"): True, ("github", "standard-webhooks"): True, ("github", ""): False,
+    }  # fmt: skip
+
+
 JSON: Final = {"kind": "json", "mapping": {"subject": "s", "body": "b"}}
 WRONG: Final[dict[str, tuple[Any, str]]] = {
     "no sources": ({}, "sources: is required"),

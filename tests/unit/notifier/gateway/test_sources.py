@@ -57,6 +57,24 @@ def test_a_group_of_alertmanager() -> None:
     assert draft.repeats
 
 
+@pytest.mark.parametrize(
+    ("kind", "payload", "header"),
+    [("github", GITHUB, "x_github_delivery"), ("json", {"a": 1}, "webhook_id")],
+)
+def test_what_is_not_signed_tells_no_events_apart(kind: str, payload: Json, header: str) -> None:
+    """Where the body alone is signed, a request that is sent again with another id is the same event."""
+    given = {"x_github_event": "workflow_run"}
+
+    def identities(options: Options) -> set[object]:
+        return {
+            read_with(options, kind, payload, **given, **{header: guid})[0].identity
+            for guid in ("guid-1", "guid-2")
+        }
+
+    assert len(identities(Options())) == 2
+    assert len(identities(Options(body_alone=True))) == 1
+
+
 def test_a_resolved_group_is_a_completion() -> None:
     """What is over wakes nobody: Completion, and Low."""
     over = alertmanager(alert(status="resolved"), status="resolved")
