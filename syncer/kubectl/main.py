@@ -162,7 +162,14 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
             NOT_ASKED,
             f"listing pods {where} is forbidden; name a namespace where it is allowed with -n",
         )
-    return choose(releases_of(listed), wanted=words.release, where=where, labels=labels)
+    found = choose(releases_of(listed), wanted=words.release, where=where, labels=labels)
+    if where.startswith("in the context's"):
+        # Who may create pods there may put these labels on one of his own.
+        sys.stderr.write(
+            f"kubectl ledger: looking in all namespaces is forbidden; taking {found.key}, of the context's"
+            " own (-n NAMESPACE names the controller's)\n"
+        )
+    return found
 
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:

@@ -135,6 +135,8 @@ def test_which_pod_is_asked(case: str, kubectl: StandIn, capfd: pytest.CaptureFi
     assert kubectl.asked[-1][:5] == ["exec", "-i", "-n", namespace, name]
     unready = "no pod of notifications/ledger is ready; asking p-1 anyway"
     assert (unready in said) is (case == "a pod that only runs")
+    home = "forbidden; taking notifications/ledger, of the context's own (-n NAMESPACE names"
+    assert (home in said) is (case == "its own namespace, where the rest is forbidden")
 
 
 #: Words; those of the listing's options, and those of the command in the pod.
