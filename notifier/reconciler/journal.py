@@ -28,7 +28,8 @@ from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.status_patch import Flushed
+from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.journal")
 

@@ -430,15 +430,14 @@ def _list_of(answer: Json, member: str) -> tuple[Json, list[Json]]:
 def outline(document: Json, meta: Meta) -> NotificationRequest | None:
     """What is kept of a finished object, and `raw` empty; None for one that is not, or was journaled."""
     status, spec = document.get("status"), document.get("spec")
-    phase = status.get("phase") if isinstance(status, dict) else None
+    if not isinstance(status, dict) or status.get("journal"):
+        return None  # of what was journaled, the log may lack what the status shows
+    phase = status.get("phase")
     days = spec.get("retentionDays", 7) if isinstance(spec, dict) else 7
     if phase not in TERMINAL_PHASES or type(days) is not int:
         return None
-    if isinstance(status, dict) and status.get("journal"):
-        # Its log may lack what it shows.
-        return None
     try:
-        ended = parse_time(status.get("completionTime") if isinstance(status, dict) else None)
+        ended = parse_time(status.get("completionTime"))
     except (TypeError, ValueError):
         return None
     deleting = bool(document["metadata"].get("deletionTimestamp"))

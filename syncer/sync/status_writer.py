@@ -20,27 +20,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from syncer.ledger.answers import ACKED, BOTH_MARKS, Mark
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
-    Ambiguous,
-    Conflict,
     ContractError,
     Gone,
     PortError,
-    Rejected,
-    Unauthorised,
-    Unavailable,
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.rendering import difference
 from syncer.model.resource import (
     SENT,
-    TERMINAL_PHASES,
-    Json,
     LogMark,
     NotificationRequest,
     Status,
@@ -53,6 +45,7 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.recorder import Recorder
 from syncer.sync.schema_check import SchemaCheck
+from syncer.sync.status_patch import Flushed, StatusPatch
 
 logger = logging.getLogger("ledger.sync")
 
@@ -62,19 +55,6 @@ MAX_CONFLICTS: Final = 5
 _NOTHING: Final = History(0, "")
 #: Seconds between looks where nothing wakes the loop; whatever becomes due does wake it.
 _LOOK: Final = 10.0
-
-
-class Flushed(StrEnum):
-    """The result of one flush of an entry."""
-
-    WRITTEN = "written"
-    EQUAL = "equal"
-    CONFLICT = "conflict"
-    UNCLEAR = "unclear"
-    REFUSED = "refused"
-    UNAVAILABLE = "unavailable"
-    GONE = "gone"
-    NOT_OURS = "not ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +104,10 @@ class StatusWriter:
         self.ownership = ownership
         self.metrics = metrics
         self.limits = limits or Limits()
-        self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects, self.cache.monotonic)
-        #: Why the API server refuses every status write, None while it is not known to.
-        self.access_problem: str | None = None
+        self.patch = StatusPatch(objects, metrics, self.schema)
         self._running: set[asyncio.Task[None]] = set()
         self._serving = False
 
@@ -298,7 +276,7 @@ class StatusWriter:
                 return await self._acknowledge(entry, mark, Flushed.EQUAL)
             if not term.valid(self.cache.monotonic()):
                 return Flushed.UNAVAILABLE
-            result, current = await self._write(entry, patch)
+            result, current = await self.patch.write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
                 return await self._written(entry, known, merged, current, mark)
             if result is Flushed.REFUSED:
@@ -338,7 +316,7 @@ class StatusWriter:
         try:
             merged = self._merged(entry, term, journal=journal)
             wanted = compact(merged.status, limit=self.limits.status_bytes)
-            result, stored = await self._write(entry, difference(known.status, wanted))
+            result, stored = await self.patch.write(entry, difference(known.status, wanted))
             if result is Flushed.WRITTEN and stored is not None:
                 if stored.uid != entry.uid:
                     return Flushed.GONE
@@ -416,54 +394,6 @@ class StatusWriter:
     def _ends_badly(entry: Entry, wanted: Status) -> bool:
         return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
 
-    async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
-        """Write once; a refusal with None means "too large"."""
-        request, ending = entry.request, entry.ending
-        failpoint(Failpoint.BEFORE_PATCH)
-        if patch.get("phase") in TERMINAL_PHASES:
-            entry.ending = request.resource_version
-        try:
-            if "deliveryAttempts" in patch:
-                await self.schema.before_write(request, patch)
-            stored = await self.objects.patch(
-                request.namespace, request.name, patch, resource_version=request.resource_version
-            )
-        except Conflict:
-            self.metrics.patches.labels("conflict").inc()
-            return Flushed.CONFLICT, None
-        except Gone:
-            self.metrics.patches.labels("gone").inc()
-            return Flushed.GONE, None
-        except Ambiguous:
-            self.metrics.patches.labels("unclear").inc()
-            # It counts as a failed try until it is read back: a hand-over does not wait for a server
-            # that may not answer the read either.
-            entry.failures = max(entry.failures, 1)
-            return Flushed.UNCLEAR, None
-        except Rejected as error:
-            entry.ending = ending
-            self.metrics.patches.labels("refused").inc()
-            if isinstance(error, Unauthorised):
-                self.access_problem = f"status writes are refused ({error})"
-            logger.error(
-                "the API server refuses a status; the record stays in the log",
-                extra={
-                    "uid": entry.uid, "object": request.key,
-                    "reason": error.reason, "error": str(error),
-                },
-            )  # fmt: skip
-            return Flushed.REFUSED, None if error.reason == "TooLarge" else request
-        except Unavailable:
-            entry.ending = ending
-            self.metrics.patches.labels("unavailable").inc()
-            raise
-        self.access_problem = None
-        if "deliveryAttempts" in patch:
-            await self.schema.after_write(stored)
-        failpoint(Failpoint.AFTER_PATCH)
-        self._written_patches.inc()
-        return Flushed.WRITTEN, stored
-
     async def _write_least(self, entry: Entry, merged: Merged) -> Flushed:
         """
         Write the phase and the counters where the object leaves no space for the attempts.
@@ -476,7 +406,7 @@ class StatusWriter:
         patch = difference(previous, least(merged.status, previous))
         if not patch:
             return Flushed.REFUSED
-        result, stored = await self._write(entry, patch)
+        result, stored = await self.patch.write(entry, patch)
         if result is not Flushed.WRITTEN or stored is None:
             return result
         if stored.uid != entry.uid:

@@ -48,7 +48,8 @@ from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.status_patch import Flushed
+from syncer.sync.status_writer import StatusWriter
 
 NONE: Final = "none"
 
@@ -90,15 +91,15 @@ def no_fence() -> None:
 
 def ack_before_patch() -> None:
     """The log is marked as published before it is: `acked` no longer means "in the status"."""
-    write = StatusWriter._write
+    publish = StatusWriter._publish
 
-    async def broken(self: StatusWriter, entry: Any, patch: Any) -> Any:
+    async def broken(self: StatusWriter, entry: Any, term: Any) -> Any:
         position, chain = entry.view.publishable
         if entry.claim is not None and position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await write(self, entry, patch)
+        return await publish(self, entry, term)
 
-    StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
+    StatusWriter._publish = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def overwrite_instead_of_union() -> None:

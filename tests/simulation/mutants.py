@@ -45,7 +45,8 @@ from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.status_patch import Flushed
+from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
