@@ -10,7 +10,6 @@ at its end is in `notifier.process`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from notifier.audit.assembly import Audit
 from notifier.dispatch.allowance import Allowance
@@ -25,19 +24,17 @@ from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside
 from notifier.process.parts import Parts, Progress
 from notifier.process.production import production
+from notifier.process.reporting import make_reporting
 from notifier.process.shards import ShardWork, Takeover, make_manager
+from notifier.process.store import make_store
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import DeliveryBounds
-from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.kube.events import EventLimits, EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.ledger.holds import HoldStore
-from syncer.ledger.log import RedisLog
-from syncer.ledger.preflight import unfit
 from syncer.metrics import SyncMetrics
 from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
@@ -45,17 +42,11 @@ from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
-from syncer.sync.clock_skew import Clocks
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import Limits, StatusWriter
-
-#: Seconds for which a call to Redis is repeated; and where attempts may go on without it. A claim or an
-#: intent that still waits when attempts are journaled holds its worker, or its place in a queue.
-_PATIENCE: Final = 15.0
-_IMPATIENCE: Final = 2.0
 
 
 async def run(loaded: Loaded, watch: LoopWatch | None = None) -> None:
@@ -99,38 +90,21 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     # What is known, and what is on record.
     time = LedgerTime(monotonic, witness=outside.api_time)
     time.set(round(outside.wall().timestamp() * 1000))
-    clocks = Clocks(outside.api_time)
     wake_ups = WakeUps()
-    client = outside.redis(
-        fitness=lambda info: unfit(
-            settings.redis.seen_in(info),
-            durability=settings.redis.durability,
-            ahead=clocks.ahead(info),
-        ),
+    client, log, clocks = make_store(
+        settings,
+        outside,
         on_change=lambda: controller.reconcile_all(),  # noqa: PLW0108 - made below
         on_wake_up=wake_ups.add,
     )
-    log = RedisLog(
-        client,
-        replicas=lambda: client.replicas_wanted,
-        patience=_IMPATIENCE if delivery.log_outage == "journal" else _PATIENCE,
-    )
-    cache = Cache(
-        window=sync.window,
-        monotonic=monotonic,
-        audit_limit=settings.buffer.buffer_size if settings.auditing else None,
-    )
+    cache = Cache(window=sync.window, monotonic=monotonic, audit_limit=settings.audit_limit)
     shards = Shards(sharding.shards)
     queue = WorkQueue(monotonic, group=cache.namespace_of)
     objects = NotificationRequestClient(outside.objects)
     recorder = Recorder(log, cache, time, metrics, identity=identity)
-    claimer = Claimer(
-        recorder,
-        objects,
-        metrics,
-        # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
-        backoff=lambda policy, n: delay(policy, n, 0.0),
-    )
+    # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
+    backoff = partial(delay, jitter=0.0)
+    claimer = Claimer(recorder, objects, metrics, backoff=backoff)
     audit: Audit | None = None
     if outside.audit is not None:
         audit = Audit(
@@ -144,15 +118,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         )
 
     # Delivery.
-    burst, rate = settings.events.burst, settings.events.per_second
-    events = EventRecorder(
-        outside.objects,
-        instance=identity,
-        limits=EventLimits(queue=burst, rate=rate, burst=burst),
-    )
-    reporter = EventReporter(
-        emit_through(events) if settings.events.enabled else emit_nothing, delivery_metrics
-    )
+    events, reporter = make_reporting(settings, outside, delivery_metrics)
     breakers = Breakers()
     # Publication, and what is published ahead of an attempt while the log is away.
     status_writer = StatusWriter(
@@ -176,7 +142,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         allowance=Allowance(delivery.journal_per_second, outside.monotonic),
         on_journaled=lambda basis: delivery_metrics.journaled_attempts.labels(basis).inc(),
         refused=status_writer.schema.journal_refused,
-        backoff=lambda policy, n: delay(policy, n, 0.0),
+        backoff=backoff,
     )
     controller = Controller(
         cache=cache,
@@ -232,28 +198,24 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         controller.watch,
         clock=monotonic,
         owned=shards,
-        # Who deletes finished objects has to know when they ended; the log of one that was journaled may
-        # lack what its status shows.
+        # Who deletes finished objects needs their times; a journaled one may show what its log lacks.
         brief=lambda: not (settings.retention.delete_objects or manager.marks_left),
     )
 
     # Ownership.
     takeover = Takeover()
 
-    def able() -> bool:
-        # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
-        return log.available and not progress.draining and reflector.answered
-
-    def journaling() -> bool:
-        return journal.enabled and not progress.draining and reflector.answered
+    def serving() -> bool:
+        return not progress.draining and reflector.answered
 
     installation, manager = make_manager(
         loaded,
         outside,
         shards,
         owner=ShardWork(shards, controller, takeover),
-        able=able,
-        journaling=journaling,
+        # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
+        able=lambda: log.available and serving(),
+        journaling=lambda: journal.enabled and serving(),
     )
     return Parts(
         loaded=loaded,

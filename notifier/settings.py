@@ -490,6 +490,11 @@ class Settings(Group):
         return self.datastorage is not None or bool(self.audit.file)
 
     @property
+    def audit_limit(self) -> int | None:
+        """Entries that may wait for the audit feed; None where there is no feed."""
+        return self.buffer.buffer_size if self.auditing else None
+
+    @property
     def buffer(self) -> BufferSettings:
         """Bounds of the audit feed, with or without an audit store."""
         return self.datastorage.buffer if self.datastorage else BufferSettings()

@@ -187,13 +187,18 @@ class Claimer:
             self.recorder.lose_claim(entry, "seed")
             raise Unavailable("the log changed under its claim")
         self.recorder.adopt(entry, claimed.snapshot)
-        about = {"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)}
         if status.journal is not None:
-            logger.info("the log takes over what was journaled", extra=about)
+            logger.info(
+                "the log takes over what was journaled",
+                extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
+            )
         else:
             self.metrics.repaired.inc()
             self.metrics.loss.inc(len(lost))
-            logger.warning("the log had lost what the object shows; restored", extra=about)
+            logger.warning(
+                "the log had lost what the object shows; restored",
+                extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
+            )
         self.cache.mark_dirty(entry)
 
     def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:
