@@ -34,10 +34,10 @@ ROUNDED: Final = 1.1
 REPLICA_BASE: Final = 86_000_000
 #: Of each unfinished notification beside its spec; of each of its attempts; how often each byte of the
 #: route and of an error is held; of each finished notification.
-LIVE: Final = 5_950
+LIVE: Final = 7_300
 LIVE_ATTEMPT: Final = 1_200
 LIVE_TEXT: Final = 3.1
-FINISHED: Final = 900
+FINISHED: Final = 950
 
 
 @dataclass(frozen=True, slots=True)
