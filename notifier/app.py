@@ -42,11 +42,12 @@ from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
+from syncer.sync.flushes import Limits
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
-from syncer.sync.status_writer import Limits, StatusWriter
+from syncer.sync.status_writer import StatusWriter
 
 
 async def run(loaded: Loaded, watch: LoopWatch | None = None) -> None:

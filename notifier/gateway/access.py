@@ -23,7 +23,7 @@ from notifier.gateway.auth import (
 )
 from notifier.gateway.draft import Incoming
 from notifier.gateway.proofs import AuthSettings
-from notifier.gateway.reviews import Caller, Reviews
+from notifier.gateway.reviews import Caller
 from notifier.gateway.tls import Tls
 from notifier.gateway.translation import Source
 from syncer.configfile import secret_of
@@ -113,7 +113,7 @@ class Access:
         clock: Callable[[], float],
         *,
         source: Source | None = None,
-        reviews: Reviews | None = None,
+        review: Callable[[Incoming, Caller], Awaitable[None]] | None = None,
         tls: Tls | None = None,
     ) -> None:
         """
@@ -124,7 +124,7 @@ class Access:
             path: Of it in the gateway's file.
             clock: Monotonic seconds.
             source: Whose requests these are; needed for the two below.
-            reviews: Needed where the API server is asked who sends.
+            review: `Reviews.check`; needed where the API server is asked who sends.
             tls: Needed where clients have certificates.
 
         Raises:
@@ -133,10 +133,10 @@ class Access:
         self._user = auth.basic.user if auth.basic else ""
         self._review: Callable[[Incoming], Awaitable[None]] | None = None
         if auth.token_review:
-            if source is None or reviews is None:
+            if source is None or review is None:
                 raise ConfigError("cannot be asked for here", path=f"{path}.tokenReview")
             caller = Caller(source.name, source.namespaces, auth.token_review.audiences)
-            self._review = lambda incoming: reviews.check(incoming, caller)
+            self._review = lambda incoming: review(incoming, caller)
         self._certificate: Callable[[Incoming], None] | None = None
         if given_names := auth.client_certificate:
             if source is None or tls is None:

@@ -79,11 +79,6 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         with binding(metrics, "metricsAddr"):
             await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
         tls = tls_of(loaded)
-        client = await stack.enter_async_context(
-            await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
-        )
-        reviews = Reviews(client, monotonic_clock)
-        stack.push_async_callback(reviews.close)
         entries = {
             name: Entry(
                 source,
@@ -92,12 +87,17 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
                     f"sources[{number}].auth",
                     monotonic_clock,
                     source=source,
-                    reviews=reviews,
+                    review=lambda incoming, caller: reviews.check(incoming, caller),  # noqa: PLW0108 - made below
                     tls=tls,
                 ),
             )
             for number, (name, (source, auth)) in enumerate(loaded.sources.items())
         }
+        client = await stack.enter_async_context(
+            await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
+        )
+        reviews = Reviews(client, monotonic_clock)
+        stack.push_async_callback(reviews.close)
         submitter = Submitter(KubeObjects(client), time.time)
         admin.detail("apiserver", lambda: submitter.problem or None)
         series = GatewayMetrics(registry)

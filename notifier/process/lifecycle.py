@@ -118,7 +118,7 @@ def _register(parts: Parts) -> None:
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
     admin.check("schema", lambda: parts.sync.schema.problem)
-    admin.check("status", lambda: parts.sync.patch.problem)
+    admin.check("status", lambda: parts.sync.access_problem)
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)

@@ -27,8 +27,8 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
+from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_patch import Flushed
 from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.journal")

@@ -19,33 +19,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from syncer.ledger.answers import ACKED, BOTH_MARKS, Mark
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
     ContractError,
     Gone,
     PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.rendering import difference
 from syncer.model.resource import (
-    SENT,
+    TERMINAL_PHASES,
+    Json,
     LogMark,
     NotificationRequest,
     Status,
 )
-from syncer.rules.compact import SOFT_LIMIT, compact, least
+from syncer.rules.compact import compact, least
 from syncer.rules.fold import History
-from syncer.rules.merge import Facts, Merged, merge, quarantine
+from syncer.rules.merge import Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
+from syncer.sync.flushes import Flushed, Limits, ends_badly, facts_of
 from syncer.sync.recorder import Recorder
 from syncer.sync.schema_check import SchemaCheck
-from syncer.sync.status_patch import Flushed, StatusPatch
 
 logger = logging.getLogger("ledger.sync")
 
@@ -55,22 +60,6 @@ MAX_CONFLICTS: Final = 5
 _NOTHING: Final = History(0, "")
 #: Seconds between looks where nothing wakes the loop; whatever becomes due does wake it.
 _LOOK: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """
-    Bounds of the writer.
-
-    Attributes:
-        writers: Status writes that run at once.
-        status_bytes: Largest status, as JSON.
-        at_most_once: Whether an unknown result ends a channel.
-    """
-
-    writers: int = 4
-    status_bytes: int = SOFT_LIMIT
-    at_most_once: bool = False
 
 
 class StatusWriter:
@@ -104,10 +93,12 @@ class StatusWriter:
         self.ownership = ownership
         self.metrics = metrics
         self.limits = limits or Limits()
+        self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects, self.cache.monotonic)
-        self.patch = StatusPatch(objects, metrics, self.schema)
+        #: Why the API server refuses every status write, None while it is not known to.
+        self.access_problem: str | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._serving = False
 
@@ -259,7 +250,7 @@ class StatusWriter:
             before = known.status
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
-            if self._ends_badly(entry, wanted) and not (reread or self._journals(entry)):
+            if ends_badly(entry, wanted) and not (reread or self._journals(entry)):
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
                 if not await self._read_again(entry):
@@ -276,7 +267,7 @@ class StatusWriter:
                 return await self._acknowledge(entry, mark, Flushed.EQUAL)
             if not term.valid(self.cache.monotonic()):
                 return Flushed.UNAVAILABLE
-            result, current = await self.patch.write(entry, patch)
+            result, current = await self._write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
                 return await self._written(entry, known, merged, current, mark)
             if result is Flushed.REFUSED:
@@ -316,7 +307,7 @@ class StatusWriter:
         try:
             merged = self._merged(entry, term, journal=journal)
             wanted = compact(merged.status, limit=self.limits.status_bytes)
-            result, stored = await self.patch.write(entry, difference(known.status, wanted))
+            result, stored = await self._write(entry, difference(known.status, wanted))
             if result is Flushed.WRITTEN and stored is not None:
                 if stored.uid != entry.uid:
                     return Flushed.GONE
@@ -364,16 +355,8 @@ class StatusWriter:
     ) -> Merged:
         now = self.recorder.time.now()
         request = shown or entry.request
-        facts = Facts(
-            request.generation,
-            request.policy,
-            self.limits.at_most_once,
-            held=entry.held,
-            held_by=entry.unjournaled,
-            violation=entry.violation,
-            unread=self._journals(entry),
-            in_hand=frozenset(entry.executing),
-        )
+        unread = self._journals(entry)
+        facts = facts_of(entry, request, at_most_once=self.limits.at_most_once, unread=unread)
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
             journal = (entry.journaled or None) if entry.claim is None else ""
@@ -390,9 +373,53 @@ class StatusWriter:
         """Whether what is known of an entry is all there is, while its log cannot be read."""
         return bool(entry.journaled) and entry.claim is None and not self.recorder.log.available
 
-    @staticmethod
-    def _ends_badly(entry: Entry, wanted: Status) -> bool:
-        return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
+    async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
+        """Write once; a refusal with None means "too large"."""
+        request, ending = entry.request, entry.ending
+        failpoint(Failpoint.BEFORE_PATCH)
+        if patch.get("phase") in TERMINAL_PHASES:
+            entry.ending = request.resource_version
+        try:
+            if "deliveryAttempts" in patch:
+                await self.schema.before_write(request, patch)
+            stored = await self.objects.patch(
+                request.namespace, request.name, patch, resource_version=request.resource_version
+            )
+        except Conflict:
+            self.metrics.patches.labels("conflict").inc()
+            return Flushed.CONFLICT, None
+        except Gone:
+            self.metrics.patches.labels("gone").inc()
+            return Flushed.GONE, None
+        except Ambiguous:
+            self.metrics.patches.labels("unclear").inc()
+            # It counts as a failed try until it is read back: a hand-over does not wait for a server
+            # that may not answer the read either.
+            entry.failures = max(entry.failures, 1)
+            return Flushed.UNCLEAR, None
+        except Rejected as error:
+            entry.ending = ending
+            self.metrics.patches.labels("refused").inc()
+            if isinstance(error, Unauthorised):
+                self.access_problem = f"status writes are refused ({error})"
+            logger.error(
+                "the API server refuses a status; the record stays in the log",
+                extra={
+                    "uid": entry.uid, "object": request.key,
+                    "reason": error.reason, "error": str(error),
+                },
+            )  # fmt: skip
+            return Flushed.REFUSED, None if error.reason == "TooLarge" else request
+        except Unavailable:
+            entry.ending = ending
+            self.metrics.patches.labels("unavailable").inc()
+            raise
+        self.access_problem = None
+        if "deliveryAttempts" in patch:
+            await self.schema.after_write(stored)
+        failpoint(Failpoint.AFTER_PATCH)
+        self._written_patches.inc()
+        return Flushed.WRITTEN, stored
 
     async def _write_least(self, entry: Entry, merged: Merged) -> Flushed:
         """
@@ -406,7 +433,7 @@ class StatusWriter:
         patch = difference(previous, least(merged.status, previous))
         if not patch:
             return Flushed.REFUSED
-        result, stored = await self.patch.write(entry, patch)
+        result, stored = await self._write(entry, patch)
         if result is not Flushed.WRITTEN or stored is None:
             return result
         if stored.uid != entry.uid:

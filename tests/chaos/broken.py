@@ -46,9 +46,9 @@ from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
+from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_patch import Flushed
 from syncer.sync.status_writer import StatusWriter
 
 NONE: Final = "none"
@@ -91,15 +91,15 @@ def no_fence() -> None:
 
 def ack_before_patch() -> None:
     """The log is marked as published before it is: `acked` no longer means "in the status"."""
-    publish = StatusWriter._publish
+    write = StatusWriter._write
 
-    async def broken(self: StatusWriter, entry: Any, term: Any) -> Any:
+    async def broken(self: StatusWriter, entry: Any, patch: Any) -> Any:
         position, chain = entry.view.publishable
         if entry.claim is not None and position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await publish(self, entry, term)
+        return await write(self, entry, patch)
 
-    StatusWriter._publish = broken  # type: ignore[method-assign]  # broken on purpose
+    StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def overwrite_instead_of_union() -> None:

@@ -30,8 +30,8 @@ from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.claim import Claimer
+from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_patch import Flushed
 from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.channels.receiver import Receiver, Step, closed_port, receiving

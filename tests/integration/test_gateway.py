@@ -120,7 +120,15 @@ async def gateway(
         reviews = Reviews(client, clock)
         entries = {
             name: Entry(
-                source, Access(auth, name, time.monotonic, source=source, reviews=reviews, tls=tls)
+                source,
+                Access(
+                    auth,
+                    name,
+                    time.monotonic,
+                    source=source,
+                    review=reviews.check,
+                    tls=tls,
+                ),
             )
             for name, (source, auth) in loaded.sources.items()
         }

@@ -43,9 +43,9 @@ from syncer.sharding.manager import ShardManager
 from syncer.sharding.view import LeaseView
 from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
+from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_patch import Flushed
 from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import ScriptTwin
 

@@ -22,8 +22,8 @@ from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.plan import Deliver, Finish
 from syncer.sync.cache import Entry
-from syncer.sync.status_patch import Flushed
-from syncer.sync.status_writer import Limits, StatusWriter
+from syncer.sync.flushes import Flushed, Limits
+from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Objects, Ours, bench, looked, shell, unsure
 
 NONE = cast("Any", None)

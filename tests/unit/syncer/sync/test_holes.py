@@ -42,8 +42,8 @@ from syncer.rules.reconcile import Action
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
+from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_patch import Flushed
 from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.fakes.memorylog import MemoryLog, MemoryRedis

@@ -18,7 +18,7 @@ from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
-from syncer.sync.status_patch import Flushed
+from syncer.sync.flushes import Flushed
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Held, Objects, Ours, bench
 

@@ -9,7 +9,7 @@ import pytest
 from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
-from syncer.sync.status_patch import Flushed
+from syncer.sync.flushes import Flushed
 from tests.unit.syncer.sync.test_holes import Bench, Held, bench
 
 MARK = "0.9-1"

@@ -22,8 +22,8 @@ from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.divergence import AUDITED, Divergence
 from syncer.sync.cache import Entry
+from syncer.sync.flushes import Flushed
 from syncer.sync.scrubber import Result, Scrubber
-from syncer.sync.status_patch import Flushed
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, Ours, bench
 
 KEY = "nl:{u}"

@@ -14,7 +14,7 @@ from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
-from syncer.sync.status_patch import Flushed
+from syncer.sync.flushes import Flushed
 from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 
@@ -370,11 +370,11 @@ async def test_another_refusal_is_not_repeated(monkeypatch: pytest.MonkeyPatch) 
         await delivered(here, entry)
         sizes = refusing(here, monkeypatch, Rejected("no", reason="Invalid"), Unauthorised("no"))
         assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert (len(sizes), here.sync.patch.problem) == (1, None)
+        assert (len(sizes), here.sync.access_problem) == (1, None)
         assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert here.sync.patch.problem == "status writes are refused (no)"
+        assert here.sync.access_problem == "status writes are refused (no)"
         assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert here.sync.patch.problem is None
+        assert here.sync.access_problem is None
 
 
 async def test_the_smallest_write_may_fail_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

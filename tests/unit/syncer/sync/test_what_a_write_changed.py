@@ -19,7 +19,7 @@ from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.merge import Merged
 from syncer.sync.cache import Entry
-from syncer.sync.status_patch import Flushed
+from syncer.sync.flushes import Flushed
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Held, Objects, Ours, bench
 

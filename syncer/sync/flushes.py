@@ -1,0 +1,69 @@
+"""What one write of a status goes by, its bounds, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from syncer.model.resource import SENT, NotificationRequest, Status
+from syncer.rules.compact import SOFT_LIMIT
+from syncer.rules.merge import Facts
+from syncer.sync.cache import Entry
+
+
+class Flushed(StrEnum):
+    """The result of one flush of an entry."""
+
+    WRITTEN = "written"
+    EQUAL = "equal"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    Bounds of the writer.
+
+    Attributes:
+        writers: Status writes that run at once.
+        status_bytes: Largest status, as JSON.
+        at_most_once: Whether an unknown result ends a channel.
+    """
+
+    writers: int = 4
+    status_bytes: int = SOFT_LIMIT
+    at_most_once: bool = False
+
+
+def facts_of(
+    entry: Entry, request: NotificationRequest, *, at_most_once: bool, unread: bool
+) -> Facts:
+    """
+    What a merge has to know beside log and status.
+
+    Args:
+        entry: What is in memory of the notification.
+        request: Its object, as it is shown now.
+        at_most_once: Whether an unknown result ends a channel.
+        unread: What is known is all there is, while the log cannot be read.
+    """
+    return Facts(
+        request.generation,
+        request.policy,
+        at_most_once,
+        held=entry.held,
+        held_by=entry.unjournaled,
+        violation=entry.violation,
+        unread=unread,
+        in_hand=frozenset(entry.executing),
+    )
+
+
+def ends_badly(entry: Entry, wanted: Status) -> bool:
+    """Whether a write would end a notification in another way than with Sent."""
+    return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
