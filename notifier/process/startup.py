@@ -93,7 +93,11 @@ class StartUp:
         opening = group.create_task(self._open_redis(installation), name="redis-open")
         await asyncio.wait([opening], timeout=self._parts.journal.after)
         now = self._parts.outside.api_time.now()
-        if not opening.done() and now is not None:
+        if opening.done():
+            return
+        # What is journaled is sent, held or not; once the log is back, nothing is before they are read.
+        self._parts.controller.holds.unread = True
+        if now is not None:
             # Nobody knows Redis's time yet, and a machine's own may be anything.
             self._parts.claimer.recorder.time.set(now)
 
@@ -125,6 +129,7 @@ class StartUp:
             except (ContractError, PortError, TimeoutError) as error:
                 self._waiting("redis", str(error) or "Redis does not answer in time")
             else:
+                self._parts.controller.holds.unread = False
                 return
             await asyncio.sleep(_CONNECT_PAUSE)
 

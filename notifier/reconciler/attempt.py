@@ -86,8 +86,8 @@ class Attempts:
             return None
         if self.journal is not None and self.journal.takes(entry, term):
             return await self._run_journaled(self.journal, entry, term, channel)
-        if not self._fit():
-            # Its due time stays: what waits for the log is due all the same.
+        if self.holds.unread or not self._fit():
+            # Its due time stays: what waits for the log, or for what is held, is due all the same.
             self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if await self._held(entry, channel):

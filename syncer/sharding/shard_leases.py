@@ -153,18 +153,13 @@ class ShardLeases:
             return False
         try:
             found = await self._leases.get(name, timeout=self._timeout)
-            if (found.holder, found.transitions) != (self._identity, held.transitions):
-                return False
-            spec: Json = {"renewTime": self._times.next()}
-            stored = await self._leases.patch(
-                name, found.resource_version, {MARKS_LEFT: None}, spec, timeout=self._timeout
-            )
         except PortError as error:
             self.problem = f"lease {name}: {error}"
             return False
-        if self._written[n] is not held:
+        if (found.holder, found.transitions) != (self._identity, held.transitions):
             return False
-        self._written[n] = Held(stored.resource_version, stored.transitions)
+        if not await self._write(n, held, found.resource_version, {MARKS_LEFT: None}):
+            return False
         self._marked.discard(n)
         return True
 
@@ -185,13 +180,31 @@ class ShardLeases:
 
     async def _write_note(self, n: int, annotations: Mapping[str, str | None]) -> bool:
         """Compare and swap; an answer that does not say whether it was written leaves the note in doubt."""
-        name, held = f"{self._view.installation}-{n}", self._written[n]
+        held = self._written[n]
         self._doubted.add(n)
+        if not await self._write(n, held, held.version, annotations):
+            return False
+        self._doubted.discard(n)
+        return True
+
+    async def _write(
+        self, n: int, held: Held, version: str, annotations: Mapping[str, str | None]
+    ) -> bool:
+        """
+        Write annotations of a Lease of ours; whether that was answered, and nothing of ours came between.
+
+        Args:
+            n: The shard.
+            held: Our last write of it, as the caller knows it.
+            version: That the Lease must have.
+            annotations: What changes.
+        """
+        name = f"{self._view.installation}-{n}"
+        # The time changes with each write, so that one before it that is still on its way is refused.
+        spec: Json = {"renewTime": self._times.next()}
         try:
-            # The time changes with each write, so that one before it that is still on its way is refused.
-            spec: Json = {"renewTime": self._times.next()}
             stored = await self._leases.patch(
-                name, held.version, annotations, spec, timeout=self._timeout
+                name, version, annotations, spec, timeout=self._timeout
             )
         except PortError as error:
             self.problem = f"lease {name}: {error}"
@@ -200,7 +213,6 @@ class ShardLeases:
             # Released meanwhile, and perhaps acquired again: what the Lease carries was decided there.
             return False
         self._written[n] = Held(stored.resource_version, stored.transitions)
-        self._doubted.discard(n)
         return True
 
     def settled(self, n: int) -> bool:

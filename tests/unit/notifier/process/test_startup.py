@@ -86,7 +86,9 @@ class Process:
                 ),
                 journal=self.journal,
                 claimer=SimpleNamespace(recorder=SimpleNamespace(time=SimpleNamespace(set=self.set.append))),
-                controller=SimpleNamespace(holds=SimpleNamespace(unclaimed=lambda: self.unclaimed)),
+                controller=SimpleNamespace(
+                    holds=SimpleNamespace(unclaimed=lambda: self.unclaimed, unread=False)
+                ),
                 cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
                 holds=SimpleNamespace(begin=self._read_holds),
             ),
@@ -243,6 +245,29 @@ async def test_a_start_goes_on_without_redis_where_attempts_are_journaled(
     cast("Any", process.parts).client.open = silent
     assert await process.start() == {"redis-open", "reflector", "shards", "reconciled"}
     assert process.set == [5000]
+    assert process.parts.controller.holds.unread
+
+
+async def test_holds_count_as_unread_until_they_were_read(process: Process) -> None:
+    """Redis that answers late is not enough: what is held has to be known as well."""
+    process.journal.enabled = True
+    answer, unread = asyncio.Event(), []
+    holds = process.parts.controller.holds
+
+    async def late(_installation: str) -> None:
+        await answer.wait()
+
+    async def read() -> None:
+        unread.append(holds.unread)
+        if len(unread) == 1:
+            raise ContractError("nl:holds cannot be read")
+
+    cast("Any", process.parts).client.open = late
+    cast("Any", process.parts).holds.begin = read
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        await process.start_up._open_redis_or_go_on("installation-a", group)
+        answer.set()
+    assert (unread, holds.unread, process.progress.redis) == ([True, True], False, None)
 
 
 async def test_a_redis_that_answers_is_not_done_without(process: Process) -> None:

@@ -159,6 +159,15 @@ async def test_a_redis_that_is_not_fit_gets_no_attempt(
     ]
 
 
+async def test_nothing_is_opened_before_the_holds_of_operators_were_read(case: Case) -> None:
+    """Each attempt waits some seconds, and is due all the same."""
+    case.controller.holds.unread = True
+    assert await case.attempt() is None
+    assert (case.queued, case.alarm(), case.entry.due, case.attempts) == ((0, 1), 5.0, {}, [])
+    case.controller.holds.unread = False
+    assert await case.attempt() == Outcome.success(200)
+
+
 async def test_a_channel_that_is_held_waits(case: Case) -> None:
     """Its due time moves, the reason is on record, and it is looked at again then."""
     cast("Any", case.controller.attempts.router).hold = lambda _: Hold(
