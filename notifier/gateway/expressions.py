@@ -83,7 +83,7 @@ def _compiled(pattern: str) -> Any:
 
 def _true(value: Any) -> bool:
     # JMESPath's own notion: 0 is true, what is empty is not.
-    return value not in (None, False, "", [], {})
+    return value is not None and value is not False and value not in ("", [], {})
 
 
 _TABLE: Final = _Functions.FUNCTION_TABLE

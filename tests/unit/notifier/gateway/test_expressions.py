@@ -36,6 +36,16 @@ FOUND: Final[dict[str, Any]] = {
     "${default(none, labels.team)}": "Storage",
     "${replace(labels.team, 'St', 'V')}": "Vorage",
     "${truncate(labels.team, `3`)}": "Sto",
+    "${truncate(labels.team, `0`)}": "",
+    "${truncate(labels.team, `-3`)}": "",
+    "${truncate(none, `3`)}": None,
+    "${upper(none)}": None,
+    "${replace(none, 'a', 'b')}": None,
+    "${replace(labels.team, '', 'b')}": "Storage",
+    "${if(none, 'a', 'b')}${if(`0`, 'a', 'b')}": "ba",
+    "${default(`0`, 'x')}": 0,
+    "${[?contains('a\\'}b', 'x')]}": None,
+    "${{a: {b: status}}.a.b}": "firing",
     "${match(labels.team, '^S.*e$')}": True,
     "${match(none, 'x')}": False,
     "${{a: status}.a}": "firing",
@@ -51,8 +61,22 @@ def test_what_a_template_finds(template: str) -> None:
     assert Template(template).value(VIEW, "mapping.x") == FOUND[template]
 
 
+def test_what_replaces_a_text_is_bounded() -> None:
+    """One letter that becomes a page would make a payload a thousand times as large."""
+    found = Template(f"${{replace('aa', 'a', '{'x' * 300}')}}").value(VIEW, "m")
+    assert found == "x" * 512
+
+
+def test_a_template_is_as_long_as_it_may_be() -> None:
+    """Two thousand characters are taken, and a text without a hole is told from one with a hole."""
+    longest = Template("x" * 2000)
+    assert (longest.value(VIEW, "m"), longest.constant) == ("x" * 2000, True)
+    assert not Template("a ${status}").constant
+
+
 WRONG: Final = {
     "${labels.": "character 1 has no closing brace",
+    "ab ${labels.": "character 4 has no closing brace",
     "${a..b}": "the expression 'a..b' cannot be read",
     "${}": "cannot be read",
     "${shout(a)}": "there is no function shout()",
