@@ -27,13 +27,11 @@ from notifier.gateway.draft import (
 from syncer.model.resource import Json
 
 _PREFIX: Final = "ce-"
-_STRUCTURED: Final = "application/cloudevents"
 _BATCH: Final = "application/cloudevents-batch"
 _OWN: Final = frozenset({
     "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
     "data", "data_base64",
 })  # fmt: skip
-_SHOWN: Final = 16_000
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:

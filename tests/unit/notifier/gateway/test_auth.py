@@ -13,9 +13,10 @@ from notifier.gateway.auth import (
     Signature,
     check_basic,
     check_bearer,
+    check_certificate,
     check_signature,
 )
-from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.draft import Certificate, Incoming, Refused
 
 NOW: Final = 1_795_752_000.0
 BODY: Final = b'{"a":1}'
@@ -145,6 +146,58 @@ def test_standard_webhooks() -> None:
     ):
         with pytest.raises(Refused, match=text):
             check_signature(request(**more), signature, (secret,), NOW)
+
+
+def test_of_a_list_of_signatures_eight_are_looked_at() -> None:
+    """A sender has few keys; whoever sends thousands makes nobody compare them all."""
+    secret = base64.b64encode(b"k" * 24)
+    stamp = str(int(NOW))
+    good = base64.b64encode(hmac.digest(b"k" * 24, f"m1.{stamp}.".encode() + BODY, "sha256"))
+    for others, fits in ((7, True), (8, False)):
+        listed = " ".join(["v1,AAAA"] * others + [f"v1,{good.decode()}"])
+        request = incoming(webhook_id="m1", webhook_timestamp=stamp, webhook_signature=listed)
+        if fits:
+            check_signature(request, Signature("standard-webhooks"), (secret,), NOW)
+        else:
+            with pytest.raises(Refused, match="fits none"):
+                check_signature(request, Signature("standard-webhooks"), (secret,), NOW)
+
+
+def test_a_time_of_twelve_digits_is_one() -> None:
+    """It is far off, and that is what is said; with a digit more it is none."""
+    signature = Signature("grafana", timestamp_header="x-time")
+    for stamp, text in (("9" * 12, "off by more"), ("9" * 13, "must hold Unix seconds")):
+        request = incoming(x_time=stamp, x_grafana_alerting_signature="0")
+        with pytest.raises(Refused, match=text) as refused:
+            check_signature(request, signature, KEYS, NOW)
+        assert refused.value.status == 401
+
+
+CERTIFICATE: Final = Certificate((b"client", b"between", b"authority"), ("dns:a", "uri:spiffe://a"))
+#: Of the client, the authorities that a source trusts, the names that it takes, and what is refused.
+CERTIFICATES: Final[dict[str, tuple[Certificate | None, set[bytes], tuple[str, ...], str]]] = {
+    "any of this authority": (CERTIFICATE, {b"other", b"authority"}, (), ""),
+    "one of several names": (CERTIFICATE, {b"authority"}, ("dns:b", "uri:spiffe://a"), ""),
+    "none at all": (None, {b"authority"}, (), "a client certificate of an authority"),
+    "another authority's": (CERTIFICATE, {b"other"}, (), "a client certificate of an authority"),
+    "another authority's, of the name": (
+        CERTIFICATE, {b"other"}, ("dns:a",), "a client certificate of an authority",
+    ),
+    "another name": (CERTIFICATE, {b"authority"}, ("dns:b",), "has none of this source's names"),
+    "a name of another kind": (CERTIFICATE, {b"authority"}, ("cn:a",), "has none of this source's"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CERTIFICATES)
+def test_a_client_s_certificate(case: str) -> None:
+    """One of the source's authorities vouches for it, and it bears one of the source's names."""
+    certificate, anchors, names, refusal = CERTIFICATES[case]
+    if not refusal:
+        check_certificate(certificate, frozenset(anchors), names)
+        return
+    with pytest.raises(Refused, match=refusal) as refused:
+        check_certificate(certificate, frozenset(anchors), names)
+    assert refused.value.status == 401
 
 
 def test_no_reason_quotes_what_was_sent() -> None:

@@ -173,6 +173,45 @@ def test_everything_is_cut_to_its_bounds() -> None:
     assert max(len(value) for value in extensions.values()) == 256
 
 
+def test_what_is_within_the_bounds_is_left_as_it_is() -> None:
+    """A body and a number of extensions of just the bound are whole, and nothing says otherwise."""
+    found = spec({"b": "b" * 32 * 1024}, "json", mapping={"subject": "s", "body": "${b}"})
+    assert found["body"] == "b" * 32 * 1024
+    # Status, receiver and source come besides.
+    labels = {f"l{n:03}": "v" * 256 for n in range(61)}
+    extensions = spec(alertmanager(commonLabels=labels))["extensions"]
+    assert len(extensions) == 64
+    assert "extensionsLeftOut" not in extensions
+    assert extensions["l060"] == "v" * 256
+
+
+def test_links_are_bounded() -> None:
+    """Sixteen of them, with addresses that an API server takes; one that is too long is left out."""
+    address = "https://r/" + "x" * 2038
+    links = [{"service": f"s{n}", "url": "https://r/", "label": "l"} for n in range(16)]
+    links[0]["url"], links[1]["url"] = "${u}", "${u}x"
+    found = spec(alertmanager(u=address), mapping={"links": links})["actionLinks"]
+    assert [link["service"] for link in found] == [
+        "alertmanager", "prometheus", "s0", *(f"s{n}" for n in range(2, 15)),
+    ]  # fmt: skip
+    assert found[2]["url"] == address
+
+
+@pytest.mark.parametrize(("given", "days"), [(0, 1), (1, 1), (90, 90), (91, 90), ("7", 7)])
+def test_days_of_retention_are_brought_within_their_bounds(given: object, days: int) -> None:
+    """What an API server would refuse becomes the nearest that it takes."""
+    mapping = {"subject": "s", "body": "b", "retentionDays": "${d}"}
+    assert spec({"d": given}, "json", mapping=mapping)["retentionDays"] == days
+
+
+def test_what_does_not_fit_is_noted_within_a_bound() -> None:
+    """Very many faults end in an ellipsis."""
+    mapping = {"extensions": {f"e{n}": "${lower(alerts)}" for n in range(50)}}
+    annotations = wish(alertmanager(), mapping=mapping).manifest["metadata"]["annotations"]
+    assert len(annotations[FAULTS]) == 1024
+    assert annotations[FAULTS].endswith("…")
+
+
 def test_an_id_of_the_mapping_tells_events_apart() -> None:
     """Two payloads of one id are one event, whatever else they say."""
     mapping = {"subject": "s", "body": "b", "id": "${id}"}

@@ -7,7 +7,10 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.gateway.draft import Options
+from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import load, of_document
+from notifier.gateway.translation import Rate
 from syncer.model.errors import ConfigError
 from syncer.model.resource import Json
 
@@ -38,6 +41,95 @@ def test_the_defaults_are_those_of_the_kind() -> None:
     given = source(patience="3s", dedupWindow="1h", retryAfter=60)
     ((found_one, _),) = of_document({"sources": [given]}).sources.values()
     assert (found_one.patience, found_one.window, found_one.retry_after) == (3, 3600, 60)
+
+
+def test_kinds_are_what_their_programs_can_do() -> None:
+    """How large a body is, how long and how it is tried again, and who asks before it sends."""
+    found = {
+        name: (kind.max_body >> 20, kind.patience, kind.retry_after, kind.too_many, kind.handshake)
+        for name, kind in KINDS.items()
+    }
+    assert found == {
+        "alertmanager": (8, 10, 10, 503, False), "argocd": (1, 10, 15, 429, False),
+        "cloudevents": (1, 20, 10, 429, True), "flux": (1, 6, 3, 429, False),
+        "github": (1, 8, 10, 503, False), "grafana": (8, 25, 10, 503, False),
+        "heartbeat": (1, 3, 10, 503, False), "json": (1, 20, 10, 503, False),
+    }  # fmt: skip
+
+
+def test_a_source_that_says_nothing_more() -> None:
+    """One notification for a group, starts count, no rate, and it may be silent."""
+    ((found, _),) = of_document({"sources": [source()]}).sources.values()
+    assert found.options == Options(each=False, ignore_starts_at=False, body_alone=False)
+    assert (found.rate, found.expect_every) == (None, None)
+    assert found.namespaces == ("alerts",)
+    given = source(
+        per="alert", ignoreStartsAt=True, rate={"perMinute": 30}, expectEvery="10m", patience=1
+    )
+    ((found, _),) = of_document({"sources": [given]}).sources.values()
+    assert found.options == Options(each=True, ignore_starts_at=True, body_alone=False)
+    assert (found.rate, found.expect_every) == (Rate(30, 30, digest=True), 600)
+    given = source(rate={"perMinute": 30, "burst": 5, "over": "refuse"})
+    ((found, _),) = of_document({"sources": [given]}).sources.values()
+    assert found.rate == Rate(30, 5, digest=False)
+
+
+def test_a_hundred_sources_are_taken() -> None:
+    """And not one more."""
+    listed = [source(name=f"s{n}") for n in range(100)]
+    assert len(of_document({"sources": listed}).sources) == 100
+    with pytest.raises(ConfigError, match="sources: must be at most 100"):
+        of_document({"sources": [*listed, source()]})
+
+
+#: Keys with the least and the most that they may be, and what is beyond; None has no bound.
+BOUNDS: Final[dict[str, tuple[Any, Any, Any, Any]]] = {
+    "limits.requests": (0, 1, 20_000, 20_001),
+    "limits.connections": (15, 16, 50_000, 50_001),
+    "limits.bufferedBytes": ((16 << 20) - 1, 16 << 20, None, None),
+    "limits.bodySeconds": ("0s", "1ms", "60s", "61s"),
+    "shutdownDelay": (None, "0s", "60s", "61s"),
+    "source.dedupWindow": (None, "0s", "12h", "43201s"),
+    "source.patience": ("0s", "1ms", "60s", "61s"),
+    "source.retryAfter": (0, 1, 600, 601),
+    "source.expectEvery": ("29s", "30s", "168h", "604801s"),
+    "source.rate.perMinute": (0, 1, 100_000, 100_001),
+    "source.rate.burst": (0, 1, 100_000, 100_001),
+    "source.retryPolicy.maxAttempts": (0, 1, 10, 11),
+    "source.retryPolicy.initialBackoffSeconds": (0, 1, 300, 301),
+    "source.retryPolicy.backoffMultiplier": (0, 1, 10, 11),
+    "source.retryPolicy.maxBackoffSeconds": (59, 60, 3600, 3601),
+    "source.auth.signature.tolerance": ("0s", "1ms", "1h", "3601s"),
+}
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_bounds_are_taken_and_what_is_beyond_is_not(key: str) -> None:
+    """Both ends are within; the error names the key."""
+
+    def read(value: Any) -> None:
+        document: Json = {"sources": [source()]}
+        *groups, last = key.split(".")
+        node = document
+        if groups[:1] == ["source"]:
+            node, groups = document["sources"][0], groups[1:]
+        if groups[:1] == ["auth"]:
+            node["auth"] = {"signature": {"scheme": "flux", "keyFiles": ["f"]}}
+        for group in groups:
+            node = node.setdefault(group, {})
+        if groups[:1] == ["rate"]:
+            node["perMinute"] = 5
+        node[last] = value
+        of_document(document)
+
+    below, least, most, above = BOUNDS[key]
+    for value in (least, most):
+        if value is not None:
+            read(value)
+    for value in (below, above):
+        if value is not None:
+            with pytest.raises(ConfigError, match=key.removeprefix("source.").replace(".", r"\.")):
+                read(value)
 
 
 def test_a_key_that_means_nothing_is_a_warning_with_its_path() -> None:

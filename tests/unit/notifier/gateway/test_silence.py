@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from notifier.gateway.silence import Step, Terms, View, decide
+from notifier.gateway.settings import of_document
+from notifier.gateway.silence import Step, Terms, View, decide, heard_wish, silent_wish
+from notifier.gateway.translation import Source
 
 TERMS: Final = Terms(600.0)
 #: What is decided at second 10,000, by what a replica knows.
@@ -41,3 +43,53 @@ def test_what_is_done(case: str) -> None:
 def test_the_grace_is_a_tenth_within_bounds() -> None:
     """A short interval has five seconds more, a long one a minute."""
     assert [Terms(every).grace for every in (30, 300, 86_400)] == [5, 30, 60]
+
+
+def test_silence_is_counted_from_the_last_sign_of_life() -> None:
+    """Whoever has seen it; never less than nothing."""
+    view = View(since=100, heard=50, changed=120)
+    assert [view.unheard(now) for now in (110, 120, 121.5)] == [0, 0, 1.5]
+    assert View(since=100).unheard(103) == View(since=0, heard=100).unheard(103) == 3
+
+
+def source(**more: Any) -> Source:
+    """A source that is expected to send."""
+    entry = {
+        "name": "am", "kind": "alertmanager", "namespace": "alerts", "auth": {"insecure": True},
+        **more,
+    }  # fmt: skip
+    return of_document({"sources": [entry]}).sources["am"][0]
+
+
+LAST: Final = "2026-11-27T04:00:00Z"
+
+
+def test_a_silence_is_told_to_people() -> None:
+    """It wakes somebody, says since when, and is one object for all replicas that decide it."""
+    told = silent_wish(source(), LAST, TERMS)
+    spec = told.manifest["spec"]
+    assert (spec["type"], spec["priority"], spec["severity"]) == (
+        "Escalation", "Critical", "critical",
+    )  # fmt: skip
+    assert spec["subject"] == "[SILENT] am sends nothing any more"
+    assert f"at least every 10 min. Nothing has come since {LAST}." in spec["body"]
+    assert spec["extensions"] == {"source": "am", "status": "silent"}
+    assert "retryPolicy" not in spec
+    assert told.identity.name == f"st-{told.identity.digest[:32]}"
+    assert (told.namespace, told.repeat) == ("alerts", False)
+    assert silent_wish(source(), LAST, TERMS) == told
+    assert silent_wish(source(), "2026-11-27T05:00:00Z", TERMS).identity != told.identity
+    assert "every 90 s." in silent_wish(source(), LAST, Terms(90.0)).manifest["spec"]["body"]
+
+
+def test_a_return_is_told_to_who_was_woken() -> None:
+    """It goes where the silence went, wakes nobody, and keeps the source's retry policy."""
+    given = source(retryPolicy={"maxAttempts": 3})
+    told, silent = heard_wish(given, LAST), silent_wish(given, LAST, TERMS)
+    spec = told.manifest["spec"]
+    assert (spec["type"], spec["priority"]) == ("Completion", "Low")
+    assert spec["severity"] == silent.manifest["spec"]["severity"]
+    assert spec["retryPolicy"] == silent.manifest["spec"]["retryPolicy"] == {"maxAttempts": 3}
+    assert told.identity.name == f"hd-{told.identity.digest[:32]}"
+    assert (told.namespace, told.repeat) == (silent.namespace, False)
+    assert LAST in spec["body"]

@@ -236,6 +236,58 @@ def test_a_body_of_very_many_parts_is_refused_before_it_is_parsed(more: dict[str
     assert (refused.value.status, refused.value.path) == (413, "")
 
 
+def test_a_body_of_as_many_parts_as_may_be_is_read() -> None:
+    """Objects and lists count alike; with one more it is refused."""
+    body = b'{"x": [' + b"[]," * 100_000 + b"{}," * 99_997 + b"{}]}"
+    (draft,) = read("json", body)
+    assert len(draft.view["x"]) == 199_998
+    with pytest.raises(Refused, match="more than 200000 objects and lists"):
+        read("json", body.replace(b"[[]", b"[[[]]"))
+
+
+def test_a_group_that_does_not_count_what_was_cut() -> None:
+    """A number that is absent, or a start before all time, is none; a negative one is refused."""
+    payload = alertmanager(alert(startsAt="0001-01-01T00:00:00Z"))
+    (draft,) = read("alertmanager", without(payload, "truncatedAlerts"))
+    assert "more alerts" not in draft.body
+    assert draft.body.startswith("firing: alertname=Disk")
+    assert draft.since == 0
+    assert read("alertmanager", payload)[0].identity == draft.identity
+    for wrong in (-1, True, 1.0, "1"):
+        with pytest.raises(Refused, match="truncatedAlerts: must be a whole number"):
+            read("alertmanager", alertmanager(truncatedAlerts=wrong))
+
+
+def test_a_group_is_as_old_as_its_youngest_alert() -> None:
+    """Slots of repeats are counted from the newest start on."""
+    older = alert("bbbb", startsAt="2026-11-27T03:00:00Z")
+    (draft,) = read("alertmanager", alertmanager(older, alert(), older))
+    assert draft.since == 1_795_752_000_123
+    (single,) = read_with(Options(each=True), "alertmanager", alertmanager(older))
+    assert single.since == 1_795_748_400_000
+
+
+def test_what_is_shown_of_an_alert_is_bounded() -> None:
+    """Eight annotations in the order of their names, each cut, like the labels, to a thousand."""
+    notes = {f"n{n}": "x" * (1000 + n % 2) for n in range(10)}
+    (draft,) = read("alertmanager", alertmanager(alert(annotations=notes)))
+    shown = [line.strip().partition(": ") for line in draft.body.splitlines()[1:]]
+    assert [name for name, _, _ in shown] == [f"n{n}" for n in range(8)]
+    assert {text for _, _, text in shown} == {"x" * 1000, "x" * 999 + "…"}
+    (wide,) = read("alertmanager", alertmanager(alert(labels={"l": "x" * 2000})))
+    labels = wide.body.splitlines()[0].partition("UTC: ")[2]
+    assert (len(labels), labels[-1]) == (1000, "…")
+
+
+def test_the_path_of_a_member_is_bounded() -> None:
+    """Its name is the sender's."""
+    labels = {"l" * 300: 1}
+    with pytest.raises(Refused) as refused:
+        read("alertmanager", alertmanager(alert(labels=labels)))
+    assert len(refused.value.path) == 200
+    assert refused.value.path.startswith("alerts[0].labels.lll")
+
+
 def test_expressions_see_a_hundred_alerts_of_each_ones_group() -> None:
     """Per alert, what they cost does not grow with the square of the group."""
     alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]

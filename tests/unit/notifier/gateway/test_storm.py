@@ -71,7 +71,12 @@ def test_a_bucket_gives_back_with_time() -> None:
     assert [bucket.take(t) for t in (0.9, 1.0, 1.1)] == [False, True, False]
     assert [bucket.take(100.0) for _ in range(3)] == [True, True, False]
     bucket.give_back()
-    assert bucket.take(100.0)
+    assert [bucket.take(100.0) for _ in range(2)] == [True, False]
+    # A clock that steps back gives nothing, and takes nothing away.
+    assert [bucket.take(t) for t in (50.0, 50.9, 51.0)] == [False, False, True]
+    for _ in range(3):
+        bucket.give_back()
+    assert [bucket.take(51.0) for _ in range(3)] == [True, True, False]
 
 
 def test_a_digest_lists_what_it_stands_for() -> None:
@@ -105,6 +110,23 @@ def test_a_large_digest_is_bounded() -> None:
     assert len(body) < 32 * 1024
     left_out = int(body.rpartition("… and ")[2].removesuffix(" more."))
     assert body.count("\n- ") + left_out == 400
+    # The bound is used: one line more would not have fitted.
+    assert 30_000 - 250 < len(body) < 30_000 + 50
+
+
+def test_a_digest_is_ordered_and_counted_by_its_subjects() -> None:
+    """Of one urgency the frequent comes first; a long subject is cut, and what is left out is counted."""
+    often = [wish(flux("b", message=f"{n}")) for n in range(3)]
+    twice = [wish(flux("a" * 250, message=f"{n}")) for n in range(2)]
+    once = [wish(flux("c"))]
+    lines = digest_of("s", [*twice, *once, *often]).manifest["spec"]["body"].splitlines()[1:]
+    assert [line.rpartition(" (")[2] for line in lines[:2]] == ["3 times)", "2 times)"]
+    assert "Kustomization apps/c" in lines[2]
+    assert len(lines[1]) == len("- High: ") + 200 + len(" (2 times)")
+    many = [wish(flux(f"n{n}" + "x" * 190, message=m)) for n in range(200) for m in "ab"]
+    body = digest_of("s", many).manifest["spec"]["body"]
+    listed = body.count(" (2 times)")
+    assert body.endswith(f"\n… and {400 - 2 * listed} more.")
 
 
 async def test_what_is_above_the_rate_becomes_one_notification() -> None:

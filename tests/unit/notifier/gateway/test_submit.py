@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Final
 
 import pytest
@@ -24,6 +25,7 @@ from syncer.model.errors import (
 )
 from syncer.model.resource import Json
 from syncer.model.times import format_time
+from tests.simulation.loop import SimLoop, simulate
 
 NOW: Final = 1_795_752_000.0
 WINDOW: Final = 1800.0
@@ -162,3 +164,93 @@ async def test_an_own_create_whose_answer_was_lost() -> None:
     objects = Deaf()
     made = await submit(objects, wish())
     assert (made.name, made.duplicate, objects.created) == ("am-0", True, ["am-0"])
+
+
+async def find(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Made | None:
+    """Ask for the object of an event."""
+    until = asyncio.get_running_loop().time() + patience
+    return await Submitter(objects, lambda: NOW).find(wanted, until)
+
+
+async def test_an_event_that_has_its_object_is_found() -> None:
+    """Its own, or the occurrence before while that is young; nothing is created."""
+    objects = Objects()
+    assert await find(objects, wish(1)) is None
+    objects.put("am-0", "d", ago=WINDOW)
+    assert await find(objects, wish(1)) is None
+    objects.put("am-1", "other", ago=0)
+    assert await find(objects, wish(1)) is None
+    objects.put("am-1", "d", ago=0)
+    assert await find(objects, wish(1)) == Made("am-1", "ns", "uid-am-1", duplicate=True)
+    objects.put("am-0", "d", ago=WINDOW - 1)
+    assert await find(objects, wish(1)) == Made("am-0", "ns", "uid-am-0", duplicate=True)
+    assert objects.created == []
+
+
+async def test_whether_an_event_has_its_object_may_not_be_known() -> None:
+    """An API server that does not answer, or refuses, is away: nothing is taken for new."""
+
+    class Mute(Objects):
+        async def get(self, namespace: str, name: str) -> Json:
+            await asyncio.sleep(60)
+            raise AssertionError("given up before")
+
+    class Odd(Objects):
+        async def get(self, namespace: str, name: str) -> Json:
+            raise Unauthorised("forbidden", reason="Forbidden")
+
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        await find(Mute(), wish(), patience=0.01)
+    with pytest.raises(Unavailable, match="forbidden"):
+        await find(Odd(), wish())
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        await submit(Mute(), wish(1), patience=0.01)
+
+
+def tries(retry_after: float | None, *, patience: float) -> list[float]:
+    """Seconds at which an API server is asked that is away, in virtual time."""
+    times: list[float] = []
+
+    class Away(Objects):
+        async def create(self, namespace: str, body: Json) -> Json:
+            times.append(asyncio.get_running_loop().time())
+            raise Unavailable("away", retry_after=retry_after)
+
+    async def ask(loop: SimLoop) -> None:
+        began = loop.time()
+        with pytest.raises(Unavailable, match="away"):
+            await submit(Away(), wish(), patience=patience)
+        assert loop.time() < began + patience
+
+    simulate(1, ask)
+    return [at - times[0] for at in times]
+
+
+def test_tries_are_spaced() -> None:
+    """Soon at first, then at least once a second; never so often that a server is kept from its start."""
+    times = tries(None, patience=20.0)
+    waits = [after - before for before, after in pairwise(times)]
+    for wait, most in zip(waits, (0.1, 0.2, 0.4, 0.8, *[1.0] * 99), strict=False):
+        assert most / 2 <= wait <= most + 1e-9
+    assert times[-1] > 18.9
+
+
+def test_a_server_that_asks_for_time_gets_a_second() -> None:
+    """No more: its words are for who sends nothing meanwhile."""
+    assert tries(60.0, patience=4.5) == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
+    times = tries(0.5, patience=3.0)
+    assert all(after - before >= 0.5 for before, after in pairwise(times))
+
+
+@pytest.mark.parametrize(
+    ("made", "word"),
+    [
+        (Made("n", "ns", "u", duplicate=False), "created"),
+        (Made("n", "ns", "u", duplicate=True), "duplicate"),
+        (Made("n", "ns", "u", duplicate=True, thinned=True), "thinned"),
+        (Made("n", "ns", "u", duplicate=True, thinned=True, digested=True), "digested"),
+    ],
+)
+def test_what_became_of_an_event_is_one_word(made: Made, word: str) -> None:
+    """The value of a label, and of the answer."""
+    assert made.result == word

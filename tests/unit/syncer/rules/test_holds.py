@@ -170,6 +170,14 @@ def test_what_cannot_be_placed(case: tuple[dict[str, Any], str]) -> None:
         place([], replace(BASE, **members), now=NOW)
 
 
+def test_a_hold_may_last_for_thirty_days() -> None:
+    """To the millisecond: the bound is within what may be asked for."""
+    longest = replace(BASE, until=NOW + 30 * 86_400_000)
+    assert place([], longest, now=NOW) == (longest,)
+    with pytest.raises(ValueError, match="within 30 days"):
+        place([], replace(longest, until=longest.until + 1), now=NOW)
+
+
 def test_a_hold_is_placed_beside_others_once() -> None:
     """Placed again after a lost reply it is the same one."""
     other = replace(BASE, id="00000000")
@@ -202,8 +210,9 @@ def test_holds_are_bounded_in_bytes() -> None:
 
 def test_what_has_been_over_for_a_week_is_forgotten() -> None:
     """A released one from its release on."""
-    old = replace(BASE, released=NOW - rules.KEPT, released_by="bob")
-    young = replace(BASE, id="00000002", released=NOW - rules.KEPT + 1, released_by="bob")
+    week = 7 * 86_400_000
+    old = replace(BASE, released=NOW - week, released_by="bob")
+    young = replace(BASE, id="00000002", released=NOW - week + 1, released_by="bob")
     assert within_bounds([old, young], now=NOW) == (young,)
 
 
@@ -249,7 +258,9 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "an id of another form": (document(id="x"), r"holds\[0\].id: must be eight hex digits"),
     "no end": (document(until=None), r"holds\[0\].until: must be a time"),
     "an end that is true": (document(until=True), r"holds\[0\].until: must be a time"),
-    "an endless end": (document(until=1 << 60), r"holds\[0\].until: must be a time"),
+    "an endless end": (document(until=1 << 53), r"holds\[0\].until: must be a time"),
+    "a time before all times": (document(at=-1), r"holds\[0\].at: must be a time"),
+    "a long name": (document(by="x" * 129), r"holds\[0\].by: must be a text of at most 128"),
     "a long reason": (document(reason="x" * 257), r"holds\[0\].reason: must be a text of at most"),
     "patterns that are none": (document(receivers="ops"), r"holds\[0\].receivers: must be at most"),
     "a pattern that is none": (document(types=[7]), r"holds\[0\].types: a pattern is a name"),
@@ -263,6 +274,32 @@ def test_what_cannot_be_read_is_named(case: tuple[bytes, str]) -> None:
     stored, text = case
     with pytest.raises(ValueError, match=text):
         decode(stored)
+
+
+def test_what_is_within_the_bounds_to_the_last_is_read() -> None:
+    """The longest texts and times, as many patterns and holds as may be, and bytes."""
+    pattern = "x" * rules.LONGEST_PATTERN
+    patterns = tuple(f"{n:02}" for n in range(rules.MOST_PATTERNS - 1))
+    widest = Hold(
+        "00000001", 0, (1 << 53) - 1, "b" * 128, "r" * 256, (pattern, *patterns),
+        released=1, released_by="c" * 128,
+    )  # fmt: skip
+    assert decode(encode([widest])) == (widest,)
+    most = [replace(BASE, id=f"{n:08x}") for n in range(rules.MOST)]
+    assert len(decode(encode(most))) == rules.MOST
+    assert decode(encode([BASE]).ljust(rules.MOST_BYTES)) == (BASE,)
+
+
+def test_the_space_may_be_used_up_to_the_last_byte() -> None:
+    """A record of just that size is kept whole, with what is over in it."""
+    holds = [replace(BASE, id=f"{n:08x}", until=NOW) for n in range(90)]
+    room = rules.MOST_BYTES - len(encode(holds))
+    each, rest = divmod(room, len(holds))
+    full = [replace(h, reason=h.reason + "x" * (each + (n < rest))) for n, h in enumerate(holds)]
+    assert len(encode(full)) == rules.MOST_BYTES
+    assert within_bounds(full, now=NOW) == tuple(full)
+    longer = replace(full[0], reason=full[0].reason + "x")
+    assert len(within_bounds([longer, *full[1:]], now=NOW)) == len(full) - 1
 
 
 def test_members_of_a_newer_version_are_passed_over() -> None:
