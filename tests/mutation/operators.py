@@ -260,10 +260,10 @@ class _Finder(ast.NodeVisitor):
         self._replace("removed statement", node, "break")
 
     def visit_Return(self, node: ast.Return) -> None:
-        """Return nothing instead."""
+        """Return nothing instead, where that is not only another type."""
         if node.value is None:
             return
-        if not isinstance(node.value, ast.Constant) or node.value.value not in {None, True, False}:
+        if not _is_empty(node.value):
             self._replace("return", node, "return None")
         self.visit(node.value)
 
@@ -392,6 +392,17 @@ def _extent(node: ast.stmt | None, *, bound: bool) -> _Extent:
         part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
     }
     return _Extent(first=node.lineno, last=last, names=tuple(sorted(names)))
+
+
+def _is_empty(node: ast.expr) -> bool:
+    """Whether this is a truth value, or as little as None."""
+    match node:
+        case ast.Constant(value=value):
+            return value in {None, True, False, "", b""}
+        case ast.Tuple(elts=[]) | ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case _:
+            return False
 
 
 def _is_logging(node: ast.expr) -> bool:

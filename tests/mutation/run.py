@@ -52,8 +52,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 #: The sampler's own tests, which take long and run no line of the product.
 _SELF: Final = "tests/unit/test_mutation.py"
-#: Compares pages with what is made of settings.
+#: Compares pages with what is made of settings: of the groups whose class is this.
 _PAGES: Final = "tests/docs/test_pages.py"
+_GROUP: Final = "syncer.configfile.Group"
 #: Tests of a module of the sample on a server of their own, which starts within a moment: Redis, or HTTP.
 _ON_SERVERS: Final = ("tests/integration/test_audit_feed.py", "tests/integration/test_health.py")
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, *_ON_SERVERS)
@@ -369,8 +370,13 @@ class Tree:
         self.whole = whole
         self._near: dict[str, set[str]] = {}
         self._uses: dict[str, list[tuple[str, int]]] = {}
+        #: Modules with groups of settings.
+        self._settings: set[str] = set()
         for file, text in texts.items():
-            for name in sources.imported(text):
+            imported = sources.imported(text)
+            if _GROUP in imported:
+                self._settings.add(file)
+            for name in imported:
                 self._near.setdefault(name.replace(".", "/") + ".py", set()).add(file)
             for node in ast.walk(ast.parse(text)) if file.startswith(PACKAGES) else ():
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -406,8 +412,8 @@ class Tree:
     def cold(self, mutant: Mutant) -> list[str]:
         """Return the tests that may notice a change of what runs at import, the likeliest first."""
         ranks = self._running(mutant)
-        if mutant.path.endswith("settings.py"):
-            # The page of settings shows defaults and bounds, whoever imports the module.
+        if mutant.path in self._settings:
+            # The pages of settings show defaults and bounds, whoever imports the module.
             ranks |= {t: 0 for t in self.whole.tests if t.partition("::")[0] == _PAGES}
         near = self._near.get(mutant.path, set())
         for name in mutant.names:

@@ -41,6 +41,9 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
     "the end of a loop": ("for a in b:\n    break", {"pass"}),
     "the next turn of a loop": ("for a in b:\n    continue", {"break"}),
     "a return": ("def f():\n    return a", {"return None"}),
+    "a return of nothing": (
+        "def f():\n    if a == b:\n        return ''\n    return (), []", {"if a != b:", "return None"}
+    ),
     "an error": ("raise E(1)", {"pass"}),
     "a default": ("def f(a: int = 3): ...", {"def f(a: int = 4): ..."}),
     "a union of types": ("X = int | None", set()),
