@@ -30,8 +30,8 @@ from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.errors import ContractError, Expired, Gone, Rejected
 from syncer.model.resource import NotificationRequest
-from syncer.rules.divergence import Finding
-from syncer.rules.verification import Bounds, Sides, check
+from syncer.rules.divergence import Divergence, Finding
+from syncer.rules.verification import Bounds, Sides, check, check_alone
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
@@ -52,12 +52,14 @@ class Scan:
         logs: Logs seen.
         records: Records read.
         latest: Latest epoch that the cluster can have given out, None before the first page.
+        journaled: Objects whose attempts were journaled; counted where logs are not read.
     """
 
     objects: int = 0
     logs: int = 0
     records: int = 0
     latest: Epoch | None = None
+    journaled: int = 0
     _seen: set[int] = field(default_factory=set, repr=False)
 
     def see(self, uid: str) -> bool:
@@ -344,6 +346,34 @@ async def diverging(
     await asyncio.sleep(pause)
     async for result in check_again(at, scan, bounds, suspects):
         yield result
+
+
+async def by_status(
+    at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
+) -> AsyncIterator[Result]:
+    """
+    Check each object by itself, and read no log; yield those with findings.
+
+    Args:
+        at: Open connections; Redis is not asked.
+        scan: Is kept up to date.
+        namespaces: Only these; empty for all.
+        progress: Counts each object.
+
+    Raises:
+        PortError: the API server does not answer, or refuses.
+    """
+    async with aclosing(objects(at, scan, namespaces)) as pages:
+        async for page in pages:
+            progress.step(len(page))
+            for found in page:
+                if isinstance(found, Problem):
+                    joined = Joined(found.uid, found.key, None, problem=found.text)
+                    yield Result(joined, (Finding(Divergence.OBJECT, found.text),))
+                    continue
+                scan.journaled += found.status.journal is not None
+                if findings := check_alone(found):
+                    yield Result(Joined(found.uid, found.key, found), findings)
 
 
 async def check_again(

@@ -96,6 +96,17 @@ def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
     return _with_log(sides, request, log, log.header, bounds)
 
 
+def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
+    """Name what is wrong with a status by itself, where its log is not to be had; empty if nothing is."""
+    status = request.status
+    if request.deleting:
+        return ()
+    delivered = sum(c.state == State.DELIVERED for c in status.channels)
+    # What the replaced controller has ended shows no channels.
+    unfounded = _unfounded(status, delivered, len(status.channels)) if status.channels else []
+    return (*unfounded, *_numbers(status))
+
+
 def _ours(status: Status) -> bool:
     """Whether this controller has ever written a status."""
     return status.log is not None or any(attempt_epoch(a.id) != NO_EPOCH for a in status.attempts)
@@ -206,21 +217,24 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
         )
     channel_states = merged.channel_states
     delivered = sum(s.state is State.DELIVERED for s in channel_states)
-    unfounded = (status.phase == SENT and delivered < len(channel_states)) or (
+    return found + _unfounded(status, delivered, len(channel_states)) + _numbers(status)
+
+
+def _unfounded(status: Status, delivered: int, channels: int) -> list[Finding]:
+    """Judge a phase by how many channels are delivered, of how many."""
+    if (status.phase == SENT and delivered < channels) or (
         status.phase == PARTIALLY_SENT and not delivered
-    )
-    if unfounded:
-        found.append(
-            Finding(
-                Divergence.PHASE,
-                f"the phase is {status.phase} and {delivered} of {len(channel_states)} channel(s) are"
-                " delivered",
-            )
-        )
+    ):
+        text = f"the phase is {status.phase} and {delivered} of {channels} channel(s) are delivered"
+        return [Finding(Divergence.PHASE, text)]
+    return []
+
+
+def _numbers(status: Status) -> list[Finding]:
     numbers = [(a.channel, a.number) for a in status.attempts if attempt_epoch(a.id) != NO_EPOCH]
-    if len(numbers) != len(set(numbers)):
-        found.append(Finding(Divergence.NUMBERS, "two attempts of a channel bear one number"))
-    return found
+    if len(numbers) == len(set(numbers)):
+        return []
+    return [Finding(Divergence.NUMBERS, "two attempts of a channel bear one number")]
 
 
 def _same(shown: Status, wanted: Status) -> bool:

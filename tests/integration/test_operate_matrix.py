@@ -135,6 +135,11 @@ MATRIX: Final[dict[str, Missing]] = {
                 CLAIMS,
             ),
             "list": Answer(5, ("waits", "sent", f"by the objects alone: {REDIS_SILENT}"), CLAIMS),
+            "verify": Answer(
+                5, ("2 statuses, 0 of them journaled: 0 wrong by itself", "were not compared",
+                    f"checked by itself: {REDIS_SILENT}"),
+                CLAIMS,
+            ),
             "doctor": Answer(
                 1, ("fail    redis-connect", "epochs were not compared"),
                 ("ok      redis", "ok      incarnation"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ from syncer.cli.scan import (
     Name,
     Scan,
     bounds_of,
+    by_status,
     check_again,
     diverging,
     join,
@@ -73,6 +75,22 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
     assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
     assert world.progress.done == 4
     assert objects.asked == [(None, 500, ""), (None, 500, "more")]
+
+
+async def test_objects_are_checked_by_themselves_where_logs_are_not_read() -> None:
+    """Redis is not asked; what is wrong in an object alone is named, and what was journaled counted."""
+    whole = named("a")
+    journaled = replace(whole, uid="b", status=replace(whole.status, journal="0.7-1"))
+    wrong = replace(whole, uid="c", status=replace(whole.status, phase="Sent"))
+    torn = Unreadable(Meta("d", "ns", "nd", "9"), "status")
+    world = World(Objects(page(whole, journaled, wrong, torn)))
+    del world.log
+    found = [r async for r in by_status(world.at, world.scan, (), world.progress)]
+    assert [(r.joined.uid, [f.kind for f in r.findings]) for r in found] == [
+        ("c", [Divergence.PHASE]), ("d", [Divergence.OBJECT]),
+    ]  # fmt: skip
+    assert (world.scan.objects, world.scan.journaled, world.scan.logs) == (4, 1, 0)
+    assert world.progress.done == 4
 
 
 async def test_only_the_namespaces_that_were_named() -> None:

@@ -19,7 +19,7 @@ from syncer.model.record import (
 )
 from syncer.model.resource import ChannelStatus, LogMark, NotificationRequest, Status
 from syncer.rules.merge import Facts, merge
-from syncer.rules.verification import Bounds, Sides, check
+from syncer.rules.verification import Bounds, Sides, check, check_alone
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -229,7 +229,10 @@ def test_two_attempts_under_one_number() -> None:
     right = replace(written, log=LogMark(5, "0.7", "s"))
     wrong = replace(right, attempts=(first, replace(second, number=1)))
     for status, wanted in ((right, []), (wrong, ["numbers"])):
-        assert classes(sides(replace(request(), status=status), log, ttl=60)) == wanted
+        shown = replace(request(), status=status)
+        assert classes(sides(shown, log, ttl=60)) == wanted
+        assert [f.kind.value for f in check_alone(shown)] == wanted
+        assert check_alone(replace(shown, deleting=True)) == ()
 
 
 PHASES: dict[str, tuple[str, int, bool]] = {
@@ -258,3 +261,6 @@ def test_a_phase_without_its_deliveries(case: str) -> None:
     texts = [f.text for f in found if f.kind.value == "phase"]
     said = f"the phase is {phase} and {delivered} of 2 channel(s) are delivered"
     assert texts == ([said] if unfounded else [])
+    # The status by itself shows it, too; one that shows no channels is the replaced controller's.
+    assert [f.text for f in check_alone(replace(before, status=merged))] == texts
+    assert check_alone(replace(before, status=replace(merged, channels=()))) == ()
