@@ -288,7 +288,7 @@ class LedgerClient(RedisState):
                 continue
             if unavailable_reason:
                 logger.warning(
-                    "the log is unavailable; attempts are held",
+                    "the log is unavailable; no attempt is opened in it",
                     extra={"redis": self.place, "reason": unavailable_reason},
                 )
             else:

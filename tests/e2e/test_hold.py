@@ -116,7 +116,7 @@ async def test_a_redis_that_is_full_is_an_unavailable_log(
         await here.wait_phase(waits)
         await until(lambda: not condition(here, waits), process.tail, within=30)
         assert len(here.receiver.calls("waits")) == 1
-        (line,) = process.lines("the log is unavailable; attempts are held")
+        (line,) = process.lines("the log is unavailable; no attempt is opened in it")
         assert (line["reason"], line["redis"]) == ("Redis answers OOM", f"127.0.0.1:{port}")
         await until(
             lambda: len(process.lines("the log is available again")) == 1, process.tail, within=10

@@ -153,7 +153,7 @@ async def test_a_refused_write_is_unavailability(
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
                 assert receiver.calls["/ops"] == 2
     begun, over = said(caplog)
-    assert begun.getMessage() == "the log is unavailable; attempts are held"
+    assert begun.getMessage() == "the log is unavailable; no attempt is opened in it"
     assert over.getMessage() == "the log is available again"
     for line in (begun, over):
         assert vars(line)["redis"] == server.url.removeprefix("redis://")
