@@ -45,7 +45,7 @@ from tests.benchmarks.load import SHARED, plane_of, programs, progress
 from tests.benchmarks.replicas import SHARDS
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.strategies import Optimistic
-from tests.e2e.checker import Kind
+from tests.e2e.checker import Kind, unlogged
 from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
@@ -272,9 +272,8 @@ async def _measure(kind: str, plane: ControlPlane, folder: Path, scale: Scale) -
             # What an empty Redis has lost of older notifications nobody marks any more.
             await here.wait_acked(list(load.created), within=_REST)
         logs = await here.logs(list(load.created))
-        for uid, log in logs.items():
-            last = here.watcher.last(uid)
-            result.unlogged += len(last.states().keys() - log.states().keys()) if last else 0
+        last = {uid: version for uid in logs if (version := here.watcher.last(uid))}
+        result.unlogged = len(list(unlogged(logs, last)))
         findings = await here.findings()
         result.violations = len(findings.violations)
         result.repeated = len(findings.of(Kind.EXPLAINED))

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.world import World
-from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, Version, check
+from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, Version, check, unlogged
 
 #: Faults of the receivers themselves; counted in their books.
 DROPPED: Final = "receiver processes, then drops"
 REFUSED: Final = "receiver answers 503"
+#: What an outage is for, where attempts are journaled; counted in the statuses.
+JOURNALED: Final = "notifications journaled"
 #: Rows of the table that must be 0, with the kinds of finding that they count.
 ROWS: Final[dict[str, tuple[Kind, ...]]] = {
     "lost": (Kind.LOST,),
     "invented or misrecorded": (Kind.INVENTED, Kind.MISRECORDED),
     "unrecorded": (Kind.UNRECORDED,),
+    "shown, not in the log": (Kind.UNLOGGED,),
     "unexplained repeats": (Kind.REPEATED, Kind.DOUBLED),
     "intents after a success": (Kind.AFTER_SUCCESS,),
     "changed bodies": (Kind.CHANGED_BODY,),
@@ -166,6 +169,7 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
         finished=False,
     )  # fmt: skip
     found += [f for f in now.of(Kind.LOST) if f not in found]
+    found += unlogged(present, {u: versions[u][-1] for u in live})
     for uid in gone & present.keys():
         for identity, seen in present[uid].states().items():
             if seen.state == 0:
@@ -174,6 +178,7 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
     landed = Counter(world.landed)
     landed[DROPPED] += sum(c.processed and not c.code for c in world.book)
     landed[REFUSED] += sum(c.code >= 400 for c in world.book)
+    landed[JOURNALED] += sum(any("journal" in v.status for v in seen) for seen in versions.values())
     return Report(
         findings,
         tuple(left),

@@ -33,7 +33,7 @@ from typing import Final
 from syncer.kube.crd import load_crd
 from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import AWAY, KINDS, storm
-from tests.chaos.report import DROPPED, REFUSED, Report, judge
+from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
 from tests.e2e.checker import Json
@@ -93,7 +93,7 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
         say("faults end; waiting until everything has come to rest")
         await here.heal()
         left = await here.settle(settle)
-        away = (AWAY,) if outages else ()
+        away = (AWAY, JOURNALED) if outages else ()
         return await judge(here, left, (*KINDS, *away, DROPPED, REFUSED))
 
 

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     INVENTED = "invented"
     MISRECORDED = "misrecorded"
     UNRECORDED = "unrecorded"
+    UNLOGGED = "unlogged"
     UNSETTLED = "unsettled"
     DOUBLED = "doubled"
     REPEATED = "repeated"
@@ -57,6 +58,7 @@ MEANING: Final[Mapping[Kind, str]] = {
     Kind.INVENTED: "an answer on record that no receiver gave",
     Kind.MISRECORDED: "a call whose record contradicts the answer that it was given",
     Kind.UNRECORDED: "a settled attempt of the log that the last status does not show as high",
+    Kind.UNLOGGED: "an attempt of the last status that its log was not given",
     Kind.UNSETTLED: "an attempt that is still open at the end",
     Kind.DOUBLED: "one attempt id in two calls",
     Kind.REPEATED: "a call after a processed one whose attempt is not on record as unknown",
@@ -263,6 +265,19 @@ class _Case:
             seen.number = shown.number
             seen.code = seen.code or shown.code
         return out
+
+
+def unlogged(logs: Mapping[str, Log], last: Mapping[str, Version]) -> Iterator[Finding]:
+    """
+    Attempts that a status shows and its log does not hold, once all has come to rest.
+
+    Args:
+        logs: By uid, as they stand in Redis now; of one that has expired nothing is asked.
+        last: The last version of each object that is there.
+    """
+    for uid in sorted(logs.keys() & last.keys()):
+        for identity in sorted(last[uid].states().keys() - logs[uid].states().keys()):
+            yield Finding(Kind.UNLOGGED, last[uid].name, f"attempt {identity}")
 
 
 _Rule = Callable[[_Case], Iterator[tuple[Kind, str]]]

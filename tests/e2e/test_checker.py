@@ -11,7 +11,7 @@ import pytest
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.record import Header, Record, attempt_record, intent_record
-from tests.e2e.checker import MEANING, Call, Kind, Log, Sample, Version, check
+from tests.e2e.checker import MEANING, Call, Kind, Log, Sample, Version, check, unlogged
 
 UID = "u-1"
 CHANNEL = "slack:ops"
@@ -201,7 +201,19 @@ def test_an_explained_repeat_is_told_and_allowed() -> None:
     assert Story().found() == [Kind.EXPLAINED]
 
 
+def test_an_attempt_that_the_status_alone_shows_is_found() -> None:
+    """Once all is at rest a log holds what its status shows; one that is not there is not asked."""
+    last = Version(UID, "n", "2", _status("Sent", "failed", "success"))
+    states = [(1, AttemptState.INTENT), (1, AttemptState.FAILED), (2, AttemptState.SUCCESS)]
+    for missing, wanted in ((0, []), (1, ["attempt 0.7-2"])):
+        log = Log(Header("ns/n", Epoch("0.7"), 3), tuple(_chain(states[: 3 - missing])))
+        found = list(unlogged({UID: log, "u-2": log}, {UID: last}))
+        assert [(f.kind, f.detail) for f in found] == [(Kind.UNLOGGED, d) for d in wanted]
+    assert list(unlogged({}, {UID: last})) == []
+
+
 def test_every_kind_has_a_case_and_a_meaning() -> None:
     """No kind of finding is without a fault that shows it."""
-    shown = {kind for _, wanted in CASES.values() for kind in wanted} | {Kind.EXPLAINED}
+    shown = {kind for _, wanted in CASES.values() for kind in wanted}
+    shown |= {Kind.EXPLAINED, Kind.UNLOGGED}
     assert shown == set(Kind) == set(MEANING)
