@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Final
 
 import notifier.reconciler.controller
@@ -22,6 +23,7 @@ import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from notifier.reconciler.journal import Journal
+from notifier.reconciler.sending import Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
@@ -336,6 +338,42 @@ def every_object_trusted() -> AbstractContextManager[None]:
     return _instead((Journal, "basis", trusting))
 
 
+def any_mark_counts() -> AbstractContextManager[None]:
+    """A mark says that all is in the status, also one that was set under the note of an earlier outage."""
+    known: Any = vars(Journal)["basis"]
+
+    def marked(self: Journal, entry: Entry, term: Any) -> Basis:
+        found: Basis = known(self, entry, term)
+        old = found is Basis.OLDER and entry.request.status.journal is not None
+        return Basis.MARKED if old else found
+
+    return _instead((Journal, "basis", marked))
+
+
+def note_stays() -> AbstractContextManager[None]:
+    """The Lease says for ever that attempts are journaled, and they are opened in the log all the same."""
+
+    async def nothing(_self: ShardManager) -> int:
+        return 0
+
+    return _instead(
+        (Journal, "blocks", lambda journal, _uid: journal.active),
+        (ShardManager, "remove_notes", nothing),
+    )
+
+
+def clock_unasked_after_the_write() -> AbstractContextManager[None]:
+    """The lease of a journaled attempt is looked at before the write ahead, and not after it."""
+    send: Any = vars(Sender)["send"]
+
+    async def sure(self: Sender, entry: Entry, term: Any, intent: Any, channel: Any) -> Any:
+        if intent.attempt_id in entry.ahead:
+            term = SimpleNamespace(may_send=lambda *_: True)
+        return await send(self, entry, term, intent, channel)
+
+    return _instead((Sender, "send", sure))
+
+
 def not_written_ahead() -> AbstractContextManager[None]:
     """A journaled attempt is sent, and written when its result is."""
 
@@ -406,6 +444,9 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "absent session is over": absent_is_over,
     "no clock asked before a send": clock_unasked,
     "every object trusted": every_object_trusted,
+    "mark of an earlier outage counts": any_mark_counts,
+    "log used under a note": note_stays,
+    "no clock asked after the write ahead": clock_unasked_after_the_write,
     "journaled after the send": not_written_ahead,
     "journaled result not kept": result_not_kept,
     "old claim goes on after journaling": old_claim_goes_on,
