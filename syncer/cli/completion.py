@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from syncer.cli.arguments import OBJECT
 from syncer.cli.exits import OK
 
 HELP: Final = "print the completion script of a shell"
@@ -108,23 +107,27 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 
 
-def expects_object(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
+def expected(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
     """
-    Whether the last word is the name of a notification.
+    Return what the last word stands for, as the help of its command calls it (`NAMESPACE/NAME`).
 
     Args:
         parser: Of the whole command.
         words: As of `candidates`.
+
+    Returns:
+        Empty where it is an option, the value of one, or nothing that has such a name.
     """
     *before, current = list(words) or [""]
     chosen = _chosen(parser, before)
     if chosen is parser or current.startswith("-"):
-        return False
+        return ""
     action = _options(chosen).get(before[-1])
     if action is not None and action.nargs != 0:
-        return False
+        return ""
     # As above.
-    return any(a.metavar == OBJECT and not a.option_strings for a in chosen._actions)  # noqa: SLF001 - argparse offers no other way to its actions
+    named = (a.metavar for a in chosen._actions if not a.option_strings)  # noqa: SLF001 - argparse offers no other way to its actions
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def _chosen(parser: argparse.ArgumentParser, before: Sequence[str]) -> argparse.ArgumentParser:

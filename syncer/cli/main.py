@@ -43,7 +43,7 @@ from syncer.cli import (
     verify,
     web,
 )
-from syncer.cli.arguments import SETTINGS_FILES, where_to_look
+from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, where_to_look
 from syncer.cli.exits import (
     DIFFERENT,
     EPILOG,
@@ -126,16 +126,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _completed(typed: Sequence[str]) -> list[str]:
-    """Return what the last word may become; names of notifications are asked for at the API server."""
+    """Return what the last word may become; the names of what exists are asked for at the servers."""
     parser = _parser()
     found = completion.candidates(parser, typed)
-    if found or not completion.expects_object(parser, typed):
+    expected = completion.expected(parser, typed)
+    if found or expected not in {OBJECT, HOLD}:
         return found
     import asyncio
 
     from syncer.cli.names import names
 
-    return asyncio.run(names(typed[:-1], typed[-1]))
+    return asyncio.run(names(expected, typed, _locate))
 
 
 async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on their loop)
@@ -153,9 +154,7 @@ async def _run(options: argparse.Namespace) -> int:
     from syncer.rules.text import neutral
 
     try:
-        options.redis_url, options.redis_from = _redis_url(options)
-        if not (options.config or options.redis_url):
-            options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
+        _locate(options)
         work = COMMANDS[options.command].run(options)
         return await (until_stdin_closes(work) if options.until_stdin_closes else work)
     except (LedgerError, TimeoutError) as error:
@@ -179,6 +178,18 @@ def _exit_code(error: LedgerError | TimeoutError) -> int:
             return USAGE
         case _:
             return DIFFERENT
+
+
+def _locate(options: argparse.Namespace) -> None:
+    """
+    Put into the options where Redis is, and the settings file.
+
+    Raises:
+        ConfigError: as `_redis_url`.
+    """
+    options.redis_url, options.redis_from = _redis_url(options)
+    if not (options.config or options.redis_url):
+        options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
 
 
 def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:

@@ -1,20 +1,25 @@
-"""Names of notifications, for a shell that completes one."""
+"""
+Names of what exists, for a shell that completes one: notifications, and holds in force.
+
+Whoever completes a word waits for it and wants no error, so what cannot be had within a few seconds is as
+good as not there; the command itself says what is wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from syncer.cli.access import Where, home_directory, kubeconfig_of
-from syncer.cli.arguments import where_to_look
+from syncer.cli.access import Where, access, home_directory, kubeconfig_of, where_of
+from syncer.cli.arguments import HOLD, where_to_look
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path
+from syncer.ledger.holds import HoldStore
 from syncer.model.errors import LedgerError
 
-#: A person waits for it.
 _SECONDS: Final = 3.0
 _MOST: Final = "500"
 _METADATA: Final = (
@@ -22,24 +27,39 @@ _METADATA: Final = (
 )
 
 
-async def names(words: Sequence[str], current: str) -> list[str]:
+async def names(
+    expected: str, typed: Sequence[str], locate: Callable[[argparse.Namespace], None]
+) -> list[str]:
     """
-    Return `namespace/name` of notifications that begin so; nothing where they cannot be had in time.
+    Return the names that begin as the last word does; nothing where they cannot be had in time.
 
     Args:
-        words: What stands on the line before; how the API server is found is read from it.
-        current: The word that is being written.
+        expected: What is named: `HOLD`, else a notification.
+        typed: The words of the line, the one that is being written last; how the servers are found is read
+            from those before it.
+        locate: Puts into the options where Redis is.
     """
+    *before, current = typed
     try:
-        options, _ = where_to_look().parse_known_args([w for w in words if w != "--"])
+        options, _ = where_to_look().parse_known_args([w for w in before if w != "--"])
         async with asyncio.timeout(_SECONDS):
-            return await _names(options, current)
+            if expected == HOLD:
+                locate(options)
+                found = await _holds(options)
+            else:
+                found = await _notifications(options, current)
     except (LedgerError, TimeoutError, SystemExit):
-        # Whoever completes a word wants no error; the command itself says what is wrong.
         return []
+    return sorted(name for name in found if name.startswith(current))
 
 
-async def _names(options: argparse.Namespace, current: str) -> list[str]:
+async def _holds(options: argparse.Namespace) -> list[str]:
+    async with access(where_of(options), cluster=False) as at:
+        now = await at.now()
+        return [h.id for h in (await HoldStore(at.client).read()).holds if h.in_force(now)]
+
+
+async def _notifications(options: argparse.Namespace, current: str) -> list[str]:
     namespace, slash, _ = current.partition("/")
     where = Where(kubeconfig=options.kubeconfig)
     kubeconfig, _source = kubeconfig_of(where, os.environ, home_directory())
@@ -51,9 +71,8 @@ async def _names(options: argparse.Namespace, current: str) -> list[str]:
             "GET", list_path(namespace if slash else None), params={"limit": _MOST},
             accept=_METADATA, timeout=_SECONDS,
         )  # fmt: skip
-    keys = [
+    return [
         f"{meta.get('namespace')}/{meta.get('name')}"
         for item in found.get("items") or ()
         if isinstance(meta := item.get("metadata"), dict)
     ]
-    return sorted(key for key in keys if key.startswith(current))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from syncer.cli.arguments import add_by, add_dry_run
+from syncer.cli.arguments import HOLD, add_by, add_dry_run
 from syncer.cli.exits import OK, Refused
 
 HELP: Final = "let go what a hold keeps back"
@@ -14,7 +14,7 @@ HELP: Final = "let go what a hold keeps back"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     parser.add_argument(
-        "hold", nargs="+", metavar="ID", help="of a hold, as `syncer holds` lists it"
+        "hold", nargs="+", metavar=HOLD, help="of a hold, as `syncer holds` lists it"
     )
     add_dry_run(parser, "what would be let go")
     add_by(parser)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -10,7 +12,7 @@ import pytest
 
 from syncer.model.record import Kind
 from syncer.model.times import parse_time
-from tests.e2e.harness import CHANNEL, Stage, stage, until
+from tests.e2e.harness import CHANNEL, ROOT, Stage, stage, until
 from tests.integration.api import notification
 from tests.integration.operating import BY, NO_SWEEPS, Operator, RawLog, owner
 from tests.servers.controlplane import ControlPlane
@@ -42,6 +44,19 @@ async def hold(operator: Operator, *words: str) -> str:
     return str(found["id"])
 
 
+async def completed(here: Stage, word: str) -> list[str]:
+    """What a shell is told that the id of a hold may be."""
+    where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "syncer", "complete", "--", "release", *where, word, cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    assert err == b""
+    return out.decode().split()
+
+
 async def said(raw: RawLog) -> str:
     """Why the log says that it is not sent, empty if it says nothing."""
     skips = await raw.by(Kind.SKIP) if await raw.elements() else []
@@ -60,8 +75,10 @@ async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) 
         assert (dry.code, dry.out.startswith(f"would hold --receiver {CHANNEL} until")) == (0, True)
         assert await here.redis.get(f"{here.prefix}:holds") is None
         # Of another receiver, of another namespace: neither holds anything here.
-        for words in (["--receiver", "pagerduty:*"], ["-n", "elsewhere"]):
+        others = [
             await hold(operator, *words, "--until", "1h")
+            for words in (["--receiver", "pagerduty:*"], ["-n", "elsewhere"])
+        ]
         held = await hold(operator, "--receiver", CHANNEL, "-n", ns, "--until", "2h")
         uid = await here.create("waits")
         raw = RawLog(here, uid)
@@ -94,10 +111,14 @@ async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) 
         (check,) = [line for line in doctor.lines if line["check"] == "holds"]
         assert (check["grade"], held in check["found"]) == ("ok", True)
 
+        assert await completed(here, "") == sorted([held, *others])
+        assert await completed(here, held[:7]) == [held]
+
         unknown = await operator.run("release", "ffffffff")
         assert (unknown.code, "there is no hold 'ffffffff'" in unknown.err) == (1, True)
         released = await operator.run("release", held, "--by", BY)
         assert (released.code, released.out.startswith(f"let go: {held} ")) == (0, True)
+        assert await completed(here, "") == sorted(others)
         await here.wait_phase(uid)
         again = await operator.run("release", held, "--by", BY)
         assert (again.code, again.out.startswith(f"over already: {held} ")) == (0, True)

@@ -12,7 +12,8 @@ import pytest
 
 from notifier.cli import main as notifier
 from syncer.cli import main as cli
-from syncer.cli.completion import SHELLS, _commands, candidates, expects_object, script
+from syncer.cli.arguments import HOLD, OBJECT
+from syncer.cli.completion import SHELLS, _commands, candidates, expected, script
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
@@ -46,24 +47,26 @@ def test_completion(case: str) -> None:
     assert candidates(cli._parser(), words) == wanted
 
 
-NAMES_OBJECT = {
-    "an object": (["inspect", "ns/"], True),
-    "an object, nothing of it yet": (["resend", ""], True),
-    "an object, after an option's value": (["resend", "--reason", "x", ""], True),
-    "an object, after a switch": (["list", "--held", ""], False),
-    "the value of an option": (["resend", "--reason", ""], False),
-    "an option": (["inspect", "-"], False),
-    "another kind of word": (["completion", ""], False),
-    "a command": (["ins"], False),
-    "nothing": ([], False),
+STANDS_FOR = {
+    "an object": (["inspect", "ns/"], OBJECT),
+    "an object, nothing of it yet": (["resend", ""], OBJECT),
+    "an object, after an option's value": (["resend", "--reason", "x", ""], OBJECT),
+    "an object, after a switch": (["list", "--held", ""], ""),
+    "a hold": (["release", ""], HOLD),
+    "another hold": (["release", "--dry-run", "0a1b2c3d", "0"], HOLD),
+    "the value of an option": (["resend", "--reason", ""], ""),
+    "an option": (["inspect", "-"], ""),
+    "another kind of word": (["completion", ""], ""),
+    "a command": (["ins"], ""),
+    "nothing": ([], ""),
 }
 
 
-@pytest.mark.parametrize("case", NAMES_OBJECT)
-def test_where_an_object_is_named(case: str) -> None:
-    """Only then is the cluster asked for names."""
-    words, wanted = NAMES_OBJECT[case]
-    assert expects_object(cli._parser(), words) is wanted
+@pytest.mark.parametrize("case", STANDS_FOR)
+def test_what_a_word_stands_for(case: str) -> None:
+    """Only for a name of something that exists are the servers asked."""
+    words, wanted = STANDS_FOR[case]
+    assert expected(cli._parser(), words) == wanted
 
 
 #: For each shell, how it is run without files of its own, and what has it complete its words, of which
