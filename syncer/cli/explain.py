@@ -24,8 +24,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.explanation import Rules, as_json, as_text, explain
     from syncer.cli.holding import read_holds
-    from syncer.cli.lookup import find_event, read_request
-    from syncer.cli.namespaces import namespaces_of
+    from syncer.cli.lookup import read_request
     from syncer.cli.outage import log_by_status, log_of, now_here, store_or_silence
     from syncer.cli.output import write_json, write_lines
     from syncer.cli.owner import find_owner
@@ -36,6 +35,9 @@ async def run(options: argparse.Namespace) -> int:
         store, home, unread = await store_or_silence(at)
         key = options.object
         if options.event:
+            from syncer.cli.namespaces import namespaces_of
+            from syncer.cli.senders import find_event
+
             key = await find_event(at, options.event.strip(), await namespaces_of(at, options))
         request = await read_request(at, key)
         log, now = log_by_status(request), now_here()

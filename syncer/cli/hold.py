@@ -46,7 +46,8 @@ async def run(options: argparse.Namespace) -> int:
     import secrets
 
     from syncer.cli.access import access, operator_name, where_of
-    from syncer.cli.holding import as_json, count_held
+    from syncer.cli.counting import count_held
+    from syncer.cli.holding import as_json
     from syncer.cli.manual_records import parse_reason
     from syncer.cli.namespaces import namespaces_of
     from syncer.cli.output import in_words, write_json, write_lines, write_remark

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(options: argparse.Namespace) -> int:
     """List holds; returns the exit code."""
     from syncer.cli.access import access, where_of
-    from syncer.cli.holding import COLOURS, FLEXIBLE, HEAD, as_json, cells_of, count_held
+    from syncer.cli.counting import count_held
+    from syncer.cli.holding import COLOURS, FLEXIBLE, HEAD, as_json, cells_of
     from syncer.cli.namespaces import namespaces_of
     from syncer.cli.output import Columns, write_json, write_lines, write_remark
     from syncer.cli.screen import screen_of

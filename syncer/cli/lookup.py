@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
-
 from syncer.cli.access import Access
 from syncer.cli.exits import Absent
-from syncer.cli.output import write_remark
-from syncer.cli.scan import Scan, objects
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Gone
-from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.resource import NotificationRequest
 from syncer.rules.fold import ReadLog
 from syncer.rules.text import plain
@@ -33,36 +27,6 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
         return await at.objects.get(namespace, name)
     except Gone:
         raise Absent(f"there is no object {key}") from None
-
-
-async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
-    """
-    Return `namespace/name` of the newest notification that the gateway made of an event.
-
-    Args:
-        at: Open connections.
-        event: In the words of its sender.
-        namespaces: Only these; empty for all.
-
-    Raises:
-        Absent: there is none.
-        PortError: the API server does not answer, or refuses.
-    """
-    selector = f"{EVENT}={event_label(event)}"
-    newest, count = None, 0
-    async with aclosing(objects(at, Scan(), namespaces, labels=selector)) as pages:
-        async for page in pages:
-            for found in page:
-                if isinstance(found, NotificationRequest) and found.event == event_text(event):
-                    count += 1
-                    if newest is None or found.created >= newest.created:
-                        newest = found
-    if newest is None:
-        among = f" in {', '.join(namespaces)}" if namespaces else ""
-        raise Absent(f"there is no notification of the event {plain(event)!r}{among}")
-    if count > 1:
-        write_remark(f"the newest of {count} of this event; `syncer list --event` shows all")
-    return newest.key
 
 
 async def read_both(at: Access, key: str) -> tuple[NotificationRequest, ReadLog]:

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from shlex import quote
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from syncer.model.attempt import receiver_of
 from syncer.model.hold import Hold
 from syncer.model.immutable import immutable
-from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
+from syncer.rules.channel_state import State
 from syncer.rules.text import plain
 
 #: Holds on record at once, those that are over included, and bytes of all of them.
@@ -43,6 +43,24 @@ _PATTERN: Final = re.compile(r"[^,\[\]]+")
 #: Members of a stored hold: lists of patterns, and texts with their longest length.
 _PATTERNS: Final = ("receivers", "namespaces", "types", "severities")
 _TEXTS: Final = {"by": 128, "reason": 256}
+#: States of a channel in a status after which nothing more is due.
+_FINISHED: Final = frozenset(s.value for s in State if s.finished)
+
+
+class Subject(Protocol):
+    """What a hold looks at, besides channels: a notification, or what is kept of one."""
+
+    @property
+    def namespace(self) -> str:
+        """Of the object."""
+
+    @property
+    def type(self) -> str:
+        """Of its spec."""
+
+    @property
+    def severity(self) -> str:
+        """Of its spec."""
 
 
 @immutable
@@ -64,7 +82,7 @@ class Held:
 # -- what is held ---------------------------------------------------------------------------------
 
 
-def concerns(hold: Hold, request: NotificationRequest) -> bool:
+def concerns(hold: Hold, request: Subject) -> bool:
     """Whether a hold is about a notification, whatever its channels."""
     return (
         _any(hold.namespaces, request.namespace)
@@ -88,7 +106,7 @@ def _any(patterns: tuple[str, ...], text: str, *, lower: bool = False) -> bool:
 
 
 def held_channels(
-    request: NotificationRequest,
+    request: Subject,
     channels: Iterable[str],
     holds: Iterable[Hold],
     *,
@@ -116,6 +134,23 @@ def held_channels(
         if chosen is not None:
             found[channel] = Held(reason_of(chosen), clock + (chosen.until - now) / 1000, chosen.at)
     return found
+
+
+def keep_back(
+    holds: Iterable[Hold], request: Subject, channels: Sequence[tuple[str, str]], *, now: int
+) -> bool:
+    """
+    Whether holds keep back a channel that a status does not show as finished.
+
+    Args:
+        holds: All on record.
+        request: The notification, which has not ended.
+        channels: Name and state of each channel as the status shows it.
+        now: Ledger time in milliseconds.
+    """
+    # Before there is a plan only what holds every channel is known to hold it.
+    unfinished = [name for name, state in channels if state not in _FINISHED] if channels else [""]
+    return bool(held_channels(request, unfinished, holds, now=now, clock=0.0))
 
 
 def reason_of(hold: Hold) -> str:

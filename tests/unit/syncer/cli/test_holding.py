@@ -10,11 +10,12 @@ from typing import Any, Final
 import pytest
 
 from syncer.cli import hold
+from syncer.cli.counting import count_held
 from syncer.cli.doctor.redis import check_holds
 from syncer.cli.doctor.result import Grade
 from syncer.cli.exits import Refused
 from syncer.cli.hold import _patterns
-from syncer.cli.holding import as_json, cells_of, count_held, is_held, read_holds
+from syncer.cli.holding import as_json, cells_of, is_held, read_holds
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.errors import ConfigError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -86,12 +87,33 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
     loaded = set(answer.stdout.split())
     assert not loaded & {
         "asyncio", "aiohttp", "dataclasses", "json", "kubernetes_asyncio",
-        "logging", "msgpack", "pydantic", "redis", "yaml",
+        "logging", "msgpack", "pathlib", "pydantic", "redis", "tempfile", "yaml",
     }  # fmt: skip
     shared = {"syncer.cli.arguments", "syncer.cli.exits", "syncer.model", "syncer.model.errors"}
     commands = {cast("ModuleType", module).__name__ for module in cli.COMMANDS.values()}
     inner = {name for name in loaded if name.startswith("syncer.")}
     assert inner - commands == shared | {"syncer.cli", "syncer.cli.main", "syncer.cli.completion"}
+
+
+def test_what_explains_one_imports_nothing_that_compares_all() -> None:
+    """What is asked at 3 a.m. is quick: neither the scan, nor its rules, nor other commands' modules."""
+    program = (
+        "import sys; from syncer.cli.main import main;"
+        "code = main(['explain', 'ns/n', '--redis-url', 'nonsense']); print(code, *sys.modules)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True,
+        check=True, timeout=60, env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    code, *loaded = answer.stdout.split()
+    assert (code, "syncer.cli.explanation" in loaded) == ("2", True)
+    assert not set(loaded) & {
+        "dateutil", "kubernetes_asyncio.client.api", "prometheus_client", "redis.client",
+        "redis.commands.core",
+        "syncer.cli.counting", "syncer.cli.inspection", "syncer.cli.listing", "syncer.cli.scan",
+        "syncer.metrics", "syncer.rules.compact", "syncer.rules.divergence", "syncer.rules.verification",
+        "urllib3.connectionpool",
+    }  # fmt: skip
 
 
 def test_words_are_completed_with_and_without_the_mark(capsys: pytest.CaptureFixture[str]) -> None:
