@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.e2e.harness import Stage, stage, until
+from syncer.model.hold import Hold
+from syncer.rules.holds import encode
+from tests.e2e.harness import CHANNEL, Stage, stage, until
 from tests.integration.exploring import HOSTILE, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
 from tests.servers.controlplane import ControlPlane
@@ -108,3 +111,26 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
 
 async def _live(here: Stage) -> bool:
     return (await here.api.ask("GET", here.api.requests)).code == 200
+
+
+async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
+    """As what an annotation holds back; and where holds cannot be read, it says so."""
+    key, now = f"{here.prefix}:holds", round(time.time() * 1000)
+    hold = Hold("00000001", now, now + 3_600_000, "alice", "why", receivers=(CHANNEL,))
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await with_a_past(here)
+    async with explorer(here) as site:
+
+        async def held() -> list[str]:
+            page = await site.get("/?state=held")
+            return sorted(re.findall(rf'href="/n/{here.namespace}/([^"]+)"', page.text))
+
+        assert await held() == ["held"]
+        await here.redis.set(key, encode([hold]))
+        assert await held() == ["held", "lost", "waits"]
+        await here.redis.set(key, b"nonsense")
+        assert await held() == ["held"]
+        page = await site.get("/")
+        assert (
+            f"What operators hold is not known: the holds under {key} cannot be read" in page.text
+        )

@@ -21,7 +21,9 @@ from uuid import UUID
 from syncer.cli.attempts import on_channel
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.hold import Hold
 from syncer.model.resource import TERMINAL_PHASES, NotificationRequest
+from syncer.rules.holds import keep_back
 
 T = TypeVar("T")
 
@@ -55,6 +57,16 @@ class Failure(NamedTuple):
     error: str
 
 
+class Kind(NamedTuple):
+    """What a hold may name of a notification's spec."""
+
+    type: str = ""
+    severity: str = ""
+
+
+_NO_KIND: Final = Kind()
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """
@@ -68,12 +80,13 @@ class Entry:
         phase: Of the status, empty before there is one.
         attempts: How many the status counts.
         unknown: Of these, how many have a result that is not known.
-        flags: `HELD`, `QUARANTINE` and `DELETING`.
+        flags: `HELD`, by an annotation of its own, `QUARANTINE` and `DELETING`.
         channels: Where it goes.
         failure: The latest one that the status shows, None without one.
         last: End of the latest attempt, 0 where there is no failure.
         event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
+        kind: Of its spec.
     """
 
     namespace: str
@@ -89,6 +102,17 @@ class Entry:
     last: int
     event: str = ""
     listing: int = 0
+    kind: Kind = _NO_KIND
+
+    @property
+    def type(self) -> str:
+        """Of the spec."""
+        return self.kind.type
+
+    @property
+    def severity(self) -> str:
+        """Of the spec."""
+        return self.kind.severity
 
     @property
     def key(self) -> str:
@@ -156,6 +180,7 @@ class Maker:
                 )
             ),
             failure, last, self._share(request.event[:_EVENT]), listing,
+            self._share(Kind(request.type, request.severity)),
         )  # fmt: skip
 
     def _failure(self, attempts: tuple[Attempt, ...]) -> Failure | None:
@@ -184,6 +209,22 @@ def _flags(request: NotificationRequest) -> int:
     held = HELD if request.hold is not None else 0
     quarantined = QUARANTINE if condition is not None and condition.status == "True" else 0
     return held | quarantined | (DELETING if request.deleting else 0)
+
+
+class Placed(NamedTuple):
+    """The holds of operators that are in force, and Redis time in milliseconds."""
+
+    holds: tuple[Hold, ...] = ()
+    now: int = 0
+
+    def hold(self, entry: Entry) -> bool:
+        """Whether one of these, or its annotation, holds back a notification or a channel of it."""
+        if entry.flags & HELD:
+            return True
+        if entry.finished or not self.holds:
+            return False
+        channels = [(c.name, c.state) for c in entry.channels]
+        return keep_back(self.holds, entry, channels, now=self.now)
 
 
 #: What a list can be limited to besides phases, with the words that a page shows.
@@ -240,12 +281,12 @@ class Query:
         }  # fmt: skip
         return {name: text for name, text in found.items() if text}
 
-    def takes(self, entry: Entry) -> bool:
-        """Whether an entry meets every condition."""
+    def takes(self, entry: Entry, placed: Placed) -> bool:
+        """Whether an entry meets every condition; `placed` is what operators hold."""
         return (
             (not self.namespace or entry.namespace == self.namespace)
             and (not self.phase or (entry.phase.lower() or "none") == self.phase)
-            and (not self.state or _in_state(entry, self.state))
+            and (not self.state or _in_state(entry, self.state, placed))
             and (not self.receiver or self._to_receiver(entry))
             and (not self.text or self._has_text(entry))
         )
@@ -266,10 +307,10 @@ class Query:
         )
 
 
-def _in_state(entry: Entry, state: str) -> bool:
+def _in_state(entry: Entry, state: str, placed: Placed) -> bool:
     match state:
         case "held":
-            return bool(entry.flags & HELD)
+            return placed.hold(entry)
         case "quarantined":
             return bool(entry.flags & QUARANTINE)
         case "unknown":
@@ -278,7 +319,8 @@ def _in_state(entry: Entry, state: str) -> bool:
             return not entry.finished
         case _:
             return (
-                bool(entry.flags & (HELD | QUARANTINE))
+                bool(entry.flags & QUARANTINE)
                 or entry.unknown > 0
                 or entry.phase in {"Failed", "PartiallySent", "Retrying"}
+                or placed.hold(entry)
             )

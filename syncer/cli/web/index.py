@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.cli.web.entries import Entry, Maker, Query, position_of
+from syncer.cli.web.entries import Entry, Maker, Placed, Query, position_of
 from syncer.model.attempt import AttemptState
 from syncer.model.resource import NotificationRequest
 
@@ -120,17 +120,18 @@ class Index:
         for entry in gone:
             self.drop(entry.namespace, entry.name)
 
-    async def page(self, query: Query, size: int) -> tuple[list[Entry], bool]:
+    async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Entry], bool]:
         """
         Return what matches, the newest first, and whether there is more.
 
         Args:
             query: Conditions, and where the page before ended.
             size: Entries at most.
+            placed: What operators hold.
         """
         found: list[Entry] = []
         async for entry in self.walk(query):
-            if query.takes(entry):
+            if query.takes(entry, placed):
                 if len(found) == size:
                     return found, True
                 found.append(entry)

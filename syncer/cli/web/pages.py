@@ -19,11 +19,11 @@ from syncer.cli.explanation import next_step
 from syncer.cli.output import in_words
 from syncer.cli.web.entries import (
     DELETING,
-    HELD,
     PHASES,
     QUARANTINE,
     STATES,
     Entry,
+    Placed,
     Query,
     position_of,
 )
@@ -73,8 +73,8 @@ class Totals:
 
 
 def listed(
-    entries: Sequence[Entry], heads: Heads, query: Query, totals: Totals, *, more: bool, now: int,
-    missing: Sequence[str],
+    entries: Sequence[Entry], heads: Heads, query: Query, totals: Totals, placed: Placed, *,
+    more: bool, missing: Sequence[str],
 ) -> str:  # fmt: skip
     """
     Return a page of the list.
@@ -84,12 +84,12 @@ def listed(
         heads: What their logs say.
         query: What was asked for.
         totals: Of all.
+        placed: What operators hold, and the time.
         more: Whether more match.
-        now: Unix milliseconds.
         missing: What could not be read.
     """
     head = ("Notification", "Phase", "Age", "Attempts", "Channels", "Notes")
-    rows = [_row(e, heads.known.get(e.uid), now) for e in entries]
+    rows = [_row(e, heads.known.get(e.uid), placed) for e in entries]
     body: list[object] = [_totals(totals), _filters(query, totals)]
     body.append(
         table("Newest first", head, rows)
@@ -143,22 +143,22 @@ def _filters(query: Query, totals: Totals) -> Safe:
     )  # fmt: skip
 
 
-def _row(entry: Entry, head: Head | None, now: int) -> tuple[object, ...]:
+def _row(entry: Entry, head: Head | None, placed: Placed) -> tuple[object, ...]:
     name = tag("a", entry.key, href=link_to(entry.namespace, entry.name))
     channels = ", ".join(c.name for c in entry.channels[:3])
     more = len(entry.channels) - 3
     return (
-        name, badge(entry.phase), ago(entry.created, now), str(entry.attempts),
+        name, badge(entry.phase), ago(entry.created, placed.now), str(entry.attempts),
         f"{channels} and {more} more" if more > 0 else channels or "none yet",
-        "; ".join(_notes(entry, head)),
+        "; ".join(_notes(entry, head, held=placed.hold(entry))),
     )  # fmt: skip
 
 
-def _notes(entry: Entry, head: Head | None) -> list[str]:
+def _notes(entry: Entry, head: Head | None, *, held: bool) -> list[str]:
     """What deserves attention, the worst first; as `syncer list` says it."""
     quarantined = bool(entry.flags & QUARANTINE) or (head is not None and head.unreadable)
     notes = ["quarantined"] if quarantined else []
-    notes += ["held"] if entry.flags & HELD else []
+    notes += ["held"] if held else []
     notes += ["being deleted"] if entry.flags & DELETING else []
     notes += [f"{entry.unknown} unknown"] if entry.unknown else []
     notes += [f"{head.unsynced} unsynced"] if head is not None and head.unsynced > 0 else []

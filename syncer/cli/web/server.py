@@ -24,7 +24,7 @@ from aiohttp import web
 
 from syncer.cli.output import in_words
 from syncer.cli.web import pages
-from syncer.cli.web.entries import Query
+from syncer.cli.web.entries import Placed, Query
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.cli.web.layout import link
@@ -204,14 +204,18 @@ class Explorer:
 
     async def _list(self, request: web.Request) -> str:
         query = Query.of(request.query)
-        entries, more = await self._index.page(query, ROWS)
+        now = await self._source.now()
+        holds, unread = await self._source.holds()
+        placed = Placed(tuple(h for h in holds if h.in_force(now)), now)
+        entries, more = await self._index.page(query, ROWS, placed)
         heads = await self._source.heads(entries)
         totals = pages.Totals(
             self._index.phases, self._index.namespaces, self._follower.complete, self._index.cut
         )
-        now = await self._source.now()
         missing = self._missing(now)
-        return pages.listed(entries, heads, query, totals, more=more, now=now, missing=missing)
+        if unread:
+            missing.append(f"What operators hold is not known: {unread}")
+        return pages.listed(entries, heads, query, totals, placed, more=more, missing=missing)
 
     async def _notification(self, request: web.Request) -> str | None:
         namespace, name = request.match_info["namespace"], request.match_info["name"]

@@ -197,6 +197,13 @@ class Source:
         pairs = zip(entries, heads, strict=True)
         return Heads({e.uid: Head(*unpublished(head)) for e, head in pairs})
 
+    async def holds(self) -> tuple[tuple[Hold, ...], str]:
+        """Read what operators hold, and why that could not be read."""
+        try:
+            return await self._ask(_REDIS, lambda: read_holds(self._at))
+        except Missing as error:
+            return (), str(error)
+
     @property
     def _rules(self) -> Rules:
         delivery = self._at.settings.delivery
@@ -258,11 +265,7 @@ class Source:
         self, request: NotificationRequest, log: ReadLog, now: int, missing: list[str]
     ) -> Explanation | None:
         delivery = self._at.settings.delivery
-        holds: tuple[Hold, ...] = ()
-        try:
-            holds, problem = await self._ask(_REDIS, lambda: read_holds(self._at))
-        except LedgerError as error:
-            problem = str(error)
+        holds, problem = await self.holds()
         rules = Rules(
             delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured, holds, problem
         )  # fmt: skip

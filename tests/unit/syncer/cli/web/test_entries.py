@@ -7,7 +7,17 @@ from typing import Any, Final
 import pytest
 
 from syncer.cli.web import entries as module
-from syncer.cli.web.entries import DELETING, HELD, QUARANTINE, Channel, Failure, Maker, Query
+from syncer.cli.web.entries import (
+    DELETING,
+    HELD,
+    QUARANTINE,
+    Channel,
+    Failure,
+    Maker,
+    Placed,
+    Query,
+)
+from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.unit.syncer.cli.samples import NOW, C
 
@@ -16,14 +26,14 @@ ENDED: Final = "2027-01-15T07:59:11.000Z"
 
 
 def made(uid: str = "u", phase: str = "Failed", **changes: Any) -> NotificationRequest:
-    """An object; `changes` are of its status, but for `meta`."""
-    meta = changes.pop("meta", {})
+    """An object; `changes` are of its status, but for `meta` and `severity`."""
+    meta, severity = changes.pop("meta", {}), changes.pop("severity", "")
     return parse_object({
         "metadata": {
             "uid": uid, "namespace": "ns", "name": "n", "resourceVersion": "9",
             "creationTimestamp": "2027-01-15T07:00:00Z", **meta,
         },
-        "spec": {"type": "Simple"},
+        "spec": {"type": "Simple", "severity": severity},
         "status": {"phase": phase, "totalAttempts": 3, "uncertainAttempts": 1, **changes},
     })  # fmt: skip
 
@@ -105,18 +115,50 @@ def test_flags(case: str) -> None:
     found = Maker().entry(made(**changes))
     assert found.flags == flags
     for state, flag in (("held", HELD), ("quarantined", QUARANTINE)):
-        assert Query(state=state).takes(found) is bool(flags & flag)
+        assert Query(state=state).takes(found, Placed()) is bool(flags & flag)
+
+
+#: What a hold is about, and whether it keeps back an unfinished notification, and one that has ended.
+HOLDS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
+    "its receiver": ({"receivers": ("ops",)}, True),
+    "another receiver": ({"receivers": ("dev",)}, False),
+    "a receiver that has it already": ({"receivers": ("done",)}, False),
+    "its namespace": ({"namespaces": ("ns",)}, True),
+    "another namespace": ({"namespaces": ("else",)}, False),
+    "its type": ({"types": ("Simple",)}, True),
+    "another type": ({"types": ("Approval",)}, False),
+    "its severity": ({"severities": ("critical",)}, True),
+    "another severity": ({"severities": ("low",)}, False),
+}
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
+    """In the states of what it keeps back, and as long as it is in force; what has ended is not held."""
+    about, wanted = HOLDS[case]
+    hold = Hold("00000001", NOW - 1, NOW + 1, "alice", "they mend it", **about)
+    shown = [{"name": C, "state": "Retrying"}, {"name": "slack:done", "state": "Delivered"}]
+    waits, ended = (
+        Maker().entry(made(phase=phase, channels=shown, uncertainAttempts=0, severity="Critical"))
+        for phase in ("Pending", "Sent")
+    )
+    for state in ("held", "attention"):
+        query = Query(state=state)
+        assert query.takes(waits, Placed((hold,), NOW)) is wanted
+        assert not query.takes(ended, Placed((hold,), NOW))
+        assert not query.takes(waits, Placed((hold,), NOW + 1))
 
 
 def test_what_repeats_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two entries of one kind hold the same channels and failure, as long as there is place."""
-    monkeypatch.setattr(module, "_SHARED", 3)
+    monkeypatch.setattr(module, "_SHARED", 5)
     maker = Maker()
     one = made(channels=[{"name": C}], deliveryAttempts=[attempt("0.7-1", "no")])
     two = made(channels=[{"name": "slack:b"}], deliveryAttempts=[attempt("0.7-1", "yes")])
     first, other, again, another = (maker.entry(each) for each in (one, two, one, two))
     assert first.channels is again.channels
     assert first.failure is again.failure
+    assert first.kind is again.kind
     assert other.channels == another.channels == (Channel("slack:b", "", 0),)
     assert other.channels is not another.channels
 
@@ -172,6 +214,6 @@ def test_states(case: str) -> None:
     """Each state takes what it says."""
     phase, unknown, states = IN_STATES[case]
     found = Maker().entry(made(phase=phase, uncertainAttempts=unknown))
-    assert {state for state in module.STATES if Query(state=state).takes(found)} == states
-    taken = {each for each in module.PHASES if Query(phase=each).takes(found)}
+    assert {state for state in module.STATES if Query(state=state).takes(found, Placed())} == states
+    taken = {each for each in module.PHASES if Query(phase=each).takes(found, Placed())}
     assert taken == {phase.lower() or "none"}

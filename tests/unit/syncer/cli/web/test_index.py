@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncer.cli.web import index as module
-from syncer.cli.web.entries import Entry, Position, Query
+from syncer.cli.web.entries import Entry, Placed, Position, Query
 from syncer.cli.web.index import Index
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.model.times import format_time
@@ -56,7 +56,7 @@ async def all_of(index: Index, size: int, **words: str) -> list[str]:
     out: list[str] = []
     after: dict[str, str] = {}
     while True:
-        entries, more = await index.page(Query.of({**words, **after}), size)
+        entries, more = await index.page(Query.of({**words, **after}), size, Placed())
         out += keys(entries)
         if not more:
             return out
@@ -82,11 +82,11 @@ async def test_a_page_goes_on_where_the_last_one_ended() -> None:
     index = Index()
     for n in range(6):
         index.put(made(f"n{n}", age=n))
-    first, _ = await index.page(Query(), 2)
+    first, _ = await index.page(Query(), 2, Placed())
     index.drop("ns", "n1")
     index.put(made("new"))
     token = Position(first[-1].created, "ns", "n1").token
-    second, more = await index.page(Query.of({"after": token}), 2)
+    second, more = await index.page(Query.of({"after": token}), 2, Placed())
     assert (keys(second), more) == (["n2", "n3"], True)
 
 
@@ -198,7 +198,7 @@ async def test_the_loop_gets_its_turn() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.create_task(others())
-    await index.page(Query(text="no such name"), 50)
+    await index.page(Query(text="no such name"), 50, Placed())
     task.cancel()
     assert turns >= 2
 

@@ -20,6 +20,7 @@ from syncer.cli.web.entries import (
     Channel,
     Entry,
     Failure,
+    Placed,
     Position,
     Query,
 )
@@ -27,6 +28,7 @@ from syncer.cli.web.receivers import Receiver
 from syncer.cli.web.source import Head, Heads, Known, Overview
 from syncer.cli.web.story import Moment
 from syncer.ledger.reading import read_log
+from syncer.model.hold import Hold
 from syncer.model.record import Record, resend_record, skip_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding
@@ -44,6 +46,8 @@ from tests.unit.syncer.cli.samples import (
 )
 from tests.unit.syncer.cli.web.reading import lines_of
 
+#: No hold is in force.
+AT_NOW: Final = Placed((), NOW)
 HEAD: Final = "| Notification | Phase | Age | Attempts | Channels | Notes |"
 
 
@@ -65,12 +69,12 @@ def totals(**changes: Any) -> pages.Totals:
 
 def the_list(
     *entries: Entry, heads: Heads | None = None, query: Query | None = None,
-    of: pages.Totals | None = None, more: bool = False,
+    of: pages.Totals | None = None, more: bool = False, placed: Placed = AT_NOW,
 ) -> list[str]:  # fmt: skip
     """The list of entries."""
     return lines_of(
         pages.listed(
-            entries, heads or Heads({}), query or Query(), of or totals(), more=more, now=NOW, missing=(),
+            entries, heads or Heads({}), query or Query(), of or totals(), placed, more=more, missing=(),
         )
     )  # fmt: skip
 
@@ -177,10 +181,18 @@ def test_further_pages() -> None:
     assert the_list(first, query=asked)[-1] == "Further notifications: The newest </?phase=sent>"
 
 
+def test_what_a_hold_keeps_back_says_so() -> None:
+    """As what its own annotation holds back does."""
+    hold = Hold("00000001", NOW - 1, NOW + 1, "alice", "they mend it", namespaces=("ns",))
+    other = row(namespace="else")
+    *_, first, second = the_list(row(), other, placed=Placed((hold,), NOW))
+    assert ("| held |" in first, "held" in second) == (True, False)
+
+
 def test_what_is_missing_is_said_first() -> None:
     """Once, on each page that lacks something."""
     text = pages.listed(
-        [], Heads({}, "no logs"), Query(), totals(), more=False, now=NOW, missing=["old", "old"]
+        [], Heads({}, "no logs"), Query(), totals(), AT_NOW, more=False, missing=["old", "old"]
     )
     assert lines_of(text)[:4] == [
         "Not all of this is up to date:", "- old", "- no logs", "# Notifications",
@@ -479,7 +491,7 @@ def test_health() -> None:
 PAGES: Final[dict[str, tuple[Callable[[], str], str, str]]] = {
     "the list": (
         lambda: pages.listed(
-            [], Heads({}), Query(), totals(), more=False, now=NOW, missing=()
+            [], Heads({}), Query(), totals(), AT_NOW, more=False, missing=()
         ),
         "Notifications", "/",
     ),

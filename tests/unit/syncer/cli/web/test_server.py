@@ -19,6 +19,7 @@ from syncer.cli.web.index import Index
 from syncer.cli.web.server import Explorer, host_allowed
 from syncer.cli.web.source import Heads, Known, Overview, Source
 from syncer.cli.web.updates import Updates
+from syncer.model.hold import Hold
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.reading import lines_of
 from tests.unit.syncer.cli.web.test_index import made
@@ -209,6 +210,7 @@ class Stub:
     def __init__(self) -> None:
         self.complete, self.problem, self.since = True, "", 0.0
         self.failure: Exception | None = None
+        self.unread = ""
         self.receivers = self._shared(Overview({}, more=False, missing="", now=NOW))
         self.leases = self._shared(LeaseFacts(problem="no Leases"))
         self.examination = self._shared([ok("redis", "answers")])
@@ -229,6 +231,9 @@ class Stub:
 
     async def now(self) -> int:
         return NOW
+
+    async def holds(self) -> tuple[tuple[Hold, ...], str]:
+        return (), self.unread
 
     async def known(self, namespace: str, name: str) -> object:
         known = Known(f"{namespace}/{name}", "u", None, None, None, (), (), gone=False, now=NOW)
@@ -285,6 +290,9 @@ async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -
     for path in ("/", "/receivers", "/health"):
         _, lines = await got(url + path)
         assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
+    stub.unread = "no Redis"
+    _, lines = await got(url)
+    assert lines[2] == "- What operators hold is not known: no Redis"
     stub.failure = TimeoutError()
     _, lines = await got(f"{url}/health")
     assert lines[1:3] == [
