@@ -116,6 +116,12 @@ class Programs:
             raise Problem(msg)
         return "linux", GO_ARCHITECTURES[machine]
 
+    def _kubernetes(self) -> str:
+        """Return the version of Kubernetes that its programs are to name; empty where there are none."""
+        pinned = r"^\tk8s\.io/kubernetes (v\S+)$"
+        found = re.search(pinned, (self.module / "go.mod").read_text(), re.MULTILINE)
+        return found[1] if found else ""
+
     def _build(self, folder: Path) -> None:
         """Compile the programs into a new folder."""
         go = find_go(self.module)
@@ -133,8 +139,7 @@ class Programs:
             "GOTOOLCHAIN": "local",  # the one chosen, never a download
             "GOWORK": "off",
         }
-        kubernetes = read_go_mod(self.module, r"^\tk8s\.io/kubernetes (v\S+)$")
-        link_flags = LINK_FLAGS.format(kubernetes=kubernetes)
+        link_flags = LINK_FLAGS.format(kubernetes=self._kubernetes())
         say(f"building {' and '.join(self.packages)} once, {self.cost}, into {folder}")
         began = time.monotonic()
         for program, package in self.packages.items():
