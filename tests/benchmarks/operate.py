@@ -1,11 +1,11 @@
 """
-How long an operator waits: `inspect` of one long log, `verify` of a hundred thousand notifications.
+How long an operator waits: `explain` and `inspect` of one log, `verify` and the explorer's pages of all.
 
 The notifications are those of `recovery`, put where they belong without the controller. `verify` runs as a
-process of its own and is watched from outside: its time, its memory all the while. `inspect` is timed as a
-whole process, which is what an operator waits for, and once more without its imports, which is what is
-ours. Compiled modules are kept, as an installation has them; the first start, which compiles, is not
-counted.
+process of its own and is watched from outside: its time, its memory all the while. `explain` and `inspect`
+are timed as whole processes, which is what an operator waits for, `explain` with a settings file, as in a
+pod; `inspect` once more without its imports, which is what is ours. Compiled modules are kept, as an
+installation has them; the first start, which compiles, is not counted. `explore` asks the explorer.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.fold import ROOT_CHAIN
+from tests.benchmarks.explore import explore
 from tests.benchmarks.goals import VERIFY_FLAT, VERIFY_SECONDS
 from tests.benchmarks.load import SteadyReceiver, plane_of, programs
 from tests.benchmarks.recovery import FirstCall, _stage, fill, put_in
@@ -34,8 +35,11 @@ from tests.e2e.harness import CHANNEL, ROOT, Stage, until
 from tests.servers.redis import RedisServer, find_binary
 
 INSPECT: Final = Goal(1.5)
+EXPLAIN: Final = Goal(0.4)
 OURS: Final = Goal(0.3)
 _RECORDS: Final = 1_000
+#: Of a log as they usually are at their end: ten attempts.
+_USUAL: Final = 21
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
     "import syncer.cli.main, syncer.cli.inspection, syncer.ledger.client, syncer.ledger.log,"
@@ -117,13 +121,23 @@ async def used(here: Stage) -> None:
     await here.redis.set(f"{here.prefix}:meta", meta)
 
 
-async def long_log(here: Stage) -> str:
-    """Make an object and a log of a thousand records for it; returns `namespace/name`."""
-    made = await here.api.create("long", subject="long")
-    uid, key = str(made["metadata"]["uid"]), f"{here.namespace}/long"
+async def log_of(here: Stage, name: str, count: int) -> str:
+    """
+    Make an object and a log of failures for it, the last one still open where the count is even.
+
+    Args:
+        here: The installation.
+        name: Of the object.
+        count: Records.
+
+    Returns:
+        `namespace/name`.
+    """
+    made = await here.api.create(name, subject=name)
+    uid, key = str(made["metadata"]["uid"]), f"{here.namespace}/{name}"
     now = round(time.time() * 1000)
     records: list[Record] = [plan_record(Plan((CHANNEL,), "RoutingFallback", "bench", now))]
-    for n in range(1, _RECORDS // 2):
+    for n in range(1, (count + 1) // 2):
         identity, at = make_attempt_id(_EPOCH, n), now - 600_000 + n * 1000
         records.append(intent_record(identity, CHANNEL, at=at, by="bench"))
         failed = Attempt(
@@ -131,12 +145,13 @@ async def long_log(here: Stage) -> str:
             failure=FailureClass.TRANSIENT, error="503 Service Unavailable", code=503,
         )  # fmt: skip
         records.append(attempt_record(failed))
-    records.append(intent_record(make_attempt_id(_EPOCH, _RECORDS), CHANNEL, at=now, by="bench"))
+    if count % 2 == 0:
+        records.append(intent_record(make_attempt_id(_EPOCH, count), CHANNEL, at=now, by="bench"))
     elements, chain = [Header(key, _EPOCH).encode()], ROOT_CHAIN
     for position, record in enumerate(records, 1):
         elements.append(encode_element(record, chain))
         chain = stored(record, chain, position).chain
-    assert len(elements) == _RECORDS + 1
+    assert len(elements) == count + 1
     pipeline = here.redis.pipeline(transaction=False)
     pipeline.rpush(f"{here.prefix}:{{{uid}}}", *elements)
     await pipeline.execute()
@@ -147,7 +162,7 @@ async def inspect(
     here: Stage, env: dict[str, str], rounds: int
 ) -> tuple[list[float], list[float], list[float]]:
     """Seconds of `inspect` as a whole process, CPU seconds of it, and seconds after the imports."""
-    words = ["inspect", await long_log(here), "--json", *where(here)]
+    words = ["inspect", await log_of(here, "long", _RECORDS), "--json", *where(here)]
     timed = (
         f"{_IMPORTS}\nbegan = time.perf_counter()\ncode = syncer.cli.main.main({words!r})\n"
         "print(time.perf_counter() - began, file=sys.stderr)"
@@ -170,6 +185,34 @@ async def inspect(
             cpu.append(used)
             ours.append(float(err.decode().splitlines()[-1]))
     return whole, cpu, ours
+
+
+async def explain(
+    here: Stage, env: dict[str, str], folder: Path, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of `explain` as a whole process, and CPU seconds of it."""
+    config = folder / "config.yaml"
+    config.write_text(
+        json.dumps({
+            "redis": {"url": here.redis_url, "keyPrefix": here.prefix},
+            "controller": {"namespaces": [here.namespace]},
+        })
+    )  # fmt: skip
+    words = [
+        "explain", await log_of(here, "usual", _USUAL), "--config", str(config), "--kubeconfig",
+        str(here.plane.kubeconfig),
+    ]  # fmt: skip
+    whole, cpu = [], []
+    for n in range(rounds + 1):
+        began, used = time.perf_counter(), _children()
+        code, out = await _python(env, "-m", "syncer", *words)
+        spent, used = time.perf_counter() - began, _children() - used
+        # There is no controller, and it says so.
+        assert (code, "no replica owns" in out) == (1, True), out
+        if n:
+            whole.append(spent)
+            cpu.append(used)
+    return whole, cpu
 
 
 def _children() -> float:
@@ -207,7 +250,11 @@ async def run(*, quick: bool) -> Report:
                         report.add("inspect, 1,000 records: whole process", "s", whole, INSPECT)
                         report.add("inspect, 1,000 records: CPU", "s", cpu)
                         report.add("inspect, 1,000 records: after imports", "s", ours, OURS)
-                        await here.api.ask("DELETE", f"{here.api.requests}/long")
+                        whole, cpu = await explain(here, env, folder, rounds)
+                        report.add("explain, 10 attempts: whole process", "s", whole, EXPLAIN)
+                        report.add("explain, 10 attempts: CPU", "s", cpu)
+                        for made in ("long", "usual"):
+                            await here.api.ask("DELETE", f"{here.api.requests}/{made}")
                         await here.redis.flushdb()
                         await used(here)
                     await _python(env, "-c", "import syncer.cli.scan, syncer.cli.store")
@@ -217,6 +264,9 @@ async def run(*, quick: bool) -> Report:
                         f"the API server has taken in {n}", within=900, every=2,
                     )  # fmt: skip
                     walk = await verify(here, env, n)
+                    if n == sizes[-1]:
+                        rounds = 3 if quick else 9
+                        await explore(here, env, where(here), sys.executable, report, n, rounds)
         walks.append(walk)
         at = f"verify, {n:,} notifications"
         report.add(f"{at}: time", "s", [walk.seconds], VERIFY_SECONDS if n == 100_000 else None)
