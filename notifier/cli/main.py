@@ -29,6 +29,7 @@ from typing import Final, Protocol
 from notifier.cli import check, completion, crd, gateway, routes, run, schema, send
 from syncer.cli.completion import candidates, typed_after
 from syncer.cli.exits import OK, USAGE
+from syncer.cli.process import collect_seldom
 
 
 class Command(Protocol):
@@ -73,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_usage(sys.stderr)
         return USAGE
+    if arguments is None and options.command not in {"run", "gateway"}:
+        # Of a process of its own, which is over soon.
+        collect_seldom()
     try:
         code = COMMANDS[options.command].run(options)
         sys.stdout.flush()

@@ -54,6 +54,7 @@ from syncer.cli.exits import (
     USAGE,
     CommandError,
 )
+from syncer.cli.process import collect_seldom
 from syncer.model.errors import (
     ConfigError,
     ContractError,
@@ -105,11 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
         return OK
     if arguments is None:
-        # Of a process of its own. With the default threshold collections take a sixth of what it costs to
-        # import what a command needs.
-        import gc
-
-        gc.set_threshold(50_000, 20, 50)
+        # Of a process of its own.
+        collect_seldom()
     options = _parser().parse_args(words)
     if options.command == "completion":
         return completion.run(options)
