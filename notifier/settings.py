@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from syncer.configfile import Duration, Group, Names, build, unknown_keys
+from syncer.configfile import Duration, Group, Names, build, repeated_keys, unknown_keys
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.runtime.proxies import is_loopback
@@ -576,16 +576,7 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
         source: The file as it was read.
         settings: What was made of it; None if it cannot be used, then only its keys are looked at.
     """
-    found = [
-        Finding(
-            Severity.WARNING,
-            path,
-            "is written twice: only what the last one says holds",
-            fix="keep one of the two",
-            line=line,
-        )
-        for path, line in source.repeated
-    ]
+    found = repeated_keys(source)
     found += unknown_keys(Settings, source.values, source)
     if settings is None:
         return found

@@ -16,7 +16,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
-from syncer.yamlfile import SHOWN_KEY, Document
+from syncer.yamlfile import SHOWN_KEY, Document, path_of
 
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
 #: Unknown keys of a group for which it is looked what may be meant.
@@ -33,6 +33,7 @@ _HINTS: Final = 100
 #: Characters of a file that holds one secret.
 _MAX_SECRET: Final = 1 << 16
 
+_PATH: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,9})?")
 _UNIT: Final = {
@@ -145,16 +146,25 @@ G = TypeVar("G", bound=Group)
 
 
 class Fault(typing.NamedTuple):
-    """What a document has wrong; `location` is the path in parts, `group` the model that has the key."""
+    """
+    What a document has wrong.
+
+    Attributes:
+        location: The path in parts.
+        message: What is wrong; reads on from the path.
+        group: The model that has the key.
+        spelled: The dotted path, where a part of it is no field's name; empty elsewhere.
+    """
 
     location: tuple[int | str, ...]
     message: str
     group: type[BaseModel]
+    spelled: str = ""
 
     @property
     def path(self) -> str:
         """The dotted path, as the file spells it."""
-        return dotted(self.location)
+        return self.spelled or dotted(self.location)
 
 
 def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
@@ -183,17 +193,28 @@ def build(model: type[G], document: Mapping[str, Any], source: Document | None =
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
     """
     found = read_into(model, document)
-    if not isinstance(found, list):
-        return found
+    if isinstance(found, list):
+        raise refusal(found, source)
+    return found
+
+
+def refusal(faults: Sequence[Fault], source: Document | None = None) -> ConfigError:
+    """
+    Return the error for a document: with the path of its first fault; further faults follow in the text.
+
+    Args:
+        faults: At least one.
+        source: The file that it comes from, for lines.
+    """
 
     def said(fault: Fault) -> str:
         line = source.line(*fault.location) if source is not None else 0
         return f"{fault.message} (line {line})" if line else fault.message
 
-    first = found[0]
-    more = "".join(f"; {fault.path}: {said(fault)}" for fault in found[1:9])
+    first = faults[0]
+    more = "".join(f"; {fault.path}: {said(fault)}" for fault in faults[1:9])
     line = source.line(*first.location) if source is not None else 0
-    raise ConfigError(said(first) + more, path=first.path, line=line)
+    return ConfigError(said(first) + more, path=first.path, line=line)
 
 
 def unknown_keys(
@@ -220,7 +241,7 @@ def unknown_keys(
         name = str(key)[:SHOWN_KEY]
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
-            where = ".".join(map(str, (*at, name)))
+            where = path_of((*at, name))
             near = (
                 ""
                 if len(found) >= _HINTS
@@ -247,6 +268,20 @@ def unknown_keys(
         if inner is not None:
             found += unknown_keys(inner, value, source, at=(*at, key))
     return found
+
+
+def repeated_keys(source: Document) -> list[Finding]:
+    """Find the keys that stand in a mapping a second time."""
+    return [
+        Finding(
+            Severity.WARNING,
+            path,
+            "is written twice: only what the last one says holds",
+            fix="keep one of the two",
+            line=line,
+        )
+        for path, line in source.repeated
+    ]
 
 
 def nearest(name: str, known: Mapping[str, str]) -> str:
@@ -288,6 +323,15 @@ def group_of(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def listed_group_of(annotation: object) -> type[BaseModel] | None:
+    """Return the group of which a field holds a list; None for anything else."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is not tuple:
+        return None
+    return group_of(typing.get_args(annotation)[0])
+
+
 def _without_nulls(model: type[BaseModel], document: object) -> object:
     """Drop what is null, and put an empty group where a required one is missing."""
     if not isinstance(document, Mapping):
@@ -320,12 +364,13 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 def dotted(location: tuple[int | str, ...]) -> str:
     """Write a path as people read it."""
-    path = ""
-    for part in location:
-        # Faults in defaults come with the field's name, faults in the file with the file's.
-        name = f"[{part}]" if isinstance(part, int) else to_camel(part)
-        path += f".{name}" if path and not isinstance(part, int) else name
-    return path
+    # Faults in defaults come with the field's name, faults in the file with the file's.
+    return path_of(part if isinstance(part, int) else to_camel(part) for part in location)
+
+
+def path_parts(path: str) -> tuple[str | int, ...]:
+    """Return a dotted path in parts, as a document is asked for the line of a key."""
+    return tuple(int(number) if number else name for name, number in _PATH.findall(path))
 
 
 def _reason(error: Any) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from syncer.configfile import group_of, options_of, parse_duration
+from syncer.configfile import group_of, listed_group_of, options_of, parse_duration
 
 #: Go's text form, or plain seconds.
 _DURATION: Final = (
@@ -31,11 +31,18 @@ _BOUNDS: Final = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}",
     "min_length": "at least {} characters", "max_length": "at most {} characters",
 }  # fmt: skip
+_SCHEMA_BOUNDS: Final = {
+    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
+}  # fmt: skip
 
 
 def is_duration(field: FieldInfo) -> bool:
-    """Whether a field takes Go's text form as well as seconds."""
-    return any(isinstance(m, BeforeValidator) and m.func is parse_duration for m in field.metadata)
+    """Whether a field takes Go's text form as well as seconds; it may also take null."""
+    options = [o for o in options_of(field.annotation) if typing.get_origin(o) is typing.Annotated]
+    return any(
+        isinstance(m, BeforeValidator) and m.func is parse_duration
+        for m in (*field.metadata, *(m for o in options for m in typing.get_args(o)[1:]))
+    )
 
 
 def kind_of(field: FieldInfo) -> str:
@@ -45,9 +52,6 @@ def kind_of(field: FieldInfo) -> str:
     words = []
     for option in options_of(field.annotation):
         if typing.get_origin(option) is typing.Annotated:
-            if any(getattr(m, "func", None) is parse_duration for m in typing.get_args(option)):
-                words.append("duration")
-                continue
             option = typing.get_args(option)[0]  # noqa: PLW2901 - the same option, unwrapped
         if typing.get_origin(option) is typing.Literal:
             words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
@@ -69,10 +73,10 @@ def default_of(field: FieldInfo) -> str:
         return "none"
     if value is PydanticUndefined:
         return "required"
-    if is_duration(field):
-        return f"`{_duration(float(value))}`"
     if value is None or value in ("", ()):
         return "none"
+    if is_duration(field):
+        return f"`{_duration(float(value))}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, enum.Enum):
@@ -124,11 +128,15 @@ def schema_for(
         if field.is_required():
             required.append(key)
         found = {k: v for k, v in plain["properties"][key].items() if k not in {"default", "title"}}
+        found = _in_schema_words(found)
+        if (listed := listed_group_of(field.annotation)) is not None:
+            found["items"] = schema_for(listed, skip=skip, nullable=nullable, texts=texts)
         if field.annotation in texts:
             found = {"description": found["description"], "type": "string"}
         if is_duration(field):
-            found["type"] = ["string", "number"]
-            found["pattern"] = _DURATION
+            for option in found.pop("anyOf", ()):
+                found |= option  # what there is besides null
+            found |= {"type": ["string", "number"], "pattern": _DURATION}
             found.setdefault("minimum", 0)
         elif full == "logging.level":
             found["enum"] = [word for level in found["enum"] for word in (level, level.lower())]
@@ -142,6 +150,15 @@ def schema_for(
         "properties": properties,
     }
     return {**out, "required": required} if required else out
+
+
+def _in_schema_words(found: Any) -> Any:
+    """Rename the bounds of what may be null, to which pydantic leaves its own names."""
+    if isinstance(found, list):
+        return [_in_schema_words(each) for each in found]
+    if not isinstance(found, dict):
+        return found
+    return {_SCHEMA_BOUNDS.get(k, k): _in_schema_words(v) for k, v in found.items()}
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +94,7 @@ def _repeated(root: yaml.Node) -> tuple[tuple[str, int], ...]:
     """Keys that are written again in one mapping; each node is looked at once, whatever refers to it."""
     found: list[tuple[str, int]] = []
     seen: set[int] = set()
-    waiting: list[tuple[yaml.Node, tuple[object, ...]]] = [(root, ())]
+    waiting: list[tuple[yaml.Node, tuple[int | str, ...]]] = [(root, ())]
     while waiting and len(found) < _MAX_REPEATED:
         node, at = waiting.pop()
         if id(node) in seen:
@@ -107,7 +107,7 @@ def _repeated(root: yaml.Node) -> tuple[tuple[str, int], ...]:
             for key, value in node.value:
                 name = _key_of(key)
                 if name is not None and name in keys:
-                    path = ".".join(map(str, (*at, str(name)[:SHOWN_KEY])))
+                    path = path_of((*at, str(name)[:SHOWN_KEY]))
                     found.append((path, key.start_mark.line + 1))
                 keys.add(name)
                 waiting.append((value, (*at, str(name)[:SHOWN_KEY])))
@@ -171,6 +171,15 @@ def read_document(text: str) -> Document:
     if not isinstance(values, dict):
         raise ConfigError("the top level must be a mapping", line=1)
     return Document(values, repeated, root)
+
+
+def path_of(location: Iterable[int | str]) -> str:
+    """Write a path as people read it: `sources[0].name`."""
+    path = ""
+    for part in location:
+        name = f"[{part}]" if isinstance(part, int) else part
+        path += f".{name}" if path and not isinstance(part, int) else name
+    return path
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`notifier check`: what is wrong with settings, routing and credentials, before the controller says it."""
+"""`notifier check`: what is wrong with the files, before the controller or the gateway says it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from notifier.cli.arguments import add_files, add_output
 from syncer.cli.exits import DIFFERENT, OK, USAGE
 
-HELP: Final = "check the settings file, the routing file and the credentials"
+HELP: Final = "check the settings file, the routing file, the credentials, the gateway's file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--credentials", metavar="DIR",
         help="directory of credentials (default: the one that the settings name, if it exists)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gateway", metavar="FILE",
+        help="the gateway's file; named without the two above, it alone is checked",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings as well")
     parser.add_argument(

@@ -1,5 +1,5 @@
 """
-What is wrong with settings, routing and credentials: all of it, where the controller stops at the first.
+What is wrong with the controller's files and the gateway's: all of it, where they stop at the first.
 
 The files are read by the code by which the controller reads them, so what it refuses is an error here, with
 its words. Added to it is what only matters before something is rolled out: receivers that no route leads
@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from notifier.channels.targets import parse_target
+from notifier.cli.faults import of_fault, of_unread
 from notifier.cli.files import Files, native_kinds
 from notifier.cli.pictures import never_matching
 from notifier.routing.attributes import KNOWN, likely_meant, unseen
@@ -26,8 +27,7 @@ from notifier.routing.receivers import WebhookConfig
 from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
 from notifier.settings import CREDENTIALS_DIR, Settings, remarks
-from syncer.configfile import Fault, keys_of, read_into
-from syncer.fields import default_of, kind_of
+from syncer.configfile import read_into
 from syncer.ledger.url import holds_password, parse_redis_url
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
@@ -75,6 +75,12 @@ def check(files: Files, *, credentials: Path | None = None) -> Report:
         settings, findings, unread = _settings(files.settings, in_pod=files.in_pod)
         found += [(str(files.settings), finding) for finding in findings]
         said += unread
+    if files.gateway is not None:
+        from notifier.cli.gatewaychecking import of_gateway  # all of the gateway, for this alone
+
+        findings, unread = of_gateway(files.gateway, in_pod=files.in_pod)
+        found += [(str(files.gateway), finding) for finding in findings]
+        said += unread
     if files.routing is None:
         return Report(tuple(found), tuple(said))
     config, findings = _routing(files.routing, settings)
@@ -106,13 +112,11 @@ def _settings(path: Path, *, in_pod: bool) -> tuple[Settings | None, list[Findin
     try:
         source = read_file(path)
     except ConfigError as error:
-        text = str(error).removeprefix(f"{path}: ")
-        fix = "correct the line" if error.line else "name a readable YAML file with --config"
-        return None, [Finding(Severity.ERROR, "", text, fix, error.line)], []
+        return None, [of_unread(error, path, "--config")], []
     document, found, unread = _with_secrets(source, in_pod=in_pod)
     settings = read_into(Settings, document)
     if isinstance(settings, list):
-        found += [_fault(fault, source) for fault in settings]
+        found += [of_fault(fault, source, _ADDED) for fault in settings]
         return None, [*found, *remarks(source, None), *_in_file(source)], unread
     found += [*remarks(source, settings), *_in_file(source), *_in_clear(source, settings)]
     return settings, found, unread
@@ -136,23 +140,6 @@ def _with_secrets(
         fix = "put it into one file, and name only that file"
         line = source.line("redis", key)
         return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
-
-
-def _fault(fault: Fault, source: Document) -> Finding:
-    name = keys_of(fault.group).get(str(fault.location[-1]))
-    field = fault.group.model_fields.get(name) if name else None
-    if fault.path in _ADDED and fault.message == "is required":
-        fix = _ADDED[fault.path]
-    elif field is None:
-        fix = "see docs/configuration.md for what it takes"
-    elif fault.message == "must be a mapping":
-        fix = "write its keys below it, one per line, indented"
-    else:
-        default = default_of(field).strip("`")
-        fix = f"write a value of this kind: {kind_of(field).replace('`', '')}"
-        if default != "required":
-            fix += f"; the default is {default}"
-    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
 
 
 def _in_file(source: Document) -> Iterator[Finding]:

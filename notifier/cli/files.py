@@ -33,12 +33,14 @@ class Files:
         routing: The routing file, None if there is none to look at.
         in_pod: Whether this is a pod, so that whatever is missing is missing.
         remarks: What is not looked at, and why.
+        gateway: The gateway's file, None if there is none to look at.
     """
 
     settings: Path | None
     routing: Path | None
     in_pod: bool = False
     remarks: tuple[str, ...] = ()
+    gateway: Path | None = None
 
 
 def files_of(options: argparse.Namespace) -> Files:
@@ -46,7 +48,8 @@ def files_of(options: argparse.Namespace) -> Files:
     Find the files.
 
     What options name is taken as it is, there or not. Without an option it is the pod's own file, if there
-    is one; and the pod's routing does not belong to settings that were named.
+    is one; and the pod's routing does not belong to settings that were named. A gateway's file may be
+    looked at alone.
 
     Raises:
         ConfigError: there is neither settings nor routing.
@@ -54,6 +57,9 @@ def files_of(options: argparse.Namespace) -> Files:
     in_pod = NAMESPACE_FILE.exists()
     remarks: list[str] = []
     named = options.config or options.routing
+    gateway = Path(options.gateway) if vars(options).get("gateway") else None
+    if gateway is not None and not named:
+        return Files(None, None, in_pod, gateway=gateway)
     settings = Path(options.config) if options.config else None
     if settings is None and (in_pod or not named):
         settings = next((path for path in map(Path, SETTINGS_FILES) if path.exists()), None)
@@ -67,7 +73,7 @@ def files_of(options: argparse.Namespace) -> Files:
         remarks.append("the settings file is not checked: name it with --config")
     if routing is None:
         remarks.append("the routing file is not checked: name it with --routing")
-    return Files(settings, routing, in_pod, tuple(remarks))
+    return Files(settings, routing, in_pod, tuple(remarks), gateway)
 
 
 def native_kinds(settings: Settings | None) -> frozenset[str]:

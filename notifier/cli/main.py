@@ -5,11 +5,11 @@ The controller's command line.
     notifier gateway --config FILE    take webhooks until SIGTERM
     notifier gateway test --source NAME < PAYLOAD
                                       show what a webhook would become
-    notifier check                    what is wrong with settings, routing and credentials
+    notifier check                    what is wrong with settings, routing, credentials, the gateway's file
     notifier routes show|test         the routing tree, and who would get a notification
     notifier send --receiver NAME     a test notification, followed to its end
     notifier crd [--without-rules]    print the CustomResourceDefinition
-    notifier schema settings|routing  print the JSON schema of a file
+    notifier schema FILE              print the JSON schema of a file: settings, routing or gateway
     notifier completion bash|zsh|fish complete words in a shell
     notifier --version
 

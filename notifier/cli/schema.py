@@ -8,9 +8,11 @@ from typing import Final
 
 from syncer.cli.exits import OK
 
-HELP: Final = "print the JSON schema of the settings file or of the routing file, for editors"
+HELP: Final = (
+    "print the JSON schema of the settings, the routing or the gateway's file, for editors"
+)
 
-FILES: Final = ("settings", "routing")
+FILES: Final = ("settings", "routing", "gateway")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +24,9 @@ def run(options: argparse.Namespace) -> int:
     """Print it; returns the exit code."""
     import json
 
-    from notifier.cli.schemas import routing_schema, settings_schema
+    from notifier.cli.schemas import gateway_schema, routing_schema, settings_schema
 
-    schema = settings_schema() if options.file == "settings" else routing_schema()
+    made = {"settings": settings_schema, "routing": routing_schema, "gateway": gateway_schema}
+    schema = made[options.file]()
     sys.stdout.write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
     return OK

@@ -1,7 +1,7 @@
 """
-JSON schemas of the controller's files, for editors: a misspelt key is marked while it is written.
+JSON schemas of the files, for editors: a misspelt key is marked while it is written.
 
-They are stricter than the controller, which ignores a key that it does not know and reads any number as a
+They are stricter than the programs, which ignore a key that they do not know and read any number as a
 text, and they know nothing of what two keys have to do with each other: `notifier check` does.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from notifier.gateway.kinds import KINDS
+from notifier.gateway.settings import MOST_SOURCES, GatewaySettings, SourceSettings
 from notifier.routing.keys import FLAG, MAPPINGS, PAIRS, TEXT, TEXTS, Key
 from notifier.settings import Address, Settings
 from syncer.fields import schema_for
@@ -51,6 +53,32 @@ def routing_schema() -> dict[str, Any]:
         **file,
         "type": "object",
         "$defs": mappings,
+    }
+
+
+def gateway_schema() -> dict[str, Any]:
+    """Return the schema of the gateway's file."""
+    schema = schema_for(GatewaySettings, nullable=None, texts={Address})
+    source = schema_for(SourceSettings, nullable=None)
+    source["required"].append("auth")
+    members = source["properties"]
+    members["kind"] |= {"enum": sorted(KINDS)}
+    # It becomes a text: 7 is what people write.
+    days = members["mapping"]["properties"]["retentionDays"]
+    del days["anyOf"]
+    days["type"] = ["string", "integer", "null"]
+    schema["properties"]["sources"] = {
+        "description": "An entry for each sender.",
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MOST_SOURCES,
+        "items": source,
+    }
+    return {
+        "$schema": _DIALECT,
+        "title": "The gateway's file of notification-ledger",
+        **schema,
+        "required": ["sources"],
     }
 
 

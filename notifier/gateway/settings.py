@@ -8,9 +8,8 @@ that none is found wrong by the first page. Secrets are files, named here and ne
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -23,8 +22,20 @@ from notifier.gateway.manifest import PRIORITIES, TYPES, Rules
 from notifier.gateway.proofs import AuthSettings
 from notifier.gateway.translation import Rate, Source
 from notifier.settings import Address, ListenAddress
-from syncer.configfile import Duration, Group, Names, build, unknown_keys
+from syncer.configfile import (
+    Duration,
+    Fault,
+    Group,
+    Names,
+    dotted,
+    path_parts,
+    read_into,
+    refusal,
+    repeated_keys,
+    unknown_keys,
+)
 from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding
 from syncer.settings import LABEL, LoggingSettings
 from syncer.yamlfile import Document, read_file
 
@@ -33,8 +44,8 @@ _TEXTS: Final = {
     "type": "type", "priority": "priority", "severity": "severity", "subject": "subject",
     "body": "body", "clusterID": "cluster_id", "id": "id", "retentionDays": "retention_days",
 }  # fmt: skip
-_MOST_SOURCES: Final = 100
-_PART: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+#: Entries of a file.
+MOST_SOURCES: Final = 100
 
 
 def _as_text(value: object) -> object:
@@ -51,8 +62,8 @@ class LimitSettings(Group):
     )  # fmt: skip
     connections: int = Field(
         default=4096, ge=16, le=50_000,
-        description="Connections at once. Above it the one that has been silent longest is closed for "
-        "a new one, never one with a request in flight.",
+        description="Connections at once, at least as many as `requests`. Above it the one that has been "
+        "silent longest is closed for a new one, never one with a request in flight.",
     )  # fmt: skip
     buffered_bytes: int = Field(
         default=64 << 20, ge=16 << 20,
@@ -63,6 +74,16 @@ class LimitSettings(Group):
         default=10.0, gt=0, le=60,
         description="Longest time for a body to arrive.",
     )  # fmt: skip
+
+    @field_validator("connections")
+    @classmethod
+    def _enough(cls, connections: int, info: ValidationInfo) -> int:
+        requests = info.data.get("requests", 0)
+        if connections < requests:
+            raise ValueError(
+                f"must be at least limits.requests ({requests}): a request in flight has a connection"
+            )
+        return connections
 
 
 class LinkSettings(Group):
@@ -303,19 +324,7 @@ def load(path: Path | str) -> Loaded:
         ConfigError: with the path of the key at fault, and its line.
     """
     source = read_file(path)
-    try:
-        return of_document(source.values, source)
-    except ConfigError as error:
-        line = error.line or source.line(*_parts(error.path))
-        if error.line or not error.path:
-            raise
-        text = str(error).removeprefix(f"{error.path}: ")
-        raise ConfigError(f"{text} (line {line})", path=error.path, line=line) from None
-
-
-def _parts(path: str) -> list[str | int]:
-    """Return a path in parts, as a document is asked for the line of a key."""
-    return [int(number) if number else name for name, number in _PART.findall(path)]
+    return of_document(source.values, source)
 
 
 def of_document(document: dict[str, Any], source: Document | None = None) -> Loaded:
@@ -324,38 +333,71 @@ def of_document(document: dict[str, Any], source: Document | None = None) -> Loa
 
     Args:
         document: What the file says.
-        source: The file itself, for the lines of what it says in vain.
+        source: The file itself, for lines.
 
     Raises:
-        ConfigError: with the path of the key at fault.
+        ConfigError: with the path of the key at fault; further faults follow in the text.
+    """
+    found, unknown = examine(document, source)
+    if isinstance(found, list):
+        raise refusal(found, source)
+    return replace(found, warnings=tuple(finding.text for finding in unknown))
+
+
+def examine(
+    document: dict[str, Any], source: Document | None = None
+) -> tuple[Loaded | list[Fault], list[Finding]]:
+    """
+    Make settings from a document, or say everything that is wrong with it; and what it says in vain.
+
+    Args:
+        document: What the file says.
+        source: The file itself, for the lines of the findings.
     """
     rest = {key: value for key, value in document.items() if key != "sources"}
-    warnings = [finding.text for finding in unknown_keys(GatewaySettings, rest, source)]
-    settings = build(GatewaySettings, rest)
+    unknown = repeated_keys(source) if source is not None else []
+    unknown += unknown_keys(GatewaySettings, rest, source)
+    settings = read_into(GatewaySettings, rest)
+    faults = settings if isinstance(settings, list) else []
+    sources: dict[str, tuple[Source, AuthSettings]] = {}
     listed = document.get("sources")
     if not isinstance(listed, list) or not listed:
-        raise ConfigError("is required: a list with an entry for each sender", path="sources")
-    if len(listed) > _MOST_SOURCES:
-        raise ConfigError(f"must be at most {_MOST_SOURCES}", path="sources")
-    sources: dict[str, tuple[Source, AuthSettings]] = {}
+        text = "is required: a list with an entry for each sender"
+        faults.append(Fault(("sources",), text, GatewaySettings))
+        listed = []
+    elif len(listed) > MOST_SOURCES:
+        faults.append(Fault(("sources",), f"must be at most {MOST_SOURCES}", GatewaySettings))
+        listed = []
     for number, entry in enumerate(listed):
-        path = f"sources[{number}]"
-        if not isinstance(entry, dict):
-            raise ConfigError("must be a mapping", path=path)
-        warnings += [
-            finding.text.replace(f"sources.{number}.", f"{path}.", 1)
-            for finding in unknown_keys(SourceSettings, entry, source, at=("sources", number))
-        ]
-        try:
-            given = build(SourceSettings, entry)
-        except ConfigError as error:
-            raise ConfigError(str(error).partition(": ")[2], path=f"{path}.{error.path}") from None
-        if given.name in sources:
-            raise ConfigError("is the name of a source before it", path=f"{path}.name")
-        if given.auth.client_certificate and settings.tls is None:
-            raise ConfigError("needs `tls`", path=f"{path}.auth.clientCertificate")
-        sources[given.name] = (_source(given, path), given.auth)
-    return Loaded(settings, sources, tuple(warnings))
+        at = ("sources", number)
+        unknown += unknown_keys(SourceSettings, entry, source, at=at)
+        given = _entry(entry, at)
+        if isinstance(given, list):
+            faults += given
+            continue
+        made, auth = given
+        if made.name in sources:
+            faults.append(Fault((*at, "name"), "is the name of a source before it", SourceSettings))
+        if auth.client_certificate and document.get("tls") is None:
+            faults.append(Fault((*at, "auth", "client_certificate"), "needs `tls`", AuthSettings))
+        sources[made.name] = (made, auth)
+    if faults or isinstance(settings, list):
+        return faults, unknown
+    return Loaded(settings, sources, ()), unknown
+
+
+def _entry(entry: object, at: tuple[str | int, ...]) -> tuple[Source, AuthSettings] | list[Fault]:
+    """Read the entry of a source, or say what is wrong with it."""
+    if not isinstance(entry, dict):
+        return [Fault(at, "must be a mapping", SourceSettings)]
+    given = read_into(SourceSettings, entry)
+    if isinstance(given, list):
+        return [fault._replace(location=(*at, *fault.location)) for fault in given]
+    try:
+        return _source(given, dotted(at)), given.auth
+    except ConfigError as error:
+        message = str(error).removeprefix(f"{error.path}: ")
+        return [Fault(path_parts(error.path), message, SourceSettings, error.path)]
 
 
 def _source(given: SourceSettings, path: str) -> Source:

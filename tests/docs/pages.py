@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from notifier.cli.schemas import routing_schema, settings_schema
+from notifier.cli.schemas import gateway_schema, routing_schema, settings_schema
 from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
 from syncer.configfile import group_of
@@ -110,7 +110,19 @@ _GATEWAY: Final = """\
 One YAML file configures the gateway: `notifier gateway --config FILE`. [The gateway](gateway.md) explains
 its use. The file is read at the start; the files of secrets that it names are followed. An unknown key
 causes a warning with its path, a wrong value ends the process with the path, and durations are written as
-in [the controller's file](configuration.md).
+in [the controller's file](configuration.md). [`notifier check --gateway FILE`](notifier.md#check) reports
+all of it beforehand. The first line of this one names the [schema](notifier.md#schemas) to editors:
+
+```yaml
+# yaml-language-server: $schema=./gateway.schema.json
+sources:
+  - name: alertmanager
+    kind: alertmanager
+    namespace: notifications
+    auth:
+      bearer:
+        tokenFiles: [/etc/notification-gateway/secrets/alertmanager-token/token]
+```
 
 In a template, each `${…}` holds a [JMESPath](https://jmespath.org) expression over the payload; with
 `per: alert`, `alert` is the alert. A template that consists of one `${…}` yields the value itself; any
@@ -384,6 +396,7 @@ PAGES: Final[dict[Path, Callable[[], str]]] = {
     DOCS / "routing.md": lambda: routing(_table, _MADE),
     DOCS / "schemas" / "settings.schema.json": lambda: _schema(settings_schema),
     DOCS / "schemas" / "routing.schema.json": lambda: _schema(routing_schema),
+    DOCS / "schemas" / "gateway.schema.json": lambda: _schema(gateway_schema),
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from notifier.cli.main import main
+from notifier.gateway.settings import of_document
 from notifier.routing.keys import MAPPINGS
 from notifier.routing.parse import examine
 from tests.chart.helm import CASES, rendered
@@ -23,7 +24,7 @@ from tests.unit.notifier.cli.test_check import SHIPPED_ROUTING, SHIPPED_SETTINGS
 
 SCHEMAS: Final[dict[str, Any]] = {
     name: json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())
-    for name in ("settings", "routing")
+    for name in ("settings", "routing", "gateway")
 }
 
 
@@ -59,6 +60,23 @@ def test_examples_of_settings_pass(example: str) -> None:
     assert faults("settings", yaml.safe_load(example)) == []
 
 
+@pytest.mark.parametrize("page", ["gateway.md", "gateway-configuration.md"])
+def test_examples_of_the_gateway_s_file_pass(page: str) -> None:
+    """Every one that a page shows."""
+    found = [
+        text
+        for text in re.findall(
+            r"^```yaml\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL
+        )
+        if "sources" in yaml.safe_load(text)
+    ]
+    assert found
+    for text in found:
+        document = yaml.safe_load(text)
+        assert of_document(document).warnings == ()
+        assert faults("gateway", document) == []
+
+
 def test_what_the_replaced_controller_ships_passes() -> None:
     """Its settings, with where Redis is, and both of its routing files."""
     assert faults("settings", yaml.safe_load(SHIPPED_SETTINGS)) == []
@@ -74,13 +92,12 @@ def test_what_the_chart_makes_passes(
     words: list[str] = []
     for found in rendered("4", case):
         for key, text in found["data"].items() if found["kind"] == "ConfigMap" else ():
-            name = (
-                "settings" if key == "config.yaml" else "routing" if "\nreceivers:" in text else ""
-            )
+            name = {"config.yaml": "settings", "gateway.yaml": "gateway"}.get(key, "")
+            name = name or ("routing" if "\nreceivers:" in text else "")
             if name:
                 path = tmp_path / f"{name}.yaml"
                 path.write_text(text)
-                words += ["--config" if name == "settings" else "--routing", str(path)]
+                words += [f"--{'config' if name == 'settings' else name}", str(path)]
                 assert faults(name, yaml.safe_load(text)) == []
     assert "--config" in words
     assert main(["check", *words, "--strict"]) == 0, capsys.readouterr().out
@@ -99,11 +116,26 @@ def test_the_tree_of_the_page_is_what_is_printed(
     assert textwrap.indent(printed, "    ", lambda line: bool(line.strip())) in page
 
 
+def source(members: str) -> str:
+    """A gateway's file with a source that has further members."""
+    given = yaml.safe_load(members)
+    whole = {"name": "a", "kind": "flux", "namespace": "n", "auth": {"insecure": True}, **given}
+    return json.dumps({"sources": [whole]})
+
+
 #: What an editor must mark, and where.
 WRONG: Final[dict[str, tuple[str, str, str]]] = {
     "a misspelt setting": ("settings", "redis: {url: u}\nsnyc: {}", "'snyc' was unexpected"),
     "a number out of bounds": ("settings", "redis: {url: u}\nsync: {writers: 0}", "minimum of 1"),
     "no duration": ("settings", "redis: {url: u}\nsync: {window: soon}", "does not match"),
+    "a misspelt key of a source": ("gateway", source("pre: alert"), "'pre' was unexpected"),
+    "a kind that nobody knows": ("gateway", source("kind: slack"), "'slack' is not one of"),
+    "a patience that is too long": ("gateway", source("patience: 61"), "maximum of 60"),
+    "a link without an address": (
+        "gateway", source("mapping: {links: [{service: s, label: l}]}"), "'url' is a required",
+    ),
+    "no proof at all": ("gateway", "sources: [{name: a, kind: flux, namespace: n}]", "'auth' is a req"),
+    "no sources": ("gateway", "listen: ':8080'", "'sources' is a required property"),
     "no Redis": ("settings", "sync: {}", "'redis' is a required property"),
     "a misspelt key of a route": (
         "routing", "route: {recever: a}\nreceivers: [{name: a}]", "'recever' was unexpected",
@@ -130,8 +162,16 @@ def test_pages_name_the_schemas_as_they_are_called() -> None:
     """A file's first line names what the command writes beside it."""
     named = [
         name
-        for page in ("notifier.md", "routing.md", "configuration.md")
+        for page in ("notifier.md", "routing.md", "configuration.md", "gateway-configuration.md")
         for name in SCHEMAS
         if f"# yaml-language-server: $schema=./{name}.schema.json" in (DOCS / page).read_text()
     ]
-    assert sorted(set(named)) == ["routing", "settings"]
+    assert sorted(set(named)) == ["gateway", "routing", "settings"]
+
+
+@pytest.mark.parametrize("patience", ["20s", 20, None])
+@pytest.mark.parametrize("days", ["7", 7, "${days}", None])
+def test_what_an_editor_does_not_mark(patience: object, days: object) -> None:
+    """Durations in both forms, and a number where a text is made of it."""
+    more = {"patience": patience, "mapping": {"retentionDays": days}}
+    assert faults("gateway", json.loads(source(json.dumps(more)))) == []

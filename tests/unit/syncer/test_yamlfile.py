@@ -149,7 +149,7 @@ def test_a_document_without_text_has_no_lines() -> None:
 def test_a_key_that_is_written_twice_is_remembered() -> None:
     """With its second line; keys that are merged or referred to are no repetition."""
     source = read_document("a:\n  b: 1\n  c: [{d: 1, d: 2}]\n  b: 3\n5: 1\n5: 2\n")
-    assert source.repeated == (("a.c.0.d", 3), ("a.b", 4), ("5", 6))
+    assert source.repeated == (("a.c[0].d", 3), ("a.b", 4), ("5", 6))
     assert source.values["a"]["b"] == 3
     assert read_document("x: &x {a: 1}\ny: {<<: *x, a: 2}\nz: [*x, *x]\n").repeated == ()
 

@@ -14,7 +14,7 @@ from notifier.cli.main import main
 PUBLISHED: Final = Path(__file__).resolve().parents[4] / "docs" / "schemas"
 
 
-@pytest.mark.parametrize("name", ["settings", "routing"])
+@pytest.mark.parametrize("name", ["settings", "routing", "gateway"])
 def test_schemas_are_schemas(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """They are valid themselves, and what the command prints is what is published."""
     published = json.loads((PUBLISHED / f"{name}.schema.json").read_text())

@@ -119,6 +119,8 @@ def test_bounds_are_taken_and_what_is_beyond_is_not(key: str) -> None:
             node = node.setdefault(group, {})
         if groups[:1] == ["rate"]:
             node["perMinute"] = 5
+        if groups[:1] == ["limits"]:
+            node |= {"requests": 1, "connections": 50_000}
         node[last] = value
         of_document(document)
 
@@ -242,6 +244,22 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="json", mapping={"body": "b"})]},
         "sources[0].mapping.subject: is required for kind json",
     ),
+    "more requests than connections": (
+        {"limits": {"requests": 500, "connections": 100}, "sources": [source()]},
+        "limits.connections: must be at least limits.requests (500): a request in flight",
+    ),
+    "fewer connections than the default of requests": (
+        {"limits": {"connections": 100}, "sources": [source()]},
+        "limits.connections: must be at least limits.requests (2000)",
+    ),
+    "two faults of one source, and one of another": (
+        {"sources": [source(kind="x", per="day"), source(name="b", patience="2m")]},
+        (
+            "sources[0].kind: must be one of alertmanager, argocd, cloudevents, flux, github, grafana,"
+            " heartbeat, json; sources[0].per: input should be 'group' or 'alert';"
+            " sources[1].patience: input should be less than or equal to 60"
+        ),
+    ),
     "too much patience": ({"sources": [source(patience="2m")]}, "sources[0].patience"),
     "an address that is none": ({"listen": "x", "sources": [source()]}, "listen: must be `:port`"),
     "one address twice": (
@@ -274,3 +292,13 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
         load(file)
     file.write_text(text.replace("${a..b}", "x"))
     assert load(file).warnings == ("lissten is unknown and ignored: did you mean listen? (line 1)",)
+    file.write_text(text + "  patience: 2m\n- {name: b}\n")
+    with pytest.raises(
+        ConfigError,
+        match=r"^sources\[0\]\.patience: .* \(line 10\); sources\[1\]\.kind: .* \(line 11\)",
+    ):
+        load(file)
+    file.write_text(text.replace("${a..b}", "x") + "  kind: flux\n")
+    assert load(file).warnings[0] == (
+        "sources[0].kind is written twice: only what the last one says holds (line 10)"
+    )

@@ -1,0 +1,140 @@
+"""
+What is wrong with the gateway's file: all of it, where the gateway stops at the first.
+
+The file, its expressions and its secrets are read by the code by which the gateway reads them. Files of
+secrets are usually in its pod alone: elsewhere a missing one is no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from notifier.cli.faults import of_fault, of_unread
+from notifier.gateway.auth import standard_key
+from notifier.gateway.process import tls_of
+from notifier.gateway.proofs import AuthSettings
+from notifier.gateway.settings import Loaded, examine
+from syncer.configfile import Fault, path_parts, secret_of
+from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
+from syncer.yamlfile import Document, read_file
+
+_PAGE: Final = "docs/gateway-configuration.md"
+#: What to do, by a part of what is wrong.
+_FIXES: Final = {
+    "an entry for each sender": "add it: sources: [{name: NAME, kind: KIND, namespace: NS, auth: …}]",
+    "must be one of": "write one of these",
+    "name of a source before it": "choose another name: it is the last part of the address",
+    "the name of a namespace": "write lower-case letters, digits and dashes, at most 63",
+    "needs `tls`": "add tls: {certFile: FILE, keyFile: FILE}, or ask for another proof",
+    "or `insecure: true`": "name a proof under auth; `insecure: true` lets everybody send",
+    "limits.requests": "raise it, or lower limits.requests",
+    "for kind": "add it",
+    "where namespace is a template": "add it: a list of all namespaces that the template may yield",
+    "the expression": f"correct the expression; {_PAGE} has the functions",
+    "there is no function": f"use one of the functions of JMESPath, or of {_PAGE}",
+    "the hole that begins": "close it with }, or write $${ for a literal ${",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Files of secrets that are named in one place."""
+
+    path: str
+    files: tuple[str, ...]
+    check: Callable[[bytes], object] = len
+
+
+def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
+    """
+    Look at a gateway's file.
+
+    Args:
+        path: The file.
+        in_pod: Whether this is a pod, so that whatever is missing is missing.
+
+    Returns:
+        Findings, and what was not looked at, and why.
+    """
+    try:
+        source = read_file(path)
+    except ConfigError as error:
+        return [of_unread(error, path, "--gateway")], []
+    loaded, unknown = examine(source.values, source)
+    if isinstance(loaded, list):
+        return [*(_of(fault, source) for fault in loaded), *unknown], []
+    found, unread = list(unknown), []
+    for named in _named(loaded):
+        missing = [file for file in named.files if not Path(file).exists()]
+        if missing and not in_pod:
+            unread.append(f"{named.path} is not checked: its file does not exist here")
+        else:
+            found += _secrets(named, source)
+    certificates = [named for named in _certificates(loaded) if not Path(named[1]).exists()]
+    if certificates and not in_pod:
+        unread += [f"{at} is not checked: its file does not exist here" for at, _ in certificates]
+        return found, unread
+    try:
+        tls_of(loaded)
+    except ConfigError as error:
+        text = str(error).removeprefix(f"{error.path}: ")
+        fix = "put a certificate in PEM into it, and its key into keyFile"
+        line = source.line(*path_parts(error.path))
+        found.append(Finding(Severity.ERROR, error.path, text, fix, line))
+    return found, unread
+
+
+def _of(fault: Fault, source: Document) -> Finding:
+    fix = next((fix for part, fix in _FIXES.items() if part in fault.message), "")
+    if not fix:
+        return of_fault(fault, source, {}, _PAGE)
+    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
+
+
+def _proofs(loaded: Loaded) -> Iterator[tuple[str, AuthSettings]]:
+    for number, (_, auth) in enumerate(loaded.sources.values()):
+        yield f"sources[{number}].auth", auth
+
+
+def _named(loaded: Loaded) -> Iterator[_Named]:
+    for at, auth in _proofs(loaded):
+        if auth.bearer:
+            yield _Named(f"{at}.bearer.tokenFiles", auth.bearer.token_files)
+        if auth.basic:
+            yield _Named(f"{at}.basic.passwordFiles", auth.basic.password_files)
+        if given := auth.signature:
+            standard = given.scheme == "standard-webhooks"
+            check = standard_key if standard else len
+            yield _Named(f"{at}.signature.keyFiles", given.key_files, check)
+
+
+def _certificates(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    tls = loaded.settings.tls
+    if tls is None:
+        return
+    yield "tls.certFile", tls.cert_file
+    yield "tls.keyFile", tls.key_file
+    for at, auth in _proofs(loaded):
+        for file in auth.client_certificate.ca_files if auth.client_certificate else ():
+            yield f"{at}.clientCertificate.caFiles", file
+
+
+def _secrets(named: _Named, source: Document) -> Iterator[Finding]:
+    """Look at each file; one that cannot be used is an error if no other of them can be."""
+    faults = {}
+    for number, file in enumerate(named.files):
+        key = f"{named.path}[{number}]"
+        try:
+            named.check(secret_of(file, key).encode())
+        except ConfigError as error:
+            faults[key] = str(error).removeprefix(f"{error.path}: ")
+        except ValueError:
+            faults[key] = "holds a key that is empty or not base64"
+    severity = Severity.ERROR if len(faults) == len(named.files) else Severity.WARNING
+    for key, text in faults.items():
+        fix = "put one secret into the file, or name another one"
+        yield Finding(severity, key, text, fix, source.line(*path_parts(key)))
