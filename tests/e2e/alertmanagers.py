@@ -1,0 +1,248 @@
+"""
+Real Alertmanagers, a real Prometheus, and a stand-in for PagerDuty that keeps its own book.
+
+Alertmanager is Debian's. `ALERTMANAGER=built` takes the newer one that `scripts/go/alertmanager` pins,
+built once; any other value is a program to use instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from syncer.model.resource import Json
+from tests.e2e.gateway import TOKEN
+from tests.servers.ports import free_port
+from tests.servers.process import ServerProcess
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DEBIAN: Final = "prometheus-alertmanager"
+_START: Final = 30.0
+
+
+class PagerDuty:
+    """
+    A receiver of pages, and something for Prometheus to scrape.
+
+    Attributes:
+        full: Value of the metric `disk_full`.
+        calls: Summary of each page, and how it was answered.
+        port: Where it listens.
+    """
+
+    def __init__(self, script: Sequence[int]) -> None:
+        """Answer the first calls as the script says; its last entry repeats."""
+        self.full = 0
+        self.calls: list[tuple[str, int]] = []
+        self.port = 0
+        self._script = tuple(script)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Book a call and answer as the script says."""
+        event = await request.json()
+        code = self._script[min(len(self.calls), len(self._script) - 1)]
+        summary = event["payload"]["summary"].removeprefix("Escalation: ")
+        self.calls.append((summary, code))
+        return web.json_response({"status": "success", "dedup_key": "k"}, status=code)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """How full the disk is."""
+        return web.Response(text=f"disk_full {self.full}\n")
+
+
+@asynccontextmanager
+async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
+    """Serve one on a loopback port."""
+    here = PagerDuty(script)
+    app = web.Application()
+    app.router.add_post("/v2/enqueue", here.page)
+    app.router.add_get("/metrics", here.metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    here.port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", here.port).start()
+    try:
+        yield here
+    finally:
+        await runner.cleanup()
+
+
+def program_of(name: str) -> str:
+    """Return one of Prometheus's programs; Alertmanager as the environment says."""
+    wanted = os.environ.get("ALERTMANAGER", name) if name == DEBIAN else name
+    if wanted == "built":
+        return str(_built())
+    found = shutil.which(wanted)
+    assert found, f"{wanted} is missing; `. scripts/lib.sh; ensure_alertmanager` installs Debian's"
+    return found
+
+
+def _built() -> Path:
+    sys.path.insert(0, str(ROOT))
+    from scripts.gobuild import Programs  # noqa: PLC0415 - it is on the path now
+
+    programs = Programs(
+        name="alertmanager",
+        module=ROOT / "scripts" / "go" / "alertmanager",
+        packages={"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"},
+        cost="about 2 minutes on 2 cores",
+        kubernetes=False,
+    )
+    return programs.ensure() / "alertmanager"
+
+
+class Alertmanager(ServerProcess):
+    """
+    One Alertmanager.
+
+    Attributes:
+        port: Of its API.
+        peer: Of its gossip.
+    """
+
+    def __init__(self, folder: Path, config: Json, *, peers: Sequence[int] | None = None) -> None:
+        """
+        Write its file; nothing runs yet.
+
+        Args:
+            folder: Is made, for the file, the data and the log.
+            config: Its configuration.
+            peers: Gossip ports of others that run; None for one that belongs to no cluster.
+        """
+        self.port, self.peer = free_port(), free_port()
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        here = f"127.0.0.1:{self.peer}"
+        cluster = ["--cluster.listen-address="]
+        if peers is not None:
+            cluster = [
+                f"--cluster.listen-address={here}", f"--cluster.advertise-address={here}",
+                "--cluster.peer-timeout=200ms", "--cluster.settle-timeout=5s",
+                "--cluster.gossip-interval=50ms", "--cluster.pushpull-interval=1s",
+                *(f"--cluster.peer=127.0.0.1:{peer}" for peer in peers),
+            ]  # fmt: skip
+        super().__init__(
+            folder.name,
+            [
+                program_of(DEBIAN), f"--config.file={folder / 'config.json'}",
+                f"--storage.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{self.port}",
+                *cluster,
+            ],
+            log=folder / "log",
+        )  # fmt: skip
+
+    async def begin(self) -> None:
+        """Start it, and wait until it serves its API."""
+        await asyncio.to_thread(self.start, lambda: listens(self.port), timeout=_START)
+
+    async def post(self, *alerts: Json) -> None:
+        """Post alerts, as Prometheus does."""
+        url = f"http://127.0.0.1:{self.port}/api/v2/alerts"
+        async with aiohttp.ClientSession() as session, session.post(url, json=alerts) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def metric(self, name: str) -> float:
+        """Sum over the series of a metric that are about webhooks."""
+        url = f"http://127.0.0.1:{self.port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            text = await answer.text()
+        found = re.findall(
+            rf'^{name}\{{[^}}]*integration="webhook"[^}}]*\}} (\S+)$', text, re.MULTILINE
+        )
+        return sum(map(float, found))
+
+    async def peers(self) -> int:
+        """How many members its cluster has, by its own word."""
+        url = f"http://127.0.0.1:{self.port}/api/v2/status"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            cluster = (await answer.json())["cluster"]
+        return len(cluster["peers"]) if cluster["status"] == "ready" else 0
+
+
+def alert(name: str, instance: str, starts: float, ends: float | None = None) -> Json:
+    """
+    Return an alert to post.
+
+    Args:
+        name: Its group, where groups are by name.
+        instance: Tells the members of a group apart.
+        starts: Unix seconds.
+        ends: Unix seconds; None for an hour from now.
+    """
+    return {
+        "labels": {"alertname": name, "instance": instance, "severity": "critical"},
+        "annotations": {"summary": "disk is full"},
+        "startsAt": _stamp(starts),
+        "endsAt": _stamp(time.time() + 3600 if ends is None else ends),
+        "generatorURL": "http://prometheus.example/graph",
+    }
+
+
+def _stamp(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03}Z"
+
+
+def webhook(name: str, url: str) -> Json:
+    """Return a receiver of Alertmanager's that is a source of the gateway."""
+    http = {"authorization": {"credentials": TOKEN}}
+    return {"name": name, "webhook_configs": [{"url": url, "http_config": http}]}
+
+
+def grouped(receiver: str, **more: Any) -> Json:
+    """Return a route by the name of alerts, which is flushed every second and repeats hourly."""
+    return {
+        "receiver": receiver, "group_by": ["alertname"], "group_wait": "1s",
+        "group_interval": "1s", "repeat_interval": "1h", **more,
+    }  # fmt: skip
+
+
+def prometheus(folder: Path, target: int, alertmanagers: Sequence[int]) -> ServerProcess:
+    """One that scrapes, decides and tells all Alertmanagers, twice a second."""
+    folder.mkdir(parents=True)
+    rule = {
+        "alert": "Disk", "expr": "disk_full > 0", "labels": {"severity": "critical"},
+        "annotations": {"summary": "disk is full"},
+    }  # fmt: skip
+    (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "g", "rules": [rule]}]}))
+    config = {
+        "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
+        "rule_files": [str(folder / "rules.json")],
+        "scrape_configs": [{
+            "job_name": "disk", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
+        }],
+        "alerting": {"alertmanagers": [{
+            "static_configs": [{"targets": [f"127.0.0.1:{p}" for p in alertmanagers]}],
+        }]},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return ServerProcess(
+        "prometheus",
+        [
+            program_of("prometheus"), f"--config.file={folder / 'config.json'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{free_port()}",
+        ],
+        log=folder / "log",
+    )  # fmt: skip
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
