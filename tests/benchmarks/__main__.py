@@ -28,6 +28,7 @@ from typing import Final, Protocol
 
 from tests.benchmarks import (
     append,
+    gateway,
     goals,
     idle,
     isolation,
@@ -60,6 +61,7 @@ class Suite(Protocol):
 
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
+    "gateway": gateway.run,
     "idle": idle.run,
     "isolation": isolation.run,
     "latency": latency.run,

@@ -88,6 +88,10 @@ IDLE_MEMORY: Final = Goal(60)
 OTHERS_CPU: Final = Goal(0.03)
 TAKEOVER: Final = Goal(22, every=True)
 
+#: CPU in ms of a gateway per notification of a group of five alerts; webhooks per second of 500.
+GATEWAY_CPU: Final = Goal(1.5)
+GATEWAY_RATE: Final = Goal(495, least=True)
+
 #: Redis is away for a minute: seconds until what is created meanwhile is delivered, less its own back-off;
 #: the same where shards need another owner first; seconds after the outage until what was held is sent.
 IN_OUTAGE: Final = Goal(15, every=True)
@@ -257,6 +261,28 @@ TARGETS: Final = (
     Target(
         "takeovers: what book and record do not agree on", "takeover",
         "what book and record do not agree on", NONE_LOST,
+    ),
+    Target(
+        "gateway: webhooks of five alerts answered 200 each second, of 500", "gateway",
+        "load: webhooks answered 200", GATEWAY_RATE, "a minute of load",
+    ),
+    Target(
+        "gateway: CPU per notification, ms", "gateway", "load: CPU of the gateway per notification",
+        GATEWAY_CPU,
+    ),
+    Target(
+        "gateway: growth of its memory in the second half, share of the median", "gateway",
+        "load: resident memory: growth in the second half, share of the median", FLAT,
+        "a minute of load",
+    ),
+    Target(
+        "gateway: webhooks that got no 200, under load or among 10,000 idle connections", "gateway",
+        "load: webhooks not answered 200|crowd: valid requests not answered 200", NONE_LOST,
+    ),
+    Target(
+        "gateway killed, API server away: groups of alerts not delivered, or twice", "gateway",
+        "outage: groups (not delivered|delivered twice)", NONE_LOST,
+        "600 groups and a minute without API server",
     ),
     Target(
         "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",

@@ -99,7 +99,6 @@ def _built() -> Path:
         module=ROOT / "scripts" / "go" / "alertmanager",
         packages={"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"},
         cost="about 2 minutes on 2 cores",
-        kubernetes=False,
     )
     return programs.ensure() / "alertmanager"
 

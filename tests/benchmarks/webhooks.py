@@ -1,0 +1,299 @@
+"""
+What a gateway is measured with, each in a process of its own so that its work is charged to nobody else.
+
+    python -m tests.benchmarks.webhooks server|sender|crowd
+
+`server` answers each create at once, as an API server would that costs nothing, and prints its port. The
+others read their orders on standard input, one line of JSON. `sender` sends groups of alerts at a steady
+rate, whether or not those before them are answered, and prints what came of it. `crowd` opens connections
+that send nothing, half a head or half a body, prints a line when all are open, and keeps them until its
+input ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from tests.benchmarks.report import percentile
+
+Json = dict[str, Any]
+
+_HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = b"content-length:"
+#: In a body, what makes it another group.
+_NUMBER: Final = b"########"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """
+    What a sender is to send.
+
+    Attributes:
+        port: Of the gateway.
+        token: Of the source `am`.
+        per_second: Webhooks.
+        seconds: For how long.
+        alerts: In each group.
+        first: Number of the first group.
+        connections: Over which they are sent.
+    """
+
+    port: int
+    token: str
+    per_second: float
+    seconds: float
+    alerts: int = 5
+    first: int = 0
+    connections: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """
+    What came of it.
+
+    Attributes:
+        codes: Answers by status; 0 is a connection that broke.
+        elapsed: Seconds from the first to the last answer.
+        p50: Milliseconds from when a webhook was due to its answer.
+        p99: The same.
+        size: Bytes of a body.
+    """
+
+    codes: dict[str, int]
+    elapsed: float
+    p50: float
+    p99: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """
+    Connections to open.
+
+    Attributes:
+        port: Of the gateway.
+        token: Of the source `am`; what has half a body proves who it is.
+        connections: How many.
+        per_second: How fast.
+    """
+
+    port: int
+    token: str
+    connections: int
+    per_second: float
+
+
+def request_of(port: int, token: str, alerts: int) -> bytes:
+    """Return the bytes of a webhook of Alertmanager's, with a mark where a number goes."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    number = _NUMBER.decode()
+    labels = {"alertname": f"Group-{number}", "severity": "critical", "team": "storage"}
+    group = {
+        "version": "4", "receiver": "ledger", "status": "firing", "truncatedAlerts": 0,
+        "groupKey": f'{{}}:{{alertname="Group-{number}"}}', "groupLabels": {},
+        "commonLabels": labels, "commonAnnotations": {"summary": "disk is full"},
+        "externalURL": "http://alertmanager.example:9093",
+        "alerts": [
+            {
+                "status": "firing", "labels": {**labels, "instance": f"node-{n}:9100"},
+                "annotations": {"summary": "disk is full"}, "startsAt": now,
+                "endsAt": "0001-01-01T00:00:00Z", "fingerprint": f"{number}{n:08}",
+                "generatorURL": "http://prometheus.example/graph?g0.expr=disk_full",
+            }
+            for n in range(alerts)
+        ],
+    }  # fmt: skip
+    body = json.dumps(group).encode()
+    head = (
+        f"POST /v1/am HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Alertmanager/0.25.0\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> int:
+    """Send a request and read its answer whole; returns the status."""
+    writer.write(request)
+    head = (await reader.readuntil(_HEAD_END)).lower()
+    await reader.readexactly(int(head.partition(_LENGTH)[2].split(b"\r\n")[0]))
+    return int(head.split(b" ", 2)[1])
+
+
+async def send(load: Load) -> Sent:
+    """Send at a steady rate."""
+    request = request_of(load.port, load.token, load.alerts)
+    codes: Counter[int] = Counter()
+    took: list[float] = []
+    total = round(load.per_second * load.seconds)
+    begin = time.monotonic() + 0.2
+
+    async def work(worker: int) -> None:
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        for n in range(worker, total, load.connections):
+            due = begin + n / load.per_second
+            await asyncio.sleep(due - time.monotonic())
+            try:
+                streams = streams or await asyncio.open_connection("127.0.0.1", load.port)
+                number = f"{load.first + n:08}".encode()
+                codes[await exchange(*streams, request.replace(_NUMBER, number))] += 1
+            except (OSError, asyncio.IncompleteReadError):
+                codes[0] += 1
+                streams = None
+            took.append((time.monotonic() - due) * 1000)
+        if streams is not None:
+            streams[1].close()
+
+    async with asyncio.TaskGroup() as group:
+        for worker in range(load.connections):
+            group.create_task(work(worker))
+    return Sent(
+        {str(code): n for code, n in sorted(codes.items())}, time.monotonic() - begin,
+        percentile(took, 0.5), percentile(took, 0.99), len(request.partition(_HEAD_END)[2]),
+    )  # fmt: skip
+
+
+class _Created(asyncio.Protocol):
+    """Says of each object that it is created."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that is whole."""
+        assert self._transport is not None
+        self._buffer += data
+        while (end := self._buffer.find(_HEAD_END)) >= 0:
+            head = self._buffer[:end].lower()
+            length = head.partition(_LENGTH)[2].split(b"\r\n")[0].strip()
+            whole = end + len(_HEAD_END) + int(length or 0)
+            if len(self._buffer) < whole:
+                return
+            self._buffer = self._buffer[whole:]
+            self._transport.write(_ANSWER)
+
+
+_OBJECT: Final = json.dumps({
+    "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+    "metadata": {
+        "name": "am-0123456789abcdef0123456789abcdef-0", "namespace": "alerts",
+        "uid": "62455857-18ab-4120-b3ee-a088552fc77e", "resourceVersion": "7",
+    },
+}).encode()  # fmt: skip
+_ANSWER: Final = (
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
+    + f"Content-Length: {len(_OBJECT)}\r\n\r\n".encode()
+    + _OBJECT
+)
+
+
+async def serve() -> None:
+    """Answer creates until standard input ends."""
+    server = await asyncio.get_running_loop().create_server(_Created, "127.0.0.1", 0)
+    _say(server.sockets[0].getsockname()[1])
+    await asyncio.to_thread(sys.stdin.read)
+    server.close()
+
+
+async def crowd(orders: Crowd) -> None:
+    """Open connections that never become a request, and keep them until standard input ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = orders.connections + 100
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
+    whole = request_of(orders.port, orders.token, 5)
+    parts = (b"", b"POST /v1/am HTTP/1.1\r\nHost: x\r\n", whole[: len(whole) - 200])
+    kept, begin = [], time.monotonic()
+    loop = asyncio.get_running_loop()
+    for n in range(orders.connections):
+        await asyncio.sleep(begin + n / orders.per_second - time.monotonic())
+        transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", orders.port)
+        if part := parts[n % len(parts)]:
+            transport.write(part)
+        kept.append(transport)
+    _say(sum(not transport.is_closing() for transport in kept))
+    await asyncio.to_thread(sys.stdin.read)
+    for transport in kept:
+        transport.abort()
+
+
+class Child:
+    """One of these in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def said(self) -> Any:
+        """
+        The next line that it prints.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("what the gateway is measured with has ended; it said why above")
+        return json.loads(line)
+
+
+@asynccontextmanager
+async def child(role: str, orders: Load | Crowd | None = None) -> AsyncIterator[Child]:
+    """Run one; it ends with its input."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.benchmarks.webhooks", role,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    try:
+        if orders is not None:
+            process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
+        yield Child(process)
+    finally:
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(20):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _say(found: object) -> None:
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+async def _main(role: str) -> None:
+    if role == "server":
+        await serve()
+        return
+    orders = json.loads(sys.stdin.readline())
+    if role == "sender":
+        _say(asdict(await send(Load(**orders))))
+    else:
+        await crowd(Crowd(**orders))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1]))
