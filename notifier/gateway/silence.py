@@ -73,7 +73,8 @@ class View:
 
     def unheard(self, now: float) -> float:
         """Return the seconds for which there has been no sign of life."""
-        return max(0.0, now - max(self.since, self.heard or 0.0, self.changed or 0.0))
+        signs = (at for at in (self.since, self.heard, self.changed) if at is not None)
+        return max(0.0, now - max(signs))
 
 
 class Step(Enum):

@@ -78,5 +78,7 @@ class PlacedHolds:
         if request.priority != _CRITICAL:
             return 0.0
         held = self.of(request, channels)
-        begun = min((h.since for h in held.values()), default=0)
-        return (self.time.now() - max(begun, request.created)) / 1000 if held else 0.0
+        if not held:
+            return 0.0
+        begun = min(h.since for h in held.values())
+        return (self.time.now() - max(begun, request.created)) / 1000

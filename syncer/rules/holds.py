@@ -176,9 +176,7 @@ def join(*copies: Iterable[Hold]) -> tuple[Hold, ...]:
     """Join copies of the record: by id, the released one wins. In the order of their ids."""
     found: dict[str, Hold] = {}
     for hold in (h for copy in copies for h in copy):
-        known = found.get(hold.id)
-        if known is None or _order(hold) > _order(known):
-            found[hold.id] = hold
+        found[hold.id] = max(found.get(hold.id, hold), hold, key=_order)
     return tuple(found[id_] for id_ in sorted(found))
 
 

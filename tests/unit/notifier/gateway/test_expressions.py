@@ -74,6 +74,22 @@ def test_a_template_is_as_long_as_it_may_be() -> None:
     assert not Template("a ${status}").constant
 
 
+def test_a_pattern_may_take_so_much_memory() -> None:
+    """It may come from a payload; what would take more is no pattern."""
+    fits, too_large = ("a{1000}" * count for count in (32, 100))
+    assert Template(f"${{match(status, '{fits}')}}").value(VIEW, "m") is False
+    with pytest.raises(ValueError, match="does not compile"):
+        Template(f"${{match(status, '{too_large}')}}")
+
+
+def test_a_pattern_that_is_none_is_printed_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library would write it to standard error, beside the lines of the log."""
+    view = {"pattern": "secret("}
+    with pytest.raises(Refused):
+        Template("${match('x', pattern)}").value(view, "m")
+    assert capfd.readouterr() == ("", "")
+
+
 WRONG: Final = {
     "${labels.": "character 1 has no closing brace",
     "ab ${labels.": "character 4 has no closing brace",

@@ -43,7 +43,10 @@ def test_what_does_not_repeat_is_one_event_for_ever() -> None:
     for draft, window in ((once, WINDOW), (REPEATING, 0.0)):
         found = {identity(draft, now=BEGAN + s, window=window).name for s in (0, 1e6)}
         assert len(found) == 1
-        assert not identity(draft, window=window).before
+        assert (identity(draft, window=window).before, identity(draft, window=window).window) == (
+            "",
+            0,
+        )
 
 
 def test_sources_share_no_event() -> None:

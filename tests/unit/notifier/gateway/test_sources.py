@@ -110,6 +110,67 @@ def test_each_alert_by_itself() -> None:
     assert repeated.repeats
 
 
+#: An alert by itself: its members that differ, and type, priority and subject of its notification.
+SINGLE: Final[dict[str, tuple[Json, tuple[str, str, str]]]] = {
+    "it fires": ({}, ("Escalation", "Critical", "[FIRING] Disk: disk is full")),
+    "it is over": (
+        {"status": "resolved"}, ("Completion", "Low", "[RESOLVED] Disk: disk is full"),
+    ),
+    "its severity has no rank": (
+        {"labels": {"alertname": "Disk", "severity": "purple"}},
+        ("Escalation", "Medium", "[FIRING] Disk: disk is full"),
+    ),
+    "nobody says what it means": ({"annotations": {}}, ("Escalation", "Critical", "[FIRING] Disk")),
+    "it has no name": (
+        {"labels": {"severity": "warning"}}, ("Escalation", "Medium", "[FIRING] disk is full"),
+    ),
+    "it has neither": (
+        {"labels": {}, "annotations": {}}, ("Escalation", "Medium", "[FIRING] aaaa"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_an_alert_by_itself(case: str) -> None:
+    """Its own state and severity count, not those of its group."""
+    members, wanted = SINGLE[case]
+    one = alert(**members)
+    (draft,) = read_with(Options(each=True), "alertmanager", alertmanager(one))
+    assert (draft.type, draft.priority, draft.subject) == wanted
+    assert draft.severity == one["labels"].get("severity", "")
+    assert draft.extensions == {"status": one["status"], "receiver": "gw", **one["labels"]}
+    assert draft.event == "alertmanager:aaaa"
+    assert draft.links[0] == ("alertmanager", "http://alertmanager-0:9093", "Alerts")
+    assert draft.since == 1_795_752_000_123
+    assert (draft.repeats, draft.repeat) == (False, False)
+
+
+def test_a_start_that_is_left_out_counts_nowhere() -> None:
+    """Neither in the identity nor for the slots of repeats, for one alert or the group."""
+    for each in (False, True):
+        options = Options(each=each, ignore_starts_at=True)
+        (draft,) = read_with(options, "alertmanager", alertmanager())
+        assert draft.since == 0
+        assert "1795752000123" not in str(draft.identity)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_group_has_a_state_and_a_key(each: bool) -> None:
+    """Also where each alert is told by itself: without them it is not what it says it is."""
+    options = Options(each=each)
+    for member, text in (
+        ("status", "status: must be one of"),
+        ("groupKey", "groupKey: is required"),
+    ):
+        for value in ("odd" if member == "status" else "", None):
+            with pytest.raises(Refused, match=text if value else f"{member}: is required"):
+                read_with(options, "alertmanager", alertmanager(**{member: value}))
+    assert (
+        read_with(options, "alertmanager", alertmanager(receiver=""))[0].extensions["receiver"]
+        == ""
+    )
+
+
 #: What may change between two deliveries of one event, and what makes it another one.
 SAME: Final[dict[str, Callable[[Json], Any]]] = {
     "the peer's address": lambda p: p.update(externalURL="http://alertmanager-1:9093"),
@@ -317,6 +378,20 @@ def test_a_delivery_of_github() -> None:
     assert (draft.type, draft.severity) == ("Escalation", "error")
     assert draft.links == (("github", "https://github.com/o/r/actions/runs/1", "CI"),)
     assert read("github", {"zen": "x"}, x_github_event="ping") == []
+
+
+def test_what_is_not_there_is_left_out() -> None:
+    """Objects that an event need not have may be absent; it is told by what there is."""
+    (bare,) = read("argocd", without(ARGOCD, "data"))
+    assert (bare.subject, bare.body) == ("Application guestbook: on-sync-failed", "on-sync-failed")
+    assert bare.extensions == {"app": "guestbook", "trigger": "on-sync-failed"}
+    (push,) = read("github", {"compare": "https://github.com/c"}, x_github_event="push")
+    assert (push.subject, push.body) == ("GitHub: push", "https://github.com/c")
+    assert (push.identity, push.type, push.priority) == (None, "StatusUpdate", "Low")
+    assert push.extensions == {"event": "push"}
+    assert push.links == (("github", "https://github.com/c", "push"),)
+    (flux,) = read("flux", without(without(FLUX, "metadata"), "timestamp"))
+    assert (flux.body, flux.since, flux.repeat) == ("health check failed", 0, False)
 
 
 def test_plain_json_is_what_the_mapping_sees() -> None:

@@ -66,17 +66,17 @@ class Rated:
 
 def test_a_bucket_gives_back_with_time() -> None:
     """A burst at once, then one in each share of the minute, and never more than a burst."""
-    bucket = Bucket(60, 2, now=0.0)
+    bucket = Bucket(120, 2, now=0.0)
     assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
-    assert [bucket.take(t) for t in (0.9, 1.0, 1.1)] == [False, True, False]
+    assert [bucket.take(t) for t in (0.25, 0.5, 0.75)] == [False, True, False]
     assert [bucket.take(100.0) for _ in range(3)] == [True, True, False]
     bucket.give_back()
     assert [bucket.take(100.0) for _ in range(2)] == [True, False]
     # A clock that steps back gives nothing, and takes nothing away.
-    assert [bucket.take(t) for t in (50.0, 50.9, 51.0)] == [False, False, True]
+    assert [bucket.take(t) for t in (50.0, 50.25, 50.5)] == [False, False, True]
     for _ in range(3):
         bucket.give_back()
-    assert [bucket.take(51.0) for _ in range(3)] == [True, True, False]
+    assert [bucket.take(50.5) for _ in range(3)] == [True, True, False]
 
 
 def test_a_digest_lists_what_it_stands_for() -> None:
@@ -87,6 +87,8 @@ def test_a_digest_lists_what_it_stands_for() -> None:
     found = digest_of("s", members)
     assert digest_of("s", members[::-1]) == found
     assert digest_of("s", members[:2]).identity != found.identity
+    assert found.identity.name == f"dg-{found.identity.digest[:32]}"
+    assert (digest_of("s", members[:1]).namespace, found.repeat) == ("ns", False)
     spec = found.manifest["spec"]
     assert (spec["type"], spec["priority"], spec["severity"]) == ("Escalation", "High", "error")
     assert spec["subject"] == (

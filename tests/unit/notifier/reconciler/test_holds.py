@@ -194,3 +194,53 @@ async def test_what_is_journaled_is_known(world: World) -> None:
     assert world.controller.overdue.oldest() == 0.0
     entry.journaled = ""
     assert world.controller.holds.unclaimed() == 1
+
+
+async def test_a_channel_that_nobody_planned_gets_no_attempt(world: World) -> None:
+    """The log is asked for no more than the rules allow: what it holds, and what is left of a plan."""
+    decisions = world.controller.decisions
+    entry = world.claimed("a")
+    most = entry.request.policy.max_attempts
+    assert decisions.limit(entry, "slack:ops") == most
+    assert decisions.limit(entry, "slack:other") == 0
+
+
+async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) -> None:
+    """Its log may be away for ever: the status says nothing of a wait."""
+    for name in ("ended", "damaged", "due"):
+        world.claimed(name)
+    ended, damaged = world.cache.entries["ended"], world.cache.entries["damaged"]
+    ended.request = replace(ended.request, status=Status(phase="Failed"))
+    damaged.quarantine = "record 2 cannot be read"
+    world.look(1)
+    assert world.look(NOTICE) == {"due"}
+
+
+async def test_what_was_read_of_a_log_counts_after_the_claim_is_gone(world: World) -> None:
+    """The time until which a channel waits is known, although the status does not show it."""
+    entry = world.claimed("a")
+    entry.claim = None
+    entry.due["slack:ops"] = world.now + 1
+    assert not world.controller.overdue.is_due(entry)
+    world.now += 1
+    assert world.controller.overdue.is_due(entry)
+
+
+async def test_a_time_that_a_status_names_is_due_when_it_comes(world: World) -> None:
+    """To the millisecond."""
+    retry = format_time(START, millis=True)
+    entry = world.object("a", {"name": "c", "state": "Retrying", "nextRetryTime": retry})
+    assert world.controller.overdue.is_due(entry)
+    world.now -= 0.001
+    assert not world.controller.overdue.is_due(entry)
+
+
+async def test_the_oldest_is_found_wherever_it_stands(world: World) -> None:
+    """Behind what is gone, before and behind younger ones; to the millisecond."""
+    due = {"gone": START - 90_000, "young": START - 30_000, "oldest": START - 30_010, "new": START}
+    for name, at in due.items():
+        entry = world.claimed(name)
+        ((key, failed),) = entry.view.attempts.items()
+        entry.view.attempts[key] = replace(failed, due=at)
+        entry.deleted = name == "gone"
+    assert world.controller.overdue.oldest() == pytest.approx(30.01)

@@ -129,6 +129,9 @@ async def test_something_critical_is_timed(world: World) -> None:
     assert holds.critical_seconds() == 40
     entry.request = replace(entry.request, created=START + 10_000)
     assert holds.critical_seconds() == 30
+    world.controller.take_holds([])
+    assert holds.critical_seconds() == 0, "the hold is over, and the next decision is still to come"
+    world.controller.take_holds([OPS])
     changed(world, entry, priority="High")
     assert holds.critical_seconds() == 0
 

@@ -67,6 +67,7 @@ KINDS: dict[str, tuple[dict[str, Any], bool]] = {
     "its namespace": ({"namespaces": ("payments",)}, True),
     "a pattern of namespaces": ({"namespaces": ("pay*",)}, True),
     "another namespace": ({"namespaces": ("billing",)}, False),
+    "its namespace, in another case": ({"namespaces": ("Payments",)}, False),
     "its type, in another case": ({"types": ("escalation",)}, True),
     "another type": ({"types": ("Simple", "Approval")}, False),
     "its severity, in another case": ({"severities": ("CRIT*",)}, True),
@@ -178,6 +179,14 @@ def test_a_hold_may_last_for_thirty_days() -> None:
         place([], replace(longest, until=longest.until + 1), now=NOW)
 
 
+@pytest.mark.parametrize("kind", ["receivers", "namespaces", "types", "severities"])
+def test_a_hold_may_be_about_one_kind_alone(kind: str) -> None:
+    """Whatever it names, the rest is then everything."""
+    members: dict[str, Any] = {"receivers": (), kind: ("x",)}
+    hold = replace(BASE, **members)
+    assert place([], hold, now=NOW) == (hold,)
+
+
 def test_a_hold_is_placed_beside_others_once() -> None:
     """Placed again after a lost reply it is the same one."""
     other = replace(BASE, id="00000000")
@@ -194,6 +203,7 @@ def test_so_many_are_kept() -> None:
     assert len(kept) == rules.MOST
     assert {h.id for h in kept if not h.in_force(NOW)} == {f"{n:08x}" for n in (900, 901)}
     full = [replace(BASE, id=f"{n:08x}") for n in range(rules.MOST)]
+    assert within_bounds([*full, over[0]], now=NOW) == tuple(full)
     with pytest.raises(ValueError, match="no more than 100 holds"):
         place(full, replace(BASE, id="ffffffff"), now=NOW)
 
