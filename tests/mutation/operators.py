@@ -350,12 +350,13 @@ class _Finder(ast.NodeVisitor):
             self._replace("constant", node, str(node.value * 2 or 1.0))
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Visit the arguments, unless they are for a log; `strict` of `zip` is an assertion."""
+        """Visit the arguments, unless they are for a log, or say nothing of what is done."""
         if not _is_logging(node):
             for part in (node.func, *node.args):
                 self.visit(part)
             for keyword in node.keywords:
-                if keyword.arg != "strict":
+                # `strict` of `zip` is an assertion; a field with `init=False` is one nobody passes.
+                if keyword.arg not in {"strict", "init"}:
                     self.visit(keyword)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:

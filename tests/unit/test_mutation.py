@@ -54,6 +54,9 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
     "a log line": ("self._log.warning('a', n=1 + 2)", set()),
     "what a constructor sets": ("def __init__(self, a):\n    self.a = a", set()),
     "what its base sets": ("def __init__(self, a):\n    super().__init__(a)", set()),
+    "a field that nobody passes": (
+        "a: int = field(default=1, init=False)", {"a: int = field(default=2, init=False)"}
+    ),
     "two sequences of one length": ("x = zip(a, b, strict=True)", set()),
     "what the type checker alone sees": ("if TYPE_CHECKING:\n    a = 1", set()),
 }  # fmt: skip
