@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
@@ -125,6 +126,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self.turns = 0
         self._now = start
         self._births = 0
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._spins = 0
         super().__init__(_Selector())
         self.set_task_factory(cast("Any", self._make_task))
@@ -214,7 +216,16 @@ class SimLoop(asyncio.SelectorEventLoop):
         task = asyncio.Task(coroutine, loop=self, context=context)
         self._births += 1
         task.birth = self._births  # type: ignore[attr-defined]  # the standard loop's own, or ours
+        self._tasks.add(task)
         return task
+
+    def unfinished(self) -> set[asyncio.Task[Any]]:
+        """
+        Return the tasks of this loop that have not ended.
+
+        `asyncio.all_tasks` walks those of every loop that ever was, as long as no collection took them.
+        """
+        return {task for task in self._tasks if not task.done()}
 
     # -- the outside ----------------------------------------------------------------------------
 
@@ -314,7 +325,7 @@ def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) ->
             try:
                 loop.run_until_complete(task)
             finally:
-                graveyard |= asyncio.all_tasks(loop)
+                graveyard |= loop.unfinished()
     finally:
         _bury(graveyard)
         loop.close()

@@ -488,7 +488,7 @@ class Process:
         self.world.trace("kill", self.name)
         self.dead = True
         # A task that is collected would run its `finally` blocks; the dead do not.
-        self.world.graveyard |= asyncio.all_tasks(self.world.loop)
+        self.world.graveyard |= self.world.loop.unfinished()
         self._kept.clear()
         self.world.read_metrics(self.app)
         if self.host.process is self:
