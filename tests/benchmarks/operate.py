@@ -207,8 +207,7 @@ async def explain(
         began, used = time.perf_counter(), _children()
         code, out = await _python(env, "-m", "syncer", *words)
         spent, used = time.perf_counter() - began, _children() - used
-        # There is no controller, and it says so.
-        assert (code, "no replica owns" in out) == (1, True), out
+        assert (code, "Exhausted (attempts used up)" in out) == (0, True), out
         if n:
             whole.append(spent)
             cpu.append(used)
