@@ -13,6 +13,7 @@ No text made here quotes a value: values may be secrets.
 from __future__ import annotations
 
 import math
+import os
 import re
 import types
 import typing
@@ -26,6 +27,10 @@ from pydantic.alias_generators import to_camel
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import SHOWN_KEY, Document, path_of
+
+# Plugins of pydantic are looked for in the metadata of every installed package when the first model is
+# made: a twentieth of a start. None of them has a say in what a setting means.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
 #: Unknown keys of a group for which it is looked what may be meant.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -242,3 +244,13 @@ def test_what_is_no_duration(value: object) -> None:
     """A switch is no number of seconds, and neither is a list; the rule is named."""
     with pytest.raises(ValueError, match=r"^must be a duration such as 500ms, 10s or 1m30s$"):
         parse_duration(value)
+
+
+def test_no_plugin_of_pydantic_is_looked_for() -> None:
+    """What else is installed is neither read nor run when settings are imported."""
+    program = (
+        "import importlib.metadata as metadata; metadata.entry_points = None;"
+        "import syncer.settings, notifier.settings"
+    )
+    root = Path(__file__).resolve().parents[3]
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=60)
