@@ -23,4 +23,3 @@ async def test_every_group_is_delivered_and_none_twice(
     assert (tale.lost, tale.twice, tale.objects) == (0, 0, 60), tale
     assert tale.kills >= 4
     assert tale.failed >= 20, "the outage met nobody"
-    assert tale.collapsed >= 1, "no kill came between an object and its answer"

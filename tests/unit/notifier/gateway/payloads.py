@@ -1,7 +1,7 @@
 """
 What programs send, in the form that each documents.
 
-They are written from the programs' formats, not recorded from a running one.
+They are written from the programs' formats, to be changed by tests; `recorded` has what programs sent.
 """
 
 from __future__ import annotations
