@@ -129,7 +129,7 @@ class Outcomes:
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A fact of an earlier lease term: the log's owner should not have to wait for its sweep.
-            await self.recorder.wake_owner(entry.uid)
+            await self.recorder.log.wake_owner(entry.uid)
         _log(entry, attempt, recorded=recorded)
         if outcome.failure is not FailureClass.NOT_SENT:
             self.reporter.attempted(entry.request, attempt, left[-1] if left else None)

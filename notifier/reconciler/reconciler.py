@@ -239,7 +239,7 @@ class Reconciler:
         if entry.unrecorded:
             await self.recorder.record_kept(entry)
             if not entry.unrecorded:
-                await self.recorder.wake_owner(entry.uid)
+                await self.recorder.log.wake_owner(entry.uid)
         if self.ownership.term_of(entry.uid) is not None:
             # Ours again meanwhile. It is listed again, and what was listed must stay.
             self.queue.add(entry.uid)

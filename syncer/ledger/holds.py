@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import wake_up_channel
+from syncer.ledger.wake_ups import wake_up
 from syncer.model.errors import Ambiguous, ContractError, Unavailable
 from syncer.model.hold import Hold
 from syncer.rules.holds import decode, encode
@@ -92,5 +92,5 @@ class HoldStore:
         raise Unavailable("the holds are changed by others all the time; try again")
 
     async def announce(self) -> None:
-        """Tell the replicas that the holds have changed; one try, errors are those of a command."""
-        await self._client.command("PUBLISH", wake_up_channel(self._client.prefix), HOLDS_CHANGED)
+        """Tell the replicas that the holds have changed; best effort."""
+        await wake_up(self._client, HOLDS_CHANGED)

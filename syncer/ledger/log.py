@@ -32,6 +32,7 @@ from syncer.ledger.answers import (
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import decode_log, encode_channel, encode_record
+from syncer.ledger.wake_ups import wake_up
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Header, Record
@@ -48,11 +49,6 @@ _WAIT_MS: Final = 1000
 _WALKS: Final = 3
 #: Looked up for each append, so not made from text each time.
 _ANSWERS: Final = {answer.encode(): answer for answer in Answer}
-
-
-def wake_up_channel(prefix: str) -> str:
-    """Pub/sub channel on which owners receive the uids of logs that others have appended to."""
-    return f"{prefix}:poke"
 
 
 class RedisLog:
@@ -402,11 +398,11 @@ class RedisLog:
 
     async def wake_owner(self, uid: str) -> None:
         """
-        Notify the owner of a log that another process has appended to it; one try.
+        Notify the owner of a log that another process has appended to it; best effort.
 
-        Errors are those of a command. The message may be lost: the owner's sweep finds the record.
+        The record is there whatever becomes of the message: the owner's sweep finds it.
         """
-        await self._client.command("PUBLISH", wake_up_channel(self._client.prefix), uid)
+        await wake_up(self._client, uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:
         return await self._insist(self._patience, self._client.command, *args, at=at)

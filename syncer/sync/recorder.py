@@ -12,7 +12,6 @@ another process (intent, recover), needs a current claim.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -386,11 +385,6 @@ class Recorder:
         else:
             await self.reread(entry)
         return True
-
-    async def wake_owner(self, uid: str) -> None:
-        """Notify the owner of a log that it holds new records; best effort."""
-        with contextlib.suppress(PortError, TimeoutError):
-            await self.log.wake_owner(uid)
 
     # -- keeping the view in step ---------------------------------------------------------------
 

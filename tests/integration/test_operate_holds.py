@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -164,3 +165,15 @@ async def test_a_hold_outlives_its_owner_and_redis_and_ends_by_itself(
     (intent,) = await raw.by(Kind.INTENT)
     # To the second: the owner's idea of Redis's time moves by what a reply takes.
     assert int(intent.body["at"]) + 1_000 >= parse_time(short.lines[0]["until"])
+
+
+async def test_who_may_wake_nobody_holds_and_releases(here: Stage, operator: Operator) -> None:
+    """What is placed is told with its id, and obeyed without the wake-up that the account may not send."""
+    rule = ("ACL", "SETUSER", "silent", "on", ">pw", "~*", "+@all", "resetchannels")
+    await here.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # redis has no type for it
+    url = here.redis_url.replace("redis://", "redis://silent:pw@")
+    silent = Operator(replace(here, redis_url=url), operator._capsys)
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        held = await hold(silent, "--receiver", CHANNEL, "--until", "1h")
+        answer = await silent.run("release", held, "--json")
+        assert (answer.code, [line["letGo"] for line in answer.lines]) == (0, [True])

@@ -16,10 +16,10 @@ from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import decode_header
 from syncer.ledger.holds import HoldStore
-from syncer.ledger.log import wake_up_channel
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.url import parse_redis_url
+from syncer.ledger.wake_ups import wake_up_channel
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Unauthorised
 from syncer.model.hold import Hold
