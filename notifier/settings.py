@@ -240,7 +240,7 @@ class DeliverySettings(DeliveryRules):
         le=10_000,
         allow_inf_nan=False,
         description="Attempts that one replica journals in a second; default 20. Each is two writes of "
-        "the API server.",
+        "the API server. Namespaces take turns; within one it is priority, then due time.",
     )
     per_receiver: int = Field(
         default=32,

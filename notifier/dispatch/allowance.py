@@ -1,8 +1,9 @@
 """
-So many per second, the most urgent first.
+So many per second: namespaces take turns, and of one namespace the most urgent goes first.
 
 For work that costs a server which others need, too: whoever wants to go waits for his turn, and turns are
-given by urgency, not by arrival. Nobody who waits costs anything until then.
+given by urgency, not by arrival. A priority says what its author wants first; it takes no turn away from
+another namespace. Nobody who waits costs anything until then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from syncer.runtime.clock import MonotonicClock
 
 #: Smaller is more urgent.
 Urgency = tuple[int, float]
+_Waiting = tuple[Urgency, int, asyncio.Future[None]]
 
 
 class Allowance:
@@ -25,25 +27,28 @@ class Allowance:
         self._monotonic = monotonic
         self._tokens = max(1.0, per_second)
         self._filled = monotonic()
-        self._waiting: list[tuple[Urgency, int, asyncio.Future[None]]] = []
+        #: By namespace, in the order of their turns.
+        self._waiting: dict[str, list[_Waiting]] = {}
         self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def turn(self, urgency: Urgency) -> None:
-        """Wait for a turn, behind everybody who is more urgent."""
+    async def turn(self, namespace: str, urgency: Urgency) -> None:
+        """Wait for a turn, behind everything of the namespace that is more urgent."""
         if not self._waiting and self._take():
             return
         self._arrivals += 1
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (urgency, self._arrivals, given))
+        queue = self._waiting.setdefault(namespace, [])
+        heapq.heappush(queue, (urgency, self._arrivals, given))
         self._set_timer()
         await given
 
     def open(self) -> None:
         """Let everybody go who waits: there is nothing to wait for any more."""
-        for _, _, given in self._waiting:
-            if not given.done():
-                given.set_result(None)
+        for queue in self._waiting.values():
+            for _, _, given in queue:
+                if not given.done():
+                    given.set_result(None)
         self._waiting.clear()
 
     def _take(self) -> bool:
@@ -63,12 +68,23 @@ class Allowance:
 
     def _give(self) -> None:
         self._timer = None
-        while self._waiting:
-            if self._waiting[0][2].done():
-                # Cancelled while it waited.
-                heapq.heappop(self._waiting)
-            elif self._take():
-                heapq.heappop(self._waiting)[2].set_result(None)
-            else:
+        while (queue := self._first()) is not None:
+            if not self._take():
                 self._set_timer()
                 return
+            heapq.heappop(queue)[2].set_result(None)
+            # The namespace has had its turn.
+            namespace = next(iter(self._waiting))
+            self._waiting[namespace] = self._waiting.pop(namespace)
+
+    def _first(self) -> list[_Waiting] | None:
+        """What waits of the namespace whose turn it is, None if nothing does."""
+        while self._waiting:
+            namespace, queue = next(iter(self._waiting.items()))
+            # What was cancelled while it waited.
+            while queue and queue[0][2].done():
+                heapq.heappop(queue)
+            if queue:
+                return queue
+            del self._waiting[namespace]
+        return None

@@ -246,9 +246,13 @@ class Journal:
         return replace(shown, ended=now, due=now + wait, error=LEFT)
 
     async def turn(self, entry: Entry, channel: str) -> None:
-        """Wait until an attempt may be journaled: priority first, then what has been due for longest."""
+        """
+        Wait until an attempt may be journaled.
+
+        Namespaces take turns; within one it is priority, then what has been due for longest.
+        """
         due = entry.due.get(channel, self.recorder.cache.monotonic())
-        await self.allowance.turn((rank_of(entry.request.priority), due))
+        await self.allowance.turn(entry.request.namespace, (rank_of(entry.request.priority), due))
 
     async def open(
         self,

@@ -247,7 +247,7 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
 async def test_who_waits_for_his_turn_decides_anew(away: Away) -> None:
     """The log is back by then: nothing is journaled, and the notification is looked at."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.turn((0, 0.0))
+    await away.journal.allowance.turn("elsewhere", (0, 0.0))
     first = asyncio.create_task(away.attempt())
     await asyncio.sleep(0)
     assert await away.attempt() is None, "one waits already"
