@@ -7,7 +7,8 @@ that the source may write to: a Role gives it, and it lets nobody create notific
 Answers are kept, by a hash of the token, for as long as a right may go on to hold that was taken back;
 refusals for less. Requests of one token wait for one review. How many are asked at once, and how many wait,
 is bounded: beyond that, and while the API server does not answer, the sender is told to come again, since
-he may well be right.
+he may well be right. Whoever makes up tokens takes nothing from a sender who was let in before: neither
+the answer that is kept, nor the place of a review.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class Reviews:
         """
         self._client = client
         self._clock = clock
-        self._known: OrderedDict[bytes, _Answer] = OrderedDict()
+        #: Those that let somebody in, also when they are to be asked for again; and refusals.
+        self._let_in: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._kept_out: OrderedDict[bytes, _Answer] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[_Answer]] = {}
         self._gate = asyncio.Semaphore(_TOGETHER)
 
@@ -99,7 +102,7 @@ class Reviews:
         if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
             raise Refused("a bearer token of Kubernetes is required", status=401)
         key = hashlib.sha256(f"{caller.source} {token}".encode("utf-8", "surrogateescape")).digest()
-        known = self._known.get(key)
+        known = self._let_in.get(key) or self._kept_out.get(key)
         if known is None or known.until <= self._clock():
             known = await self._asked(key, token, caller)
         if known.reason:
@@ -115,7 +118,8 @@ class Reviews:
     async def _asked(self, key: bytes, token: str, caller: Caller) -> _Answer:
         task = self._pending.get(key)
         if task is None:
-            if len(self._pending) >= _PENDING:
+            # Who was let in before is few, and not to be kept out by those who make up tokens.
+            if len(self._pending) >= _PENDING and key not in self._let_in:
                 raise Unavailable("too many tokens are being reviewed")
             task = asyncio.create_task(self._review(token, caller))
             self._pending[key] = task
@@ -130,10 +134,13 @@ class Reviews:
         del self._pending[key]
         if task.cancelled() or task.exception() is not None:
             return
-        self._known.pop(key, None)
-        self._known[key] = task.result()
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
+        answer = task.result()
+        self._let_in.pop(key, None)
+        self._kept_out.pop(key, None)
+        group = self._kept_out if answer.reason else self._let_in
+        group[key] = answer
+        while len(group) > _KEPT:
+            group.popitem(last=False)
 
     async def _review(self, token: str, caller: Caller) -> _Answer:
         async with self._gate:

@@ -1,0 +1,98 @@
+"""Who sends, asked of the API server: what those who make up tokens take from those who are let in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.reviews import _KEPT, _PENDING, ALLOWED, TOKENS, Caller, Reviews
+from syncer.kube.client import KubeClient
+from syncer.model.errors import Unavailable
+from syncer.model.resource import Json
+
+CALLER = Caller("am", ("default",), ("gateway",))
+
+
+class Server:
+    """Knows one token; answers while `open` is set."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.reviewed: list[str] = []
+        self.known = "good"
+
+    async def request(self, _method: str, path: str, *, body: Json, **_: Any) -> Json:
+        """Answer a review."""
+        await self.open.wait()
+        if path != TOKENS:
+            return {"status": {"allowed": True}}
+        token = body["spec"]["token"]
+        self.reviewed.append(token)
+        if token != self.known:
+            return {"status": {"authenticated": False}}
+        user = {"username": "sender"}
+        return {"status": {"authenticated": True, "audiences": ["gateway"], "user": user}}
+
+
+class World:
+    """Reviews, their server and their clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.server = Server()
+        self.reviews = Reviews(cast("KubeClient", self.server), lambda: self.now)
+
+    async def check(self, token: str) -> str:
+        """Return what a token comes to."""
+        try:
+            headers = {"authorization": f"Bearer {token}"}
+            await self.reviews.check(Incoming(headers, b""), CALLER)
+        except Refused as refused:
+            return str(refused.status)
+        except Unavailable:
+            return "later"
+        return "in"
+
+
+@pytest.fixture
+def world() -> World:
+    """Nothing is known yet."""
+    return World()
+
+
+async def test_made_up_tokens_push_out_no_answer(world: World) -> None:
+    """However many are refused, who was let in is not asked about again before his time."""
+    assert await world.check("good") == "in"
+    for n in range(_KEPT + 1):
+        assert await world.check(f"made-up-{n}") == "401"
+    assert await world.check("good") == "in"
+    assert world.server.reviewed.count("good") == 1
+
+
+async def test_made_up_tokens_take_no_place_from_who_was_let_in(world: World) -> None:
+    """While as many reviews wait as may, only who was let in before may have another one."""
+    assert await world.check("good") == "in"
+    world.now += ALLOWED
+    world.server.open.clear()
+    made_up = [asyncio.create_task(world.check(f"made-up-{n}")) for n in range(_PENDING)]
+    await asyncio.sleep(0)
+    assert await world.check("one-more") == "later"
+    good = asyncio.create_task(world.check("good"))
+    await asyncio.sleep(0)
+    world.server.open.set()
+    assert await good == "in"
+    assert set(await asyncio.gather(*made_up)) == {"401"}
+
+
+async def test_who_is_refused_by_now_has_no_place(world: World) -> None:
+    """That a token was let in once is forgotten with the next refusal."""
+    assert await world.check("good") == "in"
+    world.now += ALLOWED
+    key = next(iter(world.reviews._let_in))
+    world.server.known = ""
+    assert await world.check("good") == "401"
+    assert key not in world.reviews._let_in
