@@ -7,9 +7,10 @@ never become a notification is a 4xx that names the member at fault; everything 
 promise what nobody has stored.
 
 Bounds, so that no sender takes the gateway from the others: connections, requests in flight, bytes of
-bodies that are being read or translated, time for headers and for a body. Who has not proven anything yet
-holds neither a place among the requests in flight nor a connection that is kept: where bytes run short,
-the body that has been arriving longest is given up.
+bodies that are being read or translated and of objects that wait for the API server, time for headers and
+for a body. Large bodies are translated one after the other, and a source has one of them there at most.
+Who has not proven anything yet holds neither a place among the requests in flight nor a connection that
+is kept: where bytes run short, the body that has been arriving longest is given up.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from notifier.gateway.tls import certificate_of
 from notifier.gateway.translation import Source, Wish, wishes
 from syncer.model.errors import Unavailable
 from syncer.runtime.connections import Connections, listen
-from syncer.runtime.offload import offload
+from syncer.runtime.offload import SMALL, offload
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -49,8 +50,12 @@ _READ_AHEAD: Final = 1 << 14
 _TRANSLATION: Final = 8.0
 #: Objects of one request that are created at once.
 _TOGETHER: Final = 16
+#: Part of the bytes that objects of one source may take while they wait for the API server.
+_SHARE: Final = 0.5
 #: Seconds between two log lines about refusals of one source with one status.
 _LOG_EVERY: Final = 10.0
+#: Member of a request that is set once all proofs of its source hold.
+_PROVEN: Final = web.RequestKey("proven", bool)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -101,6 +106,10 @@ class Gateway:
         self._connections = Connections(limits.connections, _FIRST, _IDLE)
         self._in_flight = 0
         self._buffered = 0
+        #: Of that, objects that wait for the API server, by source.
+        self._waiting = dict.fromkeys(entries, 0)
+        #: Held while a large body of the source is translated, or waits for that.
+        self._translating = {name: asyncio.Lock() for name in entries}
         #: Bodies that are arriving, the oldest first.
         self._arriving: dict[asyncio.Transport, None] = {}
         self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
@@ -166,6 +175,8 @@ class Gateway:
             answer = self._later(entry, label, str(error), status)
         finally:
             self._connections.on_request(request.transport)
+        if not request.get(_PROVEN):
+            answer.force_close()
         self._metrics.requests.labels(label, str(answer.status)).inc()
         self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
         return answer
@@ -179,22 +190,35 @@ class Gateway:
             raise Refused(f"the method must be POST; it is {request.method[:10]}", status=405)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("compressed bodies are not accepted", status=415)
-        # Nothing of the body outlives this: what waits for the API server is small.
-        wanted = await self._translated(entry, request)
-        self._heard(entry.source.name)
-        if self._in_flight >= self._limits.requests:
+        source = entry.source
+        # Nothing of the body outlives this.
+        wanted, size = await self._translated(entry, request)
+        self._heard(source.name)
+        most = self._limits.buffered_bytes * _SHARE
+        # One alone is taken whatever its size: it would never be smaller.
+        full = self._waiting[source.name] and self._waiting[source.name] + size > most
+        if full or self._in_flight >= self._limits.requests:
             raise Unavailable("too many requests are in flight")
         self._in_flight += 1
+        self._count_bytes(source.name, size)
         self._connections.hold(request.transport)
-        source = entry.source
         try:
             return await self._submit(source.name, wanted, began + source.patience)
         finally:
             self._in_flight -= 1
+            self._count_bytes(source.name, -size)
 
-    async def _translated(self, entry: Entry, request: web.Request) -> tuple[Wish, ...]:
+    def _count_bytes(self, name: str, size: int) -> None:
+        """Count objects of a source that begin to wait, or end it."""
+        self._waiting[name] += size
+        self._buffered += size
+
+    async def _translated(self, entry: Entry, request: web.Request) -> tuple[tuple[Wish, ...], int]:
         """
         Read a request and translate it, once it is proven who sent it.
+
+        Returns:
+            The objects that are to exist, and their bytes.
 
         Raises:
             Refused: it becomes no notification.
@@ -206,23 +230,30 @@ class Gateway:
         certificate = certificate_of(connection)
         entry.access.check_headers(Incoming(headers, b"", certificate))
         await entry.access.check_caller(Incoming(headers, b""))
-        body = bytearray()
+        body, taken = bytearray(), 0
         try:
             await self._read(request, body, entry.source.kind.max_body)
-            incoming = Incoming(headers, bytes(body))
+            taken, incoming = len(body), Incoming(headers, bytes(body))
+            # It would be in memory twice for as long as it waits.
+            body.clear()
             now = self._now()
 
-            def work() -> tuple[Wish, ...]:
+            def work() -> tuple[tuple[Wish, ...], int]:
                 entry.access.check_body(incoming, now)
-                return wishes(entry.source, incoming, now)
+                request[_PROVEN] = True
+                found = wishes(entry.source, incoming, now)
+                return found, sum(len(orjson.dumps(wish.manifest)) for wish in found)
 
             # A mapping may look at all alerts for each of them.
-            times = ALERTS if entry.source.options.each else 1
-            return await offload(work, size=len(body) * times, seconds=_TRANSLATION)
+            size = taken * (ALERTS if entry.source.options.each else 1)
+            if size <= SMALL:
+                return work()
+            async with asyncio.timeout(_TRANSLATION), self._translating[entry.source.name]:
+                return await offload(work, size=size, seconds=_TRANSLATION)
         except TimeoutError:
             raise Unavailable("earlier large requests are still being processed") from None
         finally:
-            self._buffered -= len(body)
+            self._buffered -= taken or len(body)
 
     async def _read(self, request: web.Request, body: bytearray, most: int) -> None:
         """
@@ -321,10 +352,7 @@ class Gateway:
             headers["Allow"] = ", ".join(_METHODS)
         elif error.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="notifications"'
-        answer = _json(error.status, {"error": error.reason, "path": error.path}, headers)
-        if error.status in {401, 404, 408, 413}:
-            answer.force_close()
-        return answer
+        return _json(error.status, {"error": error.reason, "path": error.path}, headers)
 
     def _later(self, entry: Entry | None, label: str, reason: str, status: int) -> web.Response:
         self._log(label, status, "a request was not accepted, its sender should try again", reason)

@@ -67,8 +67,9 @@ class LimitSettings(Group):
     )  # fmt: skip
     buffered_bytes: int = Field(
         default=64 << 20, ge=16 << 20,
-        description="Bytes of all bodies that are being read or translated. Above it the answer is 503 "
-        "at once. The process needs a few times as much memory.",
+        description="Bytes of all bodies that are being read or translated, and of the notifications that "
+        "wait for the API server, of one source at most half. Above it the answer is 503 at once. The "
+        "process needs a few times as much memory.",
     )  # fmt: skip
     body_seconds: Duration = Field(
         default=10.0, gt=0, le=60,

@@ -23,7 +23,7 @@ from notifier.gateway.reviews import Reviews
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
-from notifier.gateway.translation import Wish, wishes
+from notifier.gateway.translation import Source, Wish, wishes
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
@@ -540,7 +540,11 @@ async def test_a_request_that_waits_keeps_its_connection(
         opened = []
         for _ in range(80):
             _, writer = await asyncio.open_connection("127.0.0.1", here.port)
-            writer.write(b"GET /v1/am HTTP/1.1\r\nHost: x\r\n\r\n")
+            # Who has proven nothing keeps no connection.
+            writer.write(
+                f"POST /v1/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+                "Content-Length: 1\r\n\r\nx".encode()
+            )
             opened.append(writer)
         await asyncio.sleep(0.2)
         await server.start()
@@ -548,6 +552,91 @@ async def test_a_request_that_waits_keeps_its_connection(
         assert code == 200, answer
         for writer in opened:
             writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "kept"),
+    [
+        ("GET /v1/am", False),
+        ("POST /v1/am HTTP/1.1\r\nContent-Encoding: gzip", False),
+        ("OPTIONS /v1/events", False),
+        ("POST /v1/am", False),
+        (f"POST /v1/am HTTP/1.1\r\nAuthorization: Bearer {TOKEN}", True),
+    ],
+)
+async def test_who_proves_nothing_keeps_no_connection(
+    standin: tuple[FakeApiServer, str], token: str, request_line: str, kept: bool
+) -> None:
+    """Whatever is refused before a proof ends its connection; after one, that may be used again."""
+    _, kubeconfig = standin
+    events = source(token, namespace="default", name="events", kind="cloudevents")
+    document = {"sources": [source(token, namespace="default"), events]}
+    if " HTTP" not in request_line:
+        request_line += " HTTP/1.1"
+    async with gateway(kubeconfig, document) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(f"{request_line}\r\nHost: x\r\nContent-Length: 1\r\n\r\nx".encode())
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert (b"Connection: close" not in head) is kept, head
+        writer.transport.abort()
+
+
+async def test_a_source_has_one_large_body_translated(
+    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many one source sends, the large body of another one is the next."""
+    _, kubeconfig = standin
+    document = {
+        "sources": [source(token, namespace="default", name=name) for name in ("many", "one")]
+    }
+    going, order = threading.Event(), []
+
+    def watched(of: Source, *given: Any) -> tuple[Wish, ...]:
+        order.append(of.name)
+        assert going.wait(30)
+        return wishes(of, *given)
+
+    monkeypatch.setattr("notifier.gateway.server.wishes", watched)
+    payload = json.dumps(group(("a", "firing", stamp()))).encode()
+    payload += b" " * SMALL
+    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
+        sent = []
+        for count, name in ((4, "many"), (1, "one")):
+            sent += [asyncio.create_task(here.send(name, payload)) for _ in range(count)]
+            while here.serving._buffered < len(sent) * len(payload):
+                await asyncio.sleep(0.01)
+        going.set()
+        assert {code for code, _, _ in await asyncio.gather(*sent)} == {200}
+    assert order == ["many", "one", "many", "many", "many"]
+
+
+async def test_what_waits_for_the_api_server_is_bounded(
+    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away objects of a source fill its share of the bytes, and another one has its own."""
+    server, kubeconfig = standin
+    monkeypatch.setattr("notifier.gateway.server._SHARE", 1e-4)
+    document = {
+        "limits": {"bufferedBytes": 16 << 20},
+        "sources": [
+            source(token, namespace="default", name=name, patience="20s") for name in ("a", "b")
+        ],
+    }
+    large = group(("a", "firing", stamp()), commonAnnotations={"summary": "x" * 4000})
+    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
+        await server.stop()
+        waiting = []
+        for name in ("a", "b"):
+            waiting.append(asyncio.create_task(here.send(name, large)))
+            while here.serving.in_flight < len(waiting):
+                await asyncio.sleep(0.01)
+            code, answer, _ = await here.send(name, large)
+            assert (code, answer["error"]) == (503, "too many requests are in flight")
+        assert here.serving._buffered > 2000
+        await server.start()
+        assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200, 200]
+        assert here.serving._buffered == 0
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(
@@ -618,6 +707,7 @@ async def test_bodies_share_what_may_be_buffered(
         (b"Authorization: Bearer s3cret-token\r\nwebhook-id: \xff\xfe", b"200"),
         (b"Authorization: Bearer s3cret-token\r\nX-\xff: 1", b"400"),
         (b"Authorization : Bearer s3cret-token", b"400"),
+        (b"Expect: \xff\xfe", b"500"),
     ],
 )
 async def test_headers_may_hold_any_bytes(
