@@ -104,7 +104,10 @@ def _run(prepare: Callable[[], Program]) -> int:
 
 def _ended(code: int) -> int:
     """Return the exit code; if a thread hangs, exit with it instead."""
+    from syncer.runtime.offload import end
+
     _on_signal(signal.SIG_IGN)
+    end()
     threads = [
         t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon
     ]

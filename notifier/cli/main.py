@@ -88,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="notifier", description=(__doc__ or "").split("\n")[1])
+    parser = argparse.ArgumentParser(
+        prog="notifier", description=(__doc__ or "").strip().partition("\n")[0]
+    )
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():

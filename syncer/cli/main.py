@@ -218,7 +218,7 @@ def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="syncer", description=(__doc__ or "").split("\n")[1], epilog=EPILOG
+        prog="syncer", description=(__doc__ or "").strip().partition("\n")[0], epilog=EPILOG
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import resource
 import ssl
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,15 @@ class _NoBadRequests(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return not isinstance(error, HttpProcessingError)
+        return not (isinstance(error, HttpProcessingError) or _expected(error))
+
+
+def _expected(error: BaseException | None) -> bool:
+    """Whether it is what aiohttp raises for a header `Expect` that is no UTF-8."""
+    if not isinstance(error, UnicodeEncodeError):
+        return False
+    steps = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_name == "_default_expect_handler" for frame, _ in steps)
 
 
 _logger: Final = logging.getLogger("ledger.http")

@@ -353,3 +353,13 @@ def test_what_is_written_after_a_pipe_has_broken_goes_nowhere(
     assert cli.main(["list", "--redis-url", "redis://h"]) == 0
     assert led == [(Path("/dev/null"), sys.stdout.fileno())]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("module", ["syncer.cli.main", "notifier.cli.main"])
+def test_a_start_without_docstrings(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -OO` leaves none of them, and the command is there all the same."""
+    monkeypatch.setattr(f"{module}.__doc__", None)
+    main = cli.main if module.startswith("syncer") else notifier_main
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from syncer.runtime.offload import SMALL, SWITCH_INTERVAL, Breath, offload
+from syncer.runtime.offload import SMALL, SWITCH_INTERVAL, Breath, end, offload
 
 
 @pytest.mark.parametrize(("size", "rests"), [(16_384, 0), (16_385, 1)])
@@ -76,3 +76,12 @@ async def test_what_work_raises_and_how_long_it_is_waited_for() -> None:
 def test_the_thread_gives_the_interpreter_back_sooner_than_by_default() -> None:
     """A fifth of Python's own interval."""
     assert pytest.approx(0.005) == SWITCH_INTERVAL * 5
+
+
+async def test_a_thread_without_work_ends() -> None:
+    """At the end of a process it is none that hangs; whoever has work afterwards has another one."""
+    for _ in range(2):
+        thread = await offload(threading.current_thread, size=SMALL + 1, seconds=30.0)
+        end()
+        thread.join(30.0)
+        assert not thread.is_alive()
