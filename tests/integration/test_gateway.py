@@ -490,7 +490,12 @@ async def test_connections_that_say_nothing_or_half_stop_nobody(
     monkeypatch.setattr("notifier.gateway.server._IDLE", 600.0)
     server, kubeconfig = standin
     document = {
-        "limits": {"connections": 50, "bufferedBytes": 16 << 20, "bodySeconds": "60s"},
+        "limits": {
+            "requests": 50,
+            "connections": 50,
+            "bufferedBytes": 16 << 20,
+            "bodySeconds": "60s",
+        },
         "sources": [source(token, namespace="default", name="am", auth={"insecure": True})],
     }
     halves = {
@@ -528,7 +533,7 @@ async def test_a_request_that_waits_keeps_its_connection(
     """A crowd of connections closes none whose request waits for the API server."""
     server, kubeconfig = standin
     document = {
-        "limits": {"connections": 16},
+        "limits": {"requests": 16, "connections": 16},
         "sources": [source(token, namespace="default", patience="20s")],
     }
     async with gateway(kubeconfig, document) as here:
