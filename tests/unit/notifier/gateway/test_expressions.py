@@ -46,6 +46,7 @@ FOUND: Final[dict[str, Any]] = {
     "${default(`0`, 'x')}": 0,
     "${[?contains('a\\'}b', 'x')]}": None,
     "${{a: {b: status}}.a.b}": "firing",
+    "${'it\\''}": "it'",
     "${match(labels.team, '^S.*e$')}": True,
     "${match(none, 'x')}": False,
     "${{a: status}.a}": "firing",
@@ -100,20 +101,13 @@ WRONG: Final = {
     "${[if(a, b)]}": "if() takes 3 arguments, not 2",
     "${match(a, '(')}": "the pattern of match() does not compile (RE2)",
     "x" * 2001: "must be at most 2000 characters",
-    "${" + "(" * 900 + "a" + ")" * 900 + "}": "",
+    "${" + "(" * 900 + "a" + ")" * 900 + "}": "the expression is nested too deeply",
 }
 
 
 @pytest.mark.parametrize("template", WRONG, ids=[t[:20] for t in WRONG])
 def test_what_is_wrong_is_found_when_the_file_is_read(template: str) -> None:
     """Syntax, functions, arguments and patterns are checked at once."""
-    if not WRONG[template]:
-        # Deep, and read or refused by the library: never anything but a ValueError.
-        try:
-            Template(template)
-        except ValueError:
-            return
-        return
     with pytest.raises(ValueError, match=r".") as refused:
         Template(template)
     assert WRONG[template] in str(refused.value)

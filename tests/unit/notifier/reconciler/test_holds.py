@@ -244,3 +244,49 @@ async def test_the_oldest_is_found_wherever_it_stands(world: World) -> None:
         entry.view.attempts[key] = replace(failed, due=at)
         entry.deleted = name == "gone"
     assert world.controller.overdue.oldest() == pytest.approx(30.01)
+
+
+async def test_a_later_epoch_holds_the_one_object_and_is_logged_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a status names is held against that object alone, and is forgotten when it has gone."""
+    holds = world.controller.holds
+    for name in ("named", "plain"):
+        world.claimed(name)
+    named, plain = world.cache.entries["named"], world.cache.entries["plain"]
+    for _ in range(2):
+        holds.distrust(named, Epoch("0.9"))
+    assert len([r for r in caplog.records if "names an epoch" in r.message]) == 1
+    for patience in (0.0, 60.0):
+        assert holds.fence_problem(patience) is None
+    assert holds.blocked(named) == "its status names an epoch that its log does not know"
+    assert holds.blocked(plain) == ""
+    del world.cache.entries["named"]
+    holds.fence_problem(0.0)
+    assert holds.distrusted == set()
+
+
+async def test_a_fence_is_a_problem_when_it_lasts(world: World) -> None:
+    """For longer than the patience, and for two logs, or for one where no other can be claimed."""
+    holds = world.controller.holds
+    entries = [world.object(name) for name in ("a", "b")]
+    holds.fence(entries[0], Epoch("0.9"))
+    world.now += 60
+    assert holds.fence_problem(60.0) is None
+    world.now += 1
+    assert "1 log(s) in Redis carry a later epoch" in (holds.fence_problem(60.0) or "")
+    entries[1].claim = Claim(Epoch("0.9"), 0)
+    assert holds.fence_problem(60.0) is None
+    holds.fence(entries[1], Epoch("0.9"))
+    world.now += 61
+    assert "2 log(s)" in (holds.fence_problem(60.0) or "")
+
+
+async def test_what_has_ended_hides_nothing_that_is_held(world: World) -> None:
+    """Each unfinished notification counts under its reason, wherever it stands."""
+    for name in ("ended", "held", "free"):
+        world.claimed(name)
+    ended, held = world.cache.entries["ended"], world.cache.entries["held"]
+    ended.request = replace(ended.request, status=Status(phase="Sent"))
+    held.violation = "memory"
+    assert dict(world.controller.holds.by_reason()) == {"self-audit": 1}

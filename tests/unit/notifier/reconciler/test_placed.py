@@ -118,7 +118,9 @@ async def test_what_is_held_is_counted_and_not_overdue(world: World) -> None:
 
 async def test_something_critical_is_timed(world: World) -> None:
     """From the placing of the hold on, or from its own creation; nothing else is, nor what is not due."""
-    entry, holds = world.claimed("a"), world.controller.holds
+    holds = world.controller.holds
+    assert holds.critical_seconds() == 0
+    entry = world.claimed("a")
     changed(world, entry, priority="Critical")
     waits = world.claimed("b")
     changed(world, waits, priority="Critical")
@@ -129,6 +131,9 @@ async def test_something_critical_is_timed(world: World) -> None:
     assert holds.critical_seconds() == 40
     entry.request = replace(entry.request, created=START + 10_000)
     assert holds.critical_seconds() == 30
+    entry.deleted = True
+    assert holds.critical_seconds() == 0
+    entry.deleted = False
     world.controller.take_holds([])
     assert holds.critical_seconds() == 0, "the hold is over, and the next decision is still to come"
     world.controller.take_holds([OPS])
