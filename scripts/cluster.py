@@ -379,10 +379,18 @@ def process_of(folder: Path, file: str, word: str) -> int:
     try:
         pid = int((folder / file).read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, ValueError):
         return 0
-    return pid if word.encode() in words and str(folder).encode() in words and state != "Z" else 0
+    ours = word.encode() in words and str(folder).encode() in words
+    return pid if ours and runs(pid) else 0
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended, whether or not somebody has waited for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def inside(folder: Path) -> int:
@@ -489,7 +497,8 @@ def down(folder: Path) -> int:
     if keeper:
         os.kill(keeper, signal.SIGTERM)
         end = time.monotonic() + STOP_DEADLINE
-        while process_of(folder, "keeper.pid", "_keep") and time.monotonic() < end:
+        # Not by its file, which is among the first that it removes.
+        while runs(keeper) and time.monotonic() < end:
             time.sleep(POLL)
     if folder.exists():  # there was no keeper
         clear(folder, cluster.group)
