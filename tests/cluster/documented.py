@@ -17,8 +17,6 @@ them fails `tests/docs/test_commands.py`, which needs no cluster.
 from __future__ import annotations
 
 import argparse
-import base64
-import contextlib
 import json
 import os
 import re
@@ -32,21 +30,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from scripts.cluster import enter, load, surroundings
 from scripts.gobuild import cache
 from syncer.kube.crd import CRD_NAME
 from syncer.model.resource import Json
+from tests.cluster.laptop import from_a_laptop
+from tests.cluster.reader import LEDGER, NAMES, SWAPPED, WAIT, Reader, StepFailed
 from tests.docs.blocks import ROOT, Block, blocks
 from tests.e2e.test_migration import old_definition
 
-LEDGER: Final = "notifications"
-SWAPPED: Final = "kubernaut-system"
-#: Full names of what the two documented releases install.
-NAMES: Final = {LEDGER: "ledger-notification-ledger", SWAPPED: "notification-ledger"}
 REPLACED: Final = "notification-controller"
 #: The images of the node, and what the pages and the chart's default values call them.
 IMAGES: Final = {
@@ -56,142 +50,11 @@ IMAGES: Final = {
 #: The reader's registry: its name is all that is asked of it, the image being on the node.
 REGISTRY: Final = {"REGISTRY": "localhost"}
 #: Programs that talk to the cluster.
-_INSIDE: Final = ("kubectl", "helm", "syncer", "notifier")
-_BLOCK: Final = 240.0
-_WAIT: Final = 90.0
+_INSIDE: Final = ("kubectl", "helm", "syncer", "notifier", "chromium")
 
 INSTALL: Final = "docs/install.md"
 MIGRATION: Final = "docs/migration.md"
 RECOVERY: Final = "docs/recovery.md"
-
-
-class StepFailed(Exception):
-    """A block, or what was to be seen after it, did not hold; the text says what."""
-
-
-@dataclass
-class Reader:
-    """Somebody who follows the pages: a folder with the checkout, and a shell."""
-
-    folder: Path
-    env: Mapping[str, str]
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    def type(self, text: str, *, until: Callable[[], bool] | None = None) -> str:
-        """
-        Run a text in a shell of its own and return what it prints.
-
-        Args:
-            text: what the page prints.
-            until: for a command that a person ends with Ctrl-C: when.
-        """
-        with (self.folder / "out.txt").open("w+") as out:
-            shell = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", text], cwd=self.folder, env=self.env,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
-            try:
-                if until is not None:
-                    self.wait(until, f"the end of `{text}`")
-                    os.killpg(shell.pid, signal.SIGINT)
-                code = shell.wait(_BLOCK)
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(shell.pid, signal.SIGKILL)
-                shell.wait()
-            out.seek(0)
-            said = out.read()
-        if code != 0 and until is None:
-            raise StepFailed(f"exit code {code} ({_BLOCK:.0f} s are allowed):\n{said[-3000:]}")
-        return said
-
-    def kubectl(self, *arguments: str, within: float = 60) -> str:
-        """Ask the cluster something that is not printed on a page."""
-        done = subprocess.run(
-            ["kubectl", *arguments], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=within, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise StepFailed(f"`kubectl {' '.join(arguments)}`: {done.stderr.strip()[-2000:]}")
-        return done.stdout
-
-    def get(self, *arguments: str) -> Json:
-        """Return an object or a list of objects."""
-        answer: Json = json.loads(self.kubectl("get", *arguments, "-o", "json"))
-        return answer
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until something holds."""
-        end = time.monotonic() + _WAIT
-        while not condition():
-            if time.monotonic() > end:
-                raise StepFailed(f"not within {_WAIT:.0f} s: {what}")
-            time.sleep(0.3)
-
-    def pods(self, namespace: str, component: str) -> list[Json]:
-        """Pods of a component of the release there."""
-        found = self.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/component={component}")
-        items: list[Json] = found["items"]
-        return items
-
-    def ready(self, namespace: str) -> None:
-        """Check that both replicas are ready at once: `--wait` has waited for that."""
-        found = self.get("deployment", "-n", namespace, NAMES[namespace])
-        if found["status"].get("readyReplicas") != 2:
-            raise StepFailed(f"two replicas are ready; status: {found['status']}")
-
-    def sent(self, namespace: str, name: str, *, attempts: int = 1) -> None:
-        """Wait until a notification has been sent, by so many attempts."""
-        seen: Json = {}
-
-        def told() -> bool:
-            seen.update(self.get("notificationrequest", "-n", namespace, name).get("status", {}))
-            return seen.get("phase") == "Sent"
-
-        self.wait(told, f"{name} is sent")
-        if len(seen["deliveryAttempts"]) != attempts:
-            raise StepFailed(f"{name} took {attempts} attempts; on record: {seen}")
-
-    def nothing_left(self) -> None:
-        """Check that the cluster is as it was before the installation."""
-        kinds = (
-            "pods,services,configmaps,secrets,pvc,serviceaccounts,roles,rolebindings,leases,jobs"
-        )
-        found = self.get(kinds, "-n", LEDGER)["items"]
-        found += self.get("clusterroles,clusterrolebindings,crd")["items"]
-        names = [f"{i['kind']}/{i['metadata']['name']}" for i in found]
-        left = [n for n in names if "ledger" in n or "kubernaut" in n or "helm" in n]
-        if left:
-            raise StepFailed(f"left behind: {left}")
-
-    def settings(self, namespace: str, file: str) -> None:
-        """Write the settings of an installation as somebody outside of its pods has them."""
-        name = NAMES[namespace]
-        (text,) = self.get("configmap", "-n", namespace, f"{name}-config")["data"].values()
-        settings = yaml.safe_load(text)
-        secret = self.get("secret", "-n", namespace, f"{name}-redis-auth")
-        password = base64.b64decode(secret["data"]["password"])
-        address = self.get("service", "-n", namespace, f"{name}-redis")["spec"]["clusterIP"]
-        (self.folder / "password").touch(mode=0o600)
-        (self.folder / "password").write_bytes(password)
-        settings["redis"] |= {
-            "url": f"redis://ledger@{address}:6379/0",
-            "passwordFile": str(self.folder / "password"),
-        }
-        settings["controller"]["namespaces"] = [namespace]
-        (self.folder / file).write_text(yaml.safe_dump(settings))
-
-    def scaled(self, namespace: str, replicas: int) -> None:
-        """Scale the controller, and wait until it is so."""
-        self.kubectl(
-            "-n", namespace, "scale", "deployment", NAMES[namespace], f"--replicas={replicas}"
-        )
-        self.wait(lambda: len(self.pods(namespace, "controller")) == replicas, "it is scaled")
-        self.kubectl(
-            "-n", namespace, "rollout", "status", f"deployment/{NAMES[namespace]}", within=_WAIT
-        )
 
 
 # -- before and after the blocks ------------------------------------------------------------------
@@ -308,7 +171,7 @@ def without_rights(reader: Reader, _said: str) -> None:
     if any("ledger" in i["metadata"]["name"] for i in found):
         raise StepFailed("there are rights beyond the namespace")
     reader.type("helm uninstall ledger -n notifications --wait")
-    reader.kubectl("delete", "namespace", LEDGER, within=_WAIT)
+    reader.kubectl("delete", "namespace", LEDGER, within=WAIT)
     reader.kubectl("delete", "crd", CRD_NAME)
 
 
@@ -406,7 +269,7 @@ def goes_back(reader: Reader, _said: str) -> None:
     """The replaced controller runs again. Then all of it goes."""
     reader.wait(lambda: running(reader), "the replaced controller runs")
     reader.type("helm uninstall notification-ledger -n kubernaut-system --wait")
-    reader.kubectl("delete", "namespace", SWAPPED, within=_WAIT)
+    reader.kubectl("delete", "namespace", SWAPPED, within=WAIT)
     reader.kubectl("delete", "crd", CRD_NAME)
 
 
@@ -427,35 +290,21 @@ def second_cluster(reader: Reader, said: str) -> None:
 
 
 def plugged(reader: Reader, said: str) -> None:
-    """The plugin has answered from outside; killed, it leaves no command behind in the pod."""
+    """The plugin has answered, and does so for somebody with a kubeconfig alone."""
     holds(r"notifications +first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success")(
         reader, said
     )
-
-    def follows() -> bool:
-        # Not kubectl, which has the same words behind its own.
-        words = [command.split(b"\0") for command in commands()]
-        return any({b"tail", b"--until-stdin-closes"} <= {*w} and b"exec" not in w for w in words)
-
-    with subprocess.Popen(
-        ["kubectl", "ledger", "tail", "-f"], cwd=reader.folder, env=reader.env,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as plugin:  # fmt: skip
-        try:
-            reader.wait(follows, "the command follows in the pod")
-        finally:
-            plugin.kill()
-    reader.wait(lambda: not follows(), "nothing is left of a plugin that was killed")
+    from_a_laptop(reader)
 
 
-def commands() -> list[bytes]:
-    """Return the command line of every process of the machine, those in pods among them."""
-    found = []
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if process.name.isdigit():
-                found.append((process / "cmdline").read_bytes())
-    return found
+def let_go(reader: Reader, said: str) -> None:
+    """A test notification has arrived; the one that was held says why, and is sent once it is let go."""
+    holds(
+        r"^created notifications/",
+        r"^Sent: ",
+        r"^NEXT +nothing: .*held: .* says: to see what is said",
+    )(reader, said)
+    reader.sent(LEDGER, "held")
 
 
 def values_of(page: str, line: str) -> str:
@@ -503,6 +352,7 @@ TURNS: Final = (
     Turn("charts/notification-ledger/README.md", "helm install ledger ", installed, words=REGISTRY),
     Turn(INSTALL, "helm test ledger -n notifications", first_is_sent),
     Turn("docs/cli.md", "scripts/plugin build", plugged, words={"~/.local/bin/": "tools/"}),
+    Turn(INSTALL, "kubectl ledger send --receiver default-console --wait", let_go),
     Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications +first .*Sent")),
     Turn(
         "docs/image.md", "kubectl -n notifications exec deployment/", holds("log and status agree"),

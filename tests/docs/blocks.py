@@ -94,6 +94,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         ),
         "helm install ledger charts/notification-ledger -n notifications ": ON_CLUSTER,
         "helm test ledger -n notifications": ON_CLUSTER,
+        "kubectl ledger send --receiver default-console --wait": ON_CLUSTER,
         "kubectl -n notifications create secret generic slack ": ON_CLUSTER,
         "kubectl -n notifications exec ledger-notification-ledger-redis-0 ": ON_CLUSTER,
         "helm upgrade ledger charts/notification-ledger -n notifications --wait -f values.yaml": ON_CLUSTER,
