@@ -221,7 +221,7 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
 
 
 def _unfounded(status: Status, delivered: int, channels: int) -> list[Finding]:
-    """Judge a phase by how many channels are delivered, of how many."""
+    """Check a phase by how many channels are delivered, of how many."""
     if (status.phase == SENT and delivered < channels) or (
         status.phase == PARTIALLY_SENT and not delivered
     ):

@@ -303,8 +303,8 @@ def test_what_is_within_the_bounds_to_the_last_is_read() -> None:
 def test_the_space_may_be_used_up_to_the_last_byte() -> None:
     """A record of just that size is kept whole, with what is over in it."""
     holds = [replace(BASE, id=f"{n:08x}", until=NOW) for n in range(90)]
-    room = rules.MOST_BYTES - len(encode(holds))
-    each, rest = divmod(room, len(holds))
+    space = rules.MOST_BYTES - len(encode(holds))
+    each, rest = divmod(space, len(holds))
     full = [replace(h, reason=h.reason + "x" * (each + (n < rest))) for n, h in enumerate(holds)]
     assert len(encode(full)) == rules.MOST_BYTES
     assert within_bounds(full, now=NOW) == tuple(full)
