@@ -21,5 +21,5 @@ async def test_every_group_is_delivered_and_none_twice(
     """Sixty groups over ten seconds without an API server; `scripts/bench gateway` has 600 and a minute."""
     tale = await play(control_plane, redis_url, tmp_path, groups=60, away=10)
     assert (tale.lost, tale.twice, tale.objects) == (0, 0, 60), tale
-    assert tale.kills >= 4
+    assert tale.kills >= 3, "one in each part"
     assert tale.failed >= 20, "the outage met nobody"
