@@ -254,6 +254,8 @@ class Gateway:
             raise Unavailable("earlier large requests are still being processed") from None
         finally:
             self._buffered -= taken or len(body)
+            # The error of a connection that was lost keeps it in a cycle, until a collection.
+            body.clear()
 
     async def _read(self, request: web.Request, body: bytearray, most: int) -> None:
         """
@@ -269,9 +271,12 @@ class Gateway:
             self._arriving[transport] = None
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                while chunk := await request.content.readany():
-                    body += chunk
-                    self._buffered += len(chunk)
+                while True:
+                    before = len(body)
+                    body += await request.content.readany()
+                    if len(body) == before:
+                        break
+                    self._buffered += len(body) - before
                     if len(body) > most:
                         raise Refused(f"the body is larger than {most} bytes", status=413)
                     self._make_space(transport)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -669,6 +671,33 @@ async def test_a_body_that_does_not_arrive_is_given_up(
         writer.transport.abort()
         code, _, _ = await here.send("am", group(("a", "firing", stamp())))
         assert code == 200
+
+
+async def test_a_body_that_is_lost_is_in_memory_no_more(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """It goes with its request, and not with a later collection: whoever proves nothing could send many."""
+    _, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", auth={"insecure": True})]}
+    size, count = 2 << 20, 8
+    head = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: {size + 1}\r\n\r\n".encode()
+    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+                writer.write(head + b" " * size)
+                while here.serving._buffered < size:
+                    await asyncio.sleep(0.01)
+                writer.transport.abort()
+                while here.serving._buffered:
+                    await asyncio.sleep(0.01)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    assert kept < size * count / 2
 
 
 async def test_bodies_share_what_may_be_buffered(
