@@ -364,7 +364,10 @@ async def test_who_never_ends_a_handshake_stops_nobody(
     monkeypatch.setattr("notifier.gateway.server._FIRST", 600.0)
     server, kubeconfig = standin
     given = document(
-        "default", {"insecure": True}, tls=pki_template.tls, limits={"requests": 16, "connections": 16}
+        "default",
+        {"insecure": True},
+        tls=pki_template.tls,
+        limits={"requests": 16, "connections": 16},
     )
     async with gateway(kubeconfig, given) as here:
         opened = []
