@@ -33,6 +33,24 @@ DEBIAN: Final = "prometheus-alertmanager"
 _START: Final = 30.0
 
 
+def _built() -> Path:
+    sys.path.insert(0, str(ROOT))
+    from scripts.gobuild import Programs  # noqa: PLC0415 - it is on the path now
+
+    programs = Programs(
+        name="alertmanager",
+        module=ROOT / "scripts" / "go" / "alertmanager",
+        packages={"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"},
+        cost="about 2 minutes on 2 cores",
+    )
+    return programs.ensure() / "alertmanager"
+
+
+#: Built when this is imported, before the time limit of any test runs.
+_GIVEN: Final = os.environ.get("ALERTMANAGER", DEBIAN)
+_ALERTMANAGER: Final = str(_built()) if _GIVEN == "built" else _GIVEN
+
+
 class PagerDuty:
     """
     A receiver of pages, and something for Prometheus to scrape.
@@ -82,25 +100,10 @@ async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
 
 def program_of(name: str) -> str:
     """Return one of Prometheus's programs; Alertmanager as the environment says."""
-    wanted = os.environ.get("ALERTMANAGER", name) if name == DEBIAN else name
-    if wanted == "built":
-        return str(_built())
+    wanted = _ALERTMANAGER if name == DEBIAN else name
     found = shutil.which(wanted)
     assert found, f"{wanted} is missing; `. scripts/lib.sh; ensure_alertmanager` installs Debian's"
     return found
-
-
-def _built() -> Path:
-    sys.path.insert(0, str(ROOT))
-    from scripts.gobuild import Programs  # noqa: PLC0415 - it is on the path now
-
-    programs = Programs(
-        name="alertmanager",
-        module=ROOT / "scripts" / "go" / "alertmanager",
-        packages={"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"},
-        cost="about 2 minutes on 2 cores",
-    )
-    return programs.ensure() / "alertmanager"
 
 
 class Alertmanager(ServerProcess):
