@@ -390,3 +390,137 @@ async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away
         away.controller.recorder.compare(entry)
         assert (entry.claim is not None) is claimed
     assert attempt_record(late).attempt_id == late.id
+
+
+def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    """How often a line with these words was logged."""
+    return sum(text in record.message for record in caplog.records)
+
+
+async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """Each outage of just the time that it takes: it is logged once, and all is looked at again."""
+    away = Away()
+    away.notes.note = None
+    for outage in (1, 2):
+        away.lose()
+        await away.journal.look()
+        away.now += 10.0
+        for _ in range(3):
+            await away.journal.look()
+        assert journals(away)
+        assert (said(caplog, "nobody has the log"), away.changes) == (outage, 2 * outage - 1)
+        await away.journal.allowance.turn("elsewhere", (0, 0.0))
+        away.log.client.problem = None
+        await away.journal.look()
+        assert not journals(away)
+        assert (said(caplog, "the log is back"), away.changes) == (outage, 2 * outage)
+
+
+async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
+    """There is nothing to wait for any more."""
+    away.journal.allowance = Allowance(0.1, lambda: away.now)
+    await away.journal.allowance.turn("first", (0, 0.0))
+    task = asyncio.create_task(away.journal.allowance.turn("second", (0, 0.0)))
+    await asyncio.sleep(0)
+    assert not task.done()
+    away.redis.down, away.log.client.problem = False, None
+    await away.journal.look()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_journaling_stops_where_something_is_in_the_way(away: Away) -> None:
+    """No Lease takes a note, or the definition would drop what is written."""
+    away.journal.after = 0.0
+    await away.journal.look()
+    assert journals(away)
+    away.journal.refused = lambda: "the definition is old"
+    await away.journal.look()
+    assert not journals(away)
+    away.journal.refused = lambda: None
+
+    async def none(since: int) -> int:
+        return min(0, since)
+
+    away.notes.put_notes = none  # type: ignore[method-assign] # no Lease can be written
+    await away.journal.look()
+    assert not journals(away)
+
+
+def test_how_long_an_outcome_is_for_the_log_alone() -> None:
+    """For as long as an outage takes to be one; hardly at all in one; always where nothing is journaled."""
+    journal = Away().journal
+    assert journal.patience == journal.after
+    journal.active = True
+    assert journal.patience is not None
+    assert 0 < journal.patience < journal.after
+    journal.enabled = False
+    assert journal.patience is None
+
+
+@pytest.mark.parametrize("why", ["quarantine", "violation", "doubtful"])
+async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(away: Away, why: str) -> None:
+    """Each alone is enough."""
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    assert away.journal.takes(away.entry, term)
+    setattr(away.entry, why, True if why == "doubtful" else "why")
+    assert not away.journal.takes(away.entry, term)
+
+
+async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:
+    """A look goes over every object, so there are few."""
+    away.redis.down, away.log.client.problem = False, None
+    away.notes.marks_left = frozenset({0})
+    for after, looks in ((60.0, 1), (4.9, 1), (0.1, 2), (4.9, 2)):
+        away.now += after
+        await away.journal.look()
+        assert len(away.notes.cleared) == looks
+
+
+async def test_what_this_process_knows_better_stays(away: Away) -> None:
+    """What is under way here, and results, stay whatever the status shows; the rest is learnt."""
+    entry, view = away.entry, away.entry.view
+    known = Attempt(AttemptId("0.7-1"), "c", AttemptState.SUCCESS, WALL, WALL)
+    view.learn(known)
+    entry.executing[AttemptId("0.7-2")] = "c"
+    ahead: dict[str, Any] = {"error": WRITTEN_AHEAD, "failure": FailureClass.UNCERTAIN}
+    shown = (
+        replace(known, state=AttemptState.UNKNOWN, **ahead),
+        Attempt(AttemptId("0.7-2"), "c", AttemptState.UNKNOWN, WALL, **ahead),
+        Attempt(AttemptId("0.7-3"), "c", AttemptState.FAILED, WALL, WALL, WALL + 9000),
+    )
+    entry.request = replace(entry.request, status=Status(attempts=shown, journal=NOTE.name))
+    entry.unjournaled = Basis.OLDER
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    away.journal.take_up(entry, term)
+    assert list(view.attempts) == ["0.7-1", "0.7-3"]
+    assert view.attempts[known.id] == known
+    assert entry.due == {}, "an attempt of our own has its wait already"
+    assert entry.unjournaled is None
+
+
+async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
+    """An attempt that a former owner left counts, and so do those before it."""
+    away = Away()
+    asked: list[int] = []
+
+    def backoff(_policy: object, made: int) -> int:
+        asked.append(made)
+        return 1000
+
+    away.journal.backoff = backoff
+    attempts = tuple(
+        Attempt(AttemptId(f"0.5-{n}"), channel, state, WALL, error=error)
+        for n, (channel, state, error) in enumerate((
+            ("c", AttemptState.UNKNOWN, "no answer"), ("d", AttemptState.FAILED, WRITTEN_AHEAD),
+            ("c", AttemptState.UNKNOWN, WRITTEN_AHEAD),
+        ), 1)
+    )  # fmt: skip
+    status = Status(attempts=attempts, journal=NOTE.name)
+    away.entry.request = replace(away.entry.request, status=status)
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    away.journal.take_up(away.entry, term)
+    assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, LEFT]
+    assert (asked, away.entry.due) == ([2], {"c": NOW + 1.0})
