@@ -340,6 +340,8 @@ class World:
                     out.append(f"{last.name} (deleted): an attempt is open")
             elif last.phase not in TERMINAL:
                 out.append(f"{last.name}: phase {last.phase or 'not set'}")
+            elif last.status.get("journal"):
+                out.append(f"{last.name}: its log was not given what was journaled")
             elif log is not None and log.header.acked < len(log.records):
                 out.append(f"{last.name}: acked {log.header.acked} of {len(log.records)}")
         return out

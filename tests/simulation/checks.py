@@ -588,9 +588,10 @@ class Checks:
             self.mark("status wiped and restored")
         unsent = {a["id"] for a in version.attempts if a.get("class") == "notSent" and "id" in a}
         for identity, seen in version.states().items():
-            if identity in unsent and identity in self.ever:
+            left = identity not in unsent
+            if not left and identity in self.ever:
                 self.ever[identity].unsent = True
-            self._journaled(subject, identity, seen.channel, seen.state)
+            self._journaled(subject, identity, seen.channel, seen.state, left=left)
             known = self.ever.get(identity)
             if known is None or known.uid != subject.uid or known.state < seen.state:
                 self.fail("S13", f"{subject.name}: shows attempt {identity}, which no log had")
@@ -601,8 +602,14 @@ class Checks:
             self.fail("S14", f"{subject.name}: a status of {size} bytes")
         self._see(subject, old, version)
 
-    def _journaled(self, subject: Subject, identity: str, channel: str, state: int) -> None:
-        """Judge an attempt that the status shows first, or knows more of than any log."""
+    def _journaled(
+        self, subject: Subject, identity: str, channel: str, state: int, *, left: bool
+    ) -> None:
+        """
+        Judge an attempt that the status shows first, or knows more of than any log.
+
+        One whose write ahead was lost may be shown first as not sent, beside the next one.
+        """
         if not self.world.profile.journal:
             return
         known = self.ever.get(identity)
@@ -613,7 +620,9 @@ class Checks:
                 self.fail("S1", f"{where}: shown first as {state}")
             if any(s == _SUCCESS and self._of(i, channel) for i, s in subject.shown.items()):
                 self.fail("S7", f"{where}: journaled after a success that the status shows")
-            known = self.ever[identity] = Ever(subject.uid, channel, state, journaled=True)
+            known = self.ever[identity] = Ever(
+                subject.uid, channel, state, unsent=not left, journaled=True
+            )  # fmt: skip
             log = self.world.log_of(subject.uid)
             known.barred = self._succeeded(subject, channel, log)
             self._next_opened(subject, channel, identity, log)
