@@ -237,7 +237,7 @@ class Reconciler:
     async def _leave(self, entry: Entry) -> None:
         """Let go of a notification that belongs to another replica, once nothing of it is under way."""
         if entry.unrecorded:
-            await self.recorder.record_kept(entry)
+            await self.claimer.hand_in(entry)
             if not entry.unrecorded:
                 await self.recorder.log.wake_owner(entry.uid)
         if self.ownership.term_of(entry.uid) is not None:

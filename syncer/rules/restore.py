@@ -48,7 +48,16 @@ def missing_plan(view: LogView, status: Status) -> Record | None:
 
 def seed_of(shown: Attempt) -> Record:
     """Return an attempt of a status as a seed, with numbers and error cut to what a record can hold."""
-    fitting = replace(
+    return attempt_record(_fitting(shown), seed=True)
+
+
+def outcome_of(shown: Attempt) -> Record:
+    """Return an attempt of a status as an outcome, cut in the same way."""
+    return attempt_record(_fitting(shown))
+
+
+def _fitting(shown: Attempt) -> Attempt:
+    return replace(
         shown,
         started=_within(shown.started),
         ended=_within(shown.ended),
@@ -58,7 +67,6 @@ def seed_of(shown: Attempt) -> Record:
         code=_within(shown.code),
         number=_within(shown.number),
     )
-    return attempt_record(fitting, seed=True)
 
 
 def seeds_of_view(view: LogView) -> list[Record]:

@@ -11,6 +11,7 @@ notification whose object is gone retires its log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import replace
@@ -35,10 +36,18 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
+from syncer.model.record import intent_record
 from syncer.rules.channel_state import counts
-from syncer.rules.merge import exceeds, lacking
+from syncer.rules.fold import fold
+from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
-from syncer.rules.restore import highest_epoch, missing_plan, seed_of, seeds_of_view
+from syncer.rules.restore import (
+    highest_epoch,
+    missing_plan,
+    outcome_of,
+    seed_of,
+    seeds_of_view,
+)
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry
@@ -245,6 +254,30 @@ class Claimer:
         for row in decision.rows:
             self.metrics.claims.labels(row).inc()
         return decision
+
+    # -- another's notification -----------------------------------------------------------------
+
+    async def hand_in(self, entry: Entry) -> None:
+        """
+        Give the log of another owner the outcomes that were kept, and before them what the status shows.
+
+        A log that nobody has claimed yet, as it was lost or never was, holds its attempts in the order in
+        which it is given them; the status has numbered them.
+
+        Raises:
+            PortError: Redis did not answer; what is left is kept.
+        """
+        with contextlib.suppress(ContractError):
+            snapshot = await self.log.read(entry.uid)
+            view = fold(snapshot.records if snapshot else ())
+            for shown in lacking(view, entry.request.status):
+                ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
+                if shown.id in entry.unrecorded or ahead or attempt_epoch(shown.id) == NO_EPOCH:
+                    continue
+                record = outcome_of(shown)
+                intent = intent_record(shown.id, shown.channel, at=shown.started, by="status")
+                await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
+        await self.recorder.record_kept(entry)
 
     # -- a deleted notification -----------------------------------------------------------------
 

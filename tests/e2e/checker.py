@@ -366,6 +366,20 @@ def _recorded_truly(case: _Case) -> Iterator[tuple[Kind, str]]:
             yield Kind.MISRECORDED, f"attempt {identity} failed, and the receiver processed it"
 
 
+def _doubted(case: _Case, earlier: str, later: str) -> bool:
+    """
+    Whether a status showed an attempt as unknown beside a later one: that is on record, too.
+
+    So it is where attempts are journaled: a former owner may tell the log of a success that the present one
+    cannot read, and then no log ever holds the unknown that he went by.
+    """
+    for version in case.versions:
+        shown = version.states()
+        if later in shown and earlier in shown and shown[earlier].uncertain:
+            return True
+    return False
+
+
 def _not_doubled(case: _Case) -> Iterator[tuple[Kind, str]]:
     seen: set[str] = set()
     for call in case.calls:
@@ -379,7 +393,10 @@ def _not_repeated(case: _Case) -> Iterator[tuple[Kind, str]]:
     processed: dict[str, list[str]] = {}
     for call in case.calls:
         before = processed.setdefault(call.key, [])
-        bare = [a for a in before if a not in known or not known[a].uncertain]
+        bare = [
+            a for a in before
+            if not (a in known and known[a].uncertain) and not _doubted(case, a, call.attempt)
+        ]  # fmt: skip
         if bare:
             yield Kind.REPEATED, f"attempt {call.attempt} after {', '.join(bare)}"
         elif before:
@@ -399,14 +416,16 @@ def _same_body(case: _Case) -> Iterator[tuple[Kind, str]]:
 
 
 def _none_after_success(case: _Case) -> Iterator[tuple[Kind, str]]:
-    delivered: set[str] = set()
+    delivered: dict[str, list[str]] = {}
     records = case.log.records if case.log else ()
     for record, following in zip_longest(records, records[1:]):
+        known = delivered.setdefault(record.channel, [])
         opened = record.kind.state is AttemptState.INTENT
-        if opened and record.channel in delivered and not _not_sent(record, following):
+        bare = opened and not all(_doubted(case, a, record.id) for a in known)
+        if bare and not _not_sent(record, following):
             yield Kind.AFTER_SUCCESS, f"attempt {record.id} at position {record.position}"
         if record.kind.state is AttemptState.SUCCESS:
-            delivered.add(record.channel)
+            known.append(record.id)
 
 
 def _not_sent(intent: Record, following: Record | None) -> bool:

@@ -163,6 +163,25 @@ def _changed(story: Story) -> None:
     story.calls[2].body = "other"
 
 
+def _former_owner(story: Story) -> None:
+    """A former owner tells the log of a success that its status showed as unknown when the next was made."""
+    story.calls = [_call(1, 200), _call(2, 200)]
+    story.states = [
+        (1, AttemptState.INTENT), (1, AttemptState.SUCCESS),
+        (2, AttemptState.INTENT), (2, AttemptState.SUCCESS),
+    ]  # fmt: skip
+    story.versions = [
+        _status("Sending", "unknown"), _status("Sending", "unknown", "unknown"),
+        _status("Sent", "success", "success"),
+    ]  # fmt: skip
+    story.acked, story.sampled = 4, (4, 2)
+
+
+def _success_was_known(story: Story) -> None:
+    _former_owner(story)
+    story.versions[1] = _status("Sending", "success", "unknown")
+
+
 #: Sentence: what is broken, and what must be found besides the explained repeat.
 CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "nothing is wrong": (lambda _s: None, set()),
@@ -184,6 +203,10 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "the log is not acknowledged": (_unacked, {Kind.UNACKED}),
     "more is acknowledged than shown": (_overacked, {Kind.OVERACKED}),
     "a body has changed": (_changed, {Kind.CHANGED_BODY}),
+    "a status showed the first as unknown beside the second": (_former_owner, set()),
+    "it showed that the first was delivered": (
+        _success_was_known, {Kind.REPEATED, Kind.AFTER_SUCCESS},
+    ),
 }  # fmt: skip
 
 

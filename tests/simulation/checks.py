@@ -149,6 +149,8 @@ class Ever:
     begun: bool = False
     #: It was written ahead into the status.
     journaled: bool = False
+    #: It was journaled, and a log was given it as unknown: by an owner that did not make it.
+    doubted: bool = False
 
     #: Why it must not be sent, empty if nothing stands against it.
     barred: str = ""
@@ -156,7 +158,8 @@ class Ever:
     @property
     def may_have_arrived(self) -> bool:
         """Whether the receiver may have got it, by what was done and by what is on record."""
-        return self.begun or self.uncertain or self.judged or self.state == _UNKNOWN
+        doubted = self.uncertain or self.doubted or self.state == _UNKNOWN
+        return self.begun or self.judged or doubted
 
 
 @dataclass(slots=True)
@@ -288,6 +291,7 @@ class Checks:
             known.state = max(known.state, state)
             # What was journaled is shown as unknown from its beginning; that explains nothing yet.
             known.uncertain = known.uncertain or (state == _UNKNOWN and not known.journaled)
+            known.doubted = known.doubted or (state == _UNKNOWN and known.journaled)
             if _unsent(element):
                 self.mark("attempt not sent")
                 known.unsent = True
@@ -697,8 +701,9 @@ class Checks:
 
     def _used_up(self, subject: Subject, channel: str) -> None:
         """Judge an end for lack of attempts: as many as allowed may have reached the receiver."""
-        known = [e for e in self.ever.values() if (e.uid, e.channel) == (subject.uid, channel)]
-        arrived = sum(e.may_have_arrived for e in known)
+        known = {i: e for i, e in self.ever.items() if (e.uid, e.channel) == (subject.uid, channel)}
+        # Of what the log lost, nobody may know any more that it did not leave.
+        arrived = sum(e.may_have_arrived or i in subject.dropped for i, e in known.items())
         # An order allows one attempt, whatever had ended the channel before.
         allowed = 1 if subject.orders[channel] else subject.most
         if arrived < allowed:
@@ -861,9 +866,11 @@ class Checks:
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
         # It takes the order of arrival for that of sending, and here requests overtake each other;
-        # B1 is judged above without that.
-        overtaken = (Kind.REORDERED, Kind.REPEATED)
-        yield from (f for f in findings.violations if f.kind not in overtaken)
+        # B1 is judged above without that. The order of a log is its own.
+        for found in findings.violations:
+            by_arrival = found.kind is Kind.REORDERED and not found.detail.endswith("in the log")
+            if found.kind is not Kind.REPEATED and not by_arrival:
+                yield found
 
     def unfinished(self) -> list[str]:  # noqa: C901, PLR0912 (one branch for each rule)
         """What is not settled yet, in words; empty once the world has converged."""
