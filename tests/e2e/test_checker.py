@@ -164,7 +164,7 @@ def _changed(story: Story) -> None:
 
 
 def _former_owner(story: Story) -> None:
-    """A former owner tells the log of a success that its status showed as unknown when the next was made."""
+    """A former owner tells the log of a success that was unknown in the status when the next was made."""
     story.calls = [_call(1, 200), _call(2, 200)]
     story.states = [
         (1, AttemptState.INTENT), (1, AttemptState.SUCCESS),

@@ -419,6 +419,15 @@ def marked_are_summed_up() -> AbstractContextManager[None]:
     return _instead((WatchHandlers, "upsert", summed))
 
 
+def outcomes_alone() -> AbstractContextManager[None]:
+    """A former owner gives a log what it kept, and nothing of what came before."""
+
+    async def alone(self: Claimer, entry: Entry) -> None:
+        await self.recorder.record_kept(entry)
+
+    return _instead((Claimer, "hand_in", alone))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -451,4 +460,5 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "journaled result not kept": result_not_kept,
     "old claim goes on after journaling": old_claim_goes_on,
     "marked object summed up": marked_are_summed_up,
+    "outcomes handed in alone": outcomes_alone,
 }

@@ -323,6 +323,11 @@ KILLERS: Final = {
     "journaled result not kept": ({"S12", "B1"}, "redis down, crash, receiver 503", True),
     "old claim goes on after journaling": ({"self-audit", "B1"}, "redis down, receiver 503", True),
     "marked object summed up": ({"L1"}, "redis down, crash", True),
+    "outcomes handed in alone": (
+        {"oracle reordered"},
+        "redis down, redis cut, crash, receiver 503, pause, kube slow, kube lose, renewal lost",
+        True,
+    ),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
@@ -338,11 +343,12 @@ FIRST: Final = {
     "no clock asked before a send": 14,
     "every object trusted": 3,
     "mark of an earlier outage counts": 9,
-    "log used under a note": 6,
+    "log used under a note": 17,
     "no clock asked after the write ahead": 7,
     "journaled result not kept": 32,
     "old claim goes on after journaling": 25,
     "marked object summed up": 7,
+    "outcomes handed in alone": 34,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
@@ -356,6 +362,7 @@ LASTING: Final = {
     "journaled result not kept": 40.0,
     "old claim goes on after journaling": 40.0,
     "marked object summed up": 40.0,
+    "outcomes handed in alone": 60.0,
 }
 #: Those that show only where attempts are journaled.
 JOURNALED: Final = frozenset(
@@ -368,6 +375,7 @@ JOURNALED: Final = frozenset(
         "journaled result not kept",
         "old claim goes on after journaling",
         "marked object summed up",
+        "outcomes handed in alone",
     }
 )
 

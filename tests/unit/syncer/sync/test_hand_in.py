@@ -1,0 +1,60 @@
+"""A former owner gives the log what it kept, in the order in which the status has numbered the attempts."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.record import attempt_record, intent_record
+from syncer.rules.merge import WRITTEN_AHEAD
+from syncer.sync.cache import Entry
+from tests.unit.syncer.sync.test_holes import Bench, bench
+from tests.unit.syncer.sync.test_odd_objects import shown
+
+KEPT = AttemptId("0.5-1")
+
+
+def keep(entry: Entry) -> None:
+    """Have a success that no log holds yet."""
+    done = Attempt(KEPT, "console", AttemptState.SUCCESS, started=3, ended=4)
+    intent = intent_record(KEPT, "console", at=3, by="t")
+    entry.unrecorded[KEPT] = (attempt_record(done), intent)
+
+
+async def logged(here: Bench) -> list[str]:
+    """Kinds and ids of the log's records, in order."""
+    snapshot = await here.log.read("u")
+    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
+
+
+async def test_a_log_that_was_lost_is_given_what_came_before() -> None:
+    """So the last wait, and the order in which attempts are audited, are those of the attempts."""
+    async with bench(shown()) as (here, entry):
+        keep(entry)
+        await here.claimer.hand_in(entry)
+        found = await logged(here)
+        assert found == ["intent 0.3-1", "failed 0.3-1", "intent 0.5-1", "success 0.5-1"]
+        assert not entry.unrecorded
+        keep(entry)
+        await here.claimer.hand_in(entry)
+        assert await logged(here) == found
+
+
+async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
+    """An attempt that was written ahead and not ended is unknown to its readers, and not to its sender."""
+    async with bench(shown(status="unknown", error=WRITTEN_AHEAD)) as (here, entry):
+        keep(entry)
+        await here.claimer.hand_in(entry)
+        assert await logged(here) == ["intent 0.5-1", "success 0.5-1"]
+
+
+async def test_a_log_that_cannot_be_read_loses_no_result() -> None:
+    """What was kept is kept until it can."""
+    async with bench(shown()) as (here, entry):
+        keep(entry)
+        elements = [b"nl1 object=ns/n epoch=0.7 acked=0 audited=0", b"broken"]
+        cast("Any", here.log.client).redis.twin.logs["nl:{u}"] = elements
+        await here.claimer.hand_in(entry)
+        given = any(e.startswith(b"success 0.5-1") for e in elements)
+        assert given is (KEPT not in entry.unrecorded)
+        assert entry.quarantine
