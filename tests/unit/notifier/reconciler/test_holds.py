@@ -254,7 +254,7 @@ async def test_a_later_epoch_holds_the_one_object_and_is_logged_once(
     for name in ("named", "plain"):
         world.claimed(name)
     named, plain = world.cache.entries["named"], world.cache.entries["plain"]
-    for _ in range(2):
+    for _ in range(3):
         holds.distrust(named, Epoch("0.9"))
     assert len([r for r in caplog.records if "names an epoch" in r.message]) == 1
     for patience in (0.0, 60.0):
