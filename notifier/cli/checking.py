@@ -28,7 +28,7 @@ from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
 from notifier.settings import CREDENTIALS_DIR, Settings, remarks
 from syncer.configfile import read_into
-from syncer.ledger.url import holds_password, parse_redis_url
+from syncer.ledger.url import holds_password, parse_redis_url, split_redis_url
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.settings import with_redis_secrets
@@ -170,7 +170,7 @@ def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
 def _local(url: str) -> bool:
     if url.startswith("unix:"):
         return True
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    hosts = split_redis_url(url).netloc.rpartition("@")[2].split(",")
     return not any(in_clear(f"http://{host}/") for host in hosts)
 
 

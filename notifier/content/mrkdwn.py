@@ -20,14 +20,14 @@ from notifier.content.links import is_link
 #: Stands for a piece of code set aside; NUL cannot come from a text, it is taken out first.
 _HOLE: Final = "\0"
 
-_FENCED: Final = re.compile(r"```(?:[^`]|`(?!``))*+```")
+_FENCED: Final = re.compile(r"```(?>(?:[^`]|`(?!``))*)```")
 _INLINE: Final = re.compile(r"`[^`\n]++`")
-_URL: Final = r"([^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+)"
+_URL: Final = r"([^()\s]*+(?>(?:\([^()\s]*+\)[^()\s]*+)*))"
 _IMAGE: Final = re.compile(rf"!\[([^\[\]]*+)\]\({_URL}\)")
 _LINK: Final = re.compile(rf"\[([^\[\]]++)\]\({_URL}\)")
-_BOLD: Final = re.compile(r"\*\*((?:[^*\n]|\*(?!\*))++)\*\*")
-_BOLD_LINES: Final = re.compile(r"(?<!\w)__((?:[^_\n]|_(?!_))++)__(?!\w)")
-_STRIKE: Final = re.compile(r"~~((?:[^~\n]|~(?!~))++)~~")
+_BOLD: Final = re.compile(r"\*\*((?>(?:[^*\n]|\*(?!\*))+))\*\*")
+_BOLD_LINES: Final = re.compile(r"(?<!\w)__((?>(?:[^_\n]|_(?!_))+))__(?!\w)")
+_STRIKE: Final = re.compile(r"~~((?>(?:[^~\n]|~(?!~))+))~~")
 _HEADING: Final = re.compile(r"^#{1,6}[ \t]++([^\n]++)$", re.MULTILINE)
 _QUOTE: Final = re.compile(r"^&gt;", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"[\w+#.-]*+[ \t]*+\n")

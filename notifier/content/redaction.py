@@ -10,7 +10,9 @@ command line, cookies, elements, other spellings of `=`.
 
 Rules are RE2, which cannot backtrack. Only where a rule must look around does it use the library's engine;
 then a repetition cannot run over the start of the next match, or has a look-behind that lets it start only
-where a run does, and possessive forms (`++`) forbid giving back.
+where a run does, and possessive forms (`++`) forbid giving back. No group is possessive, but atomic around
+a plain repetition: Python 3.11.2, which Debian 12 has, loses its place where a possessive group fails
+half-way, and passes secrets by.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ _JSON: Final = r'"\s*:\s*"(?:[^"\\]|\\.)*(?:"|\\?\z)'
 _PLAIN_MARK: Final = rf"\1: {REDACTED}"
 _JSON_MARK: Final = rf'"\1":"{REDACTED}"'
 #: Up to the next run of five dashes: PEM headers hold single ones.
-_PEM_BODY: Final = r"[^-]*+(?:-(?!----)[^-]*+)*+"
+_PEM_BODY: Final = r"[^-]*+(?>(?:-(?!----)[^-]*+)*)"
 
 _PASSWORD: Final = "password|passwd|pwd"  # noqa: S105 - names of members, not secrets
 _API_KEY: Final = "api[_-]?key"
@@ -127,9 +129,9 @@ _PROSE: Final = (
 #: `password:` and on the next line `token: x`, the `x` would be left.
 _NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|\\"{_NAME}\\"|{_NAME})\s*+[:=]"""
 _NEXT_SECRET: Final = rf"(?:{_NEXT_NAME}|(?:bearer|basic|digest)\s|-----BEGIN)"
-_GAP: Final = rf"""(?:\s++(?!{_NEXT_SECRET}))?+(?![{{\[]\s*+["'{{\[])"""
+_GAP: Final = rf"""(?>(?:\s++(?!{_NEXT_SECRET}))?)(?![{{\[]\s*+["'{{\[])"""
 #: In quotes that were escaped: a line of a log inside JSON.
-_ESCAPED_QUOTES: Final = r"""\\++"(?:[^"\\\n]|\\++[^"\\\n])*+(?:\\++"|\Z)"""
+_ESCAPED_QUOTES: Final = r"""\\++"(?>(?:[^"\\\n]|\\++[^"\\\n])*)(?:\\++"|\Z)"""
 #: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
 _QUOTED_OR_BARE: Final = rf"""(?:"[^"\n]*+"|'[^'\n]*+'|{_ESCAPED_QUOTES}|["']?[^\s"',}}]++["']?)"""
 _VALUE: Final = rf"\s*+[:=]{_GAP}{_QUOTED_OR_BARE}"
@@ -185,7 +187,7 @@ UPSTREAM: Final = (
     _looking(
         "authorization-header",
         "authorization",
-        rf"(authorization)\s*+:(?:\s++(?!{_NEXT_NAME}))?+[^\s]++",
+        rf"(authorization)\s*+:(?>(?:\s++(?!{_NEXT_NAME}))?)[^\s]++",
         _PLAIN_MARK,
     ),
     _rule(
@@ -304,7 +306,7 @@ WIDER: Final = (
     _looking(
         "element",
         "<",
-        rf"<((?:[\w-]{{1,40}}:)?{_FULL_NAME})(?:\s[^<>]{{0,200}})?+>(?!\[REDACTED\]|\s*+<)[^<]++",
+        rf"<((?:[\w-]{{1,40}}:)?{_FULL_NAME})(?>(?:\s[^<>]{{0,200}})?)>(?!\[REDACTED\]|\s*+<)[^<]++",
         rf"<\1>{REDACTED}",
     ),
     _rule(

@@ -71,6 +71,23 @@ class RedisTarget:
         return self.tls and options.get("ssl_cert_reqs", "").lower() == "none"
 
 
+def split_redis_url(url: str) -> SplitResult:
+    """
+    Split a URL that may name several hosts.
+
+    `urlsplit` refuses brackets that are not around all of the host, as those of an IPv6 address in a list,
+    since Python 3.11.4, and Debian's 3.11.2 with its patches does too.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    scheme, mark, rest = url.partition("://")
+    if "+" not in scheme:
+        return urlsplit(url)
+    authority = re.split(r"[/?#]", rest)[0]
+    return urlsplit(f"{scheme}{mark}{rest[len(authority) :]}")._replace(netloc=authority)
+
+
 def parse_redis_url(url: str) -> RedisTarget:
     """
     Take a URL apart.
@@ -79,7 +96,7 @@ def parse_redis_url(url: str) -> RedisTarget:
         ValueError: it cannot be used; the text names the rule and quotes nothing.
     """
     try:
-        parts = urlsplit(url)
+        parts = split_redis_url(url)
     except ValueError:
         raise ValueError("is not a URL") from None
     family, _, kind = parts.scheme.partition("+")
@@ -174,7 +191,7 @@ def with_sentinel_password(url: str, password: str) -> str:
     Raises:
         ValueError: the URL has one, or names no Sentinels.
     """
-    parts = urlsplit(url)
+    parts = split_redis_url(url)
     if not parts.scheme.endswith("+sentinel"):
         raise ValueError("must not be set where the URL names no Sentinels")
     if "sentinel_password" in dict(parse_qsl(parts.query)):

@@ -43,7 +43,7 @@ class Arrived:
         return cast("str", self.mail.get_content()).replace("\r\n", "\n")
 
 
-@dataclass(slots=True)
+@dataclass  # without slots: its server looks at all members, and Python 3.11.2 cannot read `__weakref__`
 class MailServer:
     """
     A listening server.

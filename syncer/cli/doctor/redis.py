@@ -8,7 +8,6 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.clocks import clock
@@ -18,7 +17,7 @@ from syncer.ledger.codec import decode_header
 from syncer.ledger.holds import HoldStore
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
-from syncer.ledger.url import parse_redis_url
+from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.ledger.wake_ups import wake_up_channel
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Unauthorised
@@ -372,7 +371,7 @@ def _idle(settings: Mapping[str, str]) -> Result:
 
 
 def _transport(url: str) -> Result:
-    parts = urlsplit(url)
+    parts = split_redis_url(url)
     target = parse_redis_url(url)
     if target.unverified:
         return warn(
