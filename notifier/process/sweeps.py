@@ -8,7 +8,7 @@ marked, and logs of deleted objects that are not retired.
 
 A wake-up says that another process has appended to a log, or that the holds have changed. Anybody may
 publish one, so it only has a notification that is already known reconciled, the holds read, or a sweep
-started.
+started. Those that were published while this process did not listen are lost: once it does, both start.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Final
 from notifier.process.hold_reader import PERIOD
 from notifier.process.parts import Parts
 from syncer.ledger.holds import HOLDS_CHANGED
+from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.sync.sweeper import Sweeper
 
@@ -175,6 +176,10 @@ class Sweeps:
         """Have a log of ours read again, since a wake-up says that it holds a new record."""
         if uid == HOLDS_CHANGED:
             self._parts.holds.wanted.set()
+            return
+        if uid == LISTENING:
+            # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.
+            self._parts.takeover.start_sweeps()
             return
         if self._parts.shards.term_of(uid) is None:
             return

@@ -3,7 +3,8 @@ Wake-ups about logs that other processes have appended to: one subscription, bes
 
 A message is a uid on the channel `<prefix>:poke`. It only brings forward a check that a sweep makes
 anyway: a message may be lost while there is no connection, and any user with the right to publish can
-send one. So a message is never trusted; the log is read.
+send one. So a message is never trusted; the log is read. All that was published while nobody listened is
+lost, so each new subscription is reported like a message, by a word that is no uid.
 
 The connection is its own, since a subscribed one can do nothing else. It is given up when it has been
 silent for too long (a regular PING keeps a healthy one from that), or when its server is not the one to
@@ -26,10 +27,13 @@ from syncer.rules.backoff import exponential
 
 logger = logging.getLogger("ledger.redis")
 
+#: Reported in the place of a uid once a subscription is up: what was published before it was not heard.
+LISTENING: Final = "listening"
 #: Seconds between beats, and of silence after which the connection is given up.
 _BEAT: Final = 5.0
 _SILENCE: Final = 15.0
-#: Seconds between tries to connect, at first and at most.
+#: Seconds between tries to connect, at first and at most. A connection that ends sooner than the latter
+#: counts as a failed one: each new one costs whoever has to look at everything again.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 30.0
 #: Longer than any uid; what is longer is none.
@@ -63,14 +67,14 @@ class Subscriber:
         Args:
             servers: Where to subscribe.
             channel: The pub/sub channel.
-            on_message: Called with each message; must not block.
+            on_message: Called with each message, and with `LISTENING`; must not block.
             timeout: Seconds for the reply to the subscription.
         """
         self._servers = servers
         self._channel = channel
         self._on_message = on_message
         self._timeout = timeout
-        #: Connections that failed or ended since the last subscription.
+        #: Connections in a row that failed, or ended soon.
         self._failures = 0
         self._problem = ""
         #: Whether a subscription is up now.
@@ -78,7 +82,9 @@ class Subscriber:
 
     async def run(self) -> None:
         """Subscribe, again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await self._listen()
                 problem = ""
@@ -92,7 +98,8 @@ class Subscriber:
                     extra={"reason": problem},
                 )
             self._problem = problem
-            self._failures += 1
+            lasted = loop.time() - began > _PAUSE_MOST
+            self._failures = 1 if lasted else self._failures + 1
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, self._failures))
 
     async def _listen(self) -> None:
@@ -101,8 +108,8 @@ class Subscriber:
             async with asyncio.timeout(self._timeout):
                 await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
                 await connection.read_response()
-            self.listening = True
-            self._failures, self._problem = 0, ""
+            self.listening, self._problem = True, ""
+            self._on_message(LISTENING)
             beat = asyncio.create_task(self._beat(connection), name="redis-subscriber-beat")
             try:
                 while self._servers.serves_subscriber(connection):

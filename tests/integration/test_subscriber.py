@@ -14,6 +14,7 @@ from syncer.ledger import standalone as single
 from syncer.ledger import subscriber
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.ledger.subscriber import LISTENING
 from syncer.runtime import supervise
 from tests.servers.redis import RedisServer
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of
@@ -64,6 +65,45 @@ async def test_one_server_through_a_restart(redis_url: str, redis_server: RedisS
         await redis_server.kill()
         await redis_server.start()
         await both.poke_until_heard("second")
+
+
+async def test_each_new_subscription_is_reported(redis_url: str, redis_server: RedisServer) -> None:
+    """Before anything is heard on it: what was published while there was none is looked for."""
+    async with heard(redis_url) as both:
+        await both.poke_until_heard("first")
+        await redis_server.kill()
+        await redis_server.start()
+        await both.poke_until_heard("second")
+    assert list(dict.fromkeys(both.uids[both.uids.index("first") :])) == [
+        "first",
+        LISTENING,
+        "second",
+    ]
+    assert both.uids[0] == LISTENING
+    assert both.uids.count(LISTENING) == 2
+
+
+async def test_connections_that_end_soon_are_made_ever_more_slowly(
+    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them costs a look at everything, so one that is cut again and again is not made at once."""
+    pauses: list[float] = []
+
+    def pause(_first: float, _most: float, failures: int) -> float:
+        pauses.append(failures)
+        return 0.01
+
+    monkeypatch.setattr(subscriber, "exponential", pause)
+    async with heard(redis_url) as both:
+        for count in range(1, 4):
+            async with asyncio.timeout(20):
+                while both.uids.count(LISTENING) < count:
+                    await asyncio.sleep(0.01)
+            call(port_of(redis_server), "CLIENT", "KILL", "TYPE", "pubsub")
+        async with asyncio.timeout(20):
+            while len(pauses) < 3:
+                await asyncio.sleep(0.01)
+    assert pauses == sorted(set(pauses))
 
 
 async def test_an_idle_client_notices_that_its_server_is_gone(
@@ -173,6 +213,6 @@ async def test_cluster() -> None:
         for number, port in enumerate(cluster.ports):
             call(port, "PUBLISH", "nl:poke", f"node-{number}")
         async with asyncio.timeout(20):
-            while len(both.uids) < 4:
+            while len(set(both.uids) - {LISTENING}) < 4:
                 await asyncio.sleep(0.02)
-        assert set(both.uids) == {"first", "node-0", "node-1", "node-2"}
+        assert set(both.uids) - {LISTENING} == {"first", "node-0", "node-1", "node-2"}

@@ -19,6 +19,7 @@ from notifier.process.shards import Takeover
 from notifier.process.sweeps import Sweeps
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.holds import HOLDS_CHANGED
+from syncer.ledger.subscriber import LISTENING
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.record import Header, Plan, plan_record
@@ -75,6 +76,15 @@ async def test_a_wake_up_for_the_holds() -> None:
     sweeps = Sweeps(cast("Parts", parts))
     await sweeps.wake_up(HOLDS_CHANGED)
     assert wanted.is_set()
+
+
+async def test_what_was_not_heard_is_looked_for() -> None:
+    """Whoever has appended while nobody listened told nobody: both sweeps start, as after a takeover."""
+    takeover = Takeover()
+    sweeps = Sweeps(cast("Parts", SimpleNamespace(takeover=takeover)))
+    await sweeps.wake_up(LISTENING)
+    assert takeover.finished.is_set()
+    assert takeover.orphans.is_set()
 
 
 # -- sweeps -----------------------------------------------------------------------------------------
