@@ -122,9 +122,12 @@ class Claimer:
             entry.claim = before
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             self._schedule_due(entry)
-            if entry.request.status.terminal:
-                # It was claimed because a mark or an expiry is missing: the status writer sets them.
-                self.cache.mark_dirty(entry, urgent=True)
+            # What could not be marked as published while the log was away has backed off for that.
+            entry.failures = 0
+            final = entry.request.status.terminal
+            if final or entry.dirty_since is not None:
+                # A finished one lacks a mark or an expiry, which the status writer sets.
+                self.cache.mark_dirty(entry, urgent=final)
         return self._count(decision)
 
     def _adopt(self, entry: Entry, snapshot: Snapshot) -> None:

@@ -96,6 +96,36 @@ async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
         assert here.objects.written == []
 
 
+@pytest.mark.parametrize("final", [True, False])
+async def test_a_long_outage_of_the_log_delays_no_mark_behind_its_end(final: bool) -> None:
+    """What could not be marked meanwhile has backed off; once its log is claimed again it goes at once."""
+    async with bench(most=2) as (here, entry):
+        await here.claimer.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        state = AttemptState.SUCCESS if final else AttemptState.FAILED
+        attempt = Attempt(intent.attempt_id, "console", state, ended=2)
+        assert await here.recorder.close(entry, attempt, intent, patience=1)
+        here.log.client.problem = "away"
+        for _ in range(9):
+            await here.sync._one(entry)
+        assert [w["phase"] for w in here.objects.written] == ["Sent" if final else "Sending"]
+        assert here.cache.decision(entry).at > here.cache.monotonic() + 10
+        # Another server answers, and is empty.
+        here.log.client.redis.restart()
+        here.log.client.redis.flush()
+        await here.log.client.probe()
+        await here.claimer.claim(entry, Held())
+        assert here.cache.decision(entry).at <= here.cache.monotonic() + 0.1
+        due = here.cache.next_due()
+        assert due is not None
+        assert due <= here.cache.monotonic() + 0.1
+        await here.sync._one(entry)
+        (head,) = await here.log.read_headers(["u"])
+        assert head.header is not None
+        assert head.header.acked == head.length - 1 == 2
+
+
 async def test_few_statuses_are_written_at_once_and_namespaces_take_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
