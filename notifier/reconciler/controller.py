@@ -206,6 +206,9 @@ class Controller:
         """
         self.holds.draining = True
         self.dispatcher.close()
+        if self.attempts.journal is not None:
+            # Whoever waits for a turn to be journaled has begun nothing, and gives up.
+            self.attempts.journal.allowance.open()
         if not await self.dispatcher.drain(sending):
             await self.dispatcher.abort()
         return await self.outcomes.drain(recording)

@@ -269,8 +269,9 @@ class Journal:
             entry: The notification; `takes` it, and no write of its status is under way.
             term: In which it is made.
             channel: To send on.
-            in_doubt: Called with an attempt that may be written, and for which nothing was sent. Another
-                write has to say so, after which the first one can no longer land.
+            in_doubt: Called with an attempt that may be written, or that a claim has given to a log which
+                is back by now, and for which nothing was sent. Another write has to say so, after which
+                the first one can no longer land.
         """
         note, why = self.notes().note_of(entry.uid), self.basis(entry, term)
         if note is None:
@@ -286,7 +287,8 @@ class Journal:
             if isinstance(error, Unavailable) and self.writer.schema.problem is None:
                 result = Flushed.UNAVAILABLE
         finally:
-            if result is Flushed.UNCLEAR:
+            on_record = result is Flushed.UNCLEAR or intent.attempt_id in entry.seeded
+            if result is not Flushed.WRITTEN and on_record:
                 in_doubt(entry, intent)
             elif result is not Flushed.WRITTEN:
                 self.recorder.drop_journaled(entry, intent)

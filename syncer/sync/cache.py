@@ -83,6 +83,7 @@ class Entry:
         unreadable: The object could not be read when its log was claimed last.
         known_in: Lease term in which the log was claimed last; all that was recorded since is in memory.
         ahead: Those of the executing attempts that are journaled.
+        seeded: Those of these that the log may have been given.
         journaled: Name of the note under which this process has journaled for it, empty if it has not.
         unjournaled: Why it cannot go while the log is away and others are journaled, None if it can.
         last_check: The last check that ended with a decision, None if a later one did not.
@@ -119,6 +120,7 @@ class Entry:
     unreadable: bool = False
     known_in: Epoch | None = None
     ahead: set[AttemptId] = field(default_factory=set)
+    seeded: set[AttemptId] = field(default_factory=set)
     journaled: str = ""
     unjournaled: Basis | None = None
     last_check: Check | None = None

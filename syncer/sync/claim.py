@@ -97,6 +97,7 @@ class Claimer:
         """
         before = Claim(term.epoch, self.log.generation)
         own_seeds = seeds_of_view(entry.view)
+        entry.seeded |= entry.ahead
         claimed = await self.log.claim(
             entry.uid, term.epoch, name=entry.request.key, seeds=own_seeds
         )

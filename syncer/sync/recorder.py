@@ -227,7 +227,7 @@ class Recorder:
         return intent
 
     def drop_journaled(self, entry: Entry, intent: Record) -> None:
-        """Let go of an attempt that certainly was not written ahead."""
+        """Let go of an attempt that certainly was not written ahead, and that no log was given."""
         self._give_up(entry, intent)
         entry.ahead.discard(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
@@ -243,6 +243,7 @@ class Recorder:
         entry.executing.pop(attempt.id, None)
         entry.never_sent.discard(attempt.id)
         entry.ahead.discard(attempt.id)
+        entry.seeded.discard(attempt.id)
         self._count(attempt)
         self.lose_claim(entry, "journal")
         self.cache.mark_dirty(entry, urgent=True)

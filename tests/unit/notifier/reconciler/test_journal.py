@@ -216,6 +216,54 @@ async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
     assert patch["deliveryAttempts"][0]["class"] == "notSent"
 
 
+@pytest.mark.parametrize("written", [False, True])
+async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, written: bool) -> None:
+    """Redis is back before the write ahead is answered: the claim gives the log the open attempt."""
+    patch, reconciler = away.objects.patch, away.controller.reconciler
+    reconciler.claimer.objects = cast("Any", away.objects)
+
+    async def late(*args: Any, **rest: Any) -> NotificationRequest:
+        away.redis.down, away.log.client.problem = False, None
+        away.notes.note = None
+        assert await reconciler.reconcile("uid-a") is not None
+        if not written:
+            raise Conflict("another version")
+        return await patch(*args, **rest)
+
+    away.objects.patch = late  # type: ignore[method-assign] # what happens meanwhile
+    outcome = await away.attempt()
+    assert away.receiver.sent == written
+    assert (outcome == Outcome.success(200)) is written
+    assert await away.controller.outcomes.drain(5) == 0
+    wanted = ("success", None) if written else ("failed", "notSent")
+    assert away.known == [wanted]
+    assert (away.entry.seeded, away.entry.executing) == (set(), {})
+    await reconciler.reconcile("uid-a")
+    assert away.known == [wanted], "the log has it"
+    assert not away.entry.unrecorded
+
+
+async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
+    """Whoever waits for a turn to be journaled gives up; the next owner finds the attempt due."""
+    away.journal.allowance = Allowance(0.1, lambda: away.now)
+    await away.journal.allowance.turn("elsewhere", (0, 0.0))
+    waiting = asyncio.create_task(away.attempt())
+    await asyncio.sleep(0)
+
+    class Ending:
+        def close(self) -> None:
+            assert not waiting.done()
+
+        async def drain(self, seconds: float) -> bool:
+            await asyncio.wait_for(waiting, seconds)
+            return True
+
+    away.controller.dispatcher = cast("Any", Ending())
+    assert await away.controller.drain(sending=5.0, recording=1.0) == 0
+    assert await waiting is None
+    assert (away.receiver.sent, away.objects.patches) == (0, [])
+
+
 def decided(away: Away) -> str:
     """What is to be done next."""
     return type(away.controller.decisions.next(away.entry)).__name__
