@@ -3,7 +3,8 @@ Holds of operators: what they keep from being sent, how copies are joined, and h
 
 All holds of an installation are one small document. Every replica keeps it in memory, and what Redis has
 lost is put back from there, so joining must be safe in any order: by id, the released copy wins. What is
-over is kept for a week, for people; it is never put back, and goes first where space is short.
+over is kept for a week, for people; it is never put back, and goes first where space is short. But not a
+release before every replica knows it: one that does not would put the hold back.
 
 A hold is enforced by this decision alone, each time that something is due, by the time of that moment: it
 needs nobody to end it. While two hold a channel, the one that ends last is named, so that the reason on
@@ -36,6 +37,10 @@ LONGEST_PATTERN: Final = 253
 #: Milliseconds for which a hold may last, and for which one that is over is kept.
 LONGEST: Final = 30 * 86_400_000
 KEPT: Final = 7 * 86_400_000
+#: The same for a release that makes no space: by then every replica that reaches Redis has read it.
+SPREAD: Final = 3_600_000
+#: Bytes that are left free when a hold is placed, so that it and others can be released.
+SPARE_BYTES: Final = 8_192
 #: Of the stored document. A reader of this version refuses any other.
 _FORMAT: Final = 1
 _ID: Final = re.compile(r"[0-9a-f]{8}")
@@ -204,29 +209,37 @@ def restored(stored: Iterable[Hold], known: Iterable[Hold], *, now: int) -> tupl
     return join(here.values(), (k for k in known if k.id in here or k.in_force(now)))
 
 
-def within_bounds(holds: Iterable[Hold], *, now: int) -> tuple[Hold, ...]:
+def within_bounds(
+    holds: Iterable[Hold], *, now: int, most_bytes: int = MOST_BYTES
+) -> tuple[Hold, ...]:
     """
     Return the holds without those that have been over for long, or have to make space.
 
     Args:
         holds: All of them.
         now: Ledger time in milliseconds.
+        most_bytes: Of what is returned, as it is stored.
 
     Raises:
-        ValueError: those that are in force are too many.
+        ValueError: those that must be kept are too many.
     """
     kept = sorted(
         (h for h in holds if h.in_force(now) or now - h.over_at < KEPT),
-        key=lambda h: (h.in_force(now), h.over_at),
+        key=lambda h: (_needed(h, now), h.over_at),
     )
-    while len(kept) > MOST or len(encode(kept)) > MOST_BYTES:
-        if kept[0].in_force(now):
+    while len(kept) > MOST or len(encode(kept)) > most_bytes:
+        if _needed(kept[0], now):
             raise ValueError(
-                f"no more than {MOST} holds, of {MOST_BYTES} bytes together, are kept at once;"
-                " release some first (syncer holds)"
+                f"no more than {MOST} holds, of {most_bytes} bytes together, are kept at once;"
+                " release some (syncer holds): each makes space an hour later"
             )
         del kept[0]
     return join(kept)
+
+
+def _needed(hold: Hold, now: int) -> bool:
+    """Whether a hold must stay on record: a replica that does not know its release would put it back."""
+    return now < hold.until and (not hold.released or now - hold.released < SPREAD)
 
 
 # -- as stored ------------------------------------------------------------------------------------
@@ -343,7 +356,7 @@ def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
         raise ValueError("--until must be in the future")
     if hold.until - now > LONGEST:
         raise ValueError(f"--until must be within {LONGEST // 86_400_000} days")
-    return within_bounds(join(holds, (hold,)), now=now)
+    return within_bounds(join(holds, (hold,)), now=now, most_bytes=MOST_BYTES - SPARE_BYTES)
 
 
 def release(holds: Iterable[Hold], ids: Iterable[str], *, now: int, by: str) -> tuple[Hold, ...]:
@@ -357,7 +370,7 @@ def release(holds: Iterable[Hold], ids: Iterable[str], *, now: int, by: str) -> 
         by: Name of the operator.
 
     Raises:
-        ValueError: there is no hold of that id.
+        ValueError: there is no hold of that id, or no space for the record that it was released.
     """
     known: Mapping[str, Hold] = {h.id: h for h in holds}
     out = dict(known)

@@ -218,6 +218,35 @@ def test_holds_are_bounded_in_bytes() -> None:
     assert len(encode(within_bounds(over, now=NOW))) <= rules.MOST_BYTES
 
 
+def test_a_release_makes_no_space_before_it_is_known() -> None:
+    """A replica that has not read it would put the hold back; an hour later, or once it ends, it may go."""
+    let_go = replace(BASE, id="fffffffe", until=NOW + 2 * HOUR, released=NOW, released_by="bob")
+    others = [replace(BASE, id=f"{n:08x}", until=NOW + 2 * HOUR) for n in range(rules.MOST - 1)]
+    full, one_more = [*others, let_go], replace(BASE, id="ffffffff", until=NOW + 2 * HOUR)
+    with pytest.raises(ValueError, match="each makes space an hour later"):
+        place(full, one_more, now=NOW + HOUR - 1)
+    assert place(full, one_more, now=NOW + HOUR) == (*others, one_more)
+    ended = [*others, replace(let_go, until=NOW + 1)]
+    assert place(ended, one_more, now=NOW + 1) == (*others, one_more)
+
+
+def test_what_is_placed_can_be_released() -> None:
+    """The last of the space is for that alone; where even that is used up, it is said and not forgotten."""
+    wide = tuple(f"{n:03}" + "x" * 240 for n in range(rules.MOST_PATTERNS))
+    fat: tuple[Hold, ...] = ()
+    for n in range(14):
+        fat = place(fat, replace(BASE, id=f"{n:08x}", receivers=wide), now=NOW)
+    with pytest.raises(ValueError, match="of 57344 bytes together"):
+        place(fat, replace(BASE, id="ffffffff", receivers=wide), now=NOW)
+    after = release(fat, [h.id for h in fat], now=NOW, by="b" * 128)
+    assert [h.released for h in after] == [NOW] * len(fat)
+    full = [replace(h, reason="x" * 256, by="y" * 128) for h in fat]
+    while len(encode(full)) <= rules.MOST_BYTES - 600:
+        full.append(replace(BASE, id=f"{len(full):08x}", reason="x" * 256, by="y" * 128))
+    with pytest.raises(ValueError, match="of 65536 bytes together"):
+        release(full, [h.id for h in full], now=NOW, by="b" * 128)
+
+
 def test_what_has_been_over_for_a_week_is_forgotten() -> None:
     """A released one from its release on."""
     week = 7 * 86_400_000
