@@ -100,6 +100,9 @@ AFTER_OUTAGE: Final = Goal(5, every=True)
 #: Requests of the API server for each journaled attempt; journaled attempts/s, as a share of Option A's.
 JOURNAL_REQUESTS: Final = Goal(2.2)
 BESIDE_OPTION_A: Final = Goal(0.8, least=True)
+#: Controller CPU of a notification while Redis is there, journal / hold: a pair of runs of the same differs
+#: by as much.
+BESIDE_HOLD: Final = Goal(1.05)
 
 # -- goals ----------------------------------------------------------------------------------------
 

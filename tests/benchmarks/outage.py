@@ -15,6 +15,9 @@ which is a bound of its own (`takeover`); there the limit is that much longer.
 A burst tells how many attempts can be journaled in a second, beside the two optimistic writes of each
 attempt that Option A makes (`strategies`). It is created after Redis was killed and before anything is
 journaled, so all of it is due at once.
+
+What it costs to be prepared is measured while Redis is there: the load of `throughput`, with attempts held
+in an outage and with attempts journaled in one, in pairs whose first one takes turns.
 """
 
 from __future__ import annotations
@@ -31,9 +34,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.benchmarks import throughput
 from tests.benchmarks.counters import api_metrics, requests_in
 from tests.benchmarks.goals import (
     AFTER_OUTAGE,
+    BESIDE_HOLD,
     BESIDE_OPTION_A,
     IN_OUTAGE,
     IN_OUTAGE_AND_TAKEOVER,
@@ -66,6 +71,10 @@ _REST: Final = 180.0
 _MARGIN: Final = 5.0
 
 
+#: What is measured while Redis is there.
+PREPARED: Final = throughput.Scale(notifications=1000, rounds=6)
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """
@@ -77,6 +86,7 @@ class Scale:
         outage: Its seconds.
         after: `delivery.journalAfter` in seconds.
         burst: Notifications of the burst.
+        prepared: What is measured while Redis is there.
         kinds: Outages, each once.
         settings: Of each replica.
         judged: Figures are held against the goals.
@@ -87,13 +97,19 @@ class Scale:
     outage: float = 60.0
     after: float = 10.0
     burst: int = 300
+    prepared: throughput.Scale = PREPARED
     kinds: Sequence[str] = KINDS
     settings: Mapping[str, Json] = field(default_factory=lambda: SHARED)
     judged: bool = True
 
 
 FULL: Final = Scale()
-QUICK: Final = Scale(rate=5.0, around=3.0, outage=20.0, after=2.0, burst=40, kinds=(WHOLE,))
+QUICK: Final = Scale(
+    rate=5.0, around=3.0, outage=20.0, after=2.0, burst=40, kinds=(WHOLE,),
+    prepared=throughput.Scale(notifications=200, rounds=1),
+)  # fmt: skip
+#: Controller CPU in ms per notification: held and journaled, of each pair.
+Pair = tuple[float, float]
 
 
 @dataclass(slots=True)
@@ -268,9 +284,9 @@ async def _measure(kind: str, plane: ControlPlane, folder: Path, scale: Scale) -
                     result.older.append(calls[-1].at - due)
             elif began <= created <= ended:
                 result.late.append(calls[-1].at - created - _BACKOFF * (len(calls) - 1))
-        if kind != EMPTY:
-            # What an empty Redis has lost of older notifications nobody marks any more.
-            await here.wait_acked(list(load.created), within=_REST)
+        # An empty Redis has lost the logs of older notifications, and nobody makes them anew.
+        there = await here.logs(list(load.created)) if kind == EMPTY else load.created
+        await here.wait_acked(list(there), within=_REST)
         logs = await here.logs(list(load.created))
         last = {uid: version for uid in logs if (version := here.watcher.last(uid))}
         result.unlogged = len(list(unlogged(logs, last)))
@@ -335,8 +351,39 @@ async def _burst(plane: ControlPlane, folder: Path, scale: Scale) -> tuple[float
         return journaled, scale.burst / (time.monotonic() - began)
 
 
-def told(results: Mapping[str, Result], rates: tuple[float, float] | None, scale: Scale) -> Report:
-    """Make the report."""
+async def _prepared(plane: ControlPlane, folder: Path, scale: throughput.Scale) -> list[Pair]:
+    """What the controller spends on a notification while Redis is there."""
+    ways: list[throughput.Way] = ["hold", "journal"]
+    pairs = []
+    async with RedisServer(find_binary("redis-server")) as redis:
+        # The first one warms the servers and is thrown away.
+        await throughput.measure(plane, redis, folder / "warm", "hold", scale)
+        for n in range(scale.rounds):
+            cpu = {}
+            for way in ways:
+                run = await throughput.measure(plane, redis, folder / f"{way}-{n}", way, scale)
+                cpu[way] = run.cpu["controller"]
+            ways.reverse()
+            pairs.append((cpu["hold"], cpu["journal"]))
+            progress("outage", f"Redis there: {pairs[-1][0]:.2f} and {pairs[-1][1]:.2f} ms each")
+    return pairs
+
+
+def told(
+    results: Mapping[str, Result],
+    rates: tuple[float, float] | None,
+    scale: Scale,
+    pairs: Sequence[Pair] = (),
+) -> Report:
+    """
+    Make the report.
+
+    Args:
+        results: Of each outage.
+        rates: Of the burst, if there was one.
+        scale: What was measured.
+        pairs: Controller CPU while Redis is there.
+    """
     report = Report("outage")
     report.notes.append(
         f"two replicas, {SHARDS} shards, {scale.rate:g} notifications/s, Redis away for"
@@ -374,17 +421,27 @@ def told(results: Mapping[str, Result], rates: tuple[float, float] | None, scale
         report.add("burst: attempts of Option A, two writes each", "1/s", [option])
         goal = BESIDE_OPTION_A if scale.judged else None
         report.add("burst: journaled / Option A", "", [journaled / option], goal)
+    if pairs:
+        report.add(
+            "Redis there, hold: controller CPU per notification", "ms", [h for h, _ in pairs]
+        )
+        report.add(
+            "Redis there, journal: controller CPU per notification", "ms", [j for _, j in pairs]
+        )
+        goal = BESIDE_HOLD if scale.judged else None
+        report.add("Redis there: journal / hold", "", [j / h for h, j in pairs], goal)
     return report
 
 
 async def measure(plane: ControlPlane, folder: Path, scale: Scale) -> Report:
     """Every outage in turn, and the burst."""
+    pairs = await _prepared(plane, folder, scale.prepared) if scale.prepared.rounds else []
     results = {}
     for number, kind in enumerate(scale.kinds):
         results[kind] = await _measure(kind, plane, folder / str(number), scale)
         progress("outage", f"{kind}: {results[kind].journaled:.0f} attempts journaled")
     rates = await _burst(plane, folder / "burst", scale) if scale.burst else None
-    return told(results, rates, scale)
+    return told(results, rates, scale, pairs)
 
 
 async def run(*, quick: bool) -> Report:

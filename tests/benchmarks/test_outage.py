@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.benchmarks.outage import FULL, KILLED, KINDS, QUICK, WHOLE, Result, told
+from tests.benchmarks.throughput import Scale as Load
 
 
 def verdicts(
@@ -44,7 +45,20 @@ def test_what_is_lost_or_held_for_too_long_is_missed() -> None:
     assert verdicts(GOOD, rates=(79.0, 100.0))[ratio] == "missed"
 
 
+def test_what_it_costs_while_redis_is_there() -> None:
+    """Ratios are taken within each pair of runs; their median counts."""
+
+    def ratio(*pairs: tuple[float, float]) -> tuple[float, str]:
+        figure = told({}, None, FULL, pairs).find("Redis there: journal / hold")
+        assert figure is not None
+        return figure.median, figure.verdict
+
+    assert ratio((2.0, 2.0), (3.0, 3.15), (2.0, 3.0)) == (1.05, "met")
+    assert ratio((2.0, 2.0), (2.0, 2.2), (2.0, 3.0))[1] == "missed"
+
+
 def test_the_full_run_is_that_of_the_promise() -> None:
     """A minute at twenty a second, every outage; the quick one is shorter."""
     assert (FULL.rate, FULL.outage, FULL.after, FULL.kinds) == (20.0, 60.0, 10.0, KINDS)
     assert QUICK.outage < FULL.outage
+    assert FULL.prepared == Load(notifications=1000, rounds=6)

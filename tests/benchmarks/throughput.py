@@ -54,7 +54,7 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 #: Who is measured.
-Way = Literal["off", "on", "null", "reference", "pair"]
+Way = Literal["off", "on", "null", "reference", "pair", "hold", "journal"]
 
 _QUIET: Final = 1.0
 #: Bare watches beside the second replica: one more is lost in the noise.
@@ -186,7 +186,8 @@ async def _product(
     events = way == "on"
     receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
     async with watched(plane, redis.url, folder, receiver) as (here, watcher):
-        process = notifier_of(here, events={"enabled": events})
+        outage = {"delivery": {"logOutage": way}} if way in ("hold", "journal") else {}
+        process = notifier_of(here, events={"enabled": events}, **outage)
         process.start()
         await process.wait_ready()
         await process.seconds_to_acquire()
