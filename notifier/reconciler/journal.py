@@ -129,6 +129,8 @@ class Journal:
             await self._begin()
 
     async def _end(self) -> None:
+        if self._away_since is not None:
+            self.writer.schema.on_log_back()
         self._away_since, self._noted = None, 0
         if self.active:
             self.active = False

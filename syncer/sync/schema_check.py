@@ -49,6 +49,8 @@ class SchemaCheck:
         #: When writing was last seen to drop the mark, None if it was not, or is not known to any more.
         self._dropped_at: float | None = None
         self.problem: str | None = None
+        #: The problem is the mark, and nothing else.
+        self._mark_alone = False
         self.verified = False
         self.keeps_mark = False
 
@@ -77,6 +79,7 @@ class SchemaCheck:
                 f"the served CRD prunes {', '.join(lost[:8])}; apply the CRD of this version"
                 " (notifier crd)"
             )
+            self._mark_alone = all(path.split(".")[0] == "journal" for path in lost)
         if any(path.endswith(".id") for path in lost):
             logger.error("no status is written: %s", self.problem)
             raise Unavailable("the served CRD prunes the ids of attempts")
@@ -100,6 +103,11 @@ class SchemaCheck:
             return None
         return _MARK_DROPPED
 
+    def on_log_back(self) -> None:
+        """Take note that nothing is to be journaled any more: lost marks are no problem now."""
+        if self._mark_alone:
+            self.problem, self._mark_alone = None, False
+
     def _note_mark(self, *, kept: bool) -> None:
         self.keeps_mark = kept
         self._dropped_at = None if kept else self._monotonic()
@@ -114,7 +122,7 @@ class SchemaCheck:
         """
         self._note_mark(kept=stored.status.journal == name)
         if not self.keeps_mark:
-            self.problem = _MARK_DROPPED
+            self.problem, self._mark_alone = _MARK_DROPPED, True
             logger.error("an attempt is not journaled: %s", self.problem)
         return self.keeps_mark
 
@@ -139,7 +147,7 @@ class SchemaCheck:
             self.verified = True
             return
         self.verified = False
-        self.problem = _DROPPED
+        self.problem, self._mark_alone = _DROPPED, False
         logger.error("a status is not believed: %s", self.problem)
         raise Unavailable("the ids of attempts are dropped when they are read")
 

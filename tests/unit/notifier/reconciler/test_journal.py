@@ -464,6 +464,17 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
         assert (said(caplog, "the log is back"), away.changes) == (outage, 2 * outage)
 
 
+async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) -> None:
+    """While attempts would be journaled it keeps the replica from being ready, and no longer."""
+    schema = away.writer.schema
+    assert not schema.mark_is_kept(away.entry.request, NOTE.name)
+    await away.journal.look()
+    assert "prunes journal" in (schema.problem or "")
+    away.redis.down, away.log.client.problem = False, None
+    await away.journal.look()
+    assert schema.problem is None
+
+
 async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
     """There is nothing to wait for any more."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)

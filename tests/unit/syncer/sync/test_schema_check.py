@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from syncer.model.attempt import AttemptId
 from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
@@ -47,6 +49,8 @@ async def test_a_mark_that_would_be_dropped_is_not_written() -> None:
         assert schema.problem is not None
         assert schema.problem.startswith("the served CRD prunes journal")
         assert "notifier crd" in schema.problem
+        schema.on_log_back()
+        assert schema.problem is None
 
 
 async def test_a_replaced_definition_is_found() -> None:
@@ -78,3 +82,17 @@ async def test_a_mark_that_was_dropped_all_the_same_sends_nothing() -> None:
         assert entry.journaled == ""
         assert "prunes journal" in (here.sync.schema.journal_refused() or "")
         assert "prunes journal" in (here.sync.schema.problem or "")
+
+
+async def test_what_else_a_definition_drops_stays_a_problem() -> None:
+    """That the log is back mends nothing of it."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        schema = here.sync.schema
+        assert not schema.mark_is_kept(here.objects.request, MARK)
+        status = replace(entry.request.status, nameless=frozenset({AttemptId("0-0")}))
+        nameless = replace(here.objects.request, status=status)
+        with pytest.raises(Unavailable, match="ids of attempts"):
+            await schema.after_write(nameless)
+        schema.on_log_back()
+        assert "drops the ids" in (schema.problem or "")
