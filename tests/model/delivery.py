@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from tests.model.search import replaced
+
 #: (epoch, number within the epoch)
 Id = tuple[int, int]
 NO_ID: Id = (0, 0)
@@ -59,6 +61,7 @@ class Pending(NamedTuple):
     merged: View
 
 
+@replaced
 class Worker(NamedTuple):
     """One process; `seen` is the status it read at its claim, epoch 0 means not leading."""
 
@@ -70,6 +73,7 @@ class Worker(NamedTuple):
     pending: Pending | None = None
 
 
+@replaced
 class Log(NamedTuple):
     """What Redis holds."""
 
@@ -77,6 +81,7 @@ class Log(NamedTuple):
     attempts: View = ()
 
 
+@replaced
 class State(NamedTuple):
     """The whole system; faults left are `takeovers`, `crashes`, `losses`."""
 

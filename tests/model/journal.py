@@ -44,6 +44,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from tests.model.delivery import F, I, Id, Result, S, U, View, has, join, leq
+from tests.model.search import replaced
 
 NOBODY = -1
 
@@ -57,6 +58,7 @@ class Pc(IntEnum):
     KNOWN = 3
 
 
+@replaced
 class Job(NamedTuple):
     """An attempt in its sender's hands; `journaled` says where it was written ahead."""
 
@@ -74,6 +76,7 @@ class Note(NamedTuple):
     kept: int = 0
 
 
+@replaced
 class Status(NamedTuple):
     """The object: what its status shows, the mark, and its creationTimestamp."""
 
@@ -90,6 +93,7 @@ class Read(NamedTuple):
     former: bool = False
 
 
+@replaced
 class Replica(NamedTuple):
     """
     One process.
@@ -121,6 +125,7 @@ class Replica(NamedTuple):
     read: Read | None = None
 
 
+@replaced
 class Log(NamedTuple):
     """What Redis holds."""
 
@@ -128,6 +133,7 @@ class Log(NamedTuple):
     attempts: View = ()
 
 
+@replaced
 class Budget(NamedTuple):
     """Faults left; each is named by the label of its step."""
 
@@ -156,6 +162,7 @@ class Late(NamedTuple):
     mark: int
 
 
+@replaced
 class State(NamedTuple):
     """
     The whole system.

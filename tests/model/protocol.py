@@ -26,6 +26,8 @@ from enum import IntEnum
 from functools import cache
 from typing import NamedTuple
 
+from tests.model.search import replaced
+
 #: (epoch, number within the epoch)
 Id = tuple[int, int]
 NO_ID: Id = (0, 0)
@@ -69,6 +71,7 @@ class Record(NamedTuple):
 History = tuple[Record, ...]
 
 
+@replaced
 class Log(NamedTuple):
     """A key: header and records; `plan` is 0 until the channels were frozen."""
 
@@ -132,6 +135,7 @@ class Ack(NamedTuple):
     final: bool
 
 
+@replaced
 class Process(NamedTuple):
     """
     One replica.
@@ -182,6 +186,7 @@ class Verdict(NamedTuple):
     founded: bool = True
 
 
+@replaced
 class Witness(NamedTuple):
     """
     What no process knows, kept to state properties.
@@ -211,6 +216,7 @@ class Witness(NamedTuple):
     plan: int = 0
 
 
+@replaced
 class State(NamedTuple):
     """
     The whole system; faults left are the counts after `late`.
@@ -247,7 +253,7 @@ class State(NamedTuple):
 Step = tuple[str, State, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # caches ask for a hash, which of 70 members is slow
 class Options:
     """
     Faults, granularity and rules; the default of every rule is the safe value.

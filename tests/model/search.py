@@ -20,11 +20,12 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from tests.model.fairness import Fairness, Graph, Unkept
 
 T = TypeVar("T")
+N = TypeVar("N", bound=type[Any])
 
 #: What happened, the next state, the properties that this broke.
 Transition = tuple[str, T, tuple[str, ...]]
@@ -42,6 +43,22 @@ def _no_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def replaced(cls: N) -> N:
+    """Give a NamedTuple a quicker `_replace`: with its own a search spends a quarter of its time there."""
+    named = cast("Any", cls)
+    places = {name: place for place, name in enumerate(named._fields)}
+    make = tuple.__new__
+
+    def _replace(self: Any, **changes: Any) -> Any:
+        values = list(self)
+        for name, value in changes.items():
+            values[places[name]] = value
+        return make(cls, values)
+
+    named._replace = _replace
+    return cls
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +211,8 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
         named: list[tuple[str, int]] = []
         for label, following, broken in steps(state):
             transitions += 1
-            target = index.get(following)
-            if target is None:
-                target = index[following] = len(order)
+            target = index.setdefault(following, len(order))
+            if target == len(order):
                 order.append(following)
                 parents.append(at)
                 labels.append(label)

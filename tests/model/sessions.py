@@ -40,11 +40,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tests.model.search import replaced
+
 NOBODY = -1
 #: In the place of a session: held by a replica of before the sessions, by the shard's Lease alone.
 OLD = -1
 
 
+@replaced
 class Session(NamedTuple):
     """
     A session's Lease on the server.
@@ -58,6 +61,7 @@ class Session(NamedTuple):
     start: int
 
 
+@replaced
 class Shard(NamedTuple):
     """
     A shard's Lease on the server.
@@ -75,6 +79,7 @@ class Shard(NamedTuple):
     note: tuple[int, int] | None = None
 
 
+@replaced
 class SeenSession(NamedTuple):
     """
     What a replica has seen of a session.
@@ -111,6 +116,7 @@ class Asked(NamedTuple):
     written: bool = False
 
 
+@replaced
 class Replica(NamedTuple):
     """
     One process.
@@ -144,6 +150,7 @@ class Replica(NamedTuple):
     shards: tuple[SeenShard, ...]
 
 
+@replaced
 class Budget(NamedTuple):
     """Faults left; each is named by the label of its step."""
 
@@ -178,6 +185,7 @@ class Late(NamedTuple):
     age: int
 
 
+@replaced
 class State(NamedTuple):
     """
     The whole system.

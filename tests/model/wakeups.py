@@ -36,6 +36,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from tests.model.search import replaced
+
 NOBODY = -1
 
 
@@ -93,6 +95,7 @@ _EXECUTING = frozenset({Job.ALLOWED, Job.SENT, *_RESULT})
 Attempts = tuple[tuple[int, Known], ...]
 
 
+@replaced
 class Replica(NamedTuple):
     """
     One process.
@@ -128,6 +131,7 @@ class Replica(NamedTuple):
     able: bool = True
 
 
+@replaced
 class Budget(NamedTuple):
     """Faults left; each is named by the label of its step."""
 
@@ -145,6 +149,7 @@ class Budget(NamedTuple):
 NO_FAULTS = Budget()
 
 
+@replaced
 class State(NamedTuple):
     """
     The whole system.
