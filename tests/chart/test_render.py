@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import kubernetes_validate.utils  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from syncer.kube.crd import load_crd
@@ -48,6 +48,11 @@ PEOPLE = {
     ("kubernaut.ai", "notificationrequests", verb)
     for verb in ("get", "list", "watch", "create", "delete", "patch", "update")
 }
+
+# It reads all definitions of a version, a fifth of a second, for each object that it is asked about.
+kubernetes_validate.utils.schema_contents = functools.cache(
+    kubernetes_validate.utils.schema_contents
+)
 
 each_case = pytest.mark.parametrize("case", CASES)
 each_major = pytest.mark.parametrize("major", MAJORS)
