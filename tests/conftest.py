@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 import subprocess
 import sys
 import uuid
@@ -34,6 +35,19 @@ immutable.ENFORCED = True
 # pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
 # for would stand on two lines.
 os.environ.pop("COLUMNS", None)
+
+# What the system trusts takes 40 ms to read, for each TLS context; no test speaks to anybody who would be
+# trusted for it, and one that names authorities has them read.
+_read_system_roots = ssl.SSLContext.load_default_certs
+_roots_of_this_machine = os.environ.get("SSL_CERT_FILE")
+
+
+def _read_named_roots(self: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+    if os.environ.get("SSL_CERT_FILE") != _roots_of_this_machine:
+        _read_system_roots(self, purpose)
+
+
+ssl.SSLContext.load_default_certs = _read_named_roots  # type: ignore[method-assign] # see above
 
 # Laws are tried with the same examples in every run, so that one that passes passes again; others are
 # looked for by HYPOTHESIS_PROFILE=fresh or nightly. How long an example takes says how busy the machine is.
