@@ -22,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 from syncer.kube.crd import load_crd
@@ -96,6 +97,12 @@ _FIXED: Final = (
 )
 
 
+@cache
+def _definition() -> Json:
+    """Read the definition once: most tests make a server of their own."""
+    return load_crd()
+
+
 def _form_of(kind: Kind, accept: str) -> Callable[[Kind, Sequence[Json], Json, int], Json]:
     return table if kind.custom and "as=Table" in accept else listing
 
@@ -154,7 +161,7 @@ class ApiState:
         for name in namespaces:
             self._create(NAMESPACES, "", {"metadata": {"name": name}})
         if install:
-            self._create(DEFINITIONS, "", crd or load_crd())
+            self._create(DEFINITIONS, "", crd or _definition())
 
     @property
     def now(self) -> float:

@@ -51,6 +51,7 @@ _RECIPE_FILE = "recipe.json"
 _FIELD_MANAGER = "notification-ledger-tests"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_NOTIFICATIONS = "/apis/kubernaut.ai/v1alpha1/notificationrequests?limit=1"
 _POLL = 0.05
 
 
@@ -256,6 +257,13 @@ class Api:
         """Whether the API server says that it is ready."""
         try:
             return self.request("GET", "/readyz", timeout=5).status == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+    def serves_notifications(self) -> bool:
+        """Whether notifications are served; not where there is no definition of them."""
+        try:
+            return self.request("GET", _NOTIFICATIONS, timeout=5).status == http.HTTPStatus.OK
         except OSError:
             return False
 
