@@ -262,7 +262,8 @@ class Gateway:
         Read a body into `body`, all of which counts as buffered.
 
         Raises:
-            Refused: it is larger than it may be, takes too long, or is cut off.
+            Refused: it is larger than it may be, or is cut off.
+            Unavailable: it takes too long, or too much is being read.
         """
         if (request.content_length or 0) > most:
             raise Refused(f"the body is larger than {most} bytes", status=413)
@@ -281,8 +282,9 @@ class Gateway:
                         raise Refused(f"the body is larger than {most} bytes", status=413)
                     self._make_space(transport)
         except TimeoutError:
-            raise Refused(
-                f"the body did not arrive within {self._limits.body_seconds:g} s", status=408
+            # Not 408, which Alertmanager takes for final: what is slow now may be quick again.
+            raise Unavailable(
+                f"the body did not arrive within {self._limits.body_seconds:g} s"
             ) from None
         except (web.RequestPayloadError, ConnectionError):
             raise Refused("the body ended early", status=400) from None

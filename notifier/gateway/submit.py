@@ -40,8 +40,10 @@ CALL: Final = 3.0
 #: Seconds between two tries, growing.
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 1.0
-#: Reasons of a refusal that passes.
-_PASSING: Final = frozenset({"NamespaceTerminating"})
+#: Reasons of a refusal that passes; the second is a fault of our own configuration.
+_PASSING: Final = frozenset({"NamespaceTerminating", "BadURL"})
+#: Reasons of a refusal without a Status object begin so: a proxy has answered, not an API server.
+_NO_STATUS: Final = "HTTP"
 
 
 @immutable
@@ -158,7 +160,7 @@ class Submitter:
                 last = str(error)
                 wanted = getattr(error, "retry_after", None) or 0.0
             except Rejected as error:
-                if error.reason not in _PASSING:
+                if error.reason not in _PASSING and not error.reason.startswith(_NO_STATUS):
                     raise _refusal(error) from None
                 last, wanted = str(error), 0.0
             except PortError as error:

@@ -19,6 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.gateway.access import Access
+from notifier.gateway.kinds import KINDS
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.process import tls_of
 from notifier.gateway.reviews import Reviews
@@ -34,7 +35,7 @@ from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
-from tests.unit.notifier.gateway.payloads import ARGOCD, FLUX, grafana
+from tests.unit.notifier.gateway.payloads import ARGOCD, CLOUDEVENT, FLUX, GITHUB, grafana
 
 TOKEN: Final = "s3cret-token"
 
@@ -445,6 +446,124 @@ async def test_who_may_not_send_is_refused_before_anything_is_read(
     assert len(stored(server)) == 1
 
 
+_DEEP: Final[Any] = json.loads("[" * 600 + "]" * 600)
+_LONG: Final = "x" * 70_000
+#: By source: what a good payload gets in place of its own, and the path and status of the answer.
+HOSTILE: Final[dict[str, tuple[Json, tuple[tuple[Json, str], ...]]]] = {
+    "am": (
+        group(("a", "firing", "2026-11-27T04:00:00Z")),
+        (
+            ({"version": None}, "version"), ({"version": 4}, "version"), ({"version": "3"}, "version"),
+            ({"status": "odd"}, "status"), ({"status": ["firing"]}, "status"),
+            ({"groupKey": None}, "groupKey"), ({"groupKey": {"a": 1}}, "groupKey"),
+            ({"receiver": 1}, "receiver"), ({"externalURL": []}, "externalURL"),
+            ({"truncatedAlerts": -1}, "truncatedAlerts"), ({"truncatedAlerts": 1e300}, "truncatedAlerts"),
+            ({"commonLabels": [1]}, "commonLabels"), ({"commonLabels": {"a": None}}, "commonLabels.a"),
+            ({"groupLabels": {"a": 1}, "commonLabels": {}}, "groupLabels.a"),
+            ({"commonAnnotations": "x"}, "commonAnnotations"),
+            ({"alerts": None}, "alerts"), ({"alerts": []}, "alerts"), ({"alerts": {}}, "alerts"),
+            ({"alerts": [None]}, "alerts[0]"), ({"alerts": _DEEP}, "alerts[0]"),
+            ({"alerts": [{}]}, "alerts[0].status"),
+            ({"alerts": [{"status": "firing", "labels": {_LONG: 1}}]}, f"alerts[0].labels.{_LONG}"[:200]),
+            ({"alerts": [{"status": "firing", "startsAt": "9" * 99}]}, "alerts[0].startsAt"),
+            ({"alerts": [{"status": "firing", "fingerprint": {}}]}, "alerts[0].fingerprint"),
+            ({"alerts": [{"status": "firing", "generatorURL": 0}]}, "alerts[0].generatorURL"),
+        ),
+    ),
+    "grafana": (
+        grafana(),
+        (
+            ({"version": "4"}, "version"), ({"orgId": "1"}, "orgId"), ({"orgId": True}, "orgId"),
+            ({"orgId": -1}, "orgId"), ({"alerts": "x"}, "alerts"),
+            ({"alerts": [{"status": "firing", "panelURL": []}]}, "alerts[0].panelURL"),
+        ),
+    ),
+    "flux": (
+        FLUX,
+        (
+            ({"involvedObject": None}, "involvedObject"), ({"involvedObject": "x"}, "involvedObject"),
+            ({"involvedObject": {"kind": "K"}}, "involvedObject.name"),
+            ({"involvedObject": {"kind": "K", "name": ["n"]}}, "involvedObject.name"),
+            ({"severity": "bad"}, "severity"), ({"reason": ""}, "reason"), ({"message": 1}, "message"),
+            ({"metadata": []}, "metadata"), ({"metadata": {"a": {}}}, "metadata.a"),
+            ({"timestamp": "yesterday"}, "timestamp"), ({"timestamp": 5}, "timestamp"),
+            ({"reportingController": {}}, "reportingController"),
+        ),
+    ),
+    "argocd": (
+        ARGOCD,
+        (
+            ({"id": None}, "id"), ({"id": ""}, "id"), ({"source": 1}, "source"), ({"type": []}, "type"),
+            ({"data": "x"}, "data"), ({"data": {"app": 1}}, "data.app"),
+            ({"data": {"phase": _DEEP}}, "data.phase"),
+        ),
+    ),
+    "events": (
+        CLOUDEVENT,
+        (
+            ({"specversion": "0.3"}, "specversion"), ({"specversion": None}, "specversion"),
+            ({"id": {}}, "id"), ({"source": ""}, "source"), ({"type": 1}, "type"),
+            ({"subject": []}, "subject"), ({"data": _DEEP}, "data"),
+        ),
+    ),
+    "github": (
+        GITHUB,
+        (
+            ({"action": 1}, "action"), ({"repository": []}, "repository"),
+            ({"repository": {"full_name": {}}}, "repository.full_name"),
+            ({"sender": {"login": 1}}, "sender.login"),
+            ({"workflow_run": {"name": []}}, "workflow_run.name"),
+            ({"workflow_run": {"conclusion": 1}}, "workflow_run.conclusion"),
+        ),
+    ),
+    "plain": (
+        {"title": "t", "text": "x"},
+        (
+            ({"title": None}, "sources[6].mapping.subject"), ({"title": " "}, "sources[6].mapping.subject"),
+            ({"text": None}, "sources[6].mapping.body"),
+            ({"title": 1}, "sources[6].mapping.subject"),
+        ),
+    ),
+}  # fmt: skip
+
+
+async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A 422 of every source names the member at fault; what is no JSON, 400, the line and the column."""
+    server, kubeconfig = standin
+    kinds = {
+        "am": "alertmanager", "grafana": "grafana", "flux": "flux", "argocd": "argocd",
+        "events": "cloudevents", "github": "github", "plain": "json",
+    }  # fmt: skip
+    assert set(kinds.values()) == set(KINDS) - {"heartbeat"}
+    mapping = {"mapping": {"subject": "${lower(title)}", "body": "${text}"}}
+    document = {
+        "sources": [
+            source(token, name=name, kind=kind, namespace="default", **mapping if kind == "json" else {})
+            for name, kind in kinds.items()
+        ]
+    }  # fmt: skip
+    event = {"X_GitHub_Event": "workflow_run", "Content_Type": "application/json"}
+    async with gateway(kubeconfig, document) as here:
+        for name, (good, cases) in HOSTILE.items():
+            for change, path in cases:
+                code, answer, _ = await here.send(name, {**good, **change}, **event)
+                assert (code, answer["path"]) == (422, path), (name, path, answer)
+                assert answer["error"], "what is wrong with it"
+            for body in (b"", b"{", b"\xff", b'{"a": 1e999}', b'{"a": "\\ud800"}', b"[" * 2000):
+                code, answer, _ = await here.send(name, body, **event)
+                assert code == 400, (name, body[:9], answer)
+                assert "line 1, column" in answer["error"]
+            for body in (b"[]", b"null", b'"x"', b"1"):
+                code, answer, _ = await here.send(name, body, **event)
+                assert (code, answer["error"]) == (400, "the body must be a JSON object"), name
+            assert (await here.send(name, good, **event))[0] == 200, "what the others are made of"
+        code, answer, _ = await here.send("github", GITHUB, Content_Type="application/json")
+        assert (code, answer["path"]) == (400, "x-github-event")
+    assert len(stored(server)) == len(HOSTILE)
+
+
 async def test_each_alert_becomes_one(standin: tuple[FakeApiServer, str], token: str) -> None:
     """Per alert, a flush with one alert more creates one object more."""
     server, kubeconfig = standin
@@ -649,7 +768,7 @@ async def test_what_waits_for_the_api_server_is_bounded(
 async def test_a_body_that_does_not_arrive_is_given_up(
     standin: tuple[FakeApiServer, str], token: str
 ) -> None:
-    """A body that takes longer than it may is 408, one that is cut off takes nothing with it."""
+    """A body that takes too long may be quicker again: 503. One that is cut off takes nothing with it."""
     _, kubeconfig = standin
     document = {
         "limits": {"bodySeconds": "300ms"},
@@ -663,7 +782,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(
         reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
         writer.write(head)
         async with asyncio.timeout(10):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 503")
         writer.close()
         _, writer = await asyncio.open_connection("127.0.0.1", here.port)
         writer.write(head)

@@ -33,7 +33,7 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
         raise Refused("set the webhook's content type to application/json", status=415)
     event = incoming.header("x-github-event")
     if not event:
-        raise Refused("the header x-github-event is missing", status=400)
+        raise Refused("is required, as a header", path="x-github-event", status=400)
     if event == "ping":
         return ()
     payload = Reader(json_object(incoming.body))

@@ -456,7 +456,7 @@ REFUSED: Final[dict[str, tuple[str, Any, int, str]]] = {
     "a CloudEvent of another version": (
         "cloudevents", {**CLOUDEVENT, "specversion": "0.3"}, 422, "specversion: must be 1.0",
     ),
-    "a delivery without its event": ("github", GITHUB, 400, "the header x-github-event is missing"),
+    "a delivery without its event": ("github", GITHUB, 400, "x-github-event: is required, as a header"),
 }  # fmt: skip
 
 

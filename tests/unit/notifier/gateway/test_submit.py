@@ -86,8 +86,9 @@ async def submit(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Ma
         Unavailable("away"), Ambiguous("lost"), KindMissing("no definition"), Gone("no namespace"),
         Unauthorised("forbidden", reason="Forbidden"),
         Rejected("terminating", reason="NamespaceTerminating"),
+        Rejected("302", reason="HTTP302"), Rejected("no URL", reason="BadURL"),
     ],
-    ids=lambda e: type(e).__name__,
+    ids=lambda e: f"{type(e).__name__}-{getattr(e, 'reason', '')}",
 )  # fmt: skip
 async def test_what_may_pass_is_tried_again(error: PortError) -> None:
     """The object exists in the end; without patience the answer is Unavailable, with the reason."""
@@ -105,7 +106,9 @@ async def test_what_may_pass_is_tried_again(error: PortError) -> None:
         await submit(Objects(*[error] * 99), wish(1), patience=0.3)
 
 
-@pytest.mark.parametrize(("reason", "status"), [("Invalid", 422), ("TooLarge", 413)])
+@pytest.mark.parametrize(
+    ("reason", "status"), [("Invalid", 422), ("TooLarge", 413), ("BadRequest", 422)]
+)
 async def test_what_never_passes_is_refused_at_once(reason: str, status: int) -> None:
     """A refusal of the object ends it, with the server's words."""
     objects = Objects(Rejected("spec.type: no", reason=reason))
