@@ -23,7 +23,7 @@ from notifier.routing.mail import Security
 from syncer.configfile import nearest
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
-from syncer.yamlfile import yaml_errors
+from syncer.yamlfile import Loader, yaml_errors
 
 #: Characters of a routing file; a ConfigMap holds no more.
 MAX_TEXT: Final = 1 << 20
@@ -91,14 +91,14 @@ class Reader:
         """
         if len(text) > MAX_TEXT:
             raise ConfigError(f"failed to parse YAML: longer than {MAX_TEXT} characters")
-        with yaml_errors("failed to parse YAML"):
-            loader = yaml.SafeLoader(text)
+        with yaml_errors("failed to parse YAML", text):
+            loader = Loader(text)
             try:
                 if not loader.check_node():
                     return None
                 root: yaml.Node | None = loader.get_node()
                 if loader.check_node():
-                    line = loader.get_mark().line + 1
+                    line = loader.peek_event().start_mark.line + 1
                     self.warn("", "only the first document is read", "remove the others", line)
             finally:
                 loader.dispose()
@@ -305,7 +305,7 @@ class Table:
         if node is None:
             return False
         word = self.reader.scalar(node, self._at(key)).lower()
-        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        plain = isinstance(node, yaml.ScalarNode) and not node.style
         if not plain or word not in _BOOLEANS:
             self.reader.wrong(node, self._at(key), "true or false")
             return False

@@ -154,8 +154,33 @@ def test_a_key_that_is_written_twice_is_remembered() -> None:
     assert read_document("x: &x {a: 1}\ny: {<<: *x, a: 2}\nz: [*x, *x]\n").repeated == ()
 
 
-def test_errors_of_yaml_have_a_line() -> None:
-    """It is there for programs too."""
-    with pytest.raises(ConfigError) as caught:
-        read_document("a: 1\nb: [")
-    assert caught.value.line == 2
+@pytest.mark.parametrize("c", [True, False])
+def test_errors_of_yaml_have_a_line(c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there for programs too; the end of a text is its last line."""
+    if not c:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    for text, line in (
+        ("a: 1\nb: [", 2),
+        ("a: 1\nb: [\n", 2),
+        ("a: 'x\n\n", 2),
+        ("a: 1\n b: 2\nc: 3", 2),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_document(text)
+        assert caught.value.line == line, text
+
+
+def test_a_file_is_the_same_whatever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML's parser in C is used where it is there; the one in Python reads the same."""
+    text = (
+        f"{TEXT}f: [1, 1.5, yes, ~, 2026-11-27, 'x', \"\\u00e9\", 0x1F]\n"
+        "g: |\n  a\n  b\nh: &h {i: *sync, i: 2}\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml, "SafeLoader", None)
+        quick = read_document(text)
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    slow = read_document(text)
+    assert (quick.values, quick.repeated) == (slow.values, slow.repeated)
+    places = [location for location, _ in LINES.values()]
+    assert [quick.line(*at) for at in places] == [slow.line(*at) for at in places]

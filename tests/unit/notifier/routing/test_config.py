@@ -44,7 +44,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "blanks only": (" \n\n", "empty configuration"),
     "a list that is not closed": (
         "route: [unclosed\n  receivers: {",
-        "failed to parse YAML: line 2: expected ',' or ']', but got '",
+        "failed to parse YAML: line 2: did not find expected ',' or ']'",
     ),
     "a comment only": ("# nothing\n", "route is required"),
     "no route": ("receivers: [{name: x}]", "route is required"),
@@ -133,7 +133,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "a control character": ("route: \x01", "failed to parse YAML: unprintable character"),
     "half a character": (
         'route: {receiver: "\\ud800"}\nreceivers: [{name: x}]',
-        "failed to parse YAML: route.receiver: not a valid text (line 1)",
+        "failed to parse YAML: line 1: found invalid Unicode character escape code",
     ),
     "brackets without end": ("[\n" * 5000, "failed to parse YAML: nested too deeply"),
     "more than a ConfigMap holds": ("#" * ((1 << 20) + 1), "failed to parse YAML: longer than"),

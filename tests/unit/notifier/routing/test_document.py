@@ -66,15 +66,24 @@ def test_a_text(case: str) -> None:
 NO_TEXTS: Final = {
     "a list": ("a: [x]", "failed to parse YAML: a: must be a text (line 1)"),
     "a tag": ("b: x\na: !x y", "failed to parse YAML: a: tags are not allowed (line 2)"),
-    "half a character": ('a: "\\ud83d"', "failed to parse YAML: a: not a valid text (line 1)"),
+    "half a character": (
+        'b: x\na: "\\ud83d"', "failed to parse YAML: line 2: found invalid Unicode character escape code",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", NO_TEXTS)
 def test_what_is_no_text(case: str) -> None:
-    """It is named with its path and its line."""
+    """It is named with its path and its line; what is no character, by the line alone."""
     text, reason = NO_TEXTS[case]
     assert refused(lambda: table_of(text).text("a")) == reason
+
+
+def test_half_a_character_is_refused_whatever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML's parser in Python takes it; no JSON could be made of it."""
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    reason = "failed to parse YAML: a: not a valid text (line 1)"
+    assert refused(lambda: table_of('a: "\\ud83d"').text("a")) == reason
 
 
 FLAGS: Final = {
