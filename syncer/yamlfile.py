@@ -227,8 +227,8 @@ class Loader(Composer, SafeConstructor, Resolver):
     """
     The safe loader, over YAML's parser in C where that is there.
 
-    With the one in Python a file takes five times as long. What is in C ends with the events of a text: nodes
-    are composed here, so that a loader that counts or refuses some of them sees each.
+    With the one in Python a file takes five times as long. What is in C ends with the events of a text:
+    nodes are composed here, so that a loader that counts or refuses some of them sees each.
     """
 
     def __init__(self, text: str) -> None:

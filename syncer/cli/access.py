@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -235,6 +234,8 @@ def operator_name(given: str | None) -> str:
     """Return who is recorded as the operator: the name given, else user and host of this process."""
     if given:
         return " ".join(given.split())[:128]
+    import getpass
+
     try:
         name = getpass.getuser()
     except (KeyError, OSError):

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # Of a process of its own.
         collect_seldom()
-    options = _parser().parse_args(words)
+    options = _parser(words).parse_args(words)
     if options.command == "completion":
         return completion.run(options)
     import asyncio
@@ -144,7 +144,7 @@ async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on
     Raises:
         SystemExit: the usage is wrong (code 2), or help was asked for (code 0).
     """
-    return await _run(_parser().parse_args(arguments))
+    return await _run(_parser(arguments).parse_args(arguments))
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -216,7 +216,8 @@ def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
     return None if options.config else os.environ.get("REDIS_URL") or None, "$REDIS_URL"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Return the parser; only commands that are among these words have options, which take time."""
     parser = argparse.ArgumentParser(
         prog="syncer", description=(__doc__ or "").strip().partition("\n")[0], epilog=EPILOG
     )
@@ -224,6 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     where = where_to_look()
     for name, module in COMMANDS.items():
+        if name not in words:
+            commands.add_parser(name, help=module.HELP)
+            continue
         command = commands.add_parser(
             name, help=module.HELP, description=module.HELP, epilog=EPILOG, parents=[where]
         )

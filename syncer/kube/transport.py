@@ -51,15 +51,21 @@ if _PACKAGE not in sys.modules:
     _enter_packages()
     # The configuration imports it for a header of basic authentication.
     defer("urllib3")
-    # The client imports it for the models, which are left out; it is gone again for everybody else.
-    _dates = None if "dateutil.parser" in sys.modules else _enter("dateutil.parser", [])
-    if _dates:
-        _dates.parse = _dates  # type: ignore[attr-defined]  # never called
+    # The client imports these for the models, which are left out, and for calls in threads, which nobody
+    # makes; they are gone again for everybody else.
+    _unused = {
+        "dateutil.parser": "parse",
+        "multiprocessing": "",
+        "multiprocessing.pool": "ThreadPool",
+    }
+    _entered = {name: _enter(name, []) for name in _unused if name not in sys.modules}
+    for _name, _stand_in in _entered.items():
+        setattr(_stand_in, _unused[_name], _stand_in)  # never called
     from kubernetes_asyncio.client.api_client import ApiClient
     from kubernetes_asyncio.client.configuration import Configuration
 
-    if _dates:
-        del sys.modules["dateutil.parser"]
+    for _name in _entered:
+        del sys.modules[_name]
 
     # The vendor's configuration loaders import these two from the package.
     for _class in (ApiClient, Configuration):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
@@ -38,12 +38,11 @@ from syncer.ledger.lua import (
     Script,
 )
 from syncer.ledger.outage import Outage
-from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.subscriber import Subscriber
-from syncer.ledger.url import Topology, parse_redis_url, place_of
+from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
@@ -53,6 +52,9 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.runtime.supervise import critical, restarting
+
+if TYPE_CHECKING:
+    from syncer.ledger.redis_cluster import Cluster
 
 __all__ = [
     "ACK", "CLAIM", "INTENT", "NOTE", "OUTCOME", "RECOVER", "RETIRE", "SCRIPTS",
@@ -151,9 +153,9 @@ class LedgerClient(RedisState):
         self.place = place_of(target)
         self._refusing = asyncio.Event()
         self._refused_key = ""
-        servers = Cluster if target.topology is Topology.CLUSTER else Standalone
+        self._spread = target.topology is Topology.CLUSTER
         try:
-            self._servers: Servers = servers(target, self, timeout=timeout)
+            self._servers: Servers = _servers_of(target)(target, self, timeout=timeout)
         except (ValueError, TypeError, OSError, RedisError) as error:
             # TypeError: an option that the vendor does not know. OSError: a file that is not there.
             raise ConfigError(
@@ -213,7 +215,7 @@ class LedgerClient(RedisState):
         Where one server holds all keys, many share one wait: with a call for each, reading the
         headers of a hundred thousand logs costs half a minute of CPU.
         """
-        if isinstance(self._servers, Cluster):
+        if self._spread:
             return await asyncio.gather(*(self.command(*c) for c in commands))
         groups = [commands[n : n + _TOGETHER] for n in range(0, len(commands), _TOGETHER)]
         replies = await asyncio.gather(
@@ -326,3 +328,12 @@ class LedgerClient(RedisState):
         if self.server is None:
             raise Unavailable("Redis did not say who it is")
         return self.server
+
+
+def _servers_of(target: RedisTarget) -> type[Standalone | Cluster]:
+    """Return what speaks to the servers of a topology; a start beside one server leaves clusters out."""
+    if target.topology is not Topology.CLUSTER:
+        return Standalone
+    from syncer.ledger.redis_cluster import Cluster  # noqa: PLC0415 - a thirtieth of a command's CPU
+
+    return Cluster

@@ -9,16 +9,19 @@ not.
 from __future__ import annotations
 
 import hashlib
-from importlib import resources
+from pathlib import Path
 from typing import Final
+
+# Not by `importlib.resources`, whose import takes longer than all of this.
+_FOLDER: Final = Path(__file__).with_name("scripts")
+_PRELUDE: Final = (_FOLDER / "prelude.lua").read_text()
 
 
 class Script:
     """A Lua script, its text with the shared prelude in front, and its digest."""
 
     def __init__(self, name: str, *, allow_oom: bool) -> None:
-        folder = resources.files("syncer.ledger") / "scripts"
-        body = "\n".join((folder / f"{part}.lua").read_text() for part in ("prelude", name))
+        body = "\n".join((_PRELUDE, (_FOLDER / f"{name}.lua").read_text()))
         flags = " flags=allow-oom" if allow_oom else ""
         self.name = name
         #: Without the first line, for servers that know no script flags.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -130,3 +131,34 @@ def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(ImportError, match="nowhereatall is not installed") as caught:
         defer("nowhereatall")
     assert caught.value.name == "nowhereatall"
+
+
+BUNDLE: Final = """
+import ssl
+inherited = ssl.SSLContext.set_default_verify_paths
+import {first}
+import aiohttp.connector as made
+assert ssl.SSLContext.set_default_verify_paths is inherited
+contexts = (made._SSL_CONTEXT_VERIFIED, made._SSL_CONTEXT_UNVERIFIED)
+said = [[c.verify_mode.name, c.check_hostname, len(c.get_ca_certs())] for c in contexts]
+for context in contexts:
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="x")
+said += [[type(context) is ssl.SSLContext, len(context.get_ca_certs())] for context in contexts]
+said.append(len(ssl.create_default_context().get_ca_certs()))
+print(*said, sep="|")
+"""
+
+
+@pytest.mark.parametrize("first", ["syncer.kube.client", "notifier.channels.http"])
+def test_the_bundle_is_read_when_a_connection_needs_it(first: str) -> None:
+    """Not by the import of aiohttp, whose contexts then are as ever; others are so at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUNDLE.format(first=first)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    all_of_them = done.stdout.strip().rpartition("|")[2]
+    assert int(all_of_them) > 10, "the system has no bundle"
+    assert done.stdout.strip() == (
+        "['CERT_REQUIRED', True, 0]|['CERT_NONE', False, 0]"
+        f"|[True, {all_of_them}]|[True, {all_of_them}]|{all_of_them}"
+    )
