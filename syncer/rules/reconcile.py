@@ -19,8 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Final
 
 from syncer.model.immutable import immutable
+
+#: Situations whose decision is kept.
+_REMEMBERED: Final = 256
 
 
 class Presence(StrEnum):
@@ -210,9 +215,10 @@ class ClaimDecision:
         return action in self.actions
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def reconcile(situation: Situation) -> ClaimDecision:
     """
-    Read the table for one notification.
+    Read the table for one notification; most are in one of a few situations, read once.
 
     Raises:
         LookupError: no row of the comparison stage fits; cannot happen while the table is total.
