@@ -109,6 +109,11 @@ def stand(
         folded_unsent: How many of those did not leave.
     """
     known = list(attempts)
+    if not (known or folded or before_order is not None):
+        # Asked twice for each notification before its first attempt.
+        state = State.PENDING if max_attempts > 0 else State.EXHAUSTED
+        reason = "no attempt yet" if max_attempts > 0 else "attempts used up"
+        return ChannelState(channel, state, 0, None, reason, max(0, max_attempts))
     count = len(known) + folded
     last = known[-1] if known else None
     ordered = before_order is not None
