@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -22,6 +23,7 @@ def fold(host: str) -> str:
     return host.rstrip(".").lower()
 
 
+@lru_cache(maxsize=1024)
 def literal(host: str) -> str:
     """The host if it is an IP address literal, else an empty string."""
     try:
