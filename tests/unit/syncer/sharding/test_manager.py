@@ -197,6 +197,26 @@ async def test_what_a_shards_lease_says(here: Town) -> None:
     assert session["spec"]["leaseDurationSeconds"] == 18
 
 
+@town(shards=16, seeds=(1,))
+async def test_few_shards_are_acquired_at_once(here: Town) -> None:
+    """Each call has a connection of its own, whose memory does not come back."""
+    a = Replica(here, "a")
+    ask, under_way, most = a.kube.request, 0, 0
+
+    async def slowly(*arguments: Any, **options: Any) -> dict[str, Any]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.1)
+        under_way -= 1
+        return await ask(*arguments, **options)
+
+    a.kube.request = slowly  # type: ignore[method-assign]  # counts
+    await a.start()
+    await here.until(lambda: len(a.owned) == 16)
+    assert 2 <= most <= 5
+
+
 # -- taking over ----------------------------------------------------------------------------------
 
 
