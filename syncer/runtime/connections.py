@@ -10,6 +10,7 @@ whatever else is open, which would not be so if connections beyond the bound wer
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import logging
 import resource
 import ssl
@@ -35,6 +36,9 @@ _HANDSHAKE: Final = 5.0
 _SHUTDOWN: Final = 2.0
 #: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
+#: Bytes into which each connection with TLS reads, a few of TLS's own records. The loop's default is four
+#: times that; it fills them with zeros, and keeps them as long as the connection.
+_TLS_BYTES: Final = 64 * 1024
 
 
 class _NoBadRequests(logging.Filter):
@@ -69,6 +73,11 @@ def raise_descriptor_limit() -> int:
         return soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def bound_tls_buffers() -> None:
+    """Have each connection with TLS that is made from now on read into a smaller buffer."""
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_BYTES  # noqa: V101 (the loop reads it)
 
 
 class Connections:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import ssl
+from asyncio.sslproto import SSLProtocol
 from typing import Any, Final, cast
 
 import pytest
 from aiohttp.http_exceptions import BadHttpMessage
 
-from syncer.runtime.connections import _DESCRIPTORS, Connections, raise_descriptor_limit
+from syncer.runtime.connections import (
+    _DESCRIPTORS,
+    Connections,
+    bound_tls_buffers,
+    raise_descriptor_limit,
+)
 from tests.simulation.loop import SimLoop, simulate
 
 
@@ -194,3 +201,20 @@ def test_a_request_that_is_no_http_is_not_logged(
     """Its line may hold a secret; what fails otherwise is logged."""
     logging.getLogger("ledger.http").error("Error handling request", exc_info=error)
     assert bool(caplog.records) is logged
+
+
+def test_connections_with_tls_read_into_small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop takes the bound for each connection that is made; it would keep 256 KiB for each."""
+    monkeypatch.setattr(SSLProtocol, "max_size", SSLProtocol.max_size)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    async def size() -> int:
+        loop = asyncio.get_running_loop()
+        made = SSLProtocol(
+            loop, asyncio.Protocol(), context, loop.create_future(), server_side=True
+        )
+        return len(made.get_buffer(-1))
+
+    before = asyncio.run(size())
+    bound_tls_buffers()
+    assert asyncio.run(size()) * 4 == before == 256 * 1024
