@@ -48,7 +48,7 @@ def compose(
     *,
     spec: Spec | None = None,
     live: bool = True,
-    breath: Breath = lambda: None,
+    breath: Breath | None = None,
 ) -> Message:
     """
     Make the message of one attempt.
@@ -60,7 +60,7 @@ def compose(
         attempt_id: Chosen before the send.
         spec: What `shown_spec` made of the document, None to make it now.
         live: Show labels and annotations as well, which may change.
-        breath: Called every few milliseconds while a large message is made.
+        breath: Called every few milliseconds while a large message is made; None for a small one.
 
     Raises:
         ValueError: a member of the spec has an impossible type.
@@ -178,7 +178,7 @@ def _shown(value: object) -> dict[str, str]:
     return Budget(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
-def shown_spec(document: Mapping[str, Any], breath: Breath = lambda: None) -> Spec:
+def shown_spec(document: Mapping[str, Any], breath: Breath | None = None) -> Spec:
     """
     The spec as every channel and every attempt sees it: bounded, enriched, sanitised.
 
@@ -189,8 +189,10 @@ def shown_spec(document: Mapping[str, Any], breath: Breath = lambda: None) -> Sp
     return _sanitised(spec, _cleaner(breath))
 
 
-def _cleaner(breath: Breath) -> Callable[[str], str]:
-    """The sanitiser, with a breath between the pieces of what is long."""
+def _cleaner(breath: Breath | None) -> Callable[[str], str]:
+    """The sanitiser, with a breath between the pieces of what is long, if one is wanted."""
+    if breath is None:
+        return sanitise
 
     def clean(text: str) -> str:
         breath()

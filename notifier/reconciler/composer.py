@@ -68,7 +68,7 @@ class Composer:
                 intent.attempt_id,
                 spec=self._specs.get(known),
                 live=with_status,
-                breath=Breath(),
+                breath=Breath() if size > SMALL else None,
             )
             if size > SMALL:
                 self._specs[known] = message.spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -57,10 +57,8 @@ class Call:
         ]
 
 
-def pack(command: tuple[Any, ...]) -> bytes:
-    """Return a command as it is written."""
-    packed: bytes = hiredis.pack_command(command)
-    return packed
+#: Makes of a command what is written.
+pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 
 async def read_reply(connection: AbstractConnection, call: Call) -> Any:

@@ -30,7 +30,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -62,9 +62,7 @@ _STEP: Final = 0.1
 @dataclass(slots=True)
 class _Waiting:
     call: Call
-    future: asyncio.Future[Any] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    future: asyncio.Future[Any]
     #: Second of the loop's clock at which it fails.
     until: float = math.inf
 
@@ -176,7 +174,8 @@ class Pipeline:
             raise Unavailable("the Redis client is closed")
         if len(self._waiting) >= _QUEUE:
             raise Unavailable("too many calls are waiting for Redis")
-        waiting = _Waiting(call)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(call, loop.create_future())
         if not self._waiting and not self._turn.locked():
             async with self._turn:
                 try:
@@ -186,7 +185,7 @@ class Pipeline:
                     waiting.future.exception()
                     raise
             return waiting.future.result()
-        waiting.until = asyncio.get_running_loop().time() + self._timeout * PATIENCE
+        waiting.until = loop.time() + self._timeout * PATIENCE
         self._waiting.append(waiting)
         self._limit(waiting)
         self._wake.set()

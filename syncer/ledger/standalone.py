@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -78,9 +78,9 @@ class Standalone:
         named = self._master.pool.master_address if self._master is not None else None
         return f"{named[0]}:{named[1]}" if named else place_of(target)
 
-    async def submit(self, call: Call, at: str | None) -> Any:  # noqa: ARG002 - there is one
+    def submit(self, call: Call, at: str | None) -> Coroutine[Any, Any, Any]:  # noqa: ARG002 - there is one
         """Run a command."""
-        return await self._pipeline.submit(call)
+        return self._pipeline.submit(call)
 
     async def primaries(self) -> tuple[str, ...]:
         """The one server, without a name."""

@@ -54,6 +54,7 @@ class Entry:
 
     Attributes:
         request: Newest version of the object that this process has seen.
+        uid: Identity of the notification, which every version has.
         view: Fold of its log up to `view.position`.
         claim: None until claimed, and whenever the claim turned out stale.
         fresh: First seen by a watch event without status, in this lease term.
@@ -92,6 +93,7 @@ class Entry:
     """
 
     request: NotificationRequest
+    uid: str = field(init=False)
     view: LogView = field(default_factory=LogView)
     claim: Claim | None = None
     fresh: bool = False
@@ -127,10 +129,9 @@ class Entry:
     withheld: tuple[str, ...] = ()
     unchecked_since: float = 0.0
 
-    @property
-    def uid(self) -> str:
-        """Identity of the notification."""
-        return self.request.uid
+    def __post_init__(self) -> None:
+        """Keep what is asked for most."""
+        self.uid = self.request.uid
 
     @property
     def cancelled(self) -> bool:
