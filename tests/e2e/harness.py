@@ -66,6 +66,8 @@ QUICK: Final[Json] = {
 #: trust for it.
 _UNTRUSTING: Final = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 _POLL: Final = 0.02
+#: Seconds between questions to somebody else: each answer costs him, and metrics a hundredth of a second.
+_ASK: Final = 0.1
 _SAMPLE: Final = 0.2
 #: Seconds for a start: where a definition is new, the API server may refuse its lists for a minute.
 _START: Final = 120.0
@@ -78,25 +80,32 @@ async def until(
     what: str | Callable[[], str],
     *,
     within: float,
-    every: float = _POLL,
+    every: float = 0.0,
 ) -> None:
     """
     Wait for a condition.
+
+    Args:
+        condition: What is waited for.
+        what: Its name in the error.
+        within: Seconds to wait at most.
+        every: Seconds between two looks; by default few for what is known here, more for a coroutine,
+            which asks others.
 
     Raises:
         AssertionError: it did not hold within so many seconds; says what was waited for.
     """
     deadline = time.monotonic() + within
     while True:
-        held = condition()
+        held, pause = condition(), every or _POLL
         if not isinstance(held, bool):
-            held = await held
+            held, pause = await held, every or _ASK
         if held:
             return
         if time.monotonic() > deadline:
             text = what if isinstance(what, str) else what()
             raise AssertionError(f"not within {within:g} s: {text}")
-        await asyncio.sleep(every)
+        await asyncio.sleep(pause)
 
 
 # -- receiver -------------------------------------------------------------------------------------

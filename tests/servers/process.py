@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_POLL = 0.02
+_POLL = 0.05
 _LOG_TAIL = 2_000
 
 
