@@ -88,7 +88,6 @@ async def test_what_is_created_in_an_outage_is_delivered_in_it(
         await here.sound()
 
 
-@pytest.mark.xdist_group("alone")
 async def test_what_its_owner_journaled_goes_on_with_another(
     control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
 ) -> None:
