@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -121,6 +122,9 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         with binding(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True
+        # As in the controller: with the default of 700 allocations, collections are a tenth of the CPU.
+        gc.set_threshold(50_000, 20, 50)
+        gc.freeze()
         logger.info(
             "the gateway listens",
             extra={"version": __version__, "port": port, "sources": sorted(entries)},
