@@ -223,10 +223,10 @@ class DeliverySettings(DeliveryRules):
     """What is sent, and how often."""
 
     log_outage: Literal["hold", "journal"] = Field(
-        default="hold",
-        description="What becomes of due attempts while no replica has Redis: `hold` (default), they wait; "
-        "`journal`, they are recorded in the object's status before they are sent, where all that was "
-        "recorded before is known.",
+        default="journal",
+        description="What becomes of due attempts while no replica has Redis: `journal` (default), they "
+        "are recorded in the object's status before they are sent, where all that was recorded before is "
+        "known; `hold`, they wait.",
     )
     journal_after: Duration = Field(
         default=10.0,

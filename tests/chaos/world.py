@@ -183,7 +183,7 @@ class World:
                 "metricsAddr": f"127.0.0.1:{metrics}",
             },
             "delivery": {
-                **(JOURNAL if self.journal else {}),
+                **(JOURNAL if self.journal else {"logOutage": "hold"}),
                 "slack": {"timeout": f"{SEND_TIMEOUT}s"},
                 "file": {"timeout": f"{SEND_TIMEOUT}s"},
                 "credentials": {"dir": str(self.here.folder / "credentials")},

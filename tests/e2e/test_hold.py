@@ -36,7 +36,9 @@ async def test_due_objects_say_that_the_log_is_away(
 ) -> None:
     """One that is new and one whose retry came due say it; a waiting and a finished one do not."""
     async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        process = here.notifier(sync={"window": "100ms", "holdNotice": "2s"})
+        process = here.notifier(
+            delivery={"logOutage": "hold"}, sync={"window": "100ms", "holdNotice": "2s"}
+        )
         process.start()
         await process.wait_ready()
         here.script("soon", BUSY, OK)

@@ -24,7 +24,8 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-JOURNAL: Final = {"logOutage": "journal", "journalAfter": "1s"}
+#: It is the default; only sooner.
+JOURNAL: Final = {"journalAfter": "1s"}
 
 
 async def journaling(process: NotifierProcess) -> None:
@@ -73,6 +74,10 @@ async def test_what_is_created_in_an_outage_is_delivered_in_it(
         for uid in (*uids, before):
             assert "journal" in (await here.wait_phase(uid, within=40)).status
         assert time.monotonic() - began < 60
+        code, text = await process.ask("/readyz")
+        assert (code, "redis" in text) == (503, True), (
+            "what is sent without Redis makes nobody ready"
+        )
         await server.start()
         await here.wait_acked([*uids, before], within=40)
         await here.sound()

@@ -70,7 +70,7 @@ async def test_an_outcome_outlives_redis(
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
         here.script("n", Step(delay=0.8))
-        process = here.notifier()
+        process = here.notifier(delivery={"logOutage": "hold"})
         process.start()
         await process.wait_ready()
         uid = await here.create("n")
@@ -100,7 +100,7 @@ async def test_a_start_without_redis_waits_for_it(
     server = RedisServer(redis_binary)
     try:
         async with stage(control_plane, server.url, tmp_path) as here:
-            process = here.notifier()
+            process = here.notifier(delivery={"logOutage": "hold"})
             process.start()
             uid = await here.create("n")
             await until(lambda: _not_ready(process, "redis"), "it says why", within=20)

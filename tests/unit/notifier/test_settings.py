@@ -145,6 +145,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.controller.metrics_addr == Address("", 9090)
     assert settings.controller.health_probe_addr == Address("", 8081)
     assert settings.delivery.guarantee == "atLeastOnce"
+    assert (settings.delivery.log_outage, settings.delivery.journal_after) == ("journal", 10.0)
     assert settings.delivery.native == frozenset()
     assert settings.delivery.credentials.dir == "/etc/notification/credentials/"
     assert settings.datastorage is None
