@@ -204,7 +204,7 @@ class Controller:
         Returns:
             How many outcomes could not be recorded.
         """
-        self.holds.draining = True
+        self.holds.draining = self.outcomes.ending = True
         self.dispatcher.close()
         if self.attempts.journal is not None:
             # Whoever waits for a turn to be journaled has begun nothing, and gives up.

@@ -13,6 +13,7 @@ leave uses up none of the budget (`syncer.rules.channel_state.counts`) and has a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import DeliveryBounds, Reporter
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
+from syncer.model.errors import PortError
 from syncer.model.ports import Ownership
 from syncer.model.record import LOG_ERROR_BYTES, Record, read_attempt
 from syncer.model.resource import RetryPolicy
@@ -49,6 +51,8 @@ class Outcomes:
     journal: Journal | None = None
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
+    #: No log is claimed any more: one that is gone is made anew by whichever outcome comes first.
+    ending: bool = field(default=False, init=False)
 
     def submit(
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
@@ -77,13 +81,23 @@ class Outcomes:
 
     async def drain(self, seconds: float) -> int:
         """Wait for outcomes that are being recorded; how many are given up after `seconds`."""
+        give_up = asyncio.get_running_loop().time() + seconds
         if self.recording:
             await asyncio.wait(list(self.recording), timeout=seconds)
+        if self.recorder.log.available:
+            with contextlib.suppress(PortError, TimeoutError):
+                async with asyncio.timeout_at(give_up):
+                    await self._record_kept()
         left = list(self.recording)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
+
+    async def _record_kept(self) -> None:
+        """Record what was kept for claims, which nobody makes any more."""
+        for entry in [e for e in self.cache.entries.values() if e.unrecorded]:
+            await self.recorder.record_kept(entry)
 
     async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
         """Record an outcome; the arguments are those of `submit`."""
@@ -125,6 +139,7 @@ class Outcomes:
                 intent,
                 patience=self.bounds.outcome_patience if patience is None else patience,
                 keep=patience is not None,
+                anew=self.ending,
             )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):

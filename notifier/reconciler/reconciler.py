@@ -224,7 +224,7 @@ class Reconciler:
     async def _catch_up(self, entry: Entry) -> None:
         """Record results that were kept while the log was away, and read what others have appended."""
         if entry.unrecorded:
-            await self.recorder.record_kept(entry)
+            await self.recorder.record_kept(entry, anew=False)
         if not entry.reread:
             return
         known = entry.view.position

@@ -176,11 +176,19 @@ class RedisLog:
         record: Record,
         intent: Record | None,
         *,
-        name: str,
+        name: str | None,
         patience: float | None = None,
     ) -> Appended:
         """
         Record what became known of an attempt; restores a lost intent, or a lost log.
+
+        Args:
+            uid: Of the notification.
+            record: The outcome.
+            intent: The attempt's, None if it is not restored.
+            name: Of the notification, for a log that is made anew; None if it is not, as somebody has to
+                give it the earlier attempts first. The answer is then RECLAIM.
+            patience: Seconds for which the call is repeated.
 
         Refused credentials are retried like a server that is away: no other process knows the result.
         """
@@ -196,7 +204,7 @@ class RedisLog:
                 int(state),
                 encode_record(record),
                 encode_record(intent) if intent else b"",
-                Header(name).encode(),
+                b"" if name is None else Header(name).encode(),
             ],
             patience=patience,
             again=(*_LATER, Unauthorised),

@@ -232,11 +232,19 @@ class Recorder:
         entry.ahead.discard(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
 
-    def close_in_memory(self, entry: Entry, attempt: Attempt, intent: Record) -> None:
+    def close_in_memory(
+        self, entry: Entry, attempt: Attempt, intent: Record, *, cause: str = "journal"
+    ) -> None:
         """
-        Keep an outcome that the log cannot take: the status shows it, and the next claim records it.
+        Keep an outcome that the log cannot take: the next claim records it. If journaled, the status shows it.
 
         It is kept until a log has answered that it holds it. A claim that is under way replaces the view.
+
+        Args:
+            entry: The notification.
+            attempt: With its outcome.
+            intent: Of the attempt.
+            cause: Why the claim is given up, for the metric.
         """
         entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
         entry.view.learn(attempt)
@@ -245,7 +253,7 @@ class Recorder:
         entry.ahead.discard(attempt.id)
         entry.seeded.discard(attempt.id)
         self._count(attempt)
-        self.lose_claim(entry, "journal")
+        self.lose_claim(entry, cause)
         self.cache.mark_dirty(entry, urgent=True)
 
     def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
@@ -260,13 +268,15 @@ class Recorder:
         *,
         patience: float,
         keep: bool = False,
+        anew: bool = False,
     ) -> bool:
         """
         Record the outcome of an attempt; it is tried until `patience` seconds have passed.
 
         A log that cannot be read accepts no records, and neither does one that Redis, or a proxy in front
         of it, goes on refusing. The outcome is then kept in memory until a claim can read the log again:
-        no other process knows it. With `keep` so is one that was not answered in time.
+        no other process knows it. With `keep` so is one that was not answered in time, and without `anew`
+        one whose log is gone: a claim makes it anew, and gives it the earlier attempts first.
 
         Returns:
             False if it could not be recorded: should this process end, the next owner will find the
@@ -276,7 +286,7 @@ class Recorder:
         try:
             answer = await self._timed(
                 "outcome",
-                lambda: self._record_outcome(entry, record, intent, patience),
+                lambda: self._record_outcome(entry, record, intent, patience, anew=anew),
             )
         except (ContractError, Rejected) as error:
             logger.error(
@@ -299,6 +309,9 @@ class Recorder:
         finally:
             entry.executing.pop(attempt.id, None)
             entry.never_sent.discard(attempt.id)
+        if answer.answer is Answer.RECLAIM:
+            self.close_in_memory(entry, attempt, intent, cause="lost")
+            return True
         self._count(attempt)
         try:
             if answer.answer is Answer.OK:
@@ -317,39 +330,47 @@ class Recorder:
             self.metrics.not_sent.inc()
 
     async def _record_outcome(
-        self, entry: Entry, record: Record, intent: Record, patience: float
+        self, entry: Entry, record: Record, intent: Record, patience: float, *, anew: bool
     ) -> Appended:
         """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
+        name = entry.request.key if anew else None
         for pause in _REFUSED_PAUSES:
             try:
                 return await self.log.outcome(
-                    entry.uid, record, intent, name=entry.request.key, patience=patience
+                    entry.uid, record, intent, name=name, patience=patience
                 )
             except Unauthorised:
                 # It was repeated for all of the time already.
                 raise
             except Rejected:
                 await asyncio.sleep(pause)
-        return await self.log.outcome(
-            entry.uid, record, intent, name=entry.request.key, patience=patience
-        )
+        return await self.log.outcome(entry.uid, record, intent, name=name, patience=patience)
 
-    async def record_kept(self, entry: Entry) -> None:
+    async def record_kept(self, entry: Entry, *, anew: bool = True) -> None:
         """
         Record the outcomes that were kept while the log could not be read.
 
         Call it once the log was read again, and before what is open in it is settled as unknown; now and
         then also where another process owns the log by now, since it does not know these outcomes.
 
+        Args:
+            entry: The notification.
+            anew: Make a log that is gone anew; else the claim is given up, and what is left is kept.
+
         Raises:
             PortError: Redis did not answer; what is left is kept.
         """
         for attempt_id, (record, intent) in list(entry.unrecorded.items()):
             try:
-                answer = await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
+                answer = await self.log.outcome(
+                    entry.uid, record, intent, name=entry.request.key if anew else None
+                )
             except (ContractError, Rejected) as error:
                 if not entry.quarantine:
                     self.put_in_quarantine(entry, str(error))
+                return
+            if answer.answer is Answer.RECLAIM:
+                self.lose_claim(entry, "lost")
                 return
             entry.unrecorded.pop(attempt_id, None)
             if answer.answer is Answer.OK:

@@ -172,6 +172,8 @@ class ScriptTwin:
 
     def _outcome(self, key: str, args: list[bytes], now: int) -> Reply:
         identity, _, rank, record, intent, header = args
+        if key not in self.logs and not header:
+            return [b"RECLAIM"]
         log = self.logs.setdefault(key, [header])
         if _epoch_of(log[0]) is None:
             raise ResponseError(_FOREIGN)

@@ -80,13 +80,18 @@ def intent(epoch: str, identity: str, channel: str = CHANNEL, most: int = 5) -> 
 
 
 def outcome(
-    identity: str, state: AttemptState = SUCCESS, channel: str = CHANNEL, *, lost: bool = True
+    identity: str,
+    state: AttemptState = SUCCESS,
+    channel: str = CHANNEL,
+    *,
+    lost: bool = True,
+    header: bytes = Header(NAME).encode(),
 ) -> Call:
-    """OUTCOME; with `lost` it can restore the intent."""
+    """OUTCOME; with `lost` it can restore the intent, with a header the log."""
     record = encode_record(result_record(identity, state, channel, seed=False))
     return "outcome", [
         identity, encode_channel(channel), int(state), record,
-        intent_bytes(identity, channel) if lost else b"", Header(NAME).encode(),
+        intent_bytes(identity, channel) if lost else b"", header,
     ]  # fmt: skip
 
 
@@ -382,6 +387,10 @@ CASES: dict[str, Case] = {
     ),
     "OUTCOME creates a lost log, for nobody": Case(
         [], outcome(A2), [b"OK", 2, ROOT], ["intent", "success"]
+    ),
+    "OUTCOME leaves a lost log to a claim": Case([], outcome(A2, header=b""), [b"RECLAIM"], []),
+    "OUTCOME without a header ends an open attempt": Case(
+        OPENED, outcome(A2, header=b""), [b"OK", 2], ["intent", "success"]
     ),
     "OUTCOME knows what a verdict said": Case(
         [*OPENED, note(verdict(A2))], outcome(A2), [b"NOOP", 3], ["intent", "resolve.success"]

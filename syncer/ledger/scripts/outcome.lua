@@ -1,10 +1,14 @@
 -- OUTCOME(id, channel, rank, record, intent record, header): record what became known.
 -- Facts are never fenced: any process that learnt the result may record it. A log that lost the intent gets it
--- back first; a log that is gone is created with an epoch that no owner has, so that no claim fits it.
+-- back first. A log that is gone is created, if a header is given, with an epoch that no owner has, so that no
+-- claim fits it.
 -- An operator's `failed` is below the sender's, who knows how it failed: that is recorded beside it.
 local key, id, rank = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then
+  if ARGV[6] == '' then
+    return {'RECLAIM'}
+  end
   redis.call('RPUSH', key, ARGV[6])
   log = {ARGV[6]}
 end

@@ -12,6 +12,7 @@ from notifier.contract import Outcome
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, attempt_epoch
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
+from syncer.sync.cache import Claim
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
 from tests.unit.notifier.reconciler.test_zombie import Calls, LeaseTerm
 
@@ -42,8 +43,12 @@ class Opened:
 
     async def intent(self) -> Record:
         """Open an attempt."""
+        return await self.intent_of("c")
+
+    async def intent_of(self, channel: str) -> Record:
+        """Open an attempt of a channel."""
         recorder, entry = self.world.controller.recorder, self.world.entry
-        answer, intent = await recorder.open(entry, LeaseTerm(EPOCH), "c", limit=99)
+        answer, intent = await recorder.open(entry, LeaseTerm(EPOCH), channel, limit=99)
         assert answer.answer.value == "OK"
         return intent
 
@@ -199,6 +204,53 @@ async def test_an_intent_that_was_not_confirmed_is_settled(opened: Opened) -> No
     assert attempt.error == "the log did not confirm the attempt, so it was not sent"
     assert attempt.duration == 0
     assert opened.outcomes.recording == {}
+
+
+async def test_a_log_that_is_gone_gets_its_attempts_in_order(opened: Opened) -> None:
+    """An outcome leaves it to a claim, which gives the log the earlier attempts first."""
+    world = opened.world
+    first = await opened.ends(Outcome.transient("busy"))
+    intent = await opened.intent()
+    world.redis.twin.logs.clear()
+    await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
+    assert world.redis.twin.logs == {}
+    assert (world.entry.claim, [*world.entry.unrecorded]) == (None, [intent.id])
+    assert await world.controller.queue.get() == "uid-a"
+    await world.controller.reconciler.reconcile("uid-a")
+    assert [(a.id, a.state) for a in world.attempts] == [
+        (first.id, AttemptState.FAILED), (intent.id, AttemptState.SUCCESS),
+    ]  # fmt: skip
+    assert world.entry.unrecorded == {}
+
+
+async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: Opened) -> None:
+    """The claim, which is believed to hold, is given up instead; nothing is recorded out of order."""
+    world = opened.world
+    intent = await opened.intent()
+    world.redis.twin.logs.clear()
+    await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
+    recorder = world.controller.recorder
+    world.entry.claim = Claim(EPOCH, recorder.log.generation)
+    await recorder.record_kept(world.entry, anew=False)
+    assert world.redis.twin.logs == {}
+    assert (world.entry.claim, [*world.entry.unrecorded]) == (None, [intent.id])
+
+
+async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
+    """Nobody claims any more: what was kept is recorded, and a log that is gone is made anew at once."""
+    world = opened.world
+    kept, last = await opened.intent(), await opened.intent_of("d")
+    world.redis.twin.logs.clear()
+    await opened.outcomes.record(world.entry, kept, Outcome.success(200), 0.1)
+    opened.outcomes.ending = True
+    assert await opened.outcomes.drain(5) == 0
+    assert world.entry.unrecorded == {}
+    await opened.outcomes.record(world.entry, last, Outcome.success(200), 0.1)
+    assert [a.id for a in world.attempts] == [kept.id, last.id]
+    world.redis.twin.logs.clear()
+    await opened.outcomes.record(world.entry, last, Outcome.success(200), 0.1)
+    assert world.redis.twin.logs
+    assert world.entry.unrecorded == {}
 
 
 async def test_the_end_waits_for_records_within_its_bound(opened: Opened) -> None:

@@ -683,3 +683,4 @@ async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
         ("close",), ("drain", 12.0), *([] if ends else [("abort",)]), ("record", 5.0),
     ]  # fmt: skip
     assert not case.controller.holds.accepts("uid-a")
+    assert case.controller.outcomes.ending
