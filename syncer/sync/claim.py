@@ -269,19 +269,31 @@ class Claimer:
         which it is given them; the status has numbered them.
 
         Raises:
-            PortError: Redis did not answer; what is left is kept.
+            PortError: Redis did not answer, or lost the log meanwhile, or results that belong between these
+                are on their way to it; what is left is kept.
         """
+        lost = False
         with contextlib.suppress(ContractError):
             snapshot = await self.log.read(entry.uid)
+            lost = snapshot is None
             view = fold(snapshot.records if snapshot else ())
             for shown in lacking(view, entry.request.status):
+                if entry.executing:
+                    # Its outcome may be on its way, and would come in between.
+                    raise Unavailable("other results are on their way to the log")
                 ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
-                if shown.id in entry.unrecorded or ahead or attempt_epoch(shown.id) == NO_EPOCH:
+                kept = entry.unrecorded.get(shown.id)
+                if kept is None and (ahead or attempt_epoch(shown.id) == NO_EPOCH):
                     continue
-                record = outcome_of(shown)
-                intent = intent_record(shown.id, shown.channel, at=shown.started, by="status")
+                record, intent = kept or (
+                    outcome_of(shown),
+                    intent_record(shown.id, shown.channel, at=shown.started, by="status"),
+                )
                 await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
-        await self.recorder.record_kept(entry)
+                lost = False
+        await self.recorder.record_kept(entry, anew=lost)
+        if entry.unrecorded and not entry.quarantine:
+            raise Unavailable("the log was lost while it was given outcomes")
 
     # -- a deleted notification -----------------------------------------------------------------
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
+from syncer.ledger.answers import Snapshot
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.sync.cache import Entry
@@ -14,11 +18,11 @@ from tests.unit.syncer.sync.test_odd_objects import shown
 KEPT = AttemptId("0.5-1")
 
 
-def keep(entry: Entry) -> None:
+def keep(entry: Entry, attempt: AttemptId = KEPT) -> None:
     """Have a success that no log holds yet."""
-    done = Attempt(KEPT, "console", AttemptState.SUCCESS, started=3, ended=4)
-    intent = intent_record(KEPT, "console", at=3, by="t")
-    entry.unrecorded[KEPT] = (attempt_record(done), intent)
+    done = Attempt(attempt, "console", AttemptState.SUCCESS, started=3, ended=4)
+    intent = intent_record(attempt, "console", at=3, by="t")
+    entry.unrecorded[attempt] = (attempt_record(done), intent)
 
 
 async def logged(here: Bench) -> list[str]:
@@ -38,6 +42,55 @@ async def test_a_log_that_was_lost_is_given_what_came_before() -> None:
         keep(entry)
         await here.claimer.hand_in(entry)
         assert await logged(here) == found
+
+
+async def test_a_log_that_is_lost_meanwhile_is_given_all_by_the_next_try() -> None:
+    """What is kept would stand before what came earlier; it stays, and the caller tries again."""
+    async with bench(shown()) as (here, entry):
+        keep(entry)
+        await here.claimer.hand_in(entry)
+        keep(entry)
+        logs, read = cast("Any", here.log.client).redis.twin.logs, here.log.read
+
+        async def lost_after(uid: str) -> Snapshot | None:
+            found = await read(uid)
+            logs.clear()
+            return found
+
+        here.claimer.log.read = lost_after  # type: ignore[method-assign] # between the calls
+        with pytest.raises(Unavailable, match="lost while"):
+            await here.claimer.hand_in(entry)
+        assert logs == {}
+        assert [*entry.unrecorded] == [KEPT]
+        here.claimer.log.read = read  # type: ignore[method-assign] # as it was
+        await here.claimer.hand_in(entry)
+        assert (await logged(here))[-1] == "success 0.5-1"
+        assert len(await logged(here)) == 4
+
+
+async def test_what_is_on_its_way_comes_first() -> None:
+    """The outcome of another attempt would come in between what the status has numbered."""
+    async with bench(shown()) as (here, entry):
+        keep(entry)
+        entry.executing[AttemptId("0.5-2")] = "slack:ops"
+        with pytest.raises(Unavailable, match="on their way"):
+            await here.claimer.hand_in(entry)
+        assert (await logged(here), [*entry.unrecorded]) == ([], [KEPT])
+        entry.executing.clear()
+        await here.claimer.hand_in(entry)
+        assert len(await logged(here)) == 4
+
+
+async def test_what_was_kept_takes_its_place_in_the_status() -> None:
+    """Results are known in another order than that of their attempts."""
+    async with bench(shown(status="unknown", error=WRITTEN_AHEAD)) as (here, entry):
+        keep(entry)
+        keep(entry, AttemptId("0.3-1"))
+        await here.claimer.hand_in(entry)
+        assert await logged(here) == [
+            "intent 0.3-1", "success 0.3-1", "intent 0.5-1", "success 0.5-1",
+        ]  # fmt: skip
+        assert not entry.unrecorded
 
 
 async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
