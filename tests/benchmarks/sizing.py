@@ -31,7 +31,7 @@ FAILURE_TEXT: Final = 38
 ROUNDED: Final = 1.1
 
 #: A replica that has worked, in bytes: resident, a quarter of it files that others share.
-REPLICA_BASE: Final = 86_000_000
+REPLICA_BASE: Final = 77_000_000
 #: Of each unfinished notification beside its spec; of each of its attempts; how often each byte of the
 #: route and of an error is held; of each finished notification.
 LIVE: Final = 7_300

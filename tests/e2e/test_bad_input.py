@@ -91,7 +91,7 @@ STARTS: Final[dict[str, Start]] = {
         "cannot read {folder}/routing.yaml: No such file or directory", REDIS, routing=None
     ),
     "the routing file is no YAML": Start(
-        "failed to parse YAML: line 2: expected ',' or ']', but got '<stream end>'",
+        "failed to parse YAML: line 1: did not find expected ',' or ']'",
         REDIS,
         routing=f"receivers: [{CANARY}\n",
     ),
@@ -274,7 +274,7 @@ async def test_whatever_a_notification_says(
             return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
 
         await until(told, process.tail, within=30)
-        assert "line 2" in (await process.ask("/readyz"))[1]
+        assert "line 1" in (await process.ask("/readyz"))[1]
         uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
         for uid in uids.values():
             await here.wait_phase(uid)
