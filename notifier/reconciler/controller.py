@@ -96,6 +96,7 @@ class Controller:
             cache=cache,
             queue=queue,
             recorder=recorder,
+            claimer=claimer,
             ownership=ownership,
             reporter=reporter,
             bounds=bounds,
@@ -204,7 +205,7 @@ class Controller:
         Returns:
             How many outcomes could not be recorded.
         """
-        self.holds.draining = self.outcomes.ending = True
+        self.holds.draining = True
         self.dispatcher.close()
         if self.attempts.journal is not None:
             # Whoever waits for a turn to be journaled has begun nothing, and gives up.

@@ -32,6 +32,7 @@ from syncer.model.resource import RetryPolicy
 from syncer.rules.channel_state import counts, unsent_run
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
@@ -44,6 +45,7 @@ class Outcomes:
     cache: Cache
     queue: WorkQueue
     recorder: Recorder
+    claimer: Claimer
     ownership: Ownership
     reporter: Reporter
     bounds: DeliveryBounds
@@ -51,8 +53,6 @@ class Outcomes:
     journal: Journal | None = None
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
-    #: No log is claimed any more: one that is gone is made anew by whichever outcome comes first.
-    ending: bool = field(default=False, init=False)
 
     def submit(
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
@@ -80,24 +80,29 @@ class Outcomes:
         self.submit(entry, intent, outcome, 0.0)
 
     async def drain(self, seconds: float) -> int:
-        """Wait for outcomes that are being recorded; how many are given up after `seconds`."""
+        """
+        Wait for outcomes that are being recorded, and hand in what was kept for claims; nobody claims now.
+
+        Returns:
+            How many are given up after `seconds`.
+        """
         give_up = asyncio.get_running_loop().time() + seconds
         if self.recording:
             await asyncio.wait(list(self.recording), timeout=seconds)
         if self.recorder.log.available:
-            with contextlib.suppress(PortError, TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(give_up):
-                    await self._record_kept()
+                    await self._hand_in()
         left = list(self.recording)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
 
-    async def _record_kept(self) -> None:
-        """Record what was kept for claims, which nobody makes any more."""
+    async def _hand_in(self) -> None:
         for entry in [e for e in self.cache.entries.values() if e.unrecorded]:
-            await self.recorder.record_kept(entry)
+            with contextlib.suppress(PortError):
+                await self.claimer.hand_in(entry)
 
     async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
         """Record an outcome; the arguments are those of `submit`."""
@@ -139,7 +144,6 @@ class Outcomes:
                 intent,
                 patience=self.bounds.outcome_patience if patience is None else patience,
                 keep=patience is not None,
-                anew=self.ending,
             )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):

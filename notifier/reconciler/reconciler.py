@@ -240,6 +240,8 @@ class Reconciler:
             await self.claimer.hand_in(entry)
             if not entry.unrecorded:
                 await self.recorder.log.wake_owner(entry.uid)
+            elif not entry.quarantine:
+                self.queue.retry(entry.uid)
         if self.ownership.term_of(entry.uid) is not None:
             # Ours again meanwhile. It is listed again, and what was listed must stay.
             self.queue.add(entry.uid)

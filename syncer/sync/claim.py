@@ -269,8 +269,8 @@ class Claimer:
         which it is given them; the status has numbered them.
 
         Raises:
-            PortError: Redis did not answer, or lost the log meanwhile, or results that belong between these
-                are on their way to it; what is left is kept.
+            PortError: Redis did not answer; what is left is kept, as it is where Redis lost the log
+                meanwhile, or where results that may belong between these are on their way to it.
         """
         lost = False
         with contextlib.suppress(ContractError):
@@ -280,7 +280,7 @@ class Claimer:
             for shown in lacking(view, entry.request.status):
                 if entry.executing:
                     # Its outcome may be on its way, and would come in between.
-                    raise Unavailable("other results are on their way to the log")
+                    return
                 ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
                 kept = entry.unrecorded.get(shown.id)
                 if kept is None and (ahead or attempt_epoch(shown.id) == NO_EPOCH):
@@ -292,8 +292,6 @@ class Claimer:
                 await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
                 lost = False
         await self.recorder.record_kept(entry, anew=lost)
-        if entry.unrecorded and not entry.quarantine:
-            raise Unavailable("the log was lost while it was given outcomes")
 
     # -- a deleted notification -----------------------------------------------------------------
 

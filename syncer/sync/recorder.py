@@ -236,7 +236,7 @@ class Recorder:
         self, entry: Entry, attempt: Attempt, intent: Record, *, cause: str = "journal"
     ) -> None:
         """
-        Keep an outcome that the log cannot take: the next claim records it. If journaled, the status shows it.
+        Keep an outcome that the log cannot take: the next claim records it, a journaled status shows it.
 
         It is kept until a log has answered that it holds it. A claim that is under way replaces the view.
 
@@ -268,15 +268,14 @@ class Recorder:
         *,
         patience: float,
         keep: bool = False,
-        anew: bool = False,
     ) -> bool:
         """
         Record the outcome of an attempt; it is tried until `patience` seconds have passed.
 
         A log that cannot be read accepts no records, and neither does one that Redis, or a proxy in front
         of it, goes on refusing. The outcome is then kept in memory until a claim can read the log again:
-        no other process knows it. With `keep` so is one that was not answered in time, and without `anew`
-        one whose log is gone: a claim makes it anew, and gives it the earlier attempts first.
+        no other process knows it. So is one whose log is gone, which a claim makes anew and gives the
+        earlier attempts first, and with `keep` one that was not answered in time.
 
         Returns:
             False if it could not be recorded: should this process end, the next owner will find the
@@ -286,7 +285,7 @@ class Recorder:
         try:
             answer = await self._timed(
                 "outcome",
-                lambda: self._record_outcome(entry, record, intent, patience, anew=anew),
+                lambda: self._record_outcome(entry, record, intent, patience),
             )
         except (ContractError, Rejected) as error:
             logger.error(
@@ -330,21 +329,20 @@ class Recorder:
             self.metrics.not_sent.inc()
 
     async def _record_outcome(
-        self, entry: Entry, record: Record, intent: Record, patience: float, *, anew: bool
+        self, entry: Entry, record: Record, intent: Record, patience: float
     ) -> Appended:
         """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
-        name = entry.request.key if anew else None
         for pause in _REFUSED_PAUSES:
             try:
                 return await self.log.outcome(
-                    entry.uid, record, intent, name=name, patience=patience
+                    entry.uid, record, intent, name=None, patience=patience
                 )
             except Unauthorised:
                 # It was repeated for all of the time already.
                 raise
             except Rejected:
                 await asyncio.sleep(pause)
-        return await self.log.outcome(entry.uid, record, intent, name=name, patience=patience)
+        return await self.log.outcome(entry.uid, record, intent, name=None, patience=patience)
 
     async def record_kept(self, entry: Entry, *, anew: bool = True) -> None:
         """

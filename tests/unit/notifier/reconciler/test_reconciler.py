@@ -525,7 +525,7 @@ async def test_a_notification_of_another_replica_is_let_go(
     if unrecorded:
         case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-        async def kept(_entry: Entry) -> None:
+        async def kept(_entry: Entry, **_: object) -> None:
             case.done.append(("record",))
 
         cast("Any", case.reconciler.recorder).record_kept = kept
@@ -533,6 +533,8 @@ async def test_a_notification_of_another_replica_is_let_go(
     assert ("uid-a" in case.cache.entries) is stays
     assert case.done == ([("record",)] if unrecorded else [])
     assert case.redis.published == []
+    # What is left is tried again, and a growing wait keeps that from being all that is done.
+    assert case.queue.delayed == int(unrecorded)
 
 
 async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None:
@@ -540,7 +542,7 @@ async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None
     case.shards.drop(0)
     case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-    async def kept(entry: Entry) -> None:
+    async def kept(entry: Entry, **_: object) -> None:
         entry.unrecorded.clear()
 
     case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
@@ -554,7 +556,7 @@ async def test_a_notification_that_is_ours_again_is_looked_at(case: Case) -> Non
     case.shards.drop(0)
     case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-    async def kept(entry: Entry) -> None:
+    async def kept(entry: Entry, **_: object) -> None:
         entry.unrecorded.clear()
         case.shards.take(0, LeaseTerm(EPOCH))
 
@@ -683,4 +685,3 @@ async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
         ("close",), ("drain", 12.0), *([] if ends else [("abort",)]), ("record", 5.0),
     ]  # fmt: skip
     assert not case.controller.holds.accepts("uid-a")
-    assert case.controller.outcomes.ending

@@ -380,6 +380,7 @@ async def test_a_notification_is_released_when_its_shard_leaves(world: World, wh
     assert ("uid-a" in world.cache.entries) is (what != "neither")
     assert not entry.deleted
     assert not world.controller.holds.fenced
+    entry.unrecorded.clear()
 
 
 async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
@@ -389,13 +390,14 @@ async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
     await world.rest()
     world.shards.drop(0)
 
-    async def back(_: Entry) -> None:
+    async def back(_: Entry, **__: object) -> None:
         world.shards.take(0, world.term)
 
     entry.unrecorded[AttemptId("0.9-1")] = cast("Any", ())
     cast("Any", world.controller.recorder).record_kept = back  # while Redis is asked
     await world.controller.reconciler.reconcile("uid-a")
     assert world.cache.entries["uid-a"] is entry
+    entry.unrecorded.clear()
 
 
 async def test_what_waits_costs_no_look(world: World) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import pytest
-
 from syncer.ledger.answers import Snapshot
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.sync.cache import Entry
@@ -58,8 +55,7 @@ async def test_a_log_that_is_lost_meanwhile_is_given_all_by_the_next_try() -> No
             return found
 
         here.claimer.log.read = lost_after  # type: ignore[method-assign] # between the calls
-        with pytest.raises(Unavailable, match="lost while"):
-            await here.claimer.hand_in(entry)
+        await here.claimer.hand_in(entry)
         assert logs == {}
         assert [*entry.unrecorded] == [KEPT]
         here.claimer.log.read = read  # type: ignore[method-assign] # as it was
@@ -73,8 +69,7 @@ async def test_what_is_on_its_way_comes_first() -> None:
     async with bench(shown()) as (here, entry):
         keep(entry)
         entry.executing[AttemptId("0.5-2")] = "slack:ops"
-        with pytest.raises(Unavailable, match="on their way"):
-            await here.claimer.hand_in(entry)
+        await here.claimer.hand_in(entry)
         assert (await logged(here), [*entry.unrecorded]) == ([], [KEPT])
         entry.executing.clear()
         await here.claimer.hand_in(entry)
