@@ -132,6 +132,8 @@ class Subscriber:
     def _take(self, reply: Any) -> None:
         if not (isinstance(reply, list) and len(reply) == 3 and reply[0] == b"message"):
             return
-        text = bytes(reply[2])
-        if 0 < len(text) <= _LONGEST:
-            self._on_message(text.decode("utf-8", "replace"))
+        data = bytes(reply[2])
+        text = data.decode("utf-8", "replace")
+        # A subscription costs a look at everything, so nobody may report one by a message.
+        if 0 < len(data) <= _LONGEST and text != LISTENING:
+            self._on_message(text)
