@@ -7,6 +7,7 @@ A page is read by somebody in a hurry; a name that is not there costs more than 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,65 @@ def test_alerts_named_on_pages_exist() -> None:
     """A page that sends somebody to an alert sends him to one that exists."""
     text = "\n".join(page.read_text() for page in PAGES)
     assert set(re.findall(r"\bNotificationLedger[A-Z]\w+", text)) <= set(alerts())
+
+
+#: Pages for somebody who is on call: what they quote is looked for in a log, word by word.
+RUNBOOKS: Final = [ROOT / "docs/alerts.md", ROOT / "docs/recovery.md"]
+#: Quoted, and no line of a log.
+_NO_LOG_LINE: Final = {"start clean"}
+
+
+def product() -> Iterator[ast.AST]:
+    """Nodes of the source of both packages."""
+    for package in ("notifier", "syncer"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def quoted(text: str) -> set[str]:
+    """What a page quotes of a log: more than a word, outside of code."""
+    prose = re.sub(r"^```.*?^```$|`[^`]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = {" ".join(q.split()) for q in re.findall(r'"([^"\n]+(?:\n[^"\n]+)?)"', prose)}
+    return {q for q in found if " " in q}
+
+
+def test_quoted_log_lines_exist() -> None:
+    """A runbook quotes what the product logs; `…` stands for what differs."""
+    texts = {
+        node.value
+        for node in product()
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    wanted = {q for page in RUNBOOKS for q in quoted(page.read_text())} - _NO_LOG_LINE
+    assert len(wanted) > 5
+    parts = {part.strip() for q in wanted for part in q.split("…") if part.strip()}
+    assert {part for part in parts if not any(part in text for text in texts)} == set()
+
+
+def test_named_checks_of_readyz_exist() -> None:
+    """A page that names a line of `/readyz` names one that a process of ours can show."""
+    checks = {
+        node.args[0].value
+        for node in product()
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"check", "detail"}
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    named = {
+        name
+        for page in PAGES
+        for names in re.findall(r"`/readyz`[\w ]*\(((?:`\w+`(?:, )?)+)", page.read_text())
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert {"redis", "shards", "schema"} <= named <= checks
+
+
+def test_a_wrong_quotation_is_noticed() -> None:
+    """Quotations over two lines count, words and code do not."""
+    text = 'The line "one\ntwo", a "word", `"some code"`.'
+    assert quoted(text) == {"one two"}
 
 
 def test_a_wrong_name_is_noticed(tmp_path: Path) -> None:
