@@ -371,12 +371,15 @@ def _doubted(case: _Case, earlier: str, later: str) -> bool:
     Whether a status showed an attempt as unknown beside a later one: that is on record, too.
 
     So it is where attempts are journaled: a former owner may tell the log of a success that the present one
-    cannot read, and then no log ever holds the unknown that he went by.
+    cannot read, and then no log ever holds the unknown that he went by. A higher number explains nothing:
+    each attempt is written ahead as unknown, and one that was opened before it was not sent because of it.
     """
     for version in case.versions:
         shown = version.states()
-        if later in shown and earlier in shown and shown[earlier].uncertain:
-            return True
+        if later in shown and earlier in shown:
+            before, after = shown[earlier], shown[later]
+            if before.uncertain and before.number < after.number:
+                return True
     return False
 
 

@@ -182,6 +182,14 @@ def _success_was_known(story: Story) -> None:
     story.versions[1] = _status("Sending", "success", "unknown")
 
 
+def _sent_after_its_lease(story: Story) -> None:
+    """A frozen owner wakes up and sends what was written ahead, after another one has delivered."""
+    _former_owner(story)
+    story.calls.reverse()
+    story.versions.insert(2, _status("Sent", "unknown", "success"))
+    story.sampled = (4, 3)
+
+
 #: Sentence: what is broken, and what must be found besides the explained repeat.
 CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "nothing is wrong": (lambda _s: None, set()),
@@ -206,6 +214,9 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "a status showed the first as unknown beside the second": (_former_owner, set()),
     "it showed that the first was delivered": (
         _success_was_known, {Kind.REPEATED, Kind.AFTER_SUCCESS},
+    ),
+    "the first is sent after the second, which was journaled": (
+        _sent_after_its_lease, {Kind.REPEATED, Kind.REORDERED},
     ),
 }  # fmt: skip
 
