@@ -1,10 +1,7 @@
-"""The version of the distribution, read from its metadata."""
+"""The version; `scripts/release` holds it to that of the distribution."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
-try:
-    __version__ = version("notification-ledger")
-except PackageNotFoundError:  # a bare checkout on the path
-    __version__ = "0+unknown"
+__version__: Final = "0.1.0"

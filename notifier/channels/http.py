@@ -40,7 +40,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from types import SimpleNamespace, TracebackType
 from typing import Any, Final, Literal, Self, cast
 
@@ -56,6 +55,7 @@ from notifier.channels.names import Names
 from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
 from notifier.contract import Outcome
+from notifier.version import __version__
 from syncer.runtime.proxies import literal, proxy_for
 
 _log = logging.getLogger("ledger.delivery")
@@ -421,10 +421,7 @@ async def _mark_written(_: object, context: SimpleNamespace, __: object) -> None
 
 def user_agent() -> str:
     """`notification-ledger/<version>`."""
-    try:
-        return f"notification-ledger/{metadata.version('notification-ledger')}"
-    except metadata.PackageNotFoundError:
-        return "notification-ledger"
+    return f"notification-ledger/{__version__}"
 
 
 def tls_context(ca_file: str = "") -> ssl.SSLContext:

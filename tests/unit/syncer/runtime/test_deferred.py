@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,9 @@ from syncer.runtime.deferred import defer
 
 #: What one server of its own needs none of: clients, commands, clusters, Sentinels.
 CLIENTS = ("redis.client", "redis.commands.core", "redis.asyncio.client", "redis.cluster")
-HEAVY = (*CLIENTS, "urllib3.util", "dateutil.parser", "structlog", "rich", "aiosmtplib", "difflib")
+HEAVY = (
+    *CLIENTS, "urllib3.util", "dateutil.parser", "structlog", "rich", "aiosmtplib", "difflib", "zipfile",
+)  # fmt: skip
 START = "from syncer.cli.main import main; code = main({words!r}.split())"
 
 
@@ -45,9 +48,9 @@ def test_completion_imports_nothing_of_vendors() -> None:
 
 def test_the_controller_imports_no_client_of_redis() -> None:
     """The start of the controller leaves out what no part of it uses."""
-    there = imported("import notifier.app")
-    assert "redis.asyncio.connection" in there
-    assert there.isdisjoint(HEAVY)
+    there = imported("import notifier.cli.controller, notifier.process.production")
+    assert {"redis.asyncio.connection", "html"} <= there
+    assert there.isdisjoint({*HEAVY, "html.entities"})
 
 
 def test_what_is_left_out_comes_when_it_is_asked_for() -> None:
@@ -107,6 +110,20 @@ def test_a_version_is_a_member(package: str) -> None:
     """Of all dunders the version is what programs ask for."""
     defer(package)
     assert sys.modules[package].__version__ == "3"
+
+
+def test_a_function_that_is_named_runs_the_package_when_it_is_called(package: str) -> None:
+    """Whoever has imported it before calls the package's own afterwards."""
+    file = Path(str(PathFinder.find_spec(package).origin))  # type: ignore[union-attr]  # it is there
+    file.write_text("RAN = []\ndef double(n, *, more=0): return 2 * n + more\n")
+    defer(package, "double")
+    entered = sys.modules[package]
+    double = entered.double
+    assert "RAN" not in vars(entered)
+    assert double(4, more=1) == 9
+    assert "RAN" in vars(entered)
+    assert entered.double is not double
+    assert double(5) == 10
 
 
 def test_what_is_imported_already_stays(package: str) -> None:
