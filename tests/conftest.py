@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import ssl
 import subprocess
@@ -147,6 +148,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write down how long each file took, if that was asked for."""
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
         scheduling.write_durations(_seen, _run_folder(session.config) / "groups.json")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """
+    Leave the garbage collector out of what stays until the end.
+
+    A fifth of the time that collecting takes, in each process, would go into it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
