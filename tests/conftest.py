@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from syncer.model import immutable
 from tests import scheduling
+from tests.servers import starts
 from tests.servers.controlplane import SHARDED, ControlPlane
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
@@ -89,8 +90,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
-    """Leave no event loop behind that a plugin made while looking for one."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the marks, and leave no event loop behind that a plugin made while looking for one."""
+    config.addinivalue_line(
+        "markers",
+        f"{starts.MARK}(reason): start new processes, not forks (tests/servers/starts.py)",
+    )
     # pytest-asyncio on 3.11 asks for the current loop, which makes one; unclosed, it fails whichever
     # test is running when it is collected.
     asyncio.set_event_loop(None)
@@ -124,6 +129,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         scheduling.write_groups(items, _run_folder(config) / "groups.json")
 
 
+@pytest.hookimpl(tryfirst=True)  # before fixtures start anything
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Decide whether what the test starts may be a fork."""
+    starts.choose(item)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the time limit of a test begins after the wait
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run nothing beside a test that measures."""
@@ -145,7 +156,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write down how long each file took, if that was asked for."""
+    """End the server of forks, and write down how long each file took, if that was asked for."""
+    starts.close()
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
         scheduling.write_durations(_seen, _run_folder(session.config) / "groups.json")
 

@@ -12,10 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -29,7 +26,6 @@ import aiohttp
 from redis.exceptions import RedisError
 
 from syncer.model.errors import ContractError
-from syncer.runtime.failpoints import VARIABLE
 from tests.chaos.archive import Archive
 from tests.chaos.broken import NONE
 from tests.e2e.checker import TERMINAL, Call, Json, Log
@@ -50,7 +46,6 @@ from tests.fakes.proxy import Proxy
 from tests.integration.api import notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
-from tests.servers.process import _guard
 from tests.servers.redis import RedisServer
 from tests.servers.users import acl_rule, url_of
 
@@ -97,25 +92,9 @@ class Replica(NotifierProcess):
         self.broken = broken
         self.ttl = ttl
 
-    def start(self, failpoints: str = "") -> None:
-        """Start it; `failpoints` as for `NotifierProcess`."""
-        self.kill()
-        env = {k: v for k, v in os.environ.items() if k != VARIABLE} | self._env
-        if failpoints:
-            env[VARIABLE] = failpoints
-        argv = [sys.executable, "-m", "tests.chaos.broken", self.broken, str(self.ttl)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*argv, "run", "--config", str(self._config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=env,
-                start_new_session=True,
-            )
-        self._guard = _guard(self._process.pid)
-        self._starts += 1
+    @property
+    def _program(self) -> list[str]:
+        return ["tests.chaos.broken", self.broken, str(self.ttl)]
 
 
 #: User of Redis, and its password.

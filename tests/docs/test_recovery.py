@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +36,6 @@ from tests.e2e.harness import (
     OK,
     PATIENT,
     QUICK,
-    ROOT,
     NotifierProcess,
     Stage,
     stage,
@@ -46,6 +44,7 @@ from tests.e2e.harness import (
 from tests.integration.api import MERGE, Api
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
+from tests.servers.starts import UNTRUSTING, run_beside
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -382,14 +381,12 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
 
 async def syncer(here: Stage, process: NotifierProcess, *arguments: str) -> str:
     """Run the operators' command with the settings of a controller."""
-    command = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", arguments[0], "--config", str(process._config), *arguments[1:],
-        env={**os.environ, "KUBECONFIG": str(here.plane.kubeconfig)}, cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    ended = await run_beside(
+        ["syncer", arguments[0], "--config", str(process._config), *arguments[1:]],
+        env={**os.environ, **UNTRUSTING, "KUBECONFIG": str(here.plane.kubeconfig)}, together=True,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(command.communicate(), 60)
-    assert command.returncode == 0, out.decode()
-    return out.decode()
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
 
 
 async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> None:

@@ -24,8 +24,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -46,9 +44,9 @@ from syncer.model.errors import ContractError
 from syncer.runtime.failpoints import VARIABLE
 from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Version, check
 from tests.integration.api import Api
+from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
-from tests.servers.process import _guard
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: LeaseDuration that the settings below come to: renewDeadline + timeout + margin.
@@ -62,9 +60,6 @@ CHANNEL: Final = "slack:ops"
 QUICK: Final[Json] = {
     "maxAttempts": 5, "initialBackoffSeconds": 1, "backoffMultiplier": 1, "maxBackoffSeconds": 60,
 }  # fmt: skip
-#: A process reads what the system trusts several times, 40 ms of CPU each, and meets nobody whom it would
-#: trust for it.
-_UNTRUSTING: Final = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 _POLL: Final = 0.02
 #: Seconds between questions to somebody else: each answer costs him, and metrics a hundredth of a second.
 _ASK: Final = 0.1
@@ -283,8 +278,7 @@ class NotifierProcess:
         self.log = log
         self._config = config
         self._env = dict(env)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: starts.Process | None = None
         self._starts = 0
         self._read = 0
         self._lines: list[Json] = []
@@ -297,21 +291,20 @@ class NotifierProcess:
     def start(self, failpoints: str = "") -> None:
         """Start it; `failpoints` is the text of the variable, for example `after-send=kill`."""
         self.kill()
-        env = {k: v for k, v in os.environ.items() if k != VARIABLE} | _UNTRUSTING | self._env
+        env = {k: v for k, v in os.environ.items() if k != VARIABLE} | starts.UNTRUSTING | self._env
         if failpoints:
             env[VARIABLE] = failpoints
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module, self.command, "--config", str(self._config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=env,
-                start_new_session=True,
-            )
-        self._guard = _guard(self._process.pid)
+            self._process = starts.start(
+                [*self._program, self.command, "--config", str(self._config)],
+                stdout=log, stderr=log, env=env,
+            )  # fmt: skip
         self._starts += 1
+
+    @property
+    def _program(self) -> list[str]:
+        """The module, and its arguments before the command."""
+        return [self.module]
 
     async def wait_ready(self, within: float = _START) -> None:
         """Wait until /readyz says yes."""
@@ -329,7 +322,9 @@ class NotifierProcess:
             lambda: not self.running, lambda: f"the notifier ends; {self.tail()}", within=within
         )
         assert self._process is not None
-        return int(self._process.returncode)
+        code = self._process.returncode
+        assert code is not None
+        return code
 
     async def ask(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
         """GET a page of the admin server; code 0 if nobody answers."""
@@ -370,10 +365,6 @@ class NotifierProcess:
             self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait(15)
-        if self._guard is not None:
-            self._guard.kill()
-            self._guard.communicate()
-            self._guard = None
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP)."""

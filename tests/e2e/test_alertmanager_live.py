@@ -20,6 +20,7 @@ from tests.e2e.harness import stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
+    pytest.mark.new_processes("one test of gateway and controller"),
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(180),
 ]

@@ -644,6 +644,7 @@ WRITTEN: Final = {
 }  # fmt: skip
 
 
+@pytest.mark.new_processes("whatever a process writes is searched")
 async def test_no_canary_gets_out(control_plane: ControlPlane, tmp_path: Path) -> None:
     """Through success, refusal, loss and failing starts no planted secret is in any output."""
     control_plane.heal()

@@ -82,13 +82,16 @@ CRASHES = {
 #: does not wait for that is told from what does, however busy the machine is.
 _PATIENT: Final[Json] = {"margin": "30s"}
 _LONG: Final = 30.0
+#: Seconds that an unfinished state may wait to be written: none is before the outcome, however busy the
+#: machine is. A final one is written at once.
+_WINDOW: Final = "20s"
 
 
 async def _killed(
     here: Stage, crash: Crash, sharding: Json | None = None
 ) -> tuple[NotifierProcess, str]:
     """Have a controller killed at the failpoint; returns it, and the uid of the notification."""
-    first = here.notifier(sharding=sharding or {})
+    first = here.notifier(sharding=sharding or {}, sync={"window": _WINDOW})
     uid = await here.create("n")
     first.start(f"{crash.at}=kill")
     assert await first.wait_exit(within=40) == -9, first.tail()
@@ -156,6 +159,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
     assert not failed, "\n\n".join(f"{sentence}: {r}" for sentence, r in failed.items())
 
 
+@pytest.mark.new_processes("one test of killed processes")
 async def test_a_crowd_survives_kill_after_kill(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from syncer.model.resource import Json
 from tests.e2e.gateway import TOKEN, GatewayProcess
 from tests.e2e.harness import until
+from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import FLUX, alert, alertmanager
 
@@ -29,6 +30,7 @@ async def _post(url: str, payload: object) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+@pytest.mark.new_processes("about the end of a process")
 async def test_the_process_outlives_the_api_server_and_ends_in_order(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
@@ -112,11 +114,8 @@ async def test_a_gateway_that_is_killed_loses_and_doubles_nothing(
 
 
 def _trial(*arguments: str, payload: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "notifier", "gateway", "test", *arguments],
-        input=payload if isinstance(payload, str) else json.dumps(payload),
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    given = payload if isinstance(payload, str) else json.dumps(payload)
+    return starts.run(["notifier", "gateway", "test", *arguments], given=given)
 
 
 def test_a_payload_is_tried_without_a_server(tmp_path: Path) -> None:

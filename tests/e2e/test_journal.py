@@ -53,6 +53,7 @@ def replica(here: Stage) -> NotifierProcess:
     return process
 
 
+@pytest.mark.new_processes("one test of the journal")
 async def test_what_is_created_in_an_outage_is_delivered_in_it(
     control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,6 @@ the members that it knows, and puts the whole status back.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,7 +23,6 @@ from tests.e2e.harness import (
     BUSY,
     OK,
     QUICK,
-    ROOT,
     NotifierProcess,
     Stage,
     Step,
@@ -34,6 +32,7 @@ from tests.e2e.harness import (
 from tests.integration.api import CRDS, Reply, refusals
 from tests.servers.controlplane import ControlPlane
 from tests.servers.recipe import CONTROLLER_RULES, CONTROLLER_USER
+from tests.servers.starts import run_beside
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -110,14 +109,8 @@ def attempted(status: str, *, minutes: int = 10, phase: str = "Sending") -> Call
 
 async def command(*arguments: str) -> tuple[int, str]:
     """Run one of the two programs; its exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT,
-    )  # fmt: skip
-    async with asyncio.timeout(30):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+    ended = await run_beside(arguments, together=True)
+    return ended.returncode, ended.stdout
 
 
 async def apply_definition(plane: ControlPlane, folder: Path, *options: str) -> Json:

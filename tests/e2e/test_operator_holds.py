@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 
 from tests.e2e.harness import CHANNEL, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.starts import run_beside
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -27,14 +26,12 @@ pytestmark = [
 
 async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
     """Run the command in a process of its own; returns the lines of its answer."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", *words, "--json", "--redis-url", here.redis_url,
-        "--key-prefix", here.prefix, "--kubeconfig", str(here.plane.kubeconfig),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return [json.loads(line) for line in out.splitlines()]
+    ended = await run_beside([
+        "syncer", *words, "--json", "--redis-url", here.redis_url, "--key-prefix", here.prefix,
+        "--kubeconfig", str(here.plane.kubeconfig),
+    ])  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 async def test_a_hold_is_forgotten_by_nobody(

@@ -34,6 +34,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.new_processes("about the end of a process")
 async def test_sigterm_waits_for_the_send_and_records_it(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ async def test_an_outcome_outlives_redis(
         assert [len(here.receiver.calls(n)) for n in ("n", "held")] == [1, 1]
 
 
+@pytest.mark.new_processes("about a start")
 async def test_a_start_without_redis_waits_for_it(
     control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.e2e.harness import PATIENT, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
+    pytest.mark.new_processes("about a start"),
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(120),
 ]
