@@ -64,6 +64,6 @@ class DeliveryBounds:
         outcome_patience: Seconds for which an outcome is held in memory while Redis is away.
     """
 
-    at_most_once: bool = False
-    max_age: float = 0.0
+    at_most_once: bool
+    max_age: float
     outcome_patience: float = 7 * 86400.0

@@ -134,7 +134,7 @@ class Delivery:
             router=self,
             reporter=EventReporter(self._emit, self.metrics),
             metrics=self.metrics,
-            bounds=DeliveryBounds(),
+            bounds=DeliveryBounds(at_most_once=False, max_age=0),
             dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
                 on_rejected=self.queue.add, monotonic=self.clock,
             ),

@@ -77,7 +77,8 @@ def controller() -> Controller:
         cache=cache, queue=WorkQueue(lambda: NOW),
         recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
         claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
-        metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
+        metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+        dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 

@@ -84,7 +84,8 @@ class World:
                 ),
             ),
             reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
-            bounds=DeliveryBounds(outcome_patience=0.0), dispatcher=lambda _: NONE,
+            bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
+            dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(
             parse_object(
@@ -166,7 +167,9 @@ async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None
 async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
-    world.controller.outcomes.bounds = DeliveryBounds(outcome_patience=60.0)
+    world.controller.outcomes.bounds = DeliveryBounds(
+        at_most_once=False, max_age=0, outcome_patience=60.0
+    )
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
@@ -358,7 +361,9 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
 async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> None:
     """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
     await world.planned()
-    world.controller.outcomes.bounds = DeliveryBounds(outcome_patience=60.0)
+    world.controller.outcomes.bounds = DeliveryBounds(
+        at_most_once=False, max_age=0, outcome_patience=60.0
+    )
     answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
     answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
     evaluate = world.log.client.evaluate

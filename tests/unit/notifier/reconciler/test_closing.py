@@ -63,7 +63,7 @@ def parts(here: Bench, objects: Objects) -> tuple[StatusWriter, Controller, list
     controller = Controller(
         cache=here.cache, queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
         ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
-        bounds=DeliveryBounds(at_most_once=True), dispatcher=lambda _: NONE,
+        bounds=DeliveryBounds(at_most_once=True, max_age=0), dispatcher=lambda _: NONE,
     )  # fmt: skip
     return sync, controller, again
 

@@ -60,7 +60,8 @@ class World:
         self.controller = Controller(
             cache=self.cache, queue=WorkQueue(lambda: self.now), recorder=recorder,
             claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
-            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
+            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+            dispatcher=lambda _: NONE,
         )  # fmt: skip
 
     def object(self, name: str, *channels: dict[str, Any]) -> Entry:

@@ -101,7 +101,8 @@ class World:
                 recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
             ),
             ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
-            metrics=DeliveryMetrics(CollectorRegistry()), bounds=DeliveryBounds(),
+            metrics=DeliveryMetrics(CollectorRegistry()),
+            bounds=DeliveryBounds(at_most_once=False, max_age=0),
             dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []

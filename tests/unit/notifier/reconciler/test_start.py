@@ -69,7 +69,7 @@ def controller() -> Controller:
     return Controller(
         cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
         ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
-        bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
+        bounds=DeliveryBounds(at_most_once=False, max_age=0), dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ class World:
         self.controller = Controller(
             cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
             ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
-            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(outcome_patience=0.0),
+            metrics=DeliveryMetrics(registry),
+            bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)
