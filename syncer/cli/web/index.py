@@ -165,9 +165,7 @@ class Index:
         for attempt in request.status.attempts:
             identity = (request.uid, attempt.id)
             known = identity in self._recent
-            if not attempt.ended or (
-                not known and len(self._ends) >= RECENT and attempt.ended <= self._ends[0][0]
-            ):
+            if not attempt.ended:
                 continue
             self._recent[identity] = Tried(attempt.channel, attempt.ended, attempt.state)
             if not known:

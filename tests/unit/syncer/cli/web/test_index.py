@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,6 +183,15 @@ def test_recent_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted((NOW - t.ended) // 1000 for t in index.recent) == [1, 2, 3]
     index.put(made("n3", age=3, version=1, error="late"))
     assert sorted(t.state.word for t in index.recent) == ["failed", "success", "success"]
+
+
+def test_an_attempt_without_a_time_is_not_of_the_recent_past() -> None:
+    """Another writer may leave it out; when it ended is not known."""
+    index, found = Index(), made("n")
+    (attempt,) = found.status.attempts
+    timeless = replace(found.status, attempts=(replace(attempt, started=0, ended=0),))
+    index.put(replace(found, status=timeless))
+    assert index.recent == []
 
 
 async def test_the_loop_gets_its_turn() -> None:
