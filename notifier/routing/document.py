@@ -314,14 +314,12 @@ class Table:
     def choice(self, key: str, words: type[Security]) -> Security:
         """Return one of a few words, the first if absent."""
         node = self.node(key)
-        first, *_ = words
-        if node is None:
-            return first
-        try:
-            return words(self.reader.scalar(node, self._at(key)))
-        except ValueError:
-            self.reader.wrong(node, self._at(key), " or ".join(words))
-            return first
+        if node is not None:
+            try:
+                return words(self.reader.scalar(node, self._at(key)))
+            except ValueError:
+                self.reader.wrong(node, self._at(key), " or ".join(words))
+        return next(iter(words))
 
     def enabled(self) -> bool:
         """Return `enabled`, which has no effect when it is false."""
