@@ -428,6 +428,11 @@ class Tree:
         for path in {mutant.path, *near}:
             for test in self._by_path.get(path, ()):
                 ranks.setdefault(test, 3)
+        # What a table of the modules holds is read without running a line of them.
+        tables = set().union(*(self._near.get(path, ()) for path in near))
+        for test in self.whole.tests:
+            if test.partition("::")[0] in tables:
+                ranks.setdefault(test, 3)
         return self._within_budget(ranks)
 
     def _within_budget(self, ranks: Mapping[str, int]) -> list[str]:

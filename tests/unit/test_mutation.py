@@ -353,11 +353,29 @@ def test_lines_of_the_product_are_traced(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_lines_behind_an_overflow_of_the_stack_are_traced(tmp_path: Path) -> None:
+    """The tracer is lost there; what the functions would run afterwards counts as run."""
+    text = "def f(n):\n    try:\n        return f(n + 1)\n    except RecursionError:\n        return n\n"
+    space: dict[str, Any] = {}
+    file = tmp_path / "syncer" / "m.py"
+    exec(patch.compiled(text, str(file)), space)  # noqa: S102 - the source stands above
+    before = sys.gettrace()
+    lines = Lines(str(tmp_path))
+    lines.begin()
+    try:
+        assert space["f"](0) > 0
+    finally:
+        found = lines.end()
+        sys.settrace(before)
+    assert found == {"syncer/m.py": [1, 2, 3, 4, 5]}
+
+
 TEXTS: Final = {
     "syncer/t.py": "",
     "syncer/u.py": "from syncer.t import X\n\ndef h():\n    return X\n",
     "syncer/v.py": "def far(): return X\n",
     "tests/near.py": "from syncer import t\n",
+    "tests/table.py": "from syncer import u\n",
 }
 TRACE: Final = run.Trace(
     outside={"syncer/t.py": {5}},
@@ -370,6 +388,7 @@ TRACE: Final = run.Trace(
         "tests/other.py::a": run.Traced(50.0, 1.0, {"syncer/v.py": {1}}),
         "tests/broken.py::a": run.Traced(50.0, 0.0, {"syncer/t.py": {2}}),
         "tests/text.py::a": run.Traced(50.0, 2.0, {}),
+        "tests/table.py::a": run.Traced(50.0, 3.0, {}),
     },
     failed={"tests/broken.py::a"},
 )
@@ -378,17 +397,17 @@ CHOSEN: Final = {
     "a line of a function: the tests that run it, of files that import the module first": (
         "def f():\n    return a", ["tests/near.py::b", "tests/far.py::a", "tests/slow.py::a"], False,
     ),
-    "a default: the tests that run a line of the function, then all of the module and its users": (
+    "a default: the tests that run a line of the function, then all of the module, its users and theirs": (
         "def f(a=1):\n    pass",
         [
             "tests/near.py::a", "tests/near.py::b", "tests/far.py::a", "tests/slow.py::a",
-            "tests/user.py::a",
+            "tests/user.py::a", "tests/table.py::a",
         ], True,
     ),
-    "a constant: the tests that run a line with its name, then all of the module and its users": (
+    "a constant: the tests that run a line with its name, then all of the module, its users and theirs": (
         "\n\n\n\nX = 1", [
             "tests/user.py::a", "tests/near.py::a", "tests/near.py::b", "tests/far.py::a",
-            "tests/slow.py::a", "tests/other.py::a",
+            "tests/table.py::a", "tests/slow.py::a", "tests/other.py::a",
         ], True,
     ),
     "a line that no test runs": ("\n\ndef f():\n    return a", [], False),
