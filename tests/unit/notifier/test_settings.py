@@ -499,11 +499,17 @@ def test_the_namespace_comes_from_the_service_account(tmp_path: Path) -> None:
     assert loaded.environment.namespace == "from-the-pod"
 
 
-@pytest.mark.parametrize("name", ["", "Not_A_Namespace"])
-def test_an_unknown_namespace_ends_the_start(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "not set and there is no service account"),
+        ("Not_A_Namespace", "not the name of a namespace"),
+    ],
+)
+def test_an_unknown_namespace_ends_the_start(name: str, why: str, tmp_path: Path) -> None:
     """Watching everything by accident is not an option."""
     env = {"KUBERNAUT_CONTROLLER_NAMESPACE": name}
-    with pytest.raises(ConfigError, match="KUBERNAUT_CONTROLLER_NAMESPACE is not"):
+    with pytest.raises(ConfigError, match=f"^KUBERNAUT_CONTROLLER_NAMESPACE is {why}"):
         load(write(tmp_path, CONTRACT), env, namespace_file=tmp_path / "none")
 
 

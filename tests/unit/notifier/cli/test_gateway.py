@@ -52,6 +52,7 @@ def test_who_would_get_it(
     code, out, err = tried(capsys, monkeypatch, alertmanager(), *words)
     assert (code, err) == (0, "")
     assert out.endswith("\n# receivers: pager\n# channels: slack:pager\n")
+    assert out.index("\n  type:") < out.index("\n  subject:") < out.index("\n  body:"), "as made"
     (files / "routing.yaml").write_text("route: {receiver: nobody}")
     code, out, err = tried(capsys, monkeypatch, alertmanager(), *words)
     assert (code, out) == (1, "")

@@ -142,6 +142,15 @@ def test_why_a_receiver_is_not_reached(case: str) -> None:
     assert reason in str(caught.value)
 
 
+def test_of_many_reasons_three_are_named() -> None:
+    """An installation may have hundreds of routes to one receiver."""
+    routes = ", ".join(f"{{match: {{team: a{n}}}, receiver: log}}" for n in range(9))
+    with pytest.raises(Refused) as caught:
+        reached(routes, "log", team="b")
+    wanted = [f'route.routes[{n}] wants team to be "a{n}"' for n in range(3)]
+    assert str(caught.value).endswith('receiver "log" alone: ' + "; ".join(wanted))
+
+
 def test_a_namespace_has_to_be_said_where_only_a_pattern_names_it() -> None:
     """Which of the namespaces that a pattern means exists is not known."""
     config = parse(

@@ -327,6 +327,17 @@ async def test_the_last_place_is_for_who_has_none(sends: Sends) -> None:
     await sends.end_all()
 
 
+async def test_but_for_the_last_places_nobody_keeps_to_a_share(sends: Sends) -> None:
+    """As long as more than an eighth of the places is free, whoever comes takes one."""
+    dispatcher = Dispatcher(sends, per_channel=16, total=64)
+    for namespace, count in (("b", 1), ("a", 20)):
+        for n in range(count):
+            dispatcher.submit(f"{namespace}{n}", "a", due=0, priority="Medium", namespace=namespace)
+    await settle()
+    assert sends.running == {"b0", *(f"a{n}" for n in range(13))}
+    await sends.end_all()
+
+
 async def test_nothing_waits_after_closing(sends: Sends) -> None:
     """What is due is on record, and nobody has to ask for it here; no timer is left."""
     dispatcher = Dispatcher(sends, per_channel=1, total=4)

@@ -64,6 +64,17 @@ def world() -> World:
     return World()
 
 
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer  ", "Basic good", "good", f"Bearer {'x' * 100_000}"]
+)
+async def test_what_is_no_token_is_not_asked_about(header: str, world: World) -> None:
+    """It is refused at once: the API server has nothing to say of it."""
+    with pytest.raises(Refused, match="a bearer token of Kubernetes is required") as caught:
+        await world.reviews.check(Incoming({"authorization": header}, b""), CALLER)
+    assert caught.value.status == 401
+    assert world.server.reviewed == []
+
+
 async def test_made_up_tokens_push_out_no_answer(world: World) -> None:
     """However many are refused, who was let in is not asked about again before his time."""
     assert await world.check("good") == "in"

@@ -43,6 +43,13 @@ def test_the_defaults_are_those_of_the_kind() -> None:
     assert (found_one.patience, found_one.window, found_one.retry_after) == (3, 3600, 60)
 
 
+def test_the_number_of_connections_is_the_one_that_is_given() -> None:
+    """What it is compared with, the number of requests, does not change it."""
+    limits = {"requests": 20, "connections": 20}
+    found = of_document({"limits": limits, "sources": [source()]}).settings.limits
+    assert (found.requests, found.connections) == (20, 20)
+
+
 def test_kinds_are_what_their_programs_can_do() -> None:
     """How large a body is, how long and how it is tried again, and who asks before it sends."""
     found = {

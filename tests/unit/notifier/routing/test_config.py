@@ -157,6 +157,17 @@ def test_a_bad_file_says_why(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_routes_may_be_nested_fifty_deep() -> None:
+    """Below that the file is refused as a whole."""
+
+    def nested(depth: int) -> str:
+        return f"route: {'{routes: [' * depth}{{}}{']}' * depth}\nreceivers: [{{name: x}}]"
+
+    assert parse(nested(50)).receiver("x") is not None
+    with pytest.raises(ConfigError, match="routes are nested too deeply"):
+        parse(nested(51))
+
+
 BOMBS: dict[str, str] = {
     "routes of routes": "k0: &k0 {routes: [{}, {}]}\n"
     + "".join(f"k{n}: &k{n} {{routes: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40))

@@ -568,6 +568,39 @@ async def test_reading_has_a_thread_of_its_own(files: Files) -> None:
     assert CANARY not in repr(reading)
 
 
+async def test_the_files_are_looked_at_once_a_period(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look comes a period after the start; after a change the next one comes sooner."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    slept: list[float] = []
+    look = routing.look
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            files.route(slack("a"))
+        if len(slept) == 4:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("notifier.routing.reload.asyncio.sleep", sleep)
+    routing.load_initial()
+    looks = 0
+
+    async def looked() -> bool:
+        nonlocal looks
+        looks += 1
+        assert looks == len(slept)
+        return await look()
+
+    monkeypatch.setattr(routing, "look", looked)
+    with pytest.raises(asyncio.CancelledError):
+        await routing.run()
+    assert slept == [0.03, 0.03, 0.02, 0.03]
+
+
 async def test_the_loop_may_be_run_again(files: Files) -> None:
     """A supervisor that restarts it finds it working."""
     files.credential("a", "A")
