@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from syncer.cli.access import Where, _redis_at, access, kubeconfig_of
+from syncer.model.errors import Unavailable
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
 USED: Final[dict[str, tuple[str | None, str, bool, tuple[str, str]]]] = {
@@ -65,6 +66,18 @@ async def test_a_context_is_of_a_kubeconfig(
         if at.kube is not None:
             port = 2 if context else 1
             assert at.kube.address == f"http://127.0.0.1:{port}"
+            with pytest.raises(Unavailable, match=f"{at.kube.address}, by --kubeconfig k"):
+                await at.objects.get("ns", "n")
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: Path) -> None:
+    """They are if a file was named; without one a command judges by defaults."""
+    file = tmp_path / "config.yaml"
+    file.write_text("redis: {url: 'redis://127.0.0.1:1/0'}")
+    where = Where(config=str(file)) if given else Where(redis_url="redis://127.0.0.1:1/0")
+    async with access(where, cluster=False) as at:
+        assert at.configured is given
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,24 @@ def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
     """The hidden command prints candidates, one a line."""
     assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
     assert capsys.readouterr().out == "failed\n"
+
+
+def test_names_are_asked_for_at_the_servers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a notification or a hold is named, and nothing else can be meant."""
+
+    async def names(expected: str, typed: Sequence[str], _locate: object) -> list[str]:
+        return [f"{typed[-1]}{expected}"]
+
+    monkeypatch.setattr("syncer.cli.names.names", names)
+    for words, shown in (
+        (["inspect", "ns/"], f"ns/{OBJECT}\n"),
+        (["release", "h"], f"h{HOLD}\n"),
+        (["ver"], "verify\n"),
+    ):
+        assert cli.main(["complete", "--", *words]) == 0
+        assert capsys.readouterr().out == shown
 
 
 def test_a_parser_without_commands() -> None:

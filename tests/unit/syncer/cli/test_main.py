@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
@@ -135,6 +137,22 @@ def test_what_explains_one_imports_nothing_that_compares_all() -> None:
         "syncer.metrics", "syncer.rules.compact", "syncer.rules.divergence", "syncer.rules.verification",
         "urllib3.connectionpool",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("main", [notifier_main, cli.main])
+def test_a_process_of_a_command_alone_collects_seldom(
+    main: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever calls a command with arguments has a process of its own to care for."""
+    before = gc.get_threshold()
+    try:
+        monkeypatch.setattr(sys, "argv", ["a command", "completion", "bash"])
+        main(["completion", "bash"])
+        assert gc.get_threshold() == before
+        main()
+        assert gc.get_threshold()[0] >= 10_000
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_words_are_completed_with_and_without_the_mark(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,8 @@ def test_tables_are_plain() -> None:
     assert plain("a\r\nb") == "a  b"
     assert table([("A", "B"), ("long", "y")], width=7) == ["A     B", "long  y"]
     assert table([("A", "B"), ("long", "y")], width=6) == ["long", "  b: y"]
+    narrow = table([("A", "B"), ("long", "some words")], width=3)
+    assert narrow == ["lon", "g", "  b: some", "    words"], "a cell keeps ten columns"
     assert table([]) == []
     columns = Columns(("A", "B"))
     assert columns.lines([("1", "2")]) == ["A  B", "1  2"]

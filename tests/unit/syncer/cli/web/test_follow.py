@@ -4,17 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
+from syncer.kube.notification_requests import Page
+from syncer.model.errors import Unavailable
 from tests.unit.syncer.cli.test_listing import Kube
 from tests.unit.syncer.cli.world import Objects, World, page
 
 if TYPE_CHECKING:
     from syncer.cli.access import Access
+
+
+async def test_what_is_shown_may_be_old_while_the_server_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it says is the problem, since the first failure, until it answers again."""
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", lambda *_: 0.0)
+    seen: list[tuple[str, bool]] = []
+    objects = Objects(Unavailable("away"), Unavailable("still away"), page(version="5"))
+    list_page = objects.list_page
+
+    async def listed(*args: Any, **options: Any) -> Page:
+        seen.append((follower.problem, follower.since > 0))
+        return await list_page(*args, **options)
+
+    monkeypatch.setattr(objects, "list_page", listed)
+    kube = Kube([])
+    at = cast("Access", SimpleNamespace(objects=objects, kube=kube))
+    follower = Follower(at, Index(), ())
+    task = asyncio.create_task(follower.run())
+    try:
+        async with asyncio.timeout(20):
+            await kube.over.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert seen == [("", False), ("away", True), ("still away", True)]
+    assert (follower.problem, follower.since, follower.complete) == ("", 0.0, True)
 
 
 async def test_a_server_that_ends_each_watch_is_asked_less_and_less(

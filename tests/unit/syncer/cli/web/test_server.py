@@ -9,10 +9,12 @@ from typing import Final, cast
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from syncer.cli.doctor.leases import LeaseFacts
 from syncer.cli.doctor.result import ok
-from syncer.cli.web import updates
+from syncer.cli.web import server, updates
 from syncer.cli.web.entries import Entry
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
@@ -126,6 +128,31 @@ async def test_hostile_texts_stay_texts(site: tuple[str, Index]) -> None:
             assert "&lt;script&gt;alert(1)" in await answer.text()
 
 
+async def test_who_has_asked_stays_where_others_only_connect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the bound a connection without a request is closed for a new one, not a reader's."""
+    monkeypatch.setattr(server, "_CONNECTIONS", 3)
+    index, world = Index(), World(Objects())
+    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    port = await explorer.listen(0)
+    try:
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for turn in range(2):
+                writer.write(b"GET /assets/explorer.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                await reader.readexactly(length)
+                if turn == 0:
+                    others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+                    assert await others[0][0].read() == b""
+    finally:
+        await explorer.close()
+
+
 async def test_probes_see_no_page() -> None:
     """The address for probes, which others can reach, says that the process lives, and nothing else."""
     index, world = Index(), World(Objects())
@@ -209,6 +236,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.complete, self.problem, self.since = True, "", 0.0
+        self.closed = False
         self.failure: Exception | None = None
         self.unread = ""
         self.receivers = self._shared(Overview({}, more=False, missing="", now=NOW))
@@ -240,7 +268,8 @@ class Stub:
         return await self._found(known if name == "n" else None)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Note it."""
+        self.closed = True
 
 
 @pytest.fixture
@@ -311,6 +340,31 @@ async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub
     assert (code, lines[:2]) == (503, ["# Not in time", "There is no answer within 25 s."])
     stub.failure = None
     assert (await got(f"{url}/n/ns/n"))[0] == 200
+
+
+async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is found closed when something is sent over it is no error."""
+    index, world = Index(), World(Objects())
+    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    explorer = Explorer(source, index, Follower(world.at, index, ()))
+
+    async def closed(_answer: web.StreamResponse, _event: bytes) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(web.StreamResponse, "write", closed)
+    answer = await explorer._events(make_mocked_request("GET", "/events"))
+    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    with explorer._updates.join("") as client:
+        assert client is not None
+    await explorer.close()
+
+
+async def test_a_source_is_closed_with_its_server() -> None:
+    """Its connections are not left to whoever started both."""
+    stub = Stub()
+    explorer = Explorer(cast("Source", stub), Index(), cast("Follower", stub))
+    await explorer.close()
+    assert stub.closed
 
 
 async def test_the_head_of_the_stream_ends(site: tuple[str, Index]) -> None:
