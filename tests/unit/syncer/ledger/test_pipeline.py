@@ -268,6 +268,20 @@ def test_a_call_may_wait_for_replicas() -> None:
     simulate(1, main)
 
 
+def test_a_script_that_had_to_be_loaded_waits_for_replicas_as_well() -> None:
+    """What is confirmed is the write, not the first try, at which nothing was written."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.replies = [ResponseError("NOSCRIPT a"), 5, b"sha", b"done", 1]
+        async with serving(server) as pipeline:
+            call = Call(("EVALSHA", CLAIM.sha), script=CLAIM, wait=(1, 500))
+            assert await pipeline.submit(call) == (b"done", 1)
+        assert server.sent == [2, 1, 1, 1]
+
+    simulate(1, main)
+
+
 def test_replicas_are_waited_for_apart() -> None:
     """While one call waits for replicas, others are answered."""
 

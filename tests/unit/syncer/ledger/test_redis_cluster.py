@@ -116,6 +116,16 @@ async def test_a_call_goes_to_the_holder_of_its_slot(world: Make) -> None:
     assert len(here.at(A).calls) == 2
 
 
+async def test_a_client_that_is_closed_asks_no_node(world: Make) -> None:
+    """Not even one that it had no connection to before."""
+    here = world(layout(A), layout(B))
+    await here.submit()
+    await here.cluster.close()
+    with pytest.raises(Unavailable, match="the Redis client is closed"):
+        await here.submit()
+    assert len(here.at(A).calls) == 1
+
+
 async def test_a_slot_that_moved(world: Make) -> None:
     """MOVED has the map read anew, from the node that it names, before the call goes there."""
     here = world(layout(A), layout(B))

@@ -158,6 +158,14 @@ PHASES = {
         "Delivered to 1/2 channel(s), retrying failed channels with backoff 0s",
         "some channels delivered, others to be retried",
     ),
+    "without one to be retried yet there is no back-off": Phase(
+        replace(PLAN, channels=("a", "b", "c")),
+        (attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, failure=FailureClass.PERMANENT)),
+        "Retrying", "PartialFailureRetrying",
+        "Delivered to 1/3 channel(s), retrying failed channels with backoff 0s",
+        "some channels delivered, others to be retried", None,
+        {"a": "Delivered", "b": "Failed", "c": "Pending"},
+    ),
     "all delivered": Phase(
         PLAN, (attempt(1, "a", SUCCESS), attempt(2, "b", SUCCESS)),
         "Sent", "AllDeliveriesSucceeded", "Successfully delivered to 2 channel(s)",

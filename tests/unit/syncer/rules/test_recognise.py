@@ -130,6 +130,9 @@ CASES = {
     "another's unknown before ours began": Case(
         [ours(1, SUCCESS, 60_000, started=T + 50_000)], [entry(UNKNOWN, 4_000, 1)], ["0-0"],
     ),
+    "another's unknown after ours had ended": Case(
+        [ours(1, SUCCESS, 4_000, started=T + 3_000)], [entry(UNKNOWN, 60_000, 1)], ["0-0"],
+    ),
     "a copy stands beside its original": Case(
         [FAIL_1],
         [entry(FAILED, 1_200, 1, "0.7-1"), entry(FAILED, 1_200, 1)],
@@ -248,6 +251,8 @@ def test_a_fold_of_one_that_is_missing() -> None:
     """A status that has folded a single attempt, and shows no fold, is poorer."""
     known = replace(WHOLE, rollup=Rollup(through=1))
     assert poorer(replace(known, rollup=None), known)
+    known = replace(WHOLE, rollup=None)
+    assert not poorer(known, known), "nothing was folded before either"
 
 
 def test_an_entry_without_an_id_does_not_take_that_of_another() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from syncer.ledger.codec import encode_record
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.model.record import LOG_ERROR_BYTES, MAX_INT, Kind, read_attempt, read_plan
+from syncer.model.record import LOG_ERROR_BYTES, MAX_INT, Kind, Plan, read_attempt, read_plan
 from syncer.model.resource import ChannelStatus, Status
 from syncer.rules.fold import LogView
-from syncer.rules.restore import missing_plan, seed_of
+from syncer.rules.restore import missing_plan, seed_of, seeds_of_view
 
 ID = AttemptId("0.7-1")
 
@@ -37,6 +37,19 @@ def test_a_seed_fits_into_a_record() -> None:
         assert len(back.error.encode()) <= LOG_ERROR_BYTES
         most = MAX_INT - 1 if number > 0 else 0
         assert {back.ended, back.due, back.duration, back.code, back.number} == {most}
+
+
+def test_what_a_memory_gives_back_are_seeds() -> None:
+    """The plan first; each attempt with its begin and its number, an open one as an intent."""
+    view = LogView()
+    view.plan = Plan(("a",), "RoutingRuleMatched", "m", 5)
+    ended = Attempt(ID, "a", AttemptState.FAILED, 10, 20, 0, 0, FailureClass.TRANSIENT, "", 0, 3)
+    opened = Attempt(AttemptId("0.7-2"), "a", AttemptState.INTENT, 30)
+    view.attempts |= {a.id: a for a in (ended, opened)}
+    plan, *seeds = seeds_of_view(view)
+    assert plan.kind is Kind.PLAN
+    assert [s.kind for s in seeds] == [Kind.SEED_FAILED, Kind.SEED_INTENT]
+    assert [read_attempt(s) for s in seeds] == [ended, opened]
 
 
 def test_a_plan_that_is_missing() -> None:

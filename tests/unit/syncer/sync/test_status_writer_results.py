@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.ledger.answers import Mark
-from syncer.model.attempt import AttemptState
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.merge import Merged
@@ -139,6 +139,25 @@ async def test_an_object_that_is_gone_after_a_conflict(
         assert here.objects.written == []
 
 
+async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> None:
+    """The log lacks it: the write keeps it, and the claim is given up so that the next one records it."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+
+        async def rival() -> None:
+            late = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, 1, 2, number=1)
+            version = str(int(here.objects.request.resource_version) + 1)
+            status = Status(phase="Sending", attempts=(late,), total_attempts=1, journal="0.3-1")
+            here.objects.request = replace(
+                here.objects.request, resource_version=version, status=status
+            )
+
+        here.objects.conflicts.append(rival)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert "0.3-1" in {a.id for a in here.objects.request.status.attempts}
+        assert entry.claim is None
+
+
 async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry waits for no write any more, and whoever claims is told."""
     async with bench(most=3) as (here, entry):
@@ -179,6 +198,23 @@ async def test_a_lost_answer_reports_what_the_write_changed(
         assert (who is entry, was, merged.status.phase) == (True, before, "Sent")
         assert value(sync.metrics.patches, result="unclear") == 1
         assert entry.acked == entry.view.position
+
+
+async def test_a_status_that_is_refused_to_the_last_is_not_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        told: list[object] = []
+        sync = StatusWriter(
+            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+            on_settled=lambda *what: told.append(what),
+        )  # fmt: skip
+        large = Rejected("no", reason="TooLarge")
+        refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
+        assert await sync.flush(entry) is Flushed.REFUSED
+        assert (told, here.objects.written) == ([], [])
 
 
 async def test_the_bound_of_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
