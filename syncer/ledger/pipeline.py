@@ -257,8 +257,6 @@ class Pipeline:
         self._closed = True
         if self._confirming is not None:
             await self._confirming.close()
-        if self._timer is not None:
-            self._timer.cancel()
         while self._waiting:
             self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
         with contextlib.suppress(TimeoutError):
