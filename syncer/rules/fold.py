@@ -96,19 +96,14 @@ class LogView:
             and new.id not in self.resolved
         ):
             self.conflicts += old.state is not new.state
-        merged = join(old, new) if old else new
-        self.attempts[new.id] = merged
-        if merged.open:
-            self.opened.setdefault(new.id, History(self.position, self.chain))
-        else:
-            self.opened.pop(new.id, None)
+        self.learn(new)
         self.last_skip.pop(record.channel, None)
 
     def learn(self, attempt: Attempt) -> None:
         """
-        Take a fact that no record of the log says yet: one that is journaled in the status.
+        Take what is known of an attempt, of a record or beside the log; the position stays.
 
-        The position stays; the next claim gives the log what it lacks.
+        What no record says yet, one that is journaled in the status, the next claim gives to the log.
         """
         known = self.attempts.get(attempt.id)
         merged = join(known, attempt) if known else attempt
