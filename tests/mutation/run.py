@@ -8,7 +8,7 @@ The tree is copied, and all tests are collected once, in a process that forks fo
 passes without a mutant; a trace is kept until the file of tests, a helper of tests, or a module that its
 tests run changes. Then each mutant meets the tests that run its line until the first fails: those of files
 that import the module, then the others, least work first, up to `_BUDGET_S`. What runs at
-import meets the tests that run a line which names what is bound, then the module's other tests, in a
+import meets the tests that name what is bound or run a line which does, then the module's other tests, in a
 process that imports the mutant.
 
 A test that outlasts its time limit counts as failed if it keeps the limit without the mutant. What a run
@@ -60,7 +60,7 @@ _ON_SERVERS: Final = ("tests/integration/test_audit_feed.py", "tests/integration
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, *_ON_SERVERS)
 
 #: Seconds of a processor that the tests of one mutant may have, as they were traced.
-_BUDGET_S: Final = 5.0
+_BUDGET_S: Final = 15.0
 #: The time limit of a test on an idle machine: so long, and so many times what it took in the trace.
 _LEAST_S: Final = 3.0
 _FACTOR: Final = 5.0
@@ -71,6 +71,8 @@ _IMPORT_S: Final = 60.0
 _FEW: Final = 25
 
 _LINE_OF_PROGRESS_S: Final = 15.0
+
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Traced(NamedTuple):
@@ -370,6 +372,8 @@ class Tree:
         self.whole = whole
         self._near: dict[str, set[str]] = {}
         self._uses: dict[str, list[tuple[str, int]]] = {}
+        #: By a name the tests in whose text it stands, without their parameters.
+        self._named: dict[str, set[str]] = {}
         #: Modules with groups of settings.
         self._settings: set[str] = set()
         for file, text in texts.items():
@@ -378,11 +382,14 @@ class Tree:
                 self._settings.add(file)
             for name in imported:
                 self._near.setdefault(name.replace(".", "/") + ".py", set()).add(file)
-            for node in ast.walk(ast.parse(text)) if file.startswith(PACKAGES) else ():
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                    self._uses.setdefault(node.id, []).append((file, node.lineno))
-                elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                    self._uses.setdefault(node.attr, []).append((file, node.lineno))
+            tree = ast.parse(text)
+            if file.startswith(PACKAGES):
+                for name, line in _names(tree):
+                    self._uses.setdefault(name, []).append((file, line))
+            for node in ast.walk(tree):
+                if isinstance(node, _FUNCTIONS) and node.name.startswith("test_"):
+                    for name, _ in _names(node):
+                        self._named.setdefault(name, set()).add(f"{file}::{node.name}")
         self._by_line: dict[tuple[str, int], set[str]] = {}
         self._by_path: dict[str, set[str]] = {}
         for test, traced in whole.tests.items():
@@ -424,7 +431,10 @@ class Tree:
                     ranks[test] = min(rank, ranks.get(test, rank))
         for test in self.whole.tests:
             if test.partition("::")[0] in near:
-                ranks.setdefault(test, 2)
+                named = any(
+                    test.partition("[")[0] in self._named.get(name, ()) for name in mutant.names
+                )
+                ranks[test] = min(0 if named else 2, ranks.get(test, 2))
         for path in {mutant.path, *near}:
             for test in self._by_path.get(path, ()):
                 ranks.setdefault(test, 3)
@@ -444,6 +454,15 @@ class Tree:
         )
         spent = list(itertools.accumulate(tests[test].work for test in order))
         return [t for n, t in enumerate(order) if not n or spent[n] <= _BUDGET_S]
+
+
+def _names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield the names that are read, of attributes too, and their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            yield node.attr, node.lineno
 
 
 class Bench:

@@ -376,6 +376,7 @@ TEXTS: Final = {
     "syncer/v.py": "def far(): return X\n",
     "tests/near.py": "from syncer import t\n",
     "tests/table.py": "from syncer import u\n",
+    "tests/names.py": "from syncer import t\n\ndef test_x():\n    assert t.X\n",
 }
 TRACE: Final = run.Trace(
     outside={"syncer/t.py": {5}},
@@ -389,6 +390,7 @@ TRACE: Final = run.Trace(
         "tests/broken.py::a": run.Traced(50.0, 0.0, {"syncer/t.py": {2}}),
         "tests/text.py::a": run.Traced(50.0, 2.0, {}),
         "tests/table.py::a": run.Traced(50.0, 3.0, {}),
+        "tests/names.py::test_x[1]": run.Traced(50.0, 0.5, {}),
     },
     failed={"tests/broken.py::a"},
 )
@@ -401,13 +403,13 @@ CHOSEN: Final = {
         "def f(a=1):\n    pass",
         [
             "tests/near.py::a", "tests/near.py::b", "tests/far.py::a", "tests/slow.py::a",
-            "tests/user.py::a", "tests/table.py::a",
+            "tests/names.py::test_x[1]", "tests/user.py::a", "tests/table.py::a",
         ], True,
     ),
-    "a constant: the tests that run a line with its name, then all of the module, its users and theirs": (
+    "a constant: the tests that name it, or run a line with it, then all of the module and its users": (
         "\n\n\n\nX = 1", [
-            "tests/user.py::a", "tests/near.py::a", "tests/near.py::b", "tests/far.py::a",
-            "tests/table.py::a", "tests/slow.py::a", "tests/other.py::a",
+            "tests/names.py::test_x[1]", "tests/user.py::a", "tests/near.py::a", "tests/near.py::b",
+            "tests/far.py::a", "tests/table.py::a", "tests/slow.py::a", "tests/other.py::a",
         ], True,
     ),
     "a line that no test runs": ("\n\ndef f():\n    return a", [], False),
