@@ -34,6 +34,7 @@ ADDRESSES = {
     "mapped metadata": ("::ffff:169.254.169.254", NEVER, NEVER),
     "mapped private": ("::ffff:10.0.0.1", "", PRIVATE),
     "compatible metadata": ("::169.254.169.254", NEVER, NEVER),
+    "compatible, this network": ("::2", ODD, ODD),
     "NAT64 metadata": ("64:ff9b::169.254.169.254", NEVER, NEVER),
     "NAT64 private": ("64:ff9b::10.0.0.1", "", PRIVATE),
     "local NAT64 metadata": ("64:ff9b:1::169.254.169.254", NEVER, NEVER),

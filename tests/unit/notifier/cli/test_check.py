@@ -356,6 +356,16 @@ def test_what_follows_from_an_error_is_not_said(
     ]  # fmt: skip
 
 
+def test_a_receiver_is_found_by_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its entry may begin with its channels, lines before."""
+    entries = "- name: a\n  logConfigs: [{}]\n- logConfigs: [{}]\n  name: b\n"
+    routing = f"route: {{receiver: a}}\nreceivers:\n{entries}"
+    _, answer, _ = checked(capsys, tmp_path, routing=routing)
+    assert [(f["path"], f["line"]) for f in answer["findings"]] == [("receivers[1]", 6)]
+
+
 def test_settings_of_this_machine_are_not_those_of_a_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,9 @@ def test_a_manifest_is_tested(
     }  # fmt: skip
     gets = {r["path"]: r["gets"] for r in document["routes"] if r["gets"]}
     assert gets == {"route.routes[0]": "payments", "route.routes[1].routes[0]": "databases"}
+    assert [r["path"] for r in document["routes"] if not r["tried"]] == [
+        "route.routes[1].routes[1]", "route.routes[2]", "route.routes[3]",
+    ]  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert main([*words, "-", "--attributes", "namespace=other,priority=Low"]) == 0
     assert json.loads(capsys.readouterr().out)["receivers"] == ["chat"]

@@ -172,6 +172,17 @@ async def away() -> Away:
     return made
 
 
+async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
+    """A log that holds more than was read may say anything of an object older than the note."""
+    away.entry.reread = True
+    away.entry.request = replace(away.entry.request, created=WALL - 60_000)
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    assert away.journal.basis(away.entry, term) is Basis.OLDER
+    away.entry.reread = False
+    assert away.journal.basis(away.entry, term) is Basis.MEMORY
+
+
 async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None:
     """First as unknown and marked, with nothing sent; then its result, and the final phase."""
     patch = away.objects.patch

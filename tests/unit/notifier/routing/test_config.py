@@ -168,6 +168,22 @@ def test_routes_may_be_nested_fifty_deep() -> None:
         parse(nested(51))
 
 
+def test_a_remark_makes_no_other_routing() -> None:
+    """What differs in its lines alone need not be taken anew, although what is said of them differs."""
+    text = "route: {receiver: x}\nreceivers: [{name: x, consoleConfigs: [{enabled: false}]}]"
+    one, other = parse(text), parse(f"# a remark\n{text}")
+    assert one.findings != other.findings
+    assert one == other
+    assert one != parse(text.replace("false", "true"))
+
+
+def test_a_pattern_that_is_none_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """The library would print it to standard error, beside the error that names its place."""
+    with pytest.raises(ConfigError, match="invalid matchRe pattern"):
+        parse("route: {routes: [{matchRe: {a: '(x'}}]}\nreceivers: [{name: x}]")
+    assert capfd.readouterr().err == ""
+
+
 BOMBS: dict[str, str] = {
     "routes of routes": "k0: &k0 {routes: [{}, {}]}\n"
     + "".join(f"k{n}: &k{n} {{routes: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40))
