@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.access import Where, _redis_at, access, kubeconfig_of
-from syncer.model.errors import Unavailable
+from syncer.cli.access import Access, Where, _redis_at, access, kubeconfig_of
+from syncer.model.errors import ConfigError, Unavailable
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
 USED: Final[dict[str, tuple[str | None, str, bool, tuple[str, str]]]] = {
@@ -70,6 +70,19 @@ async def test_a_context_is_of_a_kubeconfig(
                 await at.objects.get("ns", "n")
 
 
+async def test_the_time_is_that_of_redis() -> None:
+    """In whole milliseconds."""
+
+    class Client:
+        async def command(self, *words: str) -> list[bytes]:
+            assert words == ("TIME",)
+            return [b"1700000000", b"123999"]
+
+    nothing: Any = None
+    at = Access(nothing, cast("Any", Client()), nothing, None, None)
+    assert await at.now() == 1_700_000_000_123
+
+
 @pytest.mark.parametrize("given", [True, False])
 async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: Path) -> None:
     """They are if a file was named; without one a command judges by defaults."""
@@ -78,6 +91,8 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
     where = Where(config=str(file)) if given else Where(redis_url="redis://127.0.0.1:1/0")
     async with access(where, cluster=False) as at:
         assert at.configured is given
+        with pytest.raises(ConfigError, match="the API server is needed: not asked"):
+            await at.objects.get("ns", "n")
 
 
 @pytest.mark.parametrize(

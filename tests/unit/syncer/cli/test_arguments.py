@@ -86,6 +86,23 @@ def test_what_is_refused(case: str) -> None:
         parser().parse_args([*REFUSED[case], "--reason", "r", "ns/n"])
 
 
+def test_an_address_has_a_host_and_a_port() -> None:
+    """The host may be empty; a port alone might as well be a host."""
+
+    def parse_address(text: str) -> tuple[str, int]:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        parser.add_argument("at", type=arguments.address)
+        found: tuple[str, int] = parser.parse_args([text]).at
+        return found
+
+    assert [parse_address(text) for text in (":80", "h:80", "[::1]:80")] == [
+        ("", 80), ("h", 80), ("::1", 80),
+    ]  # fmt: skip
+    for text in ("80", "h", "", "h:", "h:x", "h:-1"):
+        with pytest.raises(argparse.ArgumentError):
+            parse_address(text)
+
+
 def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     """Who changes the record says why."""
     with pytest.raises((SystemExit, argparse.ArgumentError)):

@@ -225,6 +225,20 @@ async def test_the_installation_by_the_settings() -> None:
         assert (store.map, store.text) == (None, said)
 
 
+async def test_an_installation_of_which_no_server_says_anything() -> None:
+    """Neither Redis nor the API server answers: the second error is told, with the place it is of."""
+
+    class Silent:
+        async def request(self, *_: object, **__: object) -> None:
+            raise Unavailable("the API server is away")
+
+    at = access(Unavailable("Redis is away"), Silent())
+    store = await store_without_redis(at, home="home", reason="Redis is away")
+    assert (store.state, store.map) == (StoreState.UNCHECKED, None)
+    assert (store.text, store.home, store.lease) == ("the API server is away", "home", "nc")
+    assert isinstance(store.error, Unavailable)
+
+
 # -- other commands ---------------------------------------------------------------------------------
 
 

@@ -80,6 +80,7 @@ def test_what_is_cut_bears_a_mark() -> None:
     """A text of other scripts is measured as a terminal shows it."""
     assert cut("abcdef", 6) == "abcdef"
     assert cut("abcdefg", 6) == "abcde…"
+    assert cut("abc", 1) == "…"
     assert cut("abc", 0) == ""
     assert columns("日本e\u0301") == 5
     assert cut("日本語", 4) == "日…"

@@ -266,11 +266,11 @@ async def test_what_is_there_is_no_log_of_ours(case: str, join: bool) -> None:
 async def test_a_refusal_says_nothing_of_what_is_there(case: str) -> None:
     """It ends the import, at the writing of a log and at the joining, and is no other history."""
     error = NO_ANSWER[case]
-    for restoring in (error, None):
+    for restoring, join in ((error, False), (error, True), (None, True)):
         target = Target(OTHER)
         target.log = Refusing(target.redis, restoring=restoring, outcome=error)
         with pytest.raises(type(error)):
-            await target.bring(moved(), join=True)
+            await target.bring(moved(), join=join)
         assert target.stored() == OTHER
 
 

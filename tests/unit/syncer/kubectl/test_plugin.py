@@ -18,8 +18,10 @@ from typing import Any, Final
 import pytest
 
 from notifier.cli.main import _parser as controllers_parser
+from syncer.cli import exits as commands_exits
 from syncer.cli.completion import _commands, _options
 from syncer.cli.main import _parser
+from syncer.kubectl import exits
 from syncer.kubectl.commands import COMMANDS, Command
 from syncer.kubectl.main import COMPLETER, main
 from syncer.kubectl.release import LABELS
@@ -691,6 +693,16 @@ def test_words_are_completed(kubectl: StandIn, capfd: pytest.CaptureFixture[str]
 
 
 # -- the table ------------------------------------------------------------------------------------
+
+
+def test_the_exit_codes_are_those_of_the_commands() -> None:
+    """A script need not know whether the plugin or the command in the pod has ended it."""
+    pairs = {"DIFFERENT": "DIFFERENT", "USAGE": "USAGE", "ABSENT": "ABSENT", "AWAY": "UNAVAILABLE",
+             "REFUSED": "REFUSED", "INTERRUPTED": "INTERRUPTED"}  # fmt: skip
+    for own, theirs in pairs.items():
+        assert getattr(exits, own) == getattr(commands_exits, theirs), own
+    others = {exits.NOT_ASKED, exits.SEVERAL}
+    assert not others & {getattr(commands_exits, name) for name in pairs.values()}
 
 
 def test_the_commands_are_those_of_the_programs() -> None:

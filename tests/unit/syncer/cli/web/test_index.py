@@ -168,10 +168,32 @@ def test_a_list_drops_what_it_lacks() -> None:
 async def test_beyond_the_bound_the_oldest_go() -> None:
     """Beyond the bound, and it says that some are missing."""
     index = Index(most=3)
-    for n in (5, 1, 3, 9, 2):
+    for n, kept in (
+        (5, [5]),
+        (1, [1, 5]),
+        (3, [1, 3, 5]),
+        (4, [1, 3, 4]),
+        (9, [1, 3, 4]),
+        (2, [1, 2, 3]),
+    ):
         index.put(made(f"n{n}", age=n))
-    assert await all_of(index, 10) == ["n1", "n2", "n3"]
+        assert await all_of(index, 10) == [f"n{k}" for k in kept]
     assert index.cut
+
+
+def test_what_a_list_has_not_shown_is_forgotten() -> None:
+    """Whether an earlier list brought it, or news of one alone; what the list shows is kept."""
+    index = Index()
+    index.put(made("new"))
+    index.put(made("old"), listing=1)
+    index.put(made("there"), listing=1)
+    index.put(made("there"), listing=2)
+    index.put(made("there", version=2))
+    index.put(made("other", namespace="elsewhere"))
+    index.keep_only(2, "ns")
+    index.keep_only(1, "elsewhere")
+    assert index.get("ns", "there") is not None
+    assert len(index) == 1
 
 
 def test_recent_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

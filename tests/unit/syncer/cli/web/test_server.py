@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Final, cast
 
@@ -237,6 +238,8 @@ class Stub:
     def __init__(self) -> None:
         self.complete, self.problem, self.since = True, "", 0.0
         self.closed = False
+        self.index = Index()
+        self.placed: tuple[Hold, ...] = ()
         self.failure: Exception | None = None
         self.unread = ""
         self.receivers = self._shared(Overview({}, more=False, missing="", now=NOW))
@@ -261,7 +264,7 @@ class Stub:
         return NOW
 
     async def holds(self) -> tuple[tuple[Hold, ...], str]:
-        return (), self.unread
+        return self.placed, self.unread
 
     async def known(self, namespace: str, name: str) -> object:
         known = Known(f"{namespace}/{name}", "u", None, None, None, (), (), gone=False, now=NOW)
@@ -275,9 +278,9 @@ class Stub:
 @pytest.fixture
 async def stubbed() -> AsyncIterator[tuple[str, Stub]]:
     """A server whose source is a stub."""
-    stub, index = Stub(), Index()
-    index.put(made("n"))
-    explorer = Explorer(cast("Source", stub), index, cast("Follower", stub))
+    stub = Stub()
+    stub.index.put(made("n"))
+    explorer = Explorer(cast("Source", stub), stub.index, cast("Follower", stub))
     port = await explorer.listen(0)
     try:
         yield f"http://127.0.0.1:{port}", stub
@@ -310,6 +313,19 @@ async def test_each_address_has_its_page(path: str, stubbed: tuple[str, Stub]) -
     found = await got(stubbed[0] + path)
     assert found[0] == code
     assert line in found[1]
+
+
+async def test_holds_in_force_are_shown(stubbed: tuple[str, Stub]) -> None:
+    """One that is over holds nothing back."""
+    url, stub = stubbed
+    for until, held in ((NOW + 60_000, True), (NOW - 1, False)):
+        stub.placed = (
+            Hold("00000001", NOW - 2, until, "alice", "it is mended", namespaces=("ns",)),
+        )
+        pending = made("n", phase="Pending")
+        stub.index.put(replace(pending, status=replace(pending.status, channels=())))
+        _, lines = await got(f"{url}/?state=held")
+        assert any("/n/ns/n" in line for line in lines) is held, lines
 
 
 async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -> None:

@@ -130,3 +130,14 @@ def test_an_attempt_whose_begin_is_not_known() -> None:
     assert (one.wait, two.wait, two.at) == (10_000, 8_500, NOW - 40_000)
     assert two.duration == 0
     assert [m.wait for m in tell(replace(shown, created=0), None).moments] == [-1, 8_500]
+
+
+def test_a_duration_that_cannot_be_told() -> None:
+    """Of an attempt without an end, and of one that a clock has end before it began."""
+    (known,) = request(entry("failed")).status.attempts
+    for started, ended in ((0, 0), (NOW, 0), (NOW, NOW - 5_000)):
+        odd = replace(known, started=started, ended=ended, duration=0)
+        shown = request()
+        shown = replace(shown, status=replace(shown.status, attempts=(odd,)))
+        (moment,) = [m for m in tell(shown, None).moments if m.attempt]
+        assert moment.duration == -1
