@@ -103,10 +103,10 @@ def test_the_longest_duration_is_ten_years(value: object) -> None:
 
 def test_a_fault_names_the_group_that_has_the_key() -> None:
     """Of an entry of a list as well: what lies below a key that is no group belongs to its group."""
-    found = read_into(Document, GOOD | {"someGroup": {"names": [1]}, "count": "1"})
+    found = read_into(Document, GOOD | {"someGroup": {"names": [1], "level": 5}, "count": "1"})
     assert isinstance(found, list)
     assert {(f.path, f.group) for f in found} == {
-        ("someGroup.names[0]", Inner), ("count", Document)
+        ("someGroup.names[0]", Inner), ("someGroup.level", Inner), ("count", Document)
     }  # fmt: skip
 
 

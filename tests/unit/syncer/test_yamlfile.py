@@ -113,6 +113,7 @@ more:
   e: *sync
 7: x
 "8": y
+Odd-Key: z
 """
 
 #: Where a key is, and its line.
@@ -131,6 +132,7 @@ LINES: Final[dict[str, tuple[tuple[object, ...], int]]] = {
     "behind a reference": (("more", "e", 1, "b"), 7),
     "a number": ((7,), 12),
     "a number that is a text": (("8",), 13),
+    "a key in no spelling of ours": (("Odd-Key",), 14),
 }
 
 

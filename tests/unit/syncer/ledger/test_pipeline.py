@@ -282,6 +282,32 @@ def test_a_script_that_had_to_be_loaded_waits_for_replicas_as_well() -> None:
     simulate(1, main)
 
 
+def test_a_setting_is_read_where_the_newest_connection_may() -> None:
+    """What an ACL refuses is not asked for again, until a connection is made to which it is allowed."""
+    info = b"# Server\r\nredis_version:7.2.0\r\nrole:master\r\n"
+
+    class Named(Server):
+        async def on_connect(self, *_: object) -> None:
+            """Both of a connection, and of its owner."""
+
+        async def send_command(self, *command: object, **_options: bool) -> None:
+            await self.send_packed_command([b"".join(map(str.encode, map(str, command)))])
+
+    async def main(_loop: SimLoop) -> None:
+        server = Named(0.0)
+        async with serving(server) as pipeline:
+            for answer, shown in (
+                (ResponseError("NOPERM"), None),
+                ([b"appendfsync", b"always"], "always"),
+            ):
+                server.replies = [info, answer]
+                await pipeline._identify(cast("AbstractConnection", server))
+                server.replies = [info, [b"appendfsync", b"always"]]
+                assert (await pipeline.read_info()).get("appendfsync") == shown
+
+    simulate(1, main)
+
+
 def test_replicas_are_waited_for_apart() -> None:
     """While one call waits for replicas, others are answered."""
 

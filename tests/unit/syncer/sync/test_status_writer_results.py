@@ -13,6 +13,7 @@ import pytest
 from syncer.ledger.answers import Mark
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
+from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.merge import Merged
 from syncer.runtime import failpoints
@@ -156,6 +157,22 @@ async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> 
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert "0.3-1" in {a.id for a in here.objects.request.status.attempts}
         assert entry.claim is None
+
+
+async def test_what_is_not_finished_waits_for_no_audit() -> None:
+    """The feed has to hand over the end of a notification before its log may expire, nothing else."""
+    async with bench() as (here, entry):
+        here.cache.audit_limit = 5
+        await here.claimer.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        here.cache.mark_audited(entry, entry.view.position)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert (entry.acked, list(here.cache.unaudited)) == (entry.view.position, [])
+        _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        attempt = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
+        assert await here.recorder.close(entry, attempt, intent, patience=1)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
 
 
 async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
