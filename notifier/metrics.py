@@ -42,32 +42,33 @@ class DeliveryMetrics:
         """
         self.active = Gauge(
             f"{UPSTREAM}_reconciler_active",
-            "Notifications of this replica's shards by phase, finished ones included while they exist.",
+            "Notifications of this replica's shards by phase, including finished ones while their "
+            "objects exist.",
             ("phase",),
             registry=registry,
         )
         self.attempts = Counter(
             f"{UPSTREAM}_delivery_attempts",
-            "Calls made, by result; an unknown result counts as failed.",
+            "Calls to receivers, by result; an unknown result counts as failed.",
             ("channel", "status"),
             registry=registry,
         )
         self.journaled_attempts = Counter(
             "notification_ledger_journaled_attempts",
-            "Attempts recorded in the status before the send, while Redis was away, by why all was known.",
+            "Attempts recorded in the status before the send while Redis was away, by the reason "
+            "why that was safe.",
             ("basis",),
             registry=registry,
         )
         self.duration = Histogram(
             f"{UPSTREAM}_delivery_duration_seconds",
-            "Time of one call.",
+            "Duration of one call to a receiver.",
             ("channel",),
             registry=registry,
         )
         self.retries = Counter(
             f"{UPSTREAM}_delivery_retries",
-            "Calls that were not the first of their notification on a channel, by the class of the"
-            " failure before.",
+            "Repeated calls for a notification and channel, by the class of the failure before.",
             ("channel", "reason"),
             registry=registry,
         )
@@ -79,13 +80,13 @@ class DeliveryMetrics:
         )
         self.breaker_openings = Counter(
             "notification_ledger_breaker_openings",
-            "Times that a receiver's circuit breaker opened, by a failed probe included.",
+            "Times that a receiver's circuit breaker opened, including after a failed probe.",
             ("channel",),
             registry=registry,
         )
         self.postponed = Counter(
             "notification_ledger_postponed",
-            "Due attempts that were postponed because their receiver's circuit breaker was open.",
+            "Due attempts that waited because their receiver's circuit breaker was open.",
             ("channel",),
             registry=registry,
         )
@@ -96,8 +97,8 @@ class DeliveryMetrics:
         )
         self.completion = Histogram(
             "notification_ledger_completion_seconds",
-            "Time from the creation of a notification to the end of its last attempt, observed when"
-            " its final phase is written.",
+            "Time from the creation of a notification to the end of its last attempt, observed "
+            "when the final phase is written.",
             ("phase",),
             buckets=_LATENCY,
             registry=registry,
@@ -106,51 +107,52 @@ class DeliveryMetrics:
             self.completion.labels(phase)
         self.oldest_due = Gauge(
             "notification_ledger_oldest_due_seconds",
-            "How long the attempt that has been due the longest has been waiting to begin, 0 if none"
-            " is due. One that waits for Redis counts, one that is held back on purpose does not.",
+            "Time for which the oldest due attempt has been waiting, 0 if none is due. Attempts "
+            "that wait for Redis count, attempts held back on purpose do not.",
             registry=registry,
         )
         self.routing_stale = Gauge(
             "notification_ledger_routing_stale",
-            "1 while the routing in force is not that of the files, because they cannot be used.",
+            "1 while the routing in force is not that of the files, because these cannot be used.",
             registry=registry,
         )
         self.routing_doubts = Gauge(
             "notification_ledger_routing_doubtful_keys",
-            "Keys of the routing file in force that look like a slip: nothing reads them, or no"
-            " notification has an attribute of that name.",
+            "Keys of the routing file in force that look like typos: nothing reads them, or no "
+            "notification has an attribute of that name.",
             registry=registry,
         )
         for count in (
             _Count(
                 "notification_ledger_events_dropped",
-                "Kubernetes Events that were not written: the queue was full, or the process ended.",
+                "Kubernetes Events that were dropped because the queue was full or the process "
+                "ended.",
                 events_dropped,
             ),
             _Count(
                 "notification_ledger_egress_denied",
-                "Addresses that may not be dialled, and were not.",
+                "Connections refused because the address is not allowed.",
                 egress_denied,
             ),
             _Count(
                 "notification_ledger_foreign_objects",
-                "Notifications of other replicas that the API server sent in lists and watches, and that"
-                " were passed over.",
+                "Notifications of other replicas that the API server sent in lists and watches, "
+                "and that were skipped.",
                 foreign_objects,
             ),
         ):
             registry.register(count)
         self.build = Gauge(
-            "notification_ledger_build_info", "1; the version is its label.", ("version",),
+            "notification_ledger_build_info", "Always 1; the label is the version.", ("version",),
             registry=registry,
         )  # fmt: skip
         self.fenced_notifications = Counter(
             "notification_ledger_fenced_notifications",
-            "Looks at a notification whose log belongs to a later epoch.",
+            "Checks of a notification whose log belongs to a later epoch.",
             registry=registry,
         )
         self.running = Gauge(
-            "notification_ledger_running_attempts", "Attempts that run now.", registry=registry
+            "notification_ledger_running_attempts", "Attempts under way.", registry=registry
         )
         self.queue_depth = Gauge(
             "notification_ledger_queue_depth", "Notifications waiting for a worker.",

@@ -95,7 +95,7 @@ class LiveRouter:
                 lambda: self._plan(request, now), size=len(request.raw), seconds=_PLAN
             )
         except TimeoutError as error:
-            raise Unavailable("large notifications before it are still being routed") from error
+            raise Unavailable("earlier large notifications are still being routed") from error
 
     def _plan(self, request: NotificationRequest, now: int) -> Routed:
         spec, body_hash = request.content()

@@ -119,7 +119,7 @@ class ConsoleSettings(Group):
     enabled: bool = Field(
         default=True,
         description="Accepted without effect, as in the replaced controller: the console channel "
-        "is always there, since routing falls back to it.",
+        "always exists, because routing falls back to it.",
     )
 
 
@@ -128,17 +128,17 @@ class FileSettings(Group):
 
     output_dir: str = Field(
         default="",
-        description="Directory of the files; default none, which switches the channel off. It is "
-        "created and write-tested at start. Files are readable for everybody (0644), since others "
-        "are meant to read them: who may enter the directory decides.",
+        description="Directory of the files; default none, which disables the channel. It is "
+        "created and write-tested at startup. Files are readable by everybody (0644), because "
+        "others are meant to read them; restrict access with the permissions of the directory.",
     )
     format: Literal["json", "yaml"] = Field(default="json", description="json (default) or yaml.")
     timeout: Duration = Field(
         default=5.0,
         gt=0,
         le=300,
-        description="Longest time of one write, synced to disk; default 5s. Beyond it the result "
-        "counts as unknown.",
+        description="Longest time of one write, including the sync to disk; default 5s. After "
+        "that, the result counts as unknown.",
     )
 
 
@@ -147,26 +147,26 @@ class LogChannelSettings(Group):
 
     enabled: bool = Field(
         default=False,
-        description="Whether the channel exists; default false. Routing to it without it fails "
-        "for good.",
+        description="Whether the channel exists; default false. If it does not, routing to it "
+        "fails permanently.",
     )
     format: str = Field(
         default="json",
         description="json (default): one object per line on standard output; text: one line of "
-        "plain text. Any other word means json, with a warning.",
+        "plain text. Any other value means json, with a warning.",
     )
 
 
 class SlackSettings(Group):
-    """The HTTP channels; named after Slack because the file always was."""
+    """All HTTP channels; the name is that of the replaced controller's file."""
 
     timeout: Duration = Field(
         default=10.0,
         gt=0,
         le=300,
         description="Longest time of one request to Slack, PagerDuty, Teams or a webhook, from "
-        "the lookup of the name to the end of the answer; default 10s. The lease is derived from "
-        "it: longer makes a takeover slower.",
+        "resolving the name to the end of the answer; default 10s. The lease is derived from it: "
+        "a longer timeout makes a takeover slower.",
     )
 
 
@@ -175,9 +175,10 @@ class PagerDutySettings(Group):
 
     dedup_namespace: bool = Field(
         default=False,
-        description="Whether the deduplication key is `namespace/name`; default false, which is the "
-        "replaced controller's name alone: two objects of one name in two namespaces are then one "
-        "incident. Where it is not set, the chart sets it as soon as more than one namespace is watched.",
+        description="Whether the deduplication key is `namespace/name`; default false, which is "
+        "the replaced controller's plain name: two objects of the same name in two namespaces are "
+        "then one incident. If it is not set, the chart sets it as soon as more than one "
+        "namespace is watched.",
     )
 
 
@@ -186,9 +187,8 @@ class WebhookSettings(Group):
 
     enabled: bool = Field(
         default=False,
-        description="Whether webhookConfigs are delivered; default false, which is the replaced "
-        "controller's behaviour: they fail for good. Switched on, channels are named "
-        "`webhook:<receiver>`.",
+        description="Whether webhookConfigs are delivered; default false, as in the replaced "
+        "controller: they fail permanently. If true, channels are named `webhook:<receiver>`.",
     )
 
 
@@ -197,9 +197,9 @@ class EmailSettings(Group):
 
     enabled: bool = Field(
         default=False,
-        description="Whether emailConfigs are delivered; default false, which is the replaced "
-        "controller's behaviour: they fail for good. Switched on, channels are named "
-        "`email:<receiver>`; of several recipients each is `email:<receiver>:<tag>`.",
+        description="Whether emailConfigs are delivered; default false, as in the replaced "
+        "controller: they fail permanently. If true, channels are named `email:<receiver>`; with "
+        "several recipients, each is `email:<receiver>:<tag>`.",
     )
     timeout: Duration = Field(
         default=10.0,
@@ -210,12 +210,12 @@ class EmailSettings(Group):
 
 
 class CredentialsSettings(Group):
-    """Where credentialRefs point."""
+    """The files that credentialRefs name."""
 
     dir: str = Field(
         default=CREDENTIALS_DIR,
-        description="Directory with one file per credential; default "
-        "/etc/notification/credentials/. Changes are taken up within about a second.",
+        description="Directory with one file for each credential; default "
+        "/etc/notification/credentials/. Changes take effect within about a second.",
     )
 
 
@@ -224,9 +224,9 @@ class DeliverySettings(DeliveryRules):
 
     log_outage: Literal["hold", "journal"] = Field(
         default="journal",
-        description="What becomes of due attempts while no replica has Redis: `journal` (default), they "
-        "are recorded in the object's status before they are sent, where all that was recorded before is "
-        "known; `hold`, they wait.",
+        description="What happens to due attempts while no replica reaches Redis. `journal` "
+        "(default): they are recorded in the object's status before they are sent, if everything "
+        "recorded earlier is known; `hold`: they wait.",
     )
     journal_after: Duration = Field(
         default=10.0,
@@ -239,29 +239,30 @@ class DeliverySettings(DeliveryRules):
         ge=0.1,
         le=10_000,
         allow_inf_nan=False,
-        description="Attempts that one replica journals in a second; default 20. Each is two writes of "
-        "the API server. Namespaces take turns; within one it is priority, then due time.",
+        description="Attempts that one replica journals per second; default 20. Each costs two "
+        "writes to the API server. Namespaces take turns; within one, priority decides, then due "
+        "time.",
     )
     per_receiver: int = Field(
         default=32,
         ge=1,
         le=10_000,
-        description="Attempts of one receiver that may run at once; default 32. More wait: "
-        "namespaces take turns, and within one it is due time, then priority.",
+        description="Concurrent attempts of one receiver; default 32. Further ones wait: "
+        "namespaces take turns, and within one, due time decides, then priority.",
     )
     total: int = Field(
         default=256,
         ge=1,
         le=100_000,
-        description="Attempts of all receivers that may run at once; default 256. Receivers that "
-        "hang never take all of it; more than that many must hang at once to hold up others.",
+        description="Concurrent attempts of all receivers; default 256. Hanging receivers never "
+        "take all of them; only a larger number of hanging receivers could delay others.",
     )
     rate_per_second: float = Field(
         default=0.0,
         ge=0,
         le=100_000,
-        description="Attempts per second of one receiver, evenly spaced, for each replica; default "
-        "0, no limit. Console, file and log are not slowed.",
+        description="Attempts per second of one receiver, evenly spaced, for each replica; "
+        "default 0, no limit. It does not apply to console, file and log.",
     )
     console: ConsoleSettings = ConsoleSettings()
     file: FileSettings = FileSettings()
@@ -290,14 +291,14 @@ class DeliverySettings(DeliveryRules):
 
 
 class BufferSettings(Group):
-    """The audit feed's way to the audit store."""
+    """How the audit feed sends to the audit store."""
 
     buffer_size: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
         description="Notifications that may wait in memory for the audit store; default 10000. "
-        "What exceeds it waits in Redis alone and is found again by a sweep.",
+        "Further ones wait only in Redis, where a sweep finds them.",
     )
     batch_size: int = Field(
         default=100,
@@ -309,13 +310,13 @@ class BufferSettings(Group):
         default=1.0,
         ge=0.01,
         le=300,
-        description="How long an audit event may wait for company; default 1s.",
+        description="How long an audit event may wait for others to share a request; default 1s.",
     )
     max_retries: int = Field(
         default=3,
         ge=0,
         le=100,
-        description="How often a batch is sent again before it is read from the log anew; "
+        description="How often a batch is sent again before it is read from the log again; "
         "default 3.",
     )
 
@@ -328,7 +329,7 @@ class BufferSettings(Group):
 
 
 class DatastorageSettings(Group):
-    """The audit store. Without this group and `audit.file` nothing is audited."""
+    """The audit store. Without this group and `audit.file`, nothing is audited."""
 
     url: str = Field(description="Base URL of the audit store; required within the group.")
     health_url: str = Field(
@@ -340,9 +341,9 @@ class DatastorageSettings(Group):
     )
     token_file: str = Field(
         default="",
-        description="File with the bearer token for the audit store; default none. Give it a "
-        "projected service account token with an audience of its own: the pod's usual token opens "
-        "the API server. Read for each request; needs an https:// URL.",
+        description="File with the bearer token for the audit store; default none. Use a "
+        "projected service account token with its own audience: the pod's usual token gives "
+        "access to the API server. Read for each request; needs an https:// URL.",
     )
     buffer: BufferSettings = BufferSettings()
 
@@ -375,19 +376,19 @@ class DatastorageSettings(Group):
 
 
 class AuditSettings(Group):
-    """What holds for audit events wherever they go; see datastorage for the audit store."""
+    """Settings for audit events of every destination; see datastorage for the audit store."""
 
     file: str = Field(
         default="",
-        description="File that gets every audit event as a line of JSON; default none. Its "
-        "directory must exist and be writable. Replicas must not share one file. It is made for its "
-        "owner alone (0600); one that is there keeps its mode.",
+        description="File to which every audit event is appended as a line of JSON; default none. "
+        "Its directory must exist and be writable. Replicas must not share one file. A new file "
+        "is readable only by its owner (0600); an existing one keeps its mode.",
     )
     max_age: Duration = Field(
         default=7 * 86400.0,
         ge=60,
-        description="How long an audit event is kept for a store that does not take it; default "
-        "168h. Beyond that it is given up and counted, so that its log may expire.",
+        description="How long an audit event is kept for a destination that does not accept it; "
+        "default 168h. After that it is dropped and counted, so that its log can expire.",
     )
 
     @field_validator("file")
@@ -399,23 +400,23 @@ class AuditSettings(Group):
 
 
 class EgressSettings(Group):
-    """Where requests may go. Targets come from operators' files only, never from a notification."""
+    """Where requests may go. Targets come only from operators' files, never from a notification."""
 
     mode: Literal["operator", "strict"] = Field(
         default="operator",
-        description="operator (default) trusts the files that name targets and allows private and "
-        "loopback addresses; strict denies them unless they are listed. Link-local and metadata "
-        "addresses are denied in both.",
+        description="operator (default) trusts the files that name targets, and allows private "
+        "and loopback addresses; strict denies these unless they are listed. Both deny link-local "
+        "and metadata addresses.",
     )
     allow: Names = Field(
         default=(),
-        description="Networks (CIDR), addresses or host names (`*.example.com` for all below it) "
-        "that strict mode allows; default none.",
+        description="Networks (CIDR), addresses or host names (`*.example.com` for everything "
+        "below it) that strict mode allows; default none.",
     )
     ca_bundle: str = Field(
         default="",
-        description="File with further certificate authorities (PEM) trusted for receivers; "
-        "default none. The system's are trusted as well. Read at start only.",
+        description="File with additional certificate authorities (PEM) for receivers; default "
+        "none. The system's are trusted as well. Read only at startup.",
     )
 
     @field_validator("allow")
@@ -441,8 +442,8 @@ class EventsSettings(Group):
         default=50.0,
         gt=0,
         le=10_000,
-        description="Events per second and replica; default 50. What exceeds it is dropped and "
-        "counted.",
+        description="Events per second and replica; default 50. Events beyond the rate are "
+        "dropped and counted.",
     )
     burst: int = Field(
         default=1_000,
@@ -457,10 +458,10 @@ class RetentionSettings(Group):
 
     delete_objects: bool = Field(
         default=False,
-        description="Whether a finished NotificationRequest is deleted once its retentionDays have "
-        "passed since its end; default false: only its log in Redis expires. It goes only if all of "
-        "its log is published and audited. Needs the right to delete notificationrequests; whoever "
-        "reads finished objects must be content with that time.",
+        description="Whether a finished NotificationRequest is deleted once its retentionDays "
+        "have passed since its end; default false: only its log in Redis expires. It is deleted "
+        "only if its whole log is published and audited. Needs the permission to delete "
+        "notificationrequests; programs that read finished objects must do so within that time.",
     )
 
 

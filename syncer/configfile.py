@@ -285,7 +285,7 @@ def repeated_keys(source: Document) -> list[Finding]:
         Finding(
             Severity.WARNING,
             path,
-            "is written twice: only what the last one says holds",
+            "is written twice; only the last one counts",
             fix="keep one of the two",
             line=line,
         )

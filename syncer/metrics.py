@@ -60,127 +60,130 @@ class SyncMetrics:
         self.intents = counter("intents", "Attempts opened in the log.")
         self.outcomes = counter(
             "outcomes",
-            "Results recorded in the log by this process, those of abandoned attempts included.",
+            "Results recorded in the log by this process, including those of abandoned attempts.",
             "state",
         )
         for state in (AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS):
             self.outcomes.labels(state.word)
         self.not_sent = counter(
             "not_sent",
-            "Attempts opened by this process that did not leave; they use up nothing, and are made up for.",
+            "Attempts opened by this process and not sent; they use up nothing and are repeated.",
         )
         self.append_seconds = Histogram(
             f"{PREFIX}_append_seconds",
-            "Time of one append to the log, retries included.",
+            "Duration of one append to the log, including retries.",
             ("script",),
             buckets=_FAST,
             registry=registry,
         )
-        self.claims = counter("claims", "Logs claimed, by the table's row.", "row")
+        self.claims = counter("claims", "Logs claimed, by the row of the decision table.", "row")
         self.reclaims = counter("reclaim", "Claims found stale.", "cause")
         self.fenced = counter("fenced", "Claims refused because a later owner exists.")
-        self.recovered = counter("recovered", "Open attempts of an earlier owner marked unknown.")
+        self.recovered = counter(
+            "recovered", "Open attempts of an earlier owner recorded as unknown."
+        )
         self.loss = counter(
             "log_loss_ledger", "Attempts that the status showed and the log had lost."
         )
         self.repaired = counter("log_repaired", "Logs restored from the status.")
         self.quarantined = gauge("quarantined", "Notifications whose log cannot be read.")
         self.conflicts = counter(
-            "status_conflicts", "Status writes answered 409, by what came of them.", "result"
+            "status_conflicts", "Status writes answered with 409, by what followed.", "result"
         )
-        self.patches = counter("sync_patch", "Status writes, by answer.", "result")
+        self.patches = counter("sync_patch", "Status writes, by result.", "result")
         for result in ("written", "conflict", "unclear", "refused", "gone", "unavailable"):
             self.patches.labels(result)
         self.batch_records = Histogram(
             f"{PREFIX}_sync_batch_attempts",
-            "Attempts newly shown by one status write.",
+            "Attempts first shown by one status write.",
             buckets=_SIZES,
             registry=registry,
         )
         self.dirty_oldest = gauge(
-            "dirty_oldest_seconds", "Age of the oldest change that no status shows yet."
+            "dirty_oldest_seconds", "Age of the oldest change that its status does not show yet."
         )
         self.unchecked = gauge(
             "unlooked_notifications",
-            "Notifications of ours that needed a check in the last two rounds of the resync and have"
-            " had none that ended with a decision.",
+            "Notifications of this replica that needed a check in the last two rounds of the "
+            "resync and got none that ended with a decision.",
         )
         self.unchecked_seconds = gauge(
             "unlooked_seconds",
-            "Longest time for which a notification of ours may have needed a check and had none, the time"
-            " since the last round of the resync included.",
+            "Longest time for which a notification of this replica may have needed a check "
+            "without getting one, including the time since the last round of the resync.",
         )
         self.live = gauge("live_notifications", "Notifications held in full in memory.")
         self.finished = gauge("finished_notifications", "Finished notifications held as summaries.")
         self.conflicting = counter(
-            "conflicting_outcome", "Attempts with two definite results; impossible by rule."
+            "conflicting_outcome",
+            "Attempts with two definite results, which the protocol excludes.",
         )
         self.orphans = counter("orphans_retired", "Logs of deleted objects given an expiry.")
         self.held = gauge(
             "held_notifications",
-            "Notifications of ours for which nothing is sent, by the reason; finished ones only where"
-            " their log cannot be read.",
+            "Notifications of this replica for which nothing is sent, by reason; finished ones "
+            "only if their log cannot be read.",
             "reason",
         )
         for reason in HOLDS:
             self.held.labels(reason)
-        self.holds = gauge("holds", "Holds in force that operators have placed.")
+        self.holds = gauge("holds", "Operators' holds in force.")
         self.held_critical = gauge(
             "held_critical_seconds",
-            "Longest time for which a hold of an operator has kept a due attempt of a notification of"
-            " priority Critical from being made.",
+            "Longest time for which an operator's hold has kept back a due attempt of a "
+            "notification of priority Critical.",
         )
         self.journaling = gauge(
             "journaling", "1 while this replica journals attempts in the status, else 0."
         )
         self.not_journaled = gauge(
             "not_journaled_notifications",
-            "Notifications of ours that cannot be delivered without the log, while others are, by the"
-            " reason.",
+            "Notifications of this replica that cannot be journaled while others are, by reason.",
             "basis",
         )
         for basis in INCOMPLETE:
             self.not_journaled.labels(basis.value)
         self.log_available = gauge(
             "log_available",
-            "1 while Redis answers, takes writes and may be given attempts, else 0.",
+            "1 while Redis answers, accepts writes and is fit for attempts, else 0.",
         )
         self.clock_offset = gauge(
             "clock_offset_seconds",
-            "How far Redis's clock is ahead of the API server's; of several servers, the worst.",
+            "How far Redis's clock is ahead of the API server's; with several servers, the worst.",
         )
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
-        self.sessions = gauge("sessions", "Replicas with a session, as far as this one sees.")
+        self.sessions = gauge("sessions", "Replicas with a session, as this one sees them.")
         self.server_selects = gauge(
             "server_selects_shards",
-            "1 if the API server sends this replica the notifications of its own shards alone; 0 if it"
-            " sends those of others as well, or has not been asked, as where one replica owns all shards.",
+            "1 if the API server sends this replica only the notifications of its own shards; 0 "
+            "if it also sends others, or has not been asked to select, as when one replica owns "
+            "all shards.",
         )
         self.lease_margin = gauge(
             "lease_margin_seconds",
-            "Time for which sends may still begin without another renewal of the session;"
-            " 0 without a shard.",
+            "Time left in which sends may begin without another renewal of the session; 0 without "
+            "a shard.",
         )
         self.loop_lag = Histogram(
             f"{PREFIX}_loop_lag_seconds",
-            "How much later than asked for the event loop wakes a sleeper.",
+            "How much later than requested the event loop wakes a sleeper.",
             buckets=_LAGS,
             registry=registry,
         )
         self.loop_stalls = Histogram(
             f"{PREFIX}_loop_stall_seconds",
-            "Times of more than a hundredth of a second for which one thing held the event loop.",
+            "Stalls of the event loop longer than 10 ms.",
             buckets=_STALLS,
             registry=registry,
         )
         self.loop_stall = Gauge(
             f"{PREFIX}_loop_longest_stall_seconds",
-            "Longest time, within the last five to ten minutes, for which one thing held the event loop.",
+            "Longest stall of the event loop within the last five to ten minutes.",
             registry=registry,
         )
         self.scrub_looks = counter(
-            "scrub_looks", "Looks of the self-audit at one notification, by what came of them.",
+            "scrub_looks", "Checks by the self-audit, by result.",
             "result",
         )  # fmt: skip
         for result in ("agrees", "diverges", "passed", "unanswered"):
@@ -192,10 +195,11 @@ class SyncMetrics:
             self.divergences.labels(divergence.value)
         self.scrub_coverage = gauge(
             "scrub_coverage_ratio",
-            "Share of our live notifications that the self-audit has looked at in this round.",
+            "Share of this replica's live notifications that the self-audit has checked in this "
+            "round.",
         )
         self.scrub_age = gauge(
-            "scrub_age_seconds", "Time since the self-audit ended a round, or since the start."
+            "scrub_age_seconds", "Time since the self-audit completed a round, or since the start."
         )
         self.deleted = counter(
             "objects_deleted", "Finished notifications deleted after their retention time."

@@ -44,12 +44,12 @@ LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class LoggingSettings(Group):
-    """Where a person looks first."""
+    """Logs, on standard error."""
 
     level: Level = Field(
         default="INFO",
-        description="DEBUG, INFO, WARN or ERROR; default INFO. DEBUG adds a line per decision and "
-        "is loud under load. No level shows bodies or credentials.",
+        description="DEBUG, INFO, WARN or ERROR; default INFO. DEBUG adds a line for each "
+        "decision and is verbose under load. No level shows bodies or credentials.",
     )
     format: Literal["json", "console"] = Field(
         default="json",
@@ -59,25 +59,25 @@ class LoggingSettings(Group):
 
 
 class RedisSettings(Group):
-    """Where the log of attempts lives."""
+    """The Redis that holds the attempt logs."""
 
     url: SecretStr = Field(
-        description="Where Redis is, with user, password and database: redis://host:port/0, "
+        description="URL of Redis, with user, password and database: redis://host:port/0, "
         "rediss:// (TLS) or unix:// for one server; redis+sentinel://host:port,host:port/SERVICE "
-        "for the master that Sentinels name; redis+cluster://host:port,host:port for some nodes of "
-        "a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
-        "(ssl_ca_certs, sentinel_password, ...). Required: without the log nothing may be sent. It "
-        "is a secret as a whole and is never printed.",
+        "for the master that Sentinels name; redis+cluster://host:port,host:port for some nodes "
+        "of a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
+        "(ssl_ca_certs, sentinel_password, ...). Required. The whole URL is a secret and is never "
+        "printed.",
     )
     url_file: str = Field(
         default="",
-        description="File that holds the URL, in place of `url`; default none. For a URL that is "
-        "kept as a Secret. Read at start only.",
+        description="File that holds the URL, in place of `url`; default none. Use it for a URL "
+        "from a Secret. Read only at startup.",
     )
     password_file: str = Field(
         default="",
-        description="File that holds the password of the user in `url`, which then has none; "
-        "default none. Line ends at its end do not count. Read at start only.",
+        description="File that holds the password of the user in `url`, which must not contain "
+        "one then; default none. Trailing line ends are ignored. Read only at startup.",
     )
     sentinel_password_file: str = Field(
         default="",
@@ -85,31 +85,31 @@ class RedisSettings(Group):
     )
     key_prefix: str = Field(
         default="nl",
-        description="First part of every key; default nl. One installation, one prefix: a prefix "
-        "that another installation uses is refused at start. Letters, digits, `_`, `-` and `.`; no "
-        "colon, or it would lie under the keys of a shorter prefix. Changing it hides all earlier "
-        "logs.",
+        description="Prefix of every key; default nl. Each installation needs its own: a prefix "
+        "that another installation uses is refused at startup. Letters, digits, `_`, `-` and `.`; "
+        "no colon, because its keys could then collide with those of a shorter prefix. Changing "
+        "it hides all earlier logs.",
     )
     durability: Literal["relaxed", "strict"] = Field(
         default="relaxed",
-        description="relaxed (default) takes the server's persistence as it is and says in "
-        "readiness what it cannot hold; strict refuses to start unless every write is on disk "
-        "before it is answered (appendfsync always), and sends only what a replica has confirmed, "
-        "where there are any; without the replica it holds. With relaxed, a crash of Redis may lose its "
-        "last second, and what was sent in it may be sent again.",
+        description="relaxed (default) accepts the server's persistence and reports in readiness "
+        "what it cannot guarantee; a crash of Redis may then lose its last second, and what was "
+        "sent in that second may be sent again. strict refuses to start unless every write is on "
+        "disk before it is answered (appendfsync always). If there are replicas, it sends only "
+        "what one has confirmed, and holds attempts while none does.",
     )
     appendfsync: Literal["", "always", "everysec", "no"] = Field(
         default="",
-        description="The appendfsync of the server, as its operator states it; default "
-        "none. Only for a server whose user may not run CONFIG GET, as none should: it cannot be "
-        "seen there, and durability strict needs it. What the server itself reports takes precedence.",
+        description="The server's appendfsync, as its operator states it; default none. Needed "
+        "with durability strict if the user may not run CONFIG GET, which no user should: the "
+        "setting is then not visible. What the server itself reports takes precedence.",
     )
     timeout: Duration = Field(
         default=3.0,
         gt=0,
         le=60,
-        description="Time for connecting and for each reply; default 3s. A reply that is later "
-        "counts as lost, and the call is settled by asking again.",
+        description="Time for connecting and for each reply; default 3s. A reply that comes later "
+        "counts as lost, and the controller asks again.",
     )
 
     @field_validator("url")
@@ -156,39 +156,40 @@ class RedisSettings(Group):
 
 class ShardingSettings(Group):
     """
-    How replicas share the work: one session a replica, one Lease a shard, one owner at a time.
+    How replicas share the work: each replica has a session, each shard a Lease and one owner at a time.
 
-    LeaseDuration is not a setting. It is derived, so that no send can outlive the lease term it began
-    in: see `lease_duration`.
+    LeaseDuration is not a setting. It is derived, so that no send can outlive the lease term in which it
+    began: see `lease_duration`.
     """
 
     lease_name: str = Field(
         default="notification-ledger",
-        description="Name of the Leases: `<name>-<shard>`, `<name>-session-<hash>` for each replica, and "
-        "`<name>-map` for the number of shards; default notification-ledger. Two installations in a "
-        "namespace need two names.",
+        description="Name of the Leases: `<name>-<shard>`, `<name>-session-<hash>` for each "
+        "replica, and `<name>-map` for the number of shards; default notification-ledger. Two "
+        "installations in one namespace need different names.",
     )
     shards: int = Field(
         default=16,
         ge=1,
         le=256,
-        description="Number of shards, hence the most replicas that can work at once; default 16. "
-        "Fixed at install: another number is refused until the installation is scaled to 0.",
+        description="Number of shards, and so the most replicas that can work at once; default "
+        "16. Fixed at installation: another number is refused until the installation is scaled to "
+        "0.",
     )
     incarnation: int = Field(
         default=0,
         ge=0,
         le=9_999_999_999,
-        description="First part of every epoch; default 0. Raise it by one after a restore of etcd "
-        "or a move to another cluster, where resourceVersions start again; never lower it: logs "
-        "with a higher one would not be touched.",
+        description="First part of every epoch; default 0. Raise it by one after a restore of "
+        "etcd or a move to another cluster, where resourceVersions start again. Never lower it: "
+        "logs with a higher one would not be used.",
     )
     renew_deadline: Duration = Field(
         default=5.0,
         ge=0.5,
         le=300,
-        description="Without a renewal for this long, a replica stops sending; default 5s. Shorter "
-        "means a quicker takeover and less patience with a slow API server.",
+        description="Without a renewal for this long, a replica stops sending; default 5s. A "
+        "shorter time makes takeovers faster and tolerates less delay of the API server.",
     )
     retry_period: Duration = Field(
         default=2.0,
@@ -201,9 +202,9 @@ class ShardingSettings(Group):
         default=3.0,
         ge=0.1,
         le=300,
-        description="Part of the lease in which nothing is begun any more; default 3s. It covers "
-        "clock drift and the scheduling of a busy node. Too small a margin risks two owners that "
-        "send at once.",
+        description="Time at the end of the lease in which no send begins; default 3s. It covers "
+        "clock drift and scheduling delays on a busy node. With too small a margin, two owners "
+        "may send at once.",
     )
 
     @field_validator("lease_name")
@@ -232,17 +233,17 @@ class SyncSettings(Group):
     window: Duration = Field(
         default=0.5,
         le=60,
-        description="How long news of an object is collected before its status is written; default "
-        "500ms. Terminal states are written at once. Longer saves writes to the API server; until "
-        "a write the status is behind the log, which loses nothing.",
+        description="How long changes of an object are collected before its status is written; "
+        "default 500ms. Terminal states are written at once. A longer window saves writes to the "
+        "API server; until a write, the status is behind the log, which loses nothing.",
     )
     writers: int = Field(
         default=4,
         ge=1,
         le=256,
-        description="Status writes at the same time; default 4, which is 400 a second where the API "
-        "server answers one in 10 ms. More is of use where it is far away; where it is busy, more "
-        "makes everybody wait who creates, writes or watches.",
+        description="Concurrent status writes; default 4, which is 400 a second if the API server "
+        "answers one in 10 ms. More help if the API server is far away; if it is busy, more slow "
+        "down everybody who creates, writes or watches objects.",
     )
     max_status_bytes: int = Field(
         default=65_536,
@@ -255,17 +256,16 @@ class SyncSettings(Group):
         default=10.0,
         ge=1,
         le=30,
-        description="How often every unfinished notification is examined for whether it needs a check; "
-        "default 10s. It bounds how long anything due can wait when the event that should have brought "
-        "it about got lost. It asks no server, and takes a quarter of a second of CPU per 100,000 "
-        "notifications.",
+        description="How often the controller examines whether an unfinished notification needs a "
+        "check; default 10s. It bounds the delay of anything due after a lost event. It sends no "
+        "request, and takes a quarter of a second of CPU for 100,000 notifications.",
     )
     live_sweep: Duration = Field(
         default=30.0,
         ge=1,
         le=3600,
         description="How often the lengths of unfinished logs are compared with what is known; "
-        "default 30s. It is what finds facts that others appended when a notice got lost.",
+        "default 30s. This finds records that others appended when their wake-up was lost.",
     )
     finished_sweep: Duration = Field(
         default=600.0,
@@ -277,23 +277,23 @@ class SyncSettings(Group):
         default=60.0,
         ge=1,
         le=3600,
-        description="An object whose due send was held for this long because Redis is away gets "
-        "the condition LogUnavailable; default 60s.",
+        description="Time after which an object whose due attempt is held because Redis is away "
+        "gets the condition LogUnavailable; default 60s.",
     )
     scrub_rate: float = Field(
         default=2.0,
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="Unfinished notifications per second and replica that the self-audit looks at "
-        "again, at most; default 2, and 0 switches it off. Each look reads one log and one object.",
+        description="Unfinished notifications that the self-audit of a replica checks per second; "
+        "default 2, and 0 disables it. Each check reads one log and one object.",
     )
     scrub_pause: Duration = Field(
         default=60.0,
         ge=0.1,
         le=86_400,
-        description="Rest between two rounds of the self-audit; default 60s. It keeps a small "
-        "installation from being looked at all the time.",
+        description="Pause between two rounds of the self-audit; default 60s. It keeps a small "
+        "installation from being checked all the time.",
     )
 
     @field_validator("finished_sweep")
@@ -309,8 +309,8 @@ class WatchRules(Group):
 
     namespaces: Names | Literal["*"] = Field(
         default=(),
-        description="Namespaces to watch: a list, or `*` for all; default the own namespace only. "
-        "All namespaces need a ClusterRoleBinding.",
+        description="Namespaces to watch: a list, or `*` for all; default only the controller's "
+        "own. All namespaces need a ClusterRoleBinding.",
     )
 
     @field_validator("namespaces", mode="before")
@@ -330,21 +330,21 @@ class DeliveryRules(Group):
 
     guarantee: Literal["atLeastOnce", "atMostOnce"] = Field(
         default="atLeastOnce",
-        description="atLeastOnce (default) sends again when a result cannot be known; atMostOnce "
-        "stops there, so that a message may be missing rather than doubled.",
+        description="atLeastOnce (default) sends again if a result cannot be known; atMostOnce "
+        "stops there, so a message may be missing but is never duplicated.",
     )
     paused: bool = Field(
         default=False,
-        description="true holds back every delivery until it is false again; default false. Taken "
-        "up from the file within about a second, without a restart. Attempts under way end as they "
-        "do; the log of each notification that waits says why.",
+        description="true holds back every delivery until it is false again; default false. A "
+        "change takes effect within about a second, without a restart. Attempts under way finish; "
+        "the log of each waiting notification says why it waits.",
     )
     max_age: Duration = Field(
         default=0.0,
-        description="A notification older than this is not sent any more: its channels that are "
-        "due then fail for good, and log and status say why; default 0, no limit. It keeps the end "
-        "of a long outage from paging people about what is long over. Age counts from the object's "
-        "creation, so the clocks of API server and Redis must agree to within it.",
+        description="A notification older than this is not sent any more: its due channels fail "
+        "permanently, and log and status say why; default 0, no limit. It keeps the end of a long "
+        "outage from paging people about old events. Age counts from the object's creation, so "
+        "the clocks of API server and Redis must agree well enough.",
     )
 
     @property

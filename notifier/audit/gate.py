@@ -47,7 +47,7 @@ class HealthGate:
         """What keeps the gate closed, None while it is open."""
         if self._failures < PATIENCE:
             return None
-        return f"the audit store is not well: {self._why}"
+        return f"the audit store is not healthy: {self._why}"
 
     async def run(self) -> None:
         """Ask until cancelled."""

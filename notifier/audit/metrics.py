@@ -22,14 +22,14 @@ class AuditMetrics:
         """Create the series, those of known labels at 0."""
         dropped = Counter(
             "audit_events_dropped",
-            "Audit events given up after audit.maxAge.",
+            "Audit events dropped after audit.maxAge.",
             ("service",),
             registry=registry,
         )
         self.dropped = dropped.labels(ACTOR)
         self.sent = Counter(
             f"{_OURS}_events_sent",
-            "Audit events taken by every sink; one that was sent again is counted again.",
+            "Audit events accepted by every sink; one that was sent again counts again.",
             ("kind",),
             registry=registry,
         )
@@ -37,17 +37,17 @@ class AuditMetrics:
             self.sent.labels(kind.value)
         self.failures = Counter(
             f"{_OURS}_write_failures",
-            "Batches that a sink did not take.",
+            "Batches that a sink did not accept.",
             ("sink", "verdict"),
             registry=registry,
         )
         self.lag = Gauge(
             f"{_OURS}_lag_seconds",
-            "Age of the oldest event that a sink has not taken, 0 if nothing is held up.",
+            "Age of the oldest event that a sink has not accepted, 0 if none waits.",
             registry=registry,
         )
         self.waiting = Gauge(
             f"{_OURS}_waiting_notifications",
-            "Notifications with records that the feed has yet to look at or hand over.",
+            "Notifications with records that the feed has yet to read or hand over.",
             registry=registry,
         )

@@ -50,7 +50,7 @@ def attributes_for(
     """
     if config.receiver(receiver) is None:
         names = ", ".join(sorted({r.name for r in config.receivers}))
-        raise Refused(f"there is no receiver {quoted(receiver)}; there are {names}")
+        raise Refused(f"there is no receiver {quoted(receiver)}; the receivers are {names}")
     reasons: dict[str, None] = {}
     ways = list(_ways(config.route, receiver))
     if not ways:
@@ -124,7 +124,7 @@ def _tried(
         sample = _sample(pattern)
         if sample is None:
             reasons[
-                f"{way.route.path} wants {pattern.key} to match {quoted(pattern.text)}; say a value by"
+                f"{way.route.path} wants {pattern.key} to match {quoted(pattern.text)}; give a value with"
                 f" --attributes {pattern.key}=VALUE"
             ] = None
             return

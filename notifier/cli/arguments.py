@@ -34,5 +34,9 @@ def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
         forms: Those that there are; the first is the default.
     """
     parser.add_argument(
-        "-o", "--output", choices=forms, default=forms[0], help="form (default %(default)s)"
+        "-o",
+        "--output",
+        choices=forms,
+        default=forms[0],
+        help="output format (default %(default)s)",
     )

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--gateway", metavar="FILE",
-        help="the gateway's file; named without the two above, it alone is checked",
+        help="the gateway's file; if only this one is given, only this one is checked",
     )  # fmt: skip
-    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings as well")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
     parser.add_argument(
         "--notes", action="store_true",
-        help="also show what is accepted for compatibility and has no effect",
+        help="also show keys that are accepted for compatibility and have no effect",
     )  # fmt: skip
     add_output(parser, ("text", "json"))
     parser.epilog = (

@@ -287,7 +287,7 @@ def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
         host = parts.hostname or ""
         parse_target(entry.url)
     except ValueError as error:
-        yield "url", f"is no URL to send to: {error}", "write an http:// or https:// URL"
+        yield "url", f"is not a usable URL: {error}", "write an http:// or https:// URL"
         return
     if parts.username or parts.password:
         yield (
@@ -393,14 +393,18 @@ def _wrong(kind: str, path: str, value: str) -> tuple[Severity, str, str] | None
     if kind == "pagerduty":
         if "://" in value or any(c.isspace() for c in value):
             fix = "put the integration key (Events API v2) into it"
-            return Severity.ERROR, "which is no routing key", fix
+            return Severity.ERROR, "which is not a routing key", fix
         return None
     if kind not in {"slack", "teams", "webhook"} or not path.endswith("].credentialRef"):
         return None
     try:
         parse_target(value)
     except ValueError as error:
-        return Severity.ERROR, f"which is no URL: {error}", "put the whole URL into it, https://…"
+        return (
+            Severity.ERROR,
+            f"which is not a URL: {error}",
+            "put the whole URL into it, https://…",
+        )
     if in_clear(value):
         return (
             Severity.WARNING,

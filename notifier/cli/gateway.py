@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from notifier.gateway.translation import Source
     from notifier.routing.config import RoutingConfig
 
-HELP: Final = "receive webhooks of other programs, or show what one would become"
+HELP: Final = "receive webhooks from other programs, or show what a payload would become"
 _CONFIG: Final = "/etc/notification-gateway/gateway.yaml"
 
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         default=_CONFIG,
-        help="its configuration file (default %(default)s)",
+        help="the configuration file (default %(default)s)",
     )
     parser.epilog = (
         "exit codes: 0 stopped by a signal, or tested; 1 the configuration cannot be used, or the payload"
@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a header of the request; may be given several times",
     )  # fmt: skip
     test.add_argument(
-        "--config", metavar="FILE", default=argparse.SUPPRESS, help="as for the gateway itself"
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="the gateway's configuration file",
     )
 
 

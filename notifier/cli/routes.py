@@ -12,7 +12,7 @@ from syncer.cli.exits import DIFFERENT, OK, USAGE
 if TYPE_CHECKING:
     from notifier.routing.config import RoutingConfig
 
-HELP: Final = "show the routing tree, and who would get a notification"
+HELP: Final = "show the routing tree, and which receivers would get a notification"
 
 _FORMS: Final = ("tree", "json")
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     test.add_argument(
         "--expect", metavar="RECEIVER,...",
-        help="exit with 1 unless it goes to exactly these receivers",
+        help="exit with 1 unless exactly these receivers get it",
     )  # fmt: skip
     add_output(test, _FORMS)
     epilog = "exit codes: 0 done, and as expected; 1 other receivers than expected; 2 wrong usage or files"

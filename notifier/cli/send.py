@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     parser.add_argument(
         "--receiver", metavar="NAME",
-        help="the receiver to reach: attributes are chosen that reach it alone",
+        help="the receiver to reach; the command chooses attributes that reach it alone",
     )  # fmt: skip
     add_attributes(parser)
     parser.add_argument(
@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to create it (default: what the routes ask for, else the pod's own)",
     )  # fmt: skip
     parser.add_argument("--subject", default="Test notification", help="default: %(default)r")
-    parser.add_argument("--body", help="default: who sent it, and that nothing is wrong")
+    parser.add_argument(
+        "--body", help="text of the message (default: says who sent it, and that nothing is wrong)"
+    )
     parser.add_argument(
         "--type", choices=TYPES, help="default: what the routes ask for, else Simple"
     )
@@ -40,9 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--dry-run", action="store_true", help="print the manifest, and who would get it"
     )
-    how.add_argument("--wait", action="store_true", help="show its attempts until it has ended")
+    how.add_argument(
+        "--wait", action="store_true", help="show its attempts until the notification has ended"
+    )
     parser.add_argument(
-        "--timeout", default="2m", metavar="TIME", help="longest wait (default %(default)s)"
+        "--timeout",
+        default="2m",
+        metavar="TIME",
+        help="give up waiting after this time (default %(default)s)",
     )
     group = parser.add_argument_group("the API server")
     add_kubeconfig(group)

@@ -60,7 +60,7 @@ def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
     """
     scheme, _, token = incoming.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not _among(token.strip().encode(), tokens):
-        raise Refused("a bearer token that this source knows is required", status=401)
+        raise Refused("a bearer token of this source is required", status=401)
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:
@@ -79,7 +79,7 @@ def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> No
             given = b""
     known = [user.encode() + b":" + password for password in passwords]
     if not _among(given, known):
-        raise Refused("a user and password that this source knows are required", status=401)
+        raise Refused("a user and password of this source are required", status=401)
 
 
 def check_certificate(
@@ -142,7 +142,7 @@ def check_signature(
     # Not `any`: all are compared, whichever fits. A header holds few: its size is bounded.
     fits = [_among(one, expected) for one in offered[:8]]
     if True not in fits:
-        raise Refused(f"the signature in {header} fits none of this source's keys", status=401)
+        raise Refused(f"the signature in {header} matches none of this source's keys", status=401)
 
 
 def standard_key(key: bytes) -> bytes:
@@ -171,7 +171,7 @@ def _check_time(stamp: str, signature: Signature, now: float, header: str) -> No
         raise Refused(f"the header {header} must hold Unix seconds", status=401)
     if abs(int(stamp) - now) > signature.tolerance:
         raise Refused(
-            f"the time in {header} is off by more than {signature.tolerance:g} s: a replay, or a clock",
+            f"the time in {header} is off by more than {signature.tolerance:g} s: a replay or wrong clock",
             status=401,
         )
 

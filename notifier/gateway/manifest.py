@@ -144,7 +144,7 @@ class _Reading:
         found = self.text(key)
         by_fold = {word.lower(): word for word in words}
         if found and found.lower() not in by_fold:
-            self.note(key, f"comes to none of {', '.join(words)}")
+            self.note(key, f"yields none of {', '.join(words)}")
         return by_fold.get(found.lower(), default)
 
     def days(self) -> int | None:
@@ -155,7 +155,7 @@ class _Reading:
         try:
             return max(_DAYS[0], min(int(found), _DAYS[1]))
         except (TypeError, ValueError, OverflowError):
-            self.note("retentionDays", "comes to no number of days")
+            self.note("retentionDays", "does not yield a number of days")
             return None
 
     def extensions(self, source: str) -> dict[str, str]:

@@ -17,14 +17,14 @@ class GatewayMetrics:
         """Create the series."""
         self.requests = Counter(
             f"{_PREFIX}_requests",
-            "Requests by source and status of the answer; unknown sources count as none.",
+            "Requests by source and HTTP status of the answer; unknown sources count as none.",
             ("source", "code"),
             registry=registry,
         )
         self.notifications = Counter(
             f"{_PREFIX}_notifications",
-            "Events: created, duplicate (a retry or a twin), thinned (a repeat within the window), "
-            "digested (part of a digest).",
+            "Events by result: created, duplicate (a retry, or the same event from a peer), "
+            "thinned (a repeat within the window), digested (part of a digest).",
             ("source", "result"),
             registry=registry,
         )
@@ -36,7 +36,8 @@ class GatewayMetrics:
         )
         self.seconds = Histogram(
             f"{_PREFIX}_request_seconds",
-            "Time from the headers of a request to its answer, waiting for the API server included.",
+            "Time from the headers of a request to its answer, including waiting for the API "
+            "server.",
             ("source",),
             buckets=_SECONDS,
             registry=registry,
@@ -49,14 +50,14 @@ class GatewayMetrics:
         )
         self.expected = Gauge(
             f"{_PREFIX}_expected_seconds",
-            "Within which a source is expected to send (`expectEvery`).",
+            "Interval within which a source is expected to send (`expectEvery`).",
             ("source",),
             registry=registry,
         )
         self.unheard = Gauge(
             f"{_PREFIX}_unheard_seconds",
-            "For which a replica has had no sign of life of a source that is expected to send, its own or "
-            "another's; counted from its start.",
+            "Time for which a replica has seen no request of a source that is expected to send, "
+            "on itself or another replica; counted from its start.",
             ("source",),
             registry=registry,
         )

@@ -67,9 +67,9 @@ class LimitSettings(Group):
     )  # fmt: skip
     buffered_bytes: int = Field(
         default=64 << 20, ge=16 << 20,
-        description="Bytes of all bodies that are being read or translated, and of the notifications that "
-        "wait for the API server, of one source at most half. Above it the answer is 503 at once. The "
-        "process needs a few times as much memory.",
+        description="Bytes of all bodies that are being read or translated, and of the "
+        "notifications that wait for the API server; one source may take at most half. Above it, "
+        "the answer is 503 at once. The process needs a few times as much memory.",
     )  # fmt: skip
     body_seconds: Duration = Field(
         default=10.0, gt=0, le=60,
@@ -156,9 +156,9 @@ class RateSettings(Group):
     )
     over: Literal["digest", "refuse"] = Field(
         default="digest",
-        description="What happens above the rate. digest: what arrives within two fifths of `patience` "
-        "becomes one notification that lists it, routed by the attributes that all of it shares. refuse: "
-        "503, or 429 for senders that retry after one.",
+        description="What happens above the rate. digest: what arrives within two fifths of "
+        "`patience` becomes one notification that lists it, routed by the attributes that all of "
+        "it shares. refuse: 503, or 429 for senders that retry after a 429.",
     )
 
 
@@ -186,22 +186,23 @@ class SourceSettings(Group):
     )
     dedup_window: Duration | None = Field(
         default=None, le=12 * 3600,
-        description="Within this time an equal event is a duplicate, later a repeat on purpose. Default: "
-        "30m for alertmanager and grafana, unlimited for others. Choose it longer than twice "
-        "`group_interval`, and no longer than the shortest `repeat_interval`.",
+        description="Within this time, an equal event is a duplicate; after it, an intended "
+        "repeat. Default: 30m for alertmanager and grafana, unlimited for others. Choose it "
+        "longer than twice `group_interval`, and no longer than the shortest `repeat_interval`.",
     )  # fmt: skip
     patience: Duration | None = Field(
         default=None, gt=0, le=60,
-        description="How long a request waits for the API server. The default depends on the kind and is "
-        "shorter than its sender waits for an answer.",
+        description="How long a request waits for the API server. The default depends on the kind "
+        "and is shorter than the time for which its sender waits for an answer.",
     )  # fmt: skip
     retry_after: int | None = Field(
         default=None, ge=1, le=600, description="Seconds of `Retry-After` in a 503."
     )
     expect_every: Duration | None = Field(
         default=None, ge=30, le=7 * 86_400,
-        description="The source sends at least so often: when it has been silent for that long and a tenth "
-        "more, one notification says so, and one more when it is heard again. Default: it may be silent.",
+        description="Interval within which the source sends. When it has been silent for that "
+        "long and a tenth more, one notification says so, and another when it sends again. "
+        "Default: it may be silent.",
     )  # fmt: skip
     rate: RateSettings | None = Field(default=None, description="Limits storms.")
     retry_policy: RetryPolicySettings | None = Field(
@@ -236,7 +237,7 @@ class SourceSettings(Group):
 class TlsSettings(Group):
     """TLS of the gateway's own. The files are followed while it runs."""
 
-    cert_file: str = Field(min_length=1, description="Its certificate with the chain, in PEM.")
+    cert_file: str = Field(min_length=1, description="The certificate with its chain, in PEM.")
     key_file: str = Field(min_length=1, description="The key, in PEM, not encrypted.")
 
 
@@ -245,13 +246,13 @@ class LeaseSettings(Group):
 
     namespace: str = Field(
         default="",
-        description="Where they are; default the namespace of the pod. Whoever may write Leases there can "
+        description="Their namespace; default that of the pod. Whoever may write Leases there can "
         "hide a silence.",
     )
     prefix: str = Field(
         default="notification-gateway",
-        description="Their names are this, a dash and the source's; replicas share it, other gateways of "
-        "the namespace do not.",
+        description="Prefix of their names, followed by a dash and the source's name; replicas "
+        "share it, other gateways of the namespace must not.",
     )
 
     @field_validator("prefix")
@@ -280,16 +281,17 @@ class GatewaySettings(Group):
         "this pod.",
     )  # fmt: skip
     logging: LoggingSettings = Field(
-        default_factory=LoggingSettings, description="Where a person looks first."
+        default_factory=LoggingSettings, description="Logs, on standard error."
     )
     limits: LimitSettings = Field(
-        default_factory=LimitSettings, description="What is handled at once."
+        default_factory=LimitSettings, description="Limits on what is handled at the same time."
     )
     tls: TlsSettings | None = Field(
-        default=None, description="For the port of the webhooks; default none: HTTP."
+        default=None, description="TLS for the webhooks' port; default none, plain HTTP."
     )
     leases: LeaseSettings = Field(
-        default_factory=LeaseSettings, description="Of the sources that are expected to send."
+        default_factory=LeaseSettings,
+        description="Leases of the sources that are expected to send.",
     )
 
     @field_validator("metrics_addr")

@@ -117,7 +117,7 @@ def silent_wish(source: Source, last: str, terms: Terms) -> Wish:
     return _wish(
         source, "silent", last,
         type_="Escalation", priority="Critical",
-        subject=f"[SILENT] {source.name} sends nothing any more",
+        subject=f"[SILENT] {source.name} has stopped sending",
         body=f"The source {source.name} ({source.kind.name}) is expected to send at least every"
         f" {_shown(terms.every)}. Nothing has come since {last}.\n\nEither its program does not run, or its"
         " requests do not arrive: then what else it would tell is missing, too.",

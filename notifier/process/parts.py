@@ -50,7 +50,7 @@ class Progress:
 
     redis: str | None = "not connected yet"
     cluster: str | None = "not connected yet"
-    shards: str | None = "no shard is looked at yet"
+    shards: str | None = "shards are not examined yet"
     listed: bool = False
     draining: bool = False
 

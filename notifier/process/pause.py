@@ -65,7 +65,7 @@ class PauseSwitch:
         try:
             stat = self._path.stat()
         except OSError as error:
-            self._say(f"the settings file cannot be looked at ({type(error).__name__})")
+            self._say(f"the settings file cannot be read ({type(error).__name__})")
             return None
         version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if version == self._seen:

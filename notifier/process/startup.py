@@ -160,7 +160,7 @@ class StartUp:
                 extra={"members": list(lost)[:_NAMED]},
             )
         if missing_rules(served):
-            logger.info("the served CRD has none of the server-side rules, or not all")
+            logger.info("the served CRD lacks some or all of the server-side rules")
 
     async def _report_reconciled(self) -> None:
         """
@@ -174,7 +174,7 @@ class StartUp:
         while (unclaimed := self._parts.controller.holds.unclaimed()) or not self._sweeps.through:
             if self._parts.monotonic() > late:
                 logger.warning(
-                    "start-up reconciliation is not done", extra={"unclaimed": unclaimed}
+                    "start-up reconciliation is not done yet", extra={"unclaimed": unclaimed}
                 )
                 return
             await asyncio.sleep(_RECONCILED_POLL)

@@ -135,7 +135,7 @@ class Journal:
         if self.active:
             self.active = False
             self.allowance.open()
-            logger.warning("the log is back; nothing is journaled any more")
+            logger.warning("Redis is back; attempts are no longer journaled")
         # Also notes that a former owner has left.
         notes = self.notes()
         if notes.carries_notes and await notes.remove_notes():
@@ -169,7 +169,7 @@ class Journal:
         noted, before = await notes.put_notes(since), self._noted
         if noted and not self.active:
             logger.warning(
-                "nobody has the log; attempts are journaled in the status",
+                "no replica reaches Redis; attempts are journaled in the status",
                 extra={"seconds": round(now - self._away_since, 1)},
             )
         self.active, self._noted = noted > 0, noted

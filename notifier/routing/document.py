@@ -180,7 +180,7 @@ class Reader:
         if not left_out:
             return tuple(found)
         text = f"{left_out} further {severity}s were left out"
-        return (*found, Finding(severity, "", text, "mend those above first"))
+        return (*found, Finding(severity, "", text, "fix those above first"))
 
     def count(self, node: yaml.Node) -> None:
         """Count a node as read, each time that it is."""
@@ -214,7 +214,9 @@ class Reader:
         value = str(node.value)
         if _SURROGATE.search(value):
             text = f"failed to parse YAML: {path}: not a valid text"
-            self.refuse(text, node, path=path, fix="write characters, not halves of them")
+            self.refuse(
+                text, node, path=path, fix="write whole characters, not halves of surrogate pairs"
+            )
             return ""
         return value
 

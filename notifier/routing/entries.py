@@ -88,7 +88,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
             )
         if namespaces and (not entries or any(kind in SHARED for kind, _ in entries)):
             table.warn(
-                "does not restrict console, file and log: they are no receiver's",
+                "does not restrict console, file and log: they belong to no receiver",
                 "give those a receiver of their own, without allowedNamespaces",
                 "allowedNamespaces",
             )

@@ -46,43 +46,41 @@ Keys = Mapping[str, Key]
 
 _CREDENTIAL: Final = "Name of the credential that holds {}: a file in `delivery.credentials.dir`."
 _ENABLED: Final = (
-    "Has no effect: what is listed is delivered. With `false` that is a warning; remove the entry to"
-    " switch it off."
+    "Has no effect: every listed entry is delivered. `false` causes a warning; remove the entry "
+    "to disable it."
 )
 
 FILE: Final[Keys] = {
     "route": Key("route", "The root of the tree. It matches everything.", required=True),
-    "receivers": Key(
-        "receiver", "Everybody who may get notifications.", listed=True, required=True
-    ),
+    "receivers": Key("receiver", "All receivers.", listed=True, required=True),
 }
 
 ROUTE: Final[Keys] = {
     "receiver": Key(
         TEXT,
-        "Name of the receiver of what matches here and no route below. A route without one adds no"
-        " receiver; what ends there goes to the console, or to a route above.",
+        "Name of the receiver of notifications that match here and no route below. A route "
+        "without one adds no receiver; what ends there goes to the console, or to a route above.",
     ),
     "match": Key(
         PAIRS,
-        "Attributes and the values that they must have, all of them, letter for letter. An attribute"
-        " that a notification lacks is the empty text. No effect on the root.",
+        "Attributes and the exact values that they must have, all of them. A missing attribute "
+        "counts as empty text. No effect on the root.",
     ),
     "matchRe": Key(
         PAIRS,
-        "Attributes and patterns (RE2) that must be found in them, all of them. A pattern is found"
-        " anywhere in the value: anchor it with `^` and `$`. An attribute that a notification lacks"
-        " matches no pattern. No effect on the root.",
+        "Attributes and patterns (RE2) that must match them, all of them. A pattern matches "
+        "anywhere in the value: anchor it with `^` and `$`. A missing attribute matches no "
+        "pattern. No effect on the root.",
     ),
     "continue": Key(
         FLAG,
-        "Whether the routes after this one are tried as well, although it matched; default false. No"
-        " effect on the root.",
+        "Whether the routes after this one are tried as well, although this one matched; default "
+        "false. No effect on the root.",
     ),
     "routes": Key(
         "route",
-        "Routes below, tried in order. The first that matches and does not continue is the last one"
-        " tried.",
+        "Child routes, tried in order. The first that matches and does not continue is the last "
+        "one tried.",
         listed=True,
     ),
     "groupBy": Key(TEXTS, "Accepted without effect: nothing is grouped.", idle=True),
@@ -91,8 +89,8 @@ ROUTE: Final[Keys] = {
 RECEIVER: Final[Keys] = {
     "name": Key(
         TEXT,
-        "Routes refer to it by this name, and it is part of its channels' names. At most 256 characters;"
-        " of two receivers with one name, the last is used.",
+        "Name by which routes refer to it; part of its channels' names. At most 256 characters. "
+        "If two receivers have one name, the last is used.",
         required=True,
     ),
     "slackConfigs": Key("slackConfigs", "Slack webhooks.", listed=True),
@@ -117,8 +115,9 @@ RECEIVER: Final[Keys] = {
     ),
     "allowedNamespaces": Key(
         TEXTS,
-        "Namespaces whose notifications it takes: names, or patterns with `*` and `?`; default all. What"
-        " another namespace sends there fails for good. Not for console, file and log.",
+        "Namespaces from which it accepts notifications: names, or patterns with `*` and `?`; "
+        "default all. What another namespace sends there fails permanently. Not for console, file "
+        "and log.",
     ),
 }
 
@@ -155,8 +154,8 @@ EMAIL: Final[Keys] = {
     ),
     "tls": Key(
         TEXT,
-        "How the way to it is protected; default `starttls` (port 587), on port 465 `implicit`."
-        " `none` (port 25) only without a password.",
+        "How the connection is protected; default `starttls` (port 587), on port 465 `implicit`. "
+        "`none` (port 25) only without a password.",
         words=("starttls", "implicit", "none"),
     ),
     "requireTls": Key(FLAG, "Has no effect unless `tls` is `none`, which it forbids."),

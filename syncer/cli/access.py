@@ -91,7 +91,7 @@ class Access:
             ConfigError: there is no way to the API server.
         """
         if self.store is None:
-            raise ConfigError(f"the API server is needed: {self.problem}")
+            raise ConfigError(f"this needs the API server: {self.problem}")
         return self.store
 
     async def now(self) -> int:

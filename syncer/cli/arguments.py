@@ -44,7 +44,9 @@ def where_to_look() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file that holds that URL (default without --redis-url and --config: $REDIS_URL)",
     )
-    group.add_argument("--key-prefix", metavar="PREFIX", help="overrides redis.keyPrefix")
+    group.add_argument(
+        "--key-prefix", metavar="PREFIX", help="prefix of every key; overrides redis.keyPrefix"
+    )
     add_kubeconfig(group)
     shape = where.add_argument_group("the answer")
     shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
@@ -59,7 +61,7 @@ def where_to_look() -> argparse.ArgumentParser:
     )  # fmt: skip
     shape.add_argument(
         "--until-stdin-closes", action="store_true",
-        help="end when standard input closes; for use over a connection that may break",
+        help="end when standard input closes, for connections that may break",
     )  # fmt: skip
     return where
 
@@ -99,7 +101,7 @@ def add_namespaces(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     which.add_argument(
         "-A", "--all-namespaces", action="store_true",
-        help="all, including those that the settings file does not name",
+        help="all namespaces, including those that the settings file does not list",
     )  # fmt: skip
 
 
@@ -122,26 +124,26 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         "--class", dest="classes", action="append", choices=CLASSES, metavar="CLASS",
         help="only this class of divergence; may be given again",
     )  # fmt: skip
-    add_time(parser, "--settle", "10s", "time that a record may take to be published")
+    add_time(parser, "--settle", "10s", "age up to which an unpublished record is not reported")
     add_time(parser, "--stuck", "2m", "time after which an open attempt counts as abandoned")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="SECONDS",
-        help="wait before what looks wrong is read again (default %(default)s)",
+        help="wait before a divergence is read again to confirm it (default %(default)s)",
     )  # fmt: skip
 
 
 def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
     """Take the options of a command that writes: to say `what` alone, and to write unchecked."""
-    parser.add_argument("--dry-run", action="store_true", help=f"say {what}")
+    parser.add_argument("--dry-run", action="store_true", help=f"only show {what}")
     parser.add_argument(
         "--unchecked-store", action="store_true",
-        help="write even if it cannot be checked whose store this is",
+        help="write even if the owner of the store cannot be checked",
     )  # fmt: skip
 
 
 def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
     """Take the reason that is put on record."""
-    parser.add_argument("--reason", required=True, help=f"{what}; it is put on record")
+    parser.add_argument("--reason", required=True, help=f"{what} (recorded)")
 
 
 def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
@@ -162,7 +164,7 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
 def add_by(parser: argparse.ArgumentParser) -> None:
     """Take who is recorded as the operator."""
     parser.add_argument(
-        "--by", metavar="WHO", help="name that is put on record (default: user@host)"
+        "--by", metavar="WHO", help="the name to record as the operator (default: user@host)"
     )
 
 

@@ -17,10 +17,10 @@ REFUSED: Final = 6
 INTERRUPTED: Final = 130
 
 EPILOG: Final = (
-    "exit codes: 0 all is as it should be; 1 something is not, or was refused; 2 wrong usage,"
-    " configuration or input; 3 no such notification; 4 Redis or the API server does not answer;"
-    " 5 something could not be read or compared, and the answer names it; 6 Redis or the API server"
-    " refuses the account"
+    "exit codes: 0 success, nothing to report; 1 something was found, or the request was refused;"
+    " 2 wrong usage, configuration or input; 3 no such notification; 4 Redis or the API server does not"
+    " answer; 5 something could not be read or compared, and the answer names it; 6 Redis or the API"
+    " server refuses the account"
 )
 
 

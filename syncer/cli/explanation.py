@@ -201,7 +201,7 @@ def explain(
 def _blocked(request: NotificationRequest, log: ReadLog, owner: Owner) -> str:
     """Return why nothing comes, whatever the rule decides; empty if nothing is known to block it."""
     if request.deleting:
-        return "it is being deleted, which cancels it"
+        return "it is being deleted, which cancels delivery"
     if log.problem:
         return f"its log cannot be read: {log.problem}"
     held = _held_by_controller(request)
@@ -237,7 +237,7 @@ def _notes(
     if log.header is None and not (log.problem or unread):
         gone = request.status.attempts or request.status.terminal
         notes.append(
-            "it has no log (any more)" if gone else "it has no log yet: no replica has claimed it"
+            "it has no log any more" if gone else "it has no log yet: no replica has claimed it"
         )
     held = _held_by_controller(request)
     if held:
@@ -246,9 +246,9 @@ def _notes(
     if unbelieved:
         notes.append(f"{unbelieved}, and sends nothing")
     if request.deleting:
-        notes.append("it is being deleted, which cancels it")
+        notes.append("it is being deleted, which cancels delivery")
     if rules.holds_problem:
-        notes.append(f"what operators hold is not known: {rules.holds_problem}")
+        notes.append(f"operators' holds are not known: {rules.holds_problem}")
     if not rules.known:
         notes.append("without --config the defaults of `delivery` are assumed")
     verbs = {Kind.ORDER: "ordered", Kind.RESOLVE_FAILED: "resolved as failed",
@@ -286,7 +286,7 @@ def next_step(found: Explanation) -> str:
         case WaitUntil(_, reason):
             return f"an attempt at {at} (in {wait}): {reason}"
         case Await(reason):
-            return f"the result of what is on the wire: {reason}"
+            return f"the result of what is being sent: {reason}"
         case Finish(reason):
             return f"nothing: {reason}"
 
@@ -333,7 +333,7 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
     channel_state = history.channel_state
     out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
     if history.ordered:
-        out.append(f"  to be tried once more, by {history.ordered}")
+        out.append(f"  one more attempt requested by {history.ordered}")
     if history.due:
         out.append(
             f"  next attempt at {format_time(history.due)} (in {in_words(history.due - now)})"
@@ -366,7 +366,7 @@ def result_of(attempt: Attempt) -> str:
             FailureClass.UNCERTAIN: "failed",
         }
         return words[attempt.failure]
-    return "on the wire" if attempt.open else attempt.state.word
+    return "under way" if attempt.open else attempt.state.word
 
 
 def _because(intent: Record | None) -> str:

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uid", action="append", metavar="UID", help="only this log; may be given again"
     )
-    parser.add_argument("--output", metavar="FILE", help="default: standard output")
+    parser.add_argument(
+        "--output", metavar="FILE", help="the file to write (default: standard output)"
+    )
 
 
 async def run(options: argparse.Namespace) -> int:

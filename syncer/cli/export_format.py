@@ -156,7 +156,7 @@ class _Reader:
             if wanted != (self.counts.logs, self.counts.records):
                 raise BadExport(
                     number, f"{self.counts.logs} logs with {self.counts.records} records were read,"
-                    " and the file speaks of others",
+                    " which is not what the file announces",
                 )  # fmt: skip
             self.ended = True
             return done
@@ -166,7 +166,7 @@ class _Reader:
     def _begin(self, number: int, line: Json) -> None:
         uid = line["log"]
         if not isinstance(uid, str) or not uid or set(uid) & set("{} \t\r\n"):
-            raise BadExport(number, "the uid is none")
+            raise BadExport(number, "this is not a uid")
         self.uid, self.head, self.elements = uid, line, []
         self.chain, self.damaged, self.header = ROOT_CHAIN, False, None
         if "raw" in line:
@@ -180,12 +180,12 @@ class _Reader:
             )
             self.header = decode_header(text.encode())
         except (KeyError, TypeError, ValueError, OverflowError, ContractError):
-            raise BadExport(number, "the header is none of this format") from None
+            raise BadExport(number, "the header does not have this format") from None
         self.elements.append(self.header.encode())
 
     def _record(self, number: int, line: Json) -> None:
         if not self.elements or line.get("uid") != self.uid:
-            raise BadExport(number, "a record of no log, or of another one")
+            raise BadExport(number, "the record belongs to no log, or to another one")
         position = len(self.elements)
         if line.get("position") != position:
             raise BadExport(number, f"position {position} is missing")
@@ -218,12 +218,12 @@ class _Reader:
         if not self.elements:
             return None
         if len(self.elements) - 1 != self.head.get("records"):
-            raise BadExport(number, f"the log before has {len(self.elements) - 1} record(s) only")
+            raise BadExport(number, f"the previous log has only {len(self.elements) - 1} record(s)")
         self.counts.logs += 1
         self.counts.records += len(self.elements) - 1
         ttl = self.head.get("ttl", -1)
         if not isinstance(ttl, int):
-            raise BadExport(number, "the time to live of the log before is no number")
+            raise BadExport(number, "the time to live of the previous log is not a number")
         done = Log(self.uid, tuple(self.elements), ttl, self.header, self.damaged)
         self.elements = []
         return done

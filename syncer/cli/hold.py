@@ -1,4 +1,4 @@
-"""`syncer hold`: send nothing to a receiver, or of a kind, until a time."""
+"""`syncer hold`: send nothing to a receiver, or of a kind, until a given time."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ from typing import Final
 from syncer.cli.arguments import add_by, add_dry_run, add_reason
 from syncer.cli.exits import OK, Refused
 
-HELP: Final = "send nothing to a receiver, or of a kind, until a time"
+HELP: Final = "send nothing to a receiver, or of a kind, until a given time"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     what = parser.add_argument_group(
         "what to hold",
-        "Patterns, with `*` and `?`. Each may be given again, or several joined by commas, of which one"
-        " must match; of different options all must.",
+        "Patterns, with `*` and `?`. Repeat an option, or separate patterns by commas, to match any of"
+        " them; different options must all match.",
     )
     what.add_argument(
         "--receiver", action="append", metavar="PATTERN",
-        help="a channel as it is listed (`slack:ops`, `slack:*`), or any channel of a receiver (`ops`)",
+        help="a channel as listed (`slack:ops`, `slack:*`), or any channel of a receiver (`ops`)",
     )  # fmt: skip
     what.add_argument(
         "-n", "--namespace", action="append", metavar="NAMESPACE",
-        help="notifications of this namespace",
+        help="notifications in this namespace",
     )  # fmt: skip
     what.add_argument(
-        "--type", action="append", metavar="TYPE", help="of this spec.type, in any case"
+        "--type",
+        action="append",
+        metavar="TYPE",
+        help="notifications with this spec.type, ignoring case",
     )
     what.add_argument(
-        "--severity", action="append", metavar="SEVERITY", help="of this spec.severity, in any case"
+        "--severity",
+        action="append",
+        metavar="SEVERITY",
+        help="notifications with this spec.severity, ignoring case",
     )
     parser.add_argument(
         "--until", required=True, metavar="TIME",
-        help="when it ends by itself: so long from now (`2h`, `3d`), or a time",
+        help="when the hold ends by itself: a duration from now (`2h`, `3d`), or a time",
     )  # fmt: skip
-    add_reason(parser, "why")
+    add_reason(parser, "the reason")
     add_dry_run(parser, "what would be held")
     add_by(parser)
 
@@ -89,11 +95,11 @@ async def run(options: argparse.Namespace) -> int:
         return OK
     end = f"until {format_time(hold.until, millis=False)} (for {in_words(hold.until - now)})"
     if options.dry_run:
-        write_lines([f"would hold {selector_of(hold)} {end}: {held} notification(s) now"])
+        write_lines([f"would hold {selector_of(hold)} {end}: {held} notification(s) at present"])
     else:
         write_lines([
             f"hold {hold.id}: {selector_of(hold)} {end}",
-            f"the replicas obey within 5 seconds; syncer release {hold.id} lets go",
+            f"takes effect within 5 seconds; syncer release {hold.id} releases it",
         ])  # fmt: skip
     return OK
 

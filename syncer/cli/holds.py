@@ -9,14 +9,14 @@ from typing import Final
 from syncer.cli.arguments import add_namespaces
 from syncer.cli.exits import NOT_COMPARED, OK
 
-HELP: Final = "what is held back, until when, and how much waits for it"
+HELP: Final = "list the holds, until when they last, and how many notifications each holds back"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     add_namespaces(parser)
     parser.add_argument(
-        "--over", action="store_true", help="those as well that ended within the last week"
+        "--over", action="store_true", help="also show holds that ended within the last week"
     )
 
 

@@ -20,11 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="an export, `-` for standard input")
     parser.add_argument(
         "--by-name", action="store_true",
-        help="give each log to the object that bears its name now, whatever its uid",
+        help="give each log to the object that now has its name, whatever its uid",
     )  # fmt: skip
     parser.add_argument(
         "--join", action="store_true",
-        help="where a log has another history, append the attempts to it as facts",
+        help="if a log with another history exists, append the attempts to it as facts",
     )  # fmt: skip
     add_dry_run(parser, "what would be written")
 
@@ -62,7 +62,7 @@ async def _import(options: argparse.Namespace, path: str) -> int:
     for uid, position in imported.apart:
         write_remark(f"another history from record {position} on, left alone: {uid}")
     for name in imported.nameless:
-        write_remark(f"no object bears the name now: {name}")
+        write_remark(f"no object has this name now: {name}")
     for uid in imported.refused:
         write_remark(f"damaged in the export, not imported: {uid}")
     summary = {

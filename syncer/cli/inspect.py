@@ -20,7 +20,9 @@ _OBJECT_TIMEOUT: Final = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     add_object(parser)
-    parser.add_argument("--uid", default="", help="read this log, whatever object has the name now")
+    parser.add_argument(
+        "--uid", default="", help="read the log of this uid, whatever object has the name now"
+    )
     parser.add_argument("--log-only", action="store_true", help="do not ask the API server")
 
 
@@ -45,7 +47,7 @@ async def run(options: argparse.Namespace) -> int:
             else None
         )
         if objects is None and not options.log_only:
-            write_remark(f"the API server is not asked: {at.problem}")
+            write_remark(f"the API server is not used: {at.problem}")
         if silent and objects is not None:
             found = await inspect_object(objects, namespace=namespace, name=name, reason=silent)
         else:
@@ -54,7 +56,7 @@ async def run(options: argparse.Namespace) -> int:
         write_remark(metadata.remark)
     if found is None:
         if objects is not None:
-            write_remark(f"neither an object nor a log {namespace}/{name}")
+            write_remark(f"there is neither an object nor a log {namespace}/{name}")
         else:
             write_remark(f"no log (objects were not asked) {namespace}/{name}")
         return ABSENT if objects is not None or options.log_only else NOT_COMPARED

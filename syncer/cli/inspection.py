@@ -75,7 +75,7 @@ class Inspection:
             return tuple(out)
         status = self.request.status
         if self.header is None and status.attempts and not status.terminal:
-            out.append("the object shows attempts and has no log")
+            out.append("the object shows attempts but has no log")
         if self.header is not None:
             lost = lacking(self.view, status)
             journaled = ": it is journaled" if self.journaled else ""
@@ -117,7 +117,7 @@ async def inspect(
         uid: Skips the look-up of the object.
 
     Returns:
-        None if neither an object nor a log bears the name.
+        None if there is neither an object nor a log bears the name.
 
     Raises:
         PortError: Redis does not answer; or no log bears the name, and the API server does not say
@@ -176,7 +176,7 @@ async def inspect_object(
 
 def _unknown(key: str, unread: PortError) -> PortError:
     """The object could not be read, and no log bears its name: whether there is one is not known."""
-    text = f"no log bears the name {key}, and its object could not be read: {unread}"
+    text = f"no log has the name {key}, and its object could not be read: {unread}"
     error: PortError = Unavailable(text)
     if isinstance(unread, Unauthorised):
         error = Unauthorised(text, reason=unread.reason)
@@ -314,7 +314,9 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
             f"STATUS  {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip()
         )
         if found.journaled:
-            out.append(f"JOURNAL attempts were recorded here first in the outage {found.journaled}")
+            out.append(
+                f"JOURNAL attempts were recorded here first, in the outage {found.journaled}"
+            )
         if not found.log_problem:
             out.append(f"FOLD    {_phase(found, now)}")
     out.append("")
@@ -330,7 +332,7 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
 
 def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str:
     if logged is not None and logged.state is AttemptState.INTENT:
-        return "open: on the wire, or its sender is gone"
+        return "open: being sent, or its sender is gone"
     if logged is None:
         return "only in the status"
     if not compared:

@@ -30,18 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_event(parser)
     parser.add_argument(
-        "--name", metavar="PATTERN", help="only names that match this (`*` and `?`)"
+        "--name", metavar="PATTERN", help="only names that match this pattern (`*` and `?`)"
     )
     parser.add_argument(
-        "--older-than", metavar="TIME", default="0", help="at least this old (`72h`, `3d`)"
-    )
-    parser.add_argument("--unsynced", action="store_true", help="only with unpublished records")
-    parser.add_argument("--unknown", action="store_true", help="only with unknown results")
-    parser.add_argument(
-        "--quarantined", action="store_true", help="only those held because of their log"
+        "--older-than",
+        metavar="TIME",
+        default="0",
+        help="only notifications at least this old (`72h`, `3d`)",
     )
     parser.add_argument(
-        "--held", action="store_true", help="only those that an operator holds back"
+        "--unsynced", action="store_true", help="only notifications with unpublished records"
+    )
+    parser.add_argument(
+        "--unknown", action="store_true", help="only notifications with unknown results"
+    )
+    parser.add_argument(
+        "--quarantined", action="store_true", help="only notifications whose log cannot be read"
+    )
+    parser.add_argument(
+        "--held", action="store_true", help="only notifications that an operator holds back"
     )
     add_attempts(parser)
     parser.add_argument(
@@ -50,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "-w", "--watch", action="store_true",
-        help="then show each that changes, until interrupted",
+        help="then show each notification that changes, until interrupted",
     )  # fmt: skip
     parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most N")
 
@@ -68,7 +75,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.watching import Watching
 
     if options.watch and options.limit:
-        raise ConfigError("--limit and --watch exclude each other")
+        raise ConfigError("--limit and --watch cannot be combined")
     unread: list[str] = []
     async with access(where_of(options)) as at:
         holds: Sequence[Hold] = ()
@@ -78,13 +85,13 @@ async def run(options: argparse.Namespace) -> int:
             compared, now = store.state is not StoreState.NEW, await at.now()
             holds, problem = await read_holds(at)
             if problem:
-                write_remark(f"what operators hold is not shown: {problem}")
+                write_remark(f"operators' holds are not shown: {problem}")
         except SILENT as error:
             silent, now = reason_of(error), now_here()
             if options.watch or options.unsynced or at.kube is None:
                 # What is asked for is in the logs.
                 raise
-            write_remark(f"logs are not read, rows are by the objects alone: {silent}")
+            write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
         wanted = _filter(options, now)
         columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         shown = Shown(columns, json=options.json, again=options.watch)

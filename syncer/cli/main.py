@@ -200,7 +200,7 @@ def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
     url: str | None = options.redis_url
     if options.redis_url_file:
         if url:
-            raise ConfigError("--redis-url and --redis-url-file exclude each other")
+            raise ConfigError("--redis-url and --redis-url-file cannot be combined")
         from syncer.configfile import secret_of
 
         return secret_of(options.redis_url_file, "--redis-url-file"), "--redis-url-file"

@@ -64,7 +64,7 @@ def parse_reason(text: str) -> str:
     """
     reason = " ".join(text.split())
     if not reason:
-        raise Refused("--reason must say why")
+        raise Refused("--reason must not be empty")
     if len(reason.encode("utf-8", "replace")) > MAX_REASON:
         raise Refused(f"--reason must not be longer than {MAX_REASON} bytes")
     return reason
@@ -102,7 +102,7 @@ def resolutions(
     if attempt:
         known = view.attempts.get(AttemptId(attempt))
         if known is None:
-            raise Refused(f"the log knows no attempt {attempt}")
+            raise Refused(f"the log has no attempt {attempt}")
         chosen = [known]
     else:
         states = {AttemptState.UNKNOWN} | ({AttemptState.INTENT} if even_open else set())
@@ -165,7 +165,9 @@ def resend_requests(
     for channel in channels:
         if channel not in channel_states:
             known = ", ".join(channel_states) or "none"
-            raise Refused(f"{channel} is no channel of this notification; it has {known}")
+            raise Refused(
+                f"{channel} is not a channel of this notification; its channels are {known}"
+            )
         channel_state = channel_states[channel]
         if channel_state.state is State.DELIVERED:
             raise Refused(
@@ -182,7 +184,7 @@ def resend_requests(
         if _ended(s, status) and s.state is not State.DELIVERED and s.channel not in waiting
     )
     if not chosen:
-        raise Refused("no channel has ended without a success")
+        raise Refused("no channel has ended without success")
     return tuple(
         ManualRecord(
             resend_record(_request_id(view, channel), channel, at=at, by=by, why=reason),

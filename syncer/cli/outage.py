@@ -142,7 +142,7 @@ def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str
         owner: Who works on it.
         reason: Why the log was not read, empty if it was.
     """
-    out = [f"its log was not read, so this is by its status alone: {reason}"] if reason else []
+    out = [f"its log was not read, so this comes from its status alone: {reason}"] if reason else []
     mark, note = request.status.journal, owner.note
     if note is not None:
         out.append(
@@ -151,7 +151,7 @@ def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str
         )
         if reason and not complete(request, note):
             out.append(
-                "it is older than the outage: it goes on only if its owner has read its log since it"
+                "it is older than the outage: it continues only if its owner has read its log since it"
                 " took the shard"
             )
     if mark and (note is None or note.name != mark):

@@ -143,7 +143,7 @@ class Columns:
         """Say that cells were cut, if any were, and how to see them whole."""
         if self.cut:
             write_remark(
-                f"{MARK} marks what was cut to fit {self._screen.width} columns; --width 0 cuts nothing"
+                f"{MARK} marks text cut to fit {self._screen.width} columns; --width 0 cuts nothing"
             )
 
 

@@ -1,4 +1,4 @@
-"""`syncer release`: let go what a hold keeps back."""
+"""`syncer release`: release a hold."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Final
 from syncer.cli.arguments import HOLD, add_by, add_dry_run
 from syncer.cli.exits import OK, Refused
 
-HELP: Final = "let go what a hold keeps back"
+HELP: Final = "release a hold"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument(
-        "hold", nargs="+", metavar=HOLD, help="of a hold, as `syncer holds` lists it"
-    )
-    add_dry_run(parser, "what would be let go")
+    parser.add_argument("hold", nargs="+", metavar=HOLD, help="id of a hold, from `syncer holds`")
+    add_dry_run(parser, "which holds would be released")
     add_by(parser)
 
 

@@ -25,29 +25,34 @@ if TYPE_CHECKING:
     from syncer.cli.scan import Result, Scan
     from syncer.rules.verification import Bounds
 
-HELP: Final = "repair what verify finds, by facts alone"
+HELP: Final = "repair what verify finds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument("object", nargs="*", metavar=OBJECT, help="default: all that diverge")
+    parser.add_argument(
+        "object",
+        nargs="*",
+        metavar=OBJECT,
+        help="a notification to repair (default: all that diverge)",
+    )
     add_namespaces(parser)
     add_check(parser)
-    add_dry_run(parser, "what would be done, do nothing")
+    add_dry_run(parser, "what would be done")
     parser.add_argument(
         "--limit", type=count, default=1000, metavar="N",
-        help="notifications in one run, 0 for all (default %(default)s)",
+        help="at most so many notifications in one run, 0 for all (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--rebuild", action="store_true",
-        help="put a legible log in the place of one that cannot be read; the old one is kept aside",
+        help="replace a log that cannot be read by a legible one; the old one is kept aside",
     )  # fmt: skip
     parser.add_argument(
         "--accept-loss", action="store_true",
-        help="even if no part of a record is legible: what it recorded may be sent again",
+        help="also if a record is not legible at all; its message may be sent again",
     )  # fmt: skip
-    add_time(parser, "--wait", "30s", "time for the owner to finish its part")
-    parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+    add_time(parser, "--wait", "30s", "how long to wait for the owner to do its part")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     add_by(parser)
 
 

@@ -122,10 +122,10 @@ def plan_repair(
     if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
         records = _facts(joined.request, read_log(joined.elements).view)
         texts = [f"{r.kind} {r.id}" for r in records]
-        what = f"append {', '.join(texts)}" if texts else "append a note, which ends the expiry"
+        what = f"append {', '.join(texts)}" if texts else "append a note, which removes the expiry"
         steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
     elif replaced or Remedy.OWNER in remedies:
-        steps.append(Step(Act.WAKE, "have the owner look at it"))
+        steps.append(Step(Act.WAKE, "have the owner check it"))
     steps += [
         Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}")
         for kind in Divergence
@@ -172,7 +172,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
         if record is not None:
             records.append(record)
     records += _facts(joined.request, _folded(records))
-    did = f"built anew: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
+    did = f"rebuilt: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
     what = " ".join(sorted(kinds))
     records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
     elements = [_header(joined, log.header).encode()]
@@ -181,7 +181,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
         placed = stored(record, chain, len(elements))
         elements.append(encode_element(record, chain))
         chain = placed.chain
-    text = f"keep the log aside and put in its place one that is {did}"
+    text = f"keep the log aside and replace it by one that is {did}"
     return Step(Act.REBUILD, text, elements=tuple(elements), lost=lost)
 
 
@@ -211,7 +211,7 @@ def _folded(records: Sequence[Record]) -> LogView:
 
 
 def _header(joined: Joined, header: Header | None) -> Header:
-    """Return the header of a log built anew: the same epoch, nothing marked."""
+    """Return the header of a log rebuilt: the same epoch, nothing marked."""
     key = joined.request.key if joined.request is not None else joined.key
     epochs: list[Epoch] = [NO_EPOCH]
     if header is not None:
@@ -259,7 +259,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
                 await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
                 answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
                 if answer is not Answer.OK:
-                    return Done(result, "the log has changed meanwhile; look again")
+                    return Done(result, "the log has changed meanwhile; run the command again")
                 noted = True
             case Act.WAKE:
                 if not noted:

@@ -13,10 +13,10 @@ HELP: Final = "request one more attempt of a channel that ended without success"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     add_object(parser)
-    add_reason(parser, "why")
+    add_reason(parser, "the reason")
     parser.add_argument(
         "--channel", action="append", metavar="CHANNEL",
-        help="may be given again (default: all that ended without success)",
+        help="only this channel; may be given again (default: all that ended without success)",
     )  # fmt: skip
     add_dry_run(parser, "what would be recorded")
     add_by(parser)

@@ -18,13 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="result",
         required=True,
         choices=("delivered", "failed"),
-        help="what became of it",
+        help="the result to record",
     )
-    add_reason(parser, "how that is known")
-    parser.add_argument("--attempt", metavar="ID", help="default: all whose result is unknown")
-    parser.add_argument("--channel", metavar="CHANNEL", help="only on this one")
+    add_reason(parser, "how you know the result")
     parser.add_argument(
-        "--even-open", action="store_true", help="also attempts that may still be on the wire"
+        "--attempt", metavar="ID", help="id of an attempt (default: all whose result is unknown)"
+    )
+    parser.add_argument("--channel", metavar="CHANNEL", help="only attempts on this channel")
+    parser.add_argument(
+        "--even-open", action="store_true", help="also attempts that may still be under way"
     )
     add_dry_run(parser, "what would be recorded")
     add_by(parser)

@@ -182,7 +182,7 @@ async def objects(
                         meta = item.meta
                         key = f"{meta.namespace}/{meta.name}"
                         found = Problem(
-                            meta.uid, key, f"the object does not parse ({item.problem})"
+                            meta.uid, key, f"the object cannot be parsed ({item.problem})"
                         )
                     else:
                         found = item

@@ -62,7 +62,7 @@ class Store:
     def remark(self) -> str:
         """What to report because the answer may mean less than it seems, empty if it does not."""
         if self.state is StoreState.UNCHECKED:
-            return f"whose store this is was not checked: {self.text}"
+            return f"the owner of the store was not checked: {self.text}"
         return self.text
 
 
@@ -105,7 +105,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         # As the controller of that name would find it.
         store_of(meta, prefix=client.prefix, installation=wanted)
     if at.kube is None:
-        text = f"the API server is not asked: {at.problem}"
+        text = f"the API server is not used: {at.problem}"
         return Store(StoreState.UNCHECKED, text, namespace, name)
     try:
         found = await read_map(at.kube, namespace, name)
@@ -115,7 +115,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     if found is None or (found.get("metadata") or {}).get("uid") != uid:
         raise ConfigError(
             f"keys with prefix {client.prefix!r} belong to installation {named!r}, and this cluster has no"
-            f" such Lease ({namespace}/{name}-map): this Redis is another cluster's, or the kubeconfig is",
+            f" such Lease ({namespace}/{name}-map): the Redis or the kubeconfig belongs to another cluster",
             path="redis.url",
         )
     return Store(StoreState.OURS, "", namespace, name, found)
@@ -142,7 +142,7 @@ async def trusted_store(
         raise ConfigError(found.text)
     if found.state is StoreState.UNCHECKED and writes and not options.unchecked_store:
         write_remark(f"{found.remark}; nothing is written (--unchecked-store writes all the same)")
-        raise found.error or ConfigError(f"the API server is needed: {at.problem}")
+        raise found.error or ConfigError(f"this needs the API server: {at.problem}")
     if found.remark:
         write_remark(found.remark)
     return found

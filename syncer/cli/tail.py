@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from syncer.cli.following import Follower, WakeUps
     from syncer.cli.output import Columns
 
-HELP: Final = "show attempts as they happen: results, and why something was not sent"
+HELP: Final = "show attempts as they happen: their results, and why one was not made"
 
 #: Seconds between sweeps, unless they take long.
 _PERIOD: Final = 1.0
@@ -26,7 +26,9 @@ _AWAY: Final = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument("object", nargs="*", metavar=OBJECT, help="only these (default: all)")
+    parser.add_argument(
+        "object", nargs="*", metavar=OBJECT, help="only these notifications (default: all)"
+    )
     add_namespaces(parser)
     add_attempts(parser)
     parser.add_argument(
@@ -35,16 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " reason why none was made (default: all but intent)",
     )  # fmt: skip
     parser.add_argument(
-        "-f", "--follow", action="store_true", help="then show what happens, until interrupted"
+        "-f", "--follow", action="store_true", help="then follow new attempts, until interrupted"
     )
     parser.add_argument(
         "--since", default="10m", metavar="TIME",
-        help="start this long ago (`1h`, `3d`) or at a time, such as the last line of an earlier run names"
-        " (default %(default)s)",
+        help="start this long ago (`1h`, `3d`), or at a time such as the one in the last line of an earlier"
+        " run (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--limit", type=count, default=1000, metavar="N",
-        help="show at most the newest N of the past, 0 for all (default %(default)s)",
+        help="show at most the newest N past attempts, 0 for all (default %(default)s)",
     )  # fmt: skip
 
 

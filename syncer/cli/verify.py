@@ -1,5 +1,5 @@
 """
-`syncer verify`: fold every log anew and compare it with its status.
+`syncer verify`: fold every log again and compare it with its status.
 
 While Redis does not answer nothing is compared; each status is checked by itself, and what was journaled is
 counted.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from syncer.cli.access import Access
     from syncer.rules.divergence import Divergence
 
-HELP: Final = "fold every log anew and compare it with its status"
+HELP: Final = "fold every log again and compare it with its status"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ async def run(options: argparse.Namespace) -> int:
     said = f"{walked}: {notifications or 'none'} diverging"
     if silent:
         said = (
-            f"{scan.objects} statuses, {scan.journaled} of them journaled: {notifications} wrong by itself;"
+            f"{scan.objects} statuses, {scan.journaled} of them journaled: {notifications} inconsistent;"
             " logs and statuses were not compared"
         )
     write_lines([said])
@@ -105,7 +105,7 @@ async def _silence(at: Access, options: argparse.Namespace) -> str:
         if at.kube is None:
             raise
         reason = reason_of(error)
-        write_remark(f"no log is read, each status is checked by itself: {reason}")
+        write_remark(f"no log is read, each status is checked on its own: {reason}")
         return reason
     return ""
 

@@ -216,7 +216,7 @@ def _event(line: bytes) -> tuple[str, Any]:
         kind, document = event["type"], event["object"]
         version = document["metadata"]["resourceVersion"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise Expired("a line of the watch is no event") from None
+        raise Expired("a line of the watch is not an event") from None
     if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"} or not isinstance(version, str):
         raise Expired("the watch has ended with an error")
     return kind, document

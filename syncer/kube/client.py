@@ -343,9 +343,9 @@ class KubeClient:
         try:
             self._session = await self._source.build()
         except ConfigError as error:
-            logger.warning("credentials cannot be read again, the old ones stay: %s", error)
+            logger.warning("credentials cannot be reloaded, the old ones stay in use: %s", error)
             return False
-        logger.info("credentials and configuration of the API server are read again")
+        logger.info("credentials and configuration for the API server were reloaded")
         await old.retire()
         return True
 
@@ -383,7 +383,7 @@ async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> Async
                 async with asyncio.timeout_at(until):
                     data = await response.content.readany()
         except TimeoutError as error:
-            raise Unavailable(f"silence for {idle_timeout:g} s") from error
+            raise Unavailable(f"no data for {idle_timeout:g} s") from error
         if not data:
             if rest:
                 raise Unavailable("the stream ended inside a line")

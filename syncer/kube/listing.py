@@ -172,7 +172,7 @@ class Lister:
     def _list_whole_objects(self, reason: str) -> None:
         """List all objects in full until the next start."""
         self._unable = True
-        logger.info("objects are listed whole, finished ones too: %s", reason)
+        logger.info("all objects are listed in full, finished ones too: %s", reason)
 
     async def _whole(self, source: Source, part: Part) -> Listed:
         """Take a list to its end, page by page."""

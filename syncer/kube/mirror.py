@@ -193,4 +193,4 @@ class Mirror:
         if key in self._shared.reported:
             return
         self._shared.reported.add(key)
-        logger.warning("%s cannot be read (%s) and is passed over", key, found.problem)
+        logger.warning("%s cannot be parsed (%s) and is skipped", key, found.problem)

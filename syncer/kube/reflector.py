@@ -279,7 +279,7 @@ class Reflector:
             except PortError as error:
                 streak += 1
                 self.selection.on_failure(error)
-                scope.behind = f"shards that came are not listed ({error})"
+                scope.behind = f"acquired shards could not be listed ({error})"
                 logger.info("%s", scope.behind)
                 pause = self._pause(streak, requested=getattr(error, "retry_after", None) or 0.0)
             else:

@@ -73,7 +73,7 @@ class Selection:
         if selects is not self.selects:
             self.selects = selects
             logger.info(
-                "the API server selects by shard: what belongs to other replicas is not sent"
+                "the API server selects by shard: it sends only the objects of this replica"
                 if selects
                 else "the API server does not select by shard: what belongs to other replicas is"
                 " sent, and passed over"

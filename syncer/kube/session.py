@@ -145,7 +145,7 @@ class SessionSource:
     async def _load(self, configuration: Configuration) -> list[Path]:
         if not self.kubeconfig:
             if self.context:
-                raise ConfigError("a context is named, and no kubeconfig that could hold it")
+                raise ConfigError("a context is named, but no kubeconfig to look it up in")
             try:
                 load_incluster_config(  # type: ignore[no-untyped-call]  # vendor
                     client_configuration=configuration

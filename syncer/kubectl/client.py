@@ -85,7 +85,9 @@ class Kubectl:
             try:
                 code = process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
-                raise PluginError(NOT_ASKED, f"kubectl does not answer in {_PATIENCE} s") from None
+                raise PluginError(
+                    NOT_ASKED, f"kubectl did not answer within {_PATIENCE} s"
+                ) from None
             finally:
                 if process.poll() is None:
                     process.kill()
@@ -99,7 +101,7 @@ class Kubectl:
             try:
                 listed = json.load(answer)
             except ValueError:
-                raise PluginError(NOT_ASKED, "kubectl does not answer in JSON") from None
+                raise PluginError(NOT_ASKED, "kubectl did not answer in JSON") from None
         return listed if isinstance(listed, dict) else {}
 
     def run(

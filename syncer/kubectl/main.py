@@ -95,7 +95,8 @@ def _run(words: Words) -> int:
     command = COMMANDS.get(words.command)
     if command is None:
         raise PluginError(
-            USAGE, f"no command {words.command!r}; there are {', '.join(COMMANDS)}; see --help"
+            USAGE,
+            f"no command {words.command!r}; the commands are {', '.join(COMMANDS)}; see --help",
         )
     if not command.program and {"-h", "--help"} & set(words.rest):
         sys.stdout.write(HELP)
@@ -156,7 +157,7 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
         if listed is None and not words.everywhere:
             # Whoever may not look everywhere may look at home.
             listed = kubectl.pods(None, everywhere=False, labels=labels)
-            where = "in the context's namespace (looking in all of them is forbidden)"
+            where = "in the context's namespace (in all of them it is forbidden)"
     if listed is None:
         raise PluginError(
             NOT_ASKED,
@@ -166,8 +167,8 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
     if where.startswith("in the context's"):
         # Who may create pods there may put these labels on one of his own.
         sys.stderr.write(
-            f"kubectl ledger: looking in all namespaces is forbidden; taking {found.key}, of the context's"
-            " own (-n NAMESPACE names the controller's)\n"
+            f"kubectl ledger: listing pods in all namespaces is forbidden; using {found.key}, in the"
+            " context's namespace (-n NAMESPACE selects the controller's)\n"
         )
     return found
 

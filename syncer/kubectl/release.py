@@ -98,7 +98,7 @@ def choose(
         raise PluginError(SEVERAL, f"several releases are installed {where}; choose one:{listed}")
     others = ", ".join(r.key for r in releases)
     if others:
-        raise PluginError(NOT_ASKED, f"no release {wanted!r} {where}; there is {others}")
+        raise PluginError(NOT_ASKED, f"no release {wanted!r} {where}; found: {others}")
     raise PluginError(
         NOT_ASKED,
         f"no release of notification-ledger {where}: no pod has the labels {labels}; name its namespace:"
@@ -116,6 +116,6 @@ def pod_of(release: Release) -> Pod:
     if not release.pods:
         raise PluginError(
             NOT_ASKED,
-            f"no pod of release {release.key} runs; look at `kubectl -n {release.namespace} get pods`",
+            f"no pod of release {release.key} runs; see `kubectl -n {release.namespace} get pods`",
         )
     return release.pods[0]

@@ -156,7 +156,9 @@ def _own(rest: Sequence[str]) -> tuple[list[str], bool, float, str]:
             words.append(word)
     span = _SPAN.fullmatch(timeout)
     if span is None or not timeout or form not in {"text", "json"}:
-        raise PluginError(USAGE, "--timeout is a time such as 90s or 2m, -o is text or json")
+        raise PluginError(
+            USAGE, "--timeout must be a time such as 90s or 2m, -o must be text or json"
+        )
     hours, minutes, seconds = (int(part or 0) for part in span.groups())
     return words, wait, 3600.0 * hours + 60.0 * minutes + seconds, form
 
@@ -228,7 +230,7 @@ def _read(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise PluginError(_OTHERWISE, "kubectl does not answer in JSON") from None
+        raise PluginError(_OTHERWISE, "kubectl did not answer in JSON") from None
     return found if isinstance(found, dict) else {}
 
 

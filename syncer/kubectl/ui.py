@@ -91,8 +91,8 @@ def serve(kubectl: Kubectl, find: Callable[[], Release], words: Sequence[str]) -
         if not found and failures == 1:
             raise PluginError(NOT_ASKED, "the port cannot be forwarded; see above")
         if failures >= _TRIES:
-            raise PluginError(NOT_ASKED, f"the connection has ended {failures} times in a row")
-        sys.stderr.write("kubectl ledger: the connection has ended; connecting again\n")
+            raise PluginError(NOT_ASKED, f"the connection was lost {failures} times in a row")
+        sys.stderr.write("kubectl ledger: the connection was lost; reconnecting\n")
         time.sleep(_PAUSE * failures)
         try:
             release = find()
@@ -121,7 +121,9 @@ def _forward(kubectl: Kubectl, release: Release, port: int, *, opens: bool) -> i
                 sys.stdout.write(f"http://127.0.0.1:{found}/\n")
                 sys.stdout.flush()
                 if opens and not webbrowser.open(f"http://127.0.0.1:{found}/"):
-                    sys.stderr.write("kubectl ledger: no browser was found; open that address\n")
+                    sys.stderr.write(
+                        "kubectl ledger: no browser was found; open this address yourself\n"
+                    )
         process.wait()
         errors.join(_LAST_WORDS)
     finally:

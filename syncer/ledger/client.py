@@ -326,7 +326,7 @@ class LedgerClient(RedisState):
 
     def _known(self) -> Server:
         if self.server is None:
-            raise Unavailable("Redis did not say who it is")
+            raise Unavailable("Redis did not identify itself")
         return self.server
 
 

@@ -88,7 +88,7 @@ def parse_layout(reply: Any, asked: Address, *, healthy: bool) -> Layout:
             for slot in range(int(first), int(last) + 1):
                 slots[slot] = holder
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise ValueError("CLUSTER SLOTS is answered in an unknown form") from error
+        raise ValueError("the answer to CLUSTER SLOTS has an unknown form") from error
     return Layout(tuple(slots), healthy)
 
 

@@ -48,7 +48,7 @@ def refuse_sentinel(info: dict[str, str]) -> None:
     """
     if info.get("redis_mode") == "sentinel":
         raise ConfigError(
-            "a Sentinel answers, not a server; begin with redis+sentinel:// and name the service",
+            "this is a Sentinel, not a server; begin the URL with redis+sentinel:// and name the service",
             path="redis.url",
         )
 

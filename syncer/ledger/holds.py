@@ -89,7 +89,7 @@ class HoldStore:
             except (Ambiguous, TimeoutError):
                 # It may be there: what is read next says so.
                 continue
-        raise Unavailable("the holds are changed by others all the time; try again")
+        raise Unavailable("the holds keep being changed by others; try again")
 
     async def announce(self) -> None:
         """Tell the replicas that the holds have changed; best effort."""

@@ -194,7 +194,7 @@ class RedisLog:
         """
         state = record.kind.state
         if state is None or state is AttemptState.INTENT:
-            raise ValueError(f"a {record.kind} record is no outcome")
+            raise ValueError(f"a {record.kind} record is not an outcome")
         return await self._append(
             lua.OUTCOME,
             uid,

@@ -57,12 +57,12 @@ def preflight(
 
     version = tuple(int(p) for p in info.get("redis_version", "0").split(".")[:2] if p.isdigit())
     if version < MIN_VERSION:
-        add("version", f"version {info.get('redis_version', '?')} knows no script flags",
+        add("version", f"version {info.get('redis_version', '?')} does not support script flags",
             "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
     fsync = info.get("appendfsync")
     if strict and fsync != "always":
         add("appendfsync", f"appendfsync is {fsync}, so the newest records can be lost with the"
-            " machine's power" if fsync else "appendfsync cannot be seen (CONFIG GET is refused)",
+            " machine's power" if fsync else "appendfsync is not visible (CONFIG GET is refused)",
             "set appendfsync always, or redis.durability relaxed" if fsync else "set appendfsync"
             " always on the server and say so in redis.appendfsync, or set redis.durability relaxed",
             refuse=True)  # fmt: skip
@@ -75,7 +75,7 @@ def preflight(
             "set appendonly yes", refuse=strict)  # fmt: skip
     elif info.get("aof_last_write_status", "ok") != "ok":
         add("disk", "the last write of the append-only file failed",
-            "look at the server's disk", refuse=strict)  # fmt: skip
+            "check the server's disk", refuse=strict)  # fmt: skip
     if ahead is not None and abs(ahead) > CLOCK_ODD:
         severity = Severity.HOLD if abs(ahead) > CLOCK_LIMIT else Severity.WARN
         found.append(Finding("clock", severity, apart(ahead), CLOCK_FIX))
@@ -83,7 +83,7 @@ def preflight(
 
 
 #: What to do about clocks that disagree.
-CLOCK_FIX: Final = "set the clocks of both machines right (NTP), then wait for the next look"
+CLOCK_FIX: Final = "correct the clocks of both machines (NTP), then wait for the next check"
 
 
 def apart(ahead: float) -> str:

@@ -148,7 +148,7 @@ class Cluster:
         if at is not None:
             named = next((p for p in primaries if name_of(p.address) == at), None)
             if named is None:
-                raise Unavailable("the node is no primary of the Redis Cluster any more")
+                raise Unavailable("the node is no longer a primary of the Redis Cluster")
             return self._pipeline_at(named.address)
         if key is None:
             if not primaries:
@@ -303,7 +303,7 @@ class Cluster:
         except ResponseError as error:
             if "cluster support disabled" in str(error):
                 raise ConfigError(
-                    "the server is no node of a Redis Cluster; begin with redis://",
+                    "the server is not a node of a Redis Cluster; begin with redis://",
                     path="redis.url",
                 ) from error
             raise classify_reply(error) from error
@@ -409,7 +409,7 @@ class Cluster:
         """Note the node's process; read, or write, the store's metadata where this node holds it."""
         if info.get("cluster_enabled") != "1":
             raise ConfigError(
-                "the server is no node of a Redis Cluster; begin with redis://", path="redis.url"
+                "the server is not a node of a Redis Cluster; begin with redis://", path="redis.url"
             )
         address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
         if address is None:

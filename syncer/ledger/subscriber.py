@@ -94,7 +94,7 @@ class Subscriber:
                 self.listening = False
             if problem and problem != self._problem:
                 logger.info(
-                    "wake-ups cannot be received; sweeps alone find records of other processes",
+                    "wake-ups cannot be received; only sweeps find records of other processes",
                     extra={"reason": problem},
                 )
             self._problem = problem

@@ -233,5 +233,5 @@ def _service(path: list[str]) -> tuple[str, str]:
         raise ValueError("names no service: redis+sentinel://host:port,.../SERVICE is expected")
     database = path[1] if len(path) > 1 else "0"
     if len(path) > 2 or not (database.isascii() and database.isdigit()):
-        raise ValueError("ends with something else than /SERVICE or /SERVICE/DATABASE")
+        raise ValueError("must end with /SERVICE or /SERVICE/DATABASE")
     return path[0], database

@@ -244,7 +244,7 @@ def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, wh
     kind = Kind.RESOLVE_SUCCESS if delivered else Kind.RESOLVE_FAILED
     if not delivered:
         body["class"] = FailureClass.TRANSIENT.value
-        body["error"] = f"not delivered, says an operator: {why}"
+        body["error"] = f"not delivered, according to an operator: {why}"
         if wait := wait_of(attempt, at):
             body["due"] = at + wait
     word = AttemptState.SUCCESS.word if delivered else AttemptState.FAILED.word

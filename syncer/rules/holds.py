@@ -349,7 +349,7 @@ def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
     """
     if not (hold.receivers or hold.namespaces or hold.types or hold.severities):
         raise ValueError(
-            "say what to hold: --receiver, --namespace, --type or --severity; everything is"
+            "name what to hold with --receiver, --namespace, --type or --severity; for everything, use"
             " --receiver '*'"
         )
     if hold.until <= now:
@@ -377,7 +377,7 @@ def release(holds: Iterable[Hold], ids: Iterable[str], *, now: int, by: str) -> 
     for id_ in ids:
         found = known.get(id_)
         if found is None:
-            raise ValueError(f"there is no hold {plain(id_)!r}; syncer holds lists them")
+            raise ValueError(f"there is no hold {plain(id_)!r}; `syncer holds` lists the holds")
         if found.in_force(now):
             out[id_] = replace(found, released=now, released_by=by)
     return within_bounds(out.values(), now=now)

@@ -44,16 +44,18 @@ _COMPLETE = frozenset({Basis.MEMORY, Basis.OWN, Basis.MARKED, Basis.BORN})
 #: Why an attempt is not journaled: reason of a condition, and the rest of a sentence.
 _HELD: Final = {
     Basis.NO_NOTE: (
-        "OutageNotRecorded", "the Lease of its shard does not say yet that attempts are journaled",
+        "OutageNotRecorded", "the Lease of its shard does not announce journaling yet",
     ),
     Basis.OLDER: (
         "RecordsNotRead",
-        "it is older than the outage, and what its log holds of it cannot be read",
+        "it is older than the outage, and its log cannot be read",
     ),
 }  # fmt: skip
 #: Reason of the condition where nothing is journaled.
 WAITS: Final = "DeliveryHeld"
-_AWAY: Final = "A delivery is due and is held, because the log cannot be reached or takes no writes"
+_AWAY: Final = (
+    "A delivery is due and is held, because the log cannot be reached or accepts no writes"
+)
 
 
 def held_because(found: Basis | None) -> tuple[str, str]:

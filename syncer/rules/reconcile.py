@@ -52,7 +52,7 @@ class Action(StrEnum):
 
     STOP = "stop: a later owner exists"
     QUARANTINE = "quarantine"
-    DISTRUST = "send nothing: the object is not to be believed"
+    DISTRUST = "send nothing: the status cannot be trusted"
     HOLD = "hold"
     ORPHAN = "settle and retire the log"
     SEED = "restore the log from the object"
@@ -132,7 +132,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "D8", Stage.GATE, lambda s: s.presence is Presence.UNREADABLE, (Action.HOLD,),
-        "the object cannot be read now",
+        "the object cannot be read at present",
     ),
     Row(
         "D7", Stage.GATE, lambda s: s.presence is Presence.ABSENT, (Action.ORPHAN,),

@@ -80,7 +80,7 @@ class Bounds:
 def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
     """Name every divergence of log and object, the worst first; empty if all is well."""
     if sides.wrong_type:
-        return (Finding(Divergence.FOREIGN, "the key of the log holds no list"),)
+        return (Finding(Divergence.FOREIGN, "the key of the log is not a list"),)
     log = sides.log
     if log.header is None and log.problem:
         return (Finding(Divergence.FOREIGN, log.problem),)
@@ -140,7 +140,7 @@ def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
         return ""
     latest, named = epoch_key(bounds.latest), highest_epoch(status)
     if epoch_key(header.epoch) > latest:
-        return f"epoch {header.epoch} is later than any this cluster can have given out"
+        return f"epoch {header.epoch} is later than any that this cluster can have issued"
     if epoch_key(named) > latest:
         return f"the status names epoch {named}, which neither its log nor this cluster knows"
     return ""
@@ -172,7 +172,7 @@ def _with_log(
     lost = [f._replace(text=f.text + _journaled(status)) for f in log_behind(view, status)]
     found += lost
     if view.plan is None and status.channels and _ours(status):
-        add(Divergence.PLAN_MISSING, "the status shows channels, and the log has no plan")
+        add(Divergence.PLAN_MISSING, "the status shows channels, but the log has no plan")
     if sides.ttl >= 0 and not status.terminal:
         add(
             Divergence.EXPIRING,
@@ -234,7 +234,7 @@ def _numbers(status: Status) -> list[Finding]:
     numbers = [(a.channel, a.number) for a in status.attempts if attempt_epoch(a.id) != NO_EPOCH]
     if len(numbers) == len(set(numbers)):
         return []
-    return [Finding(Divergence.NUMBERS, "two attempts of a channel bear one number")]
+    return [Finding(Divergence.NUMBERS, "two attempts of a channel have the same number")]
 
 
 def _same(shown: Status, wanted: Status) -> bool:
@@ -274,5 +274,5 @@ def _housekeeping(
             )
         ]
     if sides.ttl == -1 and header.audited >= last:
-        return [Finding(Divergence.NO_EXPIRY, "finished, published, and the log has no expiry")]
+        return [Finding(Divergence.NO_EXPIRY, "finished and published, but the log has no expiry")]
     return []

@@ -286,5 +286,5 @@ def loss_of(view: LeaseView, n: int, held: Held, identity: str, session: str) ->
     if lease.holder != identity:
         return f"taken by {bounded(lease.holder, 100) or 'nobody'}"
     if session_of(lease) != session or lease.transitions != held.transitions:
-        return "taken by another process of our name"
+        return "taken by another process with our name"
     return ""

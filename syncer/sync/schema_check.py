@@ -148,7 +148,7 @@ class SchemaCheck:
             return
         self.verified = False
         self.problem, self._mark_alone = _DROPPED, False
-        logger.error("a status is not believed: %s", self.problem)
+        logger.error("a status is not trusted: %s", self.problem)
         raise Unavailable("the ids of attempts are dropped when they are read")
 
     def on_read(self, current: NotificationRequest) -> None:

@@ -169,7 +169,7 @@ class Scrubber:
         changed = violation != entry.violation
         if changed and not violation:
             logger.warning(
-                "the self-audit finds it in order again; sends go on",
+                "the self-audit finds no divergence any more; sending continues",
                 extra={"uid": entry.uid, "object": entry.request.key},
             )
         entry.violation = violation

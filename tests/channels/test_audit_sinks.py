@@ -262,8 +262,8 @@ async def test_the_gate_is_closed_until_the_first_2xx(http_client: HttpClient) -
             await gate.ask()
             said.append(gate.problem)
     assert said == [
-        "the audit store is not well: not asked yet",
-        "the audit store is not well: HTTP 503",
+        "the audit store is not healthy: not asked yet",
+        "the audit store is not healthy: HTTP 503",
         None,
     ]
     assert receiver.requests[0].line == "GET /health HTTP/1.1"

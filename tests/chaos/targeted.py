@@ -267,7 +267,7 @@ async def _frozen_between_attempts(world: World) -> None:
 
 async def _journaling(replica: Replica) -> None:
     """Wait until a replica says that it journals, and takes what is created from now on for younger."""
-    event = "nobody has the log; attempts are journaled in the status"
+    event = "no replica reaches Redis; attempts are journaled in the status"
     await until(
         lambda: bool(replica.lines(event)), lambda: f"it journals; {replica.tail()}", within=_SOON
     )
@@ -322,7 +322,7 @@ async def _two_outages(world: World) -> None:
     await _journaling(first)
     await world.redis.start()
     await until(
-        lambda: bool(first.lines("the log is back; nothing is journaled any more")),
+        lambda: bool(first.lines("Redis is back; attempts are no longer journaled")),
         lambda: f"it has the log; {first.tail()}",
         within=_SOON,
     )

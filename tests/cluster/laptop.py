@@ -200,7 +200,7 @@ def _look(laptop: Reader, reader: Reader) -> None:
         said = _interrupt(plugin, out)
     if faults:
         raise StepFailed(f"the page complains: {faults}")
-    if "connecting again" not in said:
+    if "reconnecting" not in said:
         raise StepFailed(f"the connection to the pod that was deleted did not end:\n{said}")
 
 

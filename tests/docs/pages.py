@@ -44,16 +44,16 @@ _CONFIGURATION: Final = """\
 # Configuration
 
 One YAML file configures the controller: `notifier run --config FILE`, by default
-`/etc/notification/config.yaml`. `syncer` reads the same file. Routing and credentials are files of their
-own and are reloaded while the controller runs; this one is read at the start.
+`/etc/notification/config.yaml`. `syncer` reads the same file. Routing and credentials have their own files,
+which are reloaded while the controller runs; this file is read at startup.
 
-- An unknown key is a warning with its path and line, never an error; so is a key that is written twice.
-- A wrong type or an impossible value ends the process with exit code 1, the path and the line.
-- [`notifier check`](notifier.md#check) says all of it before the controller does.
-- `null` means default. Names are camelCase; the spelling with underscores is accepted too.
+- An unknown key, or a key that is written twice, causes a warning with its path and line, never an error.
+- A wrong type or an invalid value ends the process with exit code 1, and names the path and the line.
+- [`notifier check`](notifier.md#check) reports all of this beforehand.
+- `null` means the default. Names are camelCase; the spelling with underscores is accepted too.
 - Durations are `500ms`, `10s`, `1m30s`, or plain seconds.
 
-The shortest file that works:
+The smallest file that works:
 
 ```yaml
 # example: settings
@@ -61,8 +61,8 @@ redis:
   url: redis://redis.example.svc:6379/0
 ```
 
-One for production, with what is most often set. Its second line names the [schema](notifier.md#schemas) to
-editors:
+A file for production, with the most common settings. Its second line names the
+[schema](notifier.md#schemas) for editors:
 
 ```yaml
 # example: settings
@@ -108,10 +108,11 @@ _GATEWAY: Final = """\
 # The gateway's file
 
 One YAML file configures the gateway: `notifier gateway --config FILE`. [The gateway](gateway.md) explains
-its use. The file is read at the start; the files of secrets that it names are followed. An unknown key
-causes a warning with its path, a wrong value ends the process with the path, and durations are written as
-in [the controller's file](configuration.md). [`notifier check --gateway FILE`](notifier.md#check) reports
-all of it beforehand. The first line of this one names the [schema](notifier.md#schemas) to editors:
+its use. The file is read at startup; the secret files that it names are reloaded when they change. An
+unknown key causes a warning with its path, an invalid value ends the process and names the path, and
+durations are written as in [the controller's file](configuration.md). [`notifier check --gateway
+FILE`](notifier.md#check) reports all of this beforehand. The first line of this example names the
+[schema](notifier.md#schemas) for editors:
 
 ```yaml
 # yaml-language-server: $schema=./gateway.schema.json
@@ -153,7 +154,7 @@ def _tables(top: type[BaseModel], above: str = "") -> list[str]:
     out = []
     for path, model, required in _groups(top, above, required=True):
         if path != above:
-            note = "" if required else " Optional: without it there is none."
+            note = "" if required else " Optional."
             out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
         rows = [
             (f"`{field.alias or name}`", kind_of(field), default_of(field), field.description or "")
@@ -209,7 +210,7 @@ def resource() -> str:
         out.append(_table(("member", "type", ""), rows))
     out.append(
         "## Rules\n\nThe API server refuses a write that breaks one of these. The rule on the spec is"
-        " always there; the others are left out by `notifier crd --without-rules`.\n"
+        " always present; `notifier crd --without-rules` leaves out the others.\n"
     )
     rules = [
         (f"`{place}`", _words(rule["message"]), f"`{_words(rule['rule'])}`")
@@ -262,22 +263,22 @@ def _rules(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, s
 # -- metrics --------------------------------------------------------------------------------------
 
 _METRICS: Final = """\
-`/metrics` (port 9090 by default) serves these and those of the process and of Python. Names that begin
-with `kubernaut_notification_` and `audit_` are the replaced controller's; what they count is what happened.
+`/metrics` (port 9090 by default) serves these metrics and those of the process and of Python. Names that begin
+with `kubernaut_notification_` and `audit_` are the replaced controller's; their values count what really happened.
 
-Labels are bounded: `channel` by the routing file, all others by words of the code. No label holds a uid,
-an object's name, a URL or a text. Counters begin with the process. Dashboards are in
+The values of labels are bounded: those of `channel` by the routing file, all others by constants in the code. No label
+contains a uid, an object's name, a URL or free text. Counters start at 0 with the process. Dashboards are in
 `charts/notification-ledger/files/dashboards/`, alerts in [alerts.md](alerts.md).
 
-What one usually asks:
+Common questions:
 
 | question | expression |
 |---|---|
-| Does anything wait that should not? | `max(notification_ledger_oldest_due_seconds)` |
+| Is anything overdue? | `max(notification_ledger_oldest_due_seconds)` |
 | Why? | `sum by (reason) (notification_ledger_held_notifications)` |
 | How long from creation to the end? | `histogram_quantile(0.99, sum by (le) (rate(notification_ledger_completion_seconds_bucket[5m])))` |
 | How often is a result unknown? | `sum(rate(notification_ledger_outcomes_total{state="unknown"}[1h])) / sum(rate(notification_ledger_outcomes_total[1h]))` |
-| How far are the statuses behind? | `max(notification_ledger_dirty_oldest_seconds)` |
+| How far do the statuses lag behind? | `max(notification_ledger_dirty_oldest_seconds)` |
 | Has Redis lost anything? | `sum(increase(notification_ledger_log_loss_ledger_total[1d]))` |
 | Do log, memory and status agree? | `sum by (class) (increase(notification_ledger_scrub_divergence_total[1d]))` |
 

@@ -31,7 +31,9 @@ JOURNAL: Final = {"journalAfter": "1s"}
 async def journaling(process: NotifierProcess) -> None:
     """Wait until a replica says that it journals."""
     await until(
-        lambda: bool(process.lines("nobody has the log; attempts are journaled in the status")),
+        lambda: bool(
+            process.lines("no replica reaches Redis; attempts are journaled in the status")
+        ),
         lambda: f"it journals; {process.tail()}",
         within=30,
     )

@@ -90,7 +90,7 @@ class DirectKube(KubeClient):
                     while self.deaf:
                         await asyncio.sleep(0.01)
             except TimeoutError as error:
-                raise Unavailable(f"silence for {idle_timeout:g} s") from error
+                raise Unavailable(f"no data for {idle_timeout:g} s") from error
 
 
 def _read(response: Response, *, write: bool) -> Json:

@@ -677,7 +677,7 @@ class MemoryClient:
         """Ask the server who it is now."""
         await self.command("INFO")
         if self.server is None:
-            raise Unavailable("Redis did not say who it is")
+            raise Unavailable("Redis did not identify itself")
         return self.server
 
     async def open(self, installation: str) -> Server:

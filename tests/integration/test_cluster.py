@@ -407,7 +407,7 @@ def test_an_endpoint_that_the_node_does_not_know() -> None:
 def test_a_reply_that_is_no_map() -> None:
     """What is no list of ranges is refused."""
     for reply in ([[0, 1]], [[0, 1, 5]], 7):
-        with pytest.raises(ValueError, match="CLUSTER SLOTS is answered in an unknown form"):
+        with pytest.raises(ValueError, match="the answer to CLUSTER SLOTS has an unknown form"):
             parse_layout(reply, ("asked", 1), healthy=True)
 
 

@@ -131,6 +131,4 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
         await here.redis.set(key, b"nonsense")
         assert await held() == ["held"]
         page = await site.get("/")
-        assert (
-            f"What operators hold is not known: the holds under {key} cannot be read" in page.text
-        )
+        assert f"Operators' holds are not known: the holds under {key} cannot be read" in page.text

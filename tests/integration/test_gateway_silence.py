@@ -241,4 +241,4 @@ async def test_a_real_api_server_takes_lease_and_notification(
         "GET", f"/apis/kubernaut.ai/v1alpha1/namespaces/{namespace}/notificationrequests"
     )
     found = sorted(o["spec"]["subject"] for o in listed["items"])
-    assert found == ["[HEARD] watchdog sends again", "[SILENT] watchdog sends nothing any more"]
+    assert found == ["[HEARD] watchdog sends again", "[SILENT] watchdog has stopped sending"]

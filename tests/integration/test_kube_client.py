@@ -53,7 +53,7 @@ async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
 
 def rebuilds(caplog: pytest.LogCaptureFixture) -> int:
     """How often credentials were read again."""
-    return caplog.messages.count("credentials and configuration of the API server are read again")
+    return caplog.messages.count("credentials and configuration for the API server were reloaded")
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")

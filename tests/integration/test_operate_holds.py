@@ -69,7 +69,7 @@ async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) 
     ns = here.namespace
     async with owner(here.notifier(sync=NO_SWEEPS)):
         refused = await operator.run("hold", "--until", "2h", "--reason", WHY)
-        assert (refused.code, "say what to hold: --receiver" in refused.err) == (1, True)
+        assert (refused.code, "name what to hold with --receiver" in refused.err) == (1, True)
         dry = await operator.run(
             "hold", "--receiver", CHANNEL, "--until", "2h", "--reason", WHY, "--dry-run"
         )

@@ -293,7 +293,7 @@ async def test_import_by_name_keeps_what_was_delivered(
     answer = await operator.run("import", str(file), "--by-name")
     assert answer.code == 1
     assert answer.err.splitlines()[-1] == (
-        f"syncer: no object bears the name now: {here.namespace}/gone"
+        f"syncer: no object has this name now: {here.namespace}/gone"
     )
     async with owner(process) as app:
         await until(lambda: here.watcher.phase(uid) == "Sent", "it is known as sent", within=20)

@@ -92,7 +92,7 @@ REFUSED: Final = Answer(2, (OTHERS,), CLAIMS)
 EMPTY: Final = Answer(2, (NEVER_USED,), CLAIMS)
 ABSENT: Final = Answer(3, ("nobody",), CLAIMS)
 
-UNCHECKED: Final = "whose store this is was not checked"
+UNCHECKED: Final = "the owner of the store was not checked"
 UNWRITTEN: Final = Answer(6, (UNCHECKED, "nothing is written", "forbidden"), CLAIMS)
 
 MATRIX: Final[dict[str, Missing]] = {
@@ -101,7 +101,7 @@ MATRIX: Final[dict[str, Missing]] = {
             "inspect": Answer(
                 5,
                 ("status not read", "STATUS  not read: cannot connect", "were not compared",
-                 "whose store this is was not checked"),
+                 "the owner of the store was not checked"),
                 CLAIMS,
             ),
             "explain": AWAY, "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
@@ -116,7 +116,7 @@ MATRIX: Final[dict[str, Missing]] = {
     "a kubeconfig that is not there": Missing(
         dict.fromkeys(
             ("explain", "list", "verify", "repair", "resolve", "resend"),
-            Answer(2, ("the API server is needed", "--kubeconfig {away}.not"), CLAIMS),
+            Answer(2, ("this needs the API server", "--kubeconfig {away}.not"), CLAIMS),
         )
         | {
             "inspect": Answer(5, ("--kubeconfig {away}.not", "were not compared"), CLAIMS),
@@ -131,13 +131,16 @@ MATRIX: Final[dict[str, Missing]] = {
                 5, (f"LOG     not read: {REDIS_SILENT}", "log and status were not compared"), CLAIMS
             ),
             "explain": Answer(
-                5, ("NEXT    nothing: Redis does not answer", f"by its status alone: {REDIS_SILENT}"),
+                5,
+                ("NEXT    nothing: Redis does not answer", f"comes from its status alone: {REDIS_SILENT}"),
                 CLAIMS,
             ),
-            "list": Answer(5, ("waits", "sent", f"by the objects alone: {REDIS_SILENT}"), CLAIMS),
+            "list": Answer(
+                5, ("waits", "sent", f"the rows come from the objects alone: {REDIS_SILENT}"), CLAIMS,
+            ),
             "verify": Answer(
-                5, ("2 statuses, 0 of them journaled: 0 wrong by itself", "were not compared",
-                    f"checked by itself: {REDIS_SILENT}"),
+                5, ("2 statuses, 0 of them journaled: 0 inconsistent", "were not compared",
+                    f"checked on its own: {REDIS_SILENT}"),
                 CLAIMS,
             ),
             "doctor": Answer(
@@ -215,7 +218,7 @@ MATRIX: Final[dict[str, Missing]] = {
             "verify": Answer(0, ("2 objects, 2 logs", "none diverging")),
             "repair": Answer(0, ("nothing to repair",)),
             "resolve": Answer(1, ("no attempt has an unknown result",)),
-            "resend": Answer(1, ("no channel has ended without a success",)),
+            "resend": Answer(1, ("no channel has ended without success",)),
             "doctor": Answer(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
         },
         words=WITH_ENDED,
@@ -390,7 +393,7 @@ async def test_an_import_is_not_written_to_another_clusters_store(
     assert "nothing is written" in capsys.readouterr().err
     assert await everything(here) == before
     assert await cli.execute(["import", str(file), *own, *away, "--unchecked-store"]) == 0
-    assert "whose store this is was not checked" in capsys.readouterr().err
+    assert "the owner of the store was not checked" in capsys.readouterr().err
     # A new store has no owner yet, and is what an import is for.
     assert await cli.execute(["import", str(file), *fresh, *admin]) == 0
     assert NEVER_USED in capsys.readouterr().err

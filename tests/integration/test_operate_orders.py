@@ -98,7 +98,7 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
     assert {intent.body["order"] for intent in later} == {order.id}
     refused = await operator.run("resend", f"{here.namespace}/late", "--reason", "again")
     assert (refused.code, refused.err) == (
-        1, "syncer: no channel has ended without a success\n",
+        1, "syncer: no channel has ended without success\n",
     )  # fmt: skip
     named = await operator.run(
         "resend", f"{here.namespace}/late", "--reason", "again", "--channel", CHANNEL
@@ -118,7 +118,7 @@ async def test_order_survives_the_owner(here: Stage, operator: Operator) -> None
     given = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
     assert given.code == 0
     again = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
-    assert (again.code, again.err) == (1, "syncer: no channel has ended without a success\n")
+    assert (again.code, again.err) == (1, "syncer: no channel has ended without success\n")
     async with owner(process):
         status = await shown(here, "later", 2)
         await until(lambda: _expires(RawLog(here, uid)), "the log expires again", within=20)
@@ -186,7 +186,10 @@ async def test_verdict_of_failure_allows_an_order(here: Stage, operator: Operato
         assert ordered.code == 0, ordered.err
         status = await shown(here, "lost", 2)
     assert [a["status"] for a in status["deliveryAttempts"]] == ["failed", "success"]
-    assert status["deliveryAttempts"][0]["error"] == "not delivered, says an operator: not there"
+    assert (
+        status["deliveryAttempts"][0]["error"]
+        == "not delivered, according to an operator: not there"
+    )
 
 
 async def test_held_by_annotation(here: Stage) -> None:

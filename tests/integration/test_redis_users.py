@@ -173,14 +173,14 @@ async def test_the_names_of_foreign_keys_can_be_seen(user: redis_asyncio.Redis) 
 async def test_the_doctor_finds_nothing_missing(
     shared: redis_asyncio.Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The user may do all that the product needs; what cannot be seen is said, with no wish for it."""
+    """The user may do all that the product needs; what not visible is said, with no wish for it."""
     url = url_of(redis_url, "ledger", PASSWORD)
     async with running(url, installation="tests"):
         pass
     _, checks = await examine(url, capsys)
     bad = {n: c for n, c in checks.items() if c["grade"] in {Grade.FAIL, Grade.WARN}}
     assert set(bad) <= {"redis-keys", "api-connect"}, bad
-    assert "cannot be seen" in checks["redis-timeout"]["found"]
+    assert "not visible" in checks["redis-timeout"]["found"]
     assert "let the user" not in checks["redis-timeout"]["fix"]
 
 
@@ -213,7 +213,7 @@ async def refusals(server: redis_asyncio.Redis) -> int:
 async def test_strict_takes_the_word_of_who_set_the_server(
     shared: redis_asyncio.Redis, redis_url: str
 ) -> None:
-    """Strict durability refuses what cannot be seen, until the settings say it; what is seen wins."""
+    """Strict durability refuses what not visible, until the settings say it; what is seen wins."""
     url = url_of(redis_url, "ledger", PASSWORD)
     async with running(url) as client:
         silent, said = (
@@ -221,7 +221,7 @@ async def test_strict_takes_the_word_of_who_set_the_server(
         )
         refused = unfit(silent.seen_in(client.info), durability="strict")
         assert refused is not None
-        assert "cannot be seen" in refused
+        assert "not visible" in refused
         assert "redis.appendfsync" in refused
         assert unfit(said.seen_in(client.info), durability="strict") is None
         seen = said.seen_in(client.info | {"appendfsync": "everysec"})

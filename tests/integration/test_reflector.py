@@ -1085,4 +1085,4 @@ async def test_real_server_lists_in_brief(
         "n0": ("", True), "n1": ("Sent", False), "n2": ("Failed", False), "n3": ("", True),
         "n4": ("Failed", False), "n5": ("Sent", False), "n6": ("", True),
     }  # fmt: skip
-    assert "listed whole" not in caplog.text
+    assert "listed in full" not in caplog.text

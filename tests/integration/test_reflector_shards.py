@@ -374,7 +374,7 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
                 server.faults.add(Match(verb="list"), Answer(503), times=4)
                 terms.own(0, 2)
                 await eventually(lambda: reflector.problem is not None)
-                assert "shards that came are not listed" in (reflector.problem or "")
+                assert "acquired shards could not be listed" in (reflector.problem or "")
                 later = await place.label(old, "x")
                 await eventually(lambda: shown(mirror).get(old) == later)
                 await eventually(lambda: name in shown(mirror))

@@ -159,7 +159,7 @@ async def test_a_user_that_may_not_listen_harms_nothing(
     async with heard(f"redis://deaf:p@127.0.0.1:{port}/0") as both:
         assert await both.listener.command("PING") == b"PONG"
         async with asyncio.timeout(20):
-            while "sweeps alone find records" not in caplog.text:
+            while "only sweeps find records" not in caplog.text:
                 await asyncio.sleep(0.02)
         assert await both.listener.command("PING") == b"PONG"
         assert both.uids == []

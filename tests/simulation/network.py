@@ -174,7 +174,7 @@ class _Stream(AbstractAsyncContextManager["AsyncIterator[bytes]"]):
                 async with asyncio.timeout(self._idle):
                     await self.news.wait()
             except TimeoutError as error:
-                raise Unavailable(f"silence for {self._idle:g} s") from error
+                raise Unavailable(f"no data for {self._idle:g} s") from error
         line = self.lines.popleft()
         if line is None:
             raise StopAsyncIteration

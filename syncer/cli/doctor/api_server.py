@@ -73,13 +73,13 @@ def check_api_server(facts: ApiFacts) -> list[Result]:
         ]  # fmt: skip
     return [
         ok("api-connect", "answers"),
-        ok("api-latency", f"{facts.latency:.0f} ms a small read")
+        ok("api-latency", f"{facts.latency:.0f} ms for a small read")
         if facts.latency <= _SLOW
-        else warn("api-latency", f"{facts.latency:.0f} ms a small read",
-                  "look at the API server's load; leases are renewed within seconds"),
+        else warn("api-latency", f"{facts.latency:.0f} ms for a small read",
+                  "check the load of the API server; leases must be renewed within seconds"),
         fail("api-objects", f"NotificationRequests cannot be listed: {facts.listing}",
              "apply the definition (`notifier crd | kubectl apply --server-side -f -`), and grant"
-             " list; with rights in some namespaces only, name them (-n)")
+             " list; with permissions in some namespaces only, name them (-n)")
         if facts.listing
         else ok("api-objects", "NotificationRequests can be listed"),
     ]  # fmt: skip

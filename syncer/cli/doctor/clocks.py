@@ -59,7 +59,7 @@ def check_api_clock(offset: int | None) -> Result:
     """Check the API server's clock against ours; `offset` as of `read_offset`."""
     if offset is None:
         return unknown(
-            "api-clock", "the clock could not be asked (a dry run of a Lease)",
+            "api-clock", "the clock could not be read (by a dry run of a Lease)",
             "grant create on Leases, and name the controller's namespace"
             " (--controller-namespace)",
         )  # fmt: skip
@@ -76,7 +76,7 @@ def check_clocks(redis: int | None, api: int | None) -> Result:
     """
     if redis is None or api is None:
         return unknown(
-            "clocks", "one of the two clocks could not be asked", "see the other findings"
+            "clocks", "one of the two clocks could not be read", "see the other findings"
         )
     ahead = (redis - api) / 1000
     if abs(ahead) <= CLOCK_ODD:

@@ -61,9 +61,9 @@ def check_definition(facts: DefinitionFacts) -> list[Result]:
         ok("crd-served", "the definition is installed"),
         fail("crd-members", f"it drops or refuses {len(lost)} member(s): {', '.join(lost[:5])}", apply)
         if lost
-        else ok("crd-members", "it keeps every member"),
+        else ok("crd-members", "it keeps every field"),
         warn("crd-rules", f"{len(rules)} server-side rule(s) are missing",
-              apply + ", or set the chart's value that leaves them out on purpose")
+              apply + ", or remove them on purpose with the chart's value")
         if rules
         else ok("crd-rules", "it has every server-side rule"),
     ]  # fmt: skip

@@ -115,7 +115,7 @@ def check_cluster(
 def check_settings(warnings: Sequence[str], *, given: bool) -> Result:
     """Check the settings file: whether any key in it means nothing."""
     if not given:
-        return unknown("settings", "no settings file was given", "name the controller's (--config)")
+        return unknown("settings", "no settings file was given", "give the controller's (--config)")
     if warnings:
         return warn("settings", "; ".join(warnings[:5]), "correct or remove these keys")
     return ok("settings", "every key is known")
@@ -181,7 +181,7 @@ async def _named_by_store(at: Access, redis: RedisFacts) -> str:
         store = await check_store(at)
     except ConfigError:
         # Another one than any of this cluster, whatever its name.
-        return "another one of this cluster"
+        return "another installation of this cluster"
     except (LedgerError, TimeoutError):
         return ""
     return redis.meta.get("installation", "") if store.state is StoreState.OURS else ""

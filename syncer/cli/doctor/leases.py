@@ -108,7 +108,7 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     if shards is not None and facts.shards != shards:
         return [
             fail(
-                "shards", f"the installation has {facts.shards} shard(s), the settings say {shards}",
+                "shards", f"the installation has {facts.shards} shard(s), the settings have {shards}",
                 "give this command the controller's own settings file, or set sharding.shards back",
             )
         ]  # fmt: skip
@@ -118,7 +118,7 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
         if shards is not None
         else unknown(
             "shards", f"the installation has {count} shard(s); no settings file to compare with",
-            "name the controller's (--config)",
+            "give the controller's (--config)",
         )
     ]  # fmt: skip
     if facts.unowned:
@@ -126,7 +126,7 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
         checks.append(
             fail(
                 "owners", f"{len(facts.unowned)} of {count} shard(s) have no owner: {numbers}",
-                "start a replica of the controller; look at the readiness of those that run",
+                "start a replica of the controller; check the readiness of those that run",
             )
         )  # fmt: skip
     else:
@@ -154,19 +154,19 @@ def check_journal(facts: LeaseFacts, *, redis: bool, now: int) -> list[Result]:
     )
     if redis and now - since > _JOIN:
         fix = (
-            "the controller does not see it, or has no owner of these shards: look at its /readyz"
-            " (redis), and at `owners` here"
+            "the controller does not reach it, or these shards have no owner: check its /readyz"
+            " (redis), and `owners` here"
         )
-        return [warn("journal", f"{text}, and Redis answers here", fix)]
-    fix = "bring Redis back; what was journaled is joined with the logs by itself"
-    return [warn("journal", f"{text}: the controller has no Redis", fix)]
+        return [warn("journal", f"{text}, but Redis answers here", fix)]
+    fix = "bring Redis back; the controller then adds what was journaled to the logs"
+    return [warn("journal", f"{text}: the controller does not reach Redis", fix)]
 
 
 def check_incarnation(
     version: str, incarnation: int, epoch: Epoch | None, *, logs_read: bool
 ) -> Result:
     """
-    Check that the cluster gives out later epochs than the logs have.
+    Check that the cluster issues later epochs than the logs have.
 
     Args:
         version: resourceVersion of a list now, empty if that is not known.
@@ -183,9 +183,9 @@ def check_incarnation(
         return ok("incarnation", "no log to compare with")
     latest = make_epoch(incarnation, version)
     if epoch_key(epoch) <= epoch_key(latest):
-        return ok("incarnation", f"the cluster gives out later epochs than {epoch}")
+        return ok("incarnation", f"the cluster issues later epochs than {epoch}")
     return fail(
-        "incarnation", f"logs carry epoch {epoch}, later than any the cluster gives out now",
+        "incarnation", f"logs carry epoch {epoch}, later than any that the cluster issues now",
         "after a restore of etcd, or a move to another cluster, raise sharding.incarnation to"
         f" {max(incarnation, int(epoch.partition('.')[0])) + 1}",
     )  # fmt: skip

@@ -200,7 +200,7 @@ _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("LOADING", "wait until the server has read its data"),
     (
         "CLUSTERDOWN",
-        "see that every slot has a primary, and write the URL as redis+cluster://host:port,...",
+        "make sure that every slot has a primary, and write the URL as redis+cluster://host:port,...",
     ),
 )  # fmt: skip
 
@@ -246,10 +246,10 @@ def check_redis(
         _keys(facts),
         check_holds(facts.holds, facts.holds_problem, now=facts.now),
         clock("redis-clock", facts.offset, "Redis"),
-        ok("redis-latency", f"{facts.latency:.1f} ms a round trip")
+        ok("redis-latency", f"{facts.latency:.1f} ms for a round trip")
         if facts.latency <= _SLOW
-        else warn("redis-latency", f"{facts.latency:.0f} ms a round trip, and each attempt waits"
-                   " for two", "bring Redis nearer to the controller"),
+        else warn("redis-latency", f"{facts.latency:.0f} ms for a round trip, and each attempt waits"
+                   " for two", "run Redis closer to the controller"),
     ]  # fmt: skip
     return checks
 
@@ -272,7 +272,7 @@ def check_holds(holds: Sequence[Hold], problem: str, *, now: int) -> Result:
         return warn(
             "holds",
             f"in force for {days} days: {'; '.join(map(_hold_text, old))}",
-            f"syncer release {' '.join(h.id for h in old)}, or know why not",
+            f"syncer release {' '.join(h.id for h in old)}, or keep them on purpose",
         )
     texts = "; ".join(map(_hold_text, acting))
     return ok("holds", f"{len(acting)} in force: {texts}" if acting else "no hold is in force")
@@ -317,7 +317,7 @@ def _memory(info: Mapping[str, str]) -> Result:
     text = f"{share:.0%} of maxmemory is used"
     if share < 0.8:
         return ok("redis-memory", text)
-    fix = "raise maxmemory, or shorten spec.retentionDays: at the limit nothing new is sent"
+    fix = "raise maxmemory, or shorten spec.retentionDays: at the limit, nothing new is sent"
     return fail("redis-memory", text, fix) if share >= 0.95 else warn("redis-memory", text, fix)
 
 
@@ -325,11 +325,13 @@ def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durabilit
     count = _int(info, "connected_slaves")
     if not count and "min_slaves_good_slaves" in info:
         return fail(
-            "redis-replicas", "no replica, and the server takes no writes without one",
+            "redis-replicas", "no replica, and the server accepts no writes without one",
             "bring a replica back, or set min-replicas-to-write 0 on the server",
         )  # fmt: skip
     if not count:
-        return ok("redis-replicas", "no replica: nothing fails over, and nothing is lost by it")
+        return ok(
+            "redis-replicas", "no replica: there is no failover, and so none that loses records"
+        )
     if durability == "strict":
         return ok("redis-replicas", f"{count} replica(s); each attempt waits for one to confirm")
     floor = settings.get("min-replicas-to-write", "")
@@ -341,7 +343,7 @@ def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durabilit
     return warn(
         "redis-replicas",
         f"{count} replica(s), and none must confirm: a failover may lose the newest records",
-        "set redis.durability strict, or min-replicas-to-write 1 on the server",
+        "set redis.durability: strict, or min-replicas-to-write 1 on the server",
     )
 
 
@@ -359,11 +361,11 @@ def _idle(settings: Mapping[str, str]) -> Result:
     seconds = settings.get("timeout", "")
     if not seconds:
         return unknown(
-            "redis-timeout", "cannot be seen: CONFIG GET is refused, as it should be",
-            "see that the server has timeout 0, so that it does not close idle connections",
+            "redis-timeout", "not visible: CONFIG GET is refused, as it should be",
+            "make sure that the server has timeout 0, so that it does not close idle connections",
         )  # fmt: skip
     if seconds == "0" or int(seconds) >= 60:
-        return ok("redis-timeout", "idle connections are kept")
+        return ok("redis-timeout", "idle connections stay open")
     return warn(
         "redis-timeout", f"idle connections are closed after {seconds} s",
         "set timeout 0: each new connection is checked before use, and claims wait meanwhile",
@@ -437,7 +439,7 @@ def _keys(facts: RedisFacts) -> Result:
     if not facts.others:
         return ok("redis-keys", "no foreign key under the prefix")
     return warn(
-        "redis-keys", f"{facts.others} key(s) under the prefix are no logs",
+        "redis-keys", f"{facts.others} key(s) under the prefix are not logs",
         "`syncer verify` names them; another program should use another prefix",
     )  # fmt: skip
 

@@ -115,7 +115,7 @@ def check_rights(facts: RightsFacts, *, home: str) -> list[Result]:
         if facts.problem:
             checks.append(
                 unknown(
-                    right.check, f"rights cannot be asked: {facts.problem}",
+                    right.check, f"permissions cannot be checked: {facts.problem}",
                     "grant create on (self)subjectaccessreviews",
                 )
             )  # fmt: skip

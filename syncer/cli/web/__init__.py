@@ -16,7 +16,7 @@ from typing import Final
 from syncer.cli.arguments import add_namespaces, address, count
 from syncer.cli.exits import OK
 
-HELP: Final = "serve pages about all notifications, on loopback only"
+HELP: Final = "serve the explorer's pages, on loopback only"
 _PORT: Final = 8088
 
 
@@ -25,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_namespaces(parser)
     parser.add_argument(
         "--port", type=count, default=_PORT, metavar="PORT",
-        help="port of 127.0.0.1, 0 for any free one (default %(default)s)",
+        help="port on 127.0.0.1, 0 for any free one (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--health-address", type=address, metavar="HOST:PORT",
-        help="serve /healthz alone on this address, for probes (default: none)",
+        help="serve only /healthz on this address, for probes (default: none)",
     )  # fmt: skip
     parser.add_argument(
         "--controller-namespace", metavar="NAMESPACE",

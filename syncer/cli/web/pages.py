@@ -375,7 +375,7 @@ def shards(facts: LeaseFacts, *, missing: Sequence[str]) -> str:
     """
     body: list[object] = []
     if facts.problem:
-        missing = [*missing, f"who owns which shard is not known: {facts.problem}"]
+        missing = [*missing, f"the owners of the shards are not known: {facts.problem}"]
     if facts.installation:
         body.append(tag("p", "Installation ", tag("code", facts.installation)))
     if facts.unowned:
@@ -419,9 +419,9 @@ def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
         tag("p", summary, class_="totals"),
         table("Findings", ("Grade", "Check", "Found", "Fix"), rows) if rows else None,
         tag(
-            "p", "Checks that need the controller's rights (of the definition, of rights, of writing to"
-            " Redis) are made by ", command(_DOCTOR), "; logs are compared with objects by ",
-            command("kubectl ledger verify"), ", and mended by ",
+            "p", "Checks that need the controller's permissions (definition, permissions, writing to Redis)"
+            " are made by ", command(_DOCTOR), "; logs are compared with objects by ",
+            command("kubectl ledger verify"), ", and repaired by ",
             command("kubectl ledger repair --dry-run"), " first.",
         ),
     ]  # fmt: skip

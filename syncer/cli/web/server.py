@@ -184,14 +184,16 @@ class Explorer:
                     text = await make(request)
             except TimeoutError:
                 return self._problem(
-                    503, "Not in time", f"There is no answer within {_SECONDS:g} s."
+                    503, "Not in time", f"There was no answer within {_SECONDS:g} s."
                 )
             except Exception:
                 # A page that cannot be made must not end the others; what it was is in the log.
                 logger.exception("a page could not be made: %s", request.path)
                 return self._problem(500, "A defect", "This page could not be made; see the log.")
             if text is None:
-                return self._problem(404, "No such notification", "There is none of this name.")
+                return self._problem(
+                    404, "No such notification", "There is no notification of this name."
+                )
             return _html(200, text)
 
         return handle
@@ -214,7 +216,7 @@ class Explorer:
         )
         missing = self._missing(now)
         if unread:
-            missing.append(f"What operators hold is not known: {unread}")
+            missing.append(f"Operators' holds are not known: {unread}")
         return pages.listed(entries, heads, query, totals, placed, more=more, missing=missing)
 
     async def _notification(self, request: web.Request) -> str | None:

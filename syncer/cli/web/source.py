@@ -210,7 +210,7 @@ class Source:
         return Rules(delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured)
 
     async def known(self, namespace: str, name: str) -> Known | None:
-        """Read one notification; None where neither an object nor a log bears the name."""
+        """Read one notification; None where there is neither an object nor a log bears the name."""
         key, entry, missing = f"{namespace}/{name}", self._index.get(namespace, name), []
         request, gone = None, False
         try:
@@ -341,7 +341,7 @@ class Source:
             raise
         except (PortError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_ANSWER:g} s"
-            text = f"{server} could not be asked ({reason})"
+            text = f"{server} could not be reached ({reason})"
             if not (walks and isinstance(error, TimeoutError)):
                 self._silent[server] = (time.monotonic() + _REST, text)
             raise Missing(text) from None

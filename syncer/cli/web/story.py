@@ -21,7 +21,7 @@ from syncer.rules.fold import LogView, ReadLog
 
 #: What an operator's record did.
 _BY_HAND: Final = {
-    Kind.ORDER: "one more attempt ordered",
+    Kind.ORDER: "one more attempt requested",
     Kind.RESOLVE_FAILED: "resolved as failed",
     Kind.RESOLVE_SUCCESS: "resolved as delivered",
     Kind.REPAIR: "repaired",

@@ -83,7 +83,7 @@ async def test_a_plan_that_is_not_made_in_time(
         raise TimeoutError
 
     monkeypatch.setattr(module, "offload", late)
-    with pytest.raises(Unavailable, match="large notifications before it are still being routed"):
+    with pytest.raises(Unavailable, match="earlier large notifications are still being routed"):
         await router.plan(requested(), 1234)
     assert limits == [30.0]
 

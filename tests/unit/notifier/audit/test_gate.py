@@ -34,8 +34,8 @@ async def test_an_open_gate_closes_at_the_third_failure_in_a_row() -> None:
     for _ in range(9):
         await gate.ask()
         seen.append(gate.problem)
-    ill_said = "the audit store is not well: HTTP 503"
-    refused_said = "the audit store is not well: connection refused"
+    ill_said = "the audit store is not healthy: HTTP 503"
+    refused_said = "the audit store is not healthy: connection refused"
     assert seen == [None] * 6 + [ill_said, refused_said, None]
     assert set(client.asked) == {(4.0, "audit health")}
 

@@ -190,7 +190,9 @@ IN_ROUTING: Final[dict[str, Planted]] = {
     "r-secret-url": Planted(
         "warning", "receivers[2].webhookConfigs[1].url", "is a secret", "credentialRef"
     ),
-    "r-no-url": Planted("warning", "receivers[2].webhookConfigs[2].url", "is no URL", "https://"),
+    "r-no-url": Planted(
+        "warning", "receivers[2].webhookConfigs[2].url", "is not a usable URL", "https://"
+    ),
     "r-token": Planted(
         "warning",
         "receivers[2].webhookConfigs[2].httpConfig.bearerToken",
@@ -215,7 +217,7 @@ IN_ROUTING: Final[dict[str, Planted]] = {
         "error", "receivers[2].slackConfigs[0].credentialRef", "no such file", "chat-url"
     ),
     "c-no-url": Planted(
-        "error", "receivers[2].teamsConfigs[0].credentialRef", "is no URL", "whole URL"
+        "error", "receivers[2].teamsConfigs[0].credentialRef", "is not a URL", "whole URL"
     ),
     "c-empty": Planted(
         "error", "receivers[2].webhookConfigs[0].httpConfig.bearerTokenRef", "empty", "token"
@@ -602,7 +604,7 @@ def test_a_volume_of_the_kubelet_may_be_read_by_all(
 
 CREDENTIALS: Final[dict[str, tuple[str, str, str, str]]] = {
     "a URL for PagerDuty": ("pagerdutyConfigs: [{credentialRef: c}]", "https://h/x", "error", "no"),
-    "a key of two words": ("pagerdutyConfigs: [{credentialRef: c}]", "a b", "error", "no routing"),
+    "a key of two words": ("pagerdutyConfigs: [{credentialRef: c}]", "a b", "error", "not a routing"),
     "a URL in the clear": ("slackConfigs: [{credentialRef: c}]", "http://h/x", "warning", "http:"),
     "a token over http": (
         "webhookConfigs: [{credentialRef: c, httpConfig: {bearerTokenRef: d}}]", "http://h/x",

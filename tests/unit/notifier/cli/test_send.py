@@ -106,7 +106,9 @@ def test_attributes_that_reach_a_receiver(case: str) -> None:
 
 #: Routes, the receiver, what is given, and why no notification reaches it alone.
 REASONS: Final[dict[str, tuple[str, str, dict[str, str], str]]] = {
-    "no such receiver": ("", "pagr", {}, 'there is no receiver "pagr"; there are chat, log, pager, pay'),
+    "no such receiver": (
+        "", "pagr", {}, 'there is no receiver "pagr"; the receivers are chat, log, pager, pay',
+    ),
     "no route": ("", "log", {}, 'reaches receiver "log": no route names it; add one'),
     "another one on the way": (
         "{match: {team: a}, receiver: pager, continue: true}, {match: {team: a}, receiver: log}",
@@ -120,7 +122,8 @@ REASONS: Final[dict[str, tuple[str, str, dict[str, str], str]]] = {
         'route.routes[0] wants team to be "a"',
     ),
     "a pattern without a guess": (
-        "{matchRe: {team: '^x{7}$'}, receiver: log}", "log", {}, "say a value by --attributes team=VALUE",
+        "{matchRe: {team: '^x{7}$'}, receiver: log}", "log", {},
+        "give a value with --attributes team=VALUE",
     ),
     "a route that never matches": (
         "{match: {team: a}, routes: [{match: {team: b}, receiver: log}]}", "log", {},

@@ -127,12 +127,12 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     assert "x" not in spec["extensions"]
     assert spec["extensions"]["alertname"] == "Disk"
     assert found["metadata"]["annotations"][FAULTS] == (
-        "priority: comes to none of Critical, High, Medium, Low; "
+        "priority: yields none of Critical, High, Medium, Low; "
         "subject: the expression ${lower(alerts)} does not fit the payload (JMESPathTypeError); "
         "extensions.x: the expression ${upper(alerts)} does not fit the payload (JMESPathTypeError); "
         "extensions.alertname: the expression ${lower(alerts)} does not fit the payload"
         " (JMESPathTypeError); "
-        "retentionDays: comes to no number of days"
+        "retentionDays: does not yield a number of days"
     )
     assert FAULTS not in wish(alertmanager()).manifest["metadata"]["annotations"]
 

@@ -85,7 +85,7 @@ def test_the_signature_of_flux_is_valid() -> None:
     """As Flux makes it, over the bytes that were sent; and of this key alone."""
     asked = Signature("flux", "", "", 300)
     check_signature(request("flux"), asked, [b"flux-signing-key"], 0)
-    with pytest.raises(Refused, match="x-signature fits none"):
+    with pytest.raises(Refused, match="x-signature matches none"):
         check_signature(request("flux"), asked, [b"another"], 0)
 
 

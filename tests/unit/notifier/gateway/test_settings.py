@@ -307,5 +307,5 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
         load(file)
     file.write_text(text.replace("${a..b}", "x") + "  kind: flux\n")
     assert load(file).warnings[0] == (
-        "sources[0].kind is written twice: only what the last one says holds (line 10)"
+        "sources[0].kind is written twice; only the last one counts (line 10)"
     )

@@ -71,7 +71,7 @@ def test_a_silence_is_told_to_people() -> None:
     assert (spec["type"], spec["priority"], spec["severity"]) == (
         "Escalation", "Critical", "critical",
     )  # fmt: skip
-    assert spec["subject"] == "[SILENT] am sends nothing any more"
+    assert spec["subject"] == "[SILENT] am has stopped sending"
     assert f"at least every 10 min. Nothing has come since {LAST}." in spec["body"]
     assert spec["extensions"] == {"source": "am", "status": "silent"}
     assert "retryPolicy" not in spec

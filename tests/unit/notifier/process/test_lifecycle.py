@@ -68,7 +68,7 @@ async def test_readiness_names_what_is_missing() -> None:
     assert product.problems() == {
         "redis": "not connected yet",
         "cluster": "not connected yet",
-        "shards": "no shard is looked at yet",
+        "shards": "shards are not examined yet",
     }
     assert list(product.admin.checks) == [
         "shutdown", "redis", "cluster", "shards", "schema", "status", "epoch",
@@ -128,7 +128,7 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     names = [name for name, _ in product.lifecycle.loops()]
     assert (names[-1], "audit-gate" in names) == ("audit", False)
     store = Product(**file, datastorage={"url": "http://127.0.0.1:1"})
-    assert store.problems()["datastorage"] == "the audit store is not well: not asked yet"
+    assert store.problems()["datastorage"] == "the audit store is not healthy: not asked yet"
     assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
     registry = store.parts.outside.registry
     store.parts.cache.unaudited["uid-a"] = Entry(parse_object(document("a", 1)))

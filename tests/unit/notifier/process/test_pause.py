@@ -56,7 +56,7 @@ def test_switch_survives_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptur
     """A file that goes leaves the switch alone, and is missed once; one that comes back is read."""
     path, told = tmp_path / "config.yaml", list[bool]()
     switch = PauseSwitch(path, told.append)
-    said = "the switch delivery.paused stays as it is: the settings file cannot be looked at"
+    said = "the switch delivery.paused stays as it is: the settings file cannot be read"
     for times in (1, 2):
         assert switch.look() is None
         assert switch.look() is None

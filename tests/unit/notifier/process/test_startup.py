@@ -310,8 +310,8 @@ async def test_what_is_odd_about_redis_is_logged(
             " set appendonly yes"
         ),
         (
-            "Redis: its clock is 90 s ahead of the API server's; set the clocks of both machines right"
-            " (NTP), then wait for the next look"
+            "Redis: its clock is 90 s ahead of the API server's; correct the clocks of both machines"
+            " (NTP), then wait for the next check"
         ),
     ]
     assert process.progress.redis is None
@@ -440,7 +440,7 @@ async def test_a_definition_without_rules_is_mentioned(
     process.crd = load_crd(rules=False)
     await process.start()
     assert next((r.levelname, r.message) for r in caplog.records) == (
-        "INFO", "the served CRD has none of the server-side rules, or not all",
+        "INFO", "the served CRD lacks some or all of the server-side rules",
     )  # fmt: skip
 
 
@@ -488,7 +488,7 @@ async def test_a_reconciliation_of_the_start_that_takes_too_long_is_reported(
     process.meanwhile = meanwhile
     await process.start()
     (line,) = told(caplog)
-    assert (line.levelname, line.message) == ("WARNING", "start-up reconciliation is not done")
+    assert (line.levelname, line.message) == ("WARNING", "start-up reconciliation is not done yet")
     assert line.__dict__["unclaimed"] == 2
     assert len(process.slept) == 2
 

@@ -467,12 +467,12 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
         for _ in range(3):
             await away.journal.look()
         assert journals(away)
-        assert (said(caplog, "nobody has the log"), away.changes) == (outage, 2 * outage - 1)
+        assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
         await away.journal.allowance.turn("elsewhere", (0, 0.0))
         away.log.client.problem = None
         await away.journal.look()
         assert not journals(away)
-        assert (said(caplog, "the log is back"), away.changes) == (outage, 2 * outage)
+        assert (said(caplog, "Redis is back"), away.changes) == (outage, 2 * outage)
 
 
 async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) -> None:

@@ -519,7 +519,10 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
     "allowed namespaces of what belongs to no receiver": (
         receivers("- {name: x, allowedNamespaces: [a], logConfigs: [{enabled: true}]}"),
-        "receivers[0].allowedNamespaces does not restrict console, file and log: they are no receiver's",
+        (
+            "receivers[0].allowedNamespaces does not restrict console, file and log: they belong to no"
+            " receiver"
+        ),
     ),
     "an unknown key of a route": (
         "route: {groupWait: 30s}\nreceivers: [{name: x, logConfigs: [{}]}]",

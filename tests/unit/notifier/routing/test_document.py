@@ -238,7 +238,7 @@ def test_warnings_are_bounded_in_number() -> None:
     assert len(reader.findings()) == 101
     last = reader.findings()[-1]
     assert (last.severity, last.path, last.message, last.fix) == (
-        Severity.WARNING, "", "3 further warnings were left out", "mend those above first",
+        Severity.WARNING, "", "3 further warnings were left out", "fix those above first",
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def test_explains_a_hold() -> None:
     _, text = explained(PLAN, rules=Rules(holds=(over,)))
     assert f"NEXT    an attempt is due now on {C}" in text
     _, text = explained(PLAN, rules=Rules(holds_problem="nl:holds cannot be read: not JSON"))
-    assert "! what operators hold is not known: nl:holds cannot be read: not JSON" in text
+    assert "! operators' holds are not known: nl:holds cannot be read: not JSON" in text
 
 
 def test_explains_that_some_channels_are_held() -> None:
@@ -132,8 +132,8 @@ def test_explains_an_order() -> None:
     found, text = explained(PLAN, opened(A1), failed(A1, wait=0), order, found=ended)
     assert found["next"]["decision"] == "Deliver"
     assert found["channels"][0]["ordered"] == "order:slack:2"
-    assert "\n  to be tried once more, by order:slack:2\n" in text
-    assert "to be tried once more" not in explained(PLAN, opened(A1), failed(A1))[1]
+    assert "\n  one more attempt requested by order:slack:2\n" in text
+    assert "one more attempt requested" not in explained(PLAN, opened(A1), failed(A1))[1]
     waiting, _ = explained(PLAN, opened(A1), failed(A1, wait=60_000), order)
     assert waiting["next"]["decision"] == "Deliver", "it does not wait for the back-off"
     assert "ordered by me: slack:ops: hook is back" in text
@@ -298,7 +298,7 @@ def test_what_a_result_is_called(called: str) -> None:
 
 
 def test_explains_what_comes_first() -> None:
-    """Before anything was tried, while it is on the wire, and when all has ended."""
+    """Before anything was tried, while it is under way, and when all has ended."""
     _, text = explained()
     assert "NEXT    its channels are resolved: no plan on record" in text
     assert "ROUTED" not in text
@@ -306,8 +306,8 @@ def test_explains_what_comes_first() -> None:
     assert f"NEXT    an attempt is due now on {C}\n" in text
     assert "\n  no attempt yet" in text
     _, text = explained(PLAN, opened(A1))
-    assert "NEXT    the result of what is on the wire: attempts under way" in text
-    assert "  on the wire  " in text
+    assert "NEXT    the result of what is being sent: attempts under way" in text
+    assert "  under way  " in text
     _, text = explained(PLAN, opened(A1), failed(A1, wait=0))
     assert "NEXT    nothing: every channel is finished" in text
 
@@ -360,7 +360,7 @@ def test_what_people_did_is_said() -> None:
 def test_what_is_gone_is_told_from_what_has_not_begun() -> None:
     """A status that shows attempts, or an end, had a log once."""
     for found in (request(entry("failed")), request(phase="Sent")):
-        assert explain(found, read_log([]), Rules(), now=NOW).notes == ("it has no log (any more)",)
+        assert explain(found, read_log([]), Rules(), now=NOW).notes == ("it has no log any more",)
 
 
 def test_an_attempt_that_the_status_alone_shows_is_shown() -> None:
@@ -378,7 +378,7 @@ def test_an_attempt_that_the_status_alone_shows_is_shown() -> None:
 def test_a_deletion_is_said() -> None:
     """It cancels what is due, and stands among the remarks too."""
     answer = explain(replace(request(), deleting=True), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert answer.blocked == "it is being deleted, which cancels it"
+    assert answer.blocked == "it is being deleted, which cancels delivery"
     assert answer.notes == (answer.blocked,)
 
 

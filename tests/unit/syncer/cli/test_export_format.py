@@ -62,20 +62,23 @@ BAD = {
     "not an object": ([WHOLE[0], "[]"], "line 2: not a JSON object"),
     "a file that was cut off": (WHOLE[:-1], "line 5: the last line is missing"),
     "a record is missing": (without(WHOLE, 4), "line 4: position 2 is missing"),
-    "the last record is missing": (without(WHOLE, 5), "line 5: the log before has 2 record"),
-    "a header is missing": (without(WHOLE, 2), "line 2: a record of no log"),
-    "a record of another log": (changed(WHOLE, 3, uid="x"), "line 3: a record of no log"),
+    "the last record is missing": (without(WHOLE, 5), "line 5: the previous log has only 2 record"),
+    "a header is missing": (without(WHOLE, 2), "line 2: the record belongs to no log"),
+    "a record of another log": (changed(WHOLE, 3, uid="x"), "line 3: the record belongs to no log"),
     "a word was changed": (changed(WHOLE, 4, id="0.7-9"), "line 4: the chain does not follow"),
     "a chain was changed": (changed(WHOLE, 4, chain="00000000"), "line 4: the chain does not"),
     "a body was changed": (changed(WHOLE, 4, body={"at": 1}), "line 4: the chain does not follow"),
     "an unknown kind": (changed(WHOLE, 4, kind="x"), "line 4: the record cannot be read"),
     "a body that is none": (changed(WHOLE, 4, body=[]), "line 4: the record cannot be read"),
-    "a header that is none": (changed(WHOLE, 2, epoch="x"), "line 2: the header is none"),
-    "a mark beyond all numbers": (changed(WHOLE, 2, acked=float("inf")), "line 2: the header is"),
-    "a uid that is none": (changed(WHOLE, 2, log="a}b"), "line 2: the uid is none"),
-    "a uid that is empty": (changed(WHOLE, 2, log=""), "line 2: the uid is none"),
-    "a uid that is no text": (changed(WHOLE, 2, log=5), "line 2: the uid is none"),
-    "a uid of two words": (changed(WHOLE, 2, log="a b"), "line 2: the uid is none"),
+    "a header that is none": (changed(WHOLE, 2, epoch="x"), "line 2: the header does not"),
+    "a mark beyond all numbers": (
+        changed(WHOLE, 2, acked=float("inf")),
+        "line 2: the header does not",
+    ),
+    "a uid that is none": (changed(WHOLE, 2, log="a}b"), "line 2: this is not a uid"),
+    "a uid that is empty": (changed(WHOLE, 2, log=""), "line 2: this is not a uid"),
+    "a uid that is no text": (changed(WHOLE, 2, log=5), "line 2: this is not a uid"),
+    "a uid of two words": (changed(WHOLE, 2, log="a b"), "line 2: this is not a uid"),
     "the counts are others": (changed(WHOLE, 6, records=4), "line 6: 1 logs with 3 records"),
     "something follows": ([*WHOLE, "{}"], "line 7: something follows the last line"),
 }
@@ -113,7 +116,7 @@ def test_an_expiry_is_read_back() -> None:
         assert log.ttl == ttl
     (log,) = read_export(WHOLE)
     assert log.ttl == -1
-    says = "line 6: the time to live of the log before is no number"
+    says = "line 6: the time to live of the previous log is not a number"
     with pytest.raises(BadExport, match=says):
         list(read_export(changed(WHOLE, 2, ttl="60")))
 
@@ -168,7 +171,7 @@ def test_counts_are_of_the_whole_file() -> None:
         with pytest.raises(BadExport) as caught:
             list(read_export(changed(lines, len(lines), **members)))
         assert str(caught.value) == (
-            f"line {len(lines)}: 2 logs with 4 records were read, and the file speaks of others"
+            f"line {len(lines)}: 2 logs with 4 records were read, which is not what the file announces"
         )
     for end in (False, 1, "true"):
         with pytest.raises(BadExport):

@@ -140,7 +140,7 @@ def test_an_old_hold_is_a_finding() -> None:
         "1 in force: 00000001 --receiver slack:ops until 2027-01-15T09:00:00Z by alice@desk"
     )
     old = check_holds([replace(HOLD, at=NOW - 8 * 24 * HOUR), DEV], "", now=NOW)
-    assert (old.grade, old.fix) == (Grade.WARN, "syncer release 00000001, or know why not")
+    assert (old.grade, old.fix) == (Grade.WARN, "syncer release 00000001, or keep them on purpose")
     assert old.text.startswith("in force for 8 days: 00000001")
     broken = check_holds([], "nl:holds cannot be read", now=NOW)
     assert (broken.grade, broken.text) == (Grade.FAIL, "nl:holds cannot be read")

@@ -178,7 +178,7 @@ async def test_nothing_can_be_said() -> None:
     """Without a log, an object that could not be read may be there: an error, of the same kind."""
     refused = Unauthorised("may not get", reason="Forbidden")
     refused.add_note("API server at https://x")
-    text = "no log bears the name ns/n, and its object could not be read: "
+    text = "no log has the name ns/n, and its object could not be read: "
     for error, kind in ((refused, Unauthorised), (Unavailable("away"), Unavailable)):
         with pytest.raises(PortError) as caught:
             await World(error).inspect()
@@ -197,7 +197,7 @@ COMPARED: Final[
     "both say the same": ([PLAN, OPENED, SENT], [(A1, "success")], "Sent", [], [""]),
     "an attempt is open": (
         [PLAN, OPENED], [], "Sending", [f"attempt {A1} on {C} is open"],
-        ["open: on the wire, or its sender is gone"],
+        ["open: being sent, or its sender is gone"],
     ),
     "a result is not published yet": (
         [PLAN, OPENED, FAILED], [], "Sending",
@@ -212,7 +212,7 @@ COMPARED: Final[
         [f"attempt {A2} is in the status and not in the log"], ["", "only in the status"],
     ),
     "the log is lost": (
-        None, [(A1, "failed")], "Sending", ["the object shows attempts and has no log"],
+        None, [(A1, "failed")], "Sending", ["the object shows attempts but has no log"],
         ["only in the status"],
     ),
     "the log has expired": (None, [(A1, "success")], "Sent", [], ["only in the status"]),

@@ -316,7 +316,7 @@ def test_a_password_on_the_command_line_is_warned_about(
     assert capsys.readouterr().err == ""
     assert cli.main(["list", "--redis-url-file", str(file), "--redis-url", url]) == 2
     assert (
-        capsys.readouterr().err == "syncer: --redis-url and --redis-url-file exclude each other\n"
+        capsys.readouterr().err == "syncer: --redis-url and --redis-url-file cannot be combined\n"
     )
 
 

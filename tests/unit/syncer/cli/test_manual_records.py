@@ -62,9 +62,13 @@ def test_order_counts_what_was_tried() -> None:
 @pytest.mark.parametrize(
     ("records", "options", "says"),
     [
-        ((PLAN, opened(A1), failed(A1, wait=0)), {"channels": ("x",)}, "x is no channel of this"),
+        (
+            (PLAN, opened(A1), failed(A1, wait=0)),
+            {"channels": ("x",)},
+            "x is not a channel of this",
+        ),
         ((PLAN, opened(A2), SUCCESS), {"channels": (C,)}, "nothing is sent after a recorded"),
-        ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without a success"),
+        ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without success"),
         ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it will be tried without a request"),
     ],
 )
@@ -121,7 +125,7 @@ def test_verdict_is_on_what_is_not_known() -> None:
     ("records", "options", "says"),
     [
         ((PLAN, opened(A1), failed(A1)), {}, "no attempt has an unknown result"),
-        ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "knows no attempt 0.7-9"),
+        ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "has no attempt 0.7-9"),
         ((PLAN, opened(A1), unknown(A1)), {"channel": "x"}, "no attempt has an unknown result"),
         ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
         ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
@@ -188,7 +192,7 @@ def test_a_request_that_waits_is_not_made_again() -> None:
     order = resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
     with pytest.raises(Refused, match=f"^one more attempt of {C} is requested already$"):
         requested(*tried, order, found=ENDED, channels=(C,))
-    with pytest.raises(Refused, match=r"^no channel has ended without a success$"):
+    with pytest.raises(Refused, match=r"^no channel has ended without success$"):
         requested(*tried, order, found=ENDED)
     (made,) = resend_requests(
         ENDED, read_log(elements(*tried)), channels=(), at_most_once=False, at=NOW, by="me",
@@ -196,7 +200,9 @@ def test_a_request_that_waits_is_not_made_again() -> None:
     )  # fmt: skip
     assert made.text == f"{C}: one more attempt, after 1"
     assert made.record == resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
-    with pytest.raises(Refused, match=r"^x is no channel of this notification; it has none$"):
+    with pytest.raises(
+        Refused, match=r"^x is not a channel of this notification; its channels are none$"
+    ):
         requested(found=request(phase="Failed"), channels=("x",))
 
 

@@ -95,7 +95,7 @@ def test_what_comes_next(status: dict[str, Any], owner: Owner, said: str) -> Non
     """It is what the status says, if the shard journals and nothing holds it back."""
     found, text = by_status(request(entry("failed"), channels=DUE, **status), owner)
     assert f"NEXT    {said}" in text
-    assert f"! its log was not read, so this is by its status alone: {AWAY}" in text
+    assert f"! its log was not read, so this comes from its status alone: {AWAY}" in text
     assert found["logUnread"] == AWAY
     assert [a["id"] for a in found["channels"][0]["attempts"]] == [A1]
     assert "it has no log" not in text
@@ -257,7 +257,7 @@ async def test_inspect_shows_the_object_alone() -> None:
     assert (found.compared, found.differences) == (False, ())
     text = "\n".join(inspection_text(found, now=NOW))
     assert f"LOG     not read: {AWAY}" in text
-    assert "JOURNAL attempts were recorded here first in the outage 0.7-1" in text
+    assert "JOURNAL attempts were recorded here first, in the outage 0.7-1" in text
     assert text.endswith("log and status were not compared: the log was not read")
     assert "only in the status" not in text
     document = inspection_json(found, now=NOW)
@@ -291,8 +291,8 @@ def test_verify_names_what_is_journaled() -> None:
     [
         ({}, True, 0, Grade.OK, "no attempts are journaled"),
         ({0: OLDER}, False, 600, Grade.WARN, "1 of 2 shard(s) journal attempts"),
-        ({0: OLDER}, True, 0, Grade.WARN, "the controller has no Redis"),
-        ({0: OLDER}, True, 1, Grade.WARN, "and Redis answers here"),
+        ({0: OLDER}, True, 0, Grade.WARN, "the controller does not reach Redis"),
+        ({0: OLDER}, True, 1, Grade.WARN, "but Redis answers here"),
     ],
 )
 def test_doctor_tells_an_outage(

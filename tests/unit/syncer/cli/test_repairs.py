@@ -73,8 +73,8 @@ def test_facts_are_joined_although_a_log_is_not_replaced() -> None:
         ("poke", "wake the owner"),
     ]  # fmt: skip
     assert steps(shown, rebuild=True) == [
-        ("rebuild", "keep the log aside and put in its place one that is built anew"),
-        ("poke", "have the owner look at it"),
+        ("rebuild", "keep the log aside and replace it by one that is rebuilt"),
+        ("poke", "have the owner check it"),
     ]  # fmt: skip
     damaged = (*beyond, b"damage")
     assert steps(joined(request(entry("failed")), damaged), rebuild=True) == [
@@ -203,7 +203,7 @@ async def test_a_log_that_changed_meanwhile_is_not_replaced() -> None:
     result = Result(joined_now, joined_now.check(BOUNDS))
     steps = planned(result, rebuild=True, accept_loss=True)
     done = await carry_out(world.at, result, steps, by="me")
-    assert done == Done(result, "the log has changed meanwhile; look again")
+    assert done == Done(result, "the log has changed meanwhile; run the command again")
     assert tuple(world.redis.twin.logs["nl:{a}"]) == logged("a")
     assert world.redis.published == []
 
@@ -213,11 +213,11 @@ async def test_what_needs_leave_is_left_out() -> None:
     world = World(Objects())
     result = lagging(world)
     steps = [
-        Step(Act.NOTHING, "would need --rebuild"), Step(Act.WAKE, "have the owner look at it"),
+        Step(Act.NOTHING, "would need --rebuild"), Step(Act.WAKE, "have the owner check it"),
     ]  # fmt: skip
     assert [s.idle for s in steps] == [True, False]
     await carry_out(world.at, result, steps, by="me")
-    assert records_of(world)[-1].body["did"] == "have the owner look at it"
+    assert records_of(world)[-1].body["did"] == "have the owner check it"
 
 
 async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same() -> None:
@@ -280,9 +280,9 @@ def test_what_a_log_built_anew_lost_is_counted() -> None:
     for n in (2, 3):
         broken[n] = broken[n][:-1] + b"\xff"
     step, _ = rebuilt(joined(request(), tuple(broken)))
-    did = "built anew: 3 record(s), 2 of them by name alone, 2 lost"
+    did = "rebuilt: 3 record(s), 2 of them by name alone, 2 lost"
     assert (step.text, step.lost) == (
-        f"keep the log aside and put in its place one that is {did}",
+        f"keep the log aside and replace it by one that is {did}",
         2,
     )
     *_, one, other, note = read_log(step.elements).records

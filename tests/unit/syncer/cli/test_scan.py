@@ -114,7 +114,7 @@ async def test_an_object_that_does_not_parse() -> None:
     world = World(Objects(page(Unreadable(meta, "ContractError"))))
     ((found,),) = await joined(world)
     assert (found.key, found.request) == ("ns/odd", None)
-    assert found.problem == "the object does not parse (ContractError)"
+    assert found.problem == "the object cannot be parsed (ContractError)"
 
 
 async def test_a_list_that_the_server_forgot_begins_anew() -> None:

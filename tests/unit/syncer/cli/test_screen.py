@@ -104,7 +104,7 @@ def test_a_table_fits_the_screen(width: int, capsys: pytest.CaptureFixture[str])
     assert "payments" in lines[1]
     assert lines[2].split() == ["a", "b", "Sent"]
     found.report_cut()
-    assert f"… marks what was cut to fit {width} columns; --width 0 cuts nothing" in (
+    assert f"… marks text cut to fit {width} columns; --width 0 cuts nothing" in (
         capsys.readouterr().err
     )
 

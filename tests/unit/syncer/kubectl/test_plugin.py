@@ -97,7 +97,7 @@ FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, s
     "one by its name": (["--release", "b", "doctor"], TWO, "", "two/b-1"),
     "one by its namespace and name": (["doctor", "--release=one/a"], TWO, "", "one/a-1"),
     "a name that no release has": (
-        ["doctor", "--release", "c"], TWO, "", (8, "no release 'c' in the cluster; there is one/a, two/b"),
+        ["doctor", "--release", "c"], TWO, "", (8, "no release 'c' in the cluster; found: one/a, two/b"),
     ),
     "several, whatever is asked about": (["list", "-n", "two"], TWO, "", (9, "--release one/a")),
     "the one of a namespace": (["-n", "two", "list"], TWO[1:], "", "two/b-1"),
@@ -108,12 +108,12 @@ FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, s
     "a pod that only runs": (["doctor"], (pod("p-1", ready=False),), "", "notifications/p-1"),
     "no pod that runs": (
         ["list"], (pod("p-1", phase="Pending"), pod("p-2", going=True)), "",
-        (8, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
+        (8, "no pod of release notifications/ledger runs; see `kubectl -n notifications get pods`"),
     ),
     "its own namespace, where the rest is forbidden": (["list"], (pod("p"),), "-A", "notifications/p"),
     "nothing but what is forbidden": (
         ["explain", "a/b"], (pod("p"),), "get pods",
-        (8, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
+        (8, "listing pods in the context's namespace (in all of them it is forbidden) is forbidden"),
     ),
     "all, said by name, and forbidden": (
         ["-A", "list"], (), "-A", (8, "listing pods in the cluster is forbidden"),
@@ -137,7 +137,7 @@ def test_which_pod_is_asked(case: str, kubectl: StandIn, capfd: pytest.CaptureFi
     assert kubectl.asked[-1][:5] == ["exec", "-i", "-n", namespace, name]
     unready = "no pod of notifications/ledger is ready; asking p-1 anyway"
     assert (unready in said) is (case == "a pod that only runs")
-    home = "forbidden; taking notifications/ledger, of the context's own (-n NAMESPACE names"
+    home = "forbidden; using notifications/ledger, in the context's namespace (-n NAMESPACE selects"
     assert (home in said) is (case == "its own namespace, where the rest is forbidden")
 
 
@@ -195,7 +195,7 @@ def test_options_of_kubectl(kubectl: StandIn) -> None:
 #: Words, and a part of what is said; the code is 2.
 WRONG: Final = {
     "no command": ([], "usage: kubectl ledger"),
-    "a command that is none": (["lst"], "no command 'lst'; there are list, tail, "),
+    "a command that is none": (["lst"], "no command 'lst'; the commands are list, tail, "),
     "an option before that is none": (
         ["--phase", "sent"],
         "unknown option --phase",
@@ -521,7 +521,7 @@ def test_a_list_that_does_not_come_is_not_waited_for(
     monkeypatch.setattr("syncer.kubectl.client._PATIENCE", 0.1)
     kubectl.file("get").write_text(": > asked; exec sleep 60")
     assert main(["doctor"]) == 8
-    assert "kubectl ledger: kubectl does not answer in 0.1 s\n" in capfd.readouterr().err
+    assert "kubectl ledger: kubectl did not answer within 0.1 s\n" in capfd.readouterr().err
 
 
 #: When kubectl is gone, and the exit code.
@@ -546,7 +546,7 @@ def test_pods_that_are_no_json_are_an_error(
     """Whatever answers in the place of kubectl."""
     kubectl.file("pods.json").write_text("no JSON")
     assert main(["doctor"]) == 8
-    assert "kubectl does not answer in JSON" in capfd.readouterr().err
+    assert "kubectl did not answer in JSON" in capfd.readouterr().err
 
 
 def test_a_dry_run_is_the_pods(sending: StandIn) -> None:

@@ -40,8 +40,8 @@ def test_the_port_is_forwarded_again_where_it_was(
     assert main(["ui", "--no-open"]) == 8
     said = capfd.readouterr()
     assert said.out.splitlines()[0] == "http://127.0.0.1:40123/"
-    assert "connecting again" in said.err
-    assert "the connection has ended 8 times in a row" in said.err
+    assert "reconnecting" in said.err
+    assert "the connection was lost 8 times in a row" in said.err
     assert "Handling" not in said.out + said.err
     listed, first, _, second, *_ = kubectl.asked
     assert listed[listed.index("-l") + 1] == EXPLORER
@@ -122,7 +122,9 @@ def test_a_browser_is_opened_once(
     assert main(["ui", *words]) == 8
     assert opened == wanted
     said = capfd.readouterr()
-    assert ("no browser was found; open that address" in said.err) is (bool(wanted) and not there)
+    assert ("no browser was found; open this address yourself" in said.err) is (
+        bool(wanted) and not there
+    )
     assert set(said.out.split()) == {"http://127.0.0.1:40123/"}
     port = words[-1].rpartition("=")[2]
     assert kubectl.asked[1][4] == f"{port if port != '0' else ''}:8088"
@@ -141,7 +143,7 @@ def test_a_good_connection_begins_the_count_anew(
     monkeypatch.setattr(ui, "_forward", lambda *_, **__: 40123)
     assert main(["ui", "--no-open"]) == 8
     assert waits == [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0]
-    assert "the connection has ended 5 times in a row" in capfd.readouterr().err
+    assert "the connection was lost 5 times in a row" in capfd.readouterr().err
 
 
 def test_no_explorer_is_named(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:

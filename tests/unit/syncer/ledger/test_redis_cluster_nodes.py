@@ -266,7 +266,7 @@ async def test_a_primary_that_is_gone_is_counted(monkeypatch: pytest.MonkeyPatch
 MAPS: Final[dict[str, tuple[str, str, type[LedgerError], str]]] = {
     "a server that is no node": (
         "CLUSTER", "ERR This instance has cluster support disabled", ConfigError,
-        "is no node of a Redis Cluster; begin with redis://",
+        "is not a node of a Redis Cluster; begin with redis://",
     ),
     "a right that is missing": (
         "CLUSTER", "NOPERM User has no permissions to run 'cluster|slots'", Unauthorised, "NOPERM",

@@ -82,9 +82,9 @@ BAD = {
     "a database of a cluster": ("redis+cluster://a/1", "has only database 0"),
     "a database of a cluster as an option": ("redis+cluster://a?db=1", "has only database 0"),
     "a database that is no number": (
-        f"redis+sentinel://a/svc/{CANARY}", "ends with something else than /SERVICE",
+        f"redis+sentinel://a/svc/{CANARY}", "must end with /SERVICE",
     ),
-    "too long a path": (f"redis+sentinel://a/svc/0/{CANARY}", "ends with something else than"),
+    "too long a path": (f"redis+sentinel://a/svc/0/{CANARY}", "must end with"),
     "too many hosts": (
         "redis+cluster://" + ",".join(f"h{n}" for n in range(65)), "names more than 64 hosts",
     ),

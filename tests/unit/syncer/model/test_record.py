@@ -151,7 +151,7 @@ def test_verdict_is_read_back_as_the_attempt() -> None:
     assert failed.id == "resolve:0.7-1:failed"
     assert read_attempt(failed) == Attempt(
         AttemptId("0.7-1"), "c", AttemptState.FAILED, ended=5, due=9,
-        failure=FailureClass.TRANSIENT, error="not delivered, says an operator: looked",
+        failure=FailureClass.TRANSIENT, error="not delivered, according to an operator: looked",
     )  # fmt: skip
     sent = resolution_record(open_, delivered=True, at=5, by="me", why="looked")
     assert sent.id == "resolve:0.7-1:success"

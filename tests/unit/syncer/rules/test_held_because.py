@@ -10,7 +10,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.journal import INCOMPLETE, Basis, held_because
 from syncer.rules.merge import Facts, merge
 
-AWAY = "A delivery is due and is held, because the log cannot be reached or takes no writes"
+AWAY = "A delivery is due and is held, because the log cannot be reached or accepts no writes"
 
 
 def test_each_reason_is_named() -> None:

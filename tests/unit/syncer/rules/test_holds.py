@@ -157,7 +157,7 @@ def test_what_the_record_has_lost_comes_back_while_it_is_in_force() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing is named": ({"receivers": ()}, "say what to hold: --receiver"),
+    "nothing is named": ({"receivers": ()}, "name what to hold with --receiver"),
     "it ends now": ({"until": NOW}, "--until must be in the future"),
     "it never ends, nearly": ({"until": NOW + rules.LONGEST + 1}, "--until must be within 30 days"),
 }

@@ -171,7 +171,7 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
     ),
     "the log has no plan": (
         delivered(), elements(opened(A1), SUCCESS, header=Header("ns/n", Epoch("0.7"), 2, 2)), 60,
-        ["plan-missing"], "the status shows channels, and the log has no plan",
+        ["plan-missing"], "the status shows channels, but the log has no plan",
     ),
     "the log of an unfinished one expires": (
         request(), elements(PLAN, header=Header("ns/n", Epoch("0.7"), 1, 1)), 60,

@@ -281,7 +281,7 @@ def test_a_term_ends_with_its_lease() -> None:
     for session, transitions in (("other", 4), ("mine", 5)):
         world.shard("me", session, transitions=transitions)
         reason = loss_of(world.view, 0, held, "me", "mine")
-        assert reason == "taken by another process of our name"
+        assert reason == "taken by another process with our name"
     world.gone(lease)
     assert loss_of(world.view, 0, held, "me", "mine") == "the lease was deleted"
 

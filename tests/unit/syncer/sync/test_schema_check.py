@@ -85,7 +85,7 @@ async def test_a_mark_that_was_dropped_all_the_same_sends_nothing() -> None:
 
 
 async def test_what_else_a_definition_drops_stays_a_problem() -> None:
-    """That the log is back mends nothing of it."""
+    """That Redis is back mends nothing of it."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         schema = here.sync.schema

@@ -439,7 +439,7 @@ async def test_what_was_found_is_told(caplog: pytest.LogCaptureFixture) -> None:
             "u", "ns/n", "memory", Divergence.MEMORY.message, 3, "stopped",
         ]  # fmt: skip
         assert (second["levelname"], second["msg"]) == (
-            "WARNING", "the self-audit finds it in order again; sends go on",
+            "WARNING", "the self-audit finds no divergence any more; sending continues",
         )  # fmt: skip
         assert (second["uid"], second["object"]) == ("u", "ns/n")
 

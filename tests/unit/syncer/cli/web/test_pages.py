@@ -348,12 +348,12 @@ MOMENTS: Final[dict[str, tuple[Moment, str]]] = {
         f"- (good) delivered (good) slack:ops {WHEN} attempt 1, after a wait of 0 ms, took 0 ms",
     ),
     "short times in milliseconds, longer ones in seconds": (
-        Moment(NOW - 10_000, "on the wire", "", C, "1", 999, 1000),
-        f"- on the wire slack:ops {WHEN} attempt 1, after a wait of 999 ms, took 1.0 s",
+        Moment(NOW - 10_000, "under way", "", C, "1", 999, 1000),
+        f"- under way slack:ops {WHEN} attempt 1, after a wait of 999 ms, took 1.0 s",
     ),
     "the longest in words": (
-        Moment(NOW - 10_000, "on the wire", "", C, "1", 59_940, 60_000),
-        f"- on the wire slack:ops {WHEN} attempt 1, after a wait of 59.9 s, took 1 minute",
+        Moment(NOW - 10_000, "under way", "", C, "1", 59_940, 60_000),
+        f"- under way slack:ops {WHEN} attempt 1, after a wait of 59.9 s, took 1 minute",
     ),
     "what is known of an attempt alone": (
         Moment(NOW - 10_000, "x", "odd", C, "1", code=429, detail="slow down", by="ana", restored=True),
@@ -449,7 +449,8 @@ SHARDS: Final[dict[str, tuple[LeaseFacts, list[str]]]] = {
     "they could not be read": (
         LeaseFacts(problem="refused"),
         [
-            "Not all of this is up to date:", "- who owns which shard is not known: refused", "# Shards",
+            "Not all of this is up to date:", "- the owners of the shards are not known: refused",
+            "# Shards",
         ],
     ),
 }  # fmt: skip
@@ -524,6 +525,6 @@ def test_a_second_attempt_waits_for_the_first() -> None:
         known(request(), PLAN, opened(A1), failed(A1), opened(A2, at=NOW - 19_000), missing=("m",))
     )
     assert lines[lines.index("## More") - 1] == (
-        "- on the wire slack:ops 2027-01-15T07:59:41.000Z (19 seconds ago) attempt 0.7-2, after a wait of"
+        "- under way slack:ops 2027-01-15T07:59:41.000Z (19 seconds ago) attempt 0.7-2, after a wait of"
         " 30.0 s"
     )

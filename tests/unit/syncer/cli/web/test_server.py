@@ -300,7 +300,7 @@ ANSWERS: Final = {
     "/n/ns/n": (200, "# ns/n"),
     "/n/ns/m": (404, "# No such notification"),
     "/receivers": (200, "# Receivers"),
-    "/shards": (200, "- who owns which shard is not known: no Leases"),
+    "/shards": (200, "- the owners of the shards are not known: no Leases"),
     "/health": (200, "| ok (good) | redis | answers | |"),
     "/assets/nothing": (404, "# No such page"),
 }
@@ -337,7 +337,7 @@ async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -
         assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
     stub.unread = "no Redis"
     _, lines = await got(url)
-    assert lines[2] == "- What operators hold is not known: no Redis"
+    assert lines[2] == "- Operators' holds are not known: no Redis"
     stub.failure = TimeoutError()
     _, lines = await got(f"{url}/health")
     assert lines[1:3] == [
@@ -353,7 +353,7 @@ async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub
     assert (await got(f"{url}/shards"))[1][0] == "# A defect"
     stub.failure = TimeoutError()
     code, lines = await got(f"{url}/n/ns/n")
-    assert (code, lines[:2]) == (503, ["# Not in time", "There is no answer within 25 s."])
+    assert (code, lines[:2]) == (503, ["# Not in time", "There was no answer within 25 s."])
     stub.failure = None
     assert (await got(f"{url}/n/ns/n"))[0] == 200
 

@@ -57,10 +57,10 @@ def test_who_ordered_it_and_why_not_is_told() -> None:
     ))  # fmt: skip
     *_, ordered, skipped, second = tell(request(), log).moments
     assert (ordered.title, ordered.by, ordered.detail) == (
-        "one more attempt ordered", "ana@host", "the hook is back",
+        "one more attempt requested", "ana@host", "the hook is back",
     )  # fmt: skip
     assert (skipped.title, skipped.tone, skipped.detail) == ("not sent", "odd", "held: not now")
-    assert (second.by, second.title, second.duration) == ("ana@host", "on the wire", -1)
+    assert (second.by, second.title, second.duration) == ("ana@host", "under way", -1)
 
 
 def test_the_status_alone_tells_its_attempts() -> None:
