@@ -75,7 +75,7 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "all namespaces and some": (
         {"watch": {"all": True, "namespaces": ["a"]}},
-        "watch.all and watch.namespaces exclude each other",
+        "watch.all and watch.namespaces cannot be combined",
     ),
     "all namespaces with a Role": (
         {"watch": {"all": True}, "rbac": {"scope": "namespaced"}},
@@ -86,11 +86,11 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "two routing files": (
         {"routing": {"existingConfigMap": "a", "content": "route: {}"}},
-        "routing.existingConfigMap and routing.content exclude each other",
+        "routing.existingConfigMap and routing.content cannot be combined",
     ),
     "a shortcut that would not be taken": (
         {"slack": {"secretName": "a"}, "routing": {"existingConfigMap": "b"}},
-        "slack.secretName has no effect beside routing",
+        "slack.secretName has no effect together with routing",
     ),
     "one name for two credentials": (
         {
@@ -119,7 +119,7 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "hosts beside a URL": (
         external(existingSecret={"name": "a", "urlKey": "b"}),
-        "redis.external.hosts and redis.external.existingSecret.urlKey exclude each other",
+        "redis.external.hosts and redis.external.existingSecret.urlKey cannot be combined",
     ),
     "a password beside a URL": (
         external(hosts=[], existingSecret={"name": "a", "urlKey": "b", "passwordKey": "c"}),
@@ -186,7 +186,7 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "two budgets": (
         {"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}},
-        "podDisruptionBudget.minAvailable and maxUnavailable exclude each other",
+        "podDisruptionBudget.minAvailable and maxUnavailable cannot be combined",
     ),
     "a grace shorter than the drain": (
         {"terminationGracePeriodSeconds": 30},
@@ -218,7 +218,7 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "two bundles": (
         {"caBundle": {"existingConfigMap": "a"}, "config": {"egress": {"caBundle": "/b"}}},
-        "caBundle.existingConfigMap and config.egress.caBundle exclude each other",
+        "caBundle.existingConfigMap and config.egress.caBundle cannot be combined",
     ),
     "a variable that the chart sets": (
         {"extraEnv": [{"name": "ROUTING_CONFIG_PATH", "value": "/x"}]},

@@ -8,10 +8,10 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults := list -}}
 
 {{- if and $v.watch.all $v.watch.namespaces -}}
-{{- $faults = append $faults "watch.all and watch.namespaces exclude each other" -}}
+{{- $faults = append $faults "watch.all and watch.namespaces cannot be combined" -}}
 {{- end -}}
 {{- if and $v.watch.all (eq $v.rbac.scope "namespaced") -}}
-{{- $faults = append $faults "watch.all needs rbac.scope auto or cluster: a Role holds for one namespace" -}}
+{{- $faults = append $faults "watch.all needs rbac.scope auto or cluster: a Role applies to one namespace only" -}}
 {{- end -}}
 {{- if and (not $v.serviceAccount.create) (not $v.serviceAccount.name) -}}
 {{- $faults = append $faults "serviceAccount.create is off, so serviceAccount.name must name the account" -}}
@@ -25,7 +25,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "gateway.autoscaling.minReplicas must be at most maxReplicas" -}}
 {{- end -}}
 {{- if and .enabled (not (dig "requests" "cpu" "" ($v.gateway.resources | default dict))) -}}
-{{- $faults = append $faults "gateway.autoscaling needs gateway.resources.requests.cpu, of which it takes a share" -}}
+{{- $faults = append $faults "gateway.autoscaling needs gateway.resources.requests.cpu, which its target refers to" -}}
 {{- end -}}
 {{- end -}}
 {{- range $key := list "listen" "healthProbeAddr" "metricsAddr" "leases" -}}
@@ -34,10 +34,10 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 {{- end -}}
 {{- if and $v.routing.existingConfigMap $v.routing.content -}}
-{{- $faults = append $faults "routing.existingConfigMap and routing.content exclude each other" -}}
+{{- $faults = append $faults "routing.existingConfigMap and routing.content cannot be combined" -}}
 {{- end -}}
 {{- if and $v.slack.secretName (or $v.routing.existingConfigMap $v.routing.content) -}}
-{{- $faults = append $faults "slack.secretName has no effect beside routing: list it in credentials and name it in the routing file" -}}
+{{- $faults = append $faults "slack.secretName has no effect together with routing: list it in credentials and name it in the routing file" -}}
 {{- end -}}
 {{- $names := keys $v.inlineCredentials -}}
 {{- range $v.credentials -}}{{- with .name -}}{{- $names = append $names . -}}{{- end -}}{{- end -}}
@@ -50,7 +50,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $redis := $v.redis.external -}}
 {{- $secret := $redis.existingSecret -}}
 {{- if and $secret.urlKey $redis.hosts -}}
-{{- $faults = append $faults "redis.external.hosts and redis.external.existingSecret.urlKey exclude each other" -}}
+{{- $faults = append $faults "redis.external.hosts and redis.external.existingSecret.urlKey cannot be combined" -}}
 {{- else if and (not $secret.urlKey) (not $redis.hosts) -}}
 {{- $faults = append $faults "redis.mode external needs redis.external.hosts, or redis.external.existingSecret.urlKey" -}}
 {{- end -}}
@@ -64,7 +64,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "redis.external.existingSecret has a name but no key" -}}
 {{- end -}}
 {{- if and (eq $redis.topology "standalone") (gt (len $redis.hosts) 1) -}}
-{{- $faults = append $faults "redis.external.topology standalone takes one host; several are sentinel or cluster" -}}
+{{- $faults = append $faults "redis.external.topology standalone takes one host; for several, set sentinel or cluster" -}}
 {{- end -}}
 {{- if and (eq $redis.topology "sentinel") (not $redis.service) (not $secret.urlKey) -}}
 {{- $faults = append $faults "redis.external.topology sentinel needs redis.external.service, the name of the master" -}}
@@ -87,7 +87,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "rbac.create is off, so nothing may make the password of redis.embedded: set redis.embedded.existingSecret.name" -}}
 {{- end -}}
 {{- if regexMatch "(?im)^\\s*(user|aclfile)\\s" $redis.extraConfig -}}
-{{- $faults = append $faults "redis.embedded.extraConfig names a user or a file of users, with which Redis does not start beside the chart's own: use redis.embedded.extraUsers" -}}
+{{- $faults = append $faults "redis.embedded.extraConfig names a user or a file of users, with which Redis does not start, because the chart sets its own: use redis.embedded.extraUsers" -}}
 {{- end -}}
 {{- if eq (dig "redis" "durability" "relaxed" $config) "strict" -}}
 {{- if or (ne $redis.appendfsync "always") (not $redis.persistence.enabled) -}}
@@ -100,7 +100,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 
 {{- if and (ne (toString $v.podDisruptionBudget.minAvailable) "") (ne (toString $v.podDisruptionBudget.maxUnavailable) "") -}}
-{{- $faults = append $faults "podDisruptionBudget.minAvailable and maxUnavailable exclude each other" -}}
+{{- $faults = append $faults "podDisruptionBudget.minAvailable and maxUnavailable cannot be combined" -}}
 {{- end -}}
 {{- $grace := int $v.terminationGracePeriodSeconds -}}
 {{- $drain := include "ledger.drain" . | int -}}
@@ -128,7 +128,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 {{- end -}}
 {{- if and $v.caBundle.existingConfigMap (dig "egress" "caBundle" "" $config) -}}
-{{- $faults = append $faults "caBundle.existingConfigMap and config.egress.caBundle exclude each other" -}}
+{{- $faults = append $faults "caBundle.existingConfigMap and config.egress.caBundle cannot be combined" -}}
 {{- end -}}
 {{- $own := list "KUBERNAUT_CONTROLLER_NAMESPACE" "ROUTING_CONFIG_PATH" -}}
 {{- if $v.caBundle.existingConfigMap -}}{{- $own = append $own "TLS_CA_FILE" -}}{{- end -}}
@@ -139,7 +139,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $own = append $own .name -}}
 {{- end -}}
 {{- if and $v.helmTest.enabled $v.helmTest.notification.enabled $v.watch.namespaces (not (has .Release.Namespace $v.watch.namespaces)) -}}
-{{- $faults = append $faults (printf "helmTest.notification sends in the release's namespace %s, which watch.namespaces does not name" .Release.Namespace) -}}
+{{- $faults = append $faults (printf "helmTest.notification sends in the release's namespace %s, which watch.namespaces does not list" .Release.Namespace) -}}
 {{- end -}}
 {{- if and $v.networkPolicy.enabled (not $v.networkPolicy.egress) -}}
 {{- $policy := $v.networkPolicy -}}
