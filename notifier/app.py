@@ -1,10 +1,10 @@
 """
-The composition root: makes every part of the product and injects what each needs.
+The composition root: creates every part of the product and injects what each needs.
 
-There is nothing here but wiring. What a part needs of a higher one, it gets as an argument: a port, or a
-function to call. The world outside comes as one object (`notifier.process.outside`), so that the
-simulation builds the product by the same function. What happens at the start, while the process runs, and
-at its end is in `notifier.process`.
+It contains wiring only. What a part needs from a higher layer, it gets as an argument: a port, or a
+function to call. The outside world comes as one object (`notifier.process.outside`), so that the
+simulation builds the product with the same function. `notifier.process` has what happens at startup,
+while the process runs, and at its end.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Where notifications go: their channels by the routing in force, and the channel behind a name.
+Where notifications go: their channels under the routing in force, and the channel behind a name.
 
-The reconciler asks a `Router`, which is handed to it. What the process gives it is `LiveRouter`: the
+The reconciler uses a `Router` that is injected. In the process it is a `LiveRouter`: the
 routing files, which may change at any time, and the channels made from them. Each question is answered
-from the routing in force at that moment; what a notification was routed to is frozen by its plan.
+from the routing in force at that moment; the plan freezes the channels of a notification.
 """
 
 from __future__ import annotations

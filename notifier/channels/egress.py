@@ -1,19 +1,19 @@
 """
 Which addresses a request may be sent to.
 
-Targets come from operators' files only, never from a notification; still a name may resolve to
-something else than the operator had in mind (rebinding, a typo, a hijacked zone). Therefore the
-*address dialled* is checked, not the name, and one refused address refuses the name: an answer that
+Targets come only from operators' files, never from a notification. Still, a name may resolve to
+something other than the operator intended (rebinding, a typo, a hijacked zone). Therefore the
+*dialled address* is checked, not the name, and one refused address refuses the name: an answer that
 mixes a public address with a metadata address is no accident.
 
-Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that carry
-another address inside (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are checked by what they carry
-as well. `operator` mode allows private and loopback addresses, `strict` refuses these unless they
-are listed, and of IPv6 everything but global unicast. Listing never lifts the first rule. Anything
-unexpected here refuses.
+Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that contain
+another address (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are also checked by that address.
+`operator` mode allows private and loopback addresses; `strict` refuses these unless they
+are listed, and of IPv6 everything but global unicast. Listing never lifts the first rule. Any
+unexpected error refuses.
 
-A proxy is the operator's own choice from the environment: only the first rule is applied to it.
-Behind a proxy a *name* is resolved by the proxy, which then is the egress control.
+A proxy is the operator's own choice from the environment: only the first rule applies to it.
+Behind a proxy, the proxy resolves *names*, and is then the egress control.
 """
 
 from __future__ import annotations

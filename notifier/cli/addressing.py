@@ -1,9 +1,9 @@
 """
-What a notification must be like to reach one receiver, and nobody else.
+Finds attributes with which a notification reaches one receiver, and nobody else.
 
-A notification names no receiver: routing decides. So a way through the tree that ends at the receiver is
-looked for, the notification that takes it is made up, and the controller's own rules are asked where that
-one goes. Only if the answer is this receiver alone is it taken; otherwise it is said why not.
+A notification names no receiver: routing decides. So this module looks for a path through the tree that
+ends at the receiver, makes up a notification that takes it, and evaluates the controller's own rules for
+that notification. It uses the result only if it is this receiver alone; otherwise it says why not.
 """
 
 from __future__ import annotations

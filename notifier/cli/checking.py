@@ -1,8 +1,8 @@
 """
-What is wrong with the controller's files and the gateway's: all of it, where they stop at the first.
+Finds all mistakes in the controller's files and the gateway's, where the programs stop at the first.
 
-The files are read by the code by which the controller reads them, so what it refuses is an error here, with
-its words. Added to it is what only matters before something is rolled out: receivers that no route leads
+The files are read with the controller's own code, so what the controller refuses is an error here, in the
+same words. Added are findings that matter only before a rollout: receivers that no route leads
 to, secrets in files that many may read, credentials that cannot be what their channel needs.
 """
 

@@ -1,8 +1,8 @@
 """
-Where the files of the controller are: said by options, or where its pod has them.
+The files of the controller: named by options, or found where its pod has them.
 
-What only a pod has (credentials, files of secrets) is missing on a laptop and in CI without anything being
-wrong. So it matters whether this is the pod.
+Some files exist only in a pod (credentials, secret files); on a laptop or in CI they are missing without
+anything being wrong. So it matters whether this process runs in the pod.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-Which links a text may hold: `http`, `https` and `mailto`, and no other.
+Which links a text may contain: `http`, `https` and `mailto`, and no other.
 
-A text is written by any account that may create a notification, and read by people who trust the channel it
-comes through. A link of another scheme would be a mention of a whole channel in Slack (`!channel`,
-`@U…`, `!subteam^…`), or start a program of the reader's (`ms-appinstaller:`, `file:`). What is no
-link stays as text, so that nothing is lost and everybody sees what was tried.
+Any account that may create a notification can write a text, and people who trust the channel read it. A
+link with another scheme could mention a whole channel in Slack (`!channel`, `@U…`, `!subteam^…`), or
+start a program on the reader's machine (`ms-appinstaller:`, `file:`). Anything that is not an allowed
+link stays as text, so nothing is lost and everybody sees what was tried.
 
-Schemes are compared as they are written, before any decoding: an encoded one is none of the three.
+Schemes are compared as written, before any decoding: an encoded scheme is none of the three.
 Patterns are linear on any input.
 """
 

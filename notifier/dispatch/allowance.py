@@ -1,9 +1,9 @@
 """
-So many per second: namespaces take turns, and of one namespace the most urgent goes first.
+A rate limit with turns: namespaces take turns, and within a namespace the most urgent goes first.
 
-For work that costs a server which others need, too: whoever wants to go waits for his turn, and turns are
-given by urgency, not by arrival. A priority says what its author wants first; it takes no turn away from
-another namespace. Nobody who waits costs anything until then.
+It is for work that costs a server which others need too. Turns are given by urgency, not by order of
+arrival. A priority expresses what its author wants first; it takes no turn away from another namespace.
+Waiting costs nothing.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 """
-The dispatcher: which attempts run now, per receiver and in all.
+The dispatcher: which attempts run now, per receiver and in total.
 
-Each channel has a queue of its own that runs a few attempts at once, so a receiver that hangs takes up its
-own places and no other's. What has to wait is a small job in that queue
-(`notifier.dispatch.receiver_queue`); a task exists only for an attempt that runs. The number of jobs is
-bounded by what is live, since a pair of notification and channel waits at most once.
+Each channel has its own queue, which runs a few attempts at once, so a receiver that hangs occupies only
+its own slots. An attempt that has to wait is a small job in that queue
+(`notifier.dispatch.receiver_queue`); a task exists only for a running attempt. The number of jobs is
+bounded by what is live, because a pair of notification and channel waits at most once.
 
-Two rules leave places free for others. In all: a receiver with n attempts under way starts another only
-while more than n places are free. So k receivers that hang leave one part in k + 1 to the others instead
-of nothing, and one with nothing under way finds a place as long as there is one. Within a receiver:
-where several namespaces use it, an eighth of its places goes only to those with less than their equal
-share under way there, since turns are of little use while all places hang on slow calls of one author.
+Two rules keep slots free for others. In total: a receiver with n attempts under way starts another only
+while more than n slots are free. So k hanging receivers leave one part in k + 1 to the others instead
+of nothing, and a receiver with nothing under way finds a slot as long as there is one. Within a receiver:
+if several namespaces use it, an eighth of its slots is reserved for those with less than their equal
+share under way there, because turns help little while slow calls of one author occupy all slots.
 
-A queue stands still while its receiver's circuit breaker is open, and what waits there costs nothing: one
-timer starts the probe, whose end starts the next one, or the rest, or sets the timer anew.
+A queue stands still while its receiver's circuit breaker is open, and waiting there costs nothing: one
+timer starts the probe, whose end starts the next probe or the rest, or sets the timer again.
 """
 
 from __future__ import annotations

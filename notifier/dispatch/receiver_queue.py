@@ -1,15 +1,16 @@
 """
-What waits and runs for one receiver, and whose turn it is.
+The attempts that wait and run for one receiver, and which one is next.
 
-The namespace with the fewest attempts under way goes first, and those with equally many take turns; what
-waits of one namespace is ordered by due time (to the second), then by priority. A priority says what its
-author wants first; it takes no turn away from another namespace, or one author could delay all others by
-calling everything critical.
+The namespace with the fewest attempts under way goes first, and namespaces with equally many take turns;
+within a namespace, attempts are ordered by due time (to the second), then by priority. A priority
+expresses what its author wants first; it takes no turn away from another namespace, or one author could
+delay all others by marking everything critical.
 
 While the receiver's circuit breaker is not closed, candidates for its probes are kept in order as well. A
-probe is of the kind that the breaker wants: a retry of what has failed most often, since that has opened
-the breaker, or what has failed least, first attempts above all; and of the namespace whose turn it is.
-Only what is due by its own back-off probes, so no attempt is used up earlier than without a breaker.
+probe is of the kind that the breaker wants: either a retry of what has failed most often, because that
+has opened the breaker, or what has failed least, first attempts above all; and it comes from the
+namespace whose turn it is. Only attempts that are due by their own back-off probe, so none is used up
+earlier than without a breaker.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-Whether a request comes from who may send. No I/O, no clock.
+Whether a request comes from a sender that is allowed to send. No I/O, no clock.
 
-Every proof that a source asks for must hold. Each may have several secrets, so that one can be replaced
+Every proof that a source requires must hold. Each may have several secrets, so that one can be replaced
 while the sender still has the old one. All of them are compared, by hash and in constant time: how long
-an answer takes says nothing about a secret. Reasons name what is missing, never what was sent.
+an answer takes reveals nothing about a secret. Reasons name what is missing, never what was sent.
 
-Signatures are of the bytes as they came. Where the scheme signs a time, a request outside the tolerance
-is refused; within it a replay meets the object that the first one made.
+Signatures cover the bytes as received. If the scheme signs a time, a request outside the tolerance
+is refused; within it, a replay finds the object that the first request created.
 """
 
 from __future__ import annotations

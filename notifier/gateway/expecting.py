@@ -1,9 +1,9 @@
 """
-Looking out for the sources that are expected to send: a Lease for each, read and written by every replica.
+Watches the sources that are expected to send: each has a Lease, which every replica reads and writes.
 
-A round reads the Lease, decides (`notifier.gateway.silence`) and acts: the notification first, the Lease
-after it, each by compare-and-swap. Whoever ends between the two is made up for by the next round of any
-replica, which meets the object that exists.
+A round reads the Lease, decides (`notifier.gateway.silence`) and acts: first the notification, then the
+Lease, each by compare-and-swap. If a replica ends between the two, the next round of any replica
+completes it, and finds the object that exists.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-The rate of a source: what is within it is created, what is above it waits for a digest or comes later.
+The rate of a source: events above it wait for a digest, or are refused for now.
 
-A digest is open for a few seconds. The requests whose events it takes wait for it, as they wait for the
-API server, and are answered when its object exists: nothing is promised that nobody has stored. An event
-that has its object already is no part of any digest, and takes nothing of the rate.
+A digest is open for a few seconds. Requests whose events it takes wait for it, as they wait for the
+API server, and are answered when its object exists: nothing is promised that is not stored. An event
+that has its object already belongs to no digest, and does not count against the rate.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """
-Who sends, asked of the API server: a TokenReview says whose token it is, a SubjectAccessReview what he may.
+Asks the API server who sends (a TokenReview), and what the sender may do (a SubjectAccessReview).
 
-The right is `create` on `notificationrequests/gateway`, with the source as resourceName, in each namespace
-that the source may write to: a Role gives it, and it lets nobody create notifications by himself.
+The permission is `create` on `notificationrequests/gateway`, with the source as resourceName, in each
+namespace that the source may write to. A Role grants it, and it lets nobody create notifications
+directly.
 
-Answers are kept, by a hash of the token, for as long as a right may go on to hold that was taken back;
-refusals for less. Requests of one token wait for one review. How many are asked at once, and how many wait,
-is bounded: beyond that, and while the API server does not answer, the sender is told to come again, since
-he may well be right. Whoever makes up tokens takes nothing from a sender who was let in before: neither
-the answer that is kept, nor the place of a review.
+Answers are cached, by a hash of the token, for as long as a revoked permission may remain effective;
+refusals for less. Requests with one token share one review. The numbers of concurrent and of waiting
+reviews are limited: beyond that, and while the API server does not answer, the sender is told to try
+again, because it may well be right. Made-up tokens take nothing from a sender that was accepted before:
+neither its cached answer nor its slot for a review.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """
-The gateway's server: webhooks in, objects out, and an answer that a sender's own retry understands.
+The gateway's server: webhooks in, objects out, and an answer that works with the sender's own retries.
 
 A request waits here until the API server has its objects; the answer is 200 then, and only then. What can
-never become a notification is a 4xx that names the member at fault; everything else is 503 with
-`Retry-After`: never 429, which Alertmanager and Grafana take for final, and never 202, which would
-promise what nobody has stored.
+never become a notification gets a 4xx that names the member at fault; everything else gets 503 with
+`Retry-After`: never 429, which Alertmanager and Grafana treat as final, and never 202, which would
+promise something that nobody has stored.
 
-Bounds, so that no sender takes the gateway from the others: connections, requests in flight, bytes of
-bodies that are being read or translated and of objects that wait for the API server, time for headers and
-for a body. Large bodies are translated one after the other, and a source has one of them there at most.
-Who has not proven anything yet holds neither a place among the requests in flight nor a connection that
-is kept: where bytes run short, the body that has been arriving longest is given up.
+Limits keep one sender from using up the gateway: on connections, requests in flight, bytes of bodies that
+are being read or translated and of objects that wait for the API server, and the time for headers and for
+a body. Large bodies are translated one after the other, and each source has at most one of them there. A
+sender that has not proven anything yet occupies neither a slot among the requests in flight nor a kept
+connection: if bytes run short, the body that has been arriving longest is dropped.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """
-Whether a source that is expected to send has fallen silent, and what then is told. No I/O, no clock.
+Whether a source that is expected to send has fallen silent, and what is then reported. No I/O, no clock.
 
-The last sign of life is written to a Lease for each such source, so that replicas know what the others
-heard and a restart forgets nothing. What counts is what this replica saw: its own requests, and that the
-Lease changed. No two clocks are compared, and time in which the Lease could not be read, or nobody
-listened, counts for nothing: after a start or an outage a source has its whole interval once more.
+The last sign of life of each such source is written to a Lease, so that replicas know what the others
+received and a restart forgets nothing. What counts is what this replica saw: its own requests, and changes
+of the Lease. Clocks are never compared, and time in which the Lease could not be read, or nobody
+listened, does not count: after a start or an outage, a source has its whole interval again.
 
-The notification's name is a hash of the sign of life that was the last: replicas that decide side by
-side, and those that start later, meet one object. The Lease bears its name until the source is back, which
-is told once, too, and in the same way.
+The notification's name is a hash of the last sign of life: replicas that decide at the same time, and those
+that start later, find one object. The Lease holds that name until the source is back, which
+is reported once too, in the same way.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """
 Making objects exist: create, and wait for the API server within the request.
 
-Many senders try once, or for a few seconds. An API server that restarts is away for longer than that; so
-a request waits here, and the create is tried again until the source's patience ends. Only then is the
+Many senders try once, or for a few seconds, and an API server that restarts is away for longer. So
+a request waits here, and the create is retried until the source's patience ends. Only then is the
 answer 503, and the sender's own retry is the queue. Nothing is kept here: the object exists, or the
 sender knows that it does not.
 
-"Already exists" is success: a retry, a twin, or an own create whose answer was lost. The object's
-identity is compared, so that nobody who may create objects of that name silences an alert unnoticed.
+"Already exists" is success: a retry, the same event from a peer, or an own create whose answer was lost.
+The object's identity is compared, so that nobody who may create objects of that name can silence an alert
+unnoticed.
 """
 
 from __future__ import annotations

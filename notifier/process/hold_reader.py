@@ -1,11 +1,11 @@
 """
-Reads the holds that operators place, and puts back what Redis has lost of them.
+Reads the operators' holds, and restores in Redis what it has lost of them.
 
-Nothing is sent before they were read once. From then on they are read every few seconds, and at once after
-a wake-up; a wake-up that is lost costs those seconds. What is known stays in force while Redis does not
-answer, or holds something that cannot be read. Each round compares what is on record with what is known:
-after a failover that has lost the end of it, or with an empty store, the holds that are in force are
-written again, by whichever replica looks first.
+Nothing is sent before they have been read once. From then on they are read every few seconds, and at once
+after a wake-up; a lost wake-up costs those seconds. Known holds stay in force while Redis does not
+answer, or holds something that cannot be read. Each round compares what is stored with what is known:
+after a failover that has lost the latest changes, or with an empty store, whichever replica looks first
+writes the holds in force again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 The life of the process: which tasks there are, and who owns them.
 
-Loops must never end: one that does takes the process down. Rounds are done again and again, whatever one
-of them meets. The start and the drain are tasks like any other, so that a signal ends a start, too.
+Loops must never end: if one does, the process ends. Rounds are repeated, whatever error one of
+them meets. Startup and drain are tasks like any other, so a signal also ends a startup.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-The switch that pauses all deliveries: `delivery.paused`, read from the settings file again and again.
+The switch that pauses all deliveries: `delivery.paused`, re-read from the settings file.
 
-Every other setting is read once, at the start. This one is for an operator who has to stop a flood at
-once, without a restart. The file is polled, as the routing file is: a poll sees every layout of a mounted
+Every other setting is read once, at startup. This one is for an operator who has to stop a flood at
+once, without a restart. The file is polled, like the routing file: a poll handles every layout of a mounted
 volume. A file that cannot be read, or a value that is neither true nor false, changes nothing and is
 logged once: a half-written file must neither pause nor resume deliveries.
 """

@@ -1,9 +1,9 @@
 """
-The outside of a real process: its ports are sockets, files, threads and signals.
+The outside world of a real process: its ports are sockets, files, threads and signals.
 
-Order: the health port first, since it is part of this process's identity: whoever holds the port is the
-living one. Then everything that can be wrong in the files, so that a process that cannot work ends before
-any server is asked. Then what needs the running loop.
+The order matters. The health port comes first, because it is part of this process's identity: whoever holds
+the port is the living one. Then comes everything that can be wrong in the files, so that a misconfigured
+process ends before it contacts a server. Then comes what needs the running loop.
 """
 
 from __future__ import annotations

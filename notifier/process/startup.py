@@ -1,9 +1,9 @@
 """
-The start: waits for each server that the product depends on, with the reason in `/readyz`.
+Startup: waits for each server that the product depends on, with the reason in `/readyz`.
 
-Nothing is sent before the store is known to be this installation's and a Lease is held. Shards come first,
-then the lists of their objects: nobody else's are asked for, and a due notification need not wait for the
-listing of a hundred thousand others.
+Nothing is sent before the store is known to belong to this installation and a Lease is held. Shards come
+first, then the lists of their objects: no others are requested, and a due notification need not wait
+until a hundred thousand others are listed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-Messages for attempts, composed beside the event loop where they are large.
+Composes the messages of attempts, off the event loop if they are large.
 
-The spec of an object never changes, so what is shown of a large one is kept for a while: its channels are
-tried one after the other, and sanitising costs more than all the rest of an attempt.
+The spec of an object never changes, so the composed parts of a large one are kept for a while: its channels
+are tried one after the other, and sanitising costs more than the rest of an attempt.
 """
 
 from __future__ import annotations

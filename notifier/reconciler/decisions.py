@@ -1,7 +1,7 @@
 """
-What to do next for one notification, by what is known now.
+What to do next for one notification, given what is known now.
 
-`syncer.rules.plan.decide` decides; this module gathers what it decides by: the fold of the log, the status,
+`syncer.rules.plan.decide` decides; this module gathers its inputs: the fold of the log, the status,
 due times, what is executing, and what holds deliveries back. The reconciler asks before it acts, an
 attempt asks again when its turn has come, and metrics ask without acting, so all of them see the same.
 """

@@ -1,11 +1,10 @@
 """
-What keeps notifications from being sent, and is known.
+The known reasons why notifications are not sent.
 
-Some of it holds for all of them: deliveries are paused, the process is ending. The rest holds for one: its
+Some apply to all notifications: deliveries are paused, the process is ending. Others apply to one: its
 log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it; or
-for some channels of some (`notifier.reconciler.placed`). The reconciler asks before it acts; readiness,
-metrics and the resync ask so that a notification that is held is never mistaken for one that was
-overlooked.
+to some channels of some (`notifier.reconciler.placed`). The reconciler asks before it acts; readiness,
+metrics and the resync ask so that a held notification is never mistaken for an overlooked one.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 Delivery while the log is away: attempts are written ahead into the status.
 
-`docs/adr/0016-the-status-as-journal.md` has the protocol, `tests/model/journal.py` checks it,
-`syncer.rules.journal` decides who knows enough, `StatusWriter.write_ahead` writes. This module knows when:
-it sees that nobody has had the log for a while, has the shards' Leases carry a note, and has it removed
-once the log is back, before anything is opened there.
+`docs/adr/0016-the-status-as-journal.md` describes the protocol, `tests/model/journal.py` checks it,
+`syncer.rules.journal` decides which replica knows enough, `StatusWriter.write_ahead` writes. This module
+decides when: it notices that no replica has reached the log for a while, has notes put into the shards'
+Leases, and has them removed once the log is back, before anything is opened there.
 """
 
 from __future__ import annotations

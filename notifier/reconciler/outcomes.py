@@ -1,13 +1,14 @@
 """
-Outcomes on their way into the log.
+Recording outcomes in the log.
 
-Once an INTENT is accepted, or may have been, an outcome is recorded whatever becomes of the attempt's task:
-recording has a task of its own, which outlives a cancelled send and for which the shutdown waits. So does
-an INTENT whose answer was lost: nothing was sent for it, and that is recorded whether the log has the
-intent or not. Only the end of the process leaves an intent open; the next owner records it as unknown.
+Once an INTENT is accepted, or may have been, an outcome is recorded whatever happens to the attempt's
+task: a separate task records it, which outlives a cancelled send, and shutdown waits for it. The same
+applies to an INTENT whose answer was lost: nothing was sent for it, and that is recorded whether or not
+the log has the intent. Only the end of the process leaves an intent open; the next owner records it as
+unknown.
 
-The wait before the next attempt is drawn here, once, and is part of the record. An attempt that did not
-leave uses up none of the budget (`syncer.rules.channel_state.counts`) and has a back-off of its own.
+The wait before the next attempt is drawn here, once, and is part of the record. An attempt that was not
+sent uses up none of the budget (`syncer.rules.channel_state.counts`) and has a back-off of its own.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """
-Attempts that are due and not made: for how long, and on which objects the status says so.
+Attempts that are due and not made: for how long, and which objects must say so in their status.
 
-Read by the gauge of the oldest due attempt and by the sweep that sets the condition LogUnavailable. Both go
-by the log and the object, never by the alarms of the work queue, which are moved on by whatever delays
-an attempt.
+The gauge of the oldest due attempt and the sweep that sets the condition LogUnavailable read this. Both use
+the log and the object, never the alarms of the work queue, which every delay of an attempt moves on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-The holds that operators have placed, as this process knows them, and which channels they hold back.
+The operators' holds, as this process knows them, and which channels they hold back.
 
-Decisions ask at every step, by the time of that step: a hold that is known holds from then on, and ends by
-itself. The time is the one by which nothing is undone (`LedgerTime.certain`): a clock that is ahead ends no
-hold. How holds come here, and back into Redis, is `notifier.process.hold_reader`.
+Every decision asks, with the time of that moment: a known hold applies from then on, and ends by itself.
+The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends no
+hold. `notifier.process.hold_reader` reads the holds from Redis, and restores them there.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 The reconciler: decides what one notification needs now, and starts it.
 
-`reconcile(uid)` is level-triggered and serial per notification: it claims the log where it is not claimed,
-asks for a decision by what is known now, and hands due attempts to the dispatcher or sets an alarm.
-Nothing is remembered between two calls but the last decision (`Entry.last_check`), by which the
+`reconcile(uid)` is level-triggered and serial per notification: it claims the log if that is not claimed,
+asks for a decision from what is known now, and hands due attempts to the dispatcher or sets an alarm.
+Between two calls it remembers only the last decision (`Entry.last_check`), from which the
 resync finds what to reconcile again, so no return path has to arrange that itself.
 """
 

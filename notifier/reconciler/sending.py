@@ -1,8 +1,8 @@
 """
-The send of one attempt whose INTENT is accepted: it always comes to an outcome.
+The send of one attempt whose INTENT is accepted: it always ends with an outcome.
 
-Whatever stops a send before its first byte is an outcome as well: no such channel, a receiver that is not
-for this namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
+Whatever stops a send before its first byte is an outcome as well: no such channel, a receiver that does not
+accept this namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
 lease is checked last, right before the send.
 """
 

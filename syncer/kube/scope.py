@@ -1,8 +1,8 @@
 """
-What a reflector knows of one namespace, or of all as one: where its watch is, and what it follows.
+What a reflector knows of one namespace, or of all as one: the position of its watch, and what it follows.
 
-Two loops share it. One lists and watches; the other looks at which shards are owned, lets go of those that
-left and lists those that came. Only one of them lists at a time.
+Two loops share it. One lists and watches; the other checks which shards are owned, forgets the objects of
+those that left and lists those that came. Only one of them lists at a time.
 """
 
 from __future__ import annotations

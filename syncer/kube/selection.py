@@ -1,10 +1,10 @@
 """
-What the API server is asked for to get some shards, and whether it sends nothing else.
+What is requested from the API server to get some shards, and whether it sends nothing else.
 
-A server without sharded list and watch takes no notice of the selector, and its lists of custom resources
-do not tell whether they were narrowed. So the client selects in any case, and whether the server does is
-learnt from what it sends: one object of a shard that was not asked for shows that it does not. Every list
-shows it anew, since a server may be exchanged.
+A server without sharded list and watch ignores the selector, and its lists of custom resources
+do not say whether they were narrowed. So the client always selects, and learns whether the server does
+from what it sends: one object of a shard that was not requested shows that it does not. Every list
+shows it again, because a server may be replaced.
 """
 
 from __future__ import annotations

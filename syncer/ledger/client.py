@@ -1,17 +1,17 @@
 """
 The connection to Redis: one interface to three topologies.
 
-A server of its own, the master that Sentinels name, or a Redis Cluster: the URL selects one, and callers
-see no difference. Calls go to a pipeline (`pipeline.py`), by way of `standalone.py` or
-`redis_cluster.py`; what is known of the servers, and whether earlier claims still hold, is the client's
-`RedisState`.
+The URL selects a single server, the master that Sentinels name, or a Redis Cluster; callers
+see no difference. Calls go to a pipeline (`pipeline.py`), through `standalone.py` or
+`redis_cluster.py`; the client's `RedisState` has what is known of the servers, and whether earlier claims
+still hold.
 
-Redis may answer and refuse all the same: at maxmemory, without the replicas that it wants, with a full
+Redis may answer and still refuse writes: at maxmemory, without the replicas that it requires, with a full
 disk, by its ACL. The refusal of an INTENT is kept as `refusal`, which counts as unavailability; an INTENT
-that is not refused ends it. Where nothing is due, an INTENT that cannot open anything is tried every
-second (`_watch_refusal`), since only the server knows when it accepts writes again.
+that is not refused ends it. If nothing is due, an INTENT that cannot open anything is tried every
+second (`_watch_refusal`), because only the server knows when it accepts writes again.
 
-Nothing is repeated here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
+Nothing is retried here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
 script may be run again, repeats it.
 """
 

@@ -1,11 +1,11 @@
 """
 The holds of an installation, in Redis: one small value under `<prefix>:holds`.
 
-What it says is decided by `syncer.rules.holds`; here it is read and replaced. A change replaces exactly
-what was read, so that of two changes at once none is lost: the later one begins anew. The commands that
-this needs are among those of any user that may keep logs, and one that may read logs may read it.
+`syncer.rules.holds` decides what it contains; here it is read and replaced. A change replaces exactly
+what was read, so that two concurrent changes lose nothing: the later one starts over. It needs only
+commands that every user of the logs may run, and a user that may read logs may read it.
 
-Who has changed it tells the replicas by a wake-up, which may be lost: each of them reads every few seconds.
+After a change, the replicas get a wake-up, which may be lost: each of them also reads every few seconds.
 """
 
 from __future__ import annotations

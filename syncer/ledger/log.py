@@ -1,11 +1,11 @@
 """
 The log of each notification: its scripts and a few reads, as typed calls.
 
-Every method is one call to Redis and returns the answer; what follows from it is decided elsewhere. Calls
-are repeated here, and only here, because each script may be run again after a lost reply without harm: a
-repeat carries the same id and the same bytes. It stops when its deadline has passed, and for an INTENT
+Every method is one call to Redis and returns the answer; others decide what follows from it. Calls
+are retried here, and only here, because each script may be run again after a lost reply without harm: a
+retry carries the same id and the same bytes. It stops when its deadline has passed, and for an INTENT
 also as soon as its guard finds that the claim is stale (another
-server answers, or the lease term ended): then the caller decides again, with a new id.
+server answers, or the lease term ended): the caller then decides again, with a new id.
 """
 
 from __future__ import annotations

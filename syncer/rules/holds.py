@@ -1,14 +1,14 @@
 """
-Holds of operators: what they keep from being sent, how copies are joined, and how they are stored.
+Operators' holds: what they keep from being sent, how copies are joined, and how they are stored.
 
-All holds of an installation are one small document. Every replica keeps it in memory, and what Redis has
-lost is put back from there, so joining must be safe in any order: by id, the released copy wins. What is
-over is kept for a week, for people; it is never put back, and goes first where space is short. But not a
-release before every replica knows it: one that does not would put the hold back.
+All holds of an installation are one small document. Every replica keeps it in memory and restores what
+Redis has lost, so joining must be safe in any order: by id, the released copy wins. Holds that are over
+are kept for a week, for people; they are never restored, and are dropped first if space is short. But a
+release is not dropped before every replica knows it: one that does not would restore the hold.
 
-A hold is enforced by this decision alone, each time that something is due, by the time of that moment: it
-needs nobody to end it. While two hold a channel, the one that ends last is named, so that the reason on
-record does not change when the other ends.
+This decision alone enforces a hold, each time that something is due, with the time of that moment: nobody
+has to end it. If two holds apply to a channel, the one that ends last is named, so that the recorded
+reason does not change when the other ends.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
-Owning tasks: what must run is restarted, or ends the process; it never goes missing unnoticed.
+Task ownership: what must run is restarted, or ends the process; nothing stops unnoticed.
 
-`critical` tasks run for ever; one that ends, for whatever reason, ends the process, because a
+`critical` tasks run for ever; if one ends, for whatever reason, the process ends, because a
 controller that has lost a loop seems alive and does nothing. `restarting` wraps work that may fail
-for a while (sweeps, feeds): it is started again after a growing pause, and its last error is there to
-be shown.
+for a while (sweeps, feeds): it is started again after a growing pause, and its last error is
+reported.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-Holding shards: taken, kept and handed over, within one session.
+Holding shards: acquiring, keeping and handing them over, within one session.
 
 One task keeps the own session, one follows the Leases of the installation, one acts on what they show
-(`syncer.sharding.assignment` decides), one hands shards over. Acting is a loop that looks at everything
-anew whenever a Lease changes, when the next session could be ended, and every retry period whatever
-happened. It ends the sessions of the dead, then takes what they held.
+(`syncer.sharding.assignment` decides), one hands shards over. The acting loop examines everything
+again whenever a Lease changes, when the next session could be ended, and every retry period in any
+case. It ends the sessions of dead replicas, then acquires what they held.
 
-When there are more replicas than before, the ones above their share hand shards over: nothing new is
+When there are more replicas than before, those above their share hand shards over: nothing new is
 begun in the shard, attempts under way end and are recorded, statuses are written, then the Lease is
 released.
 """

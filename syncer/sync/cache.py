@@ -8,8 +8,8 @@ source of truth. Outcomes that Redis cannot take yet belong to the task that lea
 A notification that is finished and published leaves a `Finished` summary: uid, name, version and phase,
 so that a hundred thousand of them cost megabytes, not gigabytes.
 
-Where an audit feed runs, finished means audited as well: until then the entry stays, and `unaudited`
-names it. That is bounded, since the feed may wait for days: beyond `audit_limit` waiting entries a
+With an audit feed, finished also means audited: until then the entry stays, and `unaudited`
+names it. That is bounded, because the feed may wait for days: beyond `audit_limit` waiting entries a
 finished one is dropped all the same, and a later sweep finds its log, which does not expire before it is
 audited.
 

@@ -1,11 +1,11 @@
 """
-The claim: take over one notification's log for an epoch, and bring log and object together.
+The claim: takes over one notification's log for an epoch, and reconciles log and object.
 
-The order is part of the protocol. CLAIM first: it raises the fence, so that no other process can open
-attempts. Then the object, then CLAIM once more with what only the object held. With the object read
-first, a success that is published between the read and the claim would be missed, and sent again.
+The order is part of the protocol. CLAIM comes first: it raises the fence, so that no other process can open
+attempts. Then the object is read, then CLAIM runs once more with what only the object showed. If the object
+were read first, a success published between the read and the claim would be missed, and sent again.
 
-What follows from the two is decided by `syncer.rules.reconcile`; this module carries it out. A claim of a
+`syncer.rules.reconcile` decides what follows from the two; this module carries it out. The claim of a
 notification whose object is gone retires its log.
 """
 

@@ -1,4 +1,4 @@
-"""What one write of a status goes by, its bounds, and how it ends."""
+"""The limits of one status write, and its possible results."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@ Appends to the log of a notification, and the view that follows the log.
 
 Every append answers with its position and the chain of the element before. The view advances only if both
 are as expected; otherwise another process has written in between, and the log is read again. So the view
-never stands for a record that was not read, and an ACK is always true.
+never claims a record that was not read, and an ACK is always true.
 
-Facts (outcomes) are written whether or not the claim holds; what opens an attempt, or settles that of
+Facts (outcomes) are written whether or not the claim holds; opening an attempt, or settling that of
 another process (intent, recover), needs a current claim.
 """
 

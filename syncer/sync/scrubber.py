@@ -1,14 +1,14 @@
 """
-The scrubber: it checks every live notification of ours again, slowly and without end.
+The scrubber: checks every live notification of this replica again, slowly and without end.
 
 Each check reads the log, then the object, folds again, and compares by the rules of
-`syncer.rules.divergence`. What loss or a foreign hand brought about is left to the ordinary rules (claim
-again, write again). What the rules exclude stops the sends of that one object and is shown in its
-condition `Quarantined` (reason `SelfAudit`), until a later check finds it in order. The process goes on:
+`syncer.rules.divergence`. Divergence caused by a loss or by another client is left to the ordinary rules
+(claim again, write again). What the rules exclude stops the sends of that one object and is shown in its
+condition `Quarantined` (reason `SelfAudit`), until a later check passes. The process continues:
 a fault of one object is never a fault of all.
 
-Only what stands still can be compared: an object that is being worked on, or that moved between the
-two reads, is passed over and comes again in the next round. The pace is bounded, so that checking never
+Only objects at rest can be compared: one that is being worked on, or that changed between the
+two reads, is skipped and comes again in the next round. The pace is limited, so that checking never
 competes with delivery.
 """
 

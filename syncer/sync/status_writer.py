@@ -1,17 +1,17 @@
 """
-The status writer: it takes dirty entries, merges, writes, and acknowledges.
+The status writer: takes dirty entries, merges, writes, and acknowledges.
 
-It owns no rule. When to write is `rules.batch`, what to write is `rules.merge`, how much is
-`rules.compact`; this module carries them out, and handles each answer of the API server:
+It contains no rules. `rules.batch` decides when to write, `rules.merge` what, and
+`rules.compact` how much; this module carries that out, and handles each answer of the API server:
 
 - written: check the uid, remember the version, acknowledge what the write showed;
 - conflict: read, merge with what is there now, write again, a bounded number of times;
-- unclear (lost reply, 504): read back, and only what is seen there counts as written;
-- refused: if it is too large, shorten once, then write the phase and the counters alone; else log an
+- unclear (lost reply, 504): read back; only what is seen there counts as written;
+- refused: if it is too large, shorten once, then write only the phase and the counters; else log an
   error and back off.
 
 The acknowledgement names the position and chain that were rendered *before* the write, so a record that
-came meanwhile is never acknowledged unread. Nothing is written outside a lease term.
+arrived meanwhile is never acknowledged unread. Nothing is written outside a lease term.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-Sweeps over logs: what no event reports.
+Sweeps over logs: they find what no event reports.
 
-Logs without an object, finished objects whose log is not marked as published to its end, records that
-another process appended. A sweep compares headers, many in one round trip; what it finds is claimed or
-retired like anything else.
+That is: logs without an object, finished objects whose log is not marked as published to its end, and
+records that another process appended. A sweep compares headers, many in one round trip; what it finds is
+claimed or retired as usual.
 """
 
 from __future__ import annotations
