@@ -37,7 +37,7 @@ REPLICA_BASE: Final = 77_000_000
 LIVE: Final = 7_300
 LIVE_ATTEMPT: Final = 1_200
 LIVE_TEXT: Final = 3.1
-FINISHED: Final = 950
+FINISHED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def log_formula() -> str:
 def replica_formula() -> str:
     """The formula of a replica, in words."""
     return (
-        f"{REPLICA_BASE:,} + finished * {FINISHED}\n"
+        f"{REPLICA_BASE:,} + finished * {FINISHED:,}\n"
         f"  + unfinished * ({LIVE:,} + spec + attempts * {LIVE_ATTEMPT:,}\n"
         f"                  + {LIVE_TEXT:g} * (route + failed * error))"
     )
