@@ -403,6 +403,23 @@ class TestServerProcess:
             self.of(tmp_path, "echo no such port; exit 3").start(lambda: False, timeout=60)
         assert time.monotonic() - began < 10
 
+    def test_ends_a_server_that_is_quick(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may have ended before it would be woken, in case it was frozen."""
+        server = self.of(tmp_path, "exec sleep 1000")
+        server.start(lambda: True, timeout=10)
+        pid, send = server.pid, os.killpg
+
+        def send_and_wait(group: int, number: int) -> None:
+            send(group, number)
+            if number == signal.SIGTERM:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it stays to be waited for
+
+        monkeypatch.setattr(os, "killpg", send_and_wait)
+        server.terminate()
+        assert not server.running
+
     def test_kills_a_server_that_is_never_ready(self, tmp_path: Path) -> None:
         """The deadline ends the wait and the process."""
         server = self.of(tmp_path, "sleep 1000")

@@ -106,7 +106,9 @@ class ServerProcess:
         """End the process the polite way (SIGTERM); after ``timeout`` seconds that is an error."""
         if self._process is not None and self.running:
             self._signal(signal.SIGTERM)
-            self._signal(signal.SIGCONT)  # a frozen process would never see the first
+            # A frozen process would never see the first, and one that is not may have ended by now.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout)
             if self.running:
