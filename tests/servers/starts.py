@@ -4,8 +4,8 @@ How tests start a command of the product: in a new process, or as a fork of a pr
 A fork takes less than half the CPU (`tests/servers/forkserver.py` says what is the same and what differs).
 This module is the only place that chooses. A start is a fork if
 
-- a test runs, the test does not measure (`tests/benchmarks`, the group `alone`), and it has no mark
-  `new_processes`, which gives a reason: what starting is about, and one test for each kind of scenario.
+- a test runs, the test does not measure (the group `alone`), and it has no mark `new_processes`, which
+  gives a reason: what starting is about, and one test for each kind of scenario.
   Programs that are not tests, such as benchmarks, start new processes;
 - the module is the product's, or one of `_CHANGED`, which replace functions of the product;
 - the environment has the values that the server of forks was started with, for all variables that an
@@ -214,8 +214,7 @@ def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 def choose(item: pytest.Item) -> None:
     """Choose for the starts of a test; called before its fixtures are made."""
-    measures = scheduling.is_alone(item) or item.path.is_relative_to(ROOT / "tests" / "benchmarks")
-    _choice.forks = not measures and item.get_closest_marker(MARK) is None
+    _choice.forks = not scheduling.is_alone(item) and item.get_closest_marker(MARK) is None
 
 
 def close() -> None:
