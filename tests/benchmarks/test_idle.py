@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.idle import Scale, Window, measure, told
+from tests.benchmarks.report import cpu_seconds
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
@@ -16,6 +19,12 @@ BARE = Window(
     9.99, {"PUT leases": 1, "GET pods": 1}, {"pods": 3}, {"ping": 10}, (), (),
     {"etcd": 2.0, "redis": 0.5},
 )  # fmt: skip
+
+
+def test_cpu_is_told_finer_than_in_ticks() -> None:
+    """What a replica takes at rest in some seconds is two ticks of the kernel: those would tell nothing."""
+    used = [time.process_time(), cpu_seconds(os.getpid()), time.process_time()]
+    assert used == sorted(used)
 
 
 def test_a_report_of_some_windows() -> None:
