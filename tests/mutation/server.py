@@ -139,9 +139,12 @@ class Judge:
 class Tracer:
     """Runs the tests of a file and notes the lines, the time and the work of each."""
 
-    def __init__(self, root: str, connection: Connection) -> None:
-        """Take the root of the tree."""
+    def __init__(
+        self, root: str, connection: Connection, forget: Sequence[Callable[[], None]]
+    ) -> None:
+        """Take the root of the tree, and what empties the caches of the product."""
         self._lines = Lines(root)
+        self._forget = forget
         self._connection = connection
         self._failed: set[str] = set()
 
@@ -149,10 +152,9 @@ class Tracer:
         """Run the tests, answer and end the process."""
         session.config.pluginmanager.register(self)
         _own_folder(session.config, folder)
-        forget = caches()
         tests = {}
         for item, following in zip(items, [*items[1:], None], strict=True):
-            for each in forget:
+            for each in self._forget:
                 each()
             self._connection.write(begins=item.nodeid)
             began, busy = time.perf_counter(), _busy()
@@ -190,9 +192,11 @@ class Warm:
         """Answer requests in the place of running tests."""
         outside = self._lines.end()
         self._session = session
+        gc.unfreeze()  # what is frozen is not listed
         kept = [item for item in session.items if not scheduling.is_alone(item)]
         self._items = {item.nodeid: item for item in kept}
         self._functions = _functions(self._root)
+        self._caches = caches()
         tests = list(self._items)
         self._file.with_name("collected.json").write_text(
             json.dumps({"outside": outside, "tests": tests, "errors": self._errors})
@@ -207,7 +211,9 @@ class Warm:
         if "trace" in request:
             file = request["trace"]
             items = [i for name, i in self._items.items() if name.partition("::")[0] == file]
-            Tracer(self._root, connection).run(self._session, items, request["folder"])
+            Tracer(self._root, connection, self._caches).run(
+                self._session, items, request["folder"]
+            )
         if "source" in request:
             path = request["path"]
             # A module that a test imports when it runs: the mutant is imported then.

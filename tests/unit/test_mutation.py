@@ -263,6 +263,15 @@ def test_what_a_test_imports_when_it_runs_is_the_mutant(tiny: Path) -> None:
     assert (code, report["survivors"], len(report["results"])) == (0, [], 2)
 
 
+def test_what_the_collector_is_told_to_ignore_is_exchanged_as_well(tiny: Path) -> None:
+    """Our own fixtures freeze what was collected; the functions of the product are among it."""
+    (tiny / "tests" / "conftest.py").write_text(
+        "import gc\ndef pytest_collection_finish(): gc.collect(); gc.freeze()\n"
+    )
+    _, report = _run(tiny, "--module", "syncer/calc.py", "--goal", "0")
+    assert ["syncer/calc.py", "price", "return count", "return None"] not in report["survivors"]
+
+
 def test_tests_that_cannot_be_collected_end_the_run(tiny: Path) -> None:
     """Without its tests nothing is judged: the run says why it cannot."""
     (tiny / "tests" / "unit" / "test_calc.py").write_text("import nowhere")
