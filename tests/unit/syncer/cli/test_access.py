@@ -91,7 +91,7 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
     where = Where(config=str(file)) if given else Where(redis_url="redis://127.0.0.1:1/0")
     async with access(where, cluster=False) as at:
         assert at.configured is given
-        with pytest.raises(ConfigError, match="the API server is needed: not asked"):
+        with pytest.raises(ConfigError, match="this needs the API server: not asked"):
             await at.objects.get("ns", "n")
 
 
