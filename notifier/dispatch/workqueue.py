@@ -35,6 +35,8 @@ _NAP: Final = 5.0
 #: while a server is away; while Redis answers the resync has what is due looked at sooner.
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 30.0
+#: Heap entries that may be superseded, besides as many as there are delays.
+_STALE: Final = 1_024
 
 
 class WorkQueue:
@@ -90,6 +92,10 @@ class WorkQueue:
             return
         self._delayed[key] = at
         heapq.heappush(self._heap, (at, key))
+        if len(self._heap) > 2 * len(self._delayed) + _STALE:
+            # A key that is added before its time leaves its entry behind, for hours with a long back-off.
+            self._heap = [(due, delayed) for delayed, due in self._delayed.items()]
+            heapq.heapify(self._heap)
         if self._idle:
             self._set_timer()
 

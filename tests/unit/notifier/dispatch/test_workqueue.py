@@ -244,6 +244,24 @@ async def test_a_delay_that_is_set_again_takes_no_more_memory(queue: WorkQueue) 
     assert len(queue._heap) == 1
 
 
+async def test_a_key_that_is_added_before_its_time_leaves_nothing_behind(
+    queue: WorkQueue, clock: Clock
+) -> None:
+    """An object that is changed all day, with a back-off of an hour, does not fill the memory."""
+    queue.add_at("other", 150.0)
+    for _ in range(5_000):
+        queue.add("a")
+        assert await queue.get() == "a"
+        queue.add_at("a", 3600.0)
+        queue.done("a")
+    assert queue.delayed == 2
+    assert len(queue._heap) < 2_000
+    clock.now = 150.0
+    assert await queue.get() == "other"
+    clock.now = 3600.0
+    assert await queue.get() == "a"
+
+
 async def test_two_workers_two_keys(queue: WorkQueue) -> None:
     """Two keys that are added at once wake two workers."""
     workers = [asyncio.create_task(queue.get()) for _ in range(2)]
