@@ -89,7 +89,7 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
         async with explorer(here, redis_url=nobody) as site:
             page = (await site.get("/")).text
             assert f"/n/{ns}/waits" in page
-            assert "Redis could not be asked" in page
+            assert "Redis could not be reached" in page
             story = (await site.get(f"/n/{ns}/refused")).text
             assert "the log could not be read" in story
             assert "failed for good" in story
@@ -131,4 +131,4 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
         await here.redis.set(key, b"nonsense")
         assert await held() == ["held"]
         page = await site.get("/")
-        assert f"Operators' holds are not known: the holds under {key} cannot be read" in page.text
+        assert f"The holds are not known: the holds under {key} cannot be read" in page.text

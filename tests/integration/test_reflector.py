@@ -347,7 +347,7 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
         assert [a.id for a in whole.status.attempts] == ["0.7-1"]
         assert whole.document()["status"]["phase"] == "Sent"
         assert mirror.objects["uid-waits"].spec().subject == "s"
-        assert not any("cannot be read" in line for line in LOGGED)
+        assert not any("cannot be parsed" in line for line in LOGGED)
 
 
 async def test_expired_answer_to_a_watch_leads_to_a_list(tmp_path: Path) -> None:
@@ -633,10 +633,10 @@ async def test_object_that_does_not_parse_is_passed_over(
             "delete uid-odd ns/odd",
             "first uid-c 112",
         ]
-    warned = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+    warned = [r.getMessage() for r in caplog.records if "cannot be parsed" in r.getMessage()]
     assert warned == [
-        "ns/odd2 cannot be read (ValueError) and is passed over",
-        "ns/odd cannot be read (ValueError) and is passed over",
+        "ns/odd2 cannot be parsed (ValueError) and is skipped",
+        "ns/odd cannot be parsed (ValueError) and is skipped",
     ]
     assert "secret-text" not in caplog.text
 

@@ -216,7 +216,7 @@ class Explorer:
         )
         missing = self._missing(now)
         if unread:
-            missing.append(f"Operators' holds are not known: {unread}")
+            missing.append(f"The holds are not known: {unread}")
         return pages.listed(entries, heads, query, totals, placed, more=more, missing=missing)
 
     async def _notification(self, request: web.Request) -> str | None:
