@@ -72,6 +72,10 @@ CHOSEN: Final[dict[str, tuple[str, str, dict[str, str], dict[str, str]]]] = {
     "a pattern of a known attribute": (
         '{matchRe: {priority: "^(Critical|High)$"}, receiver: log}', "log", {}, {"priority": "Critical"},
     ),
+    "a pattern of an attribute of few values": (
+        "{matchRe: {verificationDegraded: ^t}, receiver: log}", "log", {},
+        {"verificationDegraded": "true"},
+    ),
     "a pattern with a value that is given": (
         '{matchRe: {host: "^(?:a|b){2,3}$"}, receiver: log}', "log", {"host": "abb"}, {"host": "abb"},
     ),

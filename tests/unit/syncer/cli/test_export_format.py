@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from syncer.cli import export_format
 from syncer.cli.exits import BadExport
 from syncer.cli.export_format import lines_of, read_export
 from tests.unit.syncer.cli.samples import A1, A2, PLAN, elements, failed, opened
@@ -106,6 +107,17 @@ def test_a_log_as_lines() -> None:
         set(r) == {"uid", "position", "kind", "id", "channel", "chain", "body"} for r in records
     )
     assert "ttl" not in next(iter(lines_of("u", LOG, -1)))
+
+
+def test_what_another_writer_encodes_in_its_own_way_is_exported_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A record that can be read, and would not be written the same, comes back byte by byte."""
+    monkeypatch.setattr(export_format, "encode_element", lambda *_: b"")
+    lines = exported(LOG)
+    assert [json.loads(line)["raw"] for line in lines[2:5]] == [
+        base64.b64encode(element).decode() for element in LOG[1:]
+    ]
 
 
 def test_an_expiry_is_read_back() -> None:
