@@ -55,6 +55,7 @@ STANDS_FOR = {
     "an object, after a switch": (["list", "--held", ""], ""),
     "a hold": (["release", ""], HOLD),
     "another hold": (["release", "--dry-run", "0a1b2c3d", "0"], HOLD),
+    "a hold, behind a switch": (["release", "--dry-run", ""], HOLD),
     "the value of an option": (["resend", "--reason", ""], ""),
     "an option": (["inspect", "-"], ""),
     "another kind of word": (["completion", ""], ""),
