@@ -359,7 +359,7 @@ async def test_two_passwords() -> None:
 async def test_the_address_of_a_sentinel_as_that_of_a_server(sentinel: Sentinel) -> None:
     """A Sentinel where a server is expected is a mistake in the settings, and says the way out."""
     client = LedgerClient(f"redis://127.0.0.1:{sentinel.port}", timeout=1.0)
-    with pytest.raises(ConfigError, match=r"begin with redis\+sentinel://") as caught:
+    with pytest.raises(ConfigError, match=r"begin the URL with redis\+sentinel://") as caught:
         await client.open("one")
     assert caught.value.path == "redis.url"
     await client.close()

@@ -188,7 +188,7 @@ _LOG_IN: Final = (
     "put the right user and password into redis.url, or into the file of redis.passwordFile"
 )
 _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
-    ("Sentinel answers", "write the URL as redis+sentinel://host:port,.../SERVICE"),
+    ("this is a Sentinel", "write the URL as redis+sentinel://host:port,.../SERVICE"),
     ("redis+cluster", "write the URL as redis+cluster://host:port,..."),
     ("redis://", "write the URL as redis://host:port/0"),
     ("READONLY", "name the primary, not a replica; or let Sentinels name it (redis+sentinel://)"),

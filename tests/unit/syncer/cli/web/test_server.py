@@ -337,7 +337,7 @@ async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -
         assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
     stub.unread = "no Redis"
     _, lines = await got(url)
-    assert lines[2] == "- Operators' holds are not known: no Redis"
+    assert lines[2] == "- The holds are not known: no Redis"
     stub.failure = TimeoutError()
     _, lines = await got(f"{url}/health")
     assert lines[1:3] == [
