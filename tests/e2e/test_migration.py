@@ -134,15 +134,25 @@ async def agrees(here: Stage, process: NotifierProcess, name: str) -> bool:
     return code == 0
 
 
-async def published(here: Stage, uid: str, attempts: int) -> None:
-    """Wait until an object shows so many attempts."""
+async def published(here: Stage, name: str, attempts: int) -> None:
+    """
+    Wait until an object shows so many attempts, and of which log they are.
+
+    The log is asked for, not watched: a watch of before the definition's change shows objects by the old one.
+    """
+
+    async def complete() -> bool:
+        answer = await here.api.ask("GET", f"{here.api.requests}/{name}")
+        seen = here.watcher.last(answer.body["metadata"]["uid"])
+        return bool(
+            seen
+            and len(seen.status.get("deliveryAttempts", [])) == attempts
+            and answer.body["status"].get("log")
+        )
+
     await until(
-        lambda: bool(
-            (v := here.watcher.last(uid))
-            and len(v.status.get("deliveryAttempts", [])) == attempts
-            and v.status.get("log")
-        ),
-        lambda: f"{uid} shows {attempts} attempts; {here.processes[-1].tail()}",
+        complete,
+        lambda: f"{name} shows {attempts} attempts; {here.processes[-1].tail()}",
         within=30,
     )
 
@@ -197,8 +207,8 @@ async def test_there_and_back_and_there_again(
 
         # Back, 1: while the rules are on, the old client's writes are refused.
         new = {n: await here.create(n, retryPolicy=PATIENT) for n in ("unsure", "later")}
-        for uid in new.values():
-            await published(here, uid, 1)
+        for name in new:
+            await published(here, name, 1)
         assert shown(here, new["unsure"]) == [(1, "unknown")]
         refused = await write_as_before(here, "later", attempted("failed"))
         assert any(LOST in message for message in refusals(refused)), refused.body
