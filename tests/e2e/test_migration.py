@@ -138,7 +138,8 @@ async def published(here: Stage, name: str, attempts: int) -> None:
     """
     Wait until an object shows so many attempts, and of which log they are.
 
-    The log is asked for, not watched: a watch of before the definition's change shows objects by the old one.
+    The log is asked for, not watched: a watch from before the definition changed shows objects by the
+    old one.
     """
 
     async def complete() -> bool:
