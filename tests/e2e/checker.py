@@ -424,7 +424,9 @@ def _none_after_success(case: _Case) -> Iterator[tuple[Kind, str]]:
     for record, following in zip_longest(records, records[1:]):
         known = delivered.setdefault(record.channel, [])
         opened = record.kind.state is AttemptState.INTENT
-        bare = opened and not all(_doubted(case, a, record.id) for a in known)
+        # A log that was made anew gets the intent of a delivered attempt again: no other one was opened.
+        others = [a for a in known if a != record.id]
+        bare = opened and not all(_doubted(case, a, record.id) for a in others)
         if bare and not _not_sent(record, following):
             yield Kind.AFTER_SUCCESS, f"attempt {record.id} at position {record.position}"
         if record.kind.state is AttemptState.SUCCESS:

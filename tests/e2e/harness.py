@@ -70,6 +70,12 @@ _START: Final = 120.0
 Drop = Literal["", "before", "after"]
 
 
+def put(file: Path, text: str) -> None:
+    """Write a file that replicas share, unless it is there: one that starts may be reading it."""
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
+
+
 async def until(
     condition: Callable[[], bool | Awaitable[bool]],
     what: str | Callable[[], str],
@@ -571,13 +577,13 @@ class Stage:
         health, metrics = free_port(), free_port()
         credentials = self.folder / "credentials"
         credentials.mkdir(exist_ok=True)
-        (credentials / "slack-ops").write_text(self.receiver.url)
+        put(credentials / "slack-ops", self.receiver.url)
         receiver = {
             "slack": {"name": "ops", "slackConfigs": [{"credentialRef": "slack-ops"}]},
             "file": {"name": "ops", "fileConfigs": [{"enabled": True}]},
         }[to]
         routing = self.folder / "routing.yaml"
-        routing.write_text(json.dumps({"route": {"receiver": "ops"}, "receivers": [receiver]}))
+        put(routing, json.dumps({"route": {"receiver": "ops"}, "receivers": [receiver]}))
         output = str(self.output) if to == "file" else ""
         document: Json = {
             "controller": {

@@ -177,6 +177,16 @@ def _former_owner(story: Story) -> None:
     story.acked, story.sampled = 4, (4, 2)
 
 
+def _made_anew(story: Story) -> None:
+    """The first log has expired; a late outcome makes another one, with the intent that belongs to it."""
+    story.calls, story.states = (
+        [_call(1, 200)],
+        [(1, AttemptState.SUCCESS), (1, AttemptState.INTENT)],
+    )
+    story.versions = [{}, _status("Sent", "success")]
+    story.acked, story.sampled = 2, (2, 1)
+
+
 def _success_was_known(story: Story) -> None:
     _former_owner(story)
     story.versions[1] = _status("Sending", "success", "unknown")
@@ -212,6 +222,7 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "more is acknowledged than shown": (_overacked, {Kind.OVERACKED}),
     "a body has changed": (_changed, {Kind.CHANGED_BODY}),
     "a status showed the first as unknown beside the second": (_former_owner, set()),
+    "the intent of a delivered attempt comes again": (_made_anew, set()),
     "it showed that the first was delivered": (
         _success_was_known, {Kind.REPEATED, Kind.AFTER_SUCCESS},
     ),
