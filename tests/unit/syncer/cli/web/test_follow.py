@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from syncer.cli.access import Access
 
 
+async def _follow(follower: Follower, kube: Kube) -> None:
+    """Run it until there is no watch left for it to open."""
+    task = asyncio.create_task(follower.run())
+    try:
+        async with asyncio.timeout(20):
+            await kube.over.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_what_is_shown_may_be_old_while_the_server_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -36,13 +47,7 @@ async def test_what_is_shown_may_be_old_while_the_server_is_away(
     kube = Kube([])
     at = cast("Access", SimpleNamespace(objects=objects, kube=kube))
     follower = Follower(at, Index(), ())
-    task = asyncio.create_task(follower.run())
-    try:
-        async with asyncio.timeout(20):
-            await kube.over.wait()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await _follow(follower, kube)
     assert seen == [("", False), ("away", True), ("still away", True)]
     assert (follower.problem, follower.since, follower.complete) == ("", 0.0, True)
 
@@ -61,12 +66,6 @@ async def test_a_server_that_ends_each_watch_is_asked_less_and_less(
     kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
     world = World(Objects(*(page(version=f"{n}") for n in range(5, 9))))
     at = cast("Access", SimpleNamespace(objects=world.objects, kube=kube))
-    task = asyncio.create_task(Follower(at, Index(), ()).run())
-    try:
-        async with asyncio.timeout(20):
-            await kube.over.wait()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await _follow(Follower(at, Index(), ()), kube)
     assert pauses == [2, 3, 4]
     assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
