@@ -137,7 +137,8 @@ class Follower:
         """Return what is wanted of what was appended to some logs; errors as of a sweep."""
         if self._uids:
             uids = [uid for uid in uids if uid in self._uids]
-        return sorted(await self._page(uids, self._known), key=lambda event: event.at)
+        events = await self._page(uids, self._known, first=False)
+        return sorted(events, key=lambda event: event.at)
 
     async def _walk(self, *, first: bool) -> AsyncGenerator[list[Event], None]:
         loop = asyncio.get_running_loop()
@@ -165,9 +166,7 @@ class Follower:
         async for uids in self._at.log.scan(page=_PAGE):
             yield list(dict.fromkeys(uids))
 
-    async def _page(
-        self, uids: Sequence[str], seen: dict[int, int], *, first: bool = False
-    ) -> list[Event]:
+    async def _page(self, uids: Sequence[str], seen: dict[int, int], *, first: bool) -> list[Event]:
         lengths = await read_lengths(self._at.log, uids)
         grown: list[tuple[str, int]] = []
         for uid, length in zip(uids, lengths, strict=True):

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -257,11 +258,13 @@ def test_a_hanging_thread_is_named_and_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Threads get a second between them; one that hangs is named, and the process ends at once."""
-    ended, left = threading.Event(), list[int]()
+    ended, left = threading.Event(), list[int | str]()
     hanging = threading.Thread(target=ended.wait, name="resolve_7")
     quick = threading.Thread(target=time.sleep, args=(0.05,), name="quick")
     daemon = threading.Thread(target=ended.wait, name="daemon", daemon=True)
     monkeypatch.setattr(os, "_exit", left.append)
+    # What was delivered to the console may still be here, and that exit writes nothing.
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=lambda: left.append("written")))
     for thread in (hanging, quick, daemon):
         thread.start()
     try:
@@ -269,7 +272,7 @@ def test_a_hanging_thread_is_named_and_left(
     finally:
         ended.set()
         hanging.join()
-    assert left == [4]
+    assert left == ["written", 4]
     (line,) = caplog.records
     assert (line.levelname, line.message) == ("WARNING", "threads hang")
     assert line.__dict__["threads"] == ["resolve_7"]
@@ -277,6 +280,21 @@ def test_a_hanging_thread_is_named_and_left(
     caplog.clear()
     assert _ended(0) == 0
     assert (left, caplog.records) == ([], [])
+
+
+def test_threads_of_the_loop_end_with_it() -> None:
+    """One that is idle goes at once; one that looks up a name is not waited for."""
+    ended = threading.Event()
+    pool = _Threads(thread_name_prefix="loop")
+    try:
+        busy, idle = pool.submit(ended.wait), pool.submit(threading.current_thread)
+        thread = idle.result(60)
+        pool.shutdown(wait=True)
+        thread.join(10)
+        assert (thread.is_alive(), busy.done()) == (False, False)
+    finally:
+        ended.set()
+    assert busy.result(60)
 
 
 def test_signals_before_the_start_end_the_process() -> None:

@@ -177,6 +177,8 @@ def test_an_unreadable_routing_file_is_an_error(files: Files) -> None:
     files.routing.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(ConfigError, match="is larger than 1048576 bytes"):
         routing_of(files).load_initial()
+    files.route(CONSOLE + "#" * ((1 << 20) - len(CONSOLE)))
+    routing_of(files).load_initial()
 
 
 def test_an_empty_file_starts_with_the_console(files: Files) -> None:

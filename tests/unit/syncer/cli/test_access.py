@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access, Where, _redis_at, access, kubeconfig_of
+from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, Unavailable
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
@@ -93,6 +94,26 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
         assert at.configured is given
         with pytest.raises(ConfigError, match="this needs the API server: not asked"):
             await at.objects.get("ns", "n")
+
+
+async def test_several_replies_of_redis_are_those_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is handed on; if there are none, the error names the store."""
+    replies: list[list[int] | Exception] = [[1, 2], Unavailable("away")]
+
+    async def gather(_: object, commands: list[tuple[str, ...]]) -> list[int]:
+        assert commands == [("LLEN", "a"), ("LLEN", "b")]
+        reply = replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    monkeypatch.setattr(LedgerClient, "gather", gather)
+    async with access(Where(redis_url="redis://127.0.0.1:1/0"), cluster=False) as at:
+        commands = [("LLEN", "a"), ("LLEN", "b")]
+        assert await at.client.gather(commands) == [1, 2]
+        with pytest.raises(Unavailable) as caught:
+            await at.client.gather(commands)
+    assert caught.value.__notes__ == ["Redis at 127.0.0.1:1, by --redis-url"]
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,25 @@ async def test_old_logs_are_not_read(logs: Logs) -> None:
     assert "LRANGE" not in calls
 
 
+async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a length and has no record any more; nothing of the next one is passed over."""
+    logs.append("1", PLAN, failed(A1))
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
+
+    async def after_its_loss(*arguments: Any) -> Any:
+        logs.world.redis.twin.logs.clear()
+        return await read_ends(*arguments)
+
+    monkeypatch.setattr(following, "read_ends", after_its_loss)
+    assert await follower.past(0) == []
+    monkeypatch.setattr(following, "read_ends", read_ends)
+    logs.records["1"] = []
+    logs.append("1", SENT)
+    assert await swept(follower) == ["ns/n1 success"]
+
+
 async def test_a_wake_up_is_looked_at_alone(logs: Logs) -> None:
     """What somebody has appended to one log is shown without a sweep, and not once more by it."""
     logs.append("1", PLAN)

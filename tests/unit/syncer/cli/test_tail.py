@@ -136,6 +136,29 @@ async def test_wake_ups_hold_up_no_sweep() -> None:
     assert await followed(Resting(["a"], ["b"]), Busy()) == ["a", "b"]
 
 
+async def test_it_rests_after_each_sweep() -> None:
+    """As long as the follower says, the first time too; meanwhile it waits for who wakes it."""
+    rests: list[float] = []
+
+    class Asleep(WakeUps):
+        async def wait(self, seconds: float) -> list[str]:
+            rests.append(round(seconds, 1))
+            await asyncio.sleep(min(seconds, 0.01))
+            if len(rests) > 3:
+                follower.over.set()
+                await asyncio.Event().wait()
+            return []
+
+    class Resting(Follower):
+        def pause(self, least: float) -> float:
+            # The first is over at once.
+            return least * 60 if rests else 0.0
+
+    follower = Resting(["a"])
+    assert await followed(follower, Asleep()) == ["a"]
+    assert rests == [0.0, 60.0, 60.0, 60.0]
+
+
 class Entry:
     """An event, in both of its forms."""
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncer.kubectl import ui
+from syncer.kubectl.client import SIGNALS
 from syncer.kubectl.main import main
 from syncer.kubectl.release import EXPLORER
 from tests.unit.syncer.kubectl.stand_in import StandIn, on_path, pod
@@ -151,6 +152,25 @@ def test_no_explorer_is_named(kubectl: StandIn, capfd: pytest.CaptureFixture[str
     kubectl.lists()
     assert main(["ui", "--no-open"]) == 8
     assert f"no pod has the labels {EXPLORER}" in capfd.readouterr().err
+
+
+def test_signals_are_handled_as_before(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """They are held back for as long as kubectl is being started, and no longer."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    during: list[object] = []
+    end = ui._end
+
+    def ended(process: subprocess.Popen[bytes]) -> None:
+        during.extend(signal.getsignal(number) for number in SIGNALS)
+        end(process)
+
+    kubectl.forwards("exit 1")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ui, "_end", ended)
+        assert main(["ui", "--no-open"]) == 8
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    assert set(during) == set(before.values())
+    assert capfd.readouterr().out == ""
 
 
 def test_help_asks_nobody(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:

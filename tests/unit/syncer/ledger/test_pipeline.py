@@ -76,7 +76,8 @@ class Server:
     async def can_read(self) -> bool:
         return self.ended
 
-    async def send_packed_command(self, packed: Any, **_options: bool) -> None:
+    async def send_packed_command(self, packed: Any, *, check_health: bool) -> None:
+        assert not check_health, "a PING in between would take the next reply"
         self.sent.append(1 if isinstance(packed, bytes) else len(list(packed)))
 
     async def read_response(self) -> Any:
@@ -151,6 +152,20 @@ def test_a_silent_server_ends_a_round(silent: int) -> None:
         kinds = sorted(type(f).__name__ for f in found)
         assert kinds == ["Ambiguous"] * (5 - silent) + ["bytes"] * (silent + 1)
         assert TIMEOUT <= waited <= TIMEOUT * 1.25
+
+    simulate(1, main)
+
+
+def test_silence_behind_replies_that_took_long_ends_a_round() -> None:
+    """It has its own time from the last reply on, and little more."""
+
+    async def main(loop: SimLoop) -> None:
+        async with serving(Server(0.0, *[TIMEOUT * 0.9] * 3, None)) as pipeline:
+            began = loop.time()
+            found = await together(pipeline, 6)
+            waited = loop.time() - began
+        assert sorted(type(f).__name__ for f in found) == ["Ambiguous"] * 2 + ["bytes"] * 4
+        assert TIMEOUT * 3.7 <= waited <= TIMEOUT * 3.9
 
     simulate(1, main)
 
@@ -290,8 +305,9 @@ def test_a_setting_is_read_where_the_newest_connection_may() -> None:
         async def on_connect(self, *_: object) -> None:
             """Both of a connection, and of its owner."""
 
-        async def send_command(self, *command: object, **_options: bool) -> None:
-            await self.send_packed_command([b"".join(map(str.encode, map(str, command)))])
+        async def send_command(self, *command: object, check_health: bool) -> None:
+            packed = b"".join(map(str.encode, map(str, command)))
+            await self.send_packed_command([packed], check_health=check_health)
 
     async def main(_loop: SimLoop) -> None:
         server = Named(0.0)

@@ -7,6 +7,7 @@ import logging
 import resource
 import ssl
 from asyncio.sslproto import SSLProtocol
+from types import FunctionType
 from typing import Any, Final, cast
 
 import pytest
@@ -200,6 +201,28 @@ def test_a_request_that_is_no_http_is_not_logged(
 ) -> None:
     """Its line may hold a secret; what fails otherwise is logged."""
     logging.getLogger("ledger.http").error("Error handling request", exc_info=error)
+    assert bool(caplog.records) is logged
+
+
+def raised_in(name: str) -> Exception:
+    """What a function of this name raises of a text that is no UTF-8."""
+
+    def encode() -> None:
+        "\udcff".encode()
+
+    with pytest.raises(UnicodeEncodeError) as caught:
+        FunctionType(encode.__code__.replace(co_name=name), {})()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "logged"), [("_default_expect_handler", False), ("of_our_own", True)]
+)
+def test_a_header_that_is_no_text_is_not_logged(
+    name: str, logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sender's header `Expect` may trip aiohttp, which is no error of ours."""
+    logging.getLogger("ledger.http").error("Error handling request", exc_info=raised_in(name))
     assert bool(caplog.records) is logged
 
 

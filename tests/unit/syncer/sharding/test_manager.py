@@ -21,6 +21,7 @@ import pytest
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import Leases
 from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
+from syncer.model.journal import NOTE, parse_note
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import Place, ShardManager
 from syncer.sharding.ownership import Shards
@@ -215,6 +216,30 @@ async def test_few_shards_are_acquired_at_once(here: Town) -> None:
     await a.start()
     await here.until(lambda: len(a.owned) == 16)
     assert 2 <= most <= 5
+
+
+@town()
+async def test_a_note_is_found_by_the_notification(here: Town) -> None:
+    """Each shard's Lease carries one while the log is away, for every notification of the shard."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    uids = [f"uid-{n}" for n in range(16)]
+
+    def none() -> bool:
+        return not a.manager.carries_notes and {a.manager.note_of(uid) for uid in uids} == {None}
+
+    assert none()
+    assert await a.manager.put_notes(1_000) == 4
+    assert not none()
+    for uid in uids:
+        note = a.manager.note_of(uid)
+        assert a.manager.carries_notes
+        assert note is not None
+        stored = here.lease(f"nl-{a.manager.shard_of(uid)}")["metadata"]["annotations"][NOTE]
+        assert parse_note(stored) == note
+        assert a.manager.may_carry_note(uid)
+    assert await a.manager.remove_notes() == 4
+    assert none()
 
 
 # -- taking over ----------------------------------------------------------------------------------

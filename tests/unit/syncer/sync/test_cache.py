@@ -124,14 +124,14 @@ def test_namespaces_take_turns() -> None:
 def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
     """A notification that ends, or is held anew, while its write waits is no longer that one."""
     here = Bench()
-    for uid in ("gone", "new", "clean", "stays"):
+    for uid in ("gone", "lost", "new", "clean", "stays"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     here.cache.mark_dirty(here.add("first", "other"), urgent=True)
     first = here.cache.take_due(here.now)
     assert first is not None
     assert first.uid == "gone"
     here.cache.begin_write(first)
-    del here.cache.entries["new"]
+    del here.cache.entries["lost"], here.cache.entries["new"]
     here.add("new")
     here.cache.clean(here.cache.entries["clean"])
     assert here.taken() == ["first", "stays"]

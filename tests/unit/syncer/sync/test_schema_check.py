@@ -71,6 +71,28 @@ async def test_a_replaced_definition_is_found() -> None:
         assert here.objects.request.status.journal == MARK
 
 
+@pytest.mark.parametrize("marked", [True, False])
+async def test_what_is_marked_during_a_write_ahead_is_written_behind_it(marked: bool) -> None:
+    """Its turn may come while that write holds the entry, and no other one would come."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        entry.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
+        here.recorder.begin_journaled(entry, Held(), "console")
+        here.cache.clean(entry)
+        patch = here.objects.patch
+
+        async def meanwhile(*arguments: Any, **more: Any) -> NotificationRequest:
+            if marked and not more.get("dry_run"):
+                here.cache.mark_dirty(entry, urgent=True)
+                assert here.cache.take_due(here.cache.monotonic() + 60) is None
+            return await patch(*arguments, **more)
+
+        here.objects.patch = meanwhile  # type: ignore[method-assign]  # a turn comes
+        assert await here.sync.write_ahead(entry, Held(), MARK) is Flushed.WRITTEN
+        due = here.cache.take_due(here.cache.monotonic() + 60)
+        assert due is (entry if marked else None)
+
+
 async def test_a_mark_that_was_dropped_all_the_same_sends_nothing() -> None:
     """Another server prunes it in the write itself: the attempt is on record, and is not made."""
     async with bench() as (here, entry):
