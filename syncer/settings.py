@@ -238,10 +238,10 @@ class SyncSettings(Group):
         "API server; until a write, the status is behind the log, which loses nothing.",
     )
     writers: int = Field(
-        default=4,
+        default=8,
         ge=1,
         le=256,
-        description="Concurrent status writes; default 4, which is 400 a second if the API server "
+        description="Concurrent status writes; default 8, which is 800 a second if the API server "
         "answers one in 10 ms. More help if the API server is far away; if it is busy, more slow "
         "down everybody who creates, writes or watches objects.",
     )

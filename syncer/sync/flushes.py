@@ -35,7 +35,7 @@ class Limits:
         at_most_once: Whether an unknown result ends a channel.
     """
 
-    writers: int = 4
+    writers: int = 8
     status_bytes: int = SOFT_LIMIT
     at_most_once: bool = False
 

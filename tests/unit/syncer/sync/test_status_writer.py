@@ -147,17 +147,17 @@ async def test_few_statuses_are_written_at_once_and_namespaces_take_turns(
             here.cache.mark_dirty(entry, urgent=True)
 
         monkeypatch.setattr(sync, "flush", flush)
-        for n in range(10):
+        for n in range(12):
             dirty(f"crowd-{n}", "crowd")
         running = asyncio.create_task(sync.run())
         try:
             async with asyncio.timeout(30):
-                first = [await begun.get() for _ in range(4)]
-                assert first == [f"crowd-{n}" for n in range(4)]
+                first = [await begun.get() for _ in range(8)]
+                assert first == [f"crowd-{n}" for n in range(8)]
                 dirty("other", "another")
                 for _ in range(3):
                     await asyncio.sleep(0)
-                assert begun.empty(), "four are under way"
+                assert begun.empty(), "eight are under way"
                 answers.release()
                 answers.release()
                 assert "other" in [await begun.get(), await begun.get()]
