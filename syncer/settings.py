@@ -381,7 +381,7 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
         redis_url: Wins over the file's `redis.url`.
 
     Raises:
-        ConfigError: as `load_file` and `build`.
+        ConfigError: as `read_file` and `build`.
     """
     source = read_file(path) if path is not None else Document({})
     document = source.values

@@ -117,16 +117,6 @@ def _repeated(root: yaml.Node) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found, key=lambda each: each[1]))
 
 
-def load_file(path: Path | str) -> dict[str, Any]:
-    """
-    Read what a YAML file says; see `read_file`.
-
-    Raises:
-        ConfigError: as there.
-    """
-    return read_file(path).values
-
-
 def read_file(path: Path | str) -> Document:
     """
     Read a YAML file whose top level is a mapping; an empty file is an empty mapping.

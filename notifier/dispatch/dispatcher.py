@@ -138,10 +138,6 @@ class Dispatcher:
         receiver_queue = self._queues.get(channel)
         return receiver_queue is not None and uid in receiver_queue.keys
 
-    def refill(self) -> None:
-        """Start what may start now; the resync does not rely on timers alone."""
-        self._fill()
-
     def _rejection(self, receiver_queue: ReceiverQueue) -> Reject | None:
         now = self._monotonic()
         if receiver_queue.breaker is None or receiver_queue.breaker.state(now) is State.CLOSED:
@@ -194,8 +190,12 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed))
 
-    def _fill(self) -> None:
-        """Give free places to what has waited longest, of any receiver; a busy one starves no other."""
+    def refill(self) -> None:
+        """
+        Give free slots to the attempts that have waited longest, whatever their receiver.
+
+        The resync calls this as well, so that nothing depends on timers alone.
+        """
         while len(self._tasks) < self._total:
             now = self._monotonic()
             able = [
@@ -222,7 +222,7 @@ class Dispatcher:
     def _woken(self, receiver_queue: ReceiverQueue) -> None:
         receiver_queue.timer = None
         receiver_queue.timer_at = math.inf
-        self._fill()
+        self.refill()
 
     async def _run_job(self, job: Job, receiver_queue: ReceiverQueue) -> Outcome | None:
         # From here on the same pair may be submitted again: the reconciler decides whether it is.
@@ -253,7 +253,7 @@ class Dispatcher:
             self._paced.pop(receiver_queue.channel, None)
         if allowed is not None and receiver_queue.breaker is not None:
             self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
-        self._fill()
+        self.refill()
         if not receiver_queue.running and receiver_queue.head() is None:
             receiver_queue.stop_timer()
             del self._queues[receiver_queue.channel]

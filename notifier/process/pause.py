@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from syncer.model.errors import ConfigError
-from syncer.yamlfile import load_file
+from syncer.yamlfile import read_file
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -71,7 +71,7 @@ class PauseSwitch:
         if version == self._seen:
             return None
         try:
-            document = load_file(self._path)
+            document = read_file(self._path).values
         except ConfigError as error:
             self._say(str(error))
             return None

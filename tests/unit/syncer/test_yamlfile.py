@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from syncer.model.errors import ConfigError
-from syncer.yamlfile import MAX_FILE, load_file, read_document, yaml_errors
+from syncer.yamlfile import MAX_FILE, read_document, read_file, yaml_errors
 
 # -- texts ----------------------------------------------------------------------------------------
 
@@ -77,23 +77,23 @@ def test_the_largest_file(tmp_path: Path) -> None:
     head = b"\xef\xbb\xbfa: 1\n#"
     file.write_bytes(head + b"x" * (MAX_FILE - len(head)))
     assert MAX_FILE == 1_048_576
-    assert load_file(str(file)) == {"a": 1}
+    assert read_file(str(file)).values == {"a": 1}
     file.write_bytes(head + b"x" * (MAX_FILE - len(head) + 1))
     with pytest.raises(ConfigError) as caught:
-        load_file(file)
+        read_file(file)
     assert str(caught.value) == f"{file} is larger than 1048576 bytes"
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """The reason is the system's; what is wrong with a text has the file's name before it."""
     with pytest.raises(ConfigError) as caught:
-        load_file(tmp_path)
+        read_file(tmp_path)
     assert str(caught.value) == f"cannot read {tmp_path}: Is a directory"
     file = tmp_path / "f.yaml"
     for content, says in ((b"\xff", " is not UTF-8"), (b"[]", ": the top level must be a mapping")):
         file.write_bytes(content)
         with pytest.raises(ConfigError) as caught:
-            load_file(file)
+            read_file(file)
         assert str(caught.value) == f"{file}{says}"
 
 
