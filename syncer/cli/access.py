@@ -23,8 +23,9 @@ from typing import Any, Final
 
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.notification_requests import NotificationRequestClient
-from syncer.ledger.client import LedgerClient, Script
+from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.ledger.lua import Script
 from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
 from syncer.settings import LoadedSyncer, SyncerSettings, load

@@ -25,20 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from syncer.ledger.calls import Call, StaleGuard
-from syncer.ledger.lua import (
-    ACK,
-    CLAIM,
-    INTENT,
-    NOTE,
-    OUTCOME,
-    RECOVER,
-    RETIRE,
-    SCRIPTS,
-    Script,
-)
+from syncer.ledger.calls import Call
+from syncer.ledger.lua import INTENT, Script
 from syncer.ledger.outage import Outage
-from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
+from syncer.ledger.replies import REFUSING, Refused
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.subscriber import Subscriber
@@ -55,11 +45,6 @@ from syncer.runtime.supervise import critical, restarting
 
 if TYPE_CHECKING:
     from syncer.ledger.redis_cluster import Cluster
-
-__all__ = [
-    "ACK", "CLAIM", "INTENT", "NOTE", "OUTCOME", "RECOVER", "RETIRE", "SCRIPTS",
-    "LedgerClient", "Script", "Server", "StaleGuard", "classify_reply", "parse_version",
-]  # fmt: skip
 
 logger = logging.getLogger("ledger.redis")
 

@@ -43,7 +43,3 @@ SWAP: Final = Script("swap", allow_oom=True)
 KEEP: Final = Script("keep", allow_oom=False)
 REBUILD: Final = Script("rebuild", allow_oom=True)
 RESTORE: Final = Script("restore", allow_oom=True)
-#: What the controller runs.
-SCRIPTS: Final = (CLAIM, INTENT, OUTCOME, RECOVER, NOTE, ACK, RETIRE, SWAP)
-#: What the operators' command alone runs.
-OPERATORS: Final = (KEEP, REBUILD, RESTORE)  # noqa: V107 (tests run each script there is)

@@ -23,8 +23,12 @@ from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from syncer.ledger.client import LedgerClient, Script, Server, StaleGuard, classify_reply
+from syncer.ledger.calls import StaleGuard
+from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.ledger.lua import Script
+from syncer.ledger.replies import classify_reply
+from syncer.ledger.store import Server
 from syncer.model.errors import Ambiguous, ConfigError, Unavailable
 
 Argument = bytes | str | int

@@ -17,8 +17,10 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from syncer.ledger.answers import Answer, Appended
-from syncer.ledger.client import INTENT, OUTCOME, LedgerClient, StaleGuard
+from syncer.ledger.calls import StaleGuard
+from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.ledger.lua import INTENT, OUTCOME
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ConfigError, ContractError, Unauthorised, Unavailable
 from syncer.model.record import Record, attempt_record, intent_record

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from syncer.ledger.client import SCRIPTS, Script, classify_reply
+from syncer.ledger import lua
 from syncer.ledger.codec import decode_log, encode_channel, encode_record
-from syncer.ledger.lua import OPERATORS
+from syncer.ledger.lua import Script
+from syncer.ledger.replies import classify_reply
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unavailable
 from syncer.model.record import (
@@ -42,7 +43,7 @@ from tests.fakes.memorylog import Argument, ScriptTwin
 
 Call = tuple[str, list[Argument]]
 
-BY_NAME = {script.name: script for script in (*SCRIPTS, *OPERATORS)}
+BY_NAME = {value.name: value for value in vars(lua).values() if isinstance(value, Script)}
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 OLD, NOW, LATER = "0.9", "0.10", "1.1"
 NAME = "ns/n"

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from notifier.dispatch.retry import delay, next_delay
-from syncer.ledger.client import SCRIPTS
 from syncer.ledger.codec import (
     ROOT_CHAIN,
     decode_record,
@@ -25,6 +24,7 @@ from syncer.ledger.codec import (
     next_chain,
     stored,
 )
+from syncer.ledger.lua import CLAIM
 from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
@@ -605,7 +605,7 @@ def test_every_cut_is_noticed(record: Record, before: str, data: st.DataObject) 
             decode_record(broken, before, 3)
 
 
-_PRELUDE = SCRIPTS[0].plain.split("-- Appends a record", 1)[0]
+_PRELUDE = CLAIM.plain.split("-- Appends a record", 1)[0]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
