@@ -1,9 +1,9 @@
 """
 A rate limit with turns: namespaces take turns, and within a namespace the most urgent goes first.
 
-It is for work that costs a server which others need too. Turns are given by urgency, not by order of
-arrival. A priority expresses what its author wants first; it takes no turn away from another namespace.
-Waiting costs nothing.
+It limits work on a server that others need too. Turns are given by urgency, not by order of arrival. A
+priority expresses what its author wants first; it takes no turn away from another namespace. Waiting costs
+nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Waiting = tuple[Urgency, int, asyncio.Future[None]]
 
 
 class Allowance:
-    """Gives turns at a rate; what was not used for a second is gone."""
+    """Gives turns at a limited rate; unused turns expire after a second."""
 
     def __init__(self, per_second: float, monotonic: MonotonicClock) -> None:
         """`per_second` is more than 0, and may be less than 1."""
@@ -33,7 +33,7 @@ class Allowance:
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(self, namespace: str, urgency: Urgency) -> None:
-        """Wait for a turn, behind everything of the namespace that is more urgent."""
+        """Wait for a turn, after everything in the namespace that is more urgent."""
         if not self._waiting and self._take():
             return
         self._arrivals += 1
@@ -44,7 +44,7 @@ class Allowance:
         await given
 
     def open(self) -> None:
-        """Let everybody go who waits: there is nothing to wait for any more."""
+        """Give everyone who waits a turn at once: the limit no longer applies."""
         for queue in self._waiting.values():
             for _, _, given in queue:
                 if not given.done():
@@ -78,10 +78,10 @@ class Allowance:
             self._waiting[namespace] = self._waiting.pop(namespace)
 
     def _first(self) -> list[_Waiting] | None:
-        """What waits of the namespace whose turn it is, None if nothing does."""
+        """The waiting requests of the namespace whose turn it is, None if there are none."""
         while self._waiting:
             namespace, queue = next(iter(self._waiting.items()))
-            # What was cancelled while it waited.
+            # Requests that were cancelled while they waited.
             while queue and queue[0][2].done():
                 heapq.heappop(queue)
             if queue:

@@ -2,18 +2,18 @@
 The dispatcher: which attempts run now, per receiver and in total.
 
 Each channel has its own queue, which runs a few attempts at once, so a receiver that hangs occupies only
-its own slots. An attempt that has to wait is a small job in that queue
-(`notifier.dispatch.receiver_queue`); a task exists only for a running attempt. The number of jobs is
-bounded by what is live, because a pair of notification and channel waits at most once.
+its own slots. A waiting attempt is a small job in that queue (`notifier.dispatch.receiver_queue`); only a
+running attempt has a task. The number of jobs is bounded by the number of live notifications, because a
+pair of notification and channel waits at most once.
 
-Two rules keep slots free for others. In total: a receiver with n attempts under way starts another only
-while more than n slots are free. So k hanging receivers leave one part in k + 1 to the others instead
-of nothing, and a receiver with nothing under way finds a slot as long as there is one. Within a receiver:
-if several namespaces use it, an eighth of its slots is reserved for those with less than their equal
-share under way there, because turns help little while slow calls of one author occupy all slots.
+Two rules keep slots free for others. In total: a receiver with n running attempts starts another only
+while more than n slots are free. So k hanging receivers leave a share of 1/(k + 1) to the others, and a
+receiver without running attempts gets a slot as long as one is free. Within a receiver: if several
+namespaces use it, an eighth of its slots is reserved for those that use less than an equal share of it,
+because taking turns helps little while slow calls of one author occupy all slots.
 
-A queue stands still while its receiver's circuit breaker is open, and waiting there costs nothing: one
-timer starts the probe, whose end starts the next probe or the rest, or sets the timer again.
+While a receiver's circuit breaker is open, its queue stands still, and waiting costs nothing: one timer
+starts the probe, whose end starts the next probe or everything else, or sets the timer again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from syncer.runtime.clock import MonotonicClock, monotonic_clock
 logger = logging.getLogger("ledger.delivery")
 
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
-#: One place in so many of a receiver is for namespaces with less than their share under way there.
+#: One in this many slots of a receiver is reserved for namespaces that use less than their share.
 _RESERVED: Final = 8
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _NAP: Final = 5.0
 
 
 def rank_of(priority: str) -> int:
-    """Where a priority stands among others: the smaller, the sooner."""
+    """Rank of a priority; a smaller rank goes first."""
     return _PRIORITY.get(priority, _PRIORITY["Medium"])
 
 
@@ -62,10 +62,10 @@ class Dispatcher:
         Args:
             run: Makes one attempt (uid, channel) and returns its outcome, None if it was not made; must
                 not raise.
-            per_channel: Attempts of one channel at once.
-            total: Attempts at once in all.
+            per_channel: Maximum of concurrent attempts of one channel.
+            total: Maximum of concurrent attempts.
             rate: Attempts per second of one receiver, 0 for no limit. Local channels have none.
-            breakers: One per receiver; none of its own if left out.
+            breakers: One per receiver; without it, receivers have no breaker.
             on_rejected: Called with the uid of each notification that waits when a breaker opens.
             on_opened: Called with the channel whose breaker opens.
             monotonic: Boot-clock seconds.
@@ -87,7 +87,7 @@ class Dispatcher:
 
     @property
     def running(self) -> int:
-        """Attempts that run now."""
+        """Number of running attempts."""
         return len(self._tasks)
 
     def submit(
@@ -101,19 +101,19 @@ class Dispatcher:
         tried: int = 0,
     ) -> Reject | None:
         """
-        Have an attempt made as soon as there is a place; one that waits already is left as it is.
+        Queue an attempt, which starts as soon as a slot is free; does nothing if it is already queued.
 
         Args:
             uid: The notification.
-            channel: Where to.
-            due: Boot-clock second since when it may be made.
+            channel: The channel.
+            due: Boot-clock second since which it may be made.
             priority: Critical, High, Medium or Low.
-            namespace: Of the notification.
-            tried: Attempts already made.
+            namespace: The notification's namespace.
+            tried: Number of attempts already made.
 
         Returns:
-            The breaker's rejection, if that makes it wait. It keeps waiting and need not be submitted
-            again.
+            The breaker's rejection, if the attempt waits for that. It stays queued and need not be
+            submitted again.
         """
         if self._closed:
             return None
@@ -145,13 +145,13 @@ class Dispatcher:
         return receiver_queue.breaker.check(now)
 
     def _next(self, receiver_queue: ReceiverQueue, now: float) -> Job | None:
-        """The job that may start now; where only time stands against one, a timer is set."""
+        """The job that may start now; if one only has to wait for a time, sets a timer."""
         if (
             receiver_queue.running >= self._per_channel
             or receiver_queue.running >= self._total - len(self._tasks)
         ):
             return None
-        # What holds the whole queue comes first: to find the next job costs a look at every namespace.
+        # Check first what stops the whole queue: finding the next job means looking at every namespace.
         paced = self._paced.get(receiver_queue.channel, 0.0)
         breaker = receiver_queue.breaker
         rejection = breaker.check(now) if breaker is not None else None
@@ -225,7 +225,7 @@ class Dispatcher:
         self.refill()
 
     async def _run_job(self, job: Job, receiver_queue: ReceiverQueue) -> Outcome | None:
-        # From here on the same pair may be submitted again: the reconciler decides whether it is.
+        # From here on the same pair may be submitted again; the reconciler decides whether it is.
         receiver_queue.keys.discard(job.uid)
         return await self._run(job.uid, receiver_queue.channel)
 
@@ -249,7 +249,7 @@ class Dispatcher:
             else:
                 outcome = task.result()
         if outcome is not None and outcome.by_rule:
-            # Nothing was sent, so what is denied there slows down nothing that is not.
+            # Nothing was sent, so a denied attempt must not delay those that are allowed.
             self._paced.pop(receiver_queue.channel, None)
         if allowed is not None and receiver_queue.breaker is not None:
             self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
@@ -266,7 +266,7 @@ class Dispatcher:
         job: Job,
         outcome: Outcome | None,
     ) -> None:
-        """Pass a call that has ended to the breaker, and follow its decision."""
+        """Report the end of a call to the breaker, and act on its decision."""
         evidence = evidence_of(outcome)
         retry_after = outcome.retry_after if outcome is not None else None
         change = breaker.release(
@@ -292,7 +292,7 @@ class Dispatcher:
                     self._on_rejected(waiting.uid)
 
     def close(self) -> None:
-        """Start nothing more; waiting jobs are dropped, the log still knows that they are due."""
+        """Start nothing more and drop waiting jobs; the log still knows that they are due."""
         self._closed = True
         for receiver_queue in self._queues.values():
             receiver_queue.clear()
@@ -304,7 +304,7 @@ class Dispatcher:
         return not self._tasks
 
     async def abort(self) -> None:
-        """Cancel what still runs and wait for it."""
+        """Cancel the running attempts and wait for them."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

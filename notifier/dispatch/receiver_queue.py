@@ -6,11 +6,11 @@ within a namespace, attempts are ordered by due time (to the second), then by pr
 expresses what its author wants first; it takes no turn away from another namespace, or one author could
 delay all others by marking everything critical.
 
-While the receiver's circuit breaker is not closed, candidates for its probes are kept in order as well. A
-probe is of the kind that the breaker wants: either a retry of what has failed most often, because that
-has opened the breaker, or what has failed least, first attempts above all; and it comes from the
-namespace whose turn it is. Only attempts that are due by their own back-off probe, so none is used up
-earlier than without a breaker.
+While the receiver's circuit breaker is not closed, candidates for its probes are also kept in order. The
+breaker asks for one of two kinds of probe: a retry of the notification that has failed most often,
+because such notifications opened the breaker, or the one that has failed least, preferably a first
+attempt. It comes from the namespace whose turn it is. Only attempts that are due by their own back-off
+serve as probes, so none is made earlier than it would be without a breaker.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _KNOWN: Final = 256
 @dataclass(order=True, slots=True)
 class Job:
     """
-    One attempt that waits; those of a namespace are ordered by due second, priority, arrival.
+    One waiting attempt; those of a namespace are ordered by due second, priority, arrival.
 
     Attributes:
-        due: Boot-clock second since when it may be made, rounded down.
-        rank: Of its priority, 0 first.
+        due: Boot-clock second since which it may be made, rounded down.
+        rank: Rank of its priority, 0 first.
         arrival: Number of the submission.
         uid: The notification.
-        namespace: Of the notification.
+        namespace: The notification's namespace.
         tried: Attempts made before on the channel.
-        notified: It is known to its notification that a breaker makes it wait.
-        started: It runs or has run, and only has to be dropped from the heaps.
+        notified: The notification has been told that it waits for a breaker.
+        started: It runs or has run, and still has to be dropped from the heaps.
     """
 
     due: int
@@ -56,13 +56,13 @@ class Job:
 
 
 class _NamespaceQueue:
-    """What waits of one namespace for one receiver: a heap, and two more while probes are chosen."""
+    """Waiting attempts of one namespace for one receiver: a heap, and two more while probes are chosen."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        #: What was tried before, most often first.
+        #: Retries, the most often tried first.
         self.retries: list[tuple[int, Job]] = []
-        #: All, what was tried least first.
+        #: All, the least often tried first.
         self.fresh: list[tuple[int, Job]] = []
 
     def head(self) -> Job | None:
@@ -72,14 +72,14 @@ class _NamespaceQueue:
         return self.jobs[0] if self.jobs else None
 
     def add_candidate(self, job: Job) -> None:
-        """Have a job found as a candidate for a probe."""
+        """Make a job a candidate for a probe."""
         heapq.heappush(self.fresh, (job.tried, job))
         if job.tried:
             heapq.heappush(self.retries, (-job.tried, job))
 
 
 def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
-    """The first of a heap that still waits, one that is not of the suspect if there is one."""
+    """The first job of a heap that still waits, preferably not one of the suspect."""
     while candidates and candidates[0][1].started:
         heapq.heappop(candidates)
     if not candidates or candidates[0][1].uid != suspect:
@@ -97,45 +97,46 @@ class ReceiverQueue:
         """Start empty; `breaker` is None for a channel that calls no receiver."""
         self.channel = channel
         self.breaker = breaker
-        #: Uids that wait.
+        #: Uids of waiting attempts.
         self.keys: set[str] = set()
         self.running = 0
-        #: Attempts under way by namespace, of those since the queue was last idle; of many, some.
+        #: Running attempts by namespace, for namespaces seen since the queue was last idle (a bounded
+        #: number).
         self.busy: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
-        #: By namespace, in the order of their turns.
+        #: Waiting attempts by namespace, in the order of their turns.
         self._namespaces: OrderedDict[str, _NamespaceQueue] = OrderedDict()
-        #: Candidates for probes are kept.
+        #: Whether candidates for probes are kept.
         self._choosing = False
 
     def push(self, job: Job) -> None:
-        """Have a job wait for its turn."""
+        """Add a job that waits for its turn."""
         self.keys.add(job.uid)
         self.busy.setdefault(job.namespace, 0)
         queue = self._namespaces.setdefault(job.namespace, _NamespaceQueue())
         heapq.heappush(queue.jobs, job)
         if self.breaker is not None and self.breaker.until is not None:
-            # What waited when the breaker opened is a candidate already.
+            # Jobs that waited when the breaker opened are candidates already.
             self._choosing = True
             queue.add_candidate(job)
 
     def waiting(self) -> Iterator[Job]:
-        """What waits, in no order."""
+        """The waiting jobs, in no particular order."""
         return (job for queue in self._namespaces.values() for job in queue.jobs if not job.started)
 
     def head(self, below: float = math.inf) -> Job | None:
-        """The next in order, of the namespaces with fewer than `below` attempts under way."""
+        """The next job in order, from the namespaces with fewer than `below` running attempts."""
         for namespace in [n for n, queue in self._namespaces.items() if queue.head() is None]:
             del self._namespaces[namespace]
-        # The first of those with fewest, and so in turns where all have equally many.
+        # The first of those with the fewest; namespaces with equally many thus take turns.
         least = min(self._namespaces, key=self.busy.__getitem__, default=None)
         if least is None or self.busy[least] >= below:
             return None
         return self._namespaces[least].head()
 
     def probe(self, breaker: Breaker) -> Job | None:
-        """The next probe: of the kind that the breaker wants, if there is one; not of the suspect."""
+        """The next probe: of the kind that the breaker wants, if possible, and not of the suspect."""
         queues, suspect = list(self._namespaces.values()), breaker.suspect
         retries = [j for q in queues if (j := _best(q.retries, suspect)) is not None]
         fresh = [j for q in queues if (j := _best(q.fresh, suspect)) is not None]
@@ -158,11 +159,11 @@ class ReceiverQueue:
         queue = self._namespaces.get(job.namespace)
         waits = queue is not None and queue.head() is not None
         if len(self.busy) > _KNOWN and not self.busy[job.namespace] and not waits:
-            # A queue that is never idle would else remember each namespace that ever was.
+            # Otherwise a queue that is never idle would remember every namespace it has ever seen.
             del self.busy[job.namespace]
 
     def on_evidence(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
-        """Follow the breaker's state after it has taken an outcome into account."""
+        """Adapt to the breaker's state after it has processed an outcome."""
         if breaker.until is None:
             if self._choosing:
                 self._choosing = False
@@ -172,7 +173,7 @@ class ReceiverQueue:
         elif not self._choosing:
             self._choose()
         elif evidence is Evidence.UP and job.namespace in self._namespaces:
-            # The second probe is to be like the first one that succeeded.
+            # The second probe should resemble the first one, which succeeded.
             self._namespaces.move_to_end(job.namespace, last=False)
 
     def _choose(self) -> None:
@@ -183,13 +184,13 @@ class ReceiverQueue:
                     queue.add_candidate(job)
 
     def clear(self) -> None:
-        """Drop everything that waits."""
+        """Drop all waiting jobs."""
         self._namespaces.clear()
         self.keys.clear()
         self.stop_timer()
 
     def stop_timer(self) -> None:
-        """Wake nothing more."""
+        """Cancel the timer."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

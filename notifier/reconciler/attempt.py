@@ -1,13 +1,14 @@
 """
-One attempt from beginning to end, made when the dispatcher gives it its turn.
+One attempt from beginning to end, made when the dispatcher starts it.
 
     deadline check, INTENT, deadline check, send, OUTCOME
 
-While the log is away INTENT is a write of the status (`notifier.reconciler.journal`), if enough is known.
+While the log is away, a status write takes the place of INTENT (`notifier.reconciler.journal`), if enough
+is known about the notification.
 
-Between an accepted INTENT and its OUTCOME every way out records something: sent and answered, sent and
-unclear, not sent after all (`notifier.reconciler.outcomes`). Cancellation passes through the send, but not
-through the recording of its outcome, which is shielded.
+After an accepted INTENT, every way out records an outcome: answered, unclear, or not sent after all
+(`notifier.reconciler.outcomes`). Cancellation interrupts the send, but not the recording of its outcome,
+which is shielded.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
 
-#: Seconds until an attempt is tried again while Redis must not be given any.
+#: Seconds until an attempt is tried again while Redis is unfit for attempts.
 _UNFIT_PAUSE: Final = 5.0
-#: Seconds until an attempt is tried again that the lease does not cover now.
+#: Seconds until an attempt is tried again if the lease does not cover it.
 _LEASE_PAUSE: Final = 0.5
-#: Seconds between looks at whether a status write is over, after which an attempt is journaled.
+#: Seconds between checks whether a status write has ended, before an attempt is journaled.
 _WRITE_POLL: Final = 0.05
 
 
@@ -60,7 +61,7 @@ class Attempts:
     sender: Sender
     outcomes: Outcomes
     journal: Journal | None
-    #: Why Redis must not be given attempts, as it was logged last.
+    #: Why Redis is unfit for attempts, as last logged.
     _unfit: str | None = field(default=None, init=False)
     #: Attempts that wait for their turn to be journaled.
     _waiting: set[tuple[str, str]] = field(default_factory=set, init=False)
@@ -69,13 +70,13 @@ class Attempts:
         self, uid: str, channel: str
     ) -> Outcome | None:
         """
-        Make one attempt, if it is still to be made.
+        Make one attempt, if it is still due.
 
-        Everything is checked anew: between the decision and the turn of the attempt the object may have
-        been deleted, the lease term ended, or another attempt made.
+        Everything is checked again: since the decision, the object may have been deleted, the lease term
+        may have ended, or another attempt may have been made.
 
         Returns:
-            What the attempt came to, None if it was not made.
+            The outcome, None if no attempt was made.
         """
         entry = self.cache.entries.get(uid)
         term = self.ownership.term_of(uid)
@@ -87,7 +88,8 @@ class Attempts:
         if self.journal is not None and self.journal.takes(entry, term):
             return await self._run_journaled(self.journal, entry, term, channel)
         if self.holds.unread or not self._fit():
-            # Its due time stays: what waits for the log, or for what is held, is due all the same.
+            # The due time is kept: an attempt that waits for the log, or for the holds, is due
+            # nevertheless.
             self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if await self._held(entry, channel):
@@ -99,7 +101,8 @@ class Attempts:
         try:
             answer, intent = await self._open(entry, term, channel)
         except PortError as error:
-            # Where the intent may be recorded, `Outcomes.submit_not_sent` records that nothing was sent.
+            # If the intent may have been recorded, `Outcomes.submit_not_sent` records that nothing was
+            # sent.
             self.recorder.lose_claim(entry, "intent")
             wait = self.queue.retry(uid)
             logger.warning(
@@ -116,7 +119,7 @@ class Attempts:
     async def _run_journaled(
         self, journal: Journal, entry: Entry, term: LeaseTerm, channel: str
     ) -> Outcome | None:
-        """Make one attempt that is written ahead into the status; the arguments are those of `run`."""
+        """Make one attempt that is first recorded in the status; the arguments are those of `run`."""
         if (entry.uid, channel) in self._waiting or await self._held(entry, channel, noted=False):
             return None
         self._waiting.add((entry.uid, channel))
@@ -126,7 +129,7 @@ class Attempts:
                 await asyncio.sleep(_WRITE_POLL)
         finally:
             self._waiting.discard((entry.uid, channel))
-        # Much may have happened meanwhile: another term, another decision, the log is back.
+        # Meanwhile there may be another term or another decision, or the log may be back.
         ours = self.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
         if not (ours and journal.takes(entry, term) and self.still_due(entry, term, channel)):
             self.queue.add(entry.uid)
@@ -143,7 +146,7 @@ class Attempts:
         return await self._make(entry, term, intent, via)
 
     def _covered(self, entry: Entry, term: LeaseTerm, via: Channel | None) -> bool:
-        """Whether the lease covers a send that begins now; if not, it is looked at again soon."""
+        """Whether the lease covers a send that begins now; if not, the attempt is tried again soon."""
         if term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
             return True
         self.queue.add_at(entry.uid, self.cache.monotonic() + _LEASE_PAUSE)
@@ -159,14 +162,14 @@ class Attempts:
         confirmed: bool = True,
     ) -> Outcome:
         """
-        Send what is written ahead, and have its outcome recorded.
+        Send an attempt whose intent is recorded, and record its outcome.
 
         Args:
             entry: The notification.
             term: Must cover the send.
-            intent: In the log, or in the status.
-            via: The channel, None if there is none of its name.
-            confirmed: Whether a replica of the log has the intent, where one must.
+            intent: As recorded in the log or in the status.
+            via: The channel, None if no channel has its name.
+            confirmed: Whether enough replicas of Redis have the intent.
         """
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.cache.monotonic()
@@ -181,17 +184,17 @@ class Attempts:
                 outcome = Outcome.unknown("the process ended while waiting for an answer")
             raise
         finally:
-            # Cancelling the send must not cancel the record of it. `Outcomes.drain` waits for that, not
-            # this task: its canceller has a deadline, and Redis may be away.
+            # Cancelling the send must not cancel its recording. `Outcomes.drain` waits for the recording
+            # rather than this task: whoever cancels the task has a deadline, and Redis may be away.
             recording = self.outcomes.submit(entry, intent, outcome, self.cache.monotonic() - began)
         await asyncio.shield(recording)
         return outcome
 
     async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, reason: str) -> None:
         """
-        End a channel that is not to be tried any more, by an attempt that certainly is not sent.
+        End a channel that is given up, by recording an attempt that is certainly not sent.
 
-        So its end is on record like any other, and every reader of the log or the status sees the reason.
+        The end is thereby on record like any other, and every reader of log or status sees the reason.
 
         Args:
             entry: The notification.
@@ -222,7 +225,7 @@ class Attempts:
         self.outcomes.submit(entry, intent, Outcome.permanent(reason), 0.0)
 
     def still_due(self, entry: Entry, term: LeaseTerm, channel: str) -> bool:
-        """Whether an attempt that was due when it was submitted is due now."""
+        """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
         journaled = self.journal is not None and self.journal.takes(entry, term)
@@ -237,7 +240,7 @@ class Attempts:
         return not blocked and self.recorder.claim_holds(entry, term)
 
     def _fit(self) -> bool:
-        """Whether Redis may be given attempts; a change is logged once, not for each that waits."""
+        """Whether Redis is fit for attempts; logs each change once, not for every waiting attempt."""
         unfit = self.recorder.log.unfit
         if unfit != self._unfit:
             self._unfit = unfit
@@ -250,7 +253,7 @@ class Attempts:
         return unfit is None
 
     async def _open(self, entry: Entry, term: LeaseTerm, channel: str) -> tuple[Appended, Record]:
-        """Ask the log for permission; an intent that may be recorded without it is settled as not sent."""
+        """Ask the log for permission; if its answer is lost, the attempt is recorded as not sent."""
         return await self.recorder.open(
             entry,
             term,
@@ -261,12 +264,12 @@ class Attempts:
 
     async def _held(self, entry: Entry, channel: str, *, noted: bool = True) -> bool:
         """
-        Whether a channel must wait, as when its credential is missing; its due time is then moved.
+        Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
 
         Args:
             entry: The notification.
             channel: Full channel name.
-            noted: Have the log say why, where it is there.
+            noted: Record the reason in the log, if that is possible.
         """
         hold = self.router.hold(channel)
         if hold is None:
@@ -279,7 +282,7 @@ class Attempts:
         return True
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
-        """Have the log read again, or claimed again, after it has refused an intent."""
+        """Arrange for the log to be read or claimed again after it has refused an intent."""
         logger.info(
             "an attempt was not opened",
             extra={
@@ -299,7 +302,7 @@ class Attempts:
 
 
 def _accepted(answer: Appended) -> bool:
-    """Whether the log has accepted an INTENT, or had done so already for this very call."""
+    """Whether the log has accepted an INTENT, now or in an earlier try of the same call."""
     return answer.answer is Answer.OK or (
         answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
     )

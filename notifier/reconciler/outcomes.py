@@ -1,14 +1,13 @@
 """
 Recording outcomes in the log.
 
-Once an INTENT is accepted, or may have been, an outcome is recorded whatever happens to the attempt's
-task: a separate task records it, which outlives a cancelled send, and shutdown waits for it. The same
-applies to an INTENT whose answer was lost: nothing was sent for it, and that is recorded whether or not
-the log has the intent. Only the end of the process leaves an intent open; the next owner records it as
-unknown.
+Once an INTENT has been accepted, or may have been, an outcome is recorded whatever happens to the
+attempt's task: a separate task records it, which outlives a cancelled send and which shutdown waits for.
+If the answer to an INTENT was lost, nothing was sent, and that is recorded whether or not the log has the
+intent. Only the end of the process leaves an intent open; the next owner records it as unknown.
 
-The wait before the next attempt is drawn here, once, and is part of the record. An attempt that was not
-sent uses up none of the budget (`syncer.rules.channel_state.counts`) and has a back-off of its own.
+The wait before the next attempt is chosen here, once, and is part of the record. An attempt that was not
+sent does not count against the budget (`syncer.rules.channel_state.counts`) and has its own back-off.
 """
 
 from __future__ import annotations
@@ -59,13 +58,13 @@ class Outcomes:
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
     ) -> asyncio.Task[None]:
         """
-        Have an outcome recorded, whatever becomes of the caller.
+        Start recording an outcome, in a task that outlives the caller.
 
         Args:
             entry: The notification.
-            intent: Of the attempt.
-            outcome: What the attempt came to.
-            seconds: How long the send took.
+            intent: The attempt's intent.
+            outcome: The attempt's outcome.
+            seconds: Duration of the send.
         """
         recording = asyncio.create_task(
             self.record(entry, intent, outcome, seconds), name=f"record-{entry.uid}"
@@ -75,17 +74,17 @@ class Outcomes:
         return recording
 
     def submit_not_sent(self, entry: Entry, intent: Record) -> None:
-        """Have it recorded that nothing was sent for an intent that the log, or the status, may hold."""
+        """Start recording that nothing was sent for an intent that log or status may hold."""
         where = "status" if intent.attempt_id in entry.ahead else "log"
         outcome = Outcome.not_sent(f"the {where} did not confirm the attempt, so it was not sent")
         self.submit(entry, intent, outcome, 0.0)
 
     async def drain(self, seconds: float) -> int:
         """
-        Wait for outcomes that are being recorded, and hand in what was kept for claims; nobody claims now.
+        Wait for outcomes that are being recorded, and record those kept for claims: no claim follows now.
 
         Returns:
-            How many are given up after `seconds`.
+            How many recordings were given up after `seconds`.
         """
         give_up = asyncio.get_running_loop().time() + seconds
         if self.recording:
@@ -148,7 +147,7 @@ class Outcomes:
             )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
-            # A fact of an earlier lease term: the log's owner should not have to wait for its sweep.
+            # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
             await self.recorder.log.wake_owner(entry.uid)
         _log(entry, attempt, recorded=recorded)
         if outcome.failure is not FailureClass.NOT_SENT:
@@ -166,17 +165,17 @@ class Outcomes:
         Milliseconds until the next attempt.
 
         Args:
-            policy: Of the notification.
-            outcome: Of the attempt that has ended.
-            earlier: Attempts of the channel before that one.
-            left: How many of them may have left.
+            policy: The notification's retry policy.
+            outcome: Outcome of the attempt that has ended.
+            earlier: Earlier attempts of the channel.
+            left: How many of these may have reached the receiver.
         """
         if outcome.failure is FailureClass.NOT_SENT:
             return unsent_delay(unsent_run(earlier) + 1, self.jitter())
         return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
-        """Whether an attempt belongs to the lease term that holds now."""
+        """Whether an attempt belongs to the current lease term."""
         term = self.ownership.term_of(uid)
         return (
             term is not None

@@ -1,10 +1,10 @@
 """
 The reconciler: decides what one notification needs now, and starts it.
 
-`reconcile(uid)` is level-triggered and serial per notification: it claims the log if that is not claimed,
-asks for a decision from what is known now, and hands due attempts to the dispatcher or sets an alarm.
-Between two calls it remembers only the last decision (`Entry.last_check`), from which the
-resync finds what to reconcile again, so no return path has to arrange that itself.
+`reconcile(uid)` is level-triggered and serial per notification: it claims the log unless it holds a
+claim, asks for a decision based on the current state, and hands due attempts to the dispatcher or sets a
+timer. Between two calls it remembers only the last decision (`Entry.last_check`). The resync derives from
+that what to reconcile again, so that no return path has to arrange it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
 
-#: Seconds until a notification is looked at again whose shard's Lease may carry a note.
+#: Seconds until a notification is reconciled again if its shard's Lease may carry a note.
 _NOTE_PAUSE: Final = 5.0
 
 
@@ -75,7 +75,7 @@ class Reconciler:
             try:
                 decided = await self.reconcile(uid) is not None
                 if decided or uid not in self.cache.entries:
-                    # What was put off without a decision keeps its growing wait.
+                    # Without a decision, the growing wait continues.
                     self.queue.succeeded(uid)
             except PortError as error:
                 wait = self.queue.retry(uid)
@@ -84,7 +84,7 @@ class Reconciler:
                     extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
                 )
             except Exception:
-                # A poison object costs its own turn, with a growing wait, and no other's.
+                # A poison object delays only itself, by a growing wait.
                 logger.exception("a notification could not be handled", extra={"uid": uid})
                 self.queue.retry(uid)
             finally:
@@ -109,7 +109,7 @@ class Reconciler:
                 await self._leave(entry)
             return None
         if not term.valid(self.cache.monotonic()):
-            # It may be valid again without another term: the answer to a renewal was lost, not the renewal.
+            # The term may become valid again: perhaps only the answer to its renewal was lost.
             return None
         if entry.deleted:
             await self._retire(entry, term)
@@ -120,12 +120,12 @@ class Reconciler:
             return self._unclaimed(entry)
         await self._catch_up(entry)
         if entry.abandoned:
-            # An INTENT of ours that its caller had given up came in late: only a claim settles it.
+            # An INTENT arrived after its caller had given it up: only a claim settles it.
             self.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, term):
                 return self._unclaimed(entry)
             if entry.abandoned:
-                # It could not be settled: tried again, but with a growing wait.
+                # It could not be settled: try again, with a growing wait.
                 self.queue.retry(entry.uid)
                 return None
         return await self._decide(entry, term)
@@ -133,19 +133,19 @@ class Reconciler:
     async def _without_log(
         self, journal: Journal, entry: Entry, term: LeaseTerm
     ) -> Decision | None:
-        """Decide for an entry whose log must not be used; None if what is known does not suffice."""
+        """Decide for an entry whose log must not be used; None if too little is known."""
         if journal.takes(entry, term):
             journal.take_up(entry, term)
             return await self._decide(entry, term, journaled=True)
-        # Until the note is gone nothing may be opened in the log, and the journal has everything looked at
-        # then. A write of the note, or of the object, may be under way, which nothing reports.
+        # Nothing may be opened in the log until the note is removed; then the journal has everything
+        # checked. A write of the note, or of the object, may be under way, and nothing reports its end.
         basis = journal.basis(entry, term)
         entry.unjournaled = None if basis.complete else basis
         self.queue.add_at(entry.uid, self.cache.monotonic() + _NOTE_PAUSE)
         return None
 
     async def _decide(self, entry: Entry, term: LeaseTerm, *, journaled: bool = False) -> Decision:
-        """Decide for an entry whose log is claimed, or not needed, and do what was decided."""
+        """Decide for an entry whose log is claimed, or not needed, and act on the decision."""
         if stopped := _stopped(entry):
             return self._decided(entry, Await(stopped))
         decision = self.decisions.next(entry)
@@ -175,7 +175,7 @@ class Reconciler:
     # -- the claim ------------------------------------------------------------------------------
 
     async def _claim(self, entry: Entry, term: LeaseTerm) -> bool:
-        """Claim the log of an entry; whether a decision may rest on it."""
+        """Claim the log of an entry; returns whether a decision may be based on it."""
         first = entry.claim is None and entry.view.position == 0
         claimed = await self.claimer.claim(entry, term)
         logger.debug(
@@ -189,7 +189,7 @@ class Reconciler:
         return True
 
     async def _usable(self, entry: Entry, term: LeaseTerm, claimed: ClaimDecision) -> bool:
-        """Take note of what stands in the way after a claim; whether nothing does."""
+        """Record what prevents a decision after a claim; returns whether nothing does."""
         if Action.STOP in claimed:
             self.holds.fence(entry, term.epoch)
             self.metrics.fenced_notifications.inc()
@@ -215,14 +215,14 @@ class Reconciler:
         return True
 
     def _unclaimed(self, entry: Entry) -> Decision | None:
-        """The decision for an entry that cannot be claimed, None if it is to be tried again soon."""
+        """The decision for an entry that cannot be claimed, None if the claim is tried again soon."""
         reason = self.holds.blocked(entry)
         decision = self._decided(entry, Await(reason)) if reason else None
-        # What may be over soon is tried again with a growing wait as well, which a decision would end.
+        # What may pass soon is also tried again with a growing wait, which a decision would reset.
         return None if entry.unreadable else decision
 
     async def _catch_up(self, entry: Entry) -> None:
-        """Record results that were kept while the log was away, and read what others have appended."""
+        """Record the results kept while the log was away, and read what others have appended."""
         if entry.unrecorded:
             await self.recorder.record_kept(entry, anew=False)
         if not entry.reread:
@@ -232,10 +232,10 @@ class Reconciler:
         if entry.view.position != known:
             self.cache.mark_dirty(entry)
 
-    # -- what is over or another's --------------------------------------------------------------
+    # -- notifications that are gone, or another replica's ----------------------------------------
 
     async def _leave(self, entry: Entry) -> None:
-        """Let go of a notification that belongs to another replica, once nothing of it is under way."""
+        """Forget a notification of another replica once no work on it is under way here."""
         if entry.unrecorded:
             await self.claimer.hand_in(entry)
             if not entry.unrecorded:
@@ -243,22 +243,22 @@ class Reconciler:
             elif not entry.quarantine:
                 self.queue.retry(entry.uid)
         if self.ownership.term_of(entry.uid) is not None:
-            # Ours again meanwhile. It is listed again, and what was listed must stay.
+            # Ours again meanwhile: it is listed again, and a listed entry must stay.
             self.queue.add(entry.uid)
             return
         over = entry.deleted or entry.request.status.terminal
         if not entry.busy and (over or not entry.unrecorded):
-            # Log and object are its owner's: to deliver, to publish, to retire.
+            # Its owner delivers, publishes and retires it.
             self.cache.forget(entry.uid)
 
     async def _retire(self, entry: Entry, term: LeaseTerm) -> None:
         if not await self.claimer.retire(entry, term) and not entry.executing:
             self.queue.retry(entry.uid)
 
-    # -- what was decided -----------------------------------------------------------------------
+    # -- acting on decisions ----------------------------------------------------------------------
 
     def _start(self, entry: Entry, decision: Decision) -> list[str]:
-        """Do what was decided; returns the channels whose circuit breaker rejects a due attempt."""
+        """Act on a decision; returns the channels whose circuit breaker rejects a due attempt."""
         rejected = []
         match decision:
             case Deliver(channels, then, _, _):
@@ -276,7 +276,7 @@ class Reconciler:
                 if then is not None:
                     self.queue.add_at(entry.uid, then)
             case Withhold(_, then, _) | GiveUp(_, then, _):
-                # The end of what holds it back wakes it; only other due times need an alarm.
+                # The end of the hold wakes it; only other due times need a timer.
                 if then is not None:
                     self.queue.add_at(entry.uid, then)
             case WaitUntil(at, _):
@@ -288,7 +288,7 @@ class Reconciler:
         return rejected
 
     def _decided(self, entry: Entry, decision: Decision) -> Decision:
-        """Note a decision: when the next one is needed, and which channels an attempt or a queue holds."""
+        """Remember a decision: when the next is needed, and which channels are in progress or queued."""
         by: float | None = None
         started: tuple[str, ...] = ()
         match decision:
@@ -312,7 +312,7 @@ class Reconciler:
         return decision
 
     async def _note_held(self, entry: Entry, channel: str, reason: str) -> None:
-        """Leave in the log, once, why a due channel is held back."""
+        """Record in the log, once, why a due channel is held back."""
         known = entry.view.last_skip.get(channel)
         await self._skip(entry, channel, reason)
         noted = entry.view.last_skip.get(channel)
@@ -320,7 +320,7 @@ class Reconciler:
             self.reporter.held(entry.request, channel, noted)
 
     async def _give_up(self, entry: Entry, term: LeaseTerm, decision: GiveUp) -> None:
-        """Leave in the log why due channels are not tried any more, and end them."""
+        """Record in the log why due channels are given up, and end them."""
         for channel in decision.channels:
             await self._skip(entry, channel, decision.reason)
             await self.attempts.give_up(entry, term, channel, decision.reason)
@@ -329,7 +329,7 @@ class Reconciler:
         """
         Report, once, that an attempt waits for its receiver's circuit breaker.
 
-        It waits in the queue of its receiver and uses up no attempt.
+        It waits in the receiver's queue and does not count as an attempt.
         """
         reason = refusal(channel)
         if entry.view.last_skip.get(channel) == reason:
@@ -348,7 +348,7 @@ class Reconciler:
 
 
 def _stopped(entry: Entry) -> str:
-    """Why nothing is decided for an entry whose log is claimed, empty if something is."""
+    """Why no decision is made for an entry whose log is claimed; empty if one may be made."""
     if entry.cancelled:
         return "the object is being deleted"
     return "held by the self-audit" if entry.violation else ""
