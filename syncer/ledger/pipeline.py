@@ -1,26 +1,26 @@
 """
 Ordered, pipelined commands to one server.
 
-Why not the vendor's command methods: a write whose reply is lost must not be repeated by a library
-(redis-py would, ten times by default), and an INTENT must be withdrawn if its server has changed,
-*after* a connection is up and *before* a byte of it leaves. So the pipeline takes a connection from the
-vendor's pool, checks the guard of each waiting call, sends what is left in one round trip and gives
-every reply to its caller. Commands that are issued meanwhile share the next round trip; a caller that
-finds the pipeline idle makes the round trip itself, which saves it two turns of the event loop. The
-connection stays with the pipeline between rounds: taking and returning it costs as much as a record.
+The vendor's command methods do not serve here: a library must not repeat a write whose reply was lost
+(redis-py does, ten times by default), and an INTENT must be withdrawn if its server has changed, *after*
+the connection is up and *before* its first byte leaves. The pipeline therefore takes a connection from
+the vendor's pool, checks the guard of each waiting call, sends the remaining calls in one round trip, and
+passes each reply to its caller. Calls that arrive meanwhile share the next round trip; a caller that
+finds the pipeline idle makes the round trip itself, which saves two rounds of the event loop. The
+pipeline keeps the connection between rounds, because taking and returning one costs as much as a record.
 
-What a failure means is decided here: before the pipeline is written, nothing was executed
-(`Unavailable`); afterwards every call without a reply is `Ambiguous`.
+The pipeline also decides what a failure means: before it has written, nothing was executed (`Unavailable`);
+afterwards, every call without a reply is `Ambiguous`.
 
-Calls that replicas must confirm (`Call.wait`) have a queue, rounds and a connection of their own: WAIT
-blocks its connection for as long as it waits, and no other call must wait with it. One WAIT at the end of
-a round covers every write on its connection before it, so it confirms the whole round, and calls that
-arrive meanwhile share the next one.
+Calls that replicas must confirm (`Call.wait`) have their own queue, rounds and connection: WAIT blocks
+its connection, and no other call should wait with it. One WAIT at the end of a round covers all writes
+before it on its connection, so it confirms the whole round; calls that arrive meanwhile share the next
+one.
 
-Every new connection is identified before its first command. A replica is refused, and after an answer
-READONLY the server is identified again: it was demoted under a live connection. What that means for
-claims is decided by the owner (`Owner`): the pipeline only promises that the owner is called *before* the
-next guard is.
+Every new connection is identified before its first command. A replica is refused. After the answer
+READONLY, the server is identified again, because it was demoted while connected. The owner (`Owner`)
+decides what that means for claims; the pipeline only guarantees that the owner is called *before* the
+next guard.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ from syncer.model.errors import (
 _BATCH: Final = 128
 #: Calls that may wait; more are refused as unavailable.
 _QUEUE: Final = 8192
-#: Timeouts that a call may take: connecting, sending, its reply, and the queue before it.
+#: How many timeouts a call may take: connecting, sending, its reply, and the queue before it.
 PATIENCE: Final = 6
-#: Share of a timeout by which the limit of a reply may be longer.
+#: Share of a timeout by which a reply may exceed it.
 _STEP: Final = 0.1
 
 
@@ -68,7 +68,7 @@ class _Waiting:
 
 
 class Owner(Protocol):
-    """What is called when the state of a server changes."""
+    """Is called when the state of a server changes."""
 
     async def on_connect(
         self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
@@ -123,7 +123,7 @@ class Pipeline:
             owner: Called for new connections and for transport errors.
             timeout: Seconds for connecting, and for each reply.
             current: Whether the address of a connection is still the right one.
-            place: Host and port of the server as far as they are known, for error texts.
+            place: Host and port of the server, as far as known, for error texts.
             confirms_for: The pipeline whose confirmed calls are made here, on its pool.
         """
         self.problem: str | None = None
@@ -141,14 +141,14 @@ class Pipeline:
                 confirms_for=self,
             )  # fmt: skip
         self._waiting: deque[_Waiting] = deque()
-        #: Calls whose wait is limited, in the order of their limits; those at its head may be over.
+        #: Calls with a limited wait, in the order of their limits; those at the head may have ended.
         self._limited: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         #: The connection that rounds use; taken from the pool.
         self._kept: AbstractConnection | None = None
-        #: Set where the next round must not use that connection as it is.
+        #: Whether the next round must renew that connection.
         self._stale = False
         #: Whether the server allowed CONFIG GET on the newest connection.
         self._settings_readable = True
@@ -181,7 +181,7 @@ class Pipeline:
                 try:
                     await self._round([waiting])
                 except asyncio.CancelledError:
-                    # It has failed already, and no task waits for it.
+                    # The call has failed already, and no task awaits it.
                     waiting.future.exception()
                     raise
             return waiting.future.result()
@@ -192,7 +192,7 @@ class Pipeline:
         return await waiting.future
 
     def _limit(self, waiting: _Waiting) -> None:
-        """Have a call fail where it waits for too long; all that wait have one timer."""
+        """Let a call fail if it waits too long; one timer serves all waiting calls."""
         while self._limited and self._limited[0].future.done():
             self._limited.popleft()
         self._limited.append(waiting)
@@ -231,7 +231,7 @@ class Pipeline:
         await self._disconnect(all_of_them=True)
 
     async def _disconnect(self, *, all_of_them: bool) -> None:
-        # A server that does not answer the end of TLS is left after a while.
+        # A server that does not answer the end of TLS is given up after a while.
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self.pool.disconnect(inuse_connections=all_of_them)
 
@@ -253,7 +253,7 @@ class Pipeline:
         return info
 
     async def close(self) -> None:
-        """Close connections; calls that wait fail as not executed."""
+        """Close the connections; waiting calls fail as not executed."""
         self._closed = True
         if self._confirming is not None:
             await self._confirming.close()
@@ -280,7 +280,7 @@ class Pipeline:
                         await self._round(batch)
 
     def _next_batch(self) -> list[_Waiting]:
-        """What waits still; nothing is sent, and nobody connects, for callers that have given up."""
+        """The calls still waiting; nothing is sent, and nobody connects, for callers that have given up."""
         batch: list[_Waiting] = []
         while self._waiting and len(batch) < _BATCH:
             waiting = self._waiting.popleft()
@@ -291,7 +291,7 @@ class Pipeline:
     # -- one round ----------------------------------------------------------------------------
 
     async def _acquire(self) -> AbstractConnection:
-        # Connecting, identifying and, behind Sentinels, finding the master: each within its own limit.
+        # Connecting, identifying and, with Sentinels, finding the master, each within its own limit.
         async with asyncio.timeout(self._timeout * 3):
             connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
             if not self._current(connection):
@@ -307,7 +307,7 @@ class Pipeline:
         """The connection for one round, usable as far as is known without a call."""
         kept = self._kept
         if kept is not None and not self._stale and self._current(kept):
-            # Not connected: an error. Something to read, or its end: not usable either.
+            # An error means not connected. With something to read, or its end, it is unusable, too.
             with contextlib.suppress(RedisError):
                 if not await kept.can_read():
                     return kept
@@ -324,7 +324,7 @@ class Pipeline:
             connection = await self._connection()
         except (RedisError, OSError, TimeoutError) as error:
             mapped = self._lost(error)
-            # A store of another installation ends a start; a caller only waits for its own.
+            # The store of another installation ends a startup; a caller waits for its own store.
             self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
             return
         except asyncio.CancelledError:
@@ -353,7 +353,7 @@ class Pipeline:
         if wait is not None:
             packed.append(pack(("WAIT", *wait)))
         demoted = False
-        #: Replies that are given to the callers only once replicas have confirmed them.
+        #: Replies that callers get only once replicas have confirmed them.
         written: list[tuple[_Waiting, Any]] = []
         try:
             async with asyncio.timeout(self._timeout * (1 + _STEP)) as limit:
@@ -388,7 +388,7 @@ class Pipeline:
             await connection.disconnect(nowait=True)
 
     def _extend(self, limit: asyncio.Timeout) -> None:
-        """Give a reply as long as the first one had; by steps, since replies mostly come together."""
+        """Give each reply as much time as the first one had; in steps, as replies mostly come together."""
         when = asyncio.get_running_loop().time() + self._timeout
         if (limit.when() or 0.0) < when:
             limit.reschedule(when + self._timeout * _STEP)
@@ -400,14 +400,14 @@ class Pipeline:
         wait: tuple[int, int],
         limit: asyncio.Timeout,
     ) -> None:
-        """Read how many replicas have everything that was written, and answer the callers."""
+        """Read how many replicas have all writes of the round, and answer the callers."""
         replicas, milliseconds = wait
         now = asyncio.get_running_loop().time()
         limit.reschedule(now + milliseconds / 1000 + self._timeout)
         try:
             count = int(await connection.read_response())
         except ResponseError:
-            # Refused, by an ACL for example: it is written, and no replica has confirmed it.
+            # Refused, for example by an ACL: the round is written, and no replica has confirmed it.
             count = 0
         for waiting, reply in written:
             self._answer(waiting, (reply, count))

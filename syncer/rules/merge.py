@@ -1,18 +1,17 @@
 """
 The merge: status = fold(log joined with what the object shows).
 
-The result is a function of both sides and of nothing else; merging twice, in another order, or after
-a conflict with a newer object gives the same, so the status writer can retry without any bookkeeping.
-Attempts are united by id and joined one by one, counters are computed from the result, terminal phases
-absorb.
+The result depends only on these two sides; merging twice, in another order, or after a conflict with a
+newer object gives the same status, so the status writer can retry without any bookkeeping. Attempts are
+united by id and joined one by one, counters are computed from the result, and terminal phases absorb.
 
-Two things are *given* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
+Two things are *assigned* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
 publication; on a conflict the object's number wins) and the order of the list (order of publication).
-Open attempts are not published: they are in the log, and their result will be.
+Open attempts are not published: they are in the log, and their results will be published.
 
-Objects of the replaced controller are merged here too: their attempts have ids `0-<index>`, and their
-counters are never lowered. An entry without an id is compared with the log first: it may be one of ours
-that was returned without it.
+Objects of the replaced controller are merged in the same way: their attempts have ids `0-<index>`, and
+their counters are never lowered. An entry without an id is first compared with the log, because it may be
+one of ours whose id was dropped.
 """
 
 from __future__ import annotations
@@ -60,26 +59,26 @@ ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 @immutable
 class Facts:
-    """What the merge needs to know of the object besides its status."""
+    """What the merge needs to know about the object, besides its status."""
 
     generation: int
     policy: RetryPolicy
     at_most_once: bool = False
-    #: A due attempt has waited so long for the log that the object should show it.
+    #: Whether a due attempt has waited for the log long enough for the object to show it.
     held: bool = False
     #: Why it is not journaled, None where nothing is.
     held_by: Basis | None = None
-    #: What the self-audit found that must not be, empty if nothing.
+    #: The violation that the self-audit found, empty if none.
     violation: str = ""
-    #: The log cannot be read again, so nothing is called failed that it might know better.
+    #: Whether the log cannot be read again; nothing is called failed then, because the log may know better.
     unread: bool = False
-    #: Attempts that this process carries out. One that is journaled is shown as unknown, and counts as
-    #: open: it may be the last one, and a final phase stays.
+    #: Attempts that this process carries out. A journaled one is shown as unknown but counts as open: it
+    #: may be the last one, and a final phase could not be taken back.
     in_hand: frozenset[AttemptId] = frozenset()
 
     @property
     def marks(self) -> Marks:
-        """What they have conditions say."""
+        """The facts that conditions show."""
         held = held_because(self.held_by) if self.held else None
         return Marks(self.generation, self.violation, held)
 
@@ -87,12 +86,12 @@ class Facts:
 @immutable
 class Merged:
     """
-    The status to show, and the reason.
+    The merged status, and the reason for its phase.
 
     Attributes:
         status: The merged status, before it is cut to size.
         channel_states: Every planned channel with its state.
-        reason: What decided the phase, for logs and explanations.
+        reason: Why the phase was chosen, for logs and explanations.
     """
 
     status: Status
@@ -104,7 +103,7 @@ def channel_states_of(view: LogView, status: Status, facts: Facts) -> tuple[Chan
     """
     State of every planned channel, from log and object together.
 
-    Without a plan the channels that the object shows count as planned.
+    Without a plan, the channels that the object shows count as planned.
     """
     status = recognise(status, view.attempts)
     return _channel_states(_in_hand_open(_unite(status, view), facts), status, view, facts)
@@ -130,7 +129,7 @@ def _channel_states(
 
 
 def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
-    """Planned channels that an operator wants tried once more, and that have not been since."""
+    """Planned channels with a resend request that no attempt has followed yet."""
     if not view.orders:
         return frozenset()
     return view.pending.intersection(_planned(view, status))
@@ -152,10 +151,10 @@ def merge(
         status: The status as stored.
         view: Fold of the log.
         facts: Generation, retry policy, guarantee.
-        now: Redis time in milliseconds; only new timestamps are taken from it.
-        mark: Which log the view stands for.
-        journal: Name of the note under which the write is to stand for all that is known: open attempts
-            are then shown, as unknown. Empty to take a mark away; None to leave it as it is.
+        now: Redis time in milliseconds, used only for new timestamps.
+        mark: The log that the view was folded from.
+        journal: Name of the note if the status journals all that is known: open attempts are then shown as
+            unknown. Empty to remove the mark; None to leave it as it is.
     """
     status = recognise(status, view.attempts)
     attempts = _unite(status, view)
@@ -203,7 +202,7 @@ def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status
 
 
 def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:
-    """Attempts that the object shows and the log lacks, or knows less of: seeds of a claim."""
+    """Attempts that the log lacks, or knows less about than the object: the seeds of a claim."""
     out = []
     for shown in recognise(status, view.attempts).attempts:
         known = view.attempts.get(shown.id)
@@ -248,7 +247,7 @@ def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
     """
     How many folded attempts of each channel did not leave.
 
-    The log knows as long as it holds them; the status, once the log has lost them.
+    The log knows as long as it holds them; after that, only the status does.
     """
     if rollup is None:
         return {}
@@ -259,7 +258,7 @@ def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
 
 
 def _unite(status: Status, view: LogView) -> list[Attempt]:
-    """Every attempt that either side knows: in list order, then in log order; open ones too."""
+    """Every attempt that either side knows, open ones included: in list order, then in log order."""
     out: dict[AttemptId, Attempt] = {a.id: a for a in status.attempts}
     for attempt in view.attempts.values():
         shown = out.get(attempt.id)
@@ -271,7 +270,7 @@ def _unite(status: Status, view: LogView) -> list[Attempt]:
 
 
 def _in_hand_open(attempts: list[Attempt], facts: Facts) -> list[Attempt]:
-    """What is in the hands of this process is open, whatever was written ahead of it."""
+    """Treat attempts that this process carries out as open, whatever the status shows in advance."""
     if not facts.in_hand:
         return attempts
     return [
@@ -283,7 +282,7 @@ def _in_hand_open(attempts: list[Attempt], facts: Facts) -> list[Attempt]:
 
 
 def _ahead(attempt: Attempt) -> Attempt:
-    """An open attempt as it is written ahead: unknown, until its sender knows better."""
+    """An open attempt as the journal shows it: unknown, until its sender knows better."""
     if not attempt.open:
         return attempt
     return replace(
@@ -323,7 +322,7 @@ def _phase(
     if status.terminal:
         return status.phase, "terminal phases absorb"
     if view.plan is None:
-        # The channels that were tried may not be all: nothing is final without a plan.
+        # There may be channels that were not tried yet: nothing is final without a plan.
         return _furthest(status.phase, PENDING), "not planned yet"
     if not channel_states:
         return FAILED, "no channel was resolved"
@@ -332,7 +331,7 @@ def _phase(
         return SENT, "every channel delivered"
     if all(s.state.finished for s in channel_states):
         if unread:
-            return _furthest(status.phase, SENDING), "whether it failed, the log must say"
+            return _furthest(status.phase, SENDING), "the log must say whether it failed"
         return (PARTIALLY_SENT if delivered else FAILED), "every channel finished"
     failing = any(s.state is State.RETRYING or _refused(s) for s in channel_states)
     if delivered and failing:
@@ -359,8 +358,8 @@ def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
         success = attempt.state is AttemptState.SUCCESS
         channels[attempt.channel] = channels.get(attempt.channel, False) or success
     successful = sum(channels.values())
-    # The server refuses a fall of the first two; an object that shows more than its list (another
-    # controller's, or edited from outside) keeps what it shows.
+    # The server refuses to lower the first two; an object that counts more than its list (written by
+    # another controller, or edited by hand) keeps its counts.
     return (
         max(len(published) + folded, old.total_attempts),
         max(successful, old.successful),
@@ -371,7 +370,7 @@ def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
 def _times(
     phase: str, published: tuple[Attempt, ...], old: Status, view: LogView, now: int
 ) -> tuple[int, int, int]:
-    """When it was queued, when processing began, when it ended (0 before that)."""
+    """When it was queued, when processing began, and when it ended (0 until then)."""
     begun = view.plan.at if view.plan and view.plan.at else now
     queued = old.queued_at or min(begun, now)
     started = old.started_at
@@ -436,7 +435,7 @@ def _channels(
     return tuple(
         ChannelStatus(
             s.channel,
-            # An open attempt is shown only once its result is; the word would flicker otherwise.
+            # An open attempt is not shown before its result; the word would flicker otherwise.
             s.state.value,
             s.attempts - (1 if s.state is State.SENDING else 0),
             s.last.due if s.last and s.state is State.RETRYING and not terminal else 0,

@@ -1,17 +1,17 @@
 """
-What this replica holds in memory of each notification; disposable, and bounded by what is live.
+What this replica holds in memory about each notification: disposable, bounded by what is live.
 
-An `Entry` is what the loops share: the newest object seen, the fold of its log, the claim under which
-that log may be extended, what is executing here, and what has not been published yet. Nothing in it is a
-source of truth. Outcomes that Redis cannot take yet belong to the task that learnt them.
+The loops share an `Entry`: the newest object seen, the fold of its log, the claim under which that log may
+be extended, the attempts executing here, and the changes not published yet. Nothing in it is a source of
+truth. Outcomes that cannot be written to Redis yet belong to the task that received them.
 
 A notification that is finished and published leaves a `Finished` summary: uid, name, version and phase,
 so that a hundred thousand of them cost megabytes, not gigabytes.
 
-With an audit feed, finished also means audited: until then the entry stays, and `unaudited`
-names it. That is bounded, because the feed may wait for days: beyond `audit_limit` waiting entries a
-finished one is dropped all the same, and a later sweep finds its log, which does not expire before it is
-audited.
+With an audit feed, a notification is finished only when it is audited: until then the entry stays, listed
+in `unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
+a finished one is dropped nevertheless, and a later sweep finds its log, which does not expire before it
+is audited.
 
 All access is from one event loop; no method awaits.
 """
@@ -56,40 +56,40 @@ class Entry:
         request: Newest version of the object that this process has seen.
         uid: Identity of the notification, which every version has.
         view: Fold of its log up to `view.position`.
-        claim: None until claimed, and whenever the claim turned out stale.
-        fresh: First seen by a watch event without status, in this lease term.
+        claim: None until claimed, and after a claim turned out to be stale.
+        fresh: First seen in a watch event without status, in this lease term.
         deleted: The object is gone; nothing is sent any more.
         quarantine: Why the log cannot be read, empty if it can.
         violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
-        executing: Open attempts that a task of this process carries out, with their channels.
-        never_sent: Those of them of which no byte has left, since the log has not allowed it.
-        unrecorded: Results that the log could not take since it cannot be read, with their intents.
+        executing: Open attempts that tasks of this process carry out, with their channels.
+        never_sent: Executing attempts of which no byte has left, because the log has not allowed it yet.
+        unrecorded: Results that could not be written to the log, with their intents.
         due: Second of the monotonic clock before which a channel must not be tried again.
-        held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
-        held: That has lasted long enough for the status to show it.
+        held_since: Second since which a due attempt could not be made without Redis, 0 if none.
+        held: Whether that has lasted long enough for the status to show it.
         acked: Position up to which the log is marked as published.
         audited: Position up to which the log is marked as handed to the audit feed's sinks.
         expiring: The log has been given its time to live.
         dirty_since: Second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
-        ticket: Second at which its turn to be written comes up, infinite for never,
-            negative if it waits for that turn.
+        ticket: Second at which its write is due, infinite if none is scheduled, negative while it waits for
+            its turn.
         failures: Status writes that failed in a row, the last one at `last_failure`.
-        jitter: Share of the back-off that follows the last of them.
+        jitter: Share of the back-off to wait after the last of them.
         writing: A write is under way.
-        ending: Version of the object onto which a final phase was written, not known to be refused.
+        ending: Version of the object to which a final phase was written, unless that write was refused.
         reread: The view may lack records of others: read the log again before relying on it.
-        doubtful: The newest version came by the watch and shows less than the one before: the object is
+        doubtful: The newest version came from the watch and shows less than the one before: the object is
             read again before anything is merged with it.
-        unreadable: The object could not be read when its log was claimed last.
-        known_in: Lease term in which the log was claimed last; all that was recorded since is in memory.
-        ahead: Those of the executing attempts that are journaled.
-        seeded: Those of these that the log may have been given.
-        journaled: Name of the note under which this process has journaled for it, empty if it has not.
-        unjournaled: Why it cannot go while the log is away and others are journaled, None if it can.
+        unreadable: The object could not be read at the last claim.
+        known_in: Lease term of the last claim; everything recorded since then is in memory.
+        ahead: Executing attempts that are journaled.
+        seeded: Journaled attempts that the log may have received.
+        journaled: Name of the note under which this process has journaled it, empty if it has not.
+        unjournaled: Why it must wait while the log is away and others are journaled, None if it need not.
         last_check: The last check that ended with a decision, None if a later one did not.
-        withheld: Channels that are due, and that the last decision held back.
-        unchecked_since: Second since which the resync has requested a check in vain, 0 if it has not.
+        withheld: Due channels that the last decision held back.
+        unchecked_since: Second since which the resync requests a check without success, 0 if it does not.
     """
 
     request: NotificationRequest
@@ -130,7 +130,7 @@ class Entry:
     unchecked_since: float = 0.0
 
     def __post_init__(self) -> None:
-        """Keep what is asked for most."""
+        """Cache the uid, which is read most often."""
         self.uid = self.request.uid
 
     @property
@@ -150,12 +150,12 @@ class Entry:
 
     @property
     def unscheduled(self) -> bool:
-        """Whether it has changes to be published, and no turn to be written."""
+        """Whether it has unpublished changes and no write scheduled."""
         return self.dirty_since is not None and not self.writing and math.isinf(self.ticket)
 
     @property
     def ordered(self) -> frozenset[str]:
-        """Channels that an operator wants tried once more, and that have not been since."""
+        """Channels with a resend request that no attempt has followed yet."""
         return ordered_channels(self.view, self.request.status)
 
     @property
@@ -163,27 +163,28 @@ class Entry:
         """
         Whether the object may have a final phase that this process has not seen.
 
-        What is known can fall behind a phase that was written: with `atMostOnce` an unknown result ends a
+        The view can fall behind a phase that was written: with `atMostOnce` an unknown result ends a
         channel, and a manual resolution reverses that.
         """
         return self.ending == self.request.resource_version and bool(self.ending)
 
     def observe(self, seen: NotificationRequest) -> None:
         """
-        Take a later version that the watch has brought.
+        Take a newer version from the watch.
 
-        A watch that was opened under an older definition goes on dropping what that one does not know.
-        So a version that shows less than the one before is not trusted until it was read.
+        A watch that was opened under an older definition keeps dropping members which that definition
+        lacks. A version that shows less than the one before is therefore not trusted until the object was
+        read.
         """
         self.doubtful = self.doubtful or poorer(seen.status, self.request.status)
         self.request = seen
 
     def take(self, answer: NotificationRequest, *, since: str) -> None:
         """
-        Take what the API server answered about the object.
+        Take the API server's answer about the object.
 
-        The watch may have brought a later version while the answer was on its way, and will not bring
-        that one again. Where it has brought the same version, the answer is used.
+        The watch may have delivered a later version while the answer was on its way, and will not deliver
+        it again. If it has delivered the same version, the answer is used.
 
         Args:
             answer: The object, read or written.
@@ -207,7 +208,7 @@ class Entry:
 
 @immutable
 class Finished:
-    """What is kept of a notification whose final phase is published."""
+    """Summary of a notification whose final phase is published."""
 
     uid: str
     namespace: str
@@ -250,12 +251,12 @@ class Cache:
         self.monotonic = monotonic
         self._window = window
         self._heap: list[tuple[float, int, str]] = []
-        #: Uids whose writes are due, by namespace: the thousands of one author do not delay another's.
+        #: Uids whose writes are due, by namespace, so that thousands of one author delay no other author.
         self._due: Turns[str] = Turns()
         self._ticket = 0
 
     def namespace_of(self, uid: str) -> str:
-        """The namespace of a live notification, empty for what is not known."""
+        """The namespace of a live notification, empty if it is unknown."""
         entry = self.entries.get(uid)
         return entry.request.namespace if entry is not None else ""
 
@@ -289,7 +290,7 @@ class Cache:
     def _schedule(self, entry: Entry) -> None:
         at = self.decision(entry).at
         if entry.ticket <= at:
-            # Its turn comes by then; if that is too early, it waits again.
+            # It is scheduled by then; if that is too early, it waits again.
             return
         entry.ticket = at
         self._ticket += 1
@@ -319,12 +320,12 @@ class Cache:
         return min(entry.due.values()) > self.monotonic() + self._window
 
     def take_due(self, now: float) -> Entry | None:
-        """The next entry whose write is due and not under way; one that has become early waits again."""
+        """The next entry whose write is due and not under way; one that is early now waits again."""
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)
             if entry is not None and entry.ticket == at:
-                # Its turn comes, whatever is marked meanwhile.
+                # Its turn comes, whatever marks follow.
                 entry.ticket = -math.inf
                 self._due.append(entry.request.namespace, uid)
         while self._due:
@@ -333,7 +334,7 @@ class Cache:
                 continue
             entry.ticket = math.inf
             if entry.dirty_since is None or entry.writing:
-                # Clean, or marked again when the write ends.
+                # It is clean, or will be marked again when the write ends.
                 continue
             if self.decision(entry).at <= now:
                 return entry
@@ -380,9 +381,8 @@ class Cache:
         """
         Replace an entry by its summary once it is finished, published and audited, and no task works on it.
 
-        Its log then has an expiry, set along with the later of the two marks. Where the audit
-        feed lags and too many entries wait for it, to be published is enough: the log has no expiry yet,
-        and a sweep finds it.
+        Its log then has an expiry, set with the later of the two marks. If the audit feed lags and too many
+        entries wait for it, a published entry is enough: its log has no expiry yet, and a sweep finds it.
         """
         if self.entries.get(entry.uid) is not entry or entry.busy or entry.dirty_since is not None:
             return
@@ -393,12 +393,12 @@ class Cache:
             self.retire(entry)
 
     def retire(self, entry: Entry) -> None:
-        """Replace a finished, published entry by its summary; of a deleted one nothing is kept."""
+        """Replace a finished, published entry by its summary; nothing is kept of a deleted one."""
         request = entry.request
         self.entries.pop(entry.uid, None)
         self.unaudited.pop(entry.uid, None)
         if not entry.deleted:
-            # The deletion may have come during the last write; nothing would remove the summary again.
+            # The deletion may have come during the last write; nothing would remove the summary later.
             self.finished[entry.uid] = summary(request)
 
     def reopen(self, request: NotificationRequest) -> Entry:
@@ -409,7 +409,7 @@ class Cache:
         return entry
 
     def forget(self, uid: str) -> None:
-        """Drop everything known of a notification, except what the audit feed has yet to hand over."""
+        """Drop everything known about a notification, except what the audit feed still has to deliver."""
         self.entries.pop(uid, None)
         if len(self.unaudited) > (self.audit_limit or 0):
             self.unaudited.pop(uid, None)
@@ -417,7 +417,7 @@ class Cache:
 
 
 def summary(request: NotificationRequest) -> Finished:
-    """What is kept of a finished object."""
+    """The summary of a finished object."""
     return Finished(
         request.uid,
         request.namespace,

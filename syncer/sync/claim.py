@@ -70,9 +70,9 @@ class Claimer:
     ) -> None:
         """
         Args:
-            recorder: Of the logs and the cache.
+            recorder: Writes the logs and keeps the cache.
             objects: Client of the objects.
-            metrics: Count claims, their results, and what they repair.
+            metrics: Count claims, their results, and repairs.
             backoff: The wait after an attempt whose sender is gone.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
@@ -89,8 +89,8 @@ class Claimer:
         Claim the log, compare it with the object, repair what differs.
 
         Returns:
-            What was decided. With `Action.OPEN` attempts may be opened under `entry.claim`; with
-            `Action.CLOSE` the claim serves the last sync alone.
+            The decision. With `Action.OPEN`, attempts may be opened under `entry.claim`; with
+            `Action.CLOSE`, the claim only serves the last sync.
 
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
@@ -117,17 +117,18 @@ class Claimer:
         presence = await self._gather(entry)
         decision = reconcile(self._situation(entry, term, presence))
         await self._act(entry, term, decision)
-        # The claim is stored last and as of its beginning: a server change in between voids it.
+        # The claim is stored last, with the generation of its beginning: a server change in between voids
+        # it.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
         if claimable and before.generation == self.log.generation:
             entry.claim = before
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             self._schedule_due(entry)
-            # What could not be marked as published while the log was away has backed off for that.
+            # Marks that failed while the log was away must not delay the next write.
             entry.failures = 0
             final = entry.request.status.terminal
             if final or entry.dirty_since is not None:
-                # A finished one lacks a mark or an expiry, which the status writer sets.
+                # A finished notification lacks a mark or an expiry, which the status writer sets.
                 self.cache.mark_dirty(entry, urgent=final)
         return self._count(decision)
 
@@ -141,8 +142,8 @@ class Claimer:
         if entry.deleted:
             return Presence.ABSENT
         if entry.fresh:
-            # Seen for the first time by a watch event without status, in this lease term: no process
-            # can have published anything that the event does not show.
+            # First seen in a watch event without status, in this lease term: no process can have
+            # published anything that the event does not show.
             return Presence.PRESENT
         request = entry.request
         try:
@@ -176,7 +177,7 @@ class Claimer:
 
     async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
         if Action.NOTHING in decision:
-            # The claim has made an empty log, which must not stay for ever.
+            # The claim has created an empty log, which must not stay for ever.
             ttl = retention_seconds(entry.request.retention_days)
             await self.log.retire(entry.uid, term.epoch, ttl=ttl, audited=self.cache.auditing)
         if Action.SEED in decision:
@@ -215,7 +216,7 @@ class Claimer:
         self.cache.mark_dirty(entry)
 
     def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:
-        """An attempt of the replaced controller, with the wait that it would have kept."""
+        """An attempt of the replaced controller, with the wait that it would have applied."""
         retriable = attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN) and (
             attempt.failure is not FailureClass.PERMANENT
         )
@@ -243,12 +244,12 @@ class Claimer:
 
     def _schedule_due(self, entry: Entry) -> None:
         now_ms, now = self.recorder.time.now(), self.cache.monotonic()
-        # The wait after an attempt whose result is not recorded yet, which the log does not hold.
+        # The waits after attempts whose results are not recorded yet, so the log does not have them.
         under_way = {c: entry.due[c] for c in entry.executing.values() if c in entry.due}
         entry.due.clear()
         ordered = entry.ordered
         for attempt in entry.view.attempts.values():
-            # What an operator wants sent again is due at once, whatever the wait was before.
+            # A resend request makes the channel due at once, whatever its wait was.
             before = entry.view.orders[attempt.channel] if attempt.channel in ordered else ()
             if attempt.due and attempt.id not in before:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
@@ -259,18 +260,20 @@ class Claimer:
             self.metrics.claims.labels(row).inc()
         return decision
 
-    # -- another's notification -----------------------------------------------------------------
+    # -- a notification of another owner --------------------------------------------------------
 
     async def hand_in(self, entry: Entry) -> None:
         """
-        Give the log of another owner the outcomes that were kept, and before them what the status shows.
+        Append kept outcomes to the log of another owner, after the attempts that only the status shows.
 
-        A log that nobody has claimed yet, as it was lost or never was, holds its attempts in the order in
-        which it is given them; the status has numbered them.
+        A log that nobody has claimed since it was lost or created holds its attempts in the order in which
+        they are appended; the status has numbered them already.
+
+        Outcomes stay in memory if Redis has lost the log meanwhile, or if results that belong between these
+        are on their way to it.
 
         Raises:
-            PortError: Redis did not answer; what is left is kept, as it is where Redis lost the log
-                meanwhile, or where results that may belong between these are on their way to it.
+            PortError: Redis did not answer; the rest is kept.
         """
         lost = False
         with contextlib.suppress(ContractError):
@@ -279,7 +282,7 @@ class Claimer:
             view = fold(snapshot.records if snapshot else ())
             for shown in lacking(view, entry.request.status):
                 if entry.executing:
-                    # Its outcome may be on its way, and would come in between.
+                    # Its outcome may be on its way, and belongs in between.
                     return
                 ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
                 kept = entry.unrecorded.get(shown.id)
@@ -302,10 +305,10 @@ class Claimer:
         A log that the audit feed has not read to its end stays; a sweep finds it once that is done.
 
         Returns:
-            True when nothing more is to be done for it now.
+            True if there is nothing more to do for it now.
 
         Raises:
-            PortError: not answered; call again later.
+            PortError: no answer; call again later.
         """
         if entry.executing:
             return False
@@ -353,7 +356,7 @@ class Claimer:
 
 
 def archived(entry: Entry) -> str:
-    """A log as one JSON line, which remains when the object and, later, the log are gone."""
+    """The log as one JSON line, which remains after the object and, later, the log are gone."""
     return json.dumps(
         {
             "uid": entry.uid,

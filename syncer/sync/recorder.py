@@ -64,7 +64,7 @@ class Recorder:
         self.cache = cache
         self.time = time
         self.metrics = metrics
-        # A look-up by label costs as much as the observation; there are as many as scripts and states.
+        # A look-up by label costs as much as the observation; there is one for each script and state.
         self._append_seconds = functools.cache(metrics.append_seconds.labels)
         self._outcomes = functools.cache(metrics.outcomes.labels)
         self._identity = identity
@@ -89,9 +89,10 @@ class Recorder:
 
     def compare(self, entry: Entry) -> None:
         """
-        Give up the claim if others have journaled what the view lacks: the next claim gives it to the log.
+        Give up the claim if the status shows attempts that the view lacks.
 
-        Nobody but its owner writes a status; a former one's last write may be late.
+        Only the owner writes a status, but the last write of a former owner may arrive late. The next claim
+        adds these attempts to the log.
         """
         status = entry.request.status
         if status.journal is not None and entry.claim is not None and lacking(entry.view, status):
@@ -105,7 +106,7 @@ class Recorder:
         self.cache.mark_dirty(entry)
 
     def plan_journaled(self, entry: Entry, plan: Plan) -> None:
-        """Keep a plan that the log cannot take: the status shows it, the next claim records it."""
+        """Keep a plan while the log is away: the status shows it, and the next claim records it."""
         entry.view.plan = plan
         self.lose_claim(entry, "journal")
 
@@ -148,16 +149,16 @@ class Recorder:
         attempt is then listed in `entry.executing` until `close` is called.
 
         Args:
-            entry: Of the notification.
-            term: In which its log was claimed.
-            channel: To send on.
+            entry: The notification.
+            term: The lease term in which its log was claimed.
+            channel: The channel to send on.
             limit: Attempts of the channel that the log may hold, this one included.
-            in_doubt: Called with an intent that may be in the log, or get there yet, and for which
-                nothing was sent. Its attempt stays in `entry.executing`, so that its channel waits,
-                until `close` is called. Without it, such an attempt is given up.
+            in_doubt: Called with an intent that is or may still be recorded, although nothing was
+                sent. Its attempt stays in `entry.executing` until `close` is called, so that its
+                channel waits. Without this callback, such an attempt is given up.
 
         Raises:
-            PortError: given up; whether the intent is recorded is not known, and it was not sent.
+            PortError: given up; the intent may or may not be recorded, and nothing was sent.
         """
         attempt_id, claim = self.next_id(term.epoch), entry.claim
         record = intent_record(
@@ -176,7 +177,7 @@ class Recorder:
                     record,
                     limit=limit,
                     tries=tries,
-                    # The very claim that the decision rests on: one made since is another.
+                    # The decision is based on this very claim; a later one does not count.
                     guard=lambda: (
                         entry.claim is claim
                         and self.claim_holds(entry, term)
@@ -187,7 +188,7 @@ class Recorder:
             if answer.answer is Answer.OK:
                 self.metrics.intents.inc()
                 tries.uncertain = True
-                # Without this answer no task sends, so none would ever close the attempt.
+                # If this fails, no task sends, so none would ever close the attempt.
                 await self._advance(entry, answer, [record])
                 opened = True
             elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
@@ -209,10 +210,10 @@ class Recorder:
 
     def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
         """
-        Take up an attempt that is to be written ahead into the status; until it is, nothing may be sent.
+        Begin an attempt that is recorded in the status first; nothing may be sent until it is.
 
-        It stands in the view as an open one. The claim is given up: what the status alone holds is given
-        to the log by the next one.
+        The view shows it as open. The claim is given up: the next one adds to the log what only the status
+        holds.
         """
         attempt_id = self.next_id(term.epoch)
         intent = intent_record(
@@ -227,7 +228,7 @@ class Recorder:
         return intent
 
     def drop_journaled(self, entry: Entry, intent: Record) -> None:
-        """Let go of an attempt that certainly was not written ahead, and that no log was given."""
+        """Drop an attempt that neither the status nor a log can have recorded."""
         self._give_up(entry, intent)
         entry.ahead.discard(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
@@ -236,14 +237,14 @@ class Recorder:
         self, entry: Entry, attempt: Attempt, intent: Record, *, cause: str = "journal"
     ) -> None:
         """
-        Keep an outcome that the log cannot take: the next claim records it, a journaled status shows it.
+        Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
 
-        It is kept until a log has answered that it holds it. A claim that is under way replaces the view.
+        It is kept until a log has confirmed it, because a claim under way replaces the view.
 
         Args:
             entry: The notification.
-            attempt: With its outcome.
-            intent: Of the attempt.
+            attempt: The attempt with its outcome.
+            intent: The attempt's intent.
             cause: Why the claim is given up, for the metric.
         """
         entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
@@ -270,16 +271,16 @@ class Recorder:
         keep: bool = False,
     ) -> bool:
         """
-        Record the outcome of an attempt; it is tried until `patience` seconds have passed.
+        Record the outcome of an attempt; tries for `patience` seconds.
 
-        A log that cannot be read accepts no records, and neither does one that Redis, or a proxy in front
-        of it, goes on refusing. The outcome is then kept in memory until a claim can read the log again:
-        no other process knows it. So is one whose log is gone, which a claim makes anew and gives the
-        earlier attempts first, and with `keep` one that was not answered in time.
+        If the log cannot be read, or if Redis or a proxy in front of it keeps refusing the record, the
+        outcome stays in memory until a claim can read the log again, because no other process knows it. The
+        same applies if the log is gone (a claim creates it again and adds the earlier attempts first) and,
+        with `keep`, if Redis did not answer in time.
 
         Returns:
-            False if it could not be recorded: should this process end, the next owner will find the
-            attempt open and record it as unknown.
+            False if it could not be recorded: if this process ends, the next owner finds the attempt open
+            and records it as unknown.
         """
         record = attempt_record(attempt)
         try:
@@ -318,7 +319,7 @@ class Recorder:
             else:
                 await self.reread(entry)
         except PortError:
-            # It is recorded; what else the log holds is read at the next check.
+            # The outcome is recorded; the next check reads the rest of the log.
             entry.reread = True
         self.cache.mark_dirty(entry)
         return True
@@ -331,14 +332,14 @@ class Recorder:
     async def _record_outcome(
         self, entry: Entry, record: Record, intent: Record, patience: float
     ) -> Appended:
-        """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
+        """Record an outcome; retries a refusal, which may come from a proxy during a failover."""
         for pause in _REFUSED_PAUSES:
             try:
                 return await self.log.outcome(
                     entry.uid, record, intent, name=None, patience=patience
                 )
             except Unauthorised:
-                # It was repeated for all of the time already.
+                # The log has already retried this for the whole time.
                 raise
             except Rejected:
                 await asyncio.sleep(pause)
@@ -348,15 +349,15 @@ class Recorder:
         """
         Record the outcomes that were kept while the log could not be read.
 
-        Call it once the log was read again, and before what is open in it is settled as unknown; now and
-        then also where another process owns the log by now, since it does not know these outcomes.
+        Call it when the log can be read again, before its open attempts are settled as unknown; also from
+        time to time if another process owns the log now, because that process does not know these outcomes.
 
         Args:
             entry: The notification.
-            anew: Make a log that is gone anew; else the claim is given up, and what is left is kept.
+            anew: Create the log again if it is gone; otherwise the claim is given up and the rest is kept.
 
         Raises:
-            PortError: Redis did not answer; what is left is kept.
+            PortError: Redis did not answer; the rest is kept.
         """
         for attempt_id, (record, intent) in list(entry.unrecorded.items()):
             try:
@@ -383,10 +384,10 @@ class Recorder:
 
     async def recover(self, entry: Entry, term: LeaseTerm, abandoned: Attempt, *, due: int) -> bool:
         """
-        Record an open attempt that no process executes as unknown: its sender ended without an outcome.
+        Record an open attempt that no process executes as unknown: its sender ended before its outcome.
 
         Returns:
-            False if the claim does not hold any more.
+            False if the claim no longer holds.
         """
         settled = replace(
             abandoned, state=AttemptState.UNKNOWN, ended=self.time.now(), due=due,
@@ -406,7 +407,7 @@ class Recorder:
             await self.reread(entry)
         return True
 
-    # -- keeping the view in step ---------------------------------------------------------------
+    # -- the view -------------------------------------------------------------------------------
 
     async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
         view = entry.view
@@ -451,7 +452,7 @@ class Recorder:
         view = fold(snapshot.records)
         for channel in view.pending:
             if entry.view.order_ids.get(channel) != view.order_ids[channel]:
-                # What an operator wants sent again is due at once, whatever the wait was before.
+                # A resend request makes the channel due at once, whatever its wait was.
                 entry.due.pop(channel, None)
         if view.position != entry.view.position:
             # An append removes the expiry.
@@ -459,7 +460,7 @@ class Recorder:
         if view.conflicts > entry.view.conflicts:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
         for record, _ in entry.unrecorded.values():
-            # Known here alone: a decision by the log without it would repeat what is over.
+            # Only known here: a decision without it would repeat a finished attempt.
             view.learn(read_attempt(record))
         entry.view = view
         entry.acked = snapshot.header.acked

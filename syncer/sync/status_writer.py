@@ -58,7 +58,7 @@ logger = logging.getLogger("ledger.sync")
 MAX_CONFLICTS: Final = 5
 #: What a write shows that shows nothing of the log.
 _NOTHING: Final = History(0, "")
-#: Seconds between looks where nothing wakes the loop; whatever becomes due does wake it.
+#: Seconds between checks if nothing wakes the loop; whatever becomes due does wake it.
 _LOOK: Final = 10.0
 
 
@@ -78,14 +78,14 @@ class StatusWriter:
     ) -> None:
         """
         Args:
-            recorder: Of the logs; its cache is what is published.
+            recorder: Writes the logs; the views in its cache are published.
             objects: Client of the objects.
             ownership: Knows which shards are ours.
             metrics: Count writes and their results.
-            limits: Of writes and sizes.
+            limits: Limits of writes and sizes.
             on_settled: Called after each successful write with the entry (which holds the stored
                 object), the status before, and the merge that was written.
-            on_stale: Called with the uid of an entry that must be claimed, or checked, again.
+            on_stale: Called with the uid of an entry that must be claimed or checked again.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -97,7 +97,7 @@ class StatusWriter:
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects, self.cache.monotonic)
-        #: Why the API server refuses every status write, None while it is not known to.
+        #: Why the API server refuses every status write, None if it does not.
         self.access_problem: str | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._serving = False
@@ -129,7 +129,7 @@ class StatusWriter:
         return entry
 
     async def _write_due(self, entry: Entry | None) -> None:
-        """Write an entry, and then what else is due: a task for each would cost more than a merge."""
+        """Write an entry, then further due ones: a task for each would cost more than a merge."""
         while entry is not None:
             await self._one(entry)
             entry = self._take() if self._serving else None
@@ -164,8 +164,8 @@ class StatusWriter:
         """
         Write everything that is dirty, without waiting for windows.
 
-        `run` must still be running. Returns how many entries remain dirty at the deadline (a
-        second of the monotonic clock), or before it, once none of them can be written by then.
+        `run` must still be running. Returns how many entries are still dirty at the deadline (a second of
+        the monotonic clock), or earlier, once none of them can be written by then.
         """
         while self.cache.monotonic() < deadline:
             waiting = [
@@ -214,9 +214,9 @@ class StatusWriter:
 
     async def flush(self, entry: Entry) -> Flushed:
         """
-        Bring one object's status up to its view, and acknowledge.
+        Bring one object's status up to date with its view, and acknowledge.
 
-        Never raises for an answer of a server.
+        Never raises because of a server's answer.
         """
         term = self.ownership.term_of(entry.uid)
         if entry.deleted:
@@ -224,7 +224,7 @@ class StatusWriter:
         if term is None:
             return Flushed.NOT_OURS
         if not term.valid(self.cache.monotonic()):
-            # The term may go on: the answer to a renewal may arrive any moment.
+            # The term may continue: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
         if entry.claim is None and not (entry.quarantine or entry.held or entry.journaled):
             return Flushed.NOT_OURS
@@ -240,12 +240,12 @@ class StatusWriter:
         limit = self.limits.status_bytes
         tries = 0
         reread = False
-        # The status before a write whose answer was lost: if it turns out to have been stored, it is
-        # reported then.
+        # The status before a write whose answer was lost: if that write turns out to have been stored, it
+        # is reported then.
         unclear: Status | None = None
         while True:
-            # The watch may bring our own write before the answer to it does; what was there before
-            # is therefore remembered now, not when the answer is in.
+            # The watch may deliver our own write before its answer arrives, so the status before it is
+            # remembered now.
             known = entry.request
             before = known.status
             merged = self._merged(entry, term)
@@ -258,7 +258,7 @@ class StatusWriter:
                 reread = True
                 continue
             patch = difference(before, wanted)
-            # Of a log that cannot be read nothing is shown: should it become readable before the answer
+            # Nothing is shown of a log that cannot be read: if it becomes readable before the answer
             # arrives, none of its records may be acknowledged.
             mark = _NOTHING if entry.quarantine else entry.view.publishable
             if not patch:
@@ -290,14 +290,14 @@ class StatusWriter:
 
     async def write_ahead(self, entry: Entry, term: LeaseTerm, journal: str) -> Flushed:
         """
-        Write all that is known into the status, and the mark of the note under which that is all.
+        Write all that is known into the status, with a mark that says so.
 
-        Once, with the resourceVersion that was read: a conflict is for the caller to decide anew.
+        Writes once, with the resourceVersion that was read: after a conflict, the caller decides again.
 
         Args:
-            entry: Holds an open attempt that is to be shown as unknown.
-            term: In which it is made.
-            journal: Name of the note.
+            entry: Has an open attempt, which the status shows as unknown.
+            term: The lease term in which the attempt is made.
+            journal: Name of the note under which the status is complete.
 
         Raises:
             PortError: not written.
@@ -312,7 +312,7 @@ class StatusWriter:
                 if stored.uid != entry.uid:
                     return Flushed.GONE
                 if not self.schema.mark_is_kept(stored, journal):
-                    # It is written, without what the next owner must know: nothing may be sent.
+                    # The mark, which the next owner needs, was dropped: nothing may be sent.
                     return Flushed.UNCLEAR
                 entry.journaled = journal
                 entry.take(stored, since=known.resource_version)
@@ -323,7 +323,7 @@ class StatusWriter:
         finally:
             entry.writing = False
             if entry.dirty_since is not None:
-                # Its turn may have come meanwhile, and gone.
+                # Its turn may have come and gone meanwhile.
                 self.cache.mark_dirty(entry)
 
     async def _read_again(self, entry: Entry) -> bool:
