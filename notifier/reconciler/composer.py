@@ -1,7 +1,7 @@
 """
 Composes the messages of attempts, off the event loop if they are large.
 
-The spec of an object never changes, so the composed parts of a large one are kept for a while: its channels
+The spec of an object never changes, so the sanitised spec of a large one is kept for a while: its channels
 are tried one after the other, and sanitising costs more than the rest of an attempt.
 """
 
@@ -21,7 +21,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.runtime.offload import SMALL, Breath, offload
 from syncer.sync.cache import Entry
 
-#: Seconds in which a large message must be composed, those before it included.
+#: Seconds within which a large message must be composed, including the wait for others.
 _SECONDS: Final = 10.0
 #: Large notifications whose sanitised specs are kept.
 _KEPT: Final = 16
@@ -42,8 +42,8 @@ class Composer:
 
         Args:
             entry: The notification.
-            intent: Of the attempt.
-            with_status: Show the status, as merged now: the object's own lags behind.
+            intent: The attempt's intent.
+            with_status: Show the status as merged now, because the object's own lags behind.
 
         Raises:
             ValueError: the spec is not of the schema's shape.

@@ -71,17 +71,17 @@ class Controller:
         Wire the parts.
 
         Args:
-            cache: Of the notifications.
-            queue: Of uids to reconcile.
-            recorder: Of their logs.
+            cache: Holds the notifications.
+            queue: Holds the uids to reconcile.
+            recorder: Appends to the logs.
             claimer: Claims and retires logs.
-            ownership: Which notifications are ours.
+            ownership: Knows which notifications are ours.
             router: Chooses and knows channels.
             reporter: Reports steps of the delivery.
-            metrics: Are counted.
-            bounds: Of delivery.
-            dispatcher: Makes the dispatcher that runs attempts by the function that it is given.
-            journal: Writes attempts ahead while the log is away; None where they are held.
+            metrics: Counters of the delivery.
+            bounds: Bounds of delivery.
+            dispatcher: Makes the dispatcher, which runs attempts with the function passed to it.
+            journal: Records attempts in the status while the log is away; None if they wait instead.
             jitter: Uniform in [-1, 1), for back-off.
         """
         self.cache = cache
@@ -136,31 +136,31 @@ class Controller:
 
     def on_started_leading(self, ours: Callable[[str], bool]) -> None:
         """
-        Have what is ours and known from before reconciled under a new epoch.
+        Reconcile our notifications that are already known, under a new epoch.
 
-        What an earlier lease term saw for the first time may have been published by others since.
+        Others may have published meanwhile what an earlier lease term saw for the first time.
         """
         mine = [e for e in self.cache.entries.values() if ours(e.uid)]
-        # What has waited longest first: after a long absence thousands may have to be claimed.
+        # The longest waiting first: after a long absence, thousands may have to be claimed.
         for entry in sorted(mine, key=expected):
             entry.fresh = False
             entry.journaled = ""
             self.queue.add(entry.uid)
 
     def reconcile_all(self) -> None:
-        """Have every live notification reconciled: what holds for all of them has changed."""
+        """Reconcile every live notification, after a change that concerns all of them."""
         for uid in self.cache.entries:
             self.queue.add(uid)
 
     def pause(self, paused: bool) -> None:
-        """Hold all deliveries back, or let them go on; attempts under way end as they do."""
+        """Hold back all deliveries, or resume them; attempts under way finish."""
         if paused != self.holds.paused:
             self.holds.paused = paused
-            logger.warning("deliveries are paused" if paused else "deliveries go on")
+            logger.warning("deliveries are paused" if paused else "deliveries are resumed")
             self.reconcile_all()
 
     def take_holds(self, holds: Sequence[Hold]) -> None:
-        """Obey these holds of operators, and have what they begin or cease to hold reconciled."""
+        """Obey these holds of operators, and reconcile the notifications that a change concerns."""
         begun, ended = self.placed.take(holds)
         for hold in begun:
             logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
@@ -173,13 +173,13 @@ class Controller:
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
-        Wait until nothing of ours is under way that can end; False if that takes longer than `seconds`.
+        Wait until none of our work is under way that can end; False if that takes longer than `seconds`.
 
-        That is: no send is on the wire, its outcome is in the log, and the status is written. What is
-        backing off is not waited for: a status that the API server refuses, or an outcome that Redis
-        cannot take. The next owner learns of either by the log, or by the outcome when it comes.
+        Then no send is on the wire, all outcomes are in the log, and the statuses are written. It does not
+        wait for what backs off: a status that the API server refuses, or an outcome that cannot be written
+        to Redis. The next owner learns of these from the log, or from the outcome once it is written.
 
-        New work must have been stopped by then (`Ownership.accepts`).
+        New work must have been stopped before (`Ownership.accepts`).
         """
         deadline = self.cache.monotonic() + seconds
         while self.cache.monotonic() < deadline:
@@ -196,7 +196,7 @@ class Controller:
 
     async def drain(self, *, sending: float, recording: float) -> int:
         """
-        Start nothing more, and let what is under way end.
+        Start nothing more, and let attempts under way end.
 
         Args:
             sending: Seconds for sends; those that take longer are cancelled.
@@ -208,7 +208,7 @@ class Controller:
         self.holds.draining = True
         self.dispatcher.close()
         if self.attempts.journal is not None:
-            # Whoever waits for a turn to be journaled has begun nothing, and gives up.
+            # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
             self.attempts.journal.allowance.open()
         if not await self.dispatcher.drain(sending):
             await self.dispatcher.abort()
@@ -216,7 +216,7 @@ class Controller:
 
 
 def _under_way(entry: Entry, held_up: AbstractSet[AttemptId]) -> bool:
-    """Whether something of an entry goes on that will end; `held_up` is what Redis cannot take."""
+    """Whether work on an entry is under way that will end; `held_up` cannot be written to Redis."""
     if any(attempt not in held_up for attempt in entry.executing):
         return True
     return not entry.failures and (entry.writing or entry.dirty_since is not None)

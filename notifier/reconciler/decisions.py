@@ -1,9 +1,9 @@
 """
-What to do next for one notification, given what is known now.
+What to do next for one notification, given the current state.
 
-`syncer.rules.plan.decide` decides; this module gathers its inputs: the fold of the log, the status,
-due times, what is executing, and what holds deliveries back. The reconciler asks before it acts, an
-attempt asks again when its turn has come, and metrics ask without acting, so all of them see the same.
+`syncer.rules.plan.decide` decides; this module gathers its inputs: the fold of the log, the status, due
+times, executing attempts, and holds. The reconciler asks before it acts, an attempt asks again when its
+turn has come, and metrics ask without acting, so all of them see the same.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Decisions:
     def next(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         """Decide for an entry as if no attempt of the channels in `idle` were executing."""
         view, status, hold = entry.view, entry.request.status, entry.request.hold
-        # More is sanitised than is shown, so that a secret is recognised of which the head alone is shown.
+        # More is sanitised than is shown, so that a secret is recognised even if only its head is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
         planned, terminal = view.plan is not None, status.terminal or entry.closing
-        # Without a plan there is nothing but to make one, wherever the channels stand.
+        # Without a plan, the only thing to do is to make one, whatever the states of the channels.
         states = self.channel_states(entry) if planned or terminal else ()
         return decide(
             planned=planned,
@@ -53,12 +53,12 @@ class Decisions:
             ordered=entry.ordered,
             held=hold_of(hold, paused=self.holds.paused),
             holds=self.holds.placed.of(entry.request, (s.channel for s in states)),
-            # The API server's time, by which `created` was set, or Redis's if that is earlier.
+            # The time of the API server, which set `created`, or Redis's if that is earlier.
             stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
         )
 
     def facts(self, entry: Entry) -> Facts:
-        """What folding and merging need to know beside the log and the status."""
+        """What the merge needs to know besides the log and the status."""
         request = entry.request
         return Facts(
             request.generation,
@@ -73,10 +73,10 @@ class Decisions:
 
     def limit(self, entry: Entry, channel: str) -> int:
         """
-        Largest number of attempts that the log may hold for a channel, as INTENT takes it.
+        Largest number of attempts that the log may hold for a channel, as an argument of INTENT.
 
-        The script counts ids and cannot see which attempts left. So the limit is what the view holds on
-        which the decision rests, and as many more as the rules allow.
+        The script counts ids and cannot see which attempts left. So the limit is the number of attempts in
+        the view, plus as many as the rules still allow.
         """
         left = next((s.left for s in self.channel_states(entry) if s.channel == channel), 0)
         return len(entry.view.of_channel(channel)) + left

@@ -38,7 +38,7 @@ logger = logging.getLogger("ledger.delivery")
 
 @dataclass(eq=False)
 class Holds:
-    """Reasons for which nothing is sent, for all notifications or for one."""
+    """Reasons why nothing is sent, for all notifications or for one."""
 
     cache: Cache
     ownership: Ownership
@@ -49,10 +49,10 @@ class Holds:
     unread: bool = field(default=False, init=False)
     #: An operator holds back the deliveries of all notifications.
     paused: bool = field(default=False, init=False)
-    #: Boot-clock second since when the log of a notification is known to carry a later epoch, by uid.
+    #: By uid, the boot-clock second since which the log is known to carry a later epoch.
     fenced: dict[str, float] = field(default_factory=dict, init=False)
-    #: Notifications whose status names an epoch that their log does not know. Whoever may write a
-    #: status can bring that about, so it is held against the one object alone.
+    #: Notifications whose status names an epoch that their log does not know. Anyone who may write a
+    #: status can cause that, so it only affects the one object.
     distrusted: set[str] = field(default_factory=set, init=False)
 
     def accepts(self, uid: str) -> bool:
@@ -64,7 +64,7 @@ class Holds:
     def fence(self, entry: Entry, epoch: Epoch) -> None:
         """Hold a notification whose log carries a later epoch than `epoch`, that of our lease term."""
         if entry.uid not in self.fenced:
-            # Logged once: after a restore of etcd it may be every one of them, every half minute.
+            # Logged once: after a restore of etcd this may affect all of them, every half minute.
             logger.error(
                 "the log belongs to a later epoch; if etcd was restored, raise sharding.incarnation",
                 extra={"uid": entry.uid, "object": entry.request.key, "epoch": epoch},
@@ -88,7 +88,7 @@ class Holds:
         self.distrusted.add(entry.uid)
 
     def release(self, uid: str) -> None:
-        """Note that nothing is wrong any more with a notification's epochs."""
+        """Note that the epochs of a notification are in order again."""
         self.fenced.pop(uid, None)
         self.distrusted.discard(uid)
 
@@ -117,12 +117,12 @@ class Holds:
 
     def fence_problem(self, patience: float) -> str | None:
         """
-        Why this replica is not ready if logs go on carrying a later epoch than ours, else None.
+        Why this replica is not ready if logs keep carrying a later epoch than ours, else None.
 
-        A short while after a takeover the old owner meets fences too; what lasts longer than `patience`
-        seconds is a cluster whose resourceVersions have fallen back. Logs alone are evidence of that,
-        since only a claim writes their epoch; what statuses name is none. One log among others that can
-        be claimed is held as a single one: it takes two, or that nothing can be claimed.
+        For a short while after a takeover, the old owner meets such logs, too. If it lasts longer than
+        `patience` seconds, the cluster's resourceVersions have fallen back. Only logs are evidence of that,
+        because only a claim writes their epoch; statuses are not. A single log among others that can be
+        claimed only holds its own notification: it takes two, or that nothing can be claimed.
         """
         now = self.cache.monotonic()
         ours = {
@@ -130,7 +130,7 @@ class Holds:
             for uid, entry in self.cache.entries.items()
             if self.ownership.term_of(uid) is not None
         }
-        # What belongs to another replica by now, or has ended, is no problem of ours.
+        # Ignore notifications that belong to another replica now, or have ended.
         self.fenced = {uid: since for uid, since in self.fenced.items() if uid in ours}
         self.distrusted &= ours.keys()
         lasting = sum(now - since > patience for since in self.fenced.values())
@@ -177,7 +177,7 @@ class Holds:
         return PAUSED if self.paused else placed
 
     def critical_seconds(self) -> float:
-        """Longest time for which holds of operators have kept something critical from being sent."""
+        """Longest time in seconds for which operators' holds have held back a critical notification."""
         return max(
             (
                 self.placed.critical(entry.request, entry.withheld)

@@ -1,10 +1,10 @@
 """
-Delivery while the log is away: attempts are written ahead into the status.
+Delivery while the log is away: attempts are recorded in the status before they are sent.
 
 `docs/adr/0016-the-status-as-journal.md` describes the protocol, `tests/model/journal.py` checks it,
-`syncer.rules.journal` decides which replica knows enough, `StatusWriter.write_ahead` writes. This module
-decides when: it notices that no replica has reached the log for a while, has notes put into the shards'
-Leases, and has them removed once the log is back, before anything is opened there.
+`syncer.rules.journal` decides which replica knows enough, and `StatusWriter.write_ahead` writes. This
+module decides when: once no replica has reached the log for a while, it puts notes into the shards'
+Leases; once the log is back, it removes them before anything is opened there.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.journal")
 
-#: Seconds between two looks at whether the log is there.
+#: Seconds between two checks whether the log is there.
 _PERIOD: Final = 0.5
-#: Seconds between looks at whether objects carry marks.
+#: Seconds between checks whether objects carry marks.
 _CLEAR_PAUSE: Final = 5.0
-#: Seconds for which an outcome is offered to a log that is known to be away.
+#: Seconds for which an outcome is written to a log that is known to be away.
 _SOON: Final = 0.5
-#: Text of an attempt that a former owner has journaled, and whose result nobody knows.
+#: Error text of an attempt that a former owner journaled and whose result is unknown.
 LEFT: Final = "the sender ended before the result was recorded"
 
 
 class Notes(Protocol):
-    """The notes in the Leases of our shards, and what is known of other replicas."""
+    """The notes in the Leases of our shards, and what is known about other replicas."""
 
     @property
     def others(self) -> int:
-        """How many other replicas have the log."""
+        """How many other replicas reach the log."""
         ...
 
     @property
     def carries_notes(self) -> bool:
-        """Whether a Lease of a shard of ours may carry one."""
+        """Whether the Lease of any of our shards may carry a note."""
         ...
 
     def note_of(self, uid: str) -> Note | None:
-        """The note that is confirmed for a notification's shard."""
+        """The confirmed note of a notification's shard."""
         ...
 
     def may_carry_note(self, uid: str) -> bool:
-        """Whether there may be one, confirmed or not."""
+        """Whether its shard may have a note, confirmed or not."""
         ...
 
     @property
     def marks_left(self) -> frozenset[int]:
-        """Shards of ours whose objects may carry marks."""
+        """Our shards whose objects may carry marks."""
         ...
 
     async def clear_marks(self, shard: int) -> bool:
-        """Have the Lease of a shard say that none does."""
+        """Record in the Lease of a shard that none of its objects carries a mark."""
         ...
 
     def shard_of(self, uid: str) -> int:
@@ -78,51 +78,51 @@ class Notes(Protocol):
         ...
 
     async def put_notes(self, since: int) -> int:
-        """Have each shard of ours carry one; returns how many are known to."""
+        """Put a note into the Lease of each of our shards; returns how many are confirmed."""
         ...
 
     async def remove_notes(self) -> int:
-        """Have none of them carry one; returns how many were removed."""
+        """Remove the notes; returns how many were removed."""
         ...
 
 
 @dataclass(eq=False)
 class Journal:
-    """Knows whether attempts are journaled, and begins them."""
+    """Decides whether attempts are journaled, and begins them."""
 
     recorder: Recorder
     writer: StatusWriter
     notes: Callable[[], Notes]
     api_time: ServerTime
-    #: Has every notification reconciled.
+    #: Requests a reconcile of every notification.
     on_change: Callable[[], None]
     enabled: bool
-    #: Seconds for which nobody must have had the log.
+    #: Seconds for which no replica must have reached the log.
     after: float
     allowance: Allowance
     #: The wait after an attempt whose sender is gone.
     backoff: Backoff
-    #: Called for each attempt that is written ahead, with the reason why that may be.
+    #: Called for each journaled attempt, with the reason why it may be journaled.
     on_journaled: Callable[[Basis], None] = lambda _basis: None
-    #: Why nothing must be journaled although it is enabled, None if nothing is in the way.
+    #: Why nothing may be journaled although journaling is enabled, None if it may.
     refused: Callable[[], str | None] = lambda: None
-    #: Whether all objects of the shards of ours are known.
+    #: Whether all objects of our shards are known.
     listed: Callable[[], bool] = lambda: True
-    #: Attempts of a shard of ours are journaled now.
+    #: Whether attempts of any of our shards are journaled now.
     active: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
     _cleared: float = field(default=0.0, init=False)
-    #: How many shards of ours carry a note.
+    #: How many of our shards carry a note.
     _noted: int = field(default=0, init=False)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check periodically, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(_PERIOD)
 
     async def look(self) -> None:
-        """Begin or end journaling, as the log is away or there; no answer of a server ends it."""
+        """Begin journaling if the log is away, end it if the log is back; never raises for an answer."""
         if self.recorder.log.available:
             await self._end()
         else:
@@ -136,7 +136,7 @@ class Journal:
             self.active = False
             self.allowance.open()
             logger.warning("Redis is back; attempts are no longer journaled")
-        # Also notes that a former owner has left.
+        # Notes of a former owner are removed as well.
         notes = self.notes()
         if notes.carries_notes and await notes.remove_notes():
             self.on_change()
@@ -144,7 +144,7 @@ class Journal:
             await self._clear_marks(notes)
 
     async def _clear_marks(self, notes: Notes) -> None:
-        """Once the logs hold all that was journaled in a shard, have its Lease say so."""
+        """Once the logs hold everything journaled in a shard, record that in its Lease."""
         now = self.recorder.cache.monotonic()
         if now < self._cleared + _CLEAR_PAUSE:
             return
@@ -179,12 +179,12 @@ class Journal:
     # -- one notification -----------------------------------------------------------------------
 
     def blocks(self, uid: str) -> bool:
-        """Whether nothing may be opened in a notification's log: a note may say that nothing was."""
+        """Whether nothing may be opened in a notification's log, because a note may rely on that."""
         return self.notes().may_carry_note(uid)
 
     def basis(self, entry: Entry, term: LeaseTerm) -> Basis:
-        """Whether all is known of a notification without its log, and why or why not."""
-        # What others may have appended is not known, neither to a claim nor since the creation.
+        """Whether everything about a notification is known without its log, and why or why not."""
+        # If others may have appended records, neither a claim nor the creation proves that all is known.
         known_in, since = (None, 0) if entry.reread else (entry.known_in, term.since)
         note = self.notes().note_of(entry.uid)
         return basis(entry.request, note, known_in=known_in, epoch=term.epoch, since=since)
@@ -192,16 +192,16 @@ class Journal:
     @property
     def patience(self) -> float | None:
         """
-        Seconds for which the outcome of an attempt of the log is offered to the log alone.
+        Seconds for which the outcome of an attempt in the log is only written to the log.
 
-        After that the status shows it, until the log takes it. None where nothing is ever journaled.
+        After that, the status shows it until the log has it. None if journaling is disabled.
         """
         if not self.enabled:
             return None
         return _SOON if self.active else self.after
 
     def takes(self, entry: Entry, term: LeaseTerm) -> bool:
-        """Whether a due attempt of a notification is to be journaled now."""
+        """Whether due attempts of a notification are journaled now."""
         return (
             self.active
             and not self.recorder.log.available
@@ -211,10 +211,10 @@ class Journal:
 
     def take_up(self, entry: Entry, term: LeaseTerm) -> None:
         """
-        Know what the status shows, of which the log cannot be asked: attempts in their order, and the plan.
+        Learn from the status what the log cannot tell: the attempts in their order, and the plan.
 
-        What a former owner has journaled, and left without a result, is unknown. The next attempt waits as
-        after a claim, and so it does after any other of his.
+        An attempt that a former owner journaled without a result is unknown. The next attempt waits as
+        after a claim, as it does after every attempt of a former owner.
         """
         status, view = entry.request.status, entry.view
         for shown in status.attempts:
@@ -234,12 +234,12 @@ class Journal:
         if note is not None and entry.journaled != note.name:
             entry.journaled = note.name
             if entry.unrecorded:
-                # Until now its status could not be written without a claim.
+                # Its status could not be written without a claim until now.
                 self.recorder.cache.mark_dirty(entry, urgent=True)
         entry.unjournaled = None
 
     def _left(self, entry: Entry, shown: Attempt) -> Attempt:
-        """An attempt whose sender ended before it wrote the result, if it is one."""
+        """The attempt, with a time and a wait if its sender ended before it wrote the result."""
         if shown.state is not AttemptState.UNKNOWN or shown.due or shown.error != WRITTEN_AHEAD:
             return shown
         made = sum(a.channel == shown.channel for a in entry.request.status.attempts)
@@ -251,7 +251,7 @@ class Journal:
         """
         Wait until an attempt may be journaled.
 
-        Namespaces take turns; within one it is priority, then what has been due for longest.
+        Namespaces take turns; within one, the order is by priority, then by due time.
         """
         due = entry.due.get(channel, self.recorder.cache.monotonic())
         await self.allowance.turn(entry.request.namespace, (rank_of(entry.request.priority), due))
@@ -265,15 +265,14 @@ class Journal:
         in_doubt: Callable[[Entry, Record], object],
     ) -> Record | None:
         """
-        Write an attempt ahead; None if it is not to be made.
+        Record an attempt in the status before it is sent; None if it must not be made.
 
         Args:
-            entry: The notification; `takes` it, and no write of its status is under way.
-            term: In which it is made.
-            channel: To send on.
-            in_doubt: Called with an attempt that may be written, or that a claim has given to a log which
-                is back by now, and for which nothing was sent. Another write has to say so, after which
-                the first one can no longer land.
+            entry: The notification; `takes` is true for it, and no write of its status is under way.
+            term: The lease term in which the attempt is made.
+            channel: The channel to send on.
+            in_doubt: Called with an attempt that the status, or a log that is back by now, may hold
+                although nothing was sent. Another write must say so; after it the first can no longer land.
         """
         note, why = self.notes().note_of(entry.uid), self.basis(entry, term)
         if note is None:

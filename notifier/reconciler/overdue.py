@@ -1,8 +1,8 @@
 """
-Attempts that are due and not made: for how long, and which objects must say so in their status.
+Due attempts that are not made: for how long they wait, and which objects must show it in their status.
 
-The gauge of the oldest due attempt and the sweep that sets the condition LogUnavailable read this. Both use
-the log and the object, never the alarms of the work queue, which every delay of an attempt moves on.
+The gauge of the oldest due attempt and the sweep that sets the condition LogUnavailable use this. Both rely
+on the log and the object, never on the timers of the work queue, which every delay of an attempt moves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
 @dataclass(eq=False)
 class Overdue:
-    """Measures and marks due attempts of ours that wait."""
+    """Measures and marks our due attempts that wait."""
 
     cache: Cache
     ownership: Ownership
@@ -37,9 +37,9 @@ class Overdue:
 
     def mark_held(self, *, available: bool, notice: float) -> None:
         """
-        Have the status of objects say that a due attempt waits for the log, and stop saying so.
+        Have the status of objects show that a due attempt waits for the log, or no longer waits.
 
-        One that is journaled does not wait for the log.
+        A journaled attempt does not wait for the log.
 
         Args:
             available: Whether attempts can be opened.
@@ -68,17 +68,17 @@ class Overdue:
         return ours and not entry.cancelled and self.is_due(entry)
 
     def is_due(self, entry: Entry) -> bool:
-        """Whether an attempt is due, as far as is known of an entry."""
+        """Whether an attempt is due, as far as this process knows."""
         if entry.request.status.terminal or entry.quarantine:
             return False
         if entry.claim is None and entry.view.position == 0 and not entry.journaled:
             return _shows_due(entry.request.status, self.time.now())
-        # An attempt that still waits for its INTENT delays its channel like any other.
+        # An attempt that still waits for its INTENT counts as due, like any other.
         asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
         return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
 
     def oldest(self) -> float:
-        """Seconds for which the longest waiting due attempt of ours has been due, 0 if none is."""
+        """Seconds for which our longest waiting attempt has been due, 0 if none is."""
         now = self.time.now()
         oldest = 0.0
         for entry in self.cache.entries.values():
@@ -92,19 +92,19 @@ class Overdue:
         For how many seconds an entry has had an attempt due.
 
         Args:
-            entry: Live and ours.
+            entry: A live notification of ours.
             now: Ledger time in milliseconds.
-            least: Any answer will do that is not more than this.
+            least: Any answer up to this value serves, whether exact or not.
         """
         view, request = entry.view, entry.request
         if request.status.terminal or hold_of(request.hold, paused=self.holds.paused):
             return 0.0
         if (entry.claim is None and not entry.journaled) or view.plan is None:
-            # Not claimed yet: its first attempt has been due since it was created, a later one since the
-            # time that its object names.
+            # Not claimed yet: its first attempt has been due since its creation, a later one since the time
+            # that its object names.
             return (now - (expected(entry) or request.created)) / 1000
         since: dict[str, int] = {}
-        # One that waits for its INTENT waits for the log: nothing of it is under way.
+        # An attempt that waits for its INTENT waits for the log: it is not under way.
         executing = {c for i, c in entry.executing.items() if i not in entry.never_sent}
         executing |= self.holds.placed.of(request, view.plan.channels).keys()
         for channel in view.plan.channels:
@@ -126,13 +126,13 @@ def expected(entry: Entry) -> int:
 
 
 def _gives_another_reason(entry: Entry) -> bool:
-    """Whether the status says that it is held, and for a reason that is not the present one."""
+    """Whether the status shows that it is held, but for another reason than the present one."""
     shown = find_condition(entry.request.status.conditions, LOG_UNAVAILABLE)
     return shown is not None and shown.reason != held_because(entry.unjournaled)[0]
 
 
 def _shows_due(status: Status, now: int) -> bool:
-    """Whether an object by itself, its log not read yet, says that an attempt is due at `now`."""
+    """Whether the object alone, without its log, shows that an attempt is due at `now`."""
     return not status.channels or any(
         c.state not in _FINISHED and c.next_retry <= now for c in status.channels
     )

@@ -1,9 +1,9 @@
 """
 The operators' holds, as this process knows them, and which channels they hold back.
 
-Every decision asks, with the time of that moment: a known hold applies from then on, and ends by itself.
-The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends no
-hold. `notifier.process.hold_reader` reads the holds from Redis, and restores them there.
+Every decision asks this module, with the current time: a hold applies as soon as it is known, and ends by
+itself. The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends
+no hold early. `notifier.process.hold_reader` reads the holds from Redis, and restores them there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syncer.rules.holds import Held, held_channels
 from syncer.rules.plan import NO_HOLDS
 from syncer.runtime.clock import LedgerTime, MonotonicClock
 
-#: Of the notifications that must not wait unnoticed.
+#: The priority of notifications that must not wait unnoticed.
 _CRITICAL: Final = "Critical"
 
 
@@ -29,19 +29,15 @@ class PlacedHolds:
 
     time: LedgerTime
     monotonic: MonotonicClock
-    #: All that are on record, as they are to be stored.
+    #: All holds on record, as stored.
     known: tuple[Hold, ...] = field(default=(), init=False)
-    #: Those that may hold something, without secrets that somebody has typed into a reason.
+    #: Holds that were not released, without secrets that somebody has typed into a reason.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
-    #: Ids of those that were in force when that was last asked.
+    #: Ids of the holds that were in force at the last call of `take`.
     _acting: frozenset[str] = field(default=frozenset(), init=False)
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
-        """
-        Take over the record; returns the holds that have begun, and those that have ended.
-
-        Those that have ended are among the holds that were known before, or that are known now.
-        """
+        """Replace the known holds; returns the holds that have begun, and those that have ended."""
         before = {h.id: h for h in self.known}
         self.known = tuple(holds)
         now = self.time.certain()
@@ -74,7 +70,7 @@ class PlacedHolds:
         return sum(h.in_force(now) for h in self._clean)
 
     def critical(self, request: NotificationRequest, channels: Iterable[str]) -> float:
-        """Seconds for which something critical has been held, 0 for anything else."""
+        """Seconds for which a critical notification has been held, 0 for any other."""
         if request.priority != _CRITICAL:
             return 0.0
         held = self.of(request, channels)

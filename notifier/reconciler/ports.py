@@ -10,7 +10,7 @@ from syncer.model.resource import NotificationRequest
 
 
 class Reporter(Protocol):
-    """Reports steps of the delivery to the object's users: Events, metrics of upstream's names."""
+    """Reports steps of the delivery to users: Events, and metrics with upstream's names."""
 
     def started(self, request: NotificationRequest) -> None:
         """Report that a notification is claimed for the first time in this lease term."""
@@ -19,11 +19,11 @@ class Reporter(Protocol):
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
-        """Report an attempt whose outcome is recorded; `before` is the channel's earlier one."""
+        """Report an attempt whose outcome is recorded; `before` is the channel's previous attempt."""
         ...
 
     def failed(self, request: NotificationRequest, attempt: Attempt) -> None:
-        """Report why an attempt did not succeed, or that nobody can know whether it did."""
+        """Report why an attempt did not succeed, or that its result cannot be known."""
         ...
 
     def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
@@ -33,11 +33,11 @@ class Reporter(Protocol):
     def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:
-        """Report a notification that may have been routed otherwise than the routing file means."""
+        """Report a notification that may not have been routed as the routing file intends."""
         ...
 
     def denied(self, request: NotificationRequest, channel: str, reason: str) -> None:
-        """Report that the receiver of a channel takes nothing of the notification's namespace."""
+        """Report that the receiver of a channel accepts nothing from the notification's namespace."""
         ...
 
     def rejected(self, request: NotificationRequest, channel: str, reason: str, made: int) -> None:
@@ -60,8 +60,8 @@ class DeliveryBounds:
 
     Attributes:
         at_most_once: Stop at an attempt whose result is unknown.
-        max_age: Seconds after which a notification is not sent any more, 0 for no limit.
-        outcome_patience: Seconds for which an outcome is held in memory while Redis is away.
+        max_age: Seconds after which a notification is no longer sent, 0 for no limit.
+        outcome_patience: Seconds for which an outcome is kept in memory while Redis is away.
     """
 
     at_most_once: bool

@@ -1,8 +1,8 @@
 """
-The send of one attempt whose INTENT is accepted: it always ends with an outcome.
+The send of one attempt whose INTENT was accepted; it always ends with an outcome.
 
-Whatever stops a send before its first byte is an outcome as well: no such channel, a receiver that does not
-accept this namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
+What stops a send before its first byte also gives an outcome: a missing channel, a receiver that does not
+accept the namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
 lease is checked last, right before the send.
 """
 
@@ -41,13 +41,13 @@ class Sender:
         self, entry: Entry, term: LeaseTerm, intent: Record, channel: Channel | None
     ) -> Outcome:
         """
-        Send; never raises for what a receiver, a channel or a message did.
+        Send; never raises because of a receiver, a channel or a message.
 
         Args:
             entry: The notification.
-            term: Must cover the send.
-            intent: Accepted by the log.
-            channel: As configured now, None if there is none of the intent's name.
+            term: The lease term that must cover the send.
+            intent: The intent that the log accepted.
+            channel: The channel as configured now, None if there is none with the intent's name.
         """
         if channel is None:
             return Outcome.permanent(

@@ -1,8 +1,8 @@
 """
 What the reflector reports: an object is new, has changed, is gone, or is followed by another replica.
 
-A handler only updates the cache and wakes the reconciler. It does nothing where an event brings no news:
-the version that an own write returned, an object that has ended.
+A handler only updates the cache and wakes the reconciler. It ignores events without news: the version
+that an own write returned, and objects that have ended.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class WatchHandlers:
             self._update(entry, request)
             return
         if request.status.terminal and request.status.journal is None:
-            # What was journaled may be in no log yet: that one is claimed like a live one.
+            # A journaled object is claimed like a live one: its attempts may be in no log yet.
             self.cache.finished[request.uid] = summary(request)
             return
         self.cache.finished.pop(request.uid, None)
         term = self.ownership.term_of(request.uid)
-        # A watch that lags shows objects as they were before the lease term, in which its predecessor
-        # may have published: only what is newer than the acquiring Lease write is new for certain.
+        # A lagging watch shows objects as they were before the lease term, when a predecessor may have
+        # published: only a version newer than the acquiring Lease write is certainly new.
         fresh = (
             first_seen_by_watch
             and not request.status.phase
@@ -54,9 +54,9 @@ class WatchHandlers:
         known = entry.request.resource_version
         if version_key(request.resource_version) <= version_key(known):
             return
-        # Own writes come back with the version that the write returned; this one is of another client.
+        # Own writes come back with the version that the write returned; this is another client's write.
         if not request.raw and self.ownership.term_of(request.uid) is not None:
-            # Only an outline, of an object that went and came back: claim it anew, and read it.
+            # Only an outline, of an object that was gone for a while: claim it again, and read it.
             entry.fresh = False
             self.recorder.lose_claim(entry, "outline")
             self.queue.add(request.uid)
@@ -68,7 +68,7 @@ class WatchHandlers:
         self.queue.add(request.uid)
 
     def has(self, uid: str, resource_version: str) -> bool:
-        """Whether this very version is known already, as that of each own write is."""
+        """Whether this very version is known already, as after every own write."""
         entry = self.cache.entries.get(uid)
         if entry is not None:
             return entry.request.resource_version == resource_version
@@ -76,7 +76,7 @@ class WatchHandlers:
         return finished is not None and finished.resource_version == resource_version
 
     def delete(self, uid: str, namespace: str, name: str) -> None:
-        """Cancel a notification: nothing more is sent, what is on the wire is still recorded."""
+        """Cancel a notification: nothing more is sent, and attempts under way are still recorded."""
         del namespace, name
         self.cache.finished.pop(uid, None)
         self.holds.release(uid)
@@ -88,10 +88,10 @@ class WatchHandlers:
 
     def release(self, uid: str) -> bool:
         """
-        Let go of a notification whose shard is not ours any more; its object exists.
+        Forget a notification whose shard is no longer ours, although its object exists.
 
         Returns:
-            False while a task works on it, or its results are on record nowhere: it is kept until then.
+            False while a task works on it, or while its results are not recorded anywhere: it is kept.
         """
         self.cache.finished.pop(uid, None)
         self.holds.release(uid)

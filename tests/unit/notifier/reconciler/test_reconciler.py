@@ -655,7 +655,7 @@ async def test_a_pause_is_told_once_and_has_all_looked_at(
         case.controller.pause(paused)
     assert case.ready == 2
     assert [(r.levelname, r.message) for r in caplog.records] == [
-        ("WARNING", "deliveries are paused"), ("WARNING", "deliveries go on"),
+        ("WARNING", "deliveries are paused"), ("WARNING", "deliveries are resumed"),
     ]  # fmt: skip
 
 
