@@ -95,7 +95,7 @@ def schema_for(
     model: type[BaseModel],
     *,
     skip: Collection[str] = (),
-    nullable: Collection[str] | None = (),
+    nullable: Collection[str] | None,
     texts: Collection[type] = (),
     path: str = "",
 ) -> dict[str, Any]:

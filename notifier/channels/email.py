@@ -162,7 +162,7 @@ class EmailChannel:
         relay: Relay,
         envelope: Envelope,
         *,
-        password: Provider | None = None,
+        password: Provider | None,
         timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:

@@ -178,7 +178,7 @@ def _shown(value: object) -> dict[str, str]:
     return Budget(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
-def shown_spec(document: Mapping[str, Any], breath: Breath | None = None) -> Spec:
+def shown_spec(document: Mapping[str, Any], breath: Breath | None) -> Spec:
     """
     The spec as every channel and every attempt sees it: bounded, enriched, sanitised.
 

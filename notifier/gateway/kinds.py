@@ -16,16 +16,5 @@ from notifier.gateway.sources import (
     plain,
 )
 
-KINDS: Final[dict[str, Kind]] = {
-    module.KIND.name: module.KIND
-    for module in (
-        alertmanager,
-        argocd,
-        cloudevents,
-        flux,
-        github,
-        grafana,
-        heartbeat,
-        plain,
-    )
-}
+_SOURCES: Final = (alertmanager, argocd, cloudevents, flux, github, grafana, heartbeat, plain)
+KINDS: Final[dict[str, Kind]] = {source.KIND.name: source.KIND for source in _SOURCES}

@@ -77,9 +77,9 @@ class Gateway:
         metrics: GatewayMetrics,
         limits: LimitSettings,
         *,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        tls: Callable[[], ssl.SSLContext] | None,
         now: Callable[[], float],
-        heard: Callable[[str], None] = lambda _source: None,
+        heard: Callable[[str], None],
     ) -> None:
         """
         Describe a gateway; nothing listens yet.

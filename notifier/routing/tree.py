@@ -171,7 +171,7 @@ def matched_message(
     rules: Iterable[str],
     channels: Iterable[str],
     attributes: Mapping[str, str],
-    clean: Callable[[str], str] | None = None,
+    clean: Callable[[str], str] | None,
 ) -> str:
     """Text of the condition RoutingResolved where a rule matched."""
     head = f"Matched rules [{_listed(rules)}] "
@@ -180,9 +180,7 @@ def matched_message(
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
-def fallback_message(
-    attributes: Mapping[str, str], clean: Callable[[str], str] | None = None
-) -> str:
+def fallback_message(attributes: Mapping[str, str], clean: Callable[[str], str] | None) -> str:
     """Text of the condition RoutingResolved where no rule matched."""
     head, tail = "No routing rules matched ", ", using console fallback"
     budget = MESSAGE_BYTES - len(head) - len(tail)

@@ -48,7 +48,7 @@ _BEGINNINGS: Final = re.compile(rb"(?:c(?:o(?:m.*)?)?|E(?:r(?:r.*)?)?)\Z", re.DO
 class Kubectl:
     """kubectl, with the options that say which cluster is meant."""
 
-    def __init__(self, options: Sequence[str] = ()) -> None:
+    def __init__(self, options: Sequence[str]) -> None:
         """
         Find the program: `$KUBECTL`, else on the PATH.
 

@@ -59,7 +59,7 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
     return await connection.read_response()
 
 
-def lost_connection(error: BaseException, place: str = "") -> LedgerError:
+def lost_connection(error: BaseException, place: str) -> LedgerError:
     """
     Map the error of a connection that could not be made, or was lost.
 

@@ -151,7 +151,7 @@ class ShardState:
 
 
 def state_of(
-    view: LeaseView, n: int, identity: str, now: float, ended: Iterable[str] = ()
+    view: LeaseView, n: int, identity: str, now: float, ended: Iterable[str]
 ) -> ShardState:
     """
     Tell how a shard is held by anybody but a term of ours.

@@ -58,7 +58,7 @@ class Scrubber:
         metrics: SyncMetrics,
         *,
         rate: float,
-        on_change: Callable[[str], None] = lambda _uid: None,
+        on_change: Callable[[str], None],
     ) -> None:
         """
         Args:

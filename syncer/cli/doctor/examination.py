@@ -53,7 +53,7 @@ class ClusterFacts:
 
 
 async def read_cluster(
-    at: Access, *, namespaces: Sequence[str], home: str, account: str, reader: bool = False
+    at: Access, *, namespaces: Sequence[str], home: str, account: str, reader: bool
 ) -> ClusterFacts:
     """
     Read everything that is checked; never raises for what the API server answers.

@@ -82,7 +82,7 @@ _SETTINGS: Final = (
 )  # fmt: skip
 
 
-async def read_redis(at: Access, *, writes: bool = True) -> RedisFacts:
+async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
     """
     Read everything that is checked; never raises for what the server answers.
 

@@ -131,7 +131,7 @@ def command(text: str) -> Safe:
     return tag("code", text, class_="command")
 
 
-def link(path: str, query: Mapping[str, str] | None = None) -> str:
+def link(path: str, query: Mapping[str, str]) -> str:
     """Return the address of a page with a query."""
     return f"{path}?{urlencode(query)}" if query else path
 
