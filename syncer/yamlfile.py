@@ -117,22 +117,25 @@ def _repeated(root: yaml.Node) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found, key=lambda each: each[1]))
 
 
-def read_file(path: Path | str) -> Document:
+def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
     """
     Read a YAML file whose top level is a mapping; an empty file is an empty mapping.
 
+    Args:
+        path: Of the file.
+        max_bytes: That it may hold.
+
     Raises:
-        ConfigError: unreadable, larger than 1 MiB, not UTF-8, not YAML (with the line), or no
-            mapping.
+        ConfigError: unreadable, larger, not UTF-8, not YAML (with the line), or no mapping.
     """
     try:
         with Path(path).open("rb") as file:
-            raw = file.read(MAX_FILE + 1)
+            raw = file.read(max_bytes + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(f"cannot read {path}: {reason}") from None
-    if len(raw) > MAX_FILE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
+    if len(raw) > max_bytes:
+        raise ConfigError(f"{path} is larger than {max_bytes} bytes")
     try:
         return read_document(raw.decode("utf-8-sig"))
     except UnicodeDecodeError:

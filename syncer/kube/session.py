@@ -7,7 +7,8 @@ is ours. A session is not changed: when credentials change, another one is made 
 retired, which closes it after the last call that uses it.
 
 No text of the vendor reaches an error. Its errors about a kubeconfig show the user entry with its token,
-those about an exec plugin what the plugin printed.
+those about an exec plugin what the plugin printed. What is wrong with the files is found before
+(`syncer.kube.kubeconfig`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from typing import Final, NamedTuple
 import aiohttp
 from yarl import URL
 
+from syncer.kube.kubeconfig import Kubeconfig, tls_problem
 from syncer.kube.transport import (
     ApiClient,
     ConfigException,
     Configuration,
     load_incluster_config,
-    load_kube_config,
+    load_kube_config_from_dict,
 )
 from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import proxy_for
@@ -133,14 +135,17 @@ class SessionSource:
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
-            # The vendor raises whatever a malformed file leads to (TypeError, AssertionError, ...).
-            raise ConfigError(f"{self._name} cannot be used ({_kind_of(error)})") from None
+            reason = tls_problem(
+                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file
+            )
+            raise ConfigError(f"{self._name} cannot be used: {reason or _kind_of(error)}") from None
 
     @property
     def _name(self) -> str:
         if not self.kubeconfig:
             return "the service account"
-        return f"context {self.context!r} of the kubeconfig" if self.context else "the kubeconfig"
+        of = f"context {self.context!r} of " if self.context else ""
+        return f"{of}the kubeconfig {self.kubeconfig}"
 
     async def _load(self, configuration: Configuration) -> list[Path]:
         if not self.kubeconfig:
@@ -158,14 +163,20 @@ class SessionSource:
             return []
         files = _existing(self.kubeconfig)
         if not files:
-            raise ConfigError("the kubeconfig does not exist")
-        # A daemon does not write to its configuration, hence not persist_config.
-        await load_kube_config(
-            config_file=os.pathsep.join(map(str, files)),
-            context=self.context or None,
-            client_configuration=configuration,
-            persist_config=False,
-        )
+            raise ConfigError(
+                f"the kubeconfig {self.kubeconfig} does not exist: name a file that is there"
+            )
+        chosen = Kubeconfig(files).chosen(self.context)
+        try:
+            await load_kube_config_from_dict(chosen, client_configuration=configuration)
+        except OSError as error:
+            plugin = chosen["users"][0]["user"].get("exec")
+            if plugin is None:
+                raise
+            raise ConfigError(
+                f"{self._name}: the credential plugin {plugin['command']} cannot be started:"
+                f" {error.strerror or type(error).__name__}"
+            ) from None
         return files
 
 
@@ -203,8 +214,20 @@ def _proxy_of(configuration: Configuration, base: URL) -> URL | None:
 
 
 def _existing(paths: str) -> list[Path]:
-    named = (Path(p).expanduser() for p in paths.split(os.pathsep) if p)
-    return [p for p in named if p.exists()]
+    # Unlike Path's, this expanduser raises nothing where a home directory is not known.
+    named = (os.path.expanduser(p) for p in paths.split(os.pathsep) if p)  # noqa: PTH111 (see above)
+    return [Path(p) for p in named if _is_there(p)]
+
+
+def _is_there(path: str) -> bool:
+    """Whether a file is there; one that cannot be looked at is, and its reading says why it cannot."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _state_of(files: tuple[Path, ...]) -> tuple[_FileState, ...]:

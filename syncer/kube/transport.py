@@ -75,7 +75,7 @@ else:
 
 from kubernetes_asyncio.config import (  # noqa: E402 - needs the packages above
     load_incluster_config,
-    load_kube_config,
+    load_kube_config_from_dict,
 )
 from kubernetes_asyncio.config.config_exception import ConfigException  # noqa: E402 - as above
 
@@ -84,5 +84,5 @@ __all__ = [
     "ConfigException",
     "Configuration",
     "load_incluster_config",
-    "load_kube_config",
+    "load_kube_config_from_dict",
 ]

@@ -86,7 +86,14 @@ STARTS: Final[dict[str, Start]] = {
         REDIS,
         env={"KUBERNAUT_CONTROLLER_NAMESPACE": ""},
     ),
-    "the kubeconfig is missing": Start("the kubeconfig does not exist", REDIS),
+    "the kubeconfig is missing": Start(
+        "the kubeconfig {folder}/no-kubeconfig does not exist: name a file that is there", REDIS
+    ),
+    "the kubeconfig is empty": Start(
+        "/dev/null is empty: write the access to the cluster into it, or name another file",
+        REDIS,
+        env={"KUBECONFIG": "/dev/null"},
+    ),
     "the routing file is missing": Start(
         "cannot read {folder}/routing.yaml: No such file or directory", REDIS, routing=None
     ),

@@ -389,7 +389,7 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
     }
     for user, said_ in (
         ({"token": CANARY, "exec": plugin}, "exec: process returned 3"),
-        ({"token": CANARY, "exec": {"command": "x"}}, "ConfigException"),
+        ({"token": CANARY, "exec": {"command": "x"}}, "exec.apiVersion must be a text"),
     ):
         config = write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1", user=user)
         with pytest.raises(ConfigError, match=said_) as caught:
@@ -398,7 +398,7 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
     broken = {"users": [{"name": "u", "token": CANARY}, {"name": "u", "token": CANARY}]}
     whole = yaml.safe_load((tmp_path / "k").read_text())
     (tmp_path / "k").write_text(yaml.safe_dump({**whole, **broken}))
-    with pytest.raises(ConfigError, match="kubeconfig cannot be used") as caught:
+    with pytest.raises(ConfigError, match="users has two entries 'u': keep one") as caught:
         await connect(tmp_path / "k")
     assert CANARY not in str(caught.value)
     assert CANARY not in caplog.text

@@ -276,7 +276,7 @@ REFUSED: Final[dict[str, tuple[list[str], int, str]]] = {
     ),
     "no cluster": (
         ["--receiver", "pager", "-n", "a", "--kubeconfig", "/nowhere"], 2,
-        "the kubeconfig does not exist",
+        "the kubeconfig /nowhere does not exist: name a file that is there",
     ),
 }  # fmt: skip
 

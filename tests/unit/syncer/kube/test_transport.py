@@ -16,7 +16,8 @@ LEAN = "from syncer.kube import transport"
 WHOLE = "import kubernetes_asyncio.client; from syncer.kube import transport"
 REPORT = """
 import inspect, json, sys
-names = ["ApiClient", "Configuration", "ConfigException", "load_incluster_config", "load_kube_config"]
+names = ["ApiClient", "Configuration", "ConfigException"]
+names += ["load_incluster_config", "load_kube_config_from_dict"]
 print(json.dumps({
     "sources": {n: inspect.getsource(getattr(transport, n)) for n in names},
     "modules": sorted(m for m in sys.modules if m.startswith("kubernetes_asyncio")),
