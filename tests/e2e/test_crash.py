@@ -26,7 +26,9 @@ from tests.e2e.harness import (
     BUSY,
     LEASE_SECONDS,
     OK,
+    PATIENT,
     QUICK,
+    SEND_TIMEOUT,
     NotifierProcess,
     Stage,
     Step,
@@ -82,6 +84,8 @@ CRASHES = {
 #: does not wait for that is told from what does, however busy the machine is.
 _PATIENT: Final[Json] = {"margin": "30s"}
 _LONG: Final = 30.0
+#: LeaseDuration of the other settings, with the time that the receiver has here.
+_LEASE_SECONDS: Final = LEASE_SECONDS - SEND_TIMEOUT + PATIENT
 #: Seconds that an unfinished state may wait to be written: none is before the outcome, however busy the
 #: machine is. A final one is written at once.
 _WINDOW: Final = "20s"
@@ -130,7 +134,7 @@ async def _taken_over(here: Stage, crash: Crash) -> None:
     second.start()
     await _agreed(here, crash, uid)
     waited = await second.seconds_to_acquire()
-    least, most = (LEASE_SECONDS, math.inf) if held else (0.0, _LONG)
+    least, most = (_LEASE_SECONDS, math.inf) if held else (0.0, _LONG)
     assert least <= waited < most, f"waited {waited:.2f} s; {second.tail()}"
 
 
@@ -147,7 +151,10 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(n: int, crash: Crash) -> None:
-        async with slots, stage(control_plane, redis_url, tmp_path / str(n)) as here:
+        async with (
+            slots,
+            stage(control_plane, redis_url, tmp_path / str(n), send_timeout=PATIENT) as here,
+        ):
             await carry_on(here, crash)
 
     cases = enumerate(CRASHES.values())
