@@ -252,3 +252,15 @@ def test_facts_are_taken_without_memory() -> None:
         "intent",
         "keep",
     ]
+
+
+def test_who_collects_less_often_has_a_bound() -> None:
+    """Without a limit of memory, a program of Go whose GOGC is raised takes what there is."""
+    unbound = [
+        name
+        for name in _tracked()
+        if name.startswith(("scripts/", "tests/", ".ci/"))
+        and re.search(r"\bGOGC\b", text := (ROOT / name).read_text(errors="replace"))
+        and "GOMEMLIMIT" not in text
+    ]
+    assert unbound == []
