@@ -140,11 +140,13 @@ def test_a_test_that_measures_runs_alone(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(MEASURING + text)
     seen = tmp_path / "seen"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "SEEN": str(seen)}
+    # Whoever runs this test may have a profile of its own, which is not known to another process.
+    environ.pop("HYPOTHESIS_PROFILE", None)
     answer = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup",
          "--no-loadscope-reorder", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SEEN": str(seen)},
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=150,
+        env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=150,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "11 passed" in answer.stdout.splitlines()[-1]
