@@ -53,7 +53,8 @@ class StartUp:
             group: Owns the tasks.
 
         Raises:
-            ConfigError: the store or the lease map belongs to another installation.
+            ConfigError: the store or the lease map belongs to another installation. Where attempts are
+                journaled, and may be under way by then, the process is asked to end instead.
         """
         installation = await self._found()
         if self._parts.journal.enabled:
@@ -90,16 +91,26 @@ class StartUp:
 
     async def _open_redis_or_go_on(self, installation: str, group: asyncio.TaskGroup) -> None:
         """Wait for Redis for as long as it must be away before attempts are journaled, and then without."""
-        opening = group.create_task(self._open_redis(installation), name="redis-open")
+        opening = group.create_task(self._open_or_end(installation), name="redis-open")
         await asyncio.wait([opening], timeout=self._parts.journal.after)
         now = self._parts.outside.api_time.now()
         if opening.done():
+            if self._parts.outside.stop.requested.is_set():
+                # The drain ends this task with all others.
+                await asyncio.Event().wait()
             return
         # What is journaled is sent, held or not; once the log is back, nothing is before they are read.
         self._parts.controller.holds.unread = True
         if now is not None:
             # Nobody knows Redis's time yet, and a machine's own may be anything.
             self._parts.claimer.recorder.time.set(now)
+
+    async def _open_or_end(self, installation: str) -> None:
+        """Open Redis; one that must not be used ends the process as a signal does, as attempts go on."""
+        try:
+            await self._open_redis(installation)
+        except ConfigError as error:
+            self._parts.outside.stop.refuse(error)
 
     async def _open_redis(self, installation: str) -> None:
         while True:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from notifier.process.outside import Stop
 from notifier.process.parts import Parts, Progress
 from notifier.process.shards import Takeover
 from notifier.process.startup import StartUp
@@ -67,6 +68,7 @@ class Process:
         self.takeover.owning.set()
         self.released = asyncio.Event()
         self.journal = SimpleNamespace(enabled=False, after=0.01)
+        self.stop = Stop()
         self.api_time: int | None = 5000
         self.set: list[int] = []
         self.shards = SimpleNamespace(sharding="as at the start")
@@ -83,6 +85,7 @@ class Process:
                 outside=SimpleNamespace(
                     objects=SimpleNamespace(request=self._request),
                     api_time=SimpleNamespace(now=lambda: self.api_time),
+                    stop=self.stop,
                 ),
                 journal=self.journal,
                 claimer=SimpleNamespace(recorder=SimpleNamespace(time=SimpleNamespace(set=self.set.append))),
@@ -284,6 +287,36 @@ async def test_another_installations_store_refuses_the_start(process: Process) -
     with pytest.raises(ConfigError, match="belongs to another"):
         await process.start_up.run(cast("asyncio.TaskGroup", None))
     assert process.slept == []
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after a start without it"])
+async def test_another_installations_store_ends_a_journaling_process_by_a_drain(
+    process: Process, late: bool
+) -> None:
+    """Attempts may be under way: they end and are recorded, and no task breaks off the others."""
+    process.journal.enabled = True
+    answer, refusal = asyncio.Event(), ConfigError("the store belongs to another")
+
+    async def answered(_installation: str) -> None:
+        if late:
+            await answer.wait()
+        raise refusal
+
+    cast("Any", process.parts).client.open = answered
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        start = group.create_task(process.start_up.run(group))
+        under_way = group.create_task(process.takeover.orphans.wait())
+        if late:
+            await start
+            assert process.stop.refusal is None
+        answer.set()
+        await process.stop.requested.wait()
+        await asyncio.sleep(0)
+        assert process.stop.refusal is refusal
+        assert not under_way.done(), "it is not broken off"
+        assert start.done() is late, "nothing more is started"
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
 
 
 async def test_a_redis_that_may_drop_records_refuses_the_start(process: Process) -> None:
