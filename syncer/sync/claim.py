@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 from dataclasses import replace
+from typing import Final
 
 from syncer.ledger.answers import Answer, Snapshot
 from syncer.ledger.log import RedisLog
@@ -52,6 +53,9 @@ from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.recorder import Recorder
+
+#: Seconds until an empty log is gone.
+_AT_ONCE: Final = 1
 
 logger = logging.getLogger("ledger.claim")
 archive = logging.getLogger("ledger.archive")
@@ -177,9 +181,10 @@ class Claimer:
 
     async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
         if Action.NOTHING in decision:
-            # The claim has created an empty log, which must not stay for ever.
-            ttl = retention_seconds(entry.request.retention_days)
-            await self.log.retire(entry.uid, term.epoch, ttl=ttl, audited=self.cache.auditing)
+            # The log has expired, and the claim has made an empty one, which is taken away again: it would
+            # look like one that lost its records. One that was given a record meanwhile has not been
+            # audited to its end, so it stays.
+            await self.log.retire(entry.uid, term.epoch, ttl=_AT_ONCE, audited=True)
         if Action.SEED in decision:
             await self._seed(entry, term)
         if Action.ORPHAN in decision:

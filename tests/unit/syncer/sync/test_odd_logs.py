@@ -8,9 +8,11 @@ import pytest
 
 from syncer.ledger.answers import Answer
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
-from syncer.model.record import Plan
+from syncer.model.record import Plan, resend_record
+from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
 from tests.unit.syncer.sync.test_holes import Bench, Held, bench
+from tests.unit.syncer.sync.test_odd_objects import shown
 
 
 def header(raw: list[bytes]) -> None:
@@ -130,3 +132,23 @@ async def test_a_deleted_notification_is_forgotten_and_its_log_stays(hand: Any) 
         assert await here.claimer.retire(entry, Held())
         assert here.cache.entries == {}
         assert [ttl for _, _, ttl in await here.log.read_headers(["u"])] == [-1]
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["nothing else", "a record came in between"])
+async def test_a_claim_of_an_expired_log_leaves_none(noted: bool) -> None:
+    """An empty log would look like one that lost its records; one that has a record is kept."""
+    finished = shown(status="success") | {"phase": "Sent", "successfulDeliveries": 1}
+    async with bench(finished) as (here, entry):
+        twin = cast("Any", here.log.client).redis.twin
+        get = here.objects.get
+
+        async def meanwhile(namespace: str, name: str) -> NotificationRequest:
+            if noted:
+                await here.log.note("u", resend_record("order:1", "console", at=1, by="o", why="w"))
+            return await get(namespace, name)
+
+        here.objects.get = meanwhile  # type: ignore[method-assign] # between claim and decision
+        assert (await here.claimer.claim(entry, Held())).rows == ("D5",)
+        assert ("nl:{u}" in twin.logs, "nl:{u}" in twin.expires) == (True, not noted)
+        if not noted:
+            assert twin.expires["nl:{u}"] == 2000, "a second later it is gone"
