@@ -180,6 +180,8 @@ class Sweeps:
         if uid == LISTENING:
             # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.
             self._parts.takeover.start_sweeps()
+            # Redis may have been away, and what only had to be marked as published backs off.
+            self._parts.cache.retry_marks()
             return
         if self._parts.shards.term_of(uid) is None:
             return

@@ -32,7 +32,7 @@ from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.batch import Decision, decide
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
-from syncer.rules.merge import ordered_channels
+from syncer.rules.merge import exceeds, ordered_channels
 from syncer.rules.recognise import poorer
 from syncer.rules.resync import Check
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
@@ -286,6 +286,13 @@ class Cache:
         if entry.dirty_since is None:
             entry.dirty_since = self.monotonic()
         self._schedule(entry)
+
+    def retry_marks(self) -> None:
+        """Have logs marked at once whose status shows all of them, and that could not be before."""
+        for entry in self.dirty():
+            if entry.failures and not exceeds(entry.view, entry.request.status):
+                entry.failures = 0
+                self.mark_dirty(entry, urgent=True)
 
     def _schedule(self, entry: Entry) -> None:
         at = self.decision(entry).at

@@ -80,11 +80,13 @@ async def test_a_wake_up_for_the_holds() -> None:
 
 async def test_what_was_not_heard_is_looked_for() -> None:
     """Whoever has appended while nobody listened told nobody: both sweeps start, as after a takeover."""
-    takeover = Takeover()
-    sweeps = Sweeps(cast("Parts", SimpleNamespace(takeover=takeover)))
+    takeover, tried = Takeover(), asyncio.Event()
+    cache = SimpleNamespace(retry_marks=tried.set)
+    sweeps = Sweeps(cast("Parts", SimpleNamespace(takeover=takeover, cache=cache)))
     await sweeps.wake_up(LISTENING)
     assert takeover.finished.is_set()
     assert takeover.orphans.is_set()
+    assert tried.is_set()
 
 
 # -- sweeps -----------------------------------------------------------------------------------------

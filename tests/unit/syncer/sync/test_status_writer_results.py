@@ -664,3 +664,31 @@ async def test_the_first_write_is_tried_before_it_is_made(
         monkeypatch.undo()
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert here.sync.schema.problem is None
+
+
+async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
+    """What the API server refuses goes on backing off; what is published already need not."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        cast("Any", here.log.client).redis.down = True
+        with pytest.raises(Unavailable):
+            await here.log.client.probe()
+        for _ in range(9):
+            await here.sync._one(entry)
+        assert (len(here.objects.written), entry.acked, entry.failures) == (1, 0, 9)
+        cast("Any", here.log.client).redis.down = False
+        await here.log.client.probe()
+        assert here.cache.take_due(here.cache.monotonic()) is None, "it backs off"
+        here.cache.retry_marks()
+        assert here.cache.take_due(here.cache.monotonic()) is entry
+        await here.sync._one(entry)
+        assert (entry.acked, entry.failures) == (entry.view.position, 0)
+
+
+async def test_a_refused_status_goes_on_backing_off_when_the_log_is_back() -> None:
+    """Not the log kept it from being written."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        here.cache.failed(entry)
+        here.cache.retry_marks()
+        assert entry.failures == 1
