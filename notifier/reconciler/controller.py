@@ -10,6 +10,7 @@ readiness, metrics and the resync ask. docs/architecture.md follows one attempt 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -177,12 +178,13 @@ class Controller:
 
         Then no send is on the wire, all outcomes are in the log, and the statuses are written. It does not
         wait for what backs off: a status that the API server refuses, or an outcome that cannot be written
-        to Redis. The next owner learns of these from the log, or from the outcome once it is written.
+        to Redis. The next owner learns of these from the log, or from the outcome once it is written. A log
+        that lost what no status shows yet is given it again.
 
         New work must have been stopped before (`Ownership.accepts`).
         """
         deadline = self.cache.monotonic() + seconds
-        while self.cache.monotonic() < deadline:
+        while (left := deadline - self.cache.monotonic()) > 0:
             mine = [e for e in self.cache.entries.values() if ours(e.uid)]
             for entry in mine:
                 if entry.dirty_since is not None and not (entry.failures or entry.urgent):
@@ -190,6 +192,9 @@ class Controller:
             available = self.recorder.log.available
             held_up = frozenset() if available else {*self.outcomes.recording.values()}
             if not any(_under_way(e, held_up) for e in mine):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self.outcomes.settle(mine)
                 return True
             await asyncio.sleep(0.05)
         return False

@@ -26,10 +26,11 @@ from notifier.reconciler.ports import DeliveryBounds, Reporter
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import PortError
-from syncer.model.ports import Ownership
+from syncer.model.ports import LeaseTerm, Ownership
 from syncer.model.record import LOG_ERROR_BYTES, Record, read_attempt
 from syncer.model.resource import RetryPolicy
 from syncer.rules.channel_state import counts, unsent_run
+from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
@@ -81,7 +82,7 @@ class Outcomes:
 
     async def drain(self, seconds: float) -> int:
         """
-        Wait for outcomes that are being recorded, and record those kept for claims: no claim follows now.
+        Wait for outcomes that are being recorded, and have logs hold what else is known here alone.
 
         Returns:
             How many recordings were given up after `seconds`.
@@ -89,20 +90,39 @@ class Outcomes:
         give_up = asyncio.get_running_loop().time() + seconds
         if self.recording:
             await asyncio.wait(list(self.recording), timeout=seconds)
-        if self.recorder.log.available:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(give_up):
-                    await self._hand_in()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(give_up):
+                await self.settle(list(self.cache.entries.values()))
         left = list(self.recording)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
 
-    async def _hand_in(self) -> None:
-        for entry in [e for e in self.cache.entries.values() if e.unrecorded]:
+    async def settle(self, entries: Sequence[Entry]) -> None:
+        """
+        Give logs what this process alone knows, since nothing is reconciled any more.
+
+        That is what was kept for a claim, and what a log has lost before the status showed it. Whoever
+        still owns the log claims it, so that the status can be written, too.
+        """
+        for entry in entries:
+            term = self.ownership.term_of(entry.uid)
+            ours = term is not None and term.valid(self.cache.monotonic()) and not entry.deleted
+            if not self.recorder.log.available:
+                return
             with contextlib.suppress(PortError):
-                await self.claimer.hand_in(entry)
+                if term is not None and ours and self._known_here_alone(entry, term):
+                    await self.claimer.claim(entry, term)
+                if entry.unrecorded:
+                    await self.claimer.hand_in(entry)
+
+    def _known_here_alone(self, entry: Entry, term: LeaseTerm) -> bool:
+        if entry.unrecorded:
+            return True
+        if self.recorder.claim_holds(entry, term):
+            return False
+        return bool(entry.abandoned) or exceeds(entry.view, entry.request.status)
 
     async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
         """Record an outcome; the arguments are those of `submit`."""

@@ -245,6 +245,56 @@ async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
     assert world.redis.twin.logs
 
 
+async def test_the_end_gives_a_lost_log_all_that_is_known(opened: Opened) -> None:
+    """What was recorded and not published yet comes before what was kept, with the plan."""
+    world = opened.world
+    plan = world.entry.view.plan
+    first = await opened.ends(Outcome.transient("busy"))
+    intent = await opened.intent()
+    world.redis.twin.logs.clear()
+    opened.outcomes.submit(world.entry, intent, Outcome.success(200), 0.1)
+    assert await opened.outcomes.drain(5) == 0
+    assert [(a.id, a.state) for a in world.attempts] == [
+        (first.id, AttemptState.FAILED), (intent.id, AttemptState.SUCCESS),
+    ]  # fmt: skip
+    assert world.entry.unrecorded == {}
+    assert (plan is not None, world.entry.view.plan) == (True, plan)
+    assert world.entry.claim is not None, "or the status would not show it"
+
+
+@pytest.mark.parametrize("left_open", [False, True], ids=["ended", "open"])
+async def test_the_end_gives_a_lost_log_what_nothing_else_holds(
+    opened: Opened, left_open: bool
+) -> None:
+    """An attempt that was recorded, and that the log lost before its status showed it, is not lost."""
+    world = opened.world
+    if left_open:
+        await opened.intent()
+        world.entry.executing.clear()
+    else:
+        await opened.ends(Outcome.transient("busy"))
+    known = [*world.entry.view.attempts]
+    world.redis.twin.logs.clear()
+    await world.controller.recorder.reread(world.entry)
+    assert world.entry.claim is None
+    assert await opened.outcomes.drain(5) == 0
+    wanted = AttemptState.UNKNOWN if left_open else AttemptState.FAILED
+    assert [(a.id, a.state) for a in world.attempts] == [(known[0], wanted)]
+    assert world.redis.twin.logs
+
+
+async def test_a_hand_over_gives_a_lost_log_all_that_is_known(opened: Opened) -> None:
+    """As at the end: the next owner would learn of it from nobody."""
+    world = opened.world
+    first = await opened.ends(Outcome.transient("busy"))
+    world.redis.twin.logs.clear()
+    await world.controller.recorder.reread(world.entry)
+    world.cache.clean(world.entry)
+    assert await world.controller.quiesce(lambda uid: uid == "uid-a", 5)
+    assert [a.id for a in world.attempts] == [first.id]
+    assert world.redis.twin.logs
+
+
 async def test_the_end_keeps_what_cannot_be_handed_in(opened: Opened) -> None:
     """Redis is away again, which is no reason to end otherwise; the next owner finds it open."""
     world = opened.world
