@@ -24,7 +24,7 @@ from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient, tls_context
 from notifier.settings import Loaded, Settings
 from syncer.ledger.log import RedisLog
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.model.ports import Ownership
 from syncer.sync.cache import Cache
 
@@ -137,14 +137,12 @@ def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:
     try:
         context = tls_context(settings.egress.ca_bundle)
     except OSError as error:
-        raise ConfigError(
-            f"cannot be read: {type(error).__name__}", path="egress.caBundle"
-        ) from error
+        raise ConfigError(f"cannot be read: {reason_of(error)}", path="egress.caBundle") from error
     if ca_file:
         try:
             context.load_verify_locations(cafile=ca_file)
         except OSError as error:
-            raise ConfigError(f"TLS_CA_FILE cannot be read: {type(error).__name__}") from error
+            raise ConfigError(f"TLS_CA_FILE cannot be read: {reason_of(error)}") from error
     match settings.tls_profile:
         case "Modern":
             context.minimum_version = ssl.TLSVersion.TLSv1_3

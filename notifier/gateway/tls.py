@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from notifier.gateway.draft import Certificate
 from notifier.gateway.settings import TlsSettings
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -101,7 +101,7 @@ class Tls:
             context.load_cert_chain(self._given.cert_file, self._given.key_file, lambda: "")
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"cannot be used with its key: {_reason(error)}", path="tls.certFile"
+                f"cannot be used with its key: {reason_of(error)}", path="tls.certFile"
             ) from None
         anchors = {}
         for source, (files, path) in self._authorities.items():
@@ -112,7 +112,7 @@ class Tls:
                     context.load_verify_locations(file)
                 except (OSError, ValueError) as error:
                     raise ConfigError(
-                        f"holds no certificates: {_reason(error)}", path=f"{path}[{number}]"
+                        f"holds no certificates: {reason_of(error)}", path=f"{path}[{number}]"
                     ) from None
             anchors[source] = frozenset(own.get_ca_certs(binary_form=True))
             if not anchors[source]:
@@ -160,14 +160,7 @@ def _content(file: str, path: str) -> bytes:
         with Path(file).open("rb") as opened:
             content = opened.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {_reason(error)}", path=path) from None
+        raise ConfigError(f"cannot be read: {reason_of(error)}", path=path) from None
     if not content or len(content) > _LARGEST:
         raise ConfigError("names a file that is empty or too large", path=path)
     return content
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong, without the content of a file."""
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "not in PEM").lower().replace("_", " ")
-    return getattr(error, "strerror", None) or type(error).__name__

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.yamlfile import read_file
 
 logger = logging.getLogger("ledger.delivery")
@@ -65,7 +65,7 @@ class PauseSwitch:
         try:
             stat = self._path.stat()
         except OSError as error:
-            self._say(f"the settings file cannot be read ({type(error).__name__})")
+            self._say(f"the settings file cannot be read ({reason_of(error)})")
             return None
         version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if version == self._seen:

@@ -33,7 +33,7 @@ from notifier.settings import Loaded, Settings
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.clock import ServerTime, monotonic_clock
 from syncer.runtime.connections import binding, bound_tls_buffers, raise_descriptor_limit
 from syncer.runtime.health import AdminServer, process_registry
@@ -178,9 +178,7 @@ def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailCl
 
         return http_client, MailClient(guard=guard, ca_file=ca_file)
     except OSError as error:
-        raise ConfigError(
-            f"cannot be read: {type(error).__name__}", path="egress.caBundle"
-        ) from error
+        raise ConfigError(f"cannot be read: {reason_of(error)}", path="egress.caBundle") from error
 
 
 def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:

@@ -10,7 +10,7 @@ from typing import Final, TextIO
 
 from syncer.cli.arguments import add_dry_run
 from syncer.cli.exits import DIFFERENT, OK
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 
 HELP: Final = "read logs from JSON lines"
 
@@ -48,7 +48,7 @@ async def _import(options: argparse.Namespace, path: str) -> int:
         with _reading(path) as file:
             total = sum(1 for _ in read_export(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {type(error).__name__}") from None
+        raise ConfigError(f"cannot read {path}: {reason_of(error)}") from None
     async with access(where_of(options)) as at:
         await trusted_store(at, options, writes=not options.dry_run, new=True)
         named = None

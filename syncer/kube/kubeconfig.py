@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from yarl import URL
 
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.yamlfile import read_file
 
 #: Bytes of a file. Tools write one of hundreds of clusters, each with its certificates.
@@ -243,8 +243,7 @@ def _readable(file: Path, named: object, at: str) -> str:
         with path.open("rb") as opened:
             opened.read(1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigError(f"{at}: cannot read {path}: {reason}") from None
+        raise ConfigError(f"{at}: cannot read {path}: {reason_of(error)}") from None
     return str(path)
 
 

@@ -30,7 +30,7 @@ from syncer.kube.transport import (
     load_incluster_config,
     load_kube_config_from_dict,
 )
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.proxies import proxy_for
 
 #: Buffer of a stream.
@@ -175,7 +175,7 @@ class SessionSource:
                 raise
             raise ConfigError(
                 f"{self._name}: the credential plugin {plugin['command']} cannot be started:"
-                f" {error.strerror or type(error).__name__}"
+                f" {reason_of(error)}"
             ) from None
         return files
 

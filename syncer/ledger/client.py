@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from syncer.ledger.calls import Call
 from syncer.ledger.lua import INTENT, Script
+from syncer.ledger.options import file_problem, option_problem
 from syncer.ledger.outage import Outage
 from syncer.ledger.replies import REFUSING, Refused
 from syncer.ledger.standalone import Standalone
@@ -139,13 +140,13 @@ class LedgerClient(RedisState):
         self._refusing = asyncio.Event()
         self._refused_key = ""
         self._spread = target.topology is Topology.CLUSTER
+        if problem := file_problem(target):
+            raise ConfigError(problem, path="redis.url")
         try:
             self._servers: Servers = _servers_of(target)(target, self, timeout=timeout)
-        except (ValueError, TypeError, OSError, RedisError) as error:
+        except (ValueError, TypeError, OSError, RedisError):
             # TypeError: an option that the vendor does not know. OSError: a file that is not there.
-            raise ConfigError(
-                f"an option in the URL cannot be used ({type(error).__name__})", path="redis.url"
-            ) from None
+            raise ConfigError(option_problem(target), path="redis.url") from None
 
     async def evaluate(
         self,

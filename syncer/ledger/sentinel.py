@@ -34,6 +34,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from syncer.ledger.connection import connection_options
+from syncer.ledger.options import option_problem
 from syncer.ledger.url import RedisTarget
 from syncer.model.errors import ConfigError, Unavailable
 
@@ -91,8 +92,8 @@ class Master:
         """
         try:
             options = dict(parse_url(target.server))
-        except ValueError as error:
-            raise ConfigError("not a usable Redis URL", path="redis.url") from error
+        except ValueError:
+            raise ConfigError(option_problem(target), path="redis.url") from None
         for name in ("host", "port", "connection_class"):
             options.pop(name, None)
         # An option in the URL wins, as for one server.

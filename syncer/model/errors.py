@@ -29,6 +29,16 @@ class ConfigError(LedgerError):
         self.line = line
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be used, in the words of the system or of OpenSSL, without its content."""
+    word = getattr(error, "reason", None)  # of OpenSSL: NO_CERTIFICATE_OR_CRL_FOUND
+    if isinstance(error, OSError) and word:
+        return str(word).lower().replace("_", " ")
+    if isinstance(error, UnicodeError):
+        return "not UTF-8"
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
 class ContractError(LedgerError):
     """Stored data does not follow the contract: bad record, wrong checksum, unknown version."""
 

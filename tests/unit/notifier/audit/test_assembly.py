@@ -145,9 +145,13 @@ def test_the_profile_modern_takes_the_newest_alone() -> None:
 
 def test_authorities_that_cannot_be_read_are_named() -> None:
     """Those of all receivers by their setting, those of the store by their variable."""
-    with pytest.raises(ConfigError, match=r"^egress\.caBundle: cannot be read: FileNotFoundError"):
+    with pytest.raises(
+        ConfigError, match=r"^egress\.caBundle: cannot be read: No such file or directory"
+    ):
         store_tls(settings_with(egress={"caBundle": "/nowhere/ca.pem"}), None)
-    with pytest.raises(ConfigError, match=r"^TLS_CA_FILE cannot be read: FileNotFoundError"):
+    with pytest.raises(
+        ConfigError, match=r"^TLS_CA_FILE cannot be read: No such file or directory"
+    ):
         store_tls(settings_with(), "/nowhere/ca.pem")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import pytest
 from redis.asyncio.connection import SSLConnection, parse_url
 
@@ -148,16 +151,49 @@ def test_the_vendor_reads_its_part() -> None:
     assert (options["username"], options["password"], options["db"]) == ("u", "p@", 3)
 
 
-def test_an_unknown_option() -> None:
-    """An option that the vendor does not know is refused at the start, not at the first call."""
-    for url in (
-        "redis://h?colour=1",
-        "redis+sentinel://h/svc?colour=1",
-        "redis+cluster://h?colour=1",
-    ):
-        with pytest.raises(ConfigError, match="an option in the URL cannot be used") as caught:
-            LedgerClient(url)
-        assert caught.value.path == "redis.url"
+#: Options of a URL, and what is wrong with them; `@` is the folder of files.
+OPTIONS: Final = {
+    "unknown": ("colour=1", "option colour of the URL is not known"),
+    "unknown, behind one that is known": (
+        "ssl_check_hostname=no&colour=1", "option colour of the URL is not known"
+    ),
+    "a number that is none": (
+        "health_check_interval=soon",
+        "option health_check_interval of the URL has a value that cannot be used"
+    ),
+    "a word that is not one of them": (
+        "ssl_cert_reqs=maybe", "option ssl_cert_reqs of the URL has a value that cannot be used"
+    ),
+    "a piece of a password": (f"p=x&{CANARY}=1@h", "an option in the URL cannot be used"),
+    "no name of an option": (f"{CANARY}=1", "an option in the URL cannot be used"),
+    "an authority that is not there": (
+        "ssl_ca_certs=@/none",
+        "option ssl_ca_certs of the URL names a file that cannot be read: No such file or directory",
+    ),
+    "a key that is a folder": (
+        "ssl_keyfile=@", "option ssl_keyfile of the URL names a file that cannot be read: Is a directory"
+    ),
+    "an authority that is none": (
+        "ssl_ca_certs=@/text",
+        "option ssl_ca_certs of the URL names a file that holds no certificate in PEM"
+    ),
+    "a certificate that is none": (
+        "ssl_certfile=@/text&ssl_keyfile=@/text",
+        "options ssl_certfile and ssl_keyfile of the URL name files that are no pair in PEM",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+@pytest.mark.parametrize("url", ["rediss://h", "rediss+sentinel://h/svc", "rediss+cluster://h"])
+def test_an_option_that_cannot_be_used(case: str, url: str, tmp_path: Path) -> None:
+    """It is refused at the start, by its name, and not at the first call as a server that is away."""
+    query, reason = OPTIONS[case]
+    (tmp_path / "text").write_text(CANARY)
+    with pytest.raises(ConfigError) as caught:
+        LedgerClient(f"{url}?{query.replace('=@', f'={tmp_path}')}")
+    assert str(caught.value) == f"redis.url: {reason}"
+    assert CANARY not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["rediss://h/0", "rediss+sentinel://h/s", "rediss+cluster://h"])
