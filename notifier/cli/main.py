@@ -27,9 +27,10 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from notifier.cli import check, completion, crd, gateway, routes, run, schema, send
+from syncer.cli.arguments import Parser
 from syncer.cli.completion import candidates, typed_after
 from syncer.cli.exits import OK, USAGE
-from syncer.cli.process import collect_seldom
+from syncer.cli.process import begin
 
 
 class Command(Protocol):
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     if arguments is None and options.command not in {"run", "gateway"}:
         # Of a process of its own, which is over soon.
-        collect_seldom()
+        begin()
     try:
         code = COMMANDS[options.command].run(options)
         sys.stdout.flush()
@@ -88,9 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="notifier", description=(__doc__ or "").strip().partition("\n")[0]
-    )
+    parser = Parser(prog="notifier", description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():

@@ -8,7 +8,7 @@ that takes time; what a command needs is imported when it runs.
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Any, Final
 
 #: The values of `syncer.rules.divergence.VERIFIED`, which is slow to import.
 CLASSES: Final = (
@@ -27,9 +27,19 @@ HOLD: Final = "ID"
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 
 
-def where_to_look() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Refuses `--option=--`, of which the library makes an empty list in the place of a text."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # noqa: V105 (of the library)
+        values = super()._get_values(action, arg_strings)
+        if values == [] and action.nargs is None:
+            raise argparse.ArgumentError(action, "expected one argument")
+        return values
+
+
+def where_to_look() -> Parser:
     """Return the parent of the commands' parsers: how Redis and the API server are found."""
-    where = argparse.ArgumentParser(add_help=False)
+    where = Parser(add_help=False)
     group = where.add_argument_group("where to look")
     group.add_argument(
         "--config", metavar="FILE",

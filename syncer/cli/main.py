@@ -43,7 +43,7 @@ from syncer.cli import (
     verify,
     web,
 )
-from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, where_to_look
+from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, Parser, where_to_look
 from syncer.cli.exits import (
     DIFFERENT,
     EPILOG,
@@ -54,7 +54,7 @@ from syncer.cli.exits import (
     USAGE,
     CommandError,
 )
-from syncer.cli.process import collect_seldom
+from syncer.cli.process import begin
 from syncer.model.errors import (
     ConfigError,
     ContractError,
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     if arguments is None:
         # Of a process of its own.
-        collect_seldom()
+        begin()
     options = _parser(words).parse_args(words)
     if options.command == "completion":
         return completion.run(options)
@@ -218,7 +218,7 @@ def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
 
 def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Return the parser; only commands that are among these words have options, which take time."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="syncer", description=(__doc__ or "").strip().partition("\n")[0], epilog=EPILOG
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")

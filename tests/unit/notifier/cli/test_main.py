@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,18 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_a_character_is_no_error(encoding: str, tmp_path: Path) -> None:
+    """An arrow, or the name of a receiver, is written as an escape."""
+    file = tmp_path / "routing.yaml"
+    file.write_text("route: {receiver: Ж}\nreceivers: [{name: Ж}]\n", encoding="utf-8")
+    answer = subprocess.run(
+        [sys.executable, "-m", "notifier", "routes", "show", "--routing", str(file)],
+        cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True, text=True, check=True, timeout=60, encoding=encoding,
+    )  # fmt: skip
+    assert r"\u2192" in answer.stdout
+    assert r"\u0416" in answer.stdout
+    assert answer.stderr == ""

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.cli.main import _parser as notifier_parser
 from syncer.cli import arguments
+from syncer.cli.main import _parser as syncer_parser
 from syncer.rules.divergence import VERIFIED
 
 
@@ -112,3 +114,20 @@ def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_classes_are_those_of_the_check() -> None:
     """Each class that `verify` may name can be chosen."""
     assert list(arguments.CLASSES) == [kind.value for kind in VERIFIED]
+
+
+@pytest.mark.parametrize("option", ["--reason", "--by", "--config", "--redis-url"])
+def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The library makes an empty list of them, which nothing expects."""
+    made = arguments.Parser(parents=[parser()], add_help=False)
+    with pytest.raises(SystemExit) as caught:
+        made.parse_args(["ns/n", "--reason=r", f"{option}=--"])
+    assert caught.value.code == 2
+    assert f"argument {option}: expected one argument" in capsys.readouterr().err
+
+
+def test_both_commands_refuse_two_dashes() -> None:
+    """Their parsers, and those of their subcommands, are of that class."""
+    for made in (notifier_parser(), syncer_parser()):
+        (choices,) = (a.choices for a in made._actions if isinstance(a, argparse._SubParsersAction))
+        assert {type(p) for p in (made, *choices.values())} == {arguments.Parser}
