@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from syncer.model.resource import Json
@@ -27,6 +28,8 @@ MAJORS: Final = ("3", "4")
 CASES: Final = sorted(p.name.removesuffix("-values.yaml") for p in CHART.glob("ci/*-values.yaml"))
 RELEASE: Final = "r"
 NAMESPACE: Final = "alerts"
+#: Tests that look at the rendering of each values file, so that one process renders them.
+OF_EACH_CASE: Final = pytest.mark.xdist_group("the chart's renderings")
 _TIMEOUT: Final = 60
 
 
@@ -56,8 +59,9 @@ def helm(
 ) -> Run:
     """Run Helm, with values on its standard input if there are any; without a cluster by default."""
     given = () if values is None else ("--values", "-")
-    # A kubeconfig of whoever runs the tests is none of our business.
-    env = {**os.environ, "KUBECONFIG": str(kubeconfig or os.devnull)}
+    # A kubeconfig of whoever runs the tests is none of our business; what lives for a tenth of a second
+    # has nothing to collect.
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig or os.devnull), "GOGC": "off"}
     answer = subprocess.run(
         [program(major), *arguments, *given],
         input=json.dumps(values) if values is not None else "",

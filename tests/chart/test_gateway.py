@@ -10,7 +10,18 @@ import yaml
 from notifier.cli.main import _parser
 from notifier.gateway.settings import of_document
 from syncer.model.resource import Json
-from tests.chart.helm import CHART, helm, objects, of_kind, one, rendered, template
+from tests.chart.helm import (
+    CHART,
+    OF_EACH_CASE,
+    helm,
+    objects,
+    of_kind,
+    one,
+    rendered,
+    template,
+)
+
+pytestmark = OF_EACH_CASE
 
 NAME: Final = "r-notification-ledger-gateway"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -238,15 +242,77 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
 }  # fmt: skip
 
 
+def paths(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each value that is no mapping, and of each empty mapping."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from paths(value, (*at, key))
+        else:
+            yield (*at, key)
+
+
+def apart(first: Json, second: Json) -> bool:
+    """Whether neither sets a value that the other one sets or has members of."""
+    return not any(
+        one[: len(other)] == other or other[: len(one)] == one
+        for one in paths(first)
+        for other in paths(second)
+    )
+
+
+def merged(into: Json, values: Json) -> Json:
+    """Return values with those of both."""
+    both = dict(into)
+    for key, value in values.items():
+        both[key] = merged(both[key], value) if key in both else value
+    return both
+
+
+@functools.cache
+def shape_batches() -> dict[str, Json]:
+    """Return for each case of `SHAPE` values that it is rendered with: its own and others'."""
+    batches: list[tuple[list[str], Json]] = []
+    for case, (values, _) in SHAPE.items():
+        for names, given in batches:
+            if apart(given, values):
+                names.append(case)
+                given.update(merged(given, values))
+                break
+        else:
+            batches.append(([case], dict(values)))
+    return {case: given for names, given in batches for case in names}
+
+
+@functools.cache
+def refusal(major: str, given: str) -> list[tuple[tuple[str, ...], str]]:
+    """Return where and why the schema refuses values, given as JSON, one line each."""
+    run = template(major, json.loads(given))
+    assert run.code != 0
+    assert "values don't meet the specifications of the schema" in run.err
+    form = r" *- \(?(\S*?)\)?: (.*)" if major == "3" else r" *- at '(\S*)': (.*)"
+    found = [match for line in run.err.splitlines() if (match := re.fullmatch(form, line))]
+    return [
+        (tuple(part for part in re.split(r"[./]", match[1]) if part not in {"", "root"}), match[2])
+        for match in found
+    ]
+
+
 @pytest.mark.parametrize("major", MAJORS)
 @pytest.mark.parametrize("case", SHAPE)
 def test_a_value_that_cannot_be_is_refused_by_the_schema(major: str, case: str) -> None:
-    """Each wrong key, type or value is refused, and named."""
+    """Each wrong key, type or value is refused at its own place, and named."""
     values, named = SHAPE[case]
-    run = template(major, values)
-    assert run.code != 0
-    assert "values don't meet the specifications of the schema" in run.err
-    assert named in run.err
+
+    def is_own(at: tuple[str, ...], path: tuple[str, ...]) -> bool:
+        if len(at) >= len(path):
+            return at[: len(path)] == path
+        # A key too few is said of its parent, and one too many of that of its whole group.
+        return at == path[: len(at)] and (len(at) == len(path) - 1 or named == path[len(at)])
+
+    assert any(
+        named in ".".join((*at, why)) and any(is_own(at, path) for path in paths(values))
+        for at, why in refusal(major, json.dumps(shape_batches()[case]))
+    )
 
 
 @pytest.mark.parametrize("major", MAJORS)

@@ -18,6 +18,7 @@ from tests.chart.helm import (
     CASES,
     CHART,
     MAJORS,
+    OF_EACH_CASE,
     component,
     controller,
     helm,
@@ -53,6 +54,8 @@ PEOPLE = {
 kubernetes_validate.utils.schema_contents = functools.cache(
     kubernetes_validate.utils.schema_contents
 )
+
+pytestmark = OF_EACH_CASE
 
 each_case = pytest.mark.parametrize("case", CASES)
 each_major = pytest.mark.parametrize("major", MAJORS)

@@ -24,6 +24,7 @@ from syncer.model.resource import Json
 from tests.chart.helm import (
     CASES,
     CHART,
+    OF_EACH_CASE,
     ROOT,
     controller,
     objects,
@@ -33,6 +34,8 @@ from tests.chart.helm import (
     settings_file,
     template,
 )
+
+pytestmark = OF_EACH_CASE
 
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
 VALUES = (CHART / "values.yaml").read_text()
