@@ -79,7 +79,7 @@ class Tls:
             self._context, self._anchors = self._made()
         except ConfigError as error:
             logger.warning(
-                "certificates of the gateway are not taken, those before them stay",
+                "new certificates of the gateway cannot be used; the previous ones stay in use",
                 extra={"error": str(error)},
             )
             return

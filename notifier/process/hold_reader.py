@@ -92,10 +92,10 @@ class HoldReader:
             # The next round says whether it is there.
             return
         except ValueError as error:
-            logger.warning("holds that Redis has lost cannot be put back: %s", error)
+            logger.warning("holds that Redis has lost cannot be restored: %s", error)
             return
         if written:
             logger.warning(
-                "holds that Redis had lost are put back",
+                "holds that Redis had lost are restored",
                 extra={"holds": [h.id for h in holds if h not in stored.holds]},
             )

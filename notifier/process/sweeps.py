@@ -133,9 +133,7 @@ class Sweeps:
             for uid in sweep.unaudited[:left]:
                 await self._reopen(uid)
             left = max(0, left - len(sweep.unaudited))
-        logger.debug(
-            "finished objects looked at", extra={"objects": len(summaries), "no_log": lost}
-        )
+        logger.debug("finished objects checked", extra={"objects": len(summaries), "no_log": lost})
         self.looked_at[_FINISHED] = len(summaries)
 
     async def orphans(self) -> None:

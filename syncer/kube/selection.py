@@ -75,8 +75,8 @@ class Selection:
             logger.info(
                 "the API server selects by shard: it sends only the objects of this replica"
                 if selects
-                else "the API server does not select by shard: what belongs to other replicas is"
-                " sent, and passed over"
+                else "the API server does not select by shard: the objects of other replicas arrive as"
+                " well, and are skipped"
             )
 
     def on_failure(self, error: PortError) -> None:

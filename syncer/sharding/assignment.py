@@ -85,10 +85,10 @@ class Fitness:
     """
 
     def __init__(self, patience: float) -> None:
-        """Be able; `patience` is a LeaseDuration in seconds."""
+        """Start as able to serve; `patience` is a LeaseDuration in seconds."""
         self._patience = patience
         self._unable_since: float | None = None
-        #: Since when it has been able again, on probation; else None.
+        #: Second since which it has been able again, on probation; else None.
         self._probation: float | None = None
 
     def check(self, *, able: bool, others: int, now: float) -> bool:

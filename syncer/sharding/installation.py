@@ -156,13 +156,13 @@ class Installation:
             )
 
     async def put_label(self) -> None:
-        """Put back the label that makes the Lease visible to all, which somebody has removed."""
+        """Restore the label that makes the Lease visible to all, after somebody has removed it."""
         await self._patch({})
 
     # -- members without sessions ---------------------------------------------------------------
 
     def look(self, annotations: Mapping[str, str]) -> None:
-        """Take notice of the annotations as they are now."""
+        """Record the current annotations."""
         now = self._clock()
         found = {k: v for k, v in annotations.items() if k.startswith(_MEMBER)}
         self._entries = set(found)
@@ -196,7 +196,7 @@ class Installation:
             await self._patch(dict.fromkeys(self._entries))
 
     async def leave(self) -> None:
-        """Take our annotation away, so that nobody has to wait for its silence."""
+        """Remove our annotation, so that nobody has to wait until it counts as silent."""
         if self._beats:
             await self._patch({self._own: None})
 

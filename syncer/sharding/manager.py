@@ -49,8 +49,8 @@ logger = logging.getLogger("ledger.shards")
 
 #: Seconds for which a handed-over shard may take to fall quiet before it is released anyway.
 _QUIET: Final = 30.0
-#: Shards that are acquired at once, each on a connection of its own: TLS takes a third of a MiB for one
-#: that the process does not give back.
+#: Shards that are acquired at once, each on its own connection: TLS takes a third of a MiB for each, which
+#: the process does not return.
 _TOGETHER: Final = 4
 
 
@@ -58,11 +58,11 @@ class Owner(Protocol):
     """The work on the shards, as their manager starts and stops it."""
 
     def begin(self, shard: int) -> None:
-        """Check again what is known of a shard; the rest of it is listed."""
+        """Check the known notifications of a shard again; the others are listed."""
         ...
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
-        """Begin no more work in a shard and publish what there is; False if it did not end in time."""
+        """Begin no more work in a shard and publish its results; False if it did not end in time."""
         ...
 
 
@@ -174,7 +174,7 @@ class ShardManager:
 
     @property
     def problem(self) -> str | None:
-        """What keeps shards from being worked on, None if each has an owner."""
+        """Why shards have no owner, None if each has one."""
         orphaned = [n for n, state in self._states().items() if state.hold is not Hold.HELD]
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
@@ -191,29 +191,29 @@ class ShardManager:
 
     @property
     def others(self) -> int:
-        """How many other replicas could own a shard, as it was known last."""
+        """How many other replicas could own a shard, as far as known."""
         return self._others
 
     @property
     def carries_notes(self) -> bool:
-        """Whether a Lease of a shard of ours may carry a note."""
+        """Whether the Lease of any of our shards may carry a note."""
         return any(map(self._held.may_carry_note, self._held.terms))
 
     def note_of(self, uid: str) -> Note | None:
-        """The note that the Lease of a notification's shard is known to carry."""
+        """The confirmed note in the Lease of a notification's shard."""
         return self._held.note(self.shard_of(uid))
 
     def may_carry_note(self, uid: str) -> bool:
-        """Whether that Lease may carry a note: nothing may be opened in the shard's logs."""
+        """Whether that Lease may carry a note, so that nothing may be opened in the shard's logs."""
         return self._held.carries_notes and self._held.may_carry_note(self.shard_of(uid))
 
     @property
     def marks_left(self) -> frozenset[int]:
-        """Shards of ours whose objects may carry marks of an outage."""
+        """Our shards whose objects may carry marks of an outage."""
         return self._held.marks_left
 
     async def clear_marks(self, shard: int) -> bool:
-        """Have the Lease of a shard of ours say that none of its objects carries a mark."""
+        """Record in the Lease of one of our shards that none of its objects carries a mark."""
         return await self._held.clear_marks(shard)
 
     def shard_of(self, uid: str) -> int:
@@ -221,13 +221,13 @@ class ShardManager:
         return self._shards.sharding.of(uid)
 
     async def put_notes(self, since: int) -> int:
-        """Have each shard of ours carry a note; returns how many are known to."""
+        """Put a note into the Lease of each of our shards; returns how many are confirmed."""
         shards = list(self._held.terms)
         found = await asyncio.gather(*(self._held.put_note(n, since) for n in shards))
         return len(found) - found.count(None)
 
     async def remove_notes(self) -> int:
-        """Have no shard of ours carry a note; returns how many were removed."""
+        """Remove the notes of our shards; returns how many were removed."""
         shards = [n for n in self._held.terms if self._held.may_carry_note(n)]
         return sum(await asyncio.gather(*(self._held.remove_note(n) for n in shards)))
 
@@ -326,7 +326,7 @@ class ShardManager:
         while True:
             await self._wait(min(self._timings.retry_period, until - self._clock()))
             if not self._view.version or self._stopped:
-                # Nothing is known, or nothing is done: what was due is looked at every period.
+                # Nothing is known, or nothing was done: check again every period.
                 until = math.inf
                 continue
             async with self._assigning:
@@ -336,7 +336,7 @@ class ShardManager:
                 await asyncio.sleep(self._timings.retry_period / 4)
 
     async def _round(self) -> float:
-        """Look at everything once; returns the second at which to look again if nothing changes."""
+        """Check everything once; returns the second at which to check again if nothing changes."""
         self._agree()
         self._view.forget()
         able = able_sessions(self._view, self._place.identity, self._clock())
@@ -367,7 +367,7 @@ class ShardManager:
             self._refused(error)
 
     async def _tend_map(self) -> None:
-        """Have the map shown if somebody has hidden it, and be counted where there are no sessions."""
+        """Keep the label of the map, and the annotation that versions without sessions count."""
         while True:
             await asyncio.sleep(self._timings.retry_period)
             if not self._view.version or self._stopped:
@@ -381,7 +381,7 @@ class ShardManager:
                 logger.debug("map lease not written", extra={"error": str(error)})
 
     def _states(self) -> dict[int, ShardState]:
-        """Return the states of all shards that are not ours, and of which the view is not behind us."""
+        """Return the states of all shards that are not ours and whose view is up to date."""
         now, terms, shards = self._clock(), self._held.terms, range(self._shards.shards)
         self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
         return {
@@ -418,7 +418,7 @@ class ShardManager:
         )
 
     async def _confirm(self, holder: str, uid: str) -> None:
-        """Find out whether a session that the view does not show is over, and have it shown if not."""
+        """Find out whether a session that the view does not show is over; restore its label if not."""
         name, timeout = session_name(self._place.installation, holder), self._timings.call_timeout
         try:
             found = await self._leases.get(name, timeout=timeout)

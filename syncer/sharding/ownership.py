@@ -33,7 +33,7 @@ class Shards:
         self._on_change: list[Callable[[], None]] = []
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Have a function called whenever a shard is acquired, lost or released."""
+        """Register a function to be called whenever a shard is acquired, lost or released."""
         self._on_change.append(call)
 
     def take(self, shard: int, term: LeaseTerm) -> None:
@@ -57,7 +57,7 @@ class Shards:
             call()
 
     def term_of(self, uid: str) -> LeaseTerm | None:
-        """The lease term of a notification's shard, None while that is not ours."""
+        """The lease term of a notification's shard, None while the shard is not ours."""
         return self._terms.get(self.sharding.of(uid))
 
     def accepts(self, uid: str) -> bool:

@@ -38,7 +38,7 @@ logger = logging.getLogger("ledger.shards")
 
 
 class TimesOfDay:
-    """Times for people to read in Leases, with 6 decimals as the type demands; no two are equal."""
+    """Times in Leases, for people to read: 6 decimals, as the type demands, and no two are equal."""
 
     def __init__(self, wall: Callable[[], datetime]) -> None:
         """Use a wall clock."""
@@ -194,7 +194,7 @@ class SessionLease:
     # -- beginning ------------------------------------------------------------------------------
 
     async def _begin(self) -> Session | None:
-        """Try to create the Lease, twice if one is in the way; None if it did not work out."""
+        """Try to create the Lease, twice if another one is in the way; None if that failed."""
         try:
             async with self._calling:
                 try:
@@ -255,7 +255,7 @@ class SessionLease:
                     next_at = min(next_at, self._clock() + period / 4)
 
     async def _renew(self, session: Session, deadline: float) -> bool:
-        """Write a renewal; false if it is worth to try again soon."""
+        """Write a renewal; False if it should be tried again soon."""
         async with self._calling:
             if session.ended:
                 return True

@@ -95,21 +95,21 @@ class ShardLeases:
         self._note_count: dict[str, int] = {}
 
     def note(self, n: int) -> Note | None:
-        """The note that a Lease of ours is known to carry; None also while that is in doubt."""
+        """The confirmed note of one of our Leases; None also while it is in doubt."""
         return None if n in self._doubted else self._notes.get(n)
 
     def may_carry_note(self, n: int) -> bool:
-        """Whether a Lease of ours may carry a note, so that nothing may be opened in its logs."""
+        """Whether one of our Leases may carry a note, so that nothing may be opened in its logs."""
         return n in self._notes or n in self._doubted
 
     @property
     def carries_notes(self) -> bool:
-        """Whether a Lease of a shard may carry a note, one that we hold or held."""
+        """Whether any Lease that we hold, or held, may carry a note."""
         return bool(self._notes or self._doubted)
 
     @property
     def marks_left(self) -> frozenset[int]:
-        """Shards of ours whose objects may carry marks of an outage."""
+        """Our shards whose objects may carry marks of an outage."""
         return frozenset(self._marked.intersection(self.terms))
 
     async def put_note(self, n: int, since: int) -> Note | None:
@@ -136,7 +136,7 @@ class ShardLeases:
         return note
 
     async def remove_note(self, n: int) -> bool:
-        """Remove the note of a Lease of ours; whether none is there any more."""
+        """Remove the note of one of our Leases; returns whether none is left."""
         if not self.may_carry_note(n):
             return n in self.terms
         if n not in self.terms or not await self._refresh(n):
@@ -147,7 +147,7 @@ class ShardLeases:
         return True
 
     async def clear_marks(self, n: int) -> bool:
-        """Have a Lease of ours say that no object of the shard carries a mark; whether it does."""
+        """Record in one of our Leases that no object carries a mark; returns whether that is confirmed."""
         name, held = f"{self._view.installation}-{n}", self._written[n]
         if n not in self.terms or self.may_carry_note(n):
             return False
@@ -179,7 +179,7 @@ class ShardLeases:
         return True
 
     async def _write_note(self, n: int, annotations: Mapping[str, str | None]) -> bool:
-        """Compare and swap; an answer that does not say whether it was written leaves the note in doubt."""
+        """Compare and swap; without a clear answer, the note stays in doubt."""
         held = self._written[n]
         self._doubted.add(n)
         if not await self._write(n, held, held.version, annotations):

@@ -80,6 +80,6 @@ async def test_a_hold_is_forgotten_by_nobody(
         assert released["letGo"] is True
         await here.wait_phase(critical, within=60)
         assert len(here.receiver.calls("critical")) == 1
-        assert second.lines("holds that Redis had lost are put back")
+        assert second.lines("holds that Redis had lost are restored")
         findings = await here.findings(finished=False)
         assert not findings.violations, str(findings)

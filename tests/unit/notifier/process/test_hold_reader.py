@@ -121,7 +121,7 @@ async def test_what_redis_has_lost_is_put_back(
     assert world.stored == back
     assert world.controller.changes == [(["00000001"], [])]
     (line,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert line.message == "holds that Redis had lost are put back"
+    assert line.message == "holds that Redis had lost are restored"
     caplog.clear()
     await world.reader.round()
     assert not caplog.records

@@ -180,7 +180,7 @@ async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
     assert process.sweeps.looked_at == {"finished": 3}
     (line,) = caplog.records
     assert (line.message, line.__dict__["objects"], line.__dict__["no_log"]) == (
-        "finished objects looked at", 3, 1,
+        "finished objects checked", 3, 1,
     )  # fmt: skip
     assert not process.takeover.finished.is_set()
     assert not process.sweeps.through  # the other one waits
