@@ -59,9 +59,10 @@ def helm(
 ) -> Run:
     """Run Helm, with values on its standard input if there are any; without a cluster by default."""
     given = () if values is None else ("--values", "-")
-    # A kubeconfig of whoever runs the tests is none of our business; what lives for a tenth of a second
-    # has nothing to collect.
-    env = {**os.environ, "KUBECONFIG": str(kubeconfig or os.devnull), "GOGC": "off"}
+    # Without the kubeconfig of whoever runs the tests; a process that lives for a tenth of a second need not
+    # collect garbage before it has taken much memory.
+    alone = {"KUBECONFIG": str(kubeconfig or os.devnull), "GOGC": "off", "GOMEMLIMIT": "2GiB"}
+    env = os.environ | alone
     answer = subprocess.run(
         [program(major), *arguments, *given],
         input=json.dumps(values) if values is not None else "",
