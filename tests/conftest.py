@@ -65,6 +65,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _ASSETS = pytest.StashKey["Path | None"]()
+#: The control planes of this process that have been started, by fixture.
+_PLANES = pytest.StashKey["dict[str, ControlPlane]"]()
 _seen: list[tuple[str, float]] = []
 
 
@@ -92,6 +94,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Know the marks, and leave no event loop behind that a plugin made while looking for one."""
+    config.stash[_PLANES] = {}
     config.addinivalue_line(
         "markers",
         f"{starts.MARK}(reason): start new processes, not forks (tests/servers/starts.py)",
@@ -131,8 +134,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures start anything
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Decide whether what the test starts may be a fork."""
+    """Decide whether what the test starts may be a fork, and wake the control planes that it names."""
     starts.choose(item)
+    planes = item.config.stash[_PLANES]
+    scheduling.wake_named(item, planes)
+
+
+@pytest.hookimpl(trylast=True)  # the test's own fixtures have ended
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Freeze the control planes that the next file may not need."""
+    planes = item.config.stash[_PLANES]
+    scheduling.rest_unnamed(item, nextitem, planes)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the time limit of a test begins after the wait
@@ -217,29 +229,34 @@ def control_plane_assets(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
+def control_plane(
+    control_plane_assets: Path, pytestconfig: pytest.Config
+) -> Iterator[ControlPlane]:
     """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
-    plane = ControlPlane(
-        control_plane_assets, gogc=400
-    )  # a quarter less CPU for all of an e2e test
+    # A quarter less CPU for all of an e2e test.
+    plane = ControlPlane(control_plane_assets, gogc=400)
+    yield from _launched(plane, "control_plane", pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def sharded_control_plane(
+    control_plane_assets: Path, pytestconfig: pytest.Config
+) -> Iterator[ControlPlane]:
+    """Return another one, which selects by shard."""
+    plane = ControlPlane(control_plane_assets, gogc=400, feature_gates=SHARDED)
+    yield from _launched(plane, "sharded_control_plane", pytestconfig)
+
+
+def _launched(plane: ControlPlane, fixture: str, config: pytest.Config) -> Iterator[ControlPlane]:
+    planes = config.stash[_PLANES]
     try:
         plane.launch()
         if CRD.exists():
             plane.api.apply_crd(CRD)
+        planes[fixture] = plane
         yield plane
     finally:
-        plane.close()
-
-
-@pytest.fixture(scope="session")
-def sharded_control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
-    """Return another one, which selects by shard."""
-    plane = ControlPlane(control_plane_assets, feature_gates=SHARDED)
-    try:
-        plane.launch()
-        plane.api.apply_crd(CRD)
-        yield plane
-    finally:
+        planes.pop(fixture, None)
         plane.close()
 
 

@@ -85,6 +85,7 @@ async def test_replicas_on_real_servers(
 ) -> None:
     """Others are sent what is not theirs, a killed one is taken over, and nothing is lost."""
     servers: ControlPlane = request.getfixturevalue(plane)
+    servers.heal()
     case = await measure(servers, redis_url, tmp_path / "stage", replicas, SMALL)
     assert (case.sharded, case.replicas) == (plane == "sharded_control_plane", replicas)
     assert (len(case.loads), len(case.takeovers)) == (1, 1)

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["_logged"]
 
+# As in `test_sharded_list.py`.
+pytestmark = pytest.mark.xdist_group("selecting by shard")
+
 FOUR: Final = Sharding(4)
 SERVERS: Final = ["real", "real without it", "standin", "standin without it"]
 

@@ -20,7 +20,7 @@ import redis.exceptions
 import yaml
 
 from tests.servers.ports import free_port
-from tests.servers.process import ServerError, ServerProcess
+from tests.servers.process import ServerError, ServerProcess, _thread_states
 from tests.servers.recipe import Recipe
 from tests.servers.redis import RedisServer
 
@@ -53,6 +53,11 @@ spec:
           properties:
             spec: {type: object, properties: {size: {type: integer, maximum: 10}}}
 """
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether every thread of a process stands still."""
+    return _thread_states(pid) == {"T"}
 
 
 def config_map(name: str) -> dict[str, Any]:
@@ -217,6 +222,18 @@ class TestControlPlane:
             await control_plane.resume("etcd")
         status, _ = await control_plane.request("POST", path, config_map("b"))
         assert status == 201
+
+    async def test_rests_until_it_is_woken(
+        self, control_plane: ControlPlane, namespace: str
+    ) -> None:
+        """Both programs stand still, and serve again after `wake` and after `heal`."""
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        for waking in (control_plane.wake, control_plane.heal):
+            control_plane.rest()
+            for process in control_plane._processes.values():
+                assert await asyncio.to_thread(eventually, partial(is_frozen, process.pid))
+            await asyncio.to_thread(waking)
+            assert (await control_plane.request("POST", path, config_map("a")))[0] in {201, 409}
 
     async def test_heals(self, control_plane: ControlPlane) -> None:
         """What one test broke does not meet the next one."""

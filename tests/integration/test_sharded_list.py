@@ -21,6 +21,9 @@ from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.integration.api import Api, Reply
 
+# One process for all that need a server that selects by shard: it is a second one.
+pytestmark = pytest.mark.xdist_group("selecting by shard")
+
 FOUR: Final = Sharding(4)
 TABLE: Final = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
 FAR: Final = "0x1000000000000000"

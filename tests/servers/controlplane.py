@@ -107,6 +107,18 @@ class ControlPlane:
         )
         self.api.wait_served()
 
+    def rest(self) -> None:
+        """Freeze both programs until `wake` or `heal`; at rest they would take CPU all the same."""
+        for process in reversed(self._processes.values()):
+            if process.running:
+                process.freeze()
+
+    def wake(self) -> None:
+        """Wake both programs, if they rest."""
+        for process in self._processes.values():
+            if process.running:
+                process.resume()
+
     async def start(self) -> None:
         """Start both programs on the data that they left."""
         await asyncio.to_thread(self.launch)

@@ -129,8 +129,12 @@ class ServerProcess:
 
         The kernel still accepts connections for it: clients connect, send, and hear nothing.
         """
-        self._signal(signal.SIGSTOP)
+        self.freeze()
         self.wait_until(lambda: _thread_states(self.pid) == {"T"}, what="freeze", timeout=5)
+
+    def freeze(self) -> None:
+        """Freeze the process (SIGSTOP), some time soon."""
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Wake a frozen process (SIGCONT)."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
@@ -157,3 +157,40 @@ def test_a_test_that_measures_runs_alone(tmp_path: Path) -> None:
     assert len(spans) == 11
     began, ended = spans.pop("alone")
     assert [name for name, span in spans.items() if span[0] < ended and began < span[1]] == []
+
+
+class Server:
+    """A server that may rest."""
+
+    def __init__(self) -> None:
+        self.awake = True
+
+    def rest(self) -> None:
+        """Be frozen."""
+        self.awake = False
+
+    def wake(self) -> None:
+        """Be awake."""
+        self.awake = True
+
+
+def test_a_server_rests_while_a_file_does_not_name_it() -> None:
+    """It is frozen after the last test of a file, unless the next one names it, and woken for who does."""
+
+    def at(file: str, *fixtures: str) -> pytest.Item:
+        return cast("pytest.Item", SimpleNamespace(path=Path(file), fixturenames=list(fixtures)))
+
+    plane, other = Server(), Server()
+    servers = {"plane": plane, "other": other}
+    for following, wanted in (
+        (at("a.py"), (True, True)),
+        (None, (True, True)),
+        (at("b.py", "plane"), (True, False)),
+        (at("c.py", "namespace", "other"), (False, False)),
+    ):
+        scheduling.rest_unnamed(at("a.py", "plane"), following, servers)
+        assert (plane.awake, other.awake) == wanted
+    scheduling.wake_named(at("c.py", "namespace", "other"), servers)
+    assert (plane.awake, other.awake) == (False, True)
+    scheduling.wake_named(at("c.py", "plane"), servers)
+    assert plane.awake
