@@ -59,8 +59,8 @@ def helm(
 ) -> Run:
     """Run Helm, with values on its standard input if there are any; without a cluster by default."""
     given = () if values is None else ("--values", "-")
-    # Without the kubeconfig of whoever runs the tests; a process that lives for a tenth of a second need not
-    # collect garbage before it has taken much memory.
+    # Without the kubeconfig of whoever runs the tests; a process that lives for a tenth of a second need
+    # not collect garbage before it has taken much memory.
     alone = {"KUBECONFIG": str(kubeconfig or os.devnull), "GOGC": "off", "GOMEMLIMIT": "2GiB"}
     env = os.environ | alone
     answer = subprocess.run(
