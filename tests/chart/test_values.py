@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from notifier.routing.parse import parse
 from notifier.settings import Loaded, load
 from syncer.ledger.client import LedgerClient
 from syncer.model.resource import Json
+from tests.channels.receiver import Certificates
 from tests.chart.helm import (
     CASES,
     CHART,
@@ -140,8 +142,6 @@ def test_defaults_of_the_settings_are_the_code_s(tmp_path: Path) -> None:
 
 def load_text(text: str) -> Loaded:
     """Load a settings file that names no secrets."""
-    import tempfile  # noqa: PLC0415 - for this alone
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(text)
@@ -158,6 +158,16 @@ def test_the_controller_takes_what_is_rendered(case: str, tmp_path: Path) -> Non
     assert client is not None
 
 
+@functools.cache
+def _tls() -> dict[str, str]:
+    """Return the files of a TLS Secret, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        Certificates(directory).context("redis")
+        files = {"ca.crt": "ca.pem", "tls.crt": "redis.pem", "tls.key": "redis.key"}
+        return {name: (directory / file).read_text() for name, file in files.items()}
+
+
 def _load_mounted(found: tuple[Json, ...], folder: Path) -> Loaded:
     """Load a settings file with the secrets that the pod would find."""
     spec = controller(found)["spec"]
@@ -166,7 +176,7 @@ def _load_mounted(found: tuple[Json, ...], folder: Path) -> Loaded:
         for item in source["secret"]["items"]:
             name = item["path"]
             content = f"s3cr3t/{name}" if "password" in name else "redis://u:p@elsewhere/4"
-            (folder / name).write_text(content)
+            (folder / name).write_text(_tls().get(name, content))
     path = folder / "config.yaml"
     text = settings_file(found)
     assert "s3cr3t" not in text

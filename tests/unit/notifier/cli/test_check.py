@@ -523,6 +523,18 @@ def test_a_file_that_is_wrong_as_a_whole(
     assert found[0]["fix"]
 
 
+def test_a_required_key_that_is_there_need_not_be_added(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its value is of the wrong kind; that is another fix than for a missing one."""
+    _, answer, _ = checked(capsys, tmp_path, config="redis: {url: [1]}\n")
+    (found,) = [f for f in answer["findings"] if f["path"] == "redis.url"]
+    assert found["fix"].startswith("write a value of this kind")
+    _, answer, _ = checked(capsys, tmp_path, config="redis: {}\n")
+    (found,) = [f for f in answer["findings"] if f["path"] == "redis.url"]
+    assert found["fix"].startswith("add it")
+
+
 def test_files_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Files that are named must be there; nothing named and no pod is wrong usage."""
     code = main(["check", "--config", str(tmp_path / "a"), "--routing", str(tmp_path / "b")])

@@ -33,6 +33,7 @@ COMPLETED = {
     ),
     "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
     "an object is known to the cluster alone": (["inspect", "ns/"], []),
+    "values of options are no words of a command": (["tail", ""], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
         "completion", "doctor", "explain", "export", "hold", "holds", "import", "inspect", "list",

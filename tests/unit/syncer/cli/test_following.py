@@ -205,6 +205,15 @@ async def test_the_past_is_bounded(logs: Logs) -> None:
     assert follower.passed_over == 3
 
 
+async def test_records_of_the_same_moment_stay_in_their_order(logs: Logs) -> None:
+    """Whether all of them are shown, or only the newest."""
+    at = NOW - 1_000
+    logs.append("1", PLAN, failed(A1, at=at), replace(LOST, body={**LOST.body, "at": at}))
+    for limit in (0, 2):
+        follower = Follower(logs.world.at, ALL)
+        assert shown(await follower.past(limit)) == ["ns/n1 failed", "ns/n1 unknown"]
+
+
 async def test_old_logs_are_not_read(logs: Logs) -> None:
     """Of a log whose last record is too old nothing but that is read."""
     logs.append(

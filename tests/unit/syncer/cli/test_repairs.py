@@ -86,7 +86,8 @@ def test_rebuilt_log_holds_what_both_sides_know() -> None:
     """Of the old log what is legible, of the status what that lacks, the fence, and no mark."""
     broken = [*elements(PLAN, opened(A1), failed(A1), opened(A2)), b"damage"]
     broken[2] = broken[2][:-1] + b"\xff"
-    spoilt = joined(request(entry("success", identity="0.7-9")), tuple(broken))
+    shown = request(entry("failed"), entry("success", identity="0.7-9"))
+    spoilt = joined(shown, tuple(broken))
     planned = plan_repair(
         spoilt, spoilt.check(BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
         by="me",
