@@ -7,11 +7,11 @@ delayed add keeps the earliest time. So an object is always handled serially, di
 parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
 holds all delays, and one timer waits for the earliest while a worker waits.
 
-Keys that are ready are taken in turns, one of each group. With a notification's namespace as its group, an
-author who creates five thousand at once delays another's by one key each.
+Ready keys are taken in turns, one from each group. With the notification's namespace as its group, an
+author who creates five thousand at once delays those of others by one key each.
 
-A key that becomes ready wakes one worker. To wake them all, as an event does, costs a millisecond for each
-notification of a quiet hour: sixty workers look for a key that the first one has taken.
+A key that becomes ready wakes one worker. Waking all of them, as an event would, costs a millisecond for
+each notification of a quiet hour, because sixty workers look for a key that the first one has taken.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from syncer.runtime.turns import Turns
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
 #: boot clock does not.
 _NAP: Final = 5.0
-#: Seconds before a key that failed is handled again, at first and at most. The longest is reached
-#: while a server is away; while Redis answers the resync has what is due looked at sooner.
+#: Seconds before a failed key is handled again, at first and at most. The longest wait is reached
+#: while a server is away; if Redis answers, the resync requests an earlier check of what is due.
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 30.0
 #: Heap entries that may be superseded, besides as many as there are delays.
@@ -73,7 +73,7 @@ class WorkQueue:
         return len(self._delayed)
 
     def add(self, key: str) -> None:
-        """Have a key handled as soon as possible."""
+        """Queue a key to be handled as soon as possible."""
         self._delayed.pop(key, None)
         if key in self._in_hand:
             self._again.add(key)
@@ -83,7 +83,7 @@ class WorkQueue:
             self._wake_one()
 
     def add_at(self, key: str, at: float) -> None:
-        """Have a key handled at a boot-clock second, or earlier if something else adds it."""
+        """Queue a key to be handled at a boot-clock second, or earlier if something else adds it."""
         if at <= self.monotonic():
             self.add(key)
             return
@@ -100,7 +100,7 @@ class WorkQueue:
             self._set_timer()
 
     def retry(self, key: str) -> float:
-        """Have a key handled again after a failure, later each time; returns the wait in seconds."""
+        """Queue a key again after a failure, later each time; returns the wait in seconds."""
         failures = self._failures.get(key, 0) + 1
         self._failures[key] = failures
         wait = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
@@ -108,7 +108,7 @@ class WorkQueue:
         return wait
 
     def succeeded(self, key: str) -> None:
-        """Start the back-off of a key anew: it was handled without a failure."""
+        """Reset the back-off of a key, which was handled without a failure."""
         self._failures.pop(key, None)
 
     async def get(self) -> str:

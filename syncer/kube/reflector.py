@@ -1,22 +1,22 @@
 """
 List, then watch, without end: what the API server holds becomes calls to a sink.
 
-Each namespace (or all of them as one) is a scope with a loop of its own: a paged list, a watch from
+Each namespace (or all of them together) is a scope with its own loop: a paged list, a watch from
 the list's resourceVersion, another watch from the last event, and so on. The loop is level-based:
-whatever cannot be understood leads to a new list, and the difference to what is known becomes
-deletes (`syncer.kube.mirror`).
+anything that it does not understand leads to a new list, and objects that the list lacks are
+deleted (`syncer.kube.mirror`).
 
-It follows the shards that this replica owns and no others (`syncer.kube.following`). The API server is
-asked for these alone where their hash can be selected; whatever else it sends is passed over as soon as it
-is decoded. When shards come, they are listed while the watch of the others goes on, and then one watch of
-all is opened; when they leave, their objects are let go of, which is no deletion. A second loop of each
-scope sees to that: it is woken by every change, and looks at what is owned every few seconds in any case.
-Who owns nothing asks once whether lists are answered at all, and waits.
+It follows only the shards that this replica owns (`syncer.kube.following`). If the API server can select
+by shard, it is asked for these alone; other objects are skipped as soon as they are decoded. Newly
+acquired shards are listed while the watch of the others continues, and then one watch of all is opened;
+the objects of lost shards are released, which does not count as a deletion. A second loop of each scope
+does this: every change wakes it, and it also runs every few seconds. A replica that owns nothing only
+asks once whether lists are answered, and waits.
 
 Rules that cost someone an outage:
 
-- A clean end of a watch is nothing special (the server closes slow watchers so), but a watch that
-  ends at once, again and again, must not spin: without progress the pause doubles, with jitter.
+- The end of a watch is normal (the server closes slow watchers in this way), but a watch that ends
+  immediately, again and again, must not spin: without progress the pause doubles, with jitter.
 - Silence is a failure. Bookmarks come every minute; a line must arrive within `idle_timeout`.
 - An expired watch is answered with 200 and an ERROR event; an error while opening is never read as
   a list of lines.

@@ -1,15 +1,15 @@
 """
 Redis Cluster: a pipeline per primary, and the map that says which one holds a key.
 
-Every script has one key, so it runs on one node. The map comes from CLUSTER SLOTS, asked of the
-node that answered last; a node whose own state is `fail` is believed only if all are in that state. It
+Every script has one key, so it runs on one node. The map comes from CLUSTER SLOTS of the node that
+answered last; a node whose own state is `fail` is believed only if all nodes are in that state. The map
 is read again after a MOVED, after a pipeline has lost its server (a dead primary sends no MOVED), and
-every ten seconds; never more than five times a second.
+every ten seconds, but at most five times a second.
 
-What makes claims stale: a slot that another node holds now, a node that is another process than
-before, another store id. Following MOVED without reading the map would be quicker and wrong: the
-generation must be raised before an INTENT reaches the new primary. ASK is followed as it is, for
-that one call: the log was moved with its fence.
+Claims become stale if another node holds a slot, if a node is another process than before, or if the
+store id is another. Following MOVED without reading the map would be quicker but wrong: the generation
+must be raised before an INTENT reaches the new primary. ASK is followed as it is, for that one call,
+because the log was moved together with its fence.
 
 One primary that is down stops all new attempts: as long as the map has a hole, or a primary does not
 answer, `problem` is set. Keys of the other primaries can still be read and written.

@@ -1,15 +1,15 @@
 """
-Where each channel of a notification stands: the one rule that both the sender and the status use.
+The state of each channel of a notification: the one rule that both the sender and the status use.
 
 A channel is finished when it has a success, a permanent failure, or as many attempts as its policy
-allows; an operator's order opens it again for one more attempt. Everything is decided on the identity
-of channels, never on counts of them, so a change of the routing cannot turn one channel's success
+allows; a resend request opens it again for one more attempt. Decisions depend on the identity
+of channels, never on their number, so a change of the routing cannot turn one channel's success
 into another's.
 
-Only what may have reached the receiver uses up an attempt (`counts`). One that was opened and
-certainly did not leave (class `notSent`) is on record, has a number, and counts in no limit, a resend
-request's included: a channel never ends for lack of attempts that were not made. They are bounded by
-their own back-off, which grows with the number of them in a row (`unsent`).
+Only an attempt that may have reached the receiver counts (`counts`). One that was opened and
+certainly did not leave (class `notSent`) is on record and has a number, but counts in no limit, including
+that of a resend request: a channel never runs out of attempts that were not made. Such attempts are limited
+by their own back-off, which grows with their number in a row (`unsent`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ UNSENT_NOTICE: Final = 6
 
 
 def counts(attempt: Attempt) -> bool:
-    """Whether an attempt uses up one of its channel's: whether it may have reached the receiver."""
+    """Whether an attempt counts against the limit, because it may have reached the receiver."""
     return attempt.failure is not FailureClass.NOT_SENT
 
 
@@ -104,7 +104,7 @@ def stand(
         attempts: Its attempts, oldest first.
         max_attempts: Of the retry policy.
         at_most_once: Stop at an attempt whose result is unknown.
-        before_order: Attempts that an operator's latest order set aside; None without an order.
+        before_order: Attempts that the latest resend request sets aside; None without a request.
         folded: Failed attempts that the status holds only as a number.
         folded_unsent: How many of those did not leave.
     """

@@ -2,18 +2,19 @@
 What can be wrong between the log, the object and the memory of one notification.
 
 Everything that this product keeps in memory is a fold of a log, and everything that an object shows was
-published from it. Both can be computed again, so both can be checked again, at any time. Two checks do so,
-with the classes and the rules of this module:
+published from it. Both can be recomputed, and so both can be checked at any time. Two checks do that, with
+the classes and rules of this module:
 
-- the **self-audit** of the controller (`examine`, carried out by `syncer.sync.scrubber`) has a memory that
-  is right about what waits to be written, so it grants no time to settle. It searches for what the rules
-  exclude, and stops the sends of that one object (`Divergence.stops`);
-- the operators' **`syncer verify`** (`syncer.rules.verification`) has no memory and must grant time. It
-  names more: what only a restart, a bound of time or a person shows, each class with its remedy.
+- the controller's **self-audit** (`examine`, carried out by `syncer.sync.scrubber`) knows what is about to
+  be written, so it needs no time to settle. It looks for states that the rules exclude, and stops sending
+  for that one object (`Divergence.stops`);
+- the operators' **`syncer verify`** (`syncer.rules.verification`) does not know this and must allow time.
+It
+  finds more: what only a restart, the passing of time or a person reveals, each class with its remedy.
 
-Some classes come about by loss or by a hand from outside, and the ordinary rules heal them. Others cannot
-come about while the rules hold; where one is found, nothing more is sent for that object until a later
-check finds it in order.
+Some classes are caused by a loss or by a change from outside, and the ordinary rules repair them. Others
+are impossible while the rules hold; if one is found, nothing more is sent for that object until a later
+check passes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from syncer.rules.merge import exceeds, lacking
 
 
 class Remedy(StrEnum):
-    """Who can mend a class of divergence, and how."""
+    """Who can repair a class of divergence, and how."""
 
     FACTS = "facts"
     OWNER = "owner"

@@ -101,9 +101,9 @@ class LogView:
 
     def learn(self, attempt: Attempt) -> None:
         """
-        Take what is known of an attempt, of a record or beside the log; the position stays.
+        Take what is known about an attempt, from a record or from elsewhere; the position stays.
 
-        What no record says yet, one that is journaled in the status, the next claim gives to the log.
+        The next claim adds to the log what no record says yet, such as a journaled attempt.
         """
         known = self.attempts.get(attempt.id)
         merged = join(known, attempt) if known else attempt
@@ -130,11 +130,11 @@ class LogView:
     @property
     def pending(self) -> frozenset[str]:
         """
-        Channels that an operator wants sent again, and that have not been tried since.
+        Channels with a resend request that no attempt has followed yet.
 
-        An attempt that did not leave was no try: the request still waits. A success ends a request
-        unfulfilled: nothing is sent after one. So does an attempt that the request did not know because
-        the log had lost it, since it cannot be distinguished from a new one.
+        An attempt that did not leave does not count: the request still waits. A success ends a request
+        unfulfilled, because nothing is sent after one. So does an attempt that the request did not know
+        because the log had lost it: it cannot be distinguished from a new one.
         """
         return frozenset(
             channel

@@ -75,7 +75,7 @@ class Withhold:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """These channels are due and are not to be tried any more; that is to be recorded."""
+    """These channels are due but are given up; that has to be recorded."""
 
     channels: tuple[str, ...]
     then: float | None
@@ -130,7 +130,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
         executing: Channels with an attempt that this process executes.
         due: Boot-clock second before which a channel must not be tried again.
         now: Boot-clock second.
-        ordered: Channels that an operator wants tried once more, and that have not been since.
+        ordered: Channels with a resend request that no attempt has followed yet.
         held: Why nothing may be sent now, empty if it may.
         holds: Why single channels may not be tried now, and until when.
         stale: Why it is too late to send, empty if it is not.

@@ -2,12 +2,12 @@
 The rules of `syncer verify`: every way in which one log and one object can disagree, by name; pure.
 
 `check` names what is wrong. Each class has its remedy: facts that any process may append, a wake-up of the
-owner (who alone claims and writes statuses), a new log in the place of one that cannot be read, or a
-person's decision. What the controller's self-audit can find as well is decided by the rules that both
-share (`syncer.rules.divergence`, which explains how the two checks differ).
+owner (which alone claims and writes statuses), a new log instead of one that cannot be read, or a
+person's decision. For whatever the controller's self-audit finds as well, both use the same rules
+(`syncer.rules.divergence`, which explains how the two checks differ).
 
-What is only on its way is no divergence: a record younger than `settle` may not be published yet. Whoever
-reads log and object one after the other reads them again before believing what was found.
+Work in progress is not a divergence: a record younger than `settle` may not be published yet. A caller that
+reads log and object one after the other must read them again before it reports a divergence.
 """
 
 from __future__ import annotations
