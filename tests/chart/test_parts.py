@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from notifier.channels.egress import METADATA
 from syncer.configfile import build
@@ -81,7 +83,10 @@ def test_the_embedded_redis_starts_as_rendered(
         return script("ready.sh").returncode == 0
 
     def login(user: str | None, password: str | None) -> redis.Redis:
-        return redis.Redis(port=port, username=user, password=password)
+        # Its vendor would ask again, three times and for seconds, who has a wrong password.
+        return redis.Redis(
+            port=port, username=user, password=password, retry=Retry(NoBackoff(), retries=0)
+        )
 
     assert not ready()
     server = ServerProcess(
