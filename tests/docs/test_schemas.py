@@ -16,7 +16,7 @@ from notifier.cli.main import main
 from notifier.gateway.settings import of_document
 from notifier.routing.keys import MAPPINGS
 from notifier.routing.parse import examine
-from tests.chart.helm import CASES, rendered
+from tests.chart.helm import CASES, OF_EACH_CASE, rendered
 from tests.docs.pages import DOCS
 from tests.docs.routing import examples
 from tests.docs.test_pages import _settings_examples
@@ -84,6 +84,7 @@ def test_what_the_replaced_controller_ships_passes() -> None:
         assert faults("routing", yaml.safe_load(text)) == []
 
 
+@OF_EACH_CASE
 @pytest.mark.parametrize("case", CASES)
 def test_what_the_chart_makes_passes(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
