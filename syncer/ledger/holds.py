@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.wake_ups import wake_up
-from syncer.model.errors import Ambiguous, ContractError, Unavailable
+from syncer.model.errors import Ambiguous, ContractError, Rejected, Unavailable
 from syncer.model.hold import Hold
 from syncer.rules.holds import decode, encode
 
@@ -52,9 +52,16 @@ class HoldStore:
             ContractError: they cannot be read; the message names the key and the member.
             PortError: Redis does not answer, or refuses.
         """
-        text: bytes = await self._client.command("GET", self.key) or b""
         try:
+            text: bytes = await self._client.command("GET", self.key) or b""
             return StoredHolds(text, decode(text))
+        except Rejected as error:
+            if error.reason != "WRONGTYPE":
+                raise
+            raise ContractError(
+                f"the key {self.key} is no text: another program uses it; delete it, or set another"
+                " redis.keyPrefix"
+            ) from None
         except ValueError as error:
             raise ContractError(
                 f"the holds under {self.key} cannot be read: {error}; save the value, delete the key and"

@@ -79,6 +79,8 @@ def classify_reply(error: BaseException) -> LedgerError:
         return Redirected(word, (error.host, error.port))
     if word in _NOT_EXECUTED:
         return Refused(word)
+    if text.startswith(("DB index", "invalid DB index")):
+        return Rejected("the server has no database of the number in redis.url", reason=word)
     return Rejected(f"Redis refuses the command ({word})", reason=word)
 
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from syncer.ledger.connection import ask
 from syncer.ledger.replicas import Replicas
-from syncer.ledger.replies import parse_meta
+from syncer.ledger.replies import parse_meta, word_of
 from syncer.model.errors import ConfigError
 
 logger = logging.getLogger("ledger.redis")
@@ -85,9 +86,15 @@ class RedisState:
         Read the metadata on a connection, and write that of a store that has none.
 
         Raises:
-            ResponseError: the server answers with an error.
+            ConfigError: another program uses the key.
+            ResponseError: the server answers with another error.
         """
-        meta: bytes | None = await ask(connection, "GET", self.meta_key)
+        try:
+            meta: bytes | None = await ask(connection, "GET", self.meta_key)
+        except ResponseError as error:
+            if word_of(error) != "WRONGTYPE":
+                raise
+            raise _foreign(self.prefix) from None
         if meta is None and self.installation:
             # The store is new or was emptied. SET NX, then read: two replicas may race here.
             text = f"format=1 installation={self.installation} store={secrets.token_hex(8)}"
@@ -162,7 +169,7 @@ def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
         installation: Id of this installation, empty if that is not to be compared.
 
     Raises:
-        ConfigError: the store belongs to another installation or another format.
+        ConfigError: the store belongs to another installation, another format or another program.
     """
     fields = parse_meta(meta)
     owner = fields.get("installation", "")
@@ -179,4 +186,14 @@ def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
             " version reads format 1; use the version that wrote them, or another prefix",
             path="redis.keyPrefix",
         )
+    if installation and meta is not None and not owner:
+        raise _foreign(prefix)
     return fields.get("store", "")
+
+
+def _foreign(prefix: str) -> ConfigError:
+    return ConfigError(
+        f"the key '{prefix}:meta' is not this product's: another program uses it; set another"
+        " redis.keyPrefix (or delete the key)",
+        path="redis.keyPrefix",
+    )

@@ -19,10 +19,18 @@ import redis.asyncio as redis_asyncio
 from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
+from syncer.ledger.holds import HoldStore
 from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import INTENT, OUTCOME
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.model.errors import Ambiguous, ConfigError, ContractError, Unauthorised, Unavailable
+from syncer.model.errors import (
+    Ambiguous,
+    ConfigError,
+    ContractError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.record import Record, attempt_record, intent_record
 from tests.fakes.memorylog import Fault as Mischief
 from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
@@ -344,6 +352,37 @@ async def test_another_format(redis_url: str, admin: redis_asyncio.Redis) -> Non
     await admin.set("nl:meta", f"format=2 installation={HOME} store=0")
     with pytest.raises(ConfigError, match="format '2'"):
         async with running(redis_url):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["a set", "empty", "no text", "without an owner"])
+async def test_the_key_of_another_program(
+    redis_url: str, admin: redis_asyncio.Redis, kind: str
+) -> None:
+    """Whatever stands where the metadata should is not taken for a store that is new."""
+    if kind == "a set":
+        await admin.sadd("nl:meta", "x")
+    else:
+        values = {"empty": b"", "no text": b"\xff\0" * 9, "without an owner": b"format=1 store=a"}
+        await admin.set("nl:meta", values[kind])
+    with pytest.raises(ConfigError, match="the key 'nl:meta' is not this product's") as caught:
+        async with running(redis_url):
+            pass
+    assert caught.value.path == "redis.keyPrefix"
+
+
+async def test_holds_of_another_program(client: LedgerClient, admin: redis_asyncio.Redis) -> None:
+    """The error names the key, and what to do."""
+    await admin.rpush("nl:holds", "x")
+    with pytest.raises(ContractError, match="the key nl:holds is no text: another program uses it"):
+        await HoldStore(client).read()
+
+
+async def test_a_database_that_is_not_there(redis_url: str) -> None:
+    """Most servers have sixteen."""
+    url = f"{redis_url.rstrip('/').removesuffix('/0')}/99"
+    with pytest.raises(Rejected, match=r"no database of the number in redis\.url"):
+        async with running(url):
             pass
 
 
