@@ -69,6 +69,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
     except PluginError as error:
         sys.stderr.write(f"kubectl ledger: {error}\n")
         return error.code
+    except OSError as error:
+        # Such as a kubectl that is no program of this machine.
+        sys.stderr.write(f"kubectl ledger: {error.filename or 'kubectl'}: {error.strerror}\n")
+        return NOT_ASKED
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
@@ -163,7 +167,11 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
             NOT_ASKED,
             f"listing pods {where} is forbidden; name a namespace where it is allowed with -n",
         )
-    found = choose(releases_of(listed), wanted=words.release, where=where, labels=labels)
+    try:
+        releases = releases_of(listed)
+    except (AttributeError, TypeError, ValueError):
+        raise PluginError(NOT_ASKED, "kubectl did not answer with a list of pods") from None
+    found = choose(releases, wanted=words.release, where=where, labels=labels)
     if where.startswith("in the context's"):
         # Who may create pods there may put these labels on one of his own.
         sys.stderr.write(

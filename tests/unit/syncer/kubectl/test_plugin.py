@@ -549,6 +549,37 @@ def test_pods_that_are_no_json_are_an_error(
     assert "kubectl did not answer in JSON" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        '{"items": 7}', '{"items": ["x"]}', '{"items": [{"metadata": []}, 1]}',
+        '{"items": [{"spec": {"containers": [null]}}]}', '{"items": [{"status": "Running"}]}',
+    ],
+)  # fmt: skip
+def test_a_list_of_something_else_is_an_error(
+    listed: str, kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """JSON, and no list of pods."""
+    kubectl.file("pods.json").write_text(listed)
+    assert main(["doctor"]) == 8
+    assert capfd.readouterr().err == "kubectl ledger: kubectl did not answer with a list of pods\n"
+
+
+def test_a_kubectl_of_another_machine_is_named(
+    kubectl: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """One that this system cannot run."""
+    program = tmp_path / "other"
+    program.write_bytes(b"\x7fELF")
+    program.chmod(0o755)
+    monkeypatch.setenv("KUBECTL", str(program))
+    assert main(["list"]) == 8
+    assert capfd.readouterr().err == f"kubectl ledger: {program}: Exec format error\n"
+
+
 def test_a_dry_run_is_the_pods(sending: StandIn) -> None:
     """Nothing is created, and the manifest is shown as the command shows it."""
     assert main(["send", "--receiver", "ops", "--dry-run"]) == 0
