@@ -186,6 +186,9 @@ class LedgerClient(RedisState):
                 self._refused_key = key
                 self._refusing.set()
             raise
+        answer = reply[0] if wait else reply
+        if not (isinstance(answer, list) and answer and isinstance(answer[0], bytes)):
+            raise ContractError("what answers a script is no Redis")
         if script is INTENT:
             self.refusal = None
         return reply

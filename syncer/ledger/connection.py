@@ -17,7 +17,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, ResponseEr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from syncer.ledger.replies import classify_reply
+from syncer.ledger.replies import classify_reply, is_malformed
 from syncer.model.errors import ConfigError, LedgerError, Unavailable
 from syncer.runtime.clock import monotonic_clock
 
@@ -74,6 +74,9 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
         return error.__cause__
     if isinstance(error, RedisTimeoutError | TimeoutError):
         return Unavailable(f"Redis does not answer in time{at}")
+    cause = error.__cause__ if isinstance(error, RedisConnectionError) else error
+    if is_malformed(cause):
+        return Unavailable(f"what answers{at} is no Redis")
     word = _word_of_system(error)
     return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
 

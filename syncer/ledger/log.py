@@ -330,7 +330,9 @@ class RedisLog:
 
     async def elements(self, uid: str) -> list[bytes]:
         """The log as stored, undecoded; empty if there is none."""
-        elements: list[bytes] = await self._command("LRANGE", self.key(uid), 0, -1)
+        elements: list[bytes] | None = await self._command("LRANGE", self.key(uid), 0, -1)
+        if not isinstance(elements, list) or not all(isinstance(e, bytes) for e in elements):
+            raise ContractError("what answers is no Redis")
         return elements
 
     async def serve(self) -> None:

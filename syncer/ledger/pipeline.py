@@ -39,7 +39,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from syncer.ledger.calls import Call, StaleGuard, pack, read_reply
 from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
-from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
+from syncer.ledger.replies import (
+    MALFORMED,
+    classify_reply,
+    is_malformed,
+    parse_info,
+    parse_pairs,
+    word_of,
+)
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
@@ -322,7 +329,7 @@ class Pipeline:
     async def _round(self, batch: list[_Waiting]) -> None:
         try:
             connection = await self._connection()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, *MALFORMED) as error:
             mapped = self._lost(error)
             # The store of another installation ends a startup; a caller waits for its own store.
             self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
@@ -376,11 +383,12 @@ class Pipeline:
                 if missing:
                     limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
                     await self._load(connection, missing, limit)
-        except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+        except (RedisError, OSError, TimeoutError, *MALFORMED, asyncio.CancelledError) as error:
             # A reply may still be on its way: the connection must not serve anyone else.
             await connection.disconnect(nowait=True)
             self._lost(error)
-            self._fail(batch, Ambiguous(f"no reply from Redis ({type(error).__name__})"))
+            word = "another program answers" if is_malformed(error) else type(error).__name__
+            self._fail(batch, Ambiguous(f"no reply from Redis ({word})"))
             if isinstance(error, asyncio.CancelledError):
                 raise
         if demoted:
@@ -453,6 +461,13 @@ class Pipeline:
     # -- identity of the server ---------------------------------------------------------------
 
     async def _identify(self, connection: AbstractConnection) -> None:
+        try:
+            await self._check(connection)
+        except (ConfigError, *MALFORMED) as error:
+            # The vendor closes the connection only after errors of its own.
+            raise RedisConnectionError(str(error)) from error
+
+    async def _check(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         info = with_clock(parse_info(await ask(connection, "INFO")))
         try:
@@ -465,12 +480,8 @@ class Pipeline:
             self._owner.on_demoted(self)
             raise ResponseError("READONLY connected to a replica")
         self.problem = None
-        try:
-            refuse_sentinel(info)
-            await self._owner.on_connect(self, connection, info)
-        except ConfigError as error:
-            # The vendor closes the connection only after errors of its own.
-            raise RedisConnectionError(str(error)) from error
+        refuse_sentinel(info)
+        await self._owner.on_connect(self, connection, info)
 
     def _demoted(self) -> None:
         self._main.problem = "Redis answers READONLY"

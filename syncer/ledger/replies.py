@@ -16,6 +16,8 @@ from redis.exceptions import AskError
 from syncer.ledger.url import Address
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised, Unavailable
 
+#: What the vendor raises for a reply that follows no grammar, and what comes of one of another type.
+MALFORMED: Final = (ValueError, TypeError, AttributeError, LookupError)
 #: First words of error replies after which nothing was executed and a retry may help.
 _NOT_EXECUTED: Final = frozenset(
     {
@@ -50,6 +52,11 @@ class Redirected(Refused):
     def __init__(self, word: str, address: Address) -> None:
         super().__init__(word)
         self.address = address
+
+
+def is_malformed(error: BaseException | None) -> bool:
+    """Whether a reply was none; a certificate that cannot be verified is a ValueError, too."""
+    return isinstance(error, MALFORMED) and not isinstance(error, OSError)
 
 
 def word_of(error: BaseException) -> str:
@@ -93,13 +100,14 @@ def parse_info(reply: Any) -> dict[str, str]:
 
 def parse_pairs(reply: Any) -> dict[str, str]:
     """Settings from CONFIG GET's reply."""
-    texts = [r.decode("utf-8", "replace") if isinstance(r, bytes) else str(r) for r in reply or []]
+    members = reply if isinstance(reply, list) else []
+    texts = [r.decode("utf-8", "replace") if isinstance(r, bytes) else str(r) for r in members]
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 def parse_meta(meta: bytes | None) -> dict[str, str]:
     """Members of the store's metadata, under `<prefix>:meta`."""
-    text = (meta or b"").decode("utf-8", "replace")
+    text = meta.decode("utf-8", "replace") if isinstance(meta, bytes) else ""
     return dict(part.split("=", 1) for part in text.split(" ") if "=" in part)
 
 

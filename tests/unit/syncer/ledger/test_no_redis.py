@@ -1,0 +1,116 @@
+"""Whatever answers in the place of Redis: callers get errors of ours, and the client serves on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import pytest
+
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.errors import ContractError, LedgerError
+from syncer.model.record import attempt_record, intent_record
+
+INFO: Final = b"redis_version:7.0.0\r\nrun_id:abc\r\nrole:master\r\n"
+META: Final = b"format=1 installation=here store=abc"
+INTENT: Final = intent_record(AttemptId("0.5-1"), "console", at=1, by="t")
+SUCCESS: Final = attempt_record(
+    Attempt(AttemptId("0.5-1"), "console", AttemptState.SUCCESS, started=1, ended=2)
+)
+
+#: Replies that follow no grammar, are of another type, or come from another program.
+ODD: Final = {
+    "a page": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "zeros": b"\0" * 64,
+    "a length that is none": b"$abc\r\n",
+    "a redirection without a place": b"-MOVED\r\n",
+    "a redirection to nowhere": b"-MOVED a b:c\r\n",
+    "an empty error": b"-\r\n",
+    "a number": b":5\r\n",
+    "nothing": b"$-1\r\n",
+    "an empty list": b"*0\r\n",
+    "no list": b"*-1\r\n",
+    "a list of lists": b"*1\r\n*1\r\n*0\r\n",
+    "a map": b"%1\r\n+a\r\n+b\r\n",
+    "bytes that are no text": b"$4\r\n\xff\xfe\x00\x80\r\n",
+}
+
+
+def bulk(text: bytes) -> bytes:
+    """Return a text as Redis sends it."""
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+REPLIES: Final = {
+    "INFO": bulk(INFO), "GET": bulk(META), "CONFIG": b"*0\r\n", "LRANGE": b"*0\r\n",
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def served(command: str, odd: bytes) -> AsyncIterator[str]:
+    """Serve on loopback, with an odd reply to a command; yields the URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    length = int((await reader.readline())[1:])
+                    words.append((await reader.readexactly(length + 2))[:-2])
+                name = words[0].decode().upper()
+                writer.write(odd if name == command else REPLIES.get(name, b"+OK\r\n"))
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("command", ["INFO", "CONFIG", "GET", "EVALSHA", "LRANGE"])
+@pytest.mark.parametrize("case", ODD)
+async def test_an_odd_reply_ends_nothing(command: str, case: str) -> None:
+    """Nothing but an error of ours is raised, whatever is asked, and the client's loop goes on."""
+    async with served(command, ODD[case]) as url:
+        client = LedgerClient(url, timeout=0.5)
+        log = RedisLog(client, patience=0.0)
+        serving = asyncio.create_task(client.run())
+        try:
+            for call in (
+                lambda: client.open("here"),
+                client.probe,
+                lambda: log.read("u"),
+                lambda: log.outcome("u", SUCCESS, INTENT, name=None),
+            ):
+                with contextlib.suppress(LedgerError, TimeoutError):
+                    await call()
+            assert not serving.done()
+        finally:
+            serving.cancel()
+            (ended,) = await asyncio.gather(serving, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("case", ["a number", "nothing", "an empty list", "no list"])
+async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
+    """The error says that the log cannot be read: the caller keeps the outcome."""
+    async with served("EVALSHA", ODD[case]) as url:
+        client = LedgerClient(url, timeout=0.5)
+        serving = asyncio.create_task(client.run())
+        try:
+            await client.open("here")
+            with pytest.raises(ContractError, match="what answers a script is no Redis"):
+                await RedisLog(client, patience=0.0).outcome("u", SUCCESS, INTENT, name=None)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
