@@ -67,7 +67,7 @@ class FollowingRouter(Router, Protocol):
 
     @property
     def doubts(self) -> int:
-        """Keys of the routing in force that look like a slip."""
+        """Number of keys of the routing in force that look like typos."""
         ...
 
     async def run(self) -> None:

@@ -99,7 +99,7 @@ class Lifecycle:
 
 
 def _objects_problem(parts: Parts) -> str | None:
-    """Why the objects are not all known, or may be behind; asked for as often as a probe asks."""
+    """Why not all objects are known, or why they may be outdated; called for every probe."""
     progress, reflector = parts.progress, parts.reflector
     owning = bool(parts.shards.owned)
     # Nothing is missing of nothing: before the first shard is owned, that proves no list.
@@ -109,7 +109,7 @@ def _objects_problem(parts: Parts) -> str | None:
 
 
 def _register(parts: Parts) -> None:
-    """Have the admin server show how far the start has come, and what keeps the process from working."""
+    """Register the readiness checks: how far the startup is, and what keeps the process from working."""
     admin, progress = parts.outside.admin, parts.progress
     admin.check("shutdown", lambda: "draining" if progress.draining else None)
     admin.check("redis", lambda: progress.redis or parts.client.unavailable_reason)

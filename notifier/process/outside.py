@@ -29,7 +29,7 @@ logger = logging.getLogger("ledger")
 
 
 class Stop:
-    """When the process has to end, and why if no signal asked for it."""
+    """Whether the process has to end, and why if no signal requested it."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
@@ -37,11 +37,11 @@ class Stop:
         self.refusal: ConfigError | None = None
 
     def request(self) -> None:
-        """Have it end; a signal does this."""
+        """Request the end of the process, as a signal does."""
         self.requested.set()
 
     def refuse(self, error: ConfigError) -> None:
-        """Have it end because it must not go on."""
+        """Request the end of the process because it must not continue."""
         logger.error("this replica must shut down: %s", error)
         self.refusal = error
         self.requested.set()
@@ -51,15 +51,15 @@ class Admin(Protocol):
     """The admin server: readiness and metrics."""
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
-        """Add something that readiness depends on, in the place of one of that name."""
+        """Add a check that readiness depends on; replaces one with the same name."""
         ...
 
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
-        """Add something that readiness mentions but does not depend on."""
+        """Add a detail that readiness shows but does not depend on."""
         ...
 
     def on_scrape(self, refresh: Callable[[], None]) -> None:
-        """Have gauges brought up to date right before they are scraped."""
+        """Register a function that updates gauges right before a scrape."""
         ...
 
 

@@ -60,14 +60,14 @@ class ShardWork:
         self._takeover = takeover
 
     def begin(self, shard: int) -> None:
-        """Have those of a shard's notifications reconciled that are known from before."""
+        """Reconcile the notifications of a shard that are already known."""
         failpoint(Failpoint.LEASE_ACQUIRED)
         self._takeover.owning.set()
         self._takeover.start_sweeps()
         self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
-        """Let a shard fall quiet and be published; False if it did not in `seconds`."""
+        """Let work in a shard end and be published; False if that took longer than `seconds`."""
         return await self._controller.quiesce(lambda uid: self._shards.covers(shard, uid), seconds)
 
 

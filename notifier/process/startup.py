@@ -90,7 +90,7 @@ class StartUp:
                 return installation
 
     async def _open_redis_or_go_on(self, installation: str, group: asyncio.TaskGroup) -> None:
-        """Wait for Redis for as long as it must be away before attempts are journaled, and then without."""
+        """Wait for Redis until attempts would be journaled, then continue without it."""
         opening = group.create_task(self._open_or_end(installation), name="redis-open")
         await asyncio.wait([opening], timeout=self._parts.journal.after)
         now = self._parts.outside.api_time.now()
@@ -133,7 +133,7 @@ class StartUp:
         self._parts.progress.redis = None
 
     async def _read_holds(self) -> None:
-        """Wait until it is known what operators hold: nothing is sent before."""
+        """Wait until the operators' holds are known; nothing is sent before."""
         while True:
             try:
                 await self._parts.holds.begin()
@@ -155,7 +155,7 @@ class StartUp:
         await asyncio.Event().wait()
 
     async def _check_crd(self) -> None:
-        """Log at the start what the served CRD would prune, if it may be read."""
+        """Log at startup what the served CRD would prune, if it may be read."""
         try:
             served = await self._parts.outside.objects.request("GET", _CRD, timeout=5.0)
         except Unauthorised:

@@ -153,7 +153,7 @@ class KubeClient:
 
     @property
     def address(self) -> str:
-        """Scheme, host and port of the server, without whatever else its URL holds."""
+        """Scheme, host and port of the server, without anything else in its URL."""
         url = URL(self._session.api.configuration.host or "")
         return f"{url.scheme}://{url.host or '?'}:{url.port or '?'}"
 
@@ -326,7 +326,7 @@ class KubeClient:
         return self._session
 
     async def _renew(self, refused: Session, error: Unauthorised) -> bool:
-        """Whether credentials other than the refused ones are in place now."""
+        """Whether other credentials than the refused ones are in use now."""
         if error.reason != "Unauthorised":
             return False
         async with self._rebuilding:
@@ -351,7 +351,7 @@ class KubeClient:
 
 
 def _url_of(base: URL, call: _Call) -> URL:
-    """Where a call goes; the path is quoted, so the library need not read it as a text."""
+    """URL of a call; its path is already quoted, so the library need not parse it."""
     url = base.with_path(base.raw_path.rstrip("/") + call.path, encoded=True)
     return url.with_query(call.params) if call.params else url
 
@@ -373,7 +373,7 @@ async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 
 async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:
-    """The lines of a stream; what has arrived is taken at once, since a timer for each line costs."""
+    """The lines of a stream; takes all that has arrived at once, because a timer per line is expensive."""
     loop = asyncio.get_running_loop()
     rest, until = b"", 0.0
     while True:
@@ -412,7 +412,7 @@ async def _refusal(response: aiohttp.ClientResponse, *, write: bool) -> PortErro
 
 
 class _Mapped:
-    """Raises our error for one of the library's; a generator costs each request three times as much."""
+    """Raises our error in place of the library's; a generator would cost three times as much."""
 
     __slots__ = ("_write",)
 

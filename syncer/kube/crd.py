@@ -29,9 +29,9 @@ CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
 _SOURCE: Final = Path(__file__).parents[2] / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _RULES: Final = "x-kubernetes-validations"
-#: Marks a schema node that keeps whatever it is given.
+#: Marks a schema node that keeps unknown members.
 _PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
-#: Members that the server knows whether or not a schema names them.
+#: Members that the server keeps even if no schema names them.
 _EVERY_OBJECT: Final = frozenset({"apiVersion", "kind", "metadata"})
 
 
@@ -75,7 +75,7 @@ def missing_fields(served: Json) -> list[str]:
 
 
 def missing_rules(served: Json) -> list[str]:
-    """List our guard rails that the served definition lacks, by message, in the file's order."""
+    """List our rules that the served definition lacks, by message, in the file's order."""
     present = {
         _one_line(rule.get("rule", ""))
         for place in _guarded(_schema(served))

@@ -39,12 +39,12 @@ class Owned(Protocol):
         ...
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Have a function called whenever a shard is acquired or lost."""
+        """Register a function to be called whenever a shard is acquired or lost."""
         ...
 
 
 class Everything:
-    """One shard, which is always owned: for who follows all objects."""
+    """One shard that is always owned, for a caller that follows all objects."""
 
     sharding: Final = Sharding(1, "crc32")
     owned: Final[Mapping[int, object]] = {0: "for good"}
@@ -54,7 +54,7 @@ class Everything:
 
 
 class Novelty(Enum):
-    """What an event about an object is to a scope."""
+    """What an event about an object means for a scope."""
 
     NEWS = "to be taken"
     KNOWN = "not newer than what is known of its shard"
@@ -64,7 +64,7 @@ class Novelty(Enum):
 @dataclass(slots=True)
 class _Shard:
     term: object
-    #: Version up to which everything in it is known, empty until it was listed.
+    #: Version up to which everything in it is known, empty before it is listed.
     known: str = ""
 
 
@@ -82,7 +82,7 @@ class Following:
         return frozenset(n for n, s in self._shards.items() if s.known)
 
     def left(self) -> frozenset[int]:
-        """Shards of which objects may be known, and whose term is over."""
+        """Shards whose term is over and of which objects may still be known."""
         owned = self._owned.owned
         return frozenset(n for n, s in self._shards.items() if owned.get(n) is not s.term)
 
@@ -101,17 +101,17 @@ class Following:
         return not self.left() and not self.coming()
 
     def drop(self, shards: frozenset[int]) -> None:
-        """Follow some shards no more."""
+        """Stop following some shards."""
         for shard in shards:
             del self._shards[shard]
 
     def begin(self, terms: Mapping[int, object]) -> None:
-        """Note that shards are about to be listed: from now on objects of them may be known."""
+        """Note that shards are about to be listed, so that their objects may be known from now on."""
         for shard, term in terms.items():
             self._shards.setdefault(shard, _Shard(term))
 
     def start(self, version: str) -> None:
-        """Follow all that was begun, which is known as of one version."""
+        """Follow the shards that were listed, which are known as of one version."""
         for shard in self._shards.values():
             shard.known = version
 
@@ -132,7 +132,7 @@ class Following:
         return min(version, watched, key=version_key)
 
     def novelty(self, shard: int, version: str) -> Novelty:
-        """What an event of an object in a shard is, which brings that version of it."""
+        """What an event means that brings a version of an object in a shard."""
         found = self._shards.get(shard)
         if found is None or not found.known:
             return Novelty.FOREIGN

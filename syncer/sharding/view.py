@@ -33,7 +33,7 @@ RELEASED: Final = 1
 
 
 def session_name(installation: str, identity: str) -> str:
-    """Return the name of the Lease that a replica's session is."""
+    """Return the name of the Lease of a replica's session."""
     return f"{installation}-session-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
@@ -130,14 +130,14 @@ class LeaseView:
             self._on_change()
 
     def remove(self, lease: LeaseRecord) -> None:
-        """Take the last state of one that is gone."""
+        """Take the last state of a Lease that is gone."""
         known = self.leases.get(lease.name)
         if known is not None:
             self._depart(lease.name, known.since)
         self._advance(lease.resource_version)
 
     def shows(self, version: str) -> bool:
-        """Whether a write with this resourceVersion is part of what is known."""
+        """Whether the view includes a write with this resourceVersion."""
         return version_key(version) <= version_key(self.version)
 
     def version_of(self, name: str) -> str:
@@ -155,18 +155,18 @@ class LeaseView:
         return found.lease if found else None
 
     def lasts(self, lease: LeaseRecord) -> float:
-        """Seconds for which the holder of a Lease may believe in it after its last write."""
+        """Seconds for which the holder of a Lease may rely on it after its last write."""
         return lease.duration if 0 < lease.duration < FOREVER else self._duration
 
     def forget(self) -> None:
-        """Forget the departed whose holders cannot believe in them any more."""
+        """Forget deleted Leases whose holders can no longer rely on them."""
         now = self._clock()
         for uid, gone in list(self.departed.items()):
             if now >= gone.at + self.lasts(gone.lease):
                 del self.departed[uid]
 
     def _is_renewal(self, lease: LeaseRecord) -> bool:
-        """Whether a session goes on as it was, by a later write."""
+        """Whether a later write merely renews a session."""
         known = self.sessions.get(lease.uid)
         return known is not None and lease == replace(
             known.lease,
