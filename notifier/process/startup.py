@@ -182,10 +182,13 @@ class StartUp:
         """
         await self._parts.takeover.owning.wait()
         late = self._parts.monotonic() + _RECONCILED_LATE
-        while (unclaimed := self._parts.controller.holds.unclaimed()) or not self._sweeps.through:
+        holds = self._parts.controller.holds
+        # All that is live is looked at only once the sweeps are through, mostly the last to be.
+        while not self._sweeps.through or holds.unclaimed():
             if self._parts.monotonic() > late:
                 logger.warning(
-                    "start-up reconciliation is not done yet", extra={"unclaimed": unclaimed}
+                    "start-up reconciliation is not done yet",
+                    extra={"unclaimed": holds.unclaimed()},
                 )
                 return
             await asyncio.sleep(_RECONCILED_POLL)

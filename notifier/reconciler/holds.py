@@ -124,6 +124,9 @@ class Holds:
         because only a claim writes their epoch; statuses are not. A single log among others that can be
         claimed only holds its own notification: it takes two, or that nothing can be claimed.
         """
+        if not (self.fenced or self.distrusted):
+            # Asked for at every probe: what is live need not be looked at.
+            return None
         now = self.cache.monotonic()
         ours = {
             uid: entry

@@ -283,6 +283,13 @@ async def test_a_fence_is_a_problem_when_it_lasts(world: World) -> None:
     assert "2 log(s)" in (holds.fence_problem(60.0) or "")
 
 
+async def test_without_a_fence_a_probe_looks_at_nothing(world: World) -> None:
+    """Thousands may be live, and readiness is asked for many times."""
+    world.claimed("a")
+    world.controller.holds.ownership = NONE
+    assert world.controller.holds.fence_problem(0.0) is None
+
+
 async def test_what_has_ended_hides_nothing_that_is_held(world: World) -> None:
     """Each unfinished notification counts under its reason, wherever it stands."""
     for name in ("ended", "held", "free"):
