@@ -120,9 +120,7 @@ class Sweeps:
         """Compare finished notifications with their logs."""
         await self._until_listed()
         self._begin(_FINISHED, self._parts.takeover.finished)
-        summaries = [
-            s for s in self._parts.cache.finished.values() if self._parts.shards.term_of(s.uid)
-        ]
+        summaries = list(self._parts.cache.finished.values())
         lost = 0
         left = self._parts.cache.audit_capacity
         for start in range(0, len(summaries), _PAGE):
@@ -199,7 +197,7 @@ class Sweeps:
 
     async def _reopen(self, uid: str) -> None:
         summary = self._parts.cache.finished.get(uid)
-        if summary is None:
+        if summary is None or self._parts.shards.term_of(uid) is None:
             return
         # An object that does not parse has no status to compare with its log.
         with contextlib.suppress(PortError, ContractError):

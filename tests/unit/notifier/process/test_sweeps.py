@@ -177,10 +177,10 @@ async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
     assert process.cache.entries.keys() == {"uid-a"}
     assert process.cache.finished.keys() == {"uid-b", "uid-c", "uid-d"}
     assert len(process.queue) == 1
-    assert process.sweeps.looked_at == {"finished": 3}
+    assert process.sweeps.looked_at == {"finished": 4}
     (line,) = caplog.records
     assert (line.message, line.__dict__["objects"], line.__dict__["no_log"]) == (
-        "finished objects checked", 3, 1,
+        "finished objects checked", 4, 1,
     )  # fmt: skip
     assert not process.takeover.finished.is_set()
     assert not process.sweeps.through  # the other one waits
