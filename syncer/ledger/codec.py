@@ -13,10 +13,12 @@ is found here and becomes a `ContractError` that names the position. Nothing is 
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import mul
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -54,6 +56,12 @@ _PREFIX = re.compile(
     rb"(?P<text>(?P<kind>[a-z.]+) (?P<id>[^ ]+) (?P<channel>[^ ]+) (?P<crc>[0-9a-f]{8}) )"
     rb"(?P<chain>[0-9a-f]{8}) ",
 )
+_KINDS: Final = {kind.value.encode(): kind for kind in Kind}
+_CHAIN_MODULUS: Final = 4294967291
+#: Bytes that one sum of the chain takes in; a prefix is mostly shorter.
+_POWERS_KEPT: Final = 128
+#: Powers of the chain's factor, the highest first.
+_POWERS: Final = [pow(65599, n, _CHAIN_MODULUS) for n in range(_POWERS_KEPT, -1, -1)]
 _UNCHAINED = re.compile(rb"(?P<text>[a-z.]+ [^ ]+ [^ ]+ [0-9a-f]{8} )")
 
 
@@ -84,6 +92,17 @@ def decode_header(element: bytes) -> Header:
 def encode_channel(name: str) -> str:
     """Percent-encode a channel name, so that it holds no blank and is never empty."""
     return quote(name, safe=_SAFE) or "%"
+
+
+@lru_cache(maxsize=1024)
+def decode_channel(text: bytes) -> str:
+    """
+    The name that `encode_channel` has encoded; one text, however many attempts name it.
+
+    Raises:
+        UnicodeDecodeError: it is none.
+    """
+    return sys.intern(unquote(text.decode()))
 
 
 def encode_record(record: Record) -> bytes:
@@ -124,8 +143,11 @@ def pack_body(body: Body) -> bytes:
 def next_chain(chain: str, text: bytes) -> str:
     """The chain after one more element whose prefix (chain excluded) is `text`; twin of the Lua."""
     value = int(chain, 16)
-    for byte in text:
-        value = (value * 65599 + byte) % 4294967291
+    for start in range(0, len(text), _POWERS_KEPT):
+        part = text[start : start + _POWERS_KEPT]
+        # What byte by byte is (value * 65599 + byte) % 4294967291, as one sum.
+        powers = _POWERS[-1 - len(part) :]
+        value = (value * powers[0] + sum(map(mul, part, powers[1:]))) % _CHAIN_MODULUS
     return f"{value:08x}"
 
 
@@ -228,28 +250,22 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
     match = _PREFIX.match(element)
     if not match:
         raise bad("prefix is malformed")
+    text, word, identity, channel, crc, stored_chain = match.groups()
     body = element[match.end() :]
-    if int(match["crc"], 16) != zlib.crc32(body):
+    if int(crc, 16) != zlib.crc32(body):
         raise bad("checksum does not match")
-    if next_chain(before, match["text"]) != match["chain"].decode():
+    chain = stored_chain.decode()
+    if next_chain(before, text) != chain:
         raise bad("chain does not follow from the record before")
-    try:
-        kind = Kind(match["kind"].decode())
-    except ValueError:
-        raise bad(f"unknown kind {match['kind'].decode()!r}") from None
+    kind = _KINDS.get(word)
+    if kind is None:
+        raise bad(f"unknown kind {word.decode()!r}")
     try:
         content = _unpack_body(body)
     except ValueError as error:
         raise bad(str(error)) from error
     try:
-        record = Record(
-            kind,
-            match["id"].decode(),
-            unquote(match["channel"].decode()),
-            content,
-            position,
-            match["chain"].decode(),
-        )
+        record = Record(kind, identity.decode(), decode_channel(channel), content, position, chain)
     except UnicodeDecodeError:
         raise bad("prefix is not text") from None
     if not folded:
