@@ -18,7 +18,7 @@ from typing import Final
 
 from syncer.kube.client import KubeClient
 from syncer.kube.errors import OVERSIZED
-from syncer.kube.mirror import Mirror, Place
+from syncer.kube.mirror import Mirror
 from syncer.kube.notification_requests import (
     UNFINISHED,
     Part,
@@ -62,13 +62,13 @@ class Listed:
 
     Attributes:
         version: resourceVersion of the list.
-        present: The objects in it.
+        present: Uids of the objects in it.
         anonymous: Entries without an identity.
         foreign: Entries that were not asked for.
     """
 
     version: str = ""
-    present: set[Place] = field(default_factory=set)
+    present: set[str] = field(default_factory=set)
     anonymous: int = 0
     foreign: int = 0
 
@@ -136,7 +136,7 @@ class Lister:
                 raise
             self._list_whole_objects(f"the phase cannot be selected ({error})")
             return None
-        token, limit = "", self._page_size
+        token, limit, begin = "", self._page_size, version_key(listed.version)
         while True:
             try:
                 page = await list_rows(
@@ -153,14 +153,14 @@ class Lister:
             if page is None:
                 self._list_whole_objects("objects are not printed with their phase")
                 return None
-            if version_key(page.resource_version) < version_key(listed.version):
+            if version_key(page.resource_version) < begin:
                 raise Unavailable(_OLDER)
             listed.anonymous += page.anonymous
             listed.foreign += page.foreign
             for row in page.rows:
-                listed.present.add(Place(row.meta.namespace, row.meta.name))
+                listed.present.add(row.meta.uid)
                 # Changed since the first list: the watch begins there, and brings the whole object.
-                if version_key(row.meta.resource_version) > version_key(listed.version):
+                if version_key(row.meta.resource_version) > begin:
                     continue
                 if not _take_row(source.mirror, row):
                     self._list_whole_objects("the list of what is not finished lacks an object")
@@ -203,11 +203,11 @@ class Lister:
             source.newest = max(source.newest, listed.version, key=version_key)
             listed.anonymous += page.anonymous
             listed.foreign += page.foreign
-            listed.present.update(Place(m.namespace, m.name) for m in page.unchanged)
+            listed.present.update(m.uid for m in page.unchanged)
             for found in page.objects:
                 meta = found.meta if isinstance(found, Unreadable) else found
                 source.mirror.upsert(found, added=False)
-                listed.present.add(Place(meta.namespace, meta.name))
+                listed.present.add(meta.uid)
             token = page.continue_token
             if not token:
                 return listed

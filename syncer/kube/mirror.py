@@ -25,7 +25,7 @@ from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.resource import NotificationRequest, version_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
     from collections.abc import Set as AbstractSet
 
 #: Deleted uids that are remembered, for events that come late; far more than are ever under way.
@@ -63,13 +63,6 @@ class Sink(Protocol):
         Returns:
             Whether nothing of it is kept.
         """
-
-
-class Place(NamedTuple):
-    """Where an object is; after a delete another one may have the same name."""
-
-    namespace: str
-    name: str
 
 
 class _Version(NamedTuple):
@@ -117,11 +110,13 @@ class Mirror:
         """Start empty."""
         self._shared = shared
         self._sink = shared.sink
-        self._known: dict[Place, _Version] = {}
+        #: By namespace and name: after a delete another object may have the same name. A key of both would
+        #: be one more object for each of a hundred thousand.
+        self._known: dict[str, dict[str, _Version]] = {}
 
     def version_of(self, meta: Meta) -> str | None:
         """Return the resourceVersion that is known of an object, None if the object is not known."""
-        known = self._known.get(Place(meta.namespace, meta.name))
+        known = self._find(meta.namespace, meta.name)
         return known.resource_version if known is not None and known.uid == meta.uid else None
 
     def sink_has(self, meta: Meta) -> bool:
@@ -143,50 +138,68 @@ class Mirror:
             self._report(found)
             self._note(found.meta)
             return
-        first = Place(found.namespace, found.name) not in self._known
-        if self._note(Meta(found.uid, found.namespace, found.name, found.resource_version)):
-            self._sink.upsert(found, first_seen_by_watch=added and first)
+        first = added and self._find(found.namespace, found.name) is None
+        if self._note(found):
+            self._sink.upsert(found, first_seen_by_watch=first)
 
     def delete(self, meta: Meta) -> None:
         """Take a DELETED event."""
         self._shared.tombstones.add(meta.uid)
-        place = Place(meta.namespace, meta.name)
-        known = self._known.get(place)
+        known = self._find(meta.namespace, meta.name)
         if known is not None and known.uid == meta.uid:
-            self._forget(place)
+            self._forget(meta.namespace, meta.name)
 
-    def keep_only(self, present: AbstractSet[Place], shards: Container[int]) -> None:
-        """Take a complete list of some shards: what it lacks of them is gone."""
-        missing = [p for p, v in self._known.items() if p not in present and v.shard in shards]
-        for place in missing:
-            self._forget(place)
+    def keep_only(self, present: AbstractSet[str], shards: Container[int]) -> None:
+        """Take the uids in a complete list of some shards: what it lacks of them is gone."""
+        missing = [
+            (namespace, name) for namespace, name, v in self._of(shards) if v.uid not in present
+        ]
+        for namespace, name in missing:
+            self._forget(namespace, name)
 
     def release(self, shards: Container[int]) -> None:
         """Let go of the objects of some shards; they exist, and others follow them."""
-        for place in [p for p, v in self._known.items() if v.shard in shards]:
-            known = self._known.pop(place)
-            if not self._sink.release(known.uid):
-                self._known[place] = _Version(known.uid, "", known.shard)
+        for namespace, name, known in list(self._of(shards)):
+            if self._sink.release(known.uid):
+                self._drop(namespace, name)
+            else:
+                self._known[namespace][name] = _Version(known.uid, "", known.shard)
 
-    def _note(self, meta: Meta) -> bool:
+    def _of(self, shards: Container[int]) -> Iterator[tuple[str, str, _Version]]:
+        """Namespace, name and version of what is known of some shards."""
+        for namespace, there in self._known.items():
+            for name, known in there.items():
+                if known.shard in shards:
+                    yield namespace, name, known
+
+    def _find(self, namespace: str, name: str) -> _Version | None:
+        there = self._known.get(namespace)
+        return None if there is None else there.get(name)
+
+    def _note(self, meta: Meta | NotificationRequest) -> bool:
         """Note that an object exists in a version; false if that is not news."""
-        place = Place(meta.namespace, meta.name)
-        known = self._known.get(place)
+        known = self._find(meta.namespace, meta.name)
         if meta.uid in self._shared.tombstones:
             return False
         if known is not None:
             if version_key(meta.resource_version) <= version_key(known.resource_version):
                 return False
             if known.uid != meta.uid:
-                self._forget(place)
-        self._known[place] = _Version(
+                self._forget(meta.namespace, meta.name)
+        self._known.setdefault(meta.namespace, {})[meta.name] = _Version(
             meta.uid, meta.resource_version, self._shared.shard_of(meta.uid)
         )
         return True
 
-    def _forget(self, place: Place) -> None:
-        known = self._known.pop(place)
-        self._sink.delete(known.uid, *place)
+    def _forget(self, namespace: str, name: str) -> None:
+        self._sink.delete(self._drop(namespace, name).uid, namespace, name)
+
+    def _drop(self, namespace: str, name: str) -> _Version:
+        there = self._known[namespace]
+        known = there.pop(name)
+        if not there:
+            del self._known[namespace]
+        return known
 
     def _report(self, found: Unreadable) -> None:
         key = f"{found.meta.namespace}/{found.meta.name}"

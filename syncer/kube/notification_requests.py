@@ -44,6 +44,8 @@ UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMIN
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
 _NO_POLICY: Final = RetryPolicy()
+#: What a row shows of a finished object.
+_ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
 
 @immutable
@@ -65,11 +67,9 @@ class Meta:
         """
         meta = document.get("metadata") if isinstance(document, dict) else None
         if isinstance(meta, dict):
-            found = [
-                str(meta.get(k) or "") for k in ("uid", "namespace", "name", "resourceVersion")
-            ]
-            if all(found):
-                return cls(*found)
+            uid, namespace, name = meta.get("uid"), meta.get("namespace"), meta.get("name")
+            if uid and namespace and name and (version := meta.get("resourceVersion")):
+                return cls(str(uid), str(namespace), str(name), str(version))
         raise ContractError("an object without identity")
 
 
@@ -138,7 +138,7 @@ class Page:
     foreign: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Row:
     """One object of a list in brief; `phase` is empty before the first status."""
 
@@ -148,7 +148,7 @@ class Row:
 
     def outline(self) -> NotificationRequest:
         """What is kept of a finished object; retention and the time of its end are not known."""
-        return _outlined(self.meta, self.phase, deleting=self.deleting, days=7, ended=0)
+        return _outlined(self.meta, _ENDED[self.phase], deleting=self.deleting, days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,12 +441,11 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
     except (TypeError, ValueError):
         return None
     deleting = bool(document["metadata"].get("deletionTimestamp"))
-    return _outlined(meta, phase, deleting=deleting, days=days or 7, ended=ended)
+    status = Status(phase=phase, completed_at=ended)
+    return _outlined(meta, status, deleting=deleting, days=days or 7)
 
 
-def _outlined(
-    meta: Meta, phase: str, *, deleting: bool, days: int, ended: int
-) -> NotificationRequest:
+def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> NotificationRequest:
     return NotificationRequest(
         uid=meta.uid,
         namespace=meta.namespace,
@@ -458,7 +457,7 @@ def _outlined(
         priority="",
         policy=_NO_POLICY,
         retention_days=days,
-        status=Status(phase=phase, completed_at=ended),
+        status=status,
     )
 
 

@@ -17,6 +17,7 @@ Bodies hold string and integer values only, so that the Redis server's own Lua c
 
 from __future__ import annotations
 
+import sys
 from dataclasses import field
 from enum import StrEnum
 from typing import Final
@@ -291,7 +292,7 @@ def read_attempt(record: Record) -> Attempt:
         due=int(body.get("due", 0)),
         duration=int(body.get("ms", 0)),
         failure=FailureClass(word) if word else None,
-        error=str(body.get("error", "")),
+        error=sys.intern(str(body.get("error", ""))),
         code=int(body.get("code", 0)),
         number=int(body.get("no", 0)),
     )

@@ -260,7 +260,7 @@ def parse_object(document: Json) -> NotificationRequest:
     }
     return NotificationRequest(
         uid=uid,
-        namespace=namespace,
+        namespace=sys.intern(str(namespace)),
         name=name,
         resource_version=str(meta.get("resourceVersion") or ""),
         generation=int(meta.get("generation") or 0),
@@ -423,14 +423,15 @@ def _parse_attempts(
         out.append(
             Attempt(
                 id=ids[index],
-                channel=channel,
+                # As in `read_attempt`: the log's view has the same texts, and other attempts mostly do.
+                channel=sys.intern(channel),
                 state=state,
                 started=time_of(entry.get("startedAt")),
                 ended=ended,
                 due=due_of.get(channel, 0) if newest[channel] == index else 0,
                 duration=duration,
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
-                error=error,
+                error=sys.intern(error),
                 code=int(entry.get("code") or 0),
                 number=int(entry.get("attempt") or 0),
             )

@@ -22,6 +22,7 @@ import asyncio
 import heapq
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -424,13 +425,13 @@ class Cache:
 
 
 def summary(request: NotificationRequest) -> Finished:
-    """The summary of a finished object."""
+    """The summary of a finished object; namespaces and phases are few, and each is kept once."""
     return Finished(
         request.uid,
-        request.namespace,
+        sys.intern(request.namespace),
         request.name,
         request.resource_version,
-        request.status.phase,
+        sys.intern(request.status.phase),
         request.retention_days,
         request.status.completed_at,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -361,6 +362,17 @@ def test_what_is_reopened_is_held_in_full() -> None:
     other = replace(newer, uid="b")
     assert here.cache.reopen(other) is here.cache.entries["b"]
     assert here.cache.entries["b"].request == other
+
+
+def test_what_many_summaries_name_is_kept_once() -> None:
+    """A namespace and a phase, which come as a new text with every object."""
+    request = Bench().add("a").request
+    found = []
+    for _ in range(2):
+        namespace, phase = json.loads('["team-a", "Sent"]')
+        found.append(summary(replace(request, namespace=namespace, status=Status(phase))))
+    assert found[0].namespace is found[1].namespace
+    assert found[0].phase is found[1].phase
 
 
 def test_a_new_entry_is_trusted() -> None:

@@ -1,0 +1,113 @@
+"""What a mirror knows by namespace and name, and what it keeps of a place where nothing is any more."""
+
+from __future__ import annotations
+
+from syncer.kube.mirror import Mirror, Shared
+from syncer.kube.notification_requests import Meta, parse
+from syncer.model.resource import NotificationRequest
+
+
+class Seen:
+    """A sink that notes what it is told; it can let go of everything but of `busy`."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.busy: set[str] = set()
+
+    def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+        """Note it."""
+        self.calls.append(f"{'new' if first_seen_by_watch else 'seen'} {obj.uid}")
+
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Nothing."""
+        return False
+
+    def delete(self, uid: str, namespace: str, name: str) -> None:
+        """Note it."""
+        self.calls.append(f"gone {namespace}/{name} {uid}")
+
+    def release(self, uid: str) -> bool:
+        """Note it."""
+        self.calls.append(f"released {uid}")
+        return uid not in self.busy
+
+
+class Bench:
+    """A mirror whose objects are in the shard that their uid ends with."""
+
+    def __init__(self) -> None:
+        self.sink = Seen()
+        self.mirror = Mirror(Shared(self.sink, lambda uid: int(uid[-1])))
+
+    def put(
+        self, namespace: str, name: str, uid: str, version: int = 1, *, added: bool = False
+    ) -> None:
+        """Bring an object."""
+        meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version)}
+        self.mirror.upsert(parse({"metadata": meta}), added=added)
+
+    def knows(self, namespace: str, name: str, uid: str) -> bool:
+        """Whether an object is known."""
+        return self.mirror.version_of(Meta(uid, namespace, name, "1")) is not None
+
+    @property
+    def told(self) -> list[str]:
+        """What the sink was told since this was last asked for."""
+        calls, self.sink.calls = self.sink.calls, []
+        return calls
+
+
+def test_a_name_in_two_namespaces_is_two_objects() -> None:
+    """Deleting one leaves the other, and an event of another uid deletes nothing."""
+    here = Bench()
+    here.put("a", "x", "u-1", added=True)
+    here.put("b", "x", "v-1", added=True)
+    here.mirror.delete(Meta("v-1", "a", "x", "2"))
+    assert here.told == ["new u-1", "new v-1"]
+    here.mirror.delete(Meta("u-1", "a", "x", "2"))
+    assert here.told == ["gone a/x u-1"]
+    assert (here.knows("a", "x", "u-1"), here.knows("b", "x", "v-1")) == (False, True)
+
+
+def test_a_new_uid_under_a_name_is_a_deletion_and_an_object() -> None:
+    """It is no news to a watch, which has shown an object of that name."""
+    here = Bench()
+    here.put("a", "x", "u-1", 1)
+    here.put("a", "x", "w-1", 2, added=True)
+    assert here.told == ["seen u-1", "gone a/x u-1", "seen w-1"]
+
+
+def test_a_list_says_what_is_gone_of_its_shards() -> None:
+    """By uid: what has the name of an object that is gone does not stand in for it."""
+    here = Bench()
+    for uid in ("u-1", "w-1", "u-2"):
+        here.put("a", f"name-of-{uid}", uid)
+    assert len(here.told) == 3
+    here.mirror.keep_only({"w-1", "another-1"}, {1})
+    assert here.told == ["gone a/name-of-u-1 u-1"]
+    assert here.knows("a", "name-of-u-2", "u-2")
+
+
+def test_what_is_let_go_of_is_known_no_more_unless_it_is_kept() -> None:
+    """What the sink keeps stays without a version, so that a later list brings it again."""
+    here = Bench()
+    for uid in ("u-1", "w-1", "u-2"):
+        here.put("a", uid, uid)
+    here.sink.busy = {"w-1"}
+    here.mirror.release({1})
+    assert here.told[3:] == ["released u-1", "released w-1"]
+    assert not here.knows("a", "u-1", "u-1")
+    assert here.mirror.version_of(Meta("w-1", "a", "w-1", "1")) == ""
+    here.put("a", "w-1", "w-1")
+    assert here.told == ["seen w-1"]
+
+
+def test_an_empty_namespace_leaves_nothing() -> None:
+    """Namespaces come and go, for as long as a replica runs."""
+    here = Bench()
+    for n in range(50):
+        here.put(f"team-{n}", "x", "u-1")
+        here.mirror.keep_only(set(), {1})
+        here.put(f"team-{n}", "x", "w-1", 2)
+        here.mirror.release({1})
+    assert here.mirror._known == {}
