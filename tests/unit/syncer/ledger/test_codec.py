@@ -240,3 +240,13 @@ def test_chain_depends_on_history() -> None:
     assert next_chain(ROOT_CHAIN, b"") == ROOT_CHAIN
     # The largest value that a chain takes still fits eight digits.
     assert len(next_chain("fffffffa", b"\xff")) == 8
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 256, 1000])
+def test_a_long_prefix_is_chained_like_its_parts(length: int) -> None:
+    """An encoded channel may be hundreds of bytes long; a byte after the other gives the same."""
+    text = bytes(n % 251 for n in range(length))
+    by_byte = "1234abcd"
+    for byte in text:
+        by_byte = next_chain(by_byte, bytes([byte]))
+    assert next_chain("1234abcd", text) == by_byte
