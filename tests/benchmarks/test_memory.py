@@ -142,7 +142,7 @@ def test_the_page_states_the_formula() -> None:
     names = f"{usual.name}, {usual.channel}, {usual.replica}"
     for taken in (usual.error, usual.route, names, usual.spec):
         assert f" | {taken} |\n" in page
-    assert f"{attempt_bytes(Shape()):.0f} bytes for each further attempt" in page
+    assert f"of {usual.error} bytes adds {attempt_bytes(usual):.0f} bytes" in page
 
 
 def test_the_page_states_what_the_charts_defaults_hold() -> None:
