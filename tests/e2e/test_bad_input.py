@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,8 @@ import pytest
 from notifier.app import run
 from notifier.settings import load
 from syncer.model.errors import ConfigError
-from tests.e2e.harness import ROOT, NotifierProcess, Stage, stage, until
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer, find_binary
@@ -178,25 +178,17 @@ async def test_the_process_says_it_and_ends(tmp_path: Path) -> None:
     """Exit code 1, and a last line with the error; no traceback, and no secret."""
     start = STARTS["a credential has two lines"]
     env = written(tmp_path, start)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "notifier", "run", "--config", str(tmp_path / "config.yaml"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        cwd=ROOT, env={**os.environ, **env},
+    ended = await starts.run_beside(
+        ["notifier", "run", "--config", str(tmp_path / "config.yaml")],
+        together=True, env=os.environ | starts.UNTRUSTING | env,
     )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            out, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 1
+    assert ended.returncode == 1
+    out = ended.stdout
     last = json.loads(out.splitlines()[-1])
     assert last["event"] == "the configuration cannot be used"
     assert last["error"] == start.says.format(folder=tmp_path)
-    assert b"Traceback" not in out
-    assert CANARY.encode() not in out
+    assert "Traceback" not in out
+    assert CANARY not in out
 
 
 async def test_a_redis_that_must_not_be_used(control_plane: ControlPlane, tmp_path: Path) -> None:

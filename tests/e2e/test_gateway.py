@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import aiohttp
@@ -166,9 +165,6 @@ def test_a_file_that_cannot_be_used_ends_the_start(
 ) -> None:
     """Exit code 1, and one line with the path."""
     (tmp_path / "gateway.yaml").write_text(json.dumps({"listen": "127.0.0.1:0", **document}))
-    run = subprocess.run(
-        [sys.executable, "-m", "notifier", "gateway", "--config", tmp_path / "gateway.yaml"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    run = starts.run(["notifier", "gateway", "--config", str(tmp_path / "gateway.yaml")])
     assert run.returncode == 1
     assert text in json.loads(run.stderr.splitlines()[-1])["error"]

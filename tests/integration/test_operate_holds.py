@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +11,10 @@ import pytest
 
 from syncer.model.record import Kind
 from syncer.model.times import parse_time
-from tests.e2e.harness import CHANNEL, ROOT, Stage, stage, until
+from tests.e2e.harness import CHANNEL, Stage, stage, until
 from tests.integration.api import notification
 from tests.integration.operating import BY, NO_SWEEPS, Operator, RawLog, owner
+from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
@@ -48,14 +47,9 @@ async def hold(operator: Operator, *words: str) -> str:
 async def completed(here: Stage, word: str) -> list[str]:
     """What a shell is told that the id of a hold may be."""
     where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", "complete", "--", "release", *where, word, cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    assert err == b""
-    return out.decode().split()
+    ended = await starts.run_beside(["syncer", "complete", "--", "release", *where, word])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.split()
 
 
 async def said(raw: RawLog) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
 from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
+from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.unit.syncer.kubectl.stand_in import StandIn, on_path
 
@@ -161,14 +162,9 @@ async def test_names_are_completed(here: Stage) -> None:
     words = [
         "inspect", "--kubeconfig", str(here.plane.kubeconfig), f"{here.namespace}/disk",
     ]  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", "complete", "--", *words, cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(_PATIENCE):
-        out, err = await process.communicate()
-    assert err == b""
-    assert out.decode().split() == [f"{here.namespace}/disk-{n}" for n in ("full", "slow")]
+    ended = await starts.run_beside(["syncer", "complete", "--", *words])
+    assert ended.stderr == ""
+    assert ended.stdout.split() == [f"{here.namespace}/disk-{n}" for n in ("full", "slow")]
 
 
 @pytest.fixture
