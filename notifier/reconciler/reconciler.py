@@ -190,22 +190,23 @@ class Reconciler:
 
     async def _usable(self, entry: Entry, term: LeaseTerm, claimed: ClaimDecision) -> bool:
         """Record what prevents a decision after a claim; returns whether nothing does."""
-        if Action.STOP in claimed:
+        actions = claimed.actions
+        if Action.STOP in actions:
             self.holds.fence(entry, term.epoch)
             self.metrics.fenced_notifications.inc()
             return False
-        if Action.DISTRUST in claimed:
+        if Action.DISTRUST in actions:
             self.holds.distrust(entry, term.epoch)
             return False
         self.holds.release(entry.uid)
-        if Action.ORPHAN in claimed:
+        if Action.ORPHAN in actions:
             await self._retire(entry, term)
             return False
-        entry.unreadable = Action.HOLD in claimed
+        entry.unreadable = Action.HOLD in actions
         if entry.unreadable:
             self.queue.retry(entry.uid)
             return False
-        if Action.NOTHING in claimed and not entry.busy:
+        if Action.NOTHING in actions and not entry.busy:
             self.cache.retire(entry)
             return False
         if entry.claim is None:

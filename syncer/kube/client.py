@@ -258,9 +258,14 @@ class KubeClient:
             yield _lines(opened, idle_timeout)
 
     async def _once(self, session: Session, call: _Call) -> Json:
-        async with self._open(session, call) as response:
-            with _Mapped(write=call.write):
-                body = await _body_of(response, call.max_bytes)
+        async with session as http:
+            response = await self._send(http, session, call)
+            try:
+                await self._check(response, call)
+                with _Mapped(write=call.write):
+                    body = await _body_of(response, call.max_bytes)
+            finally:
+                response.close()
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -271,6 +276,23 @@ class KubeClient:
 
     @asynccontextmanager
     async def _open(self, session: Session, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with session as http:
+            response = await self._send(http, session, call)
+            try:
+                await self._check(response, call)
+                yield response
+            finally:
+                response.close()
+
+    async def _send(
+        self, http: aiohttp.ClientSession, session: Session, call: _Call
+    ) -> aiohttp.ClientResponse:
+        """
+        Send a request; the caller closes the answer.
+
+        Once its body was read to the end the connection is back in the pool, and closing does nothing; else
+        the rest, endless for a watch, is not waited for.
+        """
         if call.method not in ("GET", "POST", "PATCH", "DELETE"):
             raise ValueError(f"method {call.method} would be repeated without asking")
         configuration = session.api.configuration
@@ -283,28 +305,24 @@ class KubeClient:
             raise Unavailable("the token of the service account cannot be read") from error
         if token:
             headers["Authorization"] = token.strip()  # a token file may end in a line end
-        async with session as http:
-            with _Mapped(write=call.write):
-                response = await http.request(
-                    call.method,
-                    _url_of(session.base, call),
-                    data=call.data,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=_limits(call.timeout),
-                    server_hostname=configuration.tls_server_name,
-                    proxy=session.proxy,
-                    proxy_headers=configuration.proxy_headers,
-                )
-            try:
-                if not 200 <= response.status <= 299:
-                    raise await _refusal(response, write=call.write)
-                self._report_time(response.headers.get("Date", ""))
-                yield response
-            finally:
-                # Once the body was read to its end the connection is back in the pool, and this
-                # does nothing; else the rest, endless for a watch, is not waited for.
-                response.close()
+        with _Mapped(write=call.write):
+            return await http.request(
+                call.method,
+                _url_of(session.base, call),
+                data=call.data,
+                headers=headers,
+                allow_redirects=False,
+                timeout=_limits(call.timeout),
+                server_hostname=configuration.tls_server_name,
+                proxy=session.proxy,
+                proxy_headers=configuration.proxy_headers,
+            )
+
+    async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
+        """Raise what an answer means that is no success."""
+        if not 200 <= response.status <= 299:
+            raise await _refusal(response, write=call.write)
+        self._report_time(response.headers.get("Date", ""))
 
     def _report_time(self, date: str) -> None:
         # Whole seconds: the first answer of each is the one that comes closest.

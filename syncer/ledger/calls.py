@@ -41,14 +41,9 @@ class Call:
     asking: bool = False
 
     @property
-    def alone(self) -> bool:
-        """Whether the command is all that is written."""
-        return not (self.more or self.asking)
-
-    @property
     def commands(self) -> list[tuple[Any, ...]]:
         """What is written, in order, on one connection."""
-        if self.alone:
+        if not (self.more or self.asking):
             return [self.command]
         return [
             *([("ASKING",)] if self.asking else []),
@@ -63,7 +58,7 @@ pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 async def read_reply(connection: AbstractConnection, call: Call) -> Any:
     """Read the reply to a call, error replies as values; every reply must be read."""
-    if call.alone:
+    if not (call.more or call.asking):
         try:
             return await connection.read_response()
         except ResponseError as error:

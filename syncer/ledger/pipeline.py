@@ -343,13 +343,13 @@ class Pipeline:
             self._fail(batch, Unavailable("the Redis client is closed"))
             return
         batch = [w for w in batch if not w.future.done()]
-        ready = [w for w in batch if self._guarded(w)]
+        ready = [w for w in batch if w.call.guard is None or self._guarded(w, w.call.guard)]
         if ready:
             await self._exchange(connection, ready)
 
     @staticmethod
-    def _guarded(waiting: _Waiting) -> bool:
-        if waiting.call.guard is None or waiting.call.guard():
+    def _guarded(waiting: _Waiting, guard: Callable[[], bool]) -> bool:
+        if guard():
             return True
         waiting.future.set_exception(StaleGuard("the claim is stale"))
         return False
@@ -360,6 +360,7 @@ class Pipeline:
         if wait is not None:
             packed.append(pack(("WAIT", *wait)))
         demoted = False
+        loop = asyncio.get_running_loop()
         #: Replies that callers get only once replicas have confirmed them.
         written: list[tuple[_Waiting, Any]] = []
         try:
@@ -368,7 +369,7 @@ class Pipeline:
                 missing: list[_Waiting] = []
                 for n, waiting in enumerate(batch):
                     if n:
-                        self._extend(limit)
+                        self._extend(limit, loop.time())
                     reply = await read_reply(connection, waiting.call)
                     word = word_of(reply) if isinstance(reply, ResponseError) else ""
                     demoted = demoted or word == "READONLY"
@@ -395,9 +396,9 @@ class Pipeline:
             self._demoted()
             await connection.disconnect(nowait=True)
 
-    def _extend(self, limit: asyncio.Timeout) -> None:
+    def _extend(self, limit: asyncio.Timeout, now: float) -> None:
         """Give each reply as much time as the first one had; in steps, as replies mostly come together."""
-        when = asyncio.get_running_loop().time() + self._timeout
+        when = now + self._timeout
         if (limit.when() or 0.0) < when:
             limit.reschedule(when + self._timeout * _STEP)
 

@@ -64,12 +64,17 @@ def remove_condition(
     conditions: tuple[Condition, ...], condition_type: str
 ) -> tuple[Condition, ...]:
     """Take a condition out of a list; a list without it comes back unchanged."""
+    if find_condition(conditions, condition_type) is None:
+        return conditions
     return tuple(c for c in conditions if c.type != condition_type)
 
 
 def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
     """Return the condition of a type, or None."""
-    return next((c for c in conditions if c.type == condition_type), None)
+    for condition in conditions:
+        if condition.type == condition_type:
+            return condition
+    return None
 
 
 def bounded(text: str, limit: int) -> str:
@@ -78,6 +83,8 @@ def bounded(text: str, limit: int) -> str:
 
     Lone surrogates, which no encoder takes, become U+FFFD first.
     """
+    if len(text) <= limit and text.isascii():
+        return text
     raw = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
     if len(raw) <= limit:
         return raw.decode()

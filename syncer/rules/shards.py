@@ -26,14 +26,13 @@ Function = Literal["crc32", "fnv1a"]
 NEWEST: Final[Function] = "fnv1a"
 #: One more than the highest hash.
 SPACE: Final = 1 << 64
-#: Hashes that are remembered. One costs 2.3 us, and most uids are asked for many times in a short while.
+#: Shards that are remembered. A hash costs 2.3 us, and most uids are asked for many times in a short while.
 _REMEMBERED: Final = 16_384
 _BASIS: Final = 0xCBF29CE484222325
 _PRIME: Final = 0x100000001B3
 _TEXT: Final = re.compile(r"([1-9][0-9]{0,4})(-fnv1a)?")
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def fnv1a(text: str) -> int:
     """FNV-1a of a text, in 64 bits."""
     found = _BASIS
@@ -42,6 +41,7 @@ def fnv1a(text: str) -> int:
     return found
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def shard_of(uid: str, shards: int, function: Function) -> int:
     """
     Shard of a notification.

@@ -25,6 +25,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptId, Epoch
 from syncer.model.immutable import immutable
@@ -38,6 +39,9 @@ from syncer.rules.recognise import poorer
 from syncer.rules.resync import Check
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
+
+#: What is asked for often, and mostly empty.
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 @immutable
@@ -157,7 +161,7 @@ class Entry:
     @property
     def ordered(self) -> frozenset[str]:
         """Channels with a resend request that no attempt has followed yet."""
-        return ordered_channels(self.view, self.request.status)
+        return ordered_channels(self.view, self.request.status) if self.view.orders else _NONE
 
     @property
     def closing(self) -> bool:

@@ -180,18 +180,19 @@ class Claimer:
         )
 
     async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
-        if Action.NOTHING in decision:
+        actions = decision.actions
+        if Action.NOTHING in actions:
             # The log has expired, and the claim has made an empty one, which is taken away again: it would
             # look like one that lost its records. One that was given a record meanwhile has not been
             # audited to its end, so it stays.
             await self.log.retire(entry.uid, term.epoch, ttl=_AT_ONCE, audited=True)
-        if Action.SEED in decision:
+        if Action.SEED in actions:
             await self._seed(entry, term)
-        if Action.ORPHAN in decision:
+        if Action.ORPHAN in actions:
             entry.deleted = True
-        if Action.RECOVER in decision or Action.ORPHAN in decision:
+        if Action.RECOVER in actions or Action.ORPHAN in actions:
             await self._recover(entry, term)
-        if Action.SYNC in decision or Action.ACK in decision:
+        if Action.SYNC in actions or Action.ACK in actions:
             self.cache.mark_dirty(entry, urgent=entry.request.status.terminal)
 
     async def _seed(self, entry: Entry, term: LeaseTerm) -> None:

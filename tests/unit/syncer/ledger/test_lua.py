@@ -42,6 +42,5 @@ def test_there_is_a_script_for_each_purpose() -> None:
 def test_a_call_on_the_wire() -> None:
     """ASKING goes before the command, what is read with it behind it."""
     alone, asking = Call(("GET", "k")), Call(("GET", "k"), asking=True)
-    assert (alone.alone, asking.alone) == (True, False)
     assert alone.commands == [("GET", "k")]
     assert asking.commands == [("ASKING",), ("GET", "k")]
