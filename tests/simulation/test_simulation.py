@@ -332,11 +332,11 @@ KILLERS: Final = {
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
 FIRST: Final = {
-    "no fence": 2,
-    "overwrite instead of union": 37,
+    "no fence": 7,
+    "overwrite instead of union": 43,
     "no resourceVersion": 324,
     "stale read at the claim": 122,
-    "failover without re-claim": 58,
+    "failover without re-claim": 78,
     "notSent counted": 8,
     "log with an order expires": 2,
     "no resync": 219,
@@ -347,7 +347,7 @@ FIRST: Final = {
     "no clock asked before a send": 17,
     "every object trusted": 3,
     "mark of an earlier outage counts": 9,
-    "log used under a note": 17,
+    "log used under a note": 37,
     "no clock asked after the write ahead": 7,
     "journaled result not kept": 32,
     "old claim goes on after journaling": 25,
