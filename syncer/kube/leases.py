@@ -82,7 +82,7 @@ class LeaseRecord:
                 renew_time=str(spec.get("renewTime") or ""),
                 annotations={str(k): str(v) for k, v in (meta.get("annotations") or {}).items()},
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ContractError("a lease cannot be read") from error
 
     def annotation(self, key: str) -> str:
@@ -198,11 +198,15 @@ class Leases:
             page = await self._client.request(
                 "GET", lease_path(self._namespace), params=params, timeout=timeout
             )
-            meta = page.get("metadata") or {}
-            found += [_read(item) for item in page.get("items") or ()]
-            if not meta.get("continue"):
-                return found, str(meta.get("resourceVersion") or "")
-            params["continue"] = str(meta["continue"])
+            try:
+                meta = page.get("metadata") or {}
+                found += [_read(item) for item in page.get("items") or ()]
+                token, version = meta.get("continue"), meta.get("resourceVersion")
+            except (AttributeError, TypeError) as error:
+                raise Unavailable("what answers is no list of leases") from error
+            if not token:
+                return found, str(version or "")
+            params["continue"] = str(token)
 
     @asynccontextmanager
     async def watch(
