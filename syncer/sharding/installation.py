@@ -27,7 +27,7 @@ from typing import Final
 from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
-from syncer.model.errors import ConfigError, Conflict, Gone
+from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL
 
@@ -101,12 +101,19 @@ class Installation:
 
         Raises:
             ConfigError: it has another number of shards, or tells them apart in a way not known here.
-            PortError: the API server did not answer; call again.
+            PortError: the API server did not answer, or with something else; call again.
         """
+        try:
+            return await self._find()
+        except (AttributeError, KeyError, TypeError) as error:
+            raise Unavailable(f"what answers for the Lease {self._name}-map is none") from error
+
+    async def _find(self) -> str:
         try:
             lease = await self._client.request("GET", self._path, timeout=_TIMEOUT)
         except Gone:
             lease = await self._create()
+        uid = lease["metadata"]["uid"]
         change: dict[str, str] = {}
         if _SHARDS not in _annotations(lease):
             # None that writes the function down leaves out the number.
@@ -117,7 +124,7 @@ class Installation:
         if recorded is not None and recorded.shards == self.sharding.shards:
             self.sharding = recorded
         self.agree(_annotations(lease))
-        return f"{self._namespace}/{self._name}@{lease['metadata']['uid']}"
+        return f"{self._namespace}/{self._name}@{uid}"
 
     async def _create(self) -> Json:
         body = {

@@ -1,0 +1,38 @@
+"""The Lease of an installation, as the API server, or what answers in its place, shows it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from syncer.kube.client import KubeClient
+from syncer.model.errors import Unavailable
+from syncer.sharding.installation import Installation
+
+
+def installation(answer: Any) -> Installation:
+    """The installation of a server that answers everything with this."""
+
+    async def request(*_: object, **__: object) -> Any:
+        return answer
+
+    client = cast("KubeClient", SimpleNamespace(request=request))
+    return Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+
+
+async def test_it_is_named_by_its_lease() -> None:
+    """Namespace, name and uid."""
+    meta = {"uid": "u", "labels": {"notification-ledger/installation": "n"}}
+    meta |= {"annotations": {"notification-ledger/shards": str(installation({}).sharding)}}
+    assert await installation({"metadata": meta}).found() == "ns/n@u"
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"metadata": None}, {"metadata": 7}, {"metadata": {"annotations": 7}}], ids=str
+)
+async def test_what_is_no_lease_is_waited_for(answer: Any) -> None:
+    """The start tries again; any other error would end it."""
+    with pytest.raises(Unavailable, match="what answers for the Lease n-map is none"):
+        await installation(answer).found()
