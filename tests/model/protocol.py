@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
+from tests.model.components import Part
 from tests.model.search import replaced
 
 #: (epoch, number within the epoch)
@@ -248,6 +249,15 @@ class State(NamedTuple):
     verdicts: int = 0
     judging: tuple[Verdict, ...] = ()
 
+
+#: How states are split (`components.py`): one process each, and what changes together.
+COMPONENTS = (
+    "processes",
+    (
+        ("lease", "holder"), ("takeovers", "crashes", "losses", "flushes", "routings"),
+        ("wishes", "saying"), ("verdicts", "judging"),
+    ),
+)  # fmt: skip
 
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
@@ -593,20 +603,28 @@ def start(o: Options) -> State:
     return State(*start_, *budgets, o.wishes, NO_ID, Witness(), o.verdicts)
 
 
+def parts(o: Options) -> list[Part[State]]:
+    """What the transitions of a state come from (`components.py`)."""
+    own = (_lead, _deliver, _publish)
+    made: list[Part[State]] = [_takeover, partial(_term, o=o, i=0), partial(_term, o=o, i=1)]
+    made.append(partial(_faults, o=o))
+    made += [partial(part, o=o, i=i) for i in (0, 1) for part in own]
+    return [*made, *(partial(part, o=o) for part in (_operate, _judge, _wire))]
+
+
+def _lead(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    if p.epoch:
+        yield from _claim(s, o, i)
+        if p.claim is Claim.HELD:
+            yield from _open(s, o, i)
+            yield from _sweep(s, o, i)
+
+
 def steps(s: State, o: Options) -> Iterator[Step]:
     """Every transition that may be next."""
-    yield from _faults(s, o)
-    for i, p in enumerate(s.processes):
-        if p.epoch:
-            yield from _claim(s, o, i)
-            if p.claim is Claim.HELD:
-                yield from _open(s, o, i)
-                yield from _sweep(s, o, i)
-        yield from _deliver(s, o, i)
-        yield from _publish(s, o, i)
-    yield from _operate(s, o)
-    yield from _judge(s, o)
-    yield from _wire(s, o)
+    for part in parts(o):
+        yield from part(s)
 
 
 def is_goal(s: State, o: Options) -> bool:
@@ -614,11 +632,12 @@ def is_goal(s: State, o: Options) -> bool:
     log = s.log
     if s.saying != NO_ID or s.judging or pending(records_of(log), o):
         return False
-    quiet = not s.wire and all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
     shown = log is None or (
         log.acked == len(log.records) and log.expiring and leq(fold(log.records), s.status.attempts)
     )
-    return quiet and shown and s.status.phase is not Phase.OPEN
+    if not shown or s.status.phase is Phase.OPEN or s.wire:
+        return False
+    return all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
 
 
 def measures(s: State) -> dict[str, int]:
@@ -675,7 +694,7 @@ def _advance(p: Process, before: Log | None, after: Log, o: Options) -> Process:
 # -- lease and faults -----------------------------------------------------------------------------
 
 
-def _faults(s: State, o: Options) -> Iterator[Step]:
+def _takeover(s: State) -> Iterator[Step]:
     if s.takeovers:
         other = 1 - s.holder
         p = _lose(s.processes[other])._replace(epoch=s.lease + 1, numbered=0)
@@ -684,15 +703,21 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
             _put(s, other, p, lease=s.lease + 1, holder=other, takeovers=s.takeovers - 1),
             (),
         )
-    for i, p in enumerate(s.processes):
-        if s.crashes and p.epoch:
-            yield f"crash of {i}", _put(s, i, Process(0), crashes=s.crashes - 1), ()
-        if not p.epoch and s.holder == i:
-            lease = s.lease + 1 if o.new_epoch else s.lease
-            again = p._replace(epoch=lease, status=s.status, numbered=0)
-            yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
-        if p.epoch and s.holder != i:
-            yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
+
+
+def _term(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    if p.epoch and s.crashes:
+        yield f"crash of {i}", _put(s, i, Process(0), crashes=s.crashes - 1), ()
+    if not p.epoch and s.holder == i:
+        lease = s.lease + 1 if o.new_epoch else s.lease
+        again = p._replace(epoch=lease, status=s.status, numbered=0)
+        yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
+    if p.epoch and s.holder != i:
+        yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
+
+
+def _faults(s: State, o: Options) -> Iterator[Step]:
     for call in s.late:
         key, limit = call
         log, _ = _intent(s.log, key, key[0], limit, o)
@@ -702,40 +727,46 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
         witness = _count(s, key) if accepted else s.witness
         yield f"late INTENT {_name(key)}", s._replace(log=log, late=rest, witness=witness), broken
     if s.log is not None:
-        yield from _store_faults(s, o, s.log)
+        yield from _expiry(s, o, s.log)
+    if s.flushes and s.log is not None:
+        yield "FLUSH", _lost(s, None)._replace(flushes=s.flushes - 1), ()
+    if s.losses and s.log is not None:
+        yield from _losses(s, s.log)
     if s.routings and s.routings < 2:
         yield "routing changes", s._replace(routings=2), ()
 
 
-def _store_faults(s: State, o: Options, log: Log) -> Iterator[Step]:
+def _expiry(s: State, o: Options, log: Log) -> Iterator[Step]:
+    if not log.expiring or s.wire:
+        return
     claiming = any(p.claim in (Claim.READ_FIRST, Claim.CLAIMED, Claim.LACKING) for p in s.processes)
     early = claiming or s.saying != NO_ID
     if o.wishes:
         unaware = any(p.epoch for i, p in enumerate(s.processes) if i != s.holder)
         asking = bool(s.late) or any(p.pc is Pc.ASKING for p in s.processes)
         early = early or unaware or asking or any(pending(p.seen, SAFE) for p in s.processes)
-    if log.expiring and not s.wire and not early:
+    if not early:
         view = fold(log.records)
         wrong = has(view, I) or not leq(view, s.status.attempts) or not s.status.phase
         wrong = wrong or pending(log.records, SAFE)
         yield "log expires", s._replace(log=None), ("S11",) if wrong else ()
-    if s.flushes:
-        yield "FLUSH", _lost(s, None)._replace(flushes=s.flushes - 1), ()
-    if s.losses:
-        for length in range(len(log.records) + 1):
-            kept = log.records[:length]
-            lowest = max((r.id[0] for r in kept if r.rank == I and not r.seed), default=0)
-            for epoch in range(max(lowest, 1), log.epoch + 1):
-                older = Log(epoch, min(log.acked, length), False, log.plan, kept)
-                if older == log:
-                    continue
-                fallen = _lost(s, older)._replace(losses=s.losses - 1, late=())
-                processes = tuple(p._replace(stale=True) if p.claim else p for p in s.processes)
-                yield (
-                    f"log falls back to {length} records, epoch {epoch}",
-                    fallen._replace(processes=processes),
-                    (),
-                )
+
+
+def _losses(s: State, log: Log) -> Iterator[Step]:
+    for length in range(len(log.records) + 1):
+        kept = log.records[:length]
+        lowest = max((r.id[0] for r in kept if r.rank == I and not r.seed), default=0)
+        for epoch in range(max(lowest, 1), log.epoch + 1):
+            older = Log(epoch, min(log.acked, length), False, log.plan, kept)
+            if older == log:
+                continue
+            fallen = _lost(s, older)._replace(losses=s.losses - 1, late=())
+            processes = tuple(p._replace(stale=True) if p.claim else p for p in s.processes)
+            yield (
+                f"log falls back to {length} records, epoch {epoch}",
+                fallen._replace(processes=processes),
+                (),
+            )
 
 
 def _lost(s: State, log: Log | None) -> State:

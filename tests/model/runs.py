@@ -12,12 +12,13 @@ violation in a part of the behaviours is one in all of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from tests.model import delivery, journal, protocol, sessions, wakeups
+from tests.model.components import Components
 from tests.model.fairness import Fairness, Promise
 from tests.model.search import Found, search
 
@@ -34,6 +35,8 @@ O = journal.Options  # noqa: E741 - a letter for each model
 Faults = wakeups.Budget
 Lost = sessions.Budget
 Out = journal.Budget
+
+MODELS: Final[dict[type, Any]] = {D: delivery, P: protocol, K: wakeups, S: sessions, O: journal}
 
 #: One step per status write, no lost replies: what a mutant needs seldom lies there.
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
@@ -971,40 +974,51 @@ def execute(
     `live` asks for a way to the goal as well, of the later ones for their promises; `watch` names the
     properties that stop it, None for all.
     """
-    if isinstance(options, K | S | O):
-        fair: Any = {K: wakeups, S: sessions, O: journal}[type(options)]
-        return search(
-            fair.start(options),
-            partial(_steps, fair, options),
-            fairness=_fairness(fair, options) if live else None,
-            watch=watch,
-            measures=fair.measures,
-            max_states=max_states,
-            max_seconds=max_seconds,
-            name=name,
-        )
-    model: Any = delivery if isinstance(options, D) else protocol
+    model: Any = MODELS[type(options)]
+    start: Any = model.start(options)
+    steps: Any = partial(_steps, model, options)
+    lift: Callable[[Any], Any] = _as_it_is
+    components: Components[Any] | None = None
+    # Steps of the others read too much for remembering them to take less time than taking them.
+    if hasattr(model, "COMPONENTS"):
+        components = Components(start, *model.COMPONENTS)
+        start, steps = components.number(start), components.moves(model.parts(options))
+        lift = components.lift
     judged = isinstance(options, P) and options.verdicts
-    return search(
-        model.start(options),
-        partial(_steps, model, options),
-        goal=partial(_goal, model, options) if live else None,
+    goal = fairness = None
+    if live and isinstance(options, D | P):
+        goal = lift(partial(_goal, model, options))
+    elif live and isinstance(options, K | S | O):
+        fairness = _fairness(model, options, lift)
+    found = search(
+        start,
+        steps,
+        goal=goal,
+        fairness=fairness,
         watch=watch,
-        measures=_judged_measures if judged else model.measures,
+        measures=lift(_judged_measures if judged else model.measures),
         max_states=max_states,
         max_seconds=max_seconds,
         name=name,
-    )  # fmt: skip
+    )
+    if found.violation is None or components is None:
+        return found
+    states = tuple(map(components.state, found.violation.states))
+    return replace(found, violation=replace(found.violation, states=states))
+
+
+def _as_it_is(function: Any) -> Any:
+    return function
 
 
 def _judged_measures(state: protocol.State) -> dict[str, int]:
     return protocol.measures(state) | protocol.marks(state)
 
 
-def _fairness(model: Any, options: K | S | O) -> Fairness[Any]:
+def _fairness(model: Any, options: K | S | O, lift: Callable[[Any], Any]) -> Fairness[Any]:
     promises = model.promises(options).items()
     return Fairness(
-        model.action, tuple(Promise(name, pending, by) for name, (pending, by) in promises)
+        model.action, tuple(Promise(name, lift(pending), by) for name, (pending, by) in promises)
     )
 
 
@@ -1033,7 +1047,7 @@ def complaint(run: Run, found: Found[Any]) -> str:
 
 def model_of(mutant: Mutant) -> int:
     """Number of the model that a mutant is of."""
-    return {D: 1, P: 2, K: 3, S: 4, O: 5}[type(mutant.options)]
+    return 1 + list(MODELS).index(type(mutant.options))
 
 
 def watched(mutant: Mutant) -> tuple[str, ...] | None:

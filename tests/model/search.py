@@ -55,7 +55,7 @@ def replaced(cls: N) -> N:
         values = list(self)
         for name, value in changes.items():
             values[places[name]] = value
-        return make(cls, values)
+        return make(type(self), values)
 
     named._replace = _replace
     return cls

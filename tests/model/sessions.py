@@ -38,8 +38,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
+from tests.model.components import Part
 from tests.model.search import replaced
 
 NOBODY = -1
@@ -209,6 +211,9 @@ class State(NamedTuple):
     budget: Budget
 
 
+#: How states are split (`components.py`): one process each, and what changes together.
+COMPONENTS = ("replicas", ())
+
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -315,23 +320,32 @@ def start(o: Options) -> State:
     return State(replicas, sessions, shards, (1,) * o.replicas, (), (), o.faults)
 
 
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    yield from _faults(s)
-    yield from _late(s, o)
+def parts(o: Options) -> list[Part[State]]:
+    """What the transitions of a state come from (`components.py`)."""
+    made: list[Part[State]] = [partial(_faults, i=i) for i in range(o.replicas)]
+    made += [_deletions, partial(_late, o=o), partial(_time, o=o)]
+    for i in range(o.replicas):
+        made.append(partial(_written, o=o, i=i))
+        own = [_old] if _is_old(o, i) else [_session, _watch, _others, _acquisition]
+        made += [partial(_awake, o=o, i=i, part=part) for part in (*own, _work)]
+    return made
+
+
+def _time(s: State, o: Options) -> Iterator[Step]:
     if not any(_is_due(r) for r in s.replicas):
         yield "tick", _tick(s, o), ()
-    for i, r in enumerate(s.replicas):
-        yield from _written(s, o, i)
-        if r.up and not r.frozen and _is_old(o, i):
-            yield from _old(s, o, i)
-            yield from _work(s, o, i)
-        elif r.up and not r.frozen:
-            yield from _session(s, o, i)
-            yield from _watch(s, o, i)
-            yield from _others(s, o, i)
-            yield from _acquisition(s, o, i)
-            yield from _work(s, o, i)
+
+
+def _awake(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
+    r = s.replicas[i]
+    if r.up and not r.frozen:
+        yield from part(s, o, i)
+
+
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Every transition that may be next."""
+    for part in parts(o):
+        yield from part(s)
 
 
 def action(label: str) -> str | None:
@@ -468,28 +482,30 @@ def _over(s: State, o: Options, i: int) -> State:
 # -- faults and time ------------------------------------------------------------------------------
 
 
-def _faults(s: State) -> Iterator[Step]:
-    left = s.budget
-    for i, r in enumerate(s.replicas):
-        if r.up and left.crashes:
-            yield f"fault: crash of {i}", _dead(_spend(s, "crashes"), i), ()
-        if not r.up and left.restarts:
-            again = _with(_spend(s, "restarts"), i, up=True)
-            yield f"fault: restart of {i}", _shown(again, i, keep=_is_last), ()
-        if not r.up:
-            continue
-        if left.freezes and not r.frozen:
-            yield f"fault: {i} is frozen", _spend(_with(s, i, frozen=True), "freezes"), ()
-        if r.frozen:
-            yield f"end of fault: {i} wakes", _with(s, i, frozen=False), ()
-        if left.cuts and not r.cut:
-            yield f"fault: {i} is cut off", _spend(_with(s, i, cut=True), "cuts"), ()
-        if r.cut:
-            yield f"end of fault: {i} reaches the server", _with(s, i, cut=False), ()
-        if left.stalls and not r.stalled:
-            yield f"fault: the watch of {i} stalls", _spend(_with(s, i, stalled=True), "stalls"), ()
+def _faults(s: State, i: int) -> Iterator[Step]:
+    r, left = s.replicas[i], s.budget
+    if r.up and left.crashes:
+        yield f"fault: crash of {i}", _dead(_spend(s, "crashes"), i), ()
+    if not r.up and left.restarts:
+        again = _with(_spend(s, "restarts"), i, up=True)
+        yield f"fault: restart of {i}", _shown(again, i, keep=_is_last), ()
+    if not r.up:
+        return
+    if left.freezes and not r.frozen:
+        yield f"fault: {i} is frozen", _spend(_with(s, i, frozen=True), "freezes"), ()
+    if r.frozen:
+        yield f"end of fault: {i} wakes", _with(s, i, frozen=False), ()
+    if left.cuts and not r.cut:
+        yield f"fault: {i} is cut off", _spend(_with(s, i, cut=True), "cuts"), ()
+    if r.cut:
+        yield f"end of fault: {i} reaches the server", _with(s, i, cut=False), ()
+    if left.stalls and not r.stalled:
+        yield f"fault: the watch of {i} stalls", _spend(_with(s, i, stalled=True), "stalls"), ()
+
+
+def _deletions(s: State) -> Iterator[Step]:
     for i, session in enumerate(s.sessions):
-        if left.deletes and session is not None:
+        if s.budget.deletes and session is not None:
             gone = _spend(_session_gone(s, i), "deletes")
             yield f"fault: the session of {i} is deleted by hand", gone, ()
 

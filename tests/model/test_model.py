@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.model import delivery, journal, protocol, sessions, wakeups
+from tests.model.components import Components
 from tests.model.fairness import Fairness, Promise
 from tests.model.runs import (
     DELIVERY_MUTANTS,
     H5,
     H5_TRACE,
     JOURNAL_MUTANTS,
+    PAIR,
     PROMISES,
     PROTOCOL_MUTANTS,
     R4_TRACE,
@@ -448,6 +450,62 @@ def _reached(options: protocol.Options) -> set[protocol.State]:
                 known.add(state)
                 todo.append(state)
     return known
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        pytest.param(protocol, replace(VERDICT_1, crashes=1), id="protocol"),
+        pytest.param(wakeups, replace(PAIR, faults=wakeups.Budget(cuts=1)), id="wake-ups"),
+        pytest.param(sessions, sessions.Options(faults=sessions.Budget(cuts=1)), id="sessions"),
+    ],
+)
+def test_numbered_states_have_the_steps_of_their_states(model: Any, options: Any) -> None:
+    """What is remembered of a step is what the step does, in each state that is reached."""
+    start = model.start(options)
+    components = Components(start, *model.COMPONENTS)
+    moves = components.moves(model.parts(options))
+    todo = [components.number(start)]
+    known = set(todo)
+    for number in todo:
+        state = components.state(number)
+        taken = [(label, components.state(n), broken) for label, n, broken in moves(number)]
+        assert taken == list(model.steps(state, options))
+        new = dict.fromkeys(components.number(following) for _, following, _ in taken)
+        todo += [n for n in new if n not in known]
+        known |= new.keys()
+    assert len(todo) > 200
+
+
+class _Pair(NamedTuple):
+    items: tuple[int, int]
+    left: int
+    right: int
+
+
+def test_what_a_step_reads_and_what_it_writes_decides_what_is_remembered() -> None:
+    """A step is taken anew where what it looked at differs, or what it writes without a look."""
+    asked: list[_Pair] = []
+
+    def part(s: _Pair) -> list[Transition[_Pair]]:
+        copied = s.items[1] if s.left else 0
+        asked.append(s)
+        return [("on", s._replace(left=1, right=copied), ())]
+
+    components = Components(_Pair((5, 6), 0, 7), "items")
+    moves = components.moves([part])
+
+    def after(state: _Pair) -> _Pair:
+        [(_, number, _)] = moves(components.number(state))
+        return components.state(number)
+
+    assert after(_Pair((5, 6), 0, 7)) == _Pair((5, 6), 1, 0)
+    assert after(_Pair((5, 6), 1, 7)) == _Pair((5, 6), 1, 6)
+    assert after(_Pair((5, 8), 1, 7)) == _Pair((5, 8), 1, 8)
+    assert after(_Pair((5, 8), 0, 9)) == _Pair((5, 8), 1, 0)
+    before = len(asked)
+    assert after(_Pair((4, 9), 0, 9)) == _Pair((4, 9), 1, 0)
+    assert len(asked) == before, "neither item was read"
 
 
 def test_a_run_with_other_counts_is_told() -> None:

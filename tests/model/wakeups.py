@@ -34,8 +34,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
+from tests.model.components import Part
 from tests.model.search import replaced
 
 NOBODY = -1
@@ -195,6 +197,9 @@ class State(NamedTuple):
     budget: Budget
 
 
+#: How states are split (`components.py`): one process each, and what changes together.
+COMPONENTS = ("replicas", ())
+
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -271,15 +276,21 @@ def start(o: Options) -> State:
     )  # fmt: skip
 
 
+def parts(o: Options) -> list[Part[State]]:
+    """What the transitions of a state come from (`components.py`)."""
+    own = (_lease, _queue, _attempt, _status)
+    return [
+        *(partial(_own_faults, o=o, i=i) for i in range(o.replicas)),
+        partial(_faults, o=o),
+        partial(_surroundings, o=o),
+        *(partial(part, o=o, i=i) for i in range(o.replicas) for part in own),
+    ]
+
+
 def steps(s: State, o: Options) -> Iterator[Step]:
     """Every transition that may be next."""
-    yield from _faults(s, o)
-    yield from _surroundings(s, o)
-    for i in range(o.replicas):
-        yield from _lease(s, o, i)
-        yield from _queue(s, o, i)
-        yield from _attempt(s, o, i)
-        yield from _status(s, o, i)
+    for part in parts(o):
+        yield from part(s)
 
 
 def action(label: str) -> str | None:
@@ -411,21 +422,24 @@ def _answers(s: State, i: int) -> bool:
 # -- faults and surroundings ----------------------------------------------------------------------
 
 
+def _own_faults(s: State, o: Options, i: int) -> Iterator[Step]:
+    r, left = s.replicas[i], s.budget
+    if left.crashes:
+        dead = _spend(s, "crashes")._replace(
+            replicas=(*s.replicas[:i], Replica(able=r.able), *s.replicas[i + 1 :])
+        )
+        yield f"fault: crash of {i}", _unowned(dead) if s.owner == i else dead, ()
+    if left.cuts and r.able:
+        yield f"fault: {i} is cut off from Redis", _spend(_with(s, i, able=False), "cuts"), ()
+    if left.raises and r.job is Job.WAITING:
+        job = Job.NONE if o.free_place else Job.LEFT_BEHIND
+        yield f"fault: attempt of {i} raises", _spend(_with(s, i, job=job), "raises"), ()
+    if o.lossy and r.timer:
+        yield f"fault: timer of {i} is lost", _with(s, i, timer=False), ()
+
+
 def _faults(s: State, o: Options) -> Iterator[Step]:
     left = s.budget
-    for i, r in enumerate(s.replicas):
-        if left.crashes:
-            dead = _spend(s, "crashes")._replace(
-                replicas=(*s.replicas[:i], Replica(able=r.able), *s.replicas[i + 1 :])
-            )
-            yield f"fault: crash of {i}", _unowned(dead) if s.owner == i else dead, ()
-        if left.cuts and r.able:
-            yield f"fault: {i} is cut off from Redis", _spend(_with(s, i, able=False), "cuts"), ()
-        if left.raises and r.job is Job.WAITING:
-            job = Job.NONE if o.free_place else Job.LEFT_BEHIND
-            yield f"fault: attempt of {i} raises", _spend(_with(s, i, job=job), "raises"), ()
-        if o.lossy and r.timer:
-            yield f"fault: timer of {i} is lost", _with(s, i, timer=False), ()
     if left.renewals and s.owner != NOBODY and not s.late:
         lost = _spend(s, "renewals")._replace(late=True)
         yield "fault: a renewal is not answered", lost, ()
