@@ -56,6 +56,16 @@ class AttemptState(IntEnum):
         return cls[word.upper()]
 
 
+@lru_cache(maxsize=1024)
+def shared_text(text: str) -> str:
+    """
+    One object for equal texts, as far as they came lately: attempts mostly share a few errors.
+
+    Not `sys.intern`, whose texts Python 3.12 keeps for ever: receivers and authors choose these.
+    """
+    return text
+
+
 class FailureClass(StrEnum):
     """Why an attempt did not succeed; stored as a field, never read back from a text."""
 

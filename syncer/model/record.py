@@ -17,7 +17,6 @@ Bodies hold string and integer values only, so that the Redis server's own Lua c
 
 from __future__ import annotations
 
-import sys
 from dataclasses import field
 from enum import StrEnum
 from typing import Final
@@ -30,6 +29,7 @@ from syncer.model.attempt import (
     Epoch,
     FailureClass,
     parse_attempt_id,
+    shared_text,
     wait_of,
 )
 from syncer.model.immutable import immutable
@@ -292,7 +292,7 @@ def read_attempt(record: Record) -> Attempt:
         due=int(body.get("due", 0)),
         duration=int(body.get("ms", 0)),
         failure=FailureClass(word) if word else None,
-        error=sys.intern(str(body.get("error", ""))),
+        error=shared_text(str(body.get("error", ""))),
         code=int(body.get("code", 0)),
         number=int(body.get("no", 0)),
     )

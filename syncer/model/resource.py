@@ -32,6 +32,7 @@ from syncer.model.attempt import (
     FailureClass,
     parse_attempt_id,
     parse_epoch,
+    shared_text,
 )
 from syncer.model.conditions import Condition
 from syncer.model.event import EVENT, event_text
@@ -276,7 +277,7 @@ def parse_object(document: Json) -> NotificationRequest:
         event=event_text(annotations.get(EVENT) or ""),
         # Few different ones, on each of a hundred thousand objects.
         type=sys.intern(str(spec.get("type") or "")),
-        severity=sys.intern(str(spec.get("severity") or "")[:_SEVERITY]),
+        severity=shared_text(str(spec.get("severity") or "")[:_SEVERITY]),
     )
 
 
@@ -431,7 +432,7 @@ def _parse_attempts(
                 due=due_of.get(channel, 0) if newest[channel] == index else 0,
                 duration=duration,
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
-                error=sys.intern(error),
+                error=shared_text(error),
                 code=int(entry.get("code") or 0),
                 number=int(entry.get("attempt") or 0),
             )

@@ -22,6 +22,7 @@ from syncer.model.attempt import (
     make_epoch,
     parse_attempt_id,
     parse_epoch,
+    shared_text,
     wait_of,
 )
 
@@ -182,3 +183,13 @@ def test_only_an_intent_is_open() -> None:
     """An attempt is open until anything at all is known of its end."""
     assert OPEN.open
     assert not any(a.open for a in (UNKNOWN, FAILED, SUCCESS))
+
+
+def test_equal_texts_are_one_object_as_long_as_they_are_few() -> None:
+    """A receiver that answers with another text each time does not fill the memory."""
+    first, again = ("the receiver answered 503, " + str(n).zfill(3) for n in (7, 7))
+    assert first is not again
+    assert shared_text(first) is shared_text(again)
+    for n in range(5_000):
+        shared_text(f"the receiver answered 503, {n} times")
+    assert shared_text(again) is again
