@@ -76,6 +76,13 @@ async def test_it_is_joined_with_a_redis_that_comes_back(
         await process.wait_ready()
         before = await here.create("before", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
         await until(lambda: bool(told(audited, before)), "its failure is audited", within=30)
+
+        async def noted() -> bool:
+            log = (await here.logs([before]))[before]
+            return log.header.audited == len(log.records)
+
+        # Else whoever finds the log would tell it once more, as he may.
+        await until(noted, "the log says so", within=30)
         await server.kill()
         await journaling(process)
         # Younger than note and term by the margin, which only time makes them.
