@@ -23,12 +23,14 @@ class Server:
         self.open = asyncio.Event()
         self.open.set()
         self.reviewed: list[str] = []
+        self.asked: list[Json] = []
         self.known = "good"
 
     async def request(self, _method: str, path: str, *, body: Json, **_: Any) -> Json:
         """Answer a review."""
         await self.open.wait()
         if path != TOKENS:
+            self.asked.append(body["spec"])
             return {"status": {"allowed": True}}
         token = body["spec"]["token"]
         self.reviewed.append(token)
@@ -107,3 +109,20 @@ async def test_who_is_refused_by_now_has_no_place(world: World) -> None:
     world.server.known = ""
     assert await world.check("good") == "401"
     assert key not in world.reviews._let_in
+
+
+async def test_whether_the_owner_may_is_asked_by_what_is_known_of_him(world: World) -> None:
+    """As the API server told it, and about the object that stands for the source."""
+    assert await world.check("good") == "in"
+    (asked,) = world.server.asked
+    assert (sorted(asked), asked["user"]) == (["resourceAttributes", "user"], "sender")
+    assert asked["resourceAttributes"].items() >= {
+        "verb": "create", "namespace": "default", "name": "am",
+    }.items()  # fmt: skip
+
+
+async def test_answers_are_kept_up_to_a_number(world: World) -> None:
+    """Who makes up tokens does not fill the memory."""
+    for n in range(_KEPT + 10):
+        await world.check(f"made-up-{n}")
+    assert len(world.reviews._kept_out) == _KEPT

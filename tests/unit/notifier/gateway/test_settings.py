@@ -232,6 +232,10 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(namespace="${a}")]},
         "sources[0].namespaces: is required where namespace is a template",
     ),
+    "a list of namespaces with one that is none": (
+        {"sources": [source(namespace="${a}", namespaces=["a", "A b"])]},
+        "sources[0].namespaces: must be names of namespaces",
+    ),
     "an expression that cannot be read": (
         {"sources": [source(mapping={"subject": "${a..b}"})]},
         "sources[0].mapping.subject: the expression 'a..b' cannot be read",

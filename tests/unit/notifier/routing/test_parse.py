@@ -114,3 +114,19 @@ def test_a_pattern_without_measure_is_refused() -> None:
             assert (finding.path, finding.line) == ("route.routes[0].matchRe.team", 5)
             assert "longer than" in finding.message
             assert len(finding.message) < 500
+
+
+def test_what_to_do_about_it_is_said() -> None:
+    """A key that nobody knows comes with those that are known, a file that cannot be read with a place."""
+    _, findings = examine(
+        "{route: {receiver: a, qqqqqq: 1}, receivers: [{name: a}]}", native=NATIVE
+    )
+    fixes = [f.fix for f in findings if "qqqqqq" in f.path]
+    assert [fix.partition(" are ")[0] for fix in fixes] == ["remove it; known"]
+    assert "matchRe" in fixes[0]
+    for text, fix in (
+        ("", "see docs/routing.md for the form of the file"),
+        ("route: [", "correct the line"),
+    ):
+        config, (found, *_) = examine(text, native=NATIVE)
+        assert (config, found.fix) == (None, fix)

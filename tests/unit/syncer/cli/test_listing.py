@@ -14,7 +14,7 @@ import pytest
 
 from syncer.cli import watching
 from syncer.cli.access import Access
-from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown, row_of
+from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown, row_of, rows
 from syncer.cli.output import Columns
 from syncer.cli.screen import Screen
 from syncer.cli.watching import InARow, Watching
@@ -362,3 +362,14 @@ async def test_a_server_that_ends_each_watch_is_asked_less_and_less(
     )
     assert pauses == [2, 3, 4]
     assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_logs_are_read_unless_redis_is_silent(silent: bool) -> None:
+    """A row tells what the log adds to the object; without Redis it is by the object alone."""
+    world = World(Objects(page(named("1"))))
+    world.put("1")
+    how: dict[str, Any] = {"silent": True} if silent else {}
+    listed = rows(world.at, Filter(), (), world.progress, now=NOW, unread=[], **how)
+    ((row,),) = [found async for found in listed]
+    assert (row.request.uid, row.unsynced) == ("1", -1 if silent else 1)

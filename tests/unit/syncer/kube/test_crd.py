@@ -256,11 +256,20 @@ def test_rules_are_compared_by_text(change: Callable[[Json], None], messages: li
     assert crd.missing_rules(served) == messages
 
 
+def _with_version(**changes: Any) -> Json:
+    served = crd.load_crd()
+    for version in served["spec"]["versions"]:
+        version.update(changes)
+    return served
+
+
 @pytest.mark.parametrize(
     "served",
     [
         pytest.param({}, id="an empty answer"),
         pytest.param({"spec": {"versions": [{"name": "v2", "schema": {}}]}}, id="another version"),
+        pytest.param(_with_version(name="v2"), id="our schema under another version"),
+        pytest.param(_with_version(served=False), id="our version, not served"),
     ],
 )
 def test_unserved_version_lacks_all(served: Json) -> None:

@@ -114,6 +114,7 @@ ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], o
     ),
     "408 for a write may have been executed": ((408, b"", None, True), Ambiguous, None),
     "408 for a read is unavailable": ((408, b"", None, False), Unavailable, None),
+    "422 is refused as invalid": ((422, said(422), None, True), Rejected, "Invalid"),
     "499 is refused": ((499, b"", None, False), Rejected, "HTTP499"),
     "causes of an unknown form are none": (
         (403, said(403, "Forbidden", causes=["NamespaceTerminating"]), None, True),

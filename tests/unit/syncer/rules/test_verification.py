@@ -165,6 +165,9 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
     "the log's epoch is of the future": (
         delivered(), marked(3, 3, epoch="0.1001"), 60, ["epoch-ahead"], "epoch 0.1001 is later",
     ),
+    "the log's epoch is the latest": (
+        delivered(log=LogMark(3, "0.1000", "s")), marked(3, 3, epoch="0.1000"), 60, [], "",
+    ),
     "the status names an epoch of the future": (
         delivered(log=LogMark(3, "0.1001", "s")), DELIVERED, 60,
         ["epoch-ahead"], "the status names epoch 0.1001",

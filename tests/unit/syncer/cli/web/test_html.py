@@ -55,6 +55,7 @@ def test_only_markup_is_markup() -> None:
     assert tag("input", type="search", selected=True, value=None, title=False) == (
         '<input type="search" selected>'
     )
+    assert tag("input", value=None, title=False, type="search") == '<input type="search">'
 
 
 @pytest.mark.parametrize("name", ["onclick", "style", "srcdoc", "formaction", "target"])
