@@ -13,7 +13,7 @@ from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import Page
 from syncer.model.errors import Unavailable
 from tests.unit.syncer.cli.test_listing import Kube
-from tests.unit.syncer.cli.world import Objects, World, page
+from tests.unit.syncer.cli.world import Objects, World, named, page
 
 if TYPE_CHECKING:
     from syncer.cli.access import Access
@@ -69,3 +69,30 @@ async def test_a_server_that_ends_each_watch_is_asked_less_and_less(
     await _follow(Follower(at, Index(), ()), kube)
     assert pauses == [2, 3, 4]
     assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
+
+
+async def test_what_a_list_lacks_is_shown_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was deleted while no watch was open."""
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", lambda *_: 0.0)
+    kube = Kube([b'{"type":"ERROR","object":{}}'], [])
+    pages = page(named("1"), named("2"), version="5"), page(named("2"), version="6")
+    index = Index()
+    at = cast("Access", SimpleNamespace(objects=Objects(*pages), kube=kube))
+    await _follow(Follower(at, index, ()), kube)
+    assert [(index.get("ns", n) is not None) for n in ("n1", "n2")] == [False, True]
+
+
+async def test_open_pages_hear_of_a_server_that_is_away_and_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once each: what its later failures say is the same to them."""
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", lambda *_: 0.0)
+    away = Unavailable("away")
+    index, heard = Index(), list[str]()
+    index.on_change = heard.append
+    at = cast("Access", SimpleNamespace(
+        objects=Objects(away, away, page(version="5")), kube=Kube([]),
+    ))  # fmt: skip
+    await _follow(Follower(at, index, ()), cast("Any", at.kube))
+    # Away, back, and listed to the end.
+    assert heard == ["", "", ""]
