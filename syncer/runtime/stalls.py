@@ -86,12 +86,7 @@ class LoopWatch:
             self._rounds = False
             loop: asyncio.AbstractEventLoop = new_event_loop()
             return loop
-        loop = asyncio.SelectorEventLoop(_Selector(self))
-        # Asked 95 times for a notification: functions of C in the place of Python's.
-        loop.time = time.monotonic  # type: ignore[method-assign]  # the same
-        if not loop.get_debug():
-            loop.get_debug = bool  # type: ignore[method-assign]  # False
-        return loop
+        return asyncio.SelectorEventLoop(_Selector(self))
 
     def on_stall(self, observe: Callable[[float], None]) -> None:
         """Have a function called with the seconds of each stall that is worth counting."""
