@@ -263,7 +263,7 @@ def tls_problem(ca: str | None, certificate: str | None, key: str | None) -> str
             return "the certificate authority of the API server is no certificate in PEM"
     if certificate:
         try:
-            ssl.create_default_context().load_cert_chain(certificate, key or None)
+            ssl.create_default_context().load_cert_chain(certificate, key or None, "")
         except OSError:
             return "the client certificate and its key are not in PEM, or are no pair"
     return ""
