@@ -48,12 +48,7 @@ class Where:
     redis_from: str = "--redis-url"
 
     def load(self) -> LoadedSyncer:
-        """
-        Read the settings.
-
-        Raises:
-            ConfigError: they cannot be used.
-        """
+        """Read the settings; ConfigError if they cannot be used."""
         if not (self.config or self.redis_url):
             raise ConfigError(
                 "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
@@ -85,12 +80,7 @@ class Access:
 
     @property
     def objects(self) -> NotificationRequestClient:
-        """
-        The store of objects.
-
-        Raises:
-            ConfigError: there is no way to the API server.
-        """
+        """The store of objects; ConfigError if there is no way to the API server."""
         if self.store is None:
             raise ConfigError(f"this needs the API server: {self.problem}")
         return self.store

@@ -83,14 +83,9 @@ def typed_after(words: Sequence[str]) -> list[str] | None:
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     """
-    What the last word may become.
+    Return what the last word may become, sorted; nothing where a file name or a free word is expected.
 
-    Args:
-        parser: Of the whole command.
-        words: What stands on the line after the program's name; the last one is being written.
-
-    Returns:
-        In alphabetical order; empty where a file name or a free word is expected.
+    `words` is what stands on the line after the program's name; the last one is being written.
     """
     *before, current = list(words) or [""]
     chosen = _chosen(parser, before)
@@ -111,12 +106,7 @@ def expected(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
     """
     Return what the last word stands for, as the help of its command calls it (`NAMESPACE/NAME`).
 
-    Args:
-        parser: Of the whole command.
-        words: As of `candidates`.
-
-    Returns:
-        Empty where it is an option, the value of one, or nothing that has such a name.
+    Empty where it is an option, the value of one, or nothing that has such a name.
     """
     *before, current = list(words) or [""]
     chosen = _chosen(parser, before)

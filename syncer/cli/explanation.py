@@ -300,13 +300,7 @@ def _kept(held: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 def as_text(found: Explanation, width: int = 0) -> list[str]:
-    """
-    Return the explanation as lines for a person.
-
-    Args:
-        found: The explanation.
-        width: Columns that tables may take, 0 for any number.
-    """
+    """Return the explanation as lines for a person; tables take `width` columns, 0 for any number."""
     request, log, status = found.request, found.log, found.request.status
     out = [
         f"{request.key}  uid {request.uid}",

@@ -74,12 +74,7 @@ class Follower:
     """
 
     def __init__(self, at: Access, wanted: Wanted, uids: Sequence[str] = ()) -> None:
-        """
-        Args:
-            at: Open connections.
-            wanted: Which events.
-            uids: Of the logs to follow; empty for all that there are.
-        """  # noqa: D205 - the class says what it is
+        """Follow the logs of these uids, or all that there are."""
         self._at = at
         self._wanted = wanted
         self._uids = uids
@@ -100,10 +95,7 @@ class Follower:
 
     async def past(self, limit: int) -> list[Event]:
         """
-        Return what is wanted of the past, in the order of time; call this first.
-
-        Args:
-            limit: Of events, the newest; 0 for all.
+        Return the newest `limit` wanted events of the past, 0 for all, in the order of time; call it first.
 
         Raises:
             PortError: Redis does not answer, or refuses.

@@ -105,12 +105,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def _patterns(given: list[str] | None, option: str) -> tuple[str, ...]:
-    """
-    Read the patterns of an option.
-
-    Raises:
-        Refused: one cannot be used.
-    """
+    """Read the patterns of an option; Refused if one cannot be used."""
     from syncer.rules.holds import patterns_of
 
     words = [word.strip() for text in given or () for word in text.split(",")]

@@ -117,22 +117,10 @@ def waits_for_log(status: Status) -> bool:
 
 
 class Shown:
-    """
-    Where rows are written.
-
-    Attributes:
-        rows: How many were written.
-    """
+    """Where rows are written; `rows` counts them."""
 
     def __init__(self, columns: Columns, *, json: bool, again: bool) -> None:
-        """
-        Nothing is written yet.
-
-        Args:
-            columns: The table.
-            json: Write JSON lines instead.
-            again: The same notification may come again, and is written if it reads otherwise then.
-        """
+        """Write nothing yet; with `again`, what comes again is written if it reads otherwise then."""
         self._columns = columns
         self._json = json
         self._seen: dict[int, int] | None = {} if again else None

@@ -179,12 +179,7 @@ def _exit_code(error: LedgerError | TimeoutError) -> int:
 
 
 def _locate(options: argparse.Namespace) -> None:
-    """
-    Put into the options where Redis is, and the settings file.
-
-    Raises:
-        ConfigError: as `_redis_url`.
-    """
+    """Put into the options where Redis is, and the settings file."""
     options.redis_url, options.redis_from = _redis_url(options)
     if not (options.config or options.redis_url):
         options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)

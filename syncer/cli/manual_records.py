@@ -56,12 +56,7 @@ class Appended(NamedTuple):
 
 
 def parse_reason(text: str) -> str:
-    """
-    Check a reason.
-
-    Raises:
-        Refused: it is empty or too long.
-    """
+    """Return a reason on one line; Refused if it is empty or too long."""
     reason = " ".join(text.split())
     if not reason:
         raise Refused("--reason must not be empty")

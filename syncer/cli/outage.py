@@ -69,13 +69,10 @@ async def store_or_silence(at: Access, *, needed: bool = False) -> tuple[Store, 
     """
     Check the store; return it, the controller's namespace as far as that is known, and why Redis is silent.
 
-    Args:
-        at: Open connections.
-        needed: There is nothing else that could be asked.
-
     Raises:
         ConfigError: as `check_store`.
-        PortError: Redis refuses the account; or it does not answer, and it is needed.
+        PortError: Redis refuses the account; or it does not answer, and nothing else could be asked
+            (`needed`).
     """
     home = home_from_environment()
     try:
@@ -107,13 +104,7 @@ def log_by_status(request: NotificationRequest) -> ReadLog:
 
 
 def held_back(request: NotificationRequest, owner: Owner) -> str:
-    """
-    Return why nothing comes before Redis is back, empty if attempts go on without it.
-
-    Args:
-        request: The object.
-        owner: Who works on it, with the note of its shard.
-    """
+    """Return why nothing comes before Redis is back, empty if attempts go on without it."""
     if owner.note is None:
         if owner.holder is None:
             return "Redis does not answer, and whether attempts are journaled is not known"

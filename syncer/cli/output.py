@@ -66,8 +66,7 @@ class Columns:
     """
     A table that is written page by page; a column widens where a page needs it, and stays so.
 
-    Attributes:
-        cut: Cells that were cut to fit the screen.
+    `cut` counts the cells that were cut to fit the screen.
     """
 
     def __init__(

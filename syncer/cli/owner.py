@@ -160,9 +160,7 @@ def holder_of(lease: LeaseRecord, *, now: float) -> str:
     """
     Return who holds a Lease by the times in it, empty if it is free or has run out.
 
-    Args:
-        lease: Of a session, or of a shard that a version without sessions holds.
-        now: Unix seconds; clocks may differ by as much as a Lease lasts.
+    `now` is in Unix seconds. Clocks may differ by as much as a Lease lasts.
     """
     lasts = 2 * lease.duration + 5
     return lease.holder if now - parse_time(lease.renew_time) / 1000 < lasts else ""

@@ -409,12 +409,7 @@ async def _current(at: Access, bounds: Bounds, scan: Scan) -> Bounds:
 
 
 def bounds_of(at: Access, options: argparse.Namespace) -> Bounds:
-    """
-    Return the bounds of a check, as settings and command line have them; the time is not set.
-
-    Raises:
-        ConfigError: an option holds no span of time.
-    """
+    """Return the bounds of a check, as settings and command line have them; the time is not set."""
     return Bounds(
         now=0,
         settle=round(1000 * seconds_of(options.settle, "--settle")),

@@ -23,13 +23,7 @@ _NARROWEST: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """
-    What an answer is shown on.
-
-    Attributes:
-        width: Columns, 0 for any number.
-        color: Whether colours are shown.
-    """
+    """What an answer is shown on: its width in columns, 0 for any number, and whether colours are shown."""
 
     width: int = 0
     color: bool = False

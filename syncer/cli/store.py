@@ -73,11 +73,7 @@ def home_from_environment() -> str:
 
 async def check_store(at: Access, *, home: str = "") -> Store:
     """
-    Find out which installation a store belongs to.
-
-    Args:
-        at: Open connections.
-        home: Namespace of the controller, empty if that is not known.
+    Find out which installation a store belongs to; `home` is the controller's namespace if that is known.
 
     Raises:
         ConfigError: it belongs to an installation that is not this cluster's, or not the configured one,

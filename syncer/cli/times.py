@@ -14,12 +14,7 @@ _DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
 def seconds_of(text: str, option: str) -> float:
-    """
-    Parse a span of time: as in the settings file, and with days in front (`3d`, `1d12h`).
-
-    Raises:
-        ConfigError: it is none; the message names the option.
-    """
+    """Parse a span of time, as settings have it or with days (`3d`, `1d12h`); else ConfigError."""
     days = _DAYS.match(text.strip())
     rest = text.strip()[days.end() :] if days else text
     try:

@@ -91,11 +91,9 @@ class Apart(NamedTuple):
 
 class Restored(NamedTuple):
     """
-    The answer of the script that restores a log.
+    What the script that restores a log did, and how many records it wrote.
 
-    Attributes:
-        answer: What it did.
-        records: How many records it wrote; for another history, the first position that differs.
+    For another history the number is the first position that differs.
     """
 
     answer: Answer

@@ -205,12 +205,7 @@ async def changes(
 
 
 def _event(line: bytes) -> tuple[str, Any]:
-    """
-    Return kind and object of an event.
-
-    Raises:
-        Expired: it is an error, or no event: a list is the one answer that is always right.
-    """
+    """Return kind and object of an event; Expired for anything else, since a list is always right."""
     try:
         event = orjson.loads(line)
         kind, document = event["type"], event["object"]

@@ -35,13 +35,7 @@ class ApiFacts:
 
 
 async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
-    """
-    Ask for the version and for one object; never raises for what the API server answers.
-
-    Args:
-        at: Open connections.
-        namespaces: That are watched; empty for all.
-    """
+    """Ask for the version and for one object; never raises for what the API server answers."""
     facts = ApiFacts()
     if at.kube is None:
         facts.error = at.problem

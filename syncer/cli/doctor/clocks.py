@@ -70,9 +70,7 @@ def check_clocks(redis: int | None, api: int | None) -> Result:
     """
     Check whether Redis and the API server agree on the time, whatever ours is.
 
-    Args:
-        redis: Clock of Redis minus ours in milliseconds, None if it could not be read.
-        api: The same of the API server.
+    Both are clocks minus ours in milliseconds, None for one that could not be read.
     """
     if redis is None or api is None:
         return unknown(

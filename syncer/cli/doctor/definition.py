@@ -16,14 +16,7 @@ _TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DefinitionFacts:
-    """
-    What was read of the definition.
-
-    Attributes:
-        served: The definition, None if it could not be read.
-        absent: There is none.
-        problem: Why it could not be read, empty if it could or there is none.
-    """
+    """What was read of the definition: what is served, that there is none, or why it could not be read."""
 
     served: Json | None = None
     absent: bool = False

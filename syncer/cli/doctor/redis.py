@@ -86,9 +86,7 @@ async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
     """
     Read everything that is checked; never raises for what the server answers.
 
-    Args:
-        at: Open connections.
-        writes: Try as well what only an account that writes may do.
+    With `writes`, what only an account that writes may do is tried as well.
     """
     facts = RedisFacts()
     client = at.client

@@ -24,15 +24,7 @@ class Grade(StrEnum):
 
 
 class Result(NamedTuple):
-    """
-    The result of one check.
-
-    Attributes:
-        name: Of the check; an interface.
-        grade: How it ended.
-        text: What was found.
-        fix: What to do about it, empty where nothing is to be done.
-    """
+    """The result of a check: its name (an interface), how it ended, what was found, and what to do."""
 
     name: str
     grade: Grade

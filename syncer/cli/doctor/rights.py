@@ -39,13 +39,7 @@ RIGHTS: Final = (
 
 @dataclass(slots=True)
 class RightsFacts:
-    """
-    What was read about rights.
-
-    Attributes:
-        missing: Verbs and namespaces that are refused, by check.
-        problem: Why rights could not be asked, empty if they could.
-    """
+    """Verbs and namespaces that are refused, by check; or why rights could not be asked."""
 
     missing: dict[str, list[str]] = field(default_factory=dict)
     problem: str = ""

@@ -42,14 +42,7 @@ class Follower:
     """
 
     def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
-        """
-        Prepare; `run` starts.
-
-        Args:
-            at: Open connections.
-            index: Is kept up to date.
-            namespaces: To follow; empty for all.
-        """
+        """Prepare; `run` keeps the index up to date. Without namespaces, all are followed."""
         self._at = at
         self._index = index
         self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)

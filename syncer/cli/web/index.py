@@ -53,12 +53,7 @@ class Index:
     """
 
     def __init__(self, *, most: int = MOST) -> None:
-        """
-        Begin without entries.
-
-        Args:
-            most: As `MOST`.
-        """
+        """Begin without entries; it keeps `most` of them."""
         self._most = most
         self._maker = Maker()
         self._entries: dict[str, dict[str, Entry]] = {}

@@ -54,13 +54,9 @@ _DOCTOR: Final = "kubectl ledger doctor"
 @dataclass(frozen=True, slots=True)
 class Totals:
     """
-    What is known of all notifications.
+    What is known of all notifications: how many are in each phase, and in which namespaces there are any.
 
-    Attributes:
-        phases: How many are in each phase.
-        namespaces: Those with a notification.
-        complete: Whether all were listed since the start.
-        cut: Whether there are more than are kept.
+    `complete` once all were listed since the start, `cut` if there are more than are kept.
     """
 
     phases: Mapping[str, int]
@@ -181,13 +177,7 @@ def _pager(entries: Sequence[Entry], query: Query, *, more: bool) -> Safe | None
 
 
 def notification(known: Known, *, events: str) -> str:
-    """
-    Return the page of one notification.
-
-    Args:
-        known: What was read.
-        events: Address at which its changes are told.
-    """
+    """Return the page of one notification; `events` is the address at which its changes are told."""
     story = tell(known.request, known.log)
     missing = list(known.missing)
     if known.gone:
@@ -313,13 +303,7 @@ def _commands(known: Known) -> Safe:
 
 
 def receivers(overview: Overview, *, missing: Sequence[str]) -> str:
-    """
-    Return the page of all receivers.
-
-    Args:
-        overview: What was counted.
-        missing: What could not be read.
-    """
+    """Return the page of all receivers, and what could not be read (`missing`)."""
     now = overview.now
     found = sorted(
         overview.receivers.values(), key=lambda r: (-r.waiting, -r.refused, r.name, r.channel)
@@ -366,13 +350,7 @@ def _receiver(r: Receiver, now: int) -> tuple[object, ...]:
 
 
 def shards(facts: LeaseFacts, *, missing: Sequence[str]) -> str:
-    """
-    Return the page of shards and their owners.
-
-    Args:
-        facts: The Leases.
-        missing: What could not be read.
-    """
+    """Return the page of shards and their owners, and what could not be read (`missing`)."""
     body: list[object] = []
     if facts.problem:
         missing = [*missing, f"the owners of the shards are not known: {facts.problem}"]
@@ -403,13 +381,7 @@ def shards(facts: LeaseFacts, *, missing: Sequence[str]) -> str:
 
 
 def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
-    """
-    Return the page of the doctor's findings.
-
-    Args:
-        results: Of the checks.
-        missing: What could not be read.
-    """
+    """Return the page of the doctor's findings, and what could not be read (`missing`)."""
     order = {Grade.FAIL: 0, Grade.WARN: 1, Grade.UNKNOWN: 2, Grade.OK: 3}
     found = sorted(results, key=lambda r: order[r.grade])
     grades = Counter(r.grade for r in results)

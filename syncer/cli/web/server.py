@@ -78,14 +78,7 @@ class Explorer:
     """The server."""
 
     def __init__(self, source: Source, index: Index, follower: Follower) -> None:
-        """
-        Prepare; `listen` opens the port.
-
-        Args:
-            source: Reads what pages show.
-            index: The entries; its changes are told to open pages.
-            follower: Keeps them up to date.
-        """
+        """Prepare; `listen` opens the port. Changes of the index are told to open pages."""
         self._source = source
         self._index = index
         self._follower = follower
@@ -108,21 +101,11 @@ class Explorer:
         app.router.add_get("/assets/{name}", self._asset)
 
     async def listen(self, port: int) -> int:
-        """
-        Listen on loopback; returns the port.
-
-        Raises:
-            OSError: the port cannot be bound.
-        """
+        """Listen on loopback; returns the port. OSError if it cannot be bound."""
         return await self._open(self._app, ADDRESS, port, self._connections)
 
     async def listen_for_probes(self, host: str, port: int) -> int:
-        """
-        Answer `/healthz` on an address, and nothing else; returns the port.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
+        """Answer `/healthz` alone on an address; returns the port. OSError if it cannot be bound."""
         connections = Connections(_CONNECTIONS, _FIRST, _IDLE)
 
         @web.middleware

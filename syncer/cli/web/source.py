@@ -62,13 +62,7 @@ class Shared(Generic[T]):
     """Something that is read once for all who ask for it within some seconds."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], fresh: float) -> None:
-        """
-        Read nothing yet.
-
-        Args:
-            read: Reads it.
-            fresh: Seconds for which it serves.
-        """
+        """Read nothing yet; what `read` returns serves for `fresh` seconds."""
         self._read = read
         self._fresh = fresh
         self._task: asyncio.Future[T] | None = None
@@ -154,16 +148,7 @@ class Source:
         self, at: Access, index: Index, *, namespaces: Sequence[str], home: str,
         warnings: Sequence[str],
     ) -> None:  # fmt: skip
-        """
-        Prepare.
-
-        Args:
-            at: Open connections.
-            index: The entries.
-            namespaces: That are watched; empty for all.
-            home: Namespace of the controller, empty if that is not known.
-            warnings: Of the settings file.
-        """
+        """Prepare. No namespaces are all, and an empty `home` (the controller's namespace) is not known."""
         self._at = at
         self._index = index
         self._namespaces = namespaces

@@ -71,13 +71,7 @@ class Story:
 
 
 def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
-    """
-    Tell what happened.
-
-    Args:
-        request: The object, None if it is gone or could not be read.
-        log: Its log, None if it could not be read.
-    """
+    """Tell what happened by the object and its log, None for one that is gone or could not be read."""
     view = log.view if log is not None else LogView()
     records = log.records if log is not None else ()
     moments: list[Moment] = []

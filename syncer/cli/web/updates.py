@@ -56,12 +56,7 @@ class Updates:
     """The open pages."""
 
     def __init__(self, most: int = MOST) -> None:
-        """
-        Begin without any.
-
-        Args:
-            most: As `MOST`.
-        """
+        """Begin without any; it keeps `most` of them."""
         self._most = most
         self._clients: set[Client] = set()
 
