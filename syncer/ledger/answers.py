@@ -37,8 +37,7 @@ class Tries:
     """
     What is known of the tries of one call, whether it succeeded or not.
 
-    Attributes:
-        uncertain: At least one of them may have been executed, or may still be, without an answer.
+    `uncertain` if at least one of them may have been executed, or may still be, without an answer.
     """
 
     uncertain: bool = False
@@ -92,12 +91,9 @@ AUDITED: Final = "audited"
 
 class LogHead(NamedTuple):
     """
-    What is read of a log without its records.
+    A log without its records: its first element, None without a log, and its length with it.
 
-    Attributes:
-        element: Its first element, None if there is no log.
-        length: Number of elements, the header included.
-        ttl: Seconds until it expires; -1 never, -2 no log.
+    `ttl` is in seconds; -1 never expires, -2 is no log.
     """
 
     element: bytes | None
@@ -147,9 +143,8 @@ class Restored(NamedTuple):
     """
     The result of bringing in an exported log.
 
-    Attributes:
-        answer: OK, NOOP where nothing was missing, APART where the log holds another history.
-        number: Records appended (OK), records in the log (NOOP), first position that differs (APART).
+    OK with the records appended, NOOP with those in the log where nothing was missing, APART with the
+    first position that differs where the log holds another history.
     """
 
     answer: Answer

@@ -299,10 +299,7 @@ class LedgerClient(RedisState):
 
     async def open(self, installation: str) -> Server:
         """
-        Connect, check that the store is ours, and write the metadata of a new one.
-
-        Args:
-            installation: Names this installation of the controller; no blanks.
+        Connect, check that the store is this installation's, and write the metadata of a new one.
 
         Raises:
             ConfigError: the store belongs to another installation or another format.

@@ -66,12 +66,7 @@ _UNCHAINED = re.compile(rb"(?P<text>[a-z.]+ [^ ]+ [^ ]+ [0-9a-f]{8} )")
 
 
 def decode_header(element: bytes) -> Header:
-    """
-    Read element 0.
-
-    Raises:
-        ContractError: it is not a header of this format.
-    """
+    """Read element 0; ContractError if it is not a header of this format."""
     match = _HEADER.fullmatch(element)
     if not match:
         version = element[:12].decode("ascii", "replace")
@@ -96,12 +91,7 @@ def encode_channel(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def decode_channel(text: bytes) -> str:
-    """
-    The name that `encode_channel` has encoded; one text, however many attempts name it.
-
-    Raises:
-        UnicodeDecodeError: it is none.
-    """
+    """The name that `encode_channel` has encoded, one text for all; UnicodeDecodeError if it is none."""
     return sys.intern(unquote(text.decode()))
 
 
@@ -120,12 +110,7 @@ def encode_record(record: Record) -> bytes:
 
 
 def pack_body(body: Body) -> bytes:
-    """
-    Pack a map within the diet.
-
-    Raises:
-        ContractError: a value that Redis's Lua could not print exactly.
-    """
+    """Pack a map; ContractError for a value that Redis's Lua could not print exactly."""
     out: dict[str, str | int] = {"v": BODY_VERSION, **body}
     for key, value in body.items():
         if isinstance(value, str):
@@ -161,12 +146,7 @@ def stored(record: Record, before: str, position: int) -> Record:
 
 
 def encode_element(record: Record, before: str) -> bytes:
-    """
-    The record as an element of a log, after an element with the chain `before`.
-
-    Raises:
-        ContractError: as `encode_record`.
-    """
+    """The record as an element after one with the chain `before`; errors as of `encode_record`."""
     encoded = encode_record(record)
     match = _UNCHAINED.match(encoded)
     if not match:
@@ -180,11 +160,7 @@ class Remains:
     """
     What can still be read of an element whose place in the chain, checksum or map is wrong.
 
-    Attributes:
-        kind: What it states.
-        id: Of the attempt or note.
-        channel: Decoded.
-        record: The record, None if its map cannot be trusted.
+    `record` is None if the map cannot be trusted.
     """
 
     kind: Kind
@@ -216,12 +192,7 @@ def salvage(element: bytes) -> Remains | None:
 
 
 def chain_of(element: bytes) -> str:
-    """
-    Return the chain of an element, from which the one of the next follows.
-
-    Raises:
-        ContractError: it is no record.
-    """
+    """Return the chain of an element, from which the next one's follows; else ContractError."""
     match = _PREFIX.match(element)
     if not match:
         raise ContractError("the record before has no legible prefix")
@@ -304,12 +275,7 @@ def _fold_reads(record: Record) -> None:
 
 
 def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:
-    """
-    Read a log to its end.
-
-    Raises:
-        ContractError: the first thing that cannot be read; positions before it are sound.
-    """
+    """Read a log to its end; ContractError for the first thing that cannot be read."""
     if not elements:
         raise ContractError("log is empty")
     header = decode_header(elements[0])

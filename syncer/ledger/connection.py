@@ -40,12 +40,7 @@ def with_clock(info: dict[str, str]) -> dict[str, str]:
 
 
 def refuse_sentinel(info: dict[str, str]) -> None:
-    """
-    Check that INFO is that of a server which holds keys.
-
-    Raises:
-        ConfigError: a Sentinel answers.
-    """
+    """Check that INFO is that of a server which holds keys, and raise ConfigError for a Sentinel."""
     if info.get("redis_mode") == "sentinel":
         raise ConfigError(
             "this is a Sentinel, not a server; begin the URL with redis+sentinel:// and name the service",
@@ -60,13 +55,7 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
 
 
 def lost_connection(error: BaseException, place: str) -> LedgerError:
-    """
-    Map the error of a connection that could not be made, or was lost.
-
-    Args:
-        error: The vendor's error, or the system's.
-        place: Host and port, for the text.
-    """
+    """Map the error of a connection to `place` that could not be made, or was lost."""
     at = f" at {place}" if place else ""
     if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
         return classify_reply(error)

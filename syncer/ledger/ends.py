@@ -54,10 +54,8 @@ async def read_ends(log: RedisLog, wanted: Sequence[tuple[str, int]]) -> list[Lo
     """
     Read the ends of logs, in the order of `wanted`.
 
-    Args:
-        log: The logs.
-        wanted: Uids that `read_lengths` has found a log of, each with the first position that is of
-            interest, 1 for all of it.
+    `wanted` holds uids that `read_lengths` has found a log of, each with the first position that is of
+    interest, 1 for all of it.
     """
     if not wanted:
         return []

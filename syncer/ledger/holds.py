@@ -69,12 +69,7 @@ class HoldStore:
             ) from None
 
     async def replace(self, before: StoredHolds, holds: tuple[Hold, ...]) -> bool:
-        """
-        Put other holds in the place of those that were read; False if they have changed meanwhile.
-
-        Raises:
-            PortError: Redis does not answer, or refuses.
-        """
+        """Put other holds in the place of those that were read; False if they have changed meanwhile."""
         reply = await self._client.evaluate(lua.SWAP, self.key, [before.text, encode(holds)])
         return bytes(reply[0]) == b"OK"
 

@@ -62,11 +62,10 @@ class RedisLog:
         replicas: Callable[[], int] = lambda: 0,
     ) -> None:
         """
-        Args:
-            client: The client of Redis.
-            patience: Seconds for which a call is repeated, unless it has a limit of its own.
-            replicas: How many replicas must confirm an intent before it allows a send.
-        """  # noqa: D205 - the class says what it is
+        A call is repeated for `patience` seconds, unless it has a limit of its own.
+
+        `replicas` tells how many replicas must confirm an intent before it allows a send.
+        """
         self._client = client
         self._patience = patience
         self._replicas = replicas
@@ -316,12 +315,7 @@ class RedisLog:
     # -- reads --------------------------------------------------------------------------------
 
     async def read(self, uid: str) -> Snapshot | None:
-        """
-        Read a log; None if there is none.
-
-        Raises:
-            ContractError: it holds something undecodable.
-        """
+        """Read a log, None if there is none; ContractError if it holds something undecodable."""
         elements = await self.elements(uid)
         if not elements:
             return None

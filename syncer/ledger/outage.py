@@ -27,14 +27,10 @@ class Outage:
 
     def observe(self, unavailable_reason: str | None, now: float) -> float | None:
         """
-        Take an observation.
+        Take why no attempt can be opened, None if one can.
 
-        Args:
-            unavailable_reason: Why no attempt can be opened, None if one can.
-            now: Seconds of a clock that does not go back.
-
-        Returns:
-            Seconds that the outage has lasted, or had, if that is to be logged now; else None.
+        `now` is in seconds of a clock that does not go back. Returns the seconds that the outage has
+        lasted, or had, if that is to be logged now; else None.
         """
         if unavailable_reason is None:
             since, logged = self._since, self._logged

@@ -105,11 +105,9 @@ class Pipeline:
     """
     Calls to one server, in order.
 
-    `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled
-    call may still be executed. One round at a time: its holder has `_turn`.
-
-    Attributes:
-        problem: Why the server cannot be used now, None if it can or was not called yet.
+    `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled call may
+    still be executed. One round at a time: its holder has `_turn`. `problem` is why the server cannot be
+    used now, None if it can or was not called yet.
     """
 
     def __init__(
@@ -214,12 +212,7 @@ class Pipeline:
         self._timer = loop.call_at(limited[0].until, self._give_up) if limited else None
 
     async def touch(self) -> None:
-        """
-        Make sure that there is a connection.
-
-        Raises:
-            LedgerError: there is none, with the reason.
-        """
+        """Make sure that there is a connection; else a LedgerError has the reason."""
         try:
             connection = await self._acquire()
         except (RedisError, OSError, TimeoutError) as error:

@@ -25,12 +25,7 @@ class Line(NamedTuple):
 
 
 def read_log(elements: Sequence[bytes]) -> ReadLog:
-    """
-    Read a log up to the first element that cannot be read; never raises.
-
-    Args:
-        elements: The log as stored, header first; empty if there is none.
-    """
+    """Read a log as stored, header first, up to the first element that cannot be read; never raises."""
     view = LogView()
     if not elements:
         return ReadLog(None, (), view)
@@ -55,13 +50,7 @@ def read_log(elements: Sequence[bytes]) -> ReadLog:
 
 
 def lines_of(log: ReadLog, elements: Sequence[bytes]) -> tuple[Line, ...]:
-    """
-    Return every element of a log, those behind the first damage included.
-
-    Args:
-        log: The log as `read_log` read it.
-        elements: The same log as stored.
-    """
+    """Return every element of a log as read and as stored, those behind the first damage included."""
     if log.problem and log.header is None:
         return (Line(0, None, log.problem),)
     lines = [Line(record.position, record) for record in log.records]

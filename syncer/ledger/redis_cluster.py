@@ -67,12 +67,7 @@ class Cluster:
     """
 
     def __init__(self, target: RedisTarget, redis: RedisState, *, timeout: float) -> None:
-        """
-        Prepare; nothing is connected yet.
-
-        Raises:
-            ValueError, TypeError: an option of the URL cannot be used.
-        """
+        """Prepare, and connect to nothing yet; ValueError or TypeError if an option cannot be used."""
         self._redis = redis
         self._timeout = timeout
         self._seeds = target.nodes

@@ -79,16 +79,10 @@ class Master:
         timeout: float,
     ) -> None:
         """
-        Prepare; nothing is connected yet.
+        Prepare, and connect to nothing yet; ConfigError if the URL's options cannot be used.
 
-        Args:
-            target: Names the Sentinels and the service.
-            on_connect: Called on each new connection to the master.
-            timeout: Seconds for connecting to the master and for each reply; the Sentinels share as
-                much among them.
-
-        Raises:
-            ConfigError: the URL's options cannot be used.
+        `on_connect` is called on each new connection to the master. `timeout` is the seconds for
+        connecting to it and for each reply; the Sentinels share as much among them.
         """
         try:
             options = dict(parse_url(target.server))

@@ -38,12 +38,7 @@ class Standalone:
     layout = 0
 
     def __init__(self, target: RedisTarget, redis: RedisState, *, timeout: float) -> None:
-        """
-        Prepare; nothing is connected yet.
-
-        Raises:
-            ConfigError: the URL cannot be used.
-        """
+        """Prepare, and connect to nothing yet; ConfigError if the URL cannot be used."""
         self._redis = redis
         self._timeout = timeout
         self._master: Master | None = None

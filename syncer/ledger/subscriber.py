@@ -64,11 +64,8 @@ class Subscriber:
         """
         Prepare; nothing is connected yet.
 
-        Args:
-            servers: Where to subscribe.
-            channel: The pub/sub channel.
-            on_message: Called with each message, and with `LISTENING`; must not block.
-            timeout: Seconds for the reply to the subscription.
+        `on_message` is called with each message, and with `LISTENING`; it must not block. `timeout` is the
+        seconds for the reply to the subscription.
         """
         self._servers = servers
         self._channel = channel

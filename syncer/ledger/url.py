@@ -73,13 +73,10 @@ class RedisTarget:
 
 def split_redis_url(url: str) -> SplitResult:
     """
-    Split a URL that may name several hosts.
+    Split a URL that may name several hosts; ValueError if it is none.
 
     `urlsplit` refuses brackets that are not around all of the host, as those of an IPv6 address in a list,
     since Python 3.11.4, and Debian's 3.11.2 with its patches does too.
-
-    Raises:
-        ValueError: it is no URL.
     """
     scheme, mark, rest = url.partition("://")
     if "+" not in scheme:
@@ -89,12 +86,7 @@ def split_redis_url(url: str) -> SplitResult:
 
 
 def parse_redis_url(url: str) -> RedisTarget:
-    """
-    Take a URL apart.
-
-    Raises:
-        ValueError: it cannot be used; the text names the rule and quotes nothing.
-    """
+    """Take a URL apart; the ValueError for one that cannot be used names the rule and quotes nothing."""
     try:
         parts = split_redis_url(url)
     except ValueError:
@@ -169,12 +161,7 @@ def holds_password(url: str) -> bool:
 
 
 def with_password(url: str, password: str) -> str:
-    """
-    Put a password into a URL that has none; the user, if there is one, stays.
-
-    Raises:
-        ValueError: the URL has a password.
-    """
+    """Put a password into a URL, beside its user if there is one; ValueError if it has a password."""
     scheme, mark, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest)[0]
     login, _, hosts = authority.rpartition("@")
@@ -185,12 +172,7 @@ def with_password(url: str, password: str) -> str:
 
 
 def with_sentinel_password(url: str, password: str) -> str:
-    """
-    Put the Sentinels' own password into a URL.
-
-    Raises:
-        ValueError: the URL has one, or names no Sentinels.
-    """
+    """Put the Sentinels' own password into a URL; ValueError if it has one, or names no Sentinels."""
     parts = split_redis_url(url)
     if not parts.scheme.endswith("+sentinel"):
         raise ValueError("must not be set where the URL names no Sentinels")

@@ -19,12 +19,6 @@ def wake_up_channel(prefix: str) -> str:
 
 
 async def wake_up(client: LedgerClient, what: str) -> None:
-    """
-    Tell the owners; best effort.
-
-    Args:
-        client: Of the store.
-        what: The uid of a notification, or another word that they know.
-    """
+    """Tell the owners the uid of a notification, or another word that they know; best effort."""
     with contextlib.suppress(PortError, TimeoutError):
         await client.command("PUBLISH", wake_up_channel(client.prefix), what)
