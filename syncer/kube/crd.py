@@ -39,9 +39,8 @@ def load_crd(*, rules: bool = True) -> Json:
     """
     Load our CustomResourceDefinition as a fresh dictionary.
 
-    Args:
-        rules: False leaves out our guard rails, for clusters in which the status is edited by hand
-            on purpose; upstream's rule, an immutable spec, is kept.
+    Without `rules` our guard rails are left out, for clusters in which the status is edited by hand on
+    purpose; upstream's rule, an immutable spec, is kept.
     """
     import yaml  # noqa: PLC0415  # needed here only, and slow to import
 

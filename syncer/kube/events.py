@@ -93,8 +93,7 @@ class EventRecorder:
     """
     Sends events about NotificationRequests.
 
-    Attributes:
-        dropped: How many did not fit the queue, or were left over by a drain.
+    `dropped` counts those that did not fit the queue, or were left over by a drain.
     """
 
     def __init__(
@@ -109,12 +108,8 @@ class EventRecorder:
         """
         Prepare; `run` sends.
 
-        Args:
-            client: Not the one of the leases.
-            instance: Name of this replica, shown in the events.
-            limits: Bounds.
-            clock: Seconds of a monotonic clock, for the rate.
-            wall: Time of day, shown in the events.
+        The client is not the one of the leases; `instance` is the name of this replica, shown in the
+        events.
         """
         self._client = client
         self._instance = instance

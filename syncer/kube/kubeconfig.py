@@ -47,15 +47,7 @@ class Kubeconfig:
     """The files of `$KUBECONFIG` or of an option, merged as kubectl merges them: the first one wins."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        """
-        Read the files.
-
-        Args:
-            files: That exist, in order.
-
-        Raises:
-            ConfigError: one cannot be read, or is no kubeconfig.
-        """
+        """Read the files, which exist, in this order; ConfigError if one is no readable kubeconfig."""
         self._files = files
         self._entries: dict[str, dict[str, _Entry]] = {section: {} for section in _SECTIONS}
         self._current = ""
@@ -104,10 +96,7 @@ class Kubeconfig:
 
     def chosen(self, context: str) -> dict[str, Any]:
         """
-        Return a kubeconfig of one context, with whole paths; what it holds is checked.
-
-        Args:
-            context: That is asked for, empty for the current one.
+        Return a kubeconfig of one context (empty: the current one), checked and with whole paths.
 
         Raises:
             ConfigError: something that it needs is missing or wrong.

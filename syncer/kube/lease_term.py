@@ -145,9 +145,8 @@ class LeaseTerm:
         """
         Whether a send that begins now is over before anyone else may begin one.
 
-        Args:
-            now: Second of the monotonic clock, taken right before the send.
-            send_timeout: Longest that this send may take, in seconds.
+        `now` is a second of the monotonic clock, taken right before the send; `send_timeout` is in
+        seconds.
         """
         timings = self.session.timings
         limit = self.session.renewed + timings.duration - timings.margin

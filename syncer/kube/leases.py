@@ -45,13 +45,7 @@ def lease_path(namespace: str, name: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """
-    What a Lease holds.
-
-    Attributes:
-        duration: `leaseDurationSeconds`, 0 without one.
-        renew_time: As written, empty without one.
-    """
+    """What a Lease holds; `duration` is 0 and `renew_time` empty where it states none."""
 
     name: str
     uid: str
@@ -64,12 +58,7 @@ class LeaseRecord:
 
     @classmethod
     def of(cls, document: Json) -> Self:
-        """
-        Read a Lease.
-
-        Raises:
-            ContractError: it has no identity, or a member of another type.
-        """
+        """Read a Lease; ContractError if it has no identity, or a member of another type."""
         try:
             meta, spec = document["metadata"], document.get("spec") or {}
             return cls(
@@ -97,10 +86,8 @@ class Leases:
         """
         Prepare; no request is sent.
 
-        Args:
-            client: Used for Leases only, so that nothing else can delay a renewal.
-            namespace: Of the Leases.
-            label: Key and value of the label that all of them bear.
+        The client is used for Leases only, so that nothing else can delay a renewal. `label` is the key
+        and value of the label that all of them bear.
         """
         self._client = client
         self._namespace = namespace
@@ -260,12 +247,7 @@ class LeaseSink(Protocol):
 
 
 class LeaseWatch:
-    """
-    Lists, then watches, without end.
-
-    Attributes:
-        problem: Why what is known may be old; None if it is not known to be.
-    """
+    """Lists, then watches, without end; `problem` is why what is known may be old, or None."""
 
     def __init__(
         self,
@@ -280,13 +262,8 @@ class LeaseWatch:
         """
         Prepare; `run` starts.
 
-        Args:
-            leases: The calls.
-            sink: Receives what the Leases are, in order.
-            lagging: Whether a renewal of our own should have been shown by now.
-            patience: Seconds for a call, for silence, and the longest pause after a failure.
-            watch_timeout: Seconds after which the server ends a watch; up to a quarter more is added.
-            jitter: Random numbers in [0, 1).
+        `lagging` tells whether a renewal of our own should have been shown by now. `patience` is the
+        seconds for a call, for silence, and the longest pause after a failure.
         """
         self.problem: str | None = "leases are not listed yet"
         self._leases = leases

@@ -42,12 +42,9 @@ logger = logging.getLogger("ledger.kube")
 @dataclass(slots=True, eq=False)
 class Source:
     """
-    Objects of one namespace, or of all, and what is known of them.
+    Objects of one namespace (None: of all), and what is known of them.
 
-    Attributes:
-        namespace: None is all of them.
-        mirror: Takes what is listed.
-        newest: Newest resourceVersion that was shown; never cleared.
+    `newest` is the newest resourceVersion that was shown; it is never cleared.
     """
 
     namespace: str | None
@@ -111,12 +108,7 @@ class Lister:
         return Listed(page.resource_version, foreign=page.foreign)
 
     async def collect(self, source: Source, part: Part) -> Listed:
-        """
-        Take a complete list into the mirror.
-
-        Raises:
-            PortError: not complete; what was taken until then is right.
-        """
+        """Take a complete list into the mirror; after a PortError, what was taken until then is right."""
         listed = await self._in_brief(source, part) if self._brief() and not self._unable else None
         return await self._whole(source, part) if listed is None else listed
 
@@ -124,10 +116,8 @@ class Lister:
         """
         List what is not finished, then of everything its name, version and phase.
 
-        Nine of ten objects are finished, and nothing else is wanted of them.
-
-        Returns:
-            None if the server cannot select by phase; what was taken until then is right.
+        Nine of ten objects are finished, and nothing else is wanted of them. Returns None if the server
+        cannot select by phase; what was taken until then is right.
         """
         try:
             listed = await self._whole(source, replace(part, fields=UNFINISHED))

@@ -43,11 +43,9 @@ class Sink(Protocol):
         """
         Take an object that is new or has changed.
 
-        Args:
-            obj: The object. A finished one that a list brings may come in outline: identity, version,
-                phase and retention, without `raw`.
-            first_seen_by_watch: True only in the call that introduces an object, and only if an ADDED
-                event of a watch did so, not a list.
+        A finished one that a list brings may come in outline: identity, version, phase and retention,
+        without `raw`. `first_seen_by_watch` is True only in the call that introduces an object, and only
+        if an ADDED event of a watch did so, not a list.
         """
 
     def has(self, uid: str, resource_version: str) -> bool:
@@ -57,12 +55,7 @@ class Sink(Protocol):
         """Forget an object; it may be one that was never handed over because it did not parse."""
 
     def release(self, uid: str) -> bool:
-        """
-        Let go of an object that exists and is followed by another replica from now on.
-
-        Returns:
-            Whether nothing of it is kept.
-        """
+        """Let go of an object that another replica follows; whether nothing of it is kept."""
 
 
 class _Version(NamedTuple):
@@ -89,13 +82,7 @@ class _Recent:
 
 @dataclass(slots=True, eq=False)
 class Shared:
-    """
-    What the mirrors of several namespaces have in common.
-
-    Attributes:
-        sink: Receives the changes, in order for each object.
-        shard_of: Tells the shard of a uid.
-    """
+    """What the mirrors of several namespaces have in common."""
 
     sink: Sink
     shard_of: Callable[[str], int]
@@ -127,13 +114,7 @@ class Mirror:
         return True
 
     def upsert(self, found: NotificationRequest | Unreadable, *, added: bool) -> None:
-        """
-        Take an object from a list or an event.
-
-        Args:
-            found: The object, or what is known of one that does not parse.
-            added: Whether an ADDED event of a watch brought it.
-        """
+        """Take an object from a list or an event; `added` if an ADDED event of a watch brought it."""
         if isinstance(found, Unreadable):
             self._report(found)
             self._note(found.meta)

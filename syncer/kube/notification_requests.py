@@ -59,12 +59,7 @@ class Meta:
 
     @classmethod
     def of(cls, document: Json) -> Meta:
-        """
-        Read the metadata of a document.
-
-        Raises:
-            ContractError: there is none, or it names nothing.
-        """
+        """Read the metadata of a document; ContractError if there is none, or it names nothing."""
         meta = document.get("metadata") if isinstance(document, dict) else None
         if isinstance(meta, dict):
             uid, namespace, name = meta.get("uid"), meta.get("namespace"), meta.get("name")
@@ -263,12 +258,7 @@ class NotificationRequestClient:
         continue_token: str = "",
         labels: str = "",
     ) -> Page:
-        """
-        Read one page of a namespace, or of all with None; see `list_page`.
-
-        Raises:
-            Expired: the continue token is too old, start again without one.
-        """
+        """Read one page of a namespace, or of all with None; Expired if the token is too old."""
         return await list_page(
             self._client, namespace, limit=limit, continue_token=continue_token,
             timeout=self._timeout, labels=labels,
@@ -462,12 +452,7 @@ def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> Notif
 
 
 def parse(document: Json) -> NotificationRequest | Unreadable:
-    """
-    Read an object; one that exists and does not parse is `Unreadable`.
-
-    Raises:
-        ContractError: it has no identity.
-    """
+    """Read an object; one that does not parse is `Unreadable`, one without an identity a ContractError."""
     meta = Meta.of(document)
     try:
         return parse_object(document)
@@ -476,12 +461,7 @@ def parse(document: Json) -> NotificationRequest | Unreadable:
 
 
 def readable(document: Json) -> NotificationRequest:
-    """
-    Read an object.
-
-    Raises:
-        ContractError: it does not parse. The text does not quote it.
-    """
+    """Read an object; the ContractError for one that does not parse does not quote it."""
     found = parse(document)
     if isinstance(found, Unreadable):
         raise ContractError(f"the object cannot be read ({found.problem})")

@@ -98,12 +98,7 @@ class ReflectorTimings:
 
 
 class Reflector:
-    """
-    Mirrors the NotificationRequests of some namespaces into a sink.
-
-    Attributes:
-        selection: What the server is asked for, and whether it sends nothing else.
-    """
+    """Mirrors the NotificationRequests of some namespaces into a sink."""
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,

@@ -101,23 +101,16 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class SessionSource:
     """
-    Where the configuration is read.
+    Where the configuration is read: kubeconfigs joined by `:`, and the context (empty: the current one).
 
-    Attributes:
-        kubeconfig: Paths, joined by `:`; empty for the pod's service account.
-        context: Of the kubeconfig, empty for its current one.
+    Without a kubeconfig it is the pod's service account.
     """
 
     kubeconfig: str
     context: str = ""
 
     async def build(self) -> Session:
-        """
-        Read the configuration and make a session; no request is sent.
-
-        Raises:
-            ConfigError: there is no configuration, or it cannot be used.
-        """
+        """Read the configuration and make a session; no request is sent. ConfigError if it is unusable."""
         configuration = Configuration()
         try:
             files = await self._load(configuration)
@@ -201,12 +194,7 @@ def _session_of(api: ApiClient) -> aiohttp.ClientSession:
 
 
 def _proxy_of(configuration: Configuration, base: URL) -> URL | None:
-    """
-    The proxy that the kubeconfig names, else the environment's.
-
-    Raises:
-        ValueError: it is no URL.
-    """
+    """The proxy that the kubeconfig names, else the environment's; ValueError if it is no URL."""
     proxy = configuration.proxy or proxy_for(
         base.scheme, base.raw_host or "", base.port or 0, os.environ
     )
