@@ -46,16 +46,10 @@ class Secrets:
         check: Callable[[bytes], object] = lambda _secret: None,
     ) -> None:
         """
-        Read the files.
+        Read the files, with one secret each; ConfigError if none of them can be used.
 
-        Args:
-            files: One secret each.
-            key: Names them, for errors.
-            clock: Monotonic seconds.
-            check: Raises ValueError for a secret of the wrong form.
-
-        Raises:
-            ConfigError: none of them can be used.
+        `key` names them, for errors; `clock` gives monotonic seconds. `check` raises ValueError for a
+        secret of the wrong form.
         """
         self._files = files
         self._key = key
@@ -68,12 +62,7 @@ class Secrets:
             raise ConfigError(next(iter(self._faults.values())), path=key)
 
     def current(self) -> tuple[bytes, ...]:
-        """
-        Return the secrets.
-
-        Raises:
-            Unavailable: no file can be read now.
-        """
+        """Return the secrets; Unavailable if no file can be read now."""
         now = self._clock()
         if now - self._read_at >= _FRESH:
             self._read_at = now
@@ -117,18 +106,11 @@ class Access:
         tls: Tls | None = None,
     ) -> None:
         """
-        Read the secrets.
+        Read the secrets; ConfigError if one cannot be read.
 
-        Args:
-            auth: Of the source.
-            path: Of it in the gateway's file.
-            clock: Monotonic seconds.
-            source: Whose requests these are; needed for the two below.
-            review: `Reviews.check`; needed where the API server is asked who sends.
-            tls: Needed where clients have certificates.
-
-        Raises:
-            ConfigError: a secret cannot be read.
+        `path` is where the settings stand in the gateway's file; `clock` gives monotonic seconds. With a
+        source, `review` is `Reviews.check`, needed where the API server is asked who sends, and `tls` is
+        needed where clients have certificates.
         """
         self._user = auth.basic.user if auth.basic else ""
         self._review: Callable[[Incoming], Awaitable[None]] | None = None
@@ -191,11 +173,7 @@ class Access:
 
     def check_body(self, incoming: Incoming, now: float) -> None:
         """
-        Check what is proven of the body.
-
-        Args:
-            incoming: The request.
-            now: Unix seconds.
+        Check what is proven of the body; `now` is in Unix seconds.
 
         Raises:
             Refused: 401.

@@ -52,24 +52,14 @@ class Signature:
 
 
 def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
-    """
-    Check a bearer token.
-
-    Raises:
-        Refused: 401.
-    """
+    """Check a bearer token; Refused with 401."""
     scheme, _, token = incoming.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not _among(token.strip().encode(), tokens):
         raise Refused("a bearer token of this source is required", status=401)
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:
-    """
-    Check a user and a password.
-
-    Raises:
-        Refused: 401.
-    """
+    """Check a user and a password; Refused with 401."""
     scheme, _, text = incoming.header("authorization").partition(" ")
     given = b""
     if scheme.lower() == "basic":
@@ -147,10 +137,9 @@ def check_signature(
 
 def standard_key(key: bytes) -> bytes:
     """
-    Return the bytes of a Standard Webhooks key, which is written in base64.
+    Return the bytes of a Standard Webhooks key, written in base64; ValueError if it is not.
 
-    Raises:
-        ValueError: it is not, or there is none: anybody can sign with an empty key.
+    None may be empty: anybody can sign with an empty key.
     """
     found = base64.b64decode(key.removeprefix(_WHSEC.encode()), validate=True)
     if not found:

@@ -51,9 +51,8 @@ class Certificate:
     """
     What a client has proven in the handshake.
 
-    Attributes:
-        chain: Certificates in DER, from the client's own to that of an authority.
-        names: Of the client, each with its kind: `cn:`, `dns:`, `uri:`, `email:`, `ip:`.
+    The chain is in DER, from the client's own certificate to that of an authority. Each name has its kind:
+    `cn:`, `dns:`, `uri:`, `email:`, `ip:`.
     """
 
     chain: tuple[bytes, ...]
@@ -62,14 +61,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """
-    One request.
-
-    Attributes:
-        headers: By name in lower case.
-        body: As it came.
-        certificate: Of the client; None without one.
-    """
+    """One request: headers by name in lower case, the body as it came, the client's certificate or None."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -168,13 +160,7 @@ class Reader:
     """One JSON object of a payload, read member by member."""
 
     def __init__(self, members: Json, path: str = "") -> None:
-        """
-        Read an object.
-
-        Args:
-            members: The object.
-            path: Where it stands in the payload.
-        """
+        """Read an object that stands at `path` in the payload."""
         self.members = members
         self.path = path
 
@@ -270,12 +256,7 @@ def json_value(body: bytes) -> Any:
 
 
 def json_object(body: bytes) -> Json:
-    """
-    Read a body that must be a JSON object.
-
-    Raises:
-        Refused: it is none.
-    """
+    """Read a body that must be a JSON object; Refused if it is none."""
     value = json_value(body)
     if not isinstance(value, dict):
         raise Refused("the body must be a JSON object", status=400)

@@ -47,16 +47,9 @@ class Expectation:
         now: Callable[[], float],
     ) -> None:
         """
-        Begin to listen.
+        Begin to listen for a source that sends within `every` seconds.
 
-        Args:
-            source: That is expected to send.
-            every: Seconds within which it sends.
-            leases: The Leases of this installation's sources.
-            submitter: Makes objects exist.
-            metrics: What is shown.
-            clock: Monotonic seconds.
-            now: Unix seconds.
+        `clock` gives monotonic seconds, `now` Unix seconds.
         """
         self._source = source
         self._terms = Terms(every)

@@ -94,12 +94,7 @@ class Template:
     """One template, compiled."""
 
     def __init__(self, text: str) -> None:
-        """
-        Compile a template.
-
-        Raises:
-            ValueError: it cannot be used; says where and why.
-        """
+        """Compile a template; a ValueError says where and why it cannot be used."""
         if len(text) > _SIZE:
             raise ValueError(f"must be at most {_SIZE} characters")
         self.text = text
@@ -110,9 +105,7 @@ class Template:
         """
         Return what the template amounts to; null if it is one hole and the expression finds nothing.
 
-        Args:
-            view: What the expressions see.
-            path: Of the template in the gateway's file, for errors.
+        `view` is what the expressions see, `path` where the template stands in the gateway's file.
 
         Raises:
             Refused: an expression does not fit what it finds.

@@ -124,12 +124,7 @@ class _Reading:
         self.faults.append(f"{place}: {reason}")
 
     def required(self, key: str, default: str) -> str:
-        """
-        Return a text that must be there.
-
-        Raises:
-            Refused: neither the mapping nor the source has it.
-        """
+        """Return a text that must be there; Refused if neither the mapping nor the source has it."""
         text = self.text(key)
         text = text if text.strip() else default
         if text.strip():

@@ -52,10 +52,6 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
     """
     Run until SIGTERM.
 
-    Args:
-        loaded: The gateway's file.
-        watch: Of the running loop.
-
     Raises:
         ConfigError: a secret cannot be read, an address is taken, there is no API server to speak to.
     """
@@ -135,16 +131,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
 
 
 def tls_of(loaded: Loaded, clock: Callable[[], float] = monotonic_clock) -> Tls | None:
-    """
-    Return the certificates of the gateway; None without TLS.
-
-    Args:
-        loaded: The gateway's file.
-        clock: Monotonic seconds.
-
-    Raises:
-        ConfigError: one cannot be used.
-    """
+    """Return the certificates of the gateway, None without TLS; ConfigError if one cannot be used."""
     given = loaded.settings.tls
     if given is None:
         return None

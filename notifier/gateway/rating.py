@@ -56,15 +56,7 @@ class Rating:
         metrics: GatewayMetrics,
         clock: Callable[[], float],
     ) -> None:
-        """
-        Begin with full buckets.
-
-        Args:
-            source: Whose rate it is.
-            submitter: Makes objects exist.
-            metrics: What is counted.
-            clock: Monotonic seconds.
-        """
+        """Begin with full buckets; `clock` gives monotonic seconds."""
         self._source = source
         self._submitter = submitter
         self._metrics = metrics

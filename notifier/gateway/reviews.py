@@ -44,14 +44,7 @@ _LONGEST: Final = 16_384
 
 @immutable
 class Caller:
-    """
-    What is asked of the sender of a source.
-
-    Attributes:
-        source: Its name.
-        namespaces: Where its notifications may be.
-        audiences: For any of which the token must have been issued.
-    """
+    """What is asked of a sender: where its notifications may be, and for whom its token may be issued."""
 
     source: str
     namespaces: tuple[str, ...]
@@ -71,13 +64,7 @@ class Reviews:
     """Asks the API server, and remembers for a while."""
 
     def __init__(self, client: KubeClient, clock: Callable[[], float]) -> None:
-        """
-        Remember nothing yet.
-
-        Args:
-            client: Its owner closes it.
-            clock: Monotonic seconds.
-        """
+        """Remember nothing yet; the client's owner closes it, the clock gives monotonic seconds."""
         self._client = client
         self._clock = clock
         #: Those that let somebody in, also when they are to be asked for again; and refusals.
@@ -88,11 +75,7 @@ class Reviews:
 
     async def check(self, incoming: Incoming, caller: Caller) -> None:
         """
-        Check a bearer token.
-
-        Args:
-            incoming: The request.
-            caller: What is asked of its sender.
+        Check a bearer token for what is asked of its sender.
 
         Raises:
             Refused: 401 without a token that is valid, 403 if its owner has not the right.

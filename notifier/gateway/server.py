@@ -84,14 +84,8 @@ class Gateway:
         """
         Describe a gateway; nothing listens yet.
 
-        Args:
-            entries: Sources by name.
-            submitter: Makes objects exist.
-            metrics: What is counted.
-            limits: What is taken on at once.
-            tls: Returns the context of a connection that begins; None speaks HTTP without TLS.
-            now: Unix seconds.
-            heard: Told of each source that has sent what it may, whatever becomes of it.
+        `tls` returns the context of a connection that begins; None speaks HTTP without TLS. `now` gives
+        Unix seconds. `heard` is told of each source that has sent what it may, whatever becomes of it.
         """
         self._entries = entries
         self._tls = tls
@@ -125,12 +119,7 @@ class Gateway:
         return self._in_flight
 
     async def bind(self, host: str, port: int) -> int:
-        """
-        Listen; returns the port.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
+        """Listen; returns the port. OSError if the address cannot be bound."""
         app = web.Application()
         app.router.add_route("*", "/v1/{source}", self._serve)
         app.router.add_route("*", "/{path:.*}", self._serve)
@@ -215,10 +204,7 @@ class Gateway:
 
     async def _translated(self, entry: Entry, request: web.Request) -> tuple[tuple[Wish, ...], int]:
         """
-        Read a request and translate it, once it is proven who sent it.
-
-        Returns:
-            The objects that are to exist, and their bytes.
+        Read a request and translate it, once its sender is proven; returns the objects, and their bytes.
 
         Raises:
             Refused: it becomes no notification.

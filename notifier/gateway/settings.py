@@ -305,14 +305,7 @@ class GatewaySettings(Group):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """
-    A gateway's file.
-
-    Attributes:
-        settings: Of the process.
-        sources: By name, each with who may send to it.
-        warnings: Keys that mean nothing.
-    """
+    """A gateway's file: settings, sources with who may send to them, and warnings of useless keys."""
 
     settings: GatewaySettings
     sources: Mapping[str, tuple[Source, AuthSettings]]
@@ -320,23 +313,14 @@ class Loaded:
 
 
 def load(path: Path | str) -> Loaded:
-    """
-    Read a file.
-
-    Raises:
-        ConfigError: with the path of the key at fault, and its line.
-    """
+    """Read a file; a ConfigError has the path of the key at fault, and its line."""
     source = read_file(path)
     return of_document(source.values, source)
 
 
 def of_document(document: dict[str, Any], source: Document | None = None) -> Loaded:
     """
-    Make settings from a document.
-
-    Args:
-        document: What the file says.
-        source: The file itself, for lines.
+    Make settings from a document; `source` is its file, for lines.
 
     Raises:
         ConfigError: with the path of the key at fault; further faults follow in the text.
@@ -353,9 +337,7 @@ def examine(
     """
     Make settings from a document, or say everything that is wrong with it; and what it says in vain.
 
-    Args:
-        document: What the file says.
-        source: The file itself, for the lines of the findings.
+    `source` is its file, for the lines of the findings.
     """
     rest = {key: value for key, value in document.items() if key != "sources"}
     unknown = repeated_keys(source) if source is not None else []

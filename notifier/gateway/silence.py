@@ -34,12 +34,7 @@ _DIGITS: Final = 32
 
 @immutable
 class Terms:
-    """
-    What is expected of a source.
-
-    Attributes:
-        every: Seconds within which it sends.
-    """
+    """What is expected of a source: the seconds within which it sends."""
 
     every: float
 
@@ -125,13 +120,7 @@ def silent_wish(source: Source, last: str, terms: Terms) -> Wish:
 
 
 def heard_wish(source: Source, last: str) -> Wish:
-    """
-    Return the notification that a silent source is heard again.
-
-    Args:
-        source: The source.
-        last: When it had been heard last before, as the Lease has it.
-    """
+    """Return the notification that a source is heard again, which had been heard `last` before."""
     return _wish(
         source, "heard", last,
         type_="Completion", priority="Low",

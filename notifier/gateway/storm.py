@@ -32,14 +32,7 @@ class Bucket:
     """How many notifications may be created now."""
 
     def __init__(self, per_minute: int, burst: int, now: float) -> None:
-        """
-        Begin full.
-
-        Args:
-            per_minute: What comes back in a minute.
-            burst: The most that it holds.
-            now: Monotonic seconds.
-        """
+        """Begin with `burst` of them; `per_minute` come back in a minute, `now` is monotonic seconds."""
         self._rate = per_minute / 60
         self._burst = float(burst)
         self._tokens = self._burst
@@ -61,13 +54,9 @@ class Bucket:
 
 def digest_of(source: str, members: Sequence[Wish]) -> Wish:
     """
-    Return the one notification that stands for some.
+    Return the one notification that stands for some (one at least, all of one namespace).
 
     The same members make the same digest, in whatever order they came.
-
-    Args:
-        source: Whose they are.
-        members: At least one, all of one namespace.
     """
     ordered = sorted(members, key=lambda wish: wish.identity.digest)
     digest = hashlib.sha256(

@@ -82,21 +82,11 @@ class Objects(Protocol):
     """The two rights that a gateway has."""
 
     async def create(self, namespace: str, body: Json) -> Json:
-        """
-        Create an object.
-
-        Raises:
-            PortError: `Conflict` if the name is taken.
-        """
+        """Create an object; the PortError is `Conflict` if the name is taken."""
         ...
 
     async def get(self, namespace: str, name: str) -> Json:
-        """
-        Read an object.
-
-        Raises:
-            PortError: `Gone` if there is none.
-        """
+        """Read an object; the PortError is `Gone` if there is none."""
         ...
 
 
@@ -120,13 +110,7 @@ class Submitter:
     """Makes objects exist, with patience."""
 
     def __init__(self, objects: Objects, now: Callable[[], float]) -> None:
-        """
-        Submit to an API server.
-
-        Args:
-            objects: The API server.
-            now: Unix seconds.
-        """
+        """Submit to an API server; `now` gives Unix seconds."""
         self._objects = objects
         self._now = now
         #: Why the last create failed; empty if it did not.
@@ -134,11 +118,7 @@ class Submitter:
 
     async def submit(self, wish: Wish, until: float) -> Made:
         """
-        Make one object exist.
-
-        Args:
-            wish: The object.
-            until: When to give up, by the loop's clock.
+        Make one object exist; `until` is when to give up, by the loop's clock.
 
         Raises:
             Unavailable: the API server did not take it in time.
@@ -177,12 +157,7 @@ class Submitter:
         """
         Return the object of an event if it exists, or the occurrence before that still stands for it.
 
-        Args:
-            wish: The object.
-            until: When to give up, by the loop's clock.
-
-        Raises:
-            Unavailable: the API server did not say in time.
+        `until` is when to give up, by the loop's clock; Unavailable if the API server did not say by then.
         """
         try:
             async with asyncio.timeout_at(until):

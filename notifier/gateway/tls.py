@@ -41,15 +41,10 @@ class Tls:
         clock: Callable[[], float],
     ) -> None:
         """
-        Read the files.
+        Read the files; ConfigError if one of them cannot be used.
 
-        Args:
-            given: Of the gateway's file.
-            authorities: By source: files of those that it trusts, and what names them, for errors.
-            clock: Monotonic seconds.
-
-        Raises:
-            ConfigError: one of them cannot be used.
+        `authorities` are, by source, the files of those that it trusts, and what names them in errors.
+        `clock` gives monotonic seconds.
         """
         self._given = given
         self._authorities = authorities
@@ -128,8 +123,7 @@ def certificate_of(connection: Any) -> Certificate | None:
     """
     Return what a client has proven by its certificate; None without one.
 
-    Args:
-        connection: The `ssl_object` of a transport; None where there is no TLS.
+    `connection` is the `ssl_object` of a transport; None where there is no TLS.
     """
     if connection is None:
         return None

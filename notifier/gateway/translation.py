@@ -18,12 +18,9 @@ from syncer.model.resource import Json
 @immutable
 class Rate:
     """
-    How fast a source may create notifications in one namespace.
+    How many notifications a source may create in one namespace: in a minute, and at once.
 
-    Attributes:
-        per_minute: Notifications.
-        burst: At once.
-        digest: Whether what is above it becomes one notification; else it is refused for now.
+    With `digest` what is above that becomes one notification; else it is refused for now.
     """
 
     per_minute: int

@@ -16,12 +16,7 @@ _VERSION: Final = "4"
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make drafts of a webhook.
-
-    Raises:
-        Refused: it is none of version 4, or a member has another form.
-    """
+    """Make drafts of a webhook of version 4; Refused if it is none, or a member has another form."""
     group = Reader(json_object(incoming.body))
     if group.text("version", None) != _VERSION:
         raise Refused("must be 4, Alertmanager's format since 0.4", path="version")

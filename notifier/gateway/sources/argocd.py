@@ -21,12 +21,7 @@ _SHOWN: Final = ("phase", "health", "sync", "message", "revision", "project", "r
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make a draft of an event.
-
-    Raises:
-        Refused: a member has another form.
-    """
+    """Make a draft of an event; Refused if a member has another form."""
     del options  # nothing of this kind depends on them
     event = Reader(json_object(incoming.body))
     identity = event.text("id", None)

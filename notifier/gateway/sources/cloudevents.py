@@ -35,12 +35,7 @@ _OWN: Final = frozenset({
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make a draft of an event.
-
-    Raises:
-        Refused: it is a batch, of another version, or lacks what an event must have.
-    """
+    """Make a draft of an event; Refused for a batch, another version, or what lacks a required member."""
     del options  # nothing of this kind depends on them
     content = incoming.header("content-type").lower()
     if content.startswith(_BATCH):

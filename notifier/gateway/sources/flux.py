@@ -20,12 +20,7 @@ _SEVERITIES: Final = ("info", "error", "trace")
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make a draft of an event.
-
-    Raises:
-        Refused: a member has another form.
-    """
+    """Make a draft of an event; Refused if a member has another form."""
     del options  # nothing of this kind depends on them
     event = Reader(json_object(incoming.body))
     about = event.object("involvedObject", required=True)

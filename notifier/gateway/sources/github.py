@@ -23,12 +23,7 @@ _ABOUT: Final = (
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make a draft of a delivery; none of a ping.
-
-    Raises:
-        Refused: it is no JSON, or a header is missing.
-    """
+    """Make a draft of a delivery, none of a ping; Refused if it is no JSON, or a header is missing."""
     if incoming.header("content-type").startswith("application/x-www-form-urlencoded"):
         raise Refused("set the webhook's content type to application/json", status=415)
     event = incoming.header("x-github-event")

@@ -15,12 +15,7 @@ _VERSION: Final = "1"
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """
-    Make drafts of a webhook.
-
-    Raises:
-        Refused: it is none of version 1, or a member has another form.
-    """
+    """Make drafts of a webhook of version 1; Refused if it is none, or a member has another form."""
     group = Reader(json_object(incoming.body))
     if group.text("version", None) != _VERSION:
         raise Refused("must be 1, Grafana's format", path="version")
