@@ -129,12 +129,9 @@ def secret_of(path: str, key: str) -> str:
     """
     Read a file that holds one secret; line ends at its end do not count.
 
-    Args:
-        path: The file.
-        key: What names it, for errors, which quote nothing of it.
-
     Raises:
-        ConfigError: it cannot be read, is empty, too long or no text.
+        ConfigError: it cannot be read, is empty, too long or no text; named by `key`, and nothing is
+            quoted.
     """
     try:
         with Path(path).open("rb") as file:
@@ -208,13 +205,7 @@ def build(model: type[G], document: Mapping[str, Any], source: Document | None =
 
 
 def refusal(faults: Sequence[Fault], source: Document | None = None) -> ConfigError:
-    """
-    Return the error for a document: with the path of its first fault; further faults follow in the text.
-
-    Args:
-        faults: At least one.
-        source: The file that it comes from, for lines.
-    """
+    """Return the error for a document: the path of its first fault; further faults follow in the text."""
 
     def said(fault: Fault) -> str:
         line = source.line(*fault.location) if source is not None else 0
@@ -294,13 +285,7 @@ def repeated_keys(source: Document) -> list[Finding]:
 
 
 def nearest(name: str, known: Mapping[str, str]) -> str:
-    """
-    Return what a misspelt name is likely meant to be, empty if nothing is like it.
-
-    Args:
-        name: As written.
-        known: Names that there are, each with the spelling to propose.
-    """
+    """Return what a misspelt name is likely meant to be, as it is spelled; empty if nothing is like it."""
     from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
 
     folded = {key.lower(): key for key in known}

@@ -374,11 +374,9 @@ class LoadedSyncer:
 
 def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSyncer:
     """
-    Read what the operators' command needs: from a file, from a URL, or from both.
+    Read what the operators' command needs: from a file, from a URL, or from both, and then the URL wins.
 
-    Args:
-        path: The settings file, or None; groups of other commands in it are left alone.
-        redis_url: Wins over the file's `redis.url`.
+    Groups of other commands in the file are left alone.
 
     Raises:
         ConfigError: as `read_file` and `build`.
@@ -407,13 +405,7 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
 
 def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put what the files of `redis` hold into its URL.
-
-    Args:
-        document: A settings file as it was read.
-
-    Returns:
-        The document, `redis.url` complete.
+    Return a settings file's document with what the files of `redis` hold in its URL.
 
     Raises:
         ConfigError: a file cannot be read or is empty, or the URL says already what a file says.

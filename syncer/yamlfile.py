@@ -36,9 +36,7 @@ class Document:
     """
     A settings file as it was read.
 
-    Attributes:
-        values: What it says.
-        repeated: Keys that stand in a mapping a second time: path and line. The last one holds.
+    `repeated` has the keys that stand in a mapping a second time, by path and line. The last one holds.
     """
 
     def __init__(
@@ -121,12 +119,8 @@ def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
     """
     Read a YAML file whose top level is a mapping; an empty file is an empty mapping.
 
-    Args:
-        path: Of the file.
-        max_bytes: That it may hold.
-
     Raises:
-        ConfigError: unreadable, larger, not UTF-8, not YAML (with the line), or no mapping.
+        ConfigError: unreadable, above `max_bytes`, not UTF-8, not YAML (with the line), or no mapping.
     """
     try:
         with Path(path).open("rb") as file:
@@ -146,12 +140,9 @@ def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
 
 def read_document(text: str) -> Document:
     """
-    Read the text of a settings file.
+    Read the text of a settings file; errors as of `read_file`.
 
     Only plain YAML types are made, references to anchors are few.
-
-    Raises:
-        ConfigError: as `read_file`.
     """
     with yaml_errors("not valid YAML", text):
         loader = _Bounded(text)
@@ -183,11 +174,8 @@ def yaml_errors(prefix: str, text: str = "") -> Iterator[None]:
     """
     Turn whatever the YAML library raises into a `ConfigError`: prefix, line where known, problem.
 
-    The problem quotes no more of the text than punctuation: it may be a piece of a token.
-
-    Args:
-        prefix: What is read.
-        text: Whose last line stands for its end, which the library may count as one more.
+    The problem quotes no more of the text than punctuation: it may be a piece of a token. The last line of
+    `text` stands for its end, which the library may count as one more.
     """
     try:
         yield

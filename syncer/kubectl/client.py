@@ -49,12 +49,7 @@ class Kubectl:
     """kubectl, with the options that say which cluster is meant."""
 
     def __init__(self, options: Sequence[str]) -> None:
-        """
-        Find the program: `$KUBECTL`, else on the PATH.
-
-        Raises:
-            PluginError: there is none.
-        """
+        """Find the program, `$KUBECTL`, else on the PATH; PluginError without one."""
         program = os.environ.get("KUBECTL") or "kubectl"
         found = shutil.which(program)
         if found is None:
@@ -239,21 +234,10 @@ def _let_end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Said:
-    """
-    Hands on what is written to standard error, at once, and keeps some lines away.
-
-    Attributes:
-        held: Whether such a line came.
-    """
+    """Hands on what is written to standard error, but keeps some lines away; `held` if one came."""
 
     def __init__(self, stream: IO[bytes] | None, kept: re.Pattern[bytes]) -> None:
-        """
-        Begin.
-
-        Args:
-            stream: Of the process.
-            kept: The lines that are kept away.
-        """
+        """Read what a process says, and keep the lines away that match."""
         self.held = False
         self._kept = kept
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

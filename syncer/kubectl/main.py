@@ -49,13 +49,7 @@ _VALUED: Final = (
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
-    """
-    Run a command; returns the exit code.
-
-    Args:
-        arguments: Of the command line; None for this process's.
-        program: Name of the program; empty for this process's.
-    """
+    """Run a command, by default this process's; returns the exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if os.path.basename(program or sys.argv[0]) == COMPLETER:  # noqa: PTH119 - a name, not a file
@@ -214,12 +208,7 @@ def _person() -> str:
 
 
 def _files(words: Words, command: Command) -> tuple[list[str], IO[bytes] | None, Output | None]:
-    """
-    Open the files that a command names, which are here and not in the pod.
-
-    Raises:
-        PluginError: one cannot be opened, or is missing.
-    """
+    """Open the files that a command names, here and not in the pod; PluginError if one cannot be."""
     rest, feed, out = list(words.rest), None, None
     try:
         if command.reads and not {"-h", "--help"} & set(rest):

@@ -14,21 +14,10 @@ class Output:
 
     What was there before is not lost to a command that fails, to a connection that breaks, or to the wrong
     cluster. A device or a pipe is written to as it is.
-
-    Attributes:
-        file: To write to.
     """
 
     def __init__(self, path: str) -> None:
-        """
-        Open it; `end` closes it.
-
-        Args:
-            path: Of the file.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Open the file at `path`, or raise OSError; `end` closes it."""
         self._path = Path(path).resolve()
         self._beside: Path | None = None
         if self._path.exists() and not self._path.is_file():

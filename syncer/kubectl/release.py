@@ -107,12 +107,7 @@ def choose(
 
 
 def pod_of(release: Release) -> Pod:
-    """
-    Return the pod to ask.
-
-    Raises:
-        PluginError: none runs.
-    """
+    """Return the pod to ask; PluginError if none runs."""
     if not release.pods:
         raise PluginError(
             NOT_ASKED,

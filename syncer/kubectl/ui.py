@@ -46,12 +46,7 @@ Forwards a port of this machine to the explorer's pages, read-only, and opens a 
 
 
 def options_of(words: Sequence[str]) -> tuple[bool, int]:
-    """
-    Return whether to open a browser, and the port, 0 for any.
-
-    Raises:
-        PluginError: a word is none of its options.
-    """
+    """Return whether to open a browser, and the port, 0 for any; PluginError for any other word."""
     opens, port, left = True, 0, list(words)
     while left:
         word = left.pop(0)

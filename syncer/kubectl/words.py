@@ -48,12 +48,7 @@ class Words:
 
 
 def split(typed: Sequence[str]) -> Words:
-    """
-    Take a command line apart.
-
-    Raises:
-        PluginError: a value is missing, or an option is not known before the command's name.
-    """
+    """Take a command line apart; PluginError if a value is missing or an option is not known."""
     words, left = Words(), list(typed)
     while left:
         word = left.pop(0)

@@ -47,12 +47,7 @@ class AttemptState(IntEnum):
 
     @classmethod
     def parse(cls, word: str) -> AttemptState:
-        """
-        Read a state from its word.
-
-        Raises:
-            KeyError: the word names no state.
-        """
+        """Read a state from its word; KeyError if it names none."""
         return cls[word.upper()]
 
 
@@ -181,12 +176,7 @@ def make_epoch(incarnation: int, resource_version: str) -> Epoch:
 
 
 def parse_epoch(text: str) -> Epoch:
-    """
-    Check the form of a stored epoch.
-
-    Raises:
-        ValueError: it is not `<incarnation>.<resourceVersion>`.
-    """
+    """Check the form of a stored epoch; ValueError if it is not `<incarnation>.<resourceVersion>`."""
     if not _EPOCH.fullmatch(text):
         raise ValueError(f"not an epoch: {text!r}")
     return Epoch(text)

@@ -35,12 +35,10 @@ _NOTE: Final = re.compile(
 @immutable
 class Note:
     """
-    The note of one outage.
+    The note of one outage, named `<epoch>-<n>` by the term that wrote it.
 
-    Attributes:
-        name: `<epoch>-<n>`, of the term that wrote it.
-        since: When it was written, by the API server's clock, in Unix milliseconds.
-        kept: `leaseTransitions` of the acquisition that kept it.
+    `since` is when, by the API server's clock, in Unix milliseconds; `kept` is `leaseTransitions` of the
+    acquisition that kept it.
     """
 
     name: str

@@ -139,12 +139,7 @@ class Record:
 
     @property
     def attempt_id(self) -> AttemptId:
-        """
-        The attempt that the record speaks of.
-
-        Raises:
-            ValueError: the record is a note, or its id is malformed.
-        """
+        """The attempt that the record speaks of; ValueError for a note, or a malformed id."""
         identity = self.id
         if identity.startswith("resolve:"):
             identity = identity.removeprefix("resolve:").rpartition(":")[0]
@@ -270,12 +265,7 @@ def read_plan(record: Record) -> Plan:
 
 
 def read_attempt(record: Record) -> Attempt:
-    """
-    Read the attempt of a record.
-
-    Raises:
-        ValueError: the record is a note, or holds a malformed id or class.
-    """
+    """Read the attempt of a record; ValueError for a note, or a malformed id or class."""
     state = record.kind.state
     if state is None:
         raise ValueError(f"a {record.kind} record speaks of no attempt")

@@ -17,12 +17,7 @@ _LAST: Final = 253_402_300_799_999
 
 
 def parse_time(text: str | None) -> int:
-    """
-    Read RFC 3339 as Unix milliseconds; 0 for an absent time.
-
-    Raises:
-        ValueError: not a time.
-    """
+    """Read RFC 3339 as Unix milliseconds, 0 for an absent time; ValueError if it is no time."""
     if not text:
         return 0
     when = datetime.fromisoformat(text)
@@ -41,13 +36,7 @@ def time_of(text: str | None) -> int:
 
 
 def format_time(ms: int, *, millis: bool = True) -> str:
-    """
-    Write Unix milliseconds as RFC 3339 in UTC; empty for 0.
-
-    Args:
-        ms: Unix milliseconds.
-        millis: Whether to write a fraction of three digits.
-    """
+    """Write Unix milliseconds as RFC 3339 in UTC, with or without three digits of a second; empty for 0."""
     if not ms:
         return ""
     seconds, rest = divmod(ms, 1000)

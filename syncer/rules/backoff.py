@@ -63,8 +63,6 @@ def as_requested(wait: float, requested: float) -> float:
     """
     Return a wait that a server's request bounds: not less than it, and at most four times as long.
 
-    Args:
-        wait: As `exponential` and a jitter give it, in seconds.
-        requested: Of `Retry-After`, in seconds; 0 if the server requests nothing.
+    Both are in seconds; `requested` is 0 if the server requests nothing.
     """
     return max(requested, min(wait, 4 * requested)) if requested > 0 else wait

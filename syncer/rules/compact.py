@@ -60,11 +60,9 @@ def fits(status: Status, limit: int) -> bool:
 
 def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
     """
-    The status within `limit` bytes, as far as the rules allow.
+    Return a merged status within `limit` bytes of JSON, as far as the rules allow.
 
-    Args:
-        status: A merged status.
-        limit: Bytes of JSON; the caller lowers it when the server still answers "too large".
+    The caller lowers the limit when the server still answers "too large".
     """
     entries = _Entries()
     out = short = status

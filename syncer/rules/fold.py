@@ -62,12 +62,7 @@ class LogView:
     chain: str = ROOT_CHAIN
 
     def apply(self, record: Record) -> None:
-        """
-        Fold one more record.
-
-        Raises:
-            ValueError: it is not the next one, or speaks of an attempt in a malformed way.
-        """
+        """Fold one more record; ValueError if it is not the next one, or names an attempt badly."""
         if record.position != self.position + 1:
             raise ValueError(f"record {record.position} does not follow {self.position}")
         if record.kind.state is not None:

@@ -71,12 +71,10 @@ class Subject(Protocol):
 @immutable
 class Held:
     """
-    Why a channel is held back.
+    Why a channel is held back, and what lets it go.
 
-    Attributes:
-        reason: Also says what lets it go.
-        until: Second of the monotonic clock at which that ends by itself.
-        since: When it was placed, ledger time in milliseconds.
+    `until` is the second of the monotonic clock at which that ends by itself; `since` is when it was
+    placed, ledger time in milliseconds.
     """
 
     reason: str
@@ -262,12 +260,7 @@ def _document(hold: Hold) -> dict[str, Any]:
 
 
 def decode(stored: bytes | None) -> tuple[Hold, ...]:
-    """
-    Read holds as they are stored; none where nothing is.
-
-    Raises:
-        ValueError: they cannot be read; the message names the member.
-    """
+    """Read holds as they are stored, none where nothing is; a ValueError names the member at fault."""
     if not stored:
         return ()
     if len(stored) > MOST_BYTES:
@@ -309,16 +302,7 @@ def _number(value: object, path: str) -> int:
 
 
 def patterns_of(value: object, path: str) -> tuple[str, ...]:
-    """
-    Check patterns.
-
-    Args:
-        value: A list of texts.
-        path: Named in an error.
-
-    Raises:
-        ValueError: they cannot be used.
-    """
+    """Return a list of texts as patterns; a ValueError names the path."""
     if not isinstance(value, list) or len(value) > MOST_PATTERNS:
         raise ValueError(f"{path}: must be at most {MOST_PATTERNS} patterns")
     for pattern in value:

@@ -59,15 +59,7 @@ _AWAY: Final = (
 
 
 def held_because(found: Basis | None) -> tuple[str, str]:
-    """
-    Say why a due attempt is held while the log is away.
-
-    Args:
-        found: Why it is not journaled, None where nothing is.
-
-    Returns:
-        A condition's reason and message.
-    """
+    """Return a condition's reason and message: why a due attempt is held while the log is away."""
     if found is None or found not in _HELD:
         return WAITS, _AWAY
     reason, text = _HELD[found]

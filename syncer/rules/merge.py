@@ -85,14 +85,7 @@ class Facts:
 
 @immutable
 class Merged:
-    """
-    The merged status, and the reason for its phase.
-
-    Attributes:
-        status: The merged status, before it is cut to size.
-        channel_states: Every planned channel with its state.
-        reason: Why the phase was chosen, for logs and explanations.
-    """
+    """The merged status before it is cut to size, the state of every channel, and why it has its phase."""
 
     status: Status
     channel_states: tuple[ChannelState, ...]

@@ -182,11 +182,9 @@ def withheld(decision: Decision) -> tuple[tuple[str, str], ...]:
 
 def hold_of(annotation: str | None, *, paused: bool) -> str:
     """
-    Why nothing may be sent for an object, empty if it may.
+    Return why nothing may be sent for an object, empty if it may.
 
-    Args:
-        annotation: Value of `HOLD_ANNOTATION`, None where there is none.
-        paused: Deliveries are paused for all.
+    It may not with an annotation `HOLD_ANNOTATION`, or while deliveries are paused for all.
     """
     if annotation is not None and annotation.strip().lower() != "false":
         # It ends up in the log and on terminals.

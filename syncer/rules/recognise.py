@@ -27,13 +27,9 @@ def recognise(status: Status, known: Mapping[AttemptId, Attempt]) -> Status:
     """
     Give entries that were read without an id the id that they had.
 
-    Args:
-        status: As read.
-        known: Attempts by id, of the log or of an earlier version of the status.
-
-    Returns:
-        The status whose entries all have ids that can be trusted. One of ours that is shown with
-        its id as well is left out: it is a copy.
+    `known` holds attempts of the log or of an earlier version of the status. In the status that is
+    returned all entries have ids that can be trusted. One of ours that is shown with its id as well is
+    left out: it is a copy.
     """
     if not status.nameless:
         return status

@@ -58,14 +58,9 @@ def shard_of(uid: str, shards: int, function: Function) -> int:
 
 def ranges_of(owned: Collection[int], shards: int) -> list[tuple[int, int]]:
     """
-    Ranges of hashes that some shards cover; adjacent shards are one range.
+    Return the ranges of hashes that some of all `shards` cover; adjacent shards are one range.
 
-    Args:
-        owned: Numbers of shards.
-        shards: How many there are.
-
-    Returns:
-        First hash, and the one after the last, in order.
+    Each is its first hash and the one after its last, in order.
     """
     found: list[tuple[int, int]] = []
     for shard in sorted(owned):
@@ -87,13 +82,7 @@ def selector_of(ranges: Collection[tuple[int, int]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """
-    How an installation divides its notifications.
-
-    Attributes:
-        shards: How many shards there are.
-        function: Tells the shard of a uid.
-    """
+    """How an installation divides its notifications: the number of shards, and what tells that of a uid."""
 
     shards: int
     function: Function = NEWEST
@@ -116,10 +105,9 @@ class Sharding:
 
     def selector(self, owned: Collection[int]) -> str:
         """
-        What asks an API server for these shards alone, one at least.
+        Return what asks an API server for these shards alone, one at least.
 
-        Returns:
-            Empty if they are all shards, or if nothing selects by this function.
+        Empty if they are all shards, or if nothing selects by this function.
         """
         if not owned:
             raise ValueError("a selector of no shards would select everything")

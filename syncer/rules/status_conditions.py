@@ -31,10 +31,8 @@ class Marks:
     """
     What conditions say that neither log nor status knows.
 
-    Attributes:
-        generation: Of the object.
-        violation: What the self-audit found that must not be, empty if nothing.
-        held: Reason and message why a due attempt waits for the log, None if none does.
+    `violation` is what the self-audit found that must not be, empty if nothing; `held` are reason and
+    message why a due attempt waits for the log, None if none does.
     """
 
     generation: int

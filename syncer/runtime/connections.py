@@ -157,16 +157,7 @@ class Connections:
 
 @contextmanager
 def binding(address: object, path: str) -> Iterator[None]:
-    """
-    Name the setting of an address that cannot be bound.
-
-    Args:
-        address: As people write it.
-        path: Of the setting.
-
-    Raises:
-        ConfigError: in place of an OSError.
-    """
+    """Raise ConfigError, naming the setting (`path`), for an OSError of an address that cannot be bound."""
     try:
         yield
     except OSError as error:

@@ -23,9 +23,7 @@ def defer(name: str, *functions: str) -> None:
     """
     Enter a package without running it; does nothing if it is there already.
 
-    Args:
-        name: Of the package.
-        functions: Of it that others import and hardly ever call.
+    `functions` are those of it that others import and hardly ever call.
 
     Raises:
         ImportError: it is not installed.

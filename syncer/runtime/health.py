@@ -62,13 +62,7 @@ class AdminServer:
         first_seconds: float = FIRST_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        """
-        Args:
-            registry: What is scraped.
-            connections: As `CONNECTIONS`.
-            first_seconds: As `FIRST_SECONDS`.
-            idle_seconds: As `IDLE_SECONDS`.
-        """  # noqa: D205 - the class says what it is
+        """Show what is in the registry; the bounds are as the constants of these names."""
         self._registry = registry
         self._refresh: Callable[[], None] = lambda: None
         self._checks: dict[str, Check] = {}
@@ -95,12 +89,7 @@ class AdminServer:
         return {name: problem for name, problem in found.items() if problem}
 
     async def bind(self, host: str, port: int, *, health: bool, metrics: bool) -> int:
-        """
-        Listen on an address, for health, metrics or both; returns the port.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
+        """Listen for health, metrics or both; returns the port. OSError if the address cannot be bound."""
         connections = Connections(*self._bounds)
 
         @web.middleware

@@ -28,12 +28,7 @@ class TaskEndedError(RuntimeError):
 
 
 async def critical(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """
-    Run work that must not end.
-
-    Raises:
-        TaskEndedError: it ended without an error; errors of its own pass through.
-    """
+    """Run work that must not end: TaskEndedError if it does; errors of its own pass through."""
     await work()
     raise TaskEndedError(f"task {name} ended")
 

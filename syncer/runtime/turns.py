@@ -33,12 +33,7 @@ class Turns(Generic[T]):
         self._length += 1
 
     def popleft(self) -> T:
-        """
-        Take the first item of the group whose turn it is.
-
-        Raises:
-            StopIteration: there is none.
-        """
+        """Take the first item of the group whose turn it is; StopIteration without one."""
         group = next(iter(self._queues))
         queue = self._queues.pop(group)
         item = queue.popleft()

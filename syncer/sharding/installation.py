@@ -51,12 +51,7 @@ class _Member:
 
 
 class Installation:
-    """
-    One replica's view of the map Lease.
-
-    Attributes:
-        sharding: How notifications are divided, as `found` has found it.
-    """
+    """One replica's view of the map Lease; `sharding` is as `found` has found it."""
 
     def __init__(
         self,
@@ -72,14 +67,8 @@ class Installation:
         """
         Prepare; no request is sent yet.
 
-        Args:
-            client: The one for leases.
-            namespace: Of the Lease.
-            name: Of the installation.
-            identity: Of this replica.
-            shards: As configured.
-            alive_for: Seconds of silence after which a member counts as gone.
-            clock: Boot-time seconds.
+        The client is the one for leases; `shards` is as configured. A member that was silent for
+        `alive_for` seconds counts as gone; `clock` gives boot-time seconds.
         """
         self._client = client
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
@@ -144,12 +133,7 @@ class Installation:
             return await self._client.request("GET", self._path, timeout=_TIMEOUT)
 
     def agree(self, annotations: Mapping[str, str]) -> None:
-        """
-        Compare what the Lease says with what was found at the start.
-
-        Raises:
-            ConfigError: shards are other ones; nothing may be worked on.
-        """
+        """Compare the Lease with what was found at the start; ConfigError if shards are other ones."""
         text = annotations.get(_SHARDS)
         recorded = Sharding.read(text or "")
         if recorded != self.sharding:
@@ -189,8 +173,7 @@ class Installation:
         """
         Have replicas without a session count us while there are any, and no longer.
 
-        Args:
-            able: Whether this replica could own a shard now.
+        `able`: this replica could own a shard now.
 
         Raises:
             PortError: not answered; call again.

@@ -254,11 +254,8 @@ class ShardManager:
         """
         Give all shards up, when nothing is in flight any more, and end the session.
 
-        Args:
-            timeout: Seconds for the shards, and again for the rest.
-
-        Returns:
-            How many shards are known to be free.
+        The timeout is in seconds, for the shards, and again for the rest. Returns how many are known to be
+        free.
         """
         self._stopped = True
         with suppress(TimeoutError):

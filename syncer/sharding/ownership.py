@@ -18,12 +18,7 @@ from syncer.rules.shards import Sharding
 
 
 class Shards:
-    """
-    The lease terms of this process.
-
-    Attributes:
-        sharding: How the installation divides its notifications; fixed before anything is owned.
-    """
+    """The lease terms of this process; `sharding` is fixed before anything is owned."""
 
     def __init__(self, shards: int) -> None:
         """Own nothing yet; `shards` is fixed at installation."""

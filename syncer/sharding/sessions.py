@@ -89,15 +89,9 @@ class SessionLease:
         """
         Prepare; `run` starts.
 
-        Args:
-            leases: The calls.
-            name: Of the Lease.
-            identity: Unique among living processes.
-            timings: Equal in all replicas.
-            able: Whether this replica could own a shard now.
-            clock: Seconds of the monotonic clock.
-            times: Of day, for the times that the Lease shows.
-            jitter: Random numbers in [0, 1).
+        `identity` is unique among living processes, `timings` are equal in all replicas. `able` tells
+        whether this replica could own a shard now, `clock` gives monotonic seconds, `times` the times of
+        day that the Lease shows, `jitter` random numbers in [0, 1).
         """
         self.current: Session | None = None
         self._begin_problem: str | None = None
@@ -128,9 +122,7 @@ class SessionLease:
         """
         Begin, renew, lose, and begin again; returns after `end`.
 
-        Args:
-            on_begun: Called with each new session.
-            on_lost: Called with one that is over, before the next one begins; not after `end`.
+        `on_lost` is called with a session that is over, before the next one begins; not after `end`.
         """
         while not self._stop.is_set():
             session = await self._begin()
@@ -151,11 +143,8 @@ class SessionLease:
         """
         End the session and delete its Lease, so that others need not wait; `run` returns.
 
-        Args:
-            timeout: Seconds for all of it.
-
-        Returns:
-            Whether the Lease is known to be gone; if not, others end it in time.
+        Takes at most `timeout` seconds. Returns whether the Lease is known to be gone; if not, others end
+        it in time.
         """
         self._stop.set()
         session = self.current
@@ -176,9 +165,8 @@ class SessionLease:
         """
         Tell whether a watch has not shown a renewal of ours for longer than it may take.
 
-        Args:
-            shown: resourceVersion in which it shows our Lease; empty if it does not. Not the newest of
-                any Lease: a stream that drops events may go on with those of others.
+        `shown` is the resourceVersion in which it shows our Lease, empty if it does not. It is not the
+        newest of any Lease: a stream that drops events may go on with those of others.
         """
         unseen = self._unseen
         if unseen is None:

@@ -42,9 +42,7 @@ class ShardLeases:
     """
     The shards' Leases, and the lease terms that follow from our writes.
 
-    Attributes:
-        terms: Of the shards that we hold.
-        problem: Why the last call failed; None after one that did not.
+    `problem` is why the last call failed; None after one that did not.
     """
 
     def __init__(
@@ -62,15 +60,9 @@ class ShardLeases:
         """
         Hold nothing yet.
 
-        Args:
-            leases: The calls.
-            view: What is known of the Leases.
-            identity: Unique among living processes.
-            incarnation: First part of each epoch.
-            clock: Seconds of the monotonic clock.
-            times: Of day, for the times that Leases show.
-            timeout: Seconds for one call.
-            api_time: The API server's time in Unix milliseconds, None if that is not known.
+        `identity` is unique among living processes, `incarnation` the first part of each epoch. `clock`
+        gives monotonic seconds, `times` the times of day that Leases show, `api_time` the API server's
+        time in Unix milliseconds, None if that is not known. A call takes at most `timeout` seconds.
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
@@ -116,9 +108,7 @@ class ShardLeases:
         """
         Write a note into a Lease of ours, or find one there; None if that could not be confirmed.
 
-        Args:
-            n: The shard.
-            since: The API server's time, in Unix milliseconds.
+        `since` is the API server's time, in Unix milliseconds.
         """
         if known := self.note(n):
             return known
@@ -193,11 +183,7 @@ class ShardLeases:
         """
         Write annotations of a Lease of ours; whether that was answered, and nothing of ours came between.
 
-        Args:
-            n: The shard.
-            held: Our last write of it, as the caller knows it.
-            version: That the Lease must have.
-            annotations: What changes.
+        `held` is our last write of it as the caller knows it, `version` what the Lease must have.
         """
         name = f"{self._view.installation}-{n}"
         # The time changes with each write, so that one before it that is still on its way is refused.
@@ -309,14 +295,8 @@ class ShardLeases:
         """
         Free a Lease of ours, so that others need not wait; call it when nothing is in flight.
 
-        The term is over at once, whatever the answer.
-
-        Args:
-            n: The shard.
-            timeout: Seconds for all of it.
-
-        Returns:
-            Whether the Lease is known to be free.
+        The term is over at once, whatever the answer, which is waited for `timeout` seconds at most.
+        Returns whether the Lease is known to be free.
         """
         term = self.terms.pop(n, None)
         if term is None or term.ended:

@@ -94,11 +94,9 @@ class LeaseView:
         """
         Know nothing yet.
 
-        Args:
-            installation: First part of the names of its Leases.
-            duration: LeaseDuration in seconds, for Leases that state none.
-            clock: Seconds of the monotonic clock.
-            on_change: Called after each change; not for a renewal, which only puts off what is done.
+        The names of the Leases begin with `installation`. `duration` is in seconds, for Leases that state
+        none; `clock` gives monotonic seconds. `on_change` is called after each change, but not for a
+        renewal, which only puts off what is done.
         """
         self.installation = installation
         self.leases: dict[str, Sighting] = {}

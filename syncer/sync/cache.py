@@ -186,14 +186,10 @@ class Entry:
 
     def take(self, answer: NotificationRequest, *, since: str) -> None:
         """
-        Take the API server's answer about the object.
+        Take the API server's answer about the object, read or written.
 
-        The watch may have delivered a later version while the answer was on its way, and will not deliver
-        it again. If it has delivered the same version, the answer is used.
-
-        Args:
-            answer: The object, read or written.
-            since: Its version as known when the request was sent.
+        The watch may have delivered a later version than `since`, the one known when the request was sent,
+        and will not deliver it again. If it has delivered the same version, the answer is used.
         """
         known = self.request.resource_version
         if known == since or version_key(answer.resource_version) >= version_key(known):

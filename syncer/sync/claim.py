@@ -72,13 +72,7 @@ class Claimer:
         *,
         backoff: Backoff,
     ) -> None:
-        """
-        Args:
-            recorder: Writes the logs and keeps the cache.
-            objects: Client of the objects.
-            metrics: Count claims, their results, and repairs.
-            backoff: The wait after an attempt whose sender is gone.
-        """  # noqa: D205 - the class says what it is
+        """`backoff` is the wait after an attempt whose sender is gone."""
         self.recorder = recorder
         self.log: RedisLog = recorder.log
         self.cache: Cache = recorder.cache
@@ -92,9 +86,8 @@ class Claimer:
         """
         Claim the log, compare it with the object, repair what differs.
 
-        Returns:
-            The decision. With `Action.OPEN`, attempts may be opened under `entry.claim`; with
-            `Action.CLOSE`, the claim only serves the last sync.
+        With the decision `Action.OPEN`, attempts may be opened under `entry.claim`; with `Action.CLOSE`,
+        the claim only serves the last sync.
 
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
@@ -309,9 +302,7 @@ class Claimer:
         Retire the log of a deleted notification: settle what is open, archive, set the expiry.
 
         A log that the audit feed has not read to its end stays; a sweep finds it once that is done.
-
-        Returns:
-            True if there is nothing more to do for it now.
+        Returns True if there is nothing more to do for it now.
 
         Raises:
             PortError: no answer; call again later.

@@ -37,13 +37,9 @@ class Clocks:
 
     def ahead(self, info: Mapping[str, str]) -> float | None:
         """
-        Note how far ahead of the API server's clock that of a Redis server is, in seconds.
+        Return the seconds that a Redis server's clock (in its INFO) is ahead of the API server's.
 
-        Args:
-            info: Members of its INFO.
-
-        Returns:
-            None if one of the two is not known.
+        None if one of the two is not known.
         """
         offset = info.get(CLOCK)
         if offset is None or self._api.offset is None:

@@ -26,14 +26,7 @@ class Flushed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """
-    Bounds of the writer.
-
-    Attributes:
-        writers: Status writes that run at once.
-        status_bytes: Largest status, as JSON.
-        at_most_once: Whether an unknown result ends a channel.
-    """
+    """Bounds of the writer: writes at once, bytes of JSON, and whether an unknown result ends a channel."""
 
     writers: int = 8
     status_bytes: int = SOFT_LIMIT

@@ -350,11 +350,9 @@ class Recorder:
         Record the outcomes that were kept while the log could not be read.
 
         Call it when the log can be read again, before its open attempts are settled as unknown; also from
-        time to time if another process owns the log now, because that process does not know these outcomes.
-
-        Args:
-            entry: The notification.
-            anew: Create the log again if it is gone; otherwise the claim is given up and the rest is kept.
+        time to time if another process owns the log now, because that process does not know these
+        outcomes. With `anew` the log is created again if it is gone; without, the claim is given up and
+        the rest is kept.
 
         Raises:
             PortError: Redis did not answer; the rest is kept.

@@ -85,10 +85,7 @@ class Retention:
 
     async def sweep(self, summaries: Sequence[Finished]) -> int:
         """
-        Delete those of our finished notifications whose retention time is over.
-
-        Returns:
-            How many were deleted.
+        Delete those of our finished notifications whose retention time is over; returns how many.
 
         Raises:
             PortError: Redis does not answer; the next sweep begins again.

@@ -113,13 +113,7 @@ class SchemaCheck:
         self._dropped_at = None if kept else self._monotonic()
 
     def mark_is_kept(self, stored: NotificationRequest, name: str) -> bool:
-        """
-        Take note of the answer to a write that has set a mark; whether the mark is in it.
-
-        Args:
-            stored: The answer.
-            name: Of the mark.
-        """
+        """Take note of the answer to a write that has set a mark; whether the mark is in it."""
         self._note_mark(kept=stored.status.journal == name)
         if not self.keeps_mark:
             self.problem, self._mark_alone = _MARK_DROPPED, True

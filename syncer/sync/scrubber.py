@@ -61,15 +61,11 @@ class Scrubber:
         on_change: Callable[[str], None],
     ) -> None:
         """
-        Args:
-            recorder: Of the logs; its cache is what is checked.
-            objects: Client of the objects.
-            ownership: Knows which shards are ours.
-            sync: Knows what it would write.
-            metrics: Count checks and divergences.
-            rate: Checks per second, at most.
-            on_change: Called with the uid of an object that the controller must check.
-        """  # noqa: D205 - the class says what it is
+        Make at most `rate` checks per second.
+
+        `sync` knows what it would write. `on_change` is called with the uid of an object that the
+        controller must check.
+        """
         self.recorder = recorder
         self.cache = recorder.cache
         self.objects = objects

@@ -77,16 +77,12 @@ class StatusWriter:
         on_stale: Callable[[str], None] = lambda _uid: None,
     ) -> None:
         """
-        Args:
-            recorder: Writes the logs; the views in its cache are published.
-            objects: Client of the objects.
-            ownership: Knows which shards are ours.
-            metrics: Count writes and their results.
-            limits: Limits of writes and sizes.
-            on_settled: Called after each successful write with the entry (which holds the stored
-                object), the status before, and the merge that was written.
-            on_stale: Called with the uid of an entry that must be claimed or checked again.
-        """  # noqa: D205 - the class says what it is
+        Publish the views in the recorder's cache.
+
+        `on_settled` is called after each successful write with the entry (which holds the stored object),
+        the status before, and the merge that was written; `on_stale` with the uid of an entry that must be
+        claimed or checked again.
+        """
         self.recorder = recorder
         self.cache: Cache = recorder.cache
         self.objects = objects

@@ -129,9 +129,8 @@ class Sweeper:
         """
         Read again every live log that another process has appended to.
 
-        Returns:
-            Uids to be checked: of those logs, and of any with an open attempt that no task of this
-            process carries out (an INTENT that arrived after its caller had given it up).
+        Returns the uids to be checked: of those logs, and of any with an open attempt that no task of this
+        process carries out (an INTENT that arrived after its caller had given it up).
         """
         found: list[str] = []
         heads = await self.log.read_headers([e.uid for e in entries])
