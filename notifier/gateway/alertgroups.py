@@ -14,16 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from notifier.gateway.draft import (
-    ALERTS,
-    Draft,
-    Options,
-    Reader,
-    Refused,
-    cut,
-    priority_of,
-    utc,
-)
+from notifier.gateway.draft import ALERTS, Draft, Options, Reader, Refused, cut, priority_of, utc
 from syncer.model.immutable import immutable
 from syncer.model.resource import Json
 

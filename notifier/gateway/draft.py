@@ -187,11 +187,11 @@ class Reader:
             raise Refused(f"must be one of {', '.join(words)}", path=self.at(key))
         return value
 
-    def number(self, key: str, default: int = 0) -> int:
-        """Return a whole number that is not negative."""
+    def number(self, key: str) -> int:
+        """Return a whole number that is not negative; 0 if it is absent."""
         value = self.members.get(key)
         if value is None:
-            return default
+            return 0
         if type(value) is not int or value < 0:
             raise Refused("must be a whole number that is not negative", path=self.at(key))
         return value

@@ -71,14 +71,15 @@ def identity_of(
     else:
         parts = ("bytes", hashlib.sha256(body).hexdigest())
         slotted, window = True, window or BYTES_WINDOW
-    digest = hashlib.sha256(orjson.dumps([source, *parts])).hexdigest()
-    name = f"{kind.prefix}-{digest[:_DIGITS]}"
+    found = hashed(kind.prefix, source, *parts)
     if not slotted:
-        return Identity(name, digest)
+        return found
     slot = max(0, int((now - since) // window))
-    return Identity(
-        name=f"{name}-{slot}",
-        digest=digest,
-        before=f"{name}-{slot - 1}" if slot else "",
-        window=window,
-    )
+    before = f"{found.name}-{slot - 1}" if slot else ""
+    return Identity(f"{found.name}-{slot}", found.digest, before, window)
+
+
+def hashed(prefix: str, *parts: object) -> Identity:
+    """Return the names that are a hash of some parts: the same for the same parts."""
+    digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()
+    return Identity(f"{prefix}-{digest[:_DIGITS]}", digest)

@@ -13,13 +13,10 @@ is reported once too, in the same way.
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 from typing import Final
 
-import orjson
-
-from notifier.gateway.identity import Identity
+from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import line, object_of
 from notifier.gateway.translation import Source, Wish
 from syncer.model.immutable import immutable
@@ -29,7 +26,6 @@ from syncer.model.resource import Json
 _SHARE: Final = 0.1
 _LEAST: Final = 5.0
 _MOST: Final = 60.0
-_DIGITS: Final = 32
 
 
 @immutable
@@ -132,8 +128,7 @@ def heard_wish(source: Source, last: str) -> Wish:
 def _wish(
     source: Source, status: str, last: str, *, type_: str, priority: str, subject: str, body: str
 ) -> Wish:
-    digest = hashlib.sha256(orjson.dumps([source.name, status, last])).hexdigest()
-    identity = Identity(f"{status[0]}{status[-1]}-{digest[:_DIGITS]}", digest)
+    identity = hashed(f"{status[0]}{status[-1]}", source.name, status, last)
     spec: Json = {
         "type": type_,
         "priority": priority,

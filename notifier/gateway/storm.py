@@ -8,15 +8,12 @@ within a few seconds, and goes where the members' common attributes lead.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-import orjson
-
 from notifier.gateway.draft import cut
-from notifier.gateway.identity import Identity
+from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import PRIORITIES, line, object_of
 from notifier.gateway.translation import Wish
 from syncer.model.resource import Json
@@ -24,7 +21,6 @@ from syncer.model.resource import Json
 #: Members of a digest; more of them begin another one.
 MEMBERS: Final = 500
 _PREFIX: Final = "dg"
-_DIGITS: Final = 32
 _BODY: Final = 30_000
 
 
@@ -59,10 +55,7 @@ def digest_of(source: str, members: Sequence[Wish]) -> Wish:
     The same members make the same digest, in whatever order they came.
     """
     ordered = sorted(members, key=lambda wish: wish.identity.digest)
-    digest = hashlib.sha256(
-        orjson.dumps([source, "digest", *(wish.identity.name for wish in ordered)])
-    ).hexdigest()
-    identity = Identity(f"{_PREFIX}-{digest[:_DIGITS]}", digest)
+    identity = hashed(_PREFIX, source, "digest", *(wish.identity.name for wish in ordered))
     specs = [wish.manifest["spec"] for wish in ordered]
     worst = min(specs, key=lambda spec: PRIORITIES.index(spec["priority"]))
     spec: Json = {
