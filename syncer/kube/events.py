@@ -36,8 +36,6 @@ from syncer.model.resource import GROUP, KIND, VERSION
 from syncer.rules.backoff import exponential
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from syncer.kube.client import Json, KubeClient
     from syncer.model.resource import NotificationRequest
 
@@ -102,8 +100,6 @@ class EventRecorder:
         *,
         instance: str,
         limits: EventLimits | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """
         Prepare; `run` sends.
@@ -113,11 +109,9 @@ class EventRecorder:
         """
         self._client = client
         self._instance = instance
-        self._limits = limits or EventLimits()
-        self._clock = clock
-        self._wall = wall
-        self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
-        self._queue: asyncio.Queue[Json] = asyncio.Queue(self._limits.queue)
+        self._limits = limits = limits or EventLimits()
+        self._bucket = TokenBucket(limits.rate, limits.burst, time.monotonic())
+        self._queue: asyncio.Queue[Json] = asyncio.Queue(limits.queue)
         self._reported = False
         self.dropped = 0
 
@@ -151,7 +145,7 @@ class EventRecorder:
         while True:
             event = await self._queue.get()
             try:
-                await asyncio.sleep(self._bucket.take(self._clock()))
+                await asyncio.sleep(self._bucket.take(time.monotonic()))
                 await self._send(event)
             finally:
                 self._queue.task_done()
@@ -221,7 +215,7 @@ class EventRecorder:
     def _document(
         self, obj: NotificationRequest, kind: str, reason: str, message: str, discriminator: str
     ) -> Json:
-        now = self._wall().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "apiVersion": "v1",
             "kind": "Event",

@@ -33,6 +33,8 @@ from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 _API: Final = "/apis/coordination.k8s.io/v1/namespaces"
 _FIELD_MANAGER: Final = {"fieldManager": "notification-controller"}
 _PAGE: Final = "500"
+#: After so many seconds, and up to a quarter more, the server ends a watch.
+_WATCH_SECONDS: Final = 240.0
 
 logger = logging.getLogger("ledger.kube")
 
@@ -256,8 +258,6 @@ class LeaseWatch:
         *,
         lagging: Callable[[], bool],
         patience: float,
-        watch_timeout: float = 240.0,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         """
         Prepare; `run` starts.
@@ -270,8 +270,6 @@ class LeaseWatch:
         self._sink = sink
         self._lagging = lagging
         self._patience = patience
-        self._watch_timeout = watch_timeout
-        self._jitter = jitter
         #: Where the next watch begins; empty: list first.
         self._resume = ""
         #: Newest resourceVersion shown; never cleared.
@@ -293,7 +291,7 @@ class LeaseWatch:
                 logger.info("watch of leases interrupted: %s", error)
             if self._streak:
                 pause = exponential(0.1, self._patience, self._streak)
-                await asyncio.sleep(equal_jitter(pause, self._jitter()))
+                await asyncio.sleep(equal_jitter(pause, random.random()))  # noqa: S311 - jitter
 
     def relist(self) -> None:
         """List anew after the next event: what is known has turned out to be old."""
@@ -309,7 +307,7 @@ class LeaseWatch:
     async def _follow(self) -> None:
         async with self._leases.watch(
             self._resume,
-            seconds=late_jitter(self._watch_timeout, self._jitter()),
+            seconds=late_jitter(_WATCH_SECONDS, random.random()),  # noqa: S311 - jitter
             connect_timeout=self._patience,
             idle_timeout=self._patience,
         ) as lines:

@@ -39,7 +39,6 @@ async def restarting(
     *,
     every: float,
     sooner: asyncio.Event | None = None,
-    failed: Callable[[str], None] = lambda _error: None,
 ) -> None:
     """
     Do some work again and again until cancelled.
@@ -49,7 +48,6 @@ async def restarting(
         work: One round; may raise.
         every: Seconds between rounds.
         sooner: When set, the next round begins at once, which clears it.
-        failed: Called with the class of an error.
     """
     # Not for longer than between rounds: what has a bound keeps it.
     most = min(_PAUSE_MOST, max(_PAUSE_FIRST, every or _PAUSE_MOST))
@@ -60,7 +58,6 @@ async def restarting(
         except Exception as error:  # noqa: BLE001 - the boundary: every error is logged
             failures += 1
             pause = exponential(_PAUSE_FIRST, most, failures)
-            failed(type(error).__name__)
             logger.warning(
                 "%s failed and is tried again", name,
                 extra={"error": f"{type(error).__name__}: {error}", "seconds": pause},

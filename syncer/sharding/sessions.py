@@ -84,7 +84,6 @@ class SessionLease:
         able: Callable[[], bool],
         clock: Callable[[], float],
         times: TimesOfDay,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         """
         Prepare; `run` starts.
@@ -103,7 +102,6 @@ class SessionLease:
         self._able = able
         self._clock = clock
         self._times = times
-        self._jitter = jitter
         #: resourceVersion of the Lease as it was written or read last.
         self._version = ""
         self._pending: dict[str, float] = {}
@@ -127,7 +125,7 @@ class SessionLease:
         while not self._stop.is_set():
             session = await self._begin()
             if session is None:
-                wait = late_jitter(self._timings.retry_period, self._jitter())
+                wait = late_jitter(self._timings.retry_period, random.random())  # noqa: S311 - jitter
                 await _elapse(wait, self._stop)
                 continue
             on_begun(session)
