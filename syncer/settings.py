@@ -17,16 +17,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from syncer.configfile import (
-    Duration,
-    Group,
-    Level,
-    Names,
-    build,
-    keys_of,
-    secret_of,
-    unknown_keys,
-)
+from syncer.configfile import Duration, Group, Level, Names, build, keys_of, secret_of, unknown_keys
 from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity

@@ -35,13 +35,7 @@ from syncer.model.attempt import (
     epoch_key,
 )
 from syncer.model.errors import ContractError
-from syncer.model.record import (
-    Header,
-    Kind,
-    Record,
-    attempt_record,
-    repair_record,
-)
+from syncer.model.record import Header, Kind, Record, attempt_record, repair_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding, Remedy
 from syncer.rules.fold import ROOT_CHAIN, LogView

@@ -19,14 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from syncer.model.attempt import (
-    Attempt,
-    AttemptId,
-    AttemptState,
-    FailureClass,
-    attempt_key,
-    join,
-)
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
 from syncer.model.conditions import QUARANTINED, Condition, set_condition
 from syncer.model.immutable import immutable
 from syncer.model.resource import (

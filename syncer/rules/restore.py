@@ -12,14 +12,7 @@ from dataclasses import replace
 
 from syncer.model.attempt import NO_EPOCH, Attempt, Epoch, attempt_epoch, epoch_key, parse_epoch
 from syncer.model.conditions import ROUTING_RESOLVED, bounded, find_condition
-from syncer.model.record import (
-    LOG_ERROR_BYTES,
-    MAX_INT,
-    Plan,
-    Record,
-    attempt_record,
-    plan_record,
-)
+from syncer.model.record import LOG_ERROR_BYTES, MAX_INT, Plan, Record, attempt_record, plan_record
 from syncer.model.resource import Status
 from syncer.rules.fold import LogView
 

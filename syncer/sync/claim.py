@@ -29,26 +29,14 @@ from syncer.model.attempt import (
     epoch_key,
     wait_of,
 )
-from syncer.model.errors import (
-    ContractError,
-    Gone,
-    KindMissing,
-    Unauthorised,
-    Unavailable,
-)
+from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
 from syncer.model.record import intent_record
 from syncer.rules.channel_state import counts
 from syncer.rules.fold import fold
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
-from syncer.rules.restore import (
-    highest_epoch,
-    missing_plan,
-    outcome_of,
-    seed_of,
-    seeds_of_view,
-)
+from syncer.rules.restore import highest_epoch, missing_plan, outcome_of, seed_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry

@@ -35,13 +35,7 @@ from syncer.model.errors import (
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.rendering import difference
-from syncer.model.resource import (
-    TERMINAL_PHASES,
-    Json,
-    LogMark,
-    NotificationRequest,
-    Status,
-)
+from syncer.model.resource import TERMINAL_PHASES, Json, LogMark, NotificationRequest, Status
 from syncer.rules.compact import compact, least
 from syncer.rules.fold import History
 from syncer.rules.merge import Merged, merge, quarantine

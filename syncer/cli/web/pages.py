@@ -28,16 +28,7 @@ from syncer.cli.web.entries import (
     position_of,
 )
 from syncer.cli.web.html import Safe, join, tag
-from syncer.cli.web.layout import (
-    ago,
-    badge,
-    command,
-    link,
-    link_to,
-    moment_of,
-    page,
-    table,
-)
+from syncer.cli.web.layout import ago, badge, command, link, link_to, moment_of, page, table
 from syncer.cli.web.receivers import MOST, Receiver
 from syncer.cli.web.source import Head, Heads, Known, Overview
 from syncer.cli.web.story import Moment, tell
