@@ -14,7 +14,6 @@ from typing import Any
 
 from syncer.cli.output import table
 from syncer.cli.screen import cut
-from syncer.ledger.codec import decode_header
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
 from syncer.model.attempt import Attempt, AttemptState
@@ -92,14 +91,10 @@ async def find_uid(log: RedisLog, key: str) -> str | None:
     """Return the uid of the newest log whose header has this name, None if there is none."""
     found: list[tuple[int, str]] = []
     async for uids in log.scan(page=_PAGE):
-        for uid, (element, _, ttl) in zip(uids, await log.read_headers(uids), strict=True):
-            try:
-                header = decode_header(element or b"")
-            except ContractError:
-                continue
-            if header.object == key:
+        for uid, head in zip(uids, await log.read_headers(uids), strict=True):
+            if head.header is not None and head.header.object == key:
                 # A log without an expiry belongs to an object that lives.
-                found.append((ttl if ttl >= 0 else 1 << 40, uid))
+                found.append((head.ttl if head.ttl >= 0 else 1 << 40, uid))
     return max(found)[1] if found else None
 
 

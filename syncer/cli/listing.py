@@ -19,10 +19,8 @@ from syncer.cli.holding import is_held
 from syncer.cli.output import Columns, Progress, age, write_json, write_lines
 from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
-from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, find_condition
-from syncer.model.errors import ContractError
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest, Status
@@ -294,10 +292,6 @@ def row_of(
 
 def unpublished(head: LogHead) -> tuple[int, bool]:
     """How many records of a log are not published, -1 where none is known; whether it is illegible."""
-    if head.element is None:
-        return -1, False
-    try:
-        header = decode_header(head.element)
-    except ContractError:
-        return -1, True
-    return max(0, head.length - 1 - header.acked), False
+    if head.header is None:
+        return -1, head.element is not None
+    return max(0, head.length - 1 - head.header.acked), False

@@ -24,11 +24,12 @@ from syncer.cli.access import Access
 from syncer.cli.output import Progress
 from syncer.cli.times import seconds_of
 from syncer.kube.notification_requests import Page, Unreadable
-from syncer.ledger.answers import WRONG_TYPE, StoredLog
+from syncer.ledger.answers import StoredLog
 from syncer.ledger.codec import decode_header
 from syncer.ledger.reading import read_log
+from syncer.ledger.replies import read_apart
 from syncer.model.attempt import Epoch, make_epoch
-from syncer.model.errors import ContractError, Expired, Gone, Rejected
+from syncer.model.errors import ContractError, Expired, Gone
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding
 from syncer.rules.verification import Bounds, Sides, check, check_alone
@@ -236,13 +237,7 @@ async def read_logs(
 ) -> list[Joined]:
     """Read the logs of notifications and join each with its object."""
     uids = [uid for uid, _ in wanted]
-    try:
-        logs: list[StoredLog | None] = list(await at.log.read_logs(uids))
-    except Rejected as error:
-        if error.reason != WRONG_TYPE:
-            raise
-        # A key of another type among them; asked one by one, it is the only one that refuses.
-        logs = [await _alone(at, uid) for uid in uids]
+    logs = await read_apart(at.log.read_logs, uids, None)
     out = []
     for (uid, known), log in zip(wanted, logs, strict=True):
         elements, ttl = log or StoredLog([], -1)
@@ -253,15 +248,6 @@ async def read_logs(
             Joined(uid, key, request, tuple(elements), ttl, problem, wrong_type=log is None)
         )  # fmt: skip
     return out
-
-
-async def _alone(at: Access, uid: str) -> StoredLog | None:
-    try:
-        return (await at.log.read_logs([uid]))[0]
-    except Rejected as error:
-        if error.reason != WRONG_TYPE:
-            raise
-        return None
 
 
 def _named(elements: Sequence[bytes]) -> str:

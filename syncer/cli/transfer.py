@@ -23,10 +23,11 @@ from syncer.cli.access import Access
 from syncer.cli.export_format import FORMAT, Counts, Json, Log, lines_of
 from syncer.cli.output import Progress
 from syncer.cli.scan import PAGE, Scan, objects, read_logs
-from syncer.ledger.answers import WRONG_TYPE, Answer
+from syncer.ledger.answers import Answer, Restored
 from syncer.ledger.reading import read_log
+from syncer.ledger.replies import WrongType
 from syncer.model.attempt import AttemptState, FailureClass
-from syncer.model.errors import ContractError, Rejected
+from syncer.model.errors import ContractError
 from syncer.model.record import Header, attempt_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.text import escaped_json
@@ -87,17 +88,6 @@ class Apart(NamedTuple):
 
     uid: str
     position: int
-
-
-class Restored(NamedTuple):
-    """
-    What the script that restores a log did, and how many records it wrote.
-
-    For another history the number is the first position that differs.
-    """
-
-    answer: Answer
-    records: int
 
 
 @dataclass(slots=True)
@@ -222,25 +212,16 @@ async def _joined(at: Access, uid: str, log: Log) -> bool:
             )  # fmt: skip
         try:
             await at.log.outcome(uid, attempt_record(known, seed=True), None, name=name)
-        except ContractError:
-            return False
-        except Rejected as error:
-            if error.reason != WRONG_TYPE:
-                raise
+        except (ContractError, WrongType):
             return False
     return True
 
 
 async def _restored(at: Access, uid: str, elements: Sequence[bytes], ttl: int) -> Restored:
     try:
-        return Restored(*await at.log.restore(uid, elements, ttl=max(0, ttl)))
-    except ContractError:
-        # What is there is no log of this format.
-        return Restored(Answer.APART, 0)
-    except Rejected as error:
-        # Any other refusal shows nothing of what is there.
-        if error.reason != WRONG_TYPE:
-            raise
+        return await at.log.restore(uid, elements, ttl=max(0, ttl))
+    except (ContractError, WrongType):
+        # What is there is no log of this format; any other refusal shows nothing of it.
         return Restored(Answer.APART, 0)
 
 

@@ -80,9 +80,6 @@ class Mark(StrEnum):
     EXPIRING = "expiring"
 
 
-#: Reason of a refusal: the key holds something that is no list.
-WRONG_TYPE: Final = "WRONGTYPE"
-
 #: What the status shows, and what the audit feed has handed over.
 BOTH_MARKS: Final = "acked audited"
 ACKED: Final = "acked"

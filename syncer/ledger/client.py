@@ -18,13 +18,14 @@ script may be run again, repeats it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from syncer.ledger import subscriber
 from syncer.ledger.calls import Call
 from syncer.ledger.lua import INTENT, Script
 from syncer.ledger.options import file_problem, option_problem
@@ -32,12 +33,12 @@ from syncer.ledger.outage import Outage
 from syncer.ledger.replies import REFUSING, Refused
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
-from syncer.ledger.subscriber import Subscriber
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
     ContractError,
+    PortError,
     Rejected,
     Unauthorised,
     Unavailable,
@@ -58,7 +59,7 @@ _OUTAGE_POLL: Final = 1.0
 _OUTAGE_END_POLL: Final = 0.25
 
 
-class Servers(Protocol):
+class Servers(subscriber.Servers, Protocol):
     """The servers behind a client, whatever their number."""
 
     #: Raised whenever keys are held by other servers than before.
@@ -75,12 +76,6 @@ class Servers(Protocol):
 
     async def probe(self) -> None:
         """Ask every server who it is now."""
-
-    async def connect_subscriber(self) -> AbstractConnection:
-        """Make a connection to a server that receives what is published; see `Subscriber`."""
-
-    def serves_subscriber(self, connection: AbstractConnection) -> bool:
-        """Whether the server of such a connection is still one to listen to."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -216,6 +211,16 @@ class LedgerClient(RedisState):
             for reply in (answer if len(group) > 1 else [answer])
         ]
 
+    async def wake_up(self, what: str) -> None:
+        """
+        Tell the owners the uid of a notification, or another word that they know; best effort.
+
+        A message may be lost, and the account may be refused the channel, which `syncer doctor` reports. A
+        sweep finds what was written all the same, so its writer never fails for lack of a message.
+        """
+        with contextlib.suppress(PortError, TimeoutError):
+            await self.command("PUBLISH", self.wake_ups, what)
+
     async def primaries(self) -> tuple[str, ...]:
         """Names of all servers that hold keys, for commands that concern each of them."""
         return await self._servers.primaries()
@@ -238,8 +243,8 @@ class LedgerClient(RedisState):
                 group.create_task(critical("refusal", self._watch_refusal), name="redis-refusal")
                 group.create_task(critical("outage", self._log_outage), name="redis-outage")
                 if self.on_wake_up is not None:
-                    listener = Subscriber(
-                        self._servers, f"{self.prefix}:poke", self.on_wake_up, timeout=self._timeout
+                    listener = subscriber.Subscriber(
+                        self._servers, self.wake_ups, self.on_wake_up, timeout=self._timeout
                     )
                     group.create_task(
                         restarting("redis-subscriber", listener.run, every=0.0),

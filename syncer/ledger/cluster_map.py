@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 
-from syncer.ledger.replies import parse_version
+from syncer.ledger.replies import number_of, parse_version, text_of
 from syncer.ledger.url import Address
 
 #: Commands without a key: any primary answers them, or the one that is named.
@@ -105,7 +105,7 @@ def weakest(infos: Iterable[Mapping[str, str]]) -> dict[str, str]:
         return {}
     merged = dict(rows[0])
     merged["redis_version"] = ".".join(str(p) for p in min(parse_version(dict(r)) for r in rows))
-    merged["connected_slaves"] = str(min(_number(r.get("connected_slaves")) for r in rows))
+    merged["connected_slaves"] = str(min(number_of(r.get("connected_slaves")) for r in rows))
     for name, safe in (
         ("appendfsync", "always"),
         ("maxmemory_policy", "noeviction"),
@@ -131,12 +131,3 @@ def key_of(command: tuple[Any, ...]) -> bytes | None:
 def name_of(address: Address) -> str:
     """Host and port as one text."""
     return f"{address[0]}:{address[1]}"
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
-def text_of(value: Any) -> str:
-    """A reply as text; bytes of another program may be no text, and are replaced."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

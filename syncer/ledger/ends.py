@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from syncer.ledger.answers import WRONG_TYPE
 from syncer.ledger.codec import chain_of, decode_header, decode_record
 from syncer.ledger.log import RedisLog
-from syncer.model.errors import ContractError, Rejected
+from syncer.ledger.replies import read_apart
+from syncer.model.errors import ContractError
 from syncer.model.record import Record
 from syncer.rules.fold import ROOT_CHAIN
 
@@ -39,15 +39,11 @@ async def read_lengths(log: RedisLog, uids: Sequence[str]) -> list[int]:
     """Read the lengths of logs, in the order of `uids`; 0 for none, and for a key of another type."""
     if not uids:
         return []
-    try:
-        return [int(n) for n in await log.gather([("LLEN", log.key(uid)) for uid in uids])]
-    except Rejected as error:
-        if error.reason != WRONG_TYPE:
-            raise
-        if len(uids) == 1:
-            return [0]
-        # Asked one by one, it is the only one that refuses.
-        return [n for uid in uids for n in await read_lengths(log, [uid])]
+
+    async def lengths(some: Sequence[str]) -> list[int]:
+        return [int(n) for n in await log.gather([("LLEN", log.key(uid)) for uid in some])]
+
+    return await read_apart(lengths, uids, 0)
 
 
 async def read_ends(log: RedisLog, wanted: Sequence[tuple[str, int]]) -> list[LogEnd]:

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.wake_ups import wake_up
-from syncer.model.errors import Ambiguous, ContractError, Rejected, Unavailable
+from syncer.ledger.replies import WrongType
+from syncer.model.errors import Ambiguous, ContractError, Unavailable
 from syncer.model.hold import Hold
 from syncer.rules.holds import decode, encode
 
@@ -55,9 +55,7 @@ class HoldStore:
         try:
             text: bytes = await self._client.command("GET", self.key) or b""
             return StoredHolds(text, decode(text))
-        except Rejected as error:
-            if error.reason != "WRONGTYPE":
-                raise
+        except WrongType:
             raise ContractError(
                 f"the key {self.key} is no text: another program uses it; delete it, or set another"
                 " redis.keyPrefix"
@@ -95,4 +93,4 @@ class HoldStore:
 
     async def announce(self) -> None:
         """Tell the replicas that the holds have changed; best effort."""
-        await wake_up(self._client, HOLDS_CHANGED)
+        await self._client.wake_up(HOLDS_CHANGED)

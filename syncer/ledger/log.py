@@ -18,7 +18,6 @@ from typing import Any, Final
 from syncer.ledger import lua
 from syncer.ledger.answers import (
     BOTH_MARKS,
-    WRONG_TYPE,
     Answer,
     Appended,
     Claimed,
@@ -32,7 +31,7 @@ from syncer.ledger.answers import (
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import decode_log, encode_channel, encode_record
-from syncer.ledger.wake_ups import wake_up
+from syncer.ledger.replies import read_apart, text_of
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Header, Record
@@ -119,7 +118,7 @@ class RedisLog:
         except ContractError as error:
             # The script could not read the header.
             return Claimed(Answer.OK, error=error)
-        answer = Answer(_text(reply[0]))
+        answer = Answer(text_of(reply[0]))
         if answer is not Answer.OK:
             return Claimed(answer)
         seconds, micros = (int(part) for part in reply[2])
@@ -243,7 +242,7 @@ class RedisLog:
             `ttl` of 0.
         """
         reply = await self._repeat(lua.ACK, uid, [position, chain, ttl, marks])
-        if Answer(_text(reply[0])) is not Answer.OK:
+        if Answer(text_of(reply[0])) is not Answer.OK:
             return Mark.STALE
         return Mark.EXPIRING if int(reply[1]) else Mark.MOVED
 
@@ -261,7 +260,7 @@ class RedisLog:
             RECLAIM if it is not ours or has open intents, STALE if it is not audited to its end.
         """
         reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl, int(audited)])
-        return Answer(_text(reply[0]))
+        return Answer(text_of(reply[0]))
 
     # -- for operators ------------------------------------------------------------------------
 
@@ -275,7 +274,7 @@ class RedisLog:
             elements: What takes its place, header first.
         """
         reply = await self._repeat(lua.REBUILD, uid, [len(seen), seen[-1], *elements])
-        return Answer(_text(reply[0]))
+        return Answer(text_of(reply[0]))
 
     async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> None:
         """
@@ -297,7 +296,7 @@ class RedisLog:
         reply = await self._insist(
             self._patience, self._client.evaluate, lua.KEEP, aside, [ttl, *elements]
         )
-        if Answer(_text(reply[0])) is Answer.APART:
+        if Answer(text_of(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
 
     async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
@@ -310,7 +309,7 @@ class RedisLog:
             ttl: Seconds until it expires, 0 for never.
         """
         reply = await self._repeat(lua.RESTORE, uid, [ttl, *elements])
-        return Restored(Answer(_text(reply[0])), int(reply[1]))
+        return Restored(Answer(text_of(reply[0])), int(reply[1]))
 
     # -- reads --------------------------------------------------------------------------------
 
@@ -341,15 +340,7 @@ class RedisLog:
         """
         if not uids:
             return []
-        try:
-            return await self._heads(uids)
-        except Rejected as error:
-            if error.reason != WRONG_TYPE:
-                raise
-            if len(uids) == 1:
-                return [LogHead(b"", 0, -1)]
-            # Asked one by one, it is the only one that refuses.
-            return [head for uid in uids for head in await self.read_headers([uid])]
+        return await read_apart(self._heads, uids, LogHead(b"", 0, -1))
 
     async def _heads(self, uids: Sequence[str]) -> list[LogHead]:
         commands: list[tuple[str | int, ...]] = []
@@ -394,7 +385,7 @@ class RedisLog:
                     cursor, keys = await self._command(
                         "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}", "COUNT", page, at=server
                     )
-                    yield [_text(k)[len(prefix) : -1] for k in keys]
+                    yield [text_of(k)[len(prefix) : -1] for k in keys]
                     if int(cursor) == 0:
                         break
             if self._client.layout == layout:
@@ -406,7 +397,7 @@ class RedisLog:
 
         The record is there whatever becomes of the message: the owner's sweep finds it.
         """
-        await wake_up(self._client, uid)
+        await self._client.wake_up(uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:
         return await self._insist(self._patience, self._client.command, *args, at=at)
@@ -446,7 +437,7 @@ class RedisLog:
             )
         if answer in (Answer.DUP, Answer.NOOP):
             return Appended(answer, rank=int(reply[1]), confirmed=confirmed)
-        return Appended(answer, detail=_text(reply[1]) if len(reply) > 1 else "")
+        return Appended(answer, detail=text_of(reply[1]) if len(reply) > 1 else "")
 
     async def _repeat(self, script: lua.Script, uid: str, args: list[Any]) -> Any:
         return await self._insist(
@@ -483,11 +474,6 @@ class RedisLog:
                 pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
                 # S311: spreading retries needs no secret randomness.
                 await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
-
-
-def _text(value: Any) -> str:
-    # A key or an id of another program may be no text; it then names nothing of ours.
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _glob(text: str) -> str:

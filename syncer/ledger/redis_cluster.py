@@ -30,7 +30,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from syncer.ledger.calls import Call
-from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, text_of, weakest
+from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, weakest
 from syncer.ledger.connection import ask, connection_options, lost_connection
 from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replies import (
@@ -39,6 +39,7 @@ from syncer.ledger.replies import (
     classify_reply,
     parse_info,
     parse_version,
+    text_of,
 )
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import Address, RedisTarget

@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from syncer.ledger.replies import number_of
+
 _MEMBER = re.compile(r"slave\d+")
 
 
@@ -54,8 +56,8 @@ class Replicas:
         if not primary.behind:
             return
         if primary.target is None:
-            primary.target = _number(info.get("master_repl_offset"))
-        reached = [_number(r.get("offset")) for r in online]
+            primary.target = number_of(info.get("master_repl_offset"))
+        reached = [number_of(r.get("offset")) for r in online]
         if reached and max(reached) >= primary.target:
             primary.behind, primary.target = False, None
 
@@ -82,7 +84,3 @@ class Replicas:
 
 def _fields(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split(",") if "=" in part)
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0

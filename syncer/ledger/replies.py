@@ -9,12 +9,15 @@ cluster reads the word (`MOVED`, `ASK`), and which is `Unavailable` for everythi
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from redis.exceptions import AskError
 
 from syncer.ledger.url import Address
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised, Unavailable
+
+T = TypeVar("T")
 
 #: What the vendor raises for a reply that follows no grammar, and what comes of one of another type.
 MALFORMED: Final = (ValueError, TypeError, AttributeError, LookupError)
@@ -36,6 +39,32 @@ _TYPES: Final = {
     "MasterDownError": "MASTERDOWN", "TryAgainError": "TRYAGAIN", "MovedError": "MOVED",
     "AskError": "ASK",
 }  # fmt: skip
+
+
+class WrongType(Rejected):
+    """The key holds something that is no list, or no text where one is expected."""
+
+    def __init__(self) -> None:
+        super().__init__("Redis refuses the command (WRONGTYPE)", reason="WRONGTYPE")
+
+
+async def read_apart(
+    read: Callable[[Sequence[str]], Awaitable[Sequence[T]]], uids: Sequence[str], stranger: T
+) -> list[T]:
+    """
+    Read something of logs, although keys among them may hold what is no list.
+
+    Args:
+        read: Reads all at once; one such key has it refused.
+        uids: Of the logs, one at least.
+        stranger: Stands for such a key. Asked one by one, it is the only one that refuses.
+    """
+    try:
+        return list(await read(uids))
+    except WrongType:
+        if len(uids) == 1:
+            return [stranger]
+        return [found for uid in uids for found in await read_apart(read, [uid], stranger)]
 
 
 class Refused(Unavailable):
@@ -86,28 +115,38 @@ def classify_reply(error: BaseException) -> LedgerError:
         return Redirected(word, (error.host, error.port))
     if word in _NOT_EXECUTED:
         return Refused(word)
+    if word == "WRONGTYPE":
+        return WrongType()
     if text.startswith(("DB index", "invalid DB index")):
         return Rejected("the server has no database of the number in redis.url", reason=word)
     return Rejected(f"Redis refuses the command ({word})", reason=word)
 
 
+def text_of(value: Any) -> str:
+    """A reply as text; bytes of another program may be no text, and are replaced."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def number_of(text: str | None) -> int:
+    """A member of INFO as a number; 0 for one that is absent, or none."""
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
 def parse_info(reply: Any) -> dict[str, str]:
     """Members of INFO's reply, and of CLUSTER INFO's."""
-    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
-    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    pairs = (line.split(":", 1) for line in text_of(reply).splitlines() if ":" in line)
     return {k: v.strip() for k, v in pairs if not k.startswith("#")}
 
 
 def parse_pairs(reply: Any) -> dict[str, str]:
     """Settings from CONFIG GET's reply."""
-    members = reply if isinstance(reply, list) else []
-    texts = [r.decode("utf-8", "replace") if isinstance(r, bytes) else str(r) for r in members]
+    texts = [text_of(r) for r in reply] if isinstance(reply, list) else []
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 def parse_meta(meta: bytes | None) -> dict[str, str]:
     """Members of the store's metadata, under `<prefix>:meta`."""
-    text = meta.decode("utf-8", "replace") if isinstance(meta, bytes) else ""
+    text = text_of(meta) if isinstance(meta, bytes) else ""
     return dict(part.split("=", 1) for part in text.split(" ") if "=" in part)
 
 

@@ -81,6 +81,11 @@ class RedisState:
         """Key of the metadata: format, installation, random id of the store."""
         return f"{self.prefix}:meta"
 
+    @property
+    def wake_ups(self) -> str:
+        """Pub/sub channel on which owners receive the uids of logs that others have appended to."""
+        return f"{self.prefix}:poke"
+
     async def read_metadata(self, connection: AbstractConnection) -> bytes | None:
         """
         Read the metadata on a connection, and write that of a store that has none.

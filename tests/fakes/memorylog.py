@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -29,7 +30,7 @@ from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import classify_reply
 from syncer.ledger.store import Server
-from syncer.model.errors import Ambiguous, ConfigError, Unavailable
+from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
 
 Argument = bytes | str | int
 Reply = list[Any]
@@ -610,6 +611,11 @@ class MemoryClient:
     async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
         return await self._call(_bytes(args[0]).decode(), lambda: self.redis.execute(*args), None)
+
+    async def wake_up(self, what: str) -> None:
+        """Tell the owners; see `LedgerClient.wake_up`."""
+        with suppress(PortError, TimeoutError):
+            await self.command("PUBLISH", f"{self.prefix}:poke", what)
 
     async def gather(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """Run many reads; see `LedgerClient.gather`."""

@@ -13,12 +13,10 @@ from syncer.cli.access import Access
 from syncer.cli.doctor.clocks import clock
 from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
 from syncer.ledger.answers import Answer
-from syncer.ledger.codec import decode_header
 from syncer.ledger.holds import HoldStore
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.url import parse_redis_url, split_redis_url
-from syncer.ledger.wake_ups import wake_up_channel
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Unauthorised
 from syncer.model.hold import Hold
@@ -155,7 +153,7 @@ async def _write(at: Access) -> None:
 
 
 async def _wake_up(at: Access) -> None:
-    await at.client.command("PUBLISH", wake_up_channel(at.client.prefix), "doctor")
+    await at.client.command("PUBLISH", at.client.wake_ups, "doctor")
 
 
 async def _first_page(at: Access, facts: RedisFacts) -> None:
@@ -165,10 +163,10 @@ async def _first_page(at: Access, facts: RedisFacts) -> None:
             if head.element is None:
                 # It expired since the scan saw it.
                 continue
-            try:
-                epochs.append(decode_header(head.element).epoch)
-            except ContractError:
+            if head.header is None:
                 facts.others += 1
+            else:
+                epochs.append(head.header.epoch)
         facts.logs += len(epochs)
         facts.epoch = max(
             [*epochs, *([facts.epoch] if facts.epoch else [])], key=epoch_key, default=None

@@ -26,6 +26,7 @@ from syncer.cli.scan import (
 )
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import StoredLog
+from syncer.ledger.replies import WrongType
 from syncer.model.attempt import Epoch
 from syncer.model.errors import (
     ConfigError,
@@ -159,7 +160,7 @@ async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
         async def read_logs(self, uids: list[str]) -> list[StoredLog]:
             raise self.error
 
-    for error in (Unauthorised("no"), Rejected("no", reason="WRONGTYPE")):
+    for error in (Unauthorised("no"), WrongType()):
         at = cast("Access", SimpleNamespace(log=Log(error)))
         if isinstance(error, Unauthorised):
             with pytest.raises(Unauthorised):
@@ -173,23 +174,25 @@ async def test_of_several_keys_the_one_that_is_no_list_is_found() -> None:
     """The others are read as they are; an error of another kind, met then, is one of the command."""
 
     class Log:
-        def __init__(self, other: str) -> None:
+        def __init__(self, other: Rejected) -> None:
             self.other = other
 
         async def read_logs(self, uids: list[str]) -> list[StoredLog]:
             if uids == ["w"]:
-                raise Rejected("no", reason=self.other)
+                raise self.other
             if len(uids) > 1:
-                raise Rejected("no", reason="WRONGTYPE")
+                raise WrongType
             return [StoredLog(list(LOG), 9)]
 
     wanted = [("u", None), ("w", None)]
-    u, w = await read_logs(cast("Access", SimpleNamespace(log=Log("WRONGTYPE"))), wanted)
+    u, w = await read_logs(cast("Access", SimpleNamespace(log=Log(WrongType()))), wanted)
     assert (u.wrong_type, u.elements, u.ttl, u.key) == (False, LOG, 9, "ns/n")
     assert (w.wrong_type, w.elements, w.ttl) == (True, (), -1)
     assert [f.kind for f in w.check(BOUNDS)] == [Divergence.FOREIGN]
     with pytest.raises(Rejected):
-        await read_logs(cast("Access", SimpleNamespace(log=Log("NOPERM"))), wanted)
+        await read_logs(
+            cast("Access", SimpleNamespace(log=Log(Unauthorised("no", reason="NOPERM")))), wanted
+        )
 
 
 AGAIN: Final[dict[str, tuple[NotificationRequest | Exception, str, tuple[Any, ...]]]] = {

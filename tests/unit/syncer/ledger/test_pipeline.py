@@ -20,8 +20,8 @@ from redis.exceptions import ResponseError
 from syncer.ledger.calls import Call, StaleGuard
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Pipeline
-from syncer.ledger.replies import Refused
-from syncer.model.errors import Ambiguous, Rejected, Unauthorised, Unavailable
+from syncer.ledger.replies import Refused, WrongType
+from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.simulation.loop import SimLoop, simulate
 
 TIMEOUT = 1.0
@@ -497,7 +497,7 @@ def test_a_refusal_is_its_callers_alone() -> None:
         async with serving(server) as pipeline:
             server.replies = [b"1", b"2", ResponseError("WRONGTYPE no log"), b"4"]
             found = await together(pipeline, 4)
-            assert [type(f) for f in found].count(Rejected) == 1
+            assert [type(f) for f in found].count(WrongType) == 1
             assert {f for f in found if isinstance(f, bytes)} == {b"1", b"2", b"4"}
         assert server.closed == 0
 
