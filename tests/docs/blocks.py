@@ -39,7 +39,6 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "$ redis-cli LRANGE 'nl:{62455857-18ab-4120-b3ee-a088552fc77e}' 0 -1": (
             "shows what tests/docs/test_redis_page.py runs on logs of its own"
         ),
-        "$ redis-cli EVAL ": ("shows what tests/docs/test_redis_page.py runs on logs of its own"),
     },
     "CONTRIBUTING.md": {
         "scripts/test  ": (
