@@ -13,7 +13,8 @@ for its health under the same rules. What it promises:
 - Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
   head is handed to the socket. A status line, once read, is an answer, whatever the body does.
 - Answers are bounded: 64 KiB of body are read, at most as much comes out of a compressed one, and
-  1 KiB, sanitised and without the target's secrets, is kept as the excerpt.
+  1 KiB, sanitised and without the target's secrets, is kept as the excerpt. After 256 KiB on the wire the
+  connection is closed, whatever they are: heads of interim answers, or a body in pieces of one byte.
 - Credentials (`Authorization`, a user in the URL) go over https, or to this machine; over http only where
   the target says so.
 - Every address is checked after resolution and again at the socket (`egress`).
@@ -46,6 +47,7 @@ from typing import Any, Final, Literal, Self, cast
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from notifier.channels.base import classify_http
@@ -93,26 +95,32 @@ class _RequestState:
 
 
 _REQUEST_STATE: ContextVar[_RequestState] = ContextVar("request state")
-#: Bytes of an answer in which its status line is looked for.
+#: Bytes of an answer in which its status line is looked for, and that are parsed at all.
 _SEEN_BYTES: Final = 8 * 1024
+_WIRE_BYTES: Final = 256 * 1024
 
 
 class _Witness(ResponseHandler):
     """
-    Keeps the first bytes of an answer, and knows whether its connection can serve again.
+    Keeps the first bytes of an answer, bounds them all, and knows whether its connection can serve again.
 
     The library's parser reports head and body together: if both arrive at once and the body is
     broken, it forgets the status line. The receiver's answer was given all the same.
+
+    It also takes any number of interim answers, and chunks of any size: each costs as much as a large
+    one, so a receiver could keep the event loop busy until the deadline.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._seen = bytearray()
+        self._taken = 0
         self._heard = loop.time()
 
     def set_response_params(self, **params: Any) -> None:
         """Begin a request; called for each, on a new connection and on a kept one."""
         self._seen = bytearray()
+        self._taken = 0
         if request_state := _REQUEST_STATE.get(None):
             # Behind a proxy the tunnel has a protocol first; the last one asked is the receiver's.
             request_state.seen = self._seen
@@ -121,6 +129,12 @@ class _Witness(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
         self._seen += data[: max(0, _SEEN_BYTES - len(self._seen))]
+        self._taken += len(data)
+        if self._taken > _WIRE_BYTES:
+            self.set_exception(HttpProcessingError(message="an answer without an end"))
+            if self.transport is not None:
+                self.transport.abort()
+            return
         super().data_received(data)
 
     def is_connected(self) -> bool:

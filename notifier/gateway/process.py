@@ -37,7 +37,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import monotonic_clock
-from syncer.runtime.connections import binding, bound_tls_buffers, raise_descriptor_limit
+from syncer.runtime.connections import binding, bound_reads, raise_descriptor_limit
 from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
@@ -60,7 +60,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     watch.look_from_outside()
     raise_descriptor_limit()
-    bound_tls_buffers()
+    bound_reads()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:

@@ -35,7 +35,7 @@ from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.clock import ServerTime, monotonic_clock
-from syncer.runtime.connections import binding, bound_tls_buffers, raise_descriptor_limit
+from syncer.runtime.connections import binding, bound_reads, raise_descriptor_limit
 from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
@@ -138,7 +138,7 @@ def _set_up_process(watch: LoopWatch, stop: Stop) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     watch.look_from_outside()
     raise_descriptor_limit()
-    bound_tls_buffers()
+    bound_reads()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.request)
 

@@ -10,6 +10,7 @@ whatever else is open, which would not be so if connections beyond the bound wer
 from __future__ import annotations
 
 import asyncio
+import asyncio.selector_events
 import asyncio.sslproto
 import logging
 import resource
@@ -36,9 +37,10 @@ _HANDSHAKE: Final = 5.0
 _SHUTDOWN: Final = 2.0
 #: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
-#: Bytes into which each connection with TLS reads, a few of TLS's own records. The loop's default is four
-#: times that; it fills them with zeros, and keeps them as long as the connection.
-_TLS_BYTES: Final = 64 * 1024
+#: Bytes that one read brings. The loop's default is four times that: of chunks of one byte, or heads of
+#: twenty, the parser would make objects for more than a tenth of a second. A connection with TLS also fills
+#: them with zeros, and keeps them as long as it is there.
+_READ_BYTES: Final = 64 * 1024
 
 
 class _NoBadRequests(logging.Filter):
@@ -75,9 +77,10 @@ def raise_descriptor_limit() -> int:
     return wanted
 
 
-def bound_tls_buffers() -> None:
-    """Have each connection with TLS that is made from now on read into a smaller buffer."""
-    asyncio.sslproto.SSLProtocol.max_size = _TLS_BYTES  # noqa: V101 (the loop reads it)
+def bound_reads() -> None:
+    """Have each connection that is made from now on read less at once."""
+    asyncio.sslproto.SSLProtocol.max_size = _READ_BYTES  # noqa: V101 (the loop reads it)
+    asyncio.selector_events._SelectorTransport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # noqa: SLF001, V101 - there is no public way
 
 
 class Connections:

@@ -28,8 +28,14 @@ IN_FLIGHT_BYTES = 16 * 1024 * 1024
 
 
 @asynccontextmanager
-async def flooding(code: int) -> AsyncIterator[tuple[str, list[int]]]:
-    """A receiver that answers with 100 MB; gives its URL and what it got rid of, per request."""
+async def flooding(head: bytes, unit: bytes) -> AsyncIterator[tuple[str, list[int]]]:
+    """
+    A receiver that answers with 100 MB; gives its URL and what it got rid of, per request.
+
+    Args:
+        head: What it begins with.
+        unit: What it then repeats.
+    """
     sent: list[int] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -40,10 +46,10 @@ async def flooding(code: int) -> AsyncIterator[tuple[str, list[int]]]:
         n = len(sent)
         sent.append(0)
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            await reader.readexactly(int(head.partition("content-length: ")[2].split("\r\n")[0]))
-            writer.write(f"HTTP/1.1 {code} x\r\nContent-Length: {FLOOD_BYTES}\r\n\r\n".encode())
-            piece = b"quota " * 10_000
+            asked = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            await reader.readexactly(int(asked.partition("content-length: ")[2].split("\r\n")[0]))
+            writer.write(head)
+            piece = unit * (60_000 // len(unit))
             while sent[n] < FLOOD_BYTES:
                 writer.write(piece)
                 await writer.drain()
@@ -67,7 +73,8 @@ async def test_hundred_megabytes_are_not_read(
     http_client: HttpClient, kind: str, code: int
 ) -> None:
     """An answer of 100 MB is read to the bound and no further, and its code counts."""
-    async with flooding(code) as (url, sent):
+    head = f"HTTP/1.1 {code} x\r\nContent-Length: {FLOOD_BYTES}\r\n\r\n".encode()
+    async with flooding(head, b"quota ") as (url, sent):
         channel = MAKERS[kind](http_client, lambda: url)
         channel.timeout_s = 20.0
         outcome = await channel.send(message())
@@ -77,6 +84,44 @@ async def test_hundred_megabytes_are_not_read(
     assert outcome.code == code
     assert (outcome.state is AttemptState.SUCCESS) == (code == 200)
     assert len(outcome.error) < 1200
+
+
+CHUNKED = b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+#: What goes on for ever, by what it is: how it begins, what is repeated, and the code that counts.
+ENDLESS: dict[str, tuple[bytes, bytes, int]] = {
+    "interim answers": (b"", b"HTTP/1.1 103 E\r\n\r\n", 0),
+    "requests to go on": (b"", b"HTTP/1.1 100 C\r\n\r\n", 0),
+    "interim answers with headers": (b"", b"HTTP/1.1 103 E\r\n" + b"a: b\r\n" * 90 + b"\r\n", 0),
+    "empty lines": (b"", b"\r\n", 0),
+    "a status line": (b"HTTP/1.1 503 ", b"x", 0),
+    "headers": (b"HTTP/1.1 503 No\r\n", b"a: b\r\n", 503),
+    "one header": (b"HTTP/1.1 503 No\r\na: ", b"x", 503),
+    "chunks of a byte": (CHUNKED, b"1\r\nx\r\n", 503),
+    "chunks of a byte with a long size": (CHUNKED, b"0000000000000001\r\nx\r\n", 503),
+    "an extension of a chunk": (CHUNKED + b"1;", b"e=f;", 503),
+    "trailers": (CHUNKED + b"1\r\nx\r\n0\r\n", b"a: b\r\n", 503),
+    "answers": (b"", b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", 503),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+async def test_an_answer_without_an_end_is_given_up(http_client: HttpClient, case: str) -> None:
+    """Whatever a receiver repeats, a bounded part is read, long before the deadline; its code counts."""
+    head, unit, code = ENDLESS[case]
+    async with flooding(head, unit) as (url, sent):
+        channel = MAKERS["slack"](http_client, lambda: url)
+        channel.timeout_s = 60.0
+        outcome = await channel.send(message())
+        await asyncio.sleep(0.05)
+        assert len(sent) == 1
+        assert sent[0] < IN_FLIGHT_BYTES
+    assert "timeout" not in outcome.error
+    assert outcome.code == code
+    assert len(outcome.error) < 1200
+    if not code:
+        assert outcome.state is AttemptState.UNKNOWN
+        assert outcome.error.endswith("malformed answer")
 
 
 PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import ssl
+from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]  # not public
 from asyncio.sslproto import SSLProtocol
 from types import FunctionType
 from typing import Any, Final, cast
@@ -15,8 +17,9 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from syncer.runtime.connections import (
     _DESCRIPTORS,
+    _READ_BYTES,
     Connections,
-    bound_tls_buffers,
+    bound_reads,
     raise_descriptor_limit,
 )
 from tests.simulation.loop import SimLoop, simulate
@@ -239,5 +242,37 @@ def test_connections_with_tls_read_into_small_buffers(monkeypatch: pytest.Monkey
         return len(made.get_buffer(-1))
 
     before = asyncio.run(size())
-    bound_tls_buffers()
+    bound_reads()
     assert asyncio.run(size()) * 4 == before == 256 * 1024
+
+
+def test_a_connection_reads_little_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one read brings is parsed in one go, whatever pieces it is in; the loop would take 256 KiB."""
+    monkeypatch.setattr(_SelectorTransport, "max_size", 256 * 1024)  # as the loop has it
+
+    async def longest() -> int:
+        found: list[int] = []
+        ended = asyncio.Event()
+
+        class Sink(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                found.append(len(data))
+
+            def connection_lost(self, exc: Exception | None) -> None:  # noqa: V105 (the loop calls it)
+                ended.set()
+
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        theirs.setblocking(False)
+        sent = theirs.send(b"x" * (4 << 20))
+        theirs.close()
+        await loop.create_connection(Sink, sock=ours)
+        await ended.wait()
+        assert sum(found) == sent > _READ_BYTES
+        return max(found)
+
+    before = asyncio.run(longest())
+    bound_reads()
+    assert before > _READ_BYTES >= asyncio.run(longest())
