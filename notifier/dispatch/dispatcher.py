@@ -13,7 +13,8 @@ namespaces use it, an eighth of its slots is reserved for those that use less th
 because taking turns helps little while slow calls of one author occupy all slots.
 
 While a receiver's circuit breaker is open, its queue stands still, and waiting costs nothing: one timer
-starts the probe, whose end starts the next probe or everything else, or sets the timer again.
+starts the probe, whose end starts the next probe or everything else, or sets the timer again. The same
+timer keeps the receiver's pace (`notifier.dispatch.pace`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Final
 
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import Allow, Breaker, Breakers, Reject, State, evidence_of
+from notifier.dispatch.pace import Pace
 from notifier.dispatch.receiver_queue import Job, ReceiverQueue
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 
@@ -80,8 +82,8 @@ class Dispatcher:
         self._monotonic = monotonic
         self._queues: dict[str, ReceiverQueue] = {}
         self._tasks: set[asyncio.Task[Outcome | None]] = set()
-        #: Boot-clock second before which a receiver must not be called again, by its rate.
-        self._paced: dict[str, float] = {}
+        #: The pace of each receiver; a queue is forgotten when it is empty, its receiver's wishes are not.
+        self._paces: dict[str, Pace] = {}
         self._arrivals = 0
         self._closed = False
 
@@ -119,8 +121,7 @@ class Dispatcher:
             return None
         receiver_queue = self._queues.get(channel)
         if receiver_queue is None:
-            breaker = self._breakers.of(channel) if self._breakers is not None else None
-            receiver_queue = self._queues[channel] = ReceiverQueue(channel, breaker)
+            receiver_queue = self._queues[channel] = self._queue_of(channel)
         if uid not in receiver_queue.keys:
             self._arrivals += 1
             job = Job(math.floor(due), rank_of(priority), self._arrivals, uid, namespace, tried)
@@ -132,6 +133,14 @@ class Dispatcher:
                 return None
             job.notified = self._rejection(receiver_queue) is not None
         return self._rejection(receiver_queue)
+
+    def _queue_of(self, channel: str) -> ReceiverQueue:
+        breaker = self._breakers.of(channel) if self._breakers is not None else None
+        if breaker is None:
+            return ReceiverQueue(channel, None, Pace())
+        return ReceiverQueue(
+            channel, breaker, self._paces.setdefault(channel, Pace(self._interval))
+        )
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver."""
@@ -152,7 +161,7 @@ class Dispatcher:
         ):
             return None
         # Check first what stops the whole queue: finding the next job means looking at every namespace.
-        paced = self._paced.get(receiver_queue.channel, 0.0)
+        paced = receiver_queue.pace.at
         breaker = receiver_queue.breaker
         rejection = breaker.check(now) if breaker is not None else None
         if rejection is not None or paced > now:
@@ -183,12 +192,11 @@ class Dispatcher:
             if isinstance(answer, Reject):
                 return
             allowed = answer
-            if self._interval:
-                self._paced[receiver_queue.channel] = now + self._interval
+        receiver_queue.pace.on_call(now)
         receiver_queue.start(job)
         task = asyncio.create_task(self._run_job(job, receiver_queue), name=f"attempt-{job.uid}")
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed))
+        task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed, now))
 
     def refill(self) -> None:
         """
@@ -235,6 +243,7 @@ class Dispatcher:
         receiver_queue: ReceiverQueue,
         job: Job,
         allowed: Allow | None,
+        began: float,
     ) -> None:
         self._tasks.discard(task)
         receiver_queue.end(job)
@@ -248,15 +257,28 @@ class Dispatcher:
                 )
             else:
                 outcome = task.result()
-        if outcome is not None and outcome.by_rule:
-            # Nothing was sent, so a denied attempt must not delay those that are allowed.
-            self._paced.pop(receiver_queue.channel, None)
+        if outcome is not None:
+            self._adapt(receiver_queue, outcome, began)
         if allowed is not None and receiver_queue.breaker is not None:
             self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
         self.refill()
         if not receiver_queue.running and receiver_queue.head() is None:
             receiver_queue.stop_timer()
             del self._queues[receiver_queue.channel]
+
+    def _adapt(self, receiver_queue: ReceiverQueue, outcome: Outcome, began: float) -> None:
+        """Adapt the pace of a receiver to what a call came to that began at `began`."""
+        pace, slowed = receiver_queue.pace, bool(receiver_queue.pace.interval)
+        if outcome.by_rule:
+            pace.on_unsent()
+        pace.on_outcome(outcome, began, self._monotonic())
+        if slowed != bool(pace.interval):
+            logger.warning(
+                "a receiver no longer refuses calls as too many; they are made at once again"
+                if slowed
+                else "a receiver refuses calls as too many; fewer are made",
+                extra={"channel": receiver_queue.channel, "waiting": len(receiver_queue.keys)},
+            )
 
     def _release(
         self,

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.dispatch.breaker import Breaker, Evidence
+from notifier.dispatch.pace import Pace
 
 #: Namespaces with nothing under way or waiting that a receiver remembers.
 _KNOWN: Final = 256
@@ -93,10 +94,11 @@ def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
 class ReceiverQueue:
     """The queue of one receiver."""
 
-    def __init__(self, channel: str, breaker: Breaker | None) -> None:
+    def __init__(self, channel: str, breaker: Breaker | None, pace: Pace) -> None:
         """Start empty; `breaker` is None for a channel that calls no receiver."""
         self.channel = channel
         self.breaker = breaker
+        self.pace = pace
         #: Uids of waiting attempts.
         self.keys: set[str] = set()
         self.running = 0

@@ -243,6 +243,8 @@ class Timed:
     def __init__(self, *, rate: float = 0.0) -> None:
         self.now = 1000.0
         self.calls: list[str] = []
+        #: What calls come to; a success without.
+        self.outcomes: list[Outcome] = []
         self.breakers = Breakers()
         self.dispatcher = Dispatcher(
             self._run, per_channel=8, total=64, rate=rate, breakers=self.breakers,
@@ -251,7 +253,7 @@ class Timed:
 
     async def _run(self, uid: str, _channel: str) -> Outcome:
         self.calls.append(uid)
-        return Outcome.success(200)
+        return self.outcomes.pop(0) if self.outcomes else Outcome.success(200)
 
     def submit(self, uid: str, *, tried: int = 0) -> None:
         """Submit an attempt on the one receiver."""
@@ -302,6 +304,78 @@ async def test_a_receiver_may_be_called_at_the_end_of_its_interval() -> None:
     timed.submit("b")
     await settle()
     assert timed.calls == ["a", "b"]
+
+
+def too_many(seconds: float) -> Outcome:
+    """Return what a call comes to that the receiver refuses as one too many."""
+    return Outcome.transient("slow down", code=429, retry_after=seconds)
+
+
+async def test_a_receiver_that_refuses_calls_as_too_many_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For everybody, and as long as it asks; the queue's timer goes on. Its wish outlives the queue."""
+    timed = Timed()
+    timed.outcomes = [too_many(3.0)]
+    timed.submit("a")
+    await settle()
+    assert timed.dispatcher._queues == {}
+    timed.submit("b")
+    timed.submit("c")
+    await settle()
+    assert timed.calls == ["a"]
+    assert 2.9 < timed.wakes_in() <= 3.0
+    timed.now += 3.0
+    timed.dispatcher.refill()
+    await settle()
+    assert timed.calls == ["a", "b"]
+    timed.now += 0.1
+    timed.dispatcher.refill()
+    await settle()
+    assert timed.calls == ["a", "b", "c"]
+    (line,) = [r for r in caplog.records if "as too many" in r.getMessage()]
+    assert (line.levelname, line.__dict__["channel"]) == ("WARNING", SLACK)
+    timed.dispatcher.close()
+
+
+async def test_a_denied_attempt_ends_no_wait(caplog: pytest.LogCaptureFixture) -> None:
+    """An author who may not use a receiver neither delays the others nor has it called too soon."""
+    timed = Timed(rate=0.5)
+    timed.outcomes = [Outcome.denied("not for this namespace")]
+    timed.submit("stranger")
+    await settle()
+    timed.outcomes = [too_many(5.0)]
+    timed.submit("a")
+    await settle()
+    assert timed.calls == ["stranger", "a"]
+    timed.now += 4.0
+    timed.submit("b")
+    await settle()
+    assert timed.calls == ["stranger", "a"]
+    assert "as too many" in caplog.text
+    timed.dispatcher.close()
+
+
+async def test_it_is_called_at_once_again_when_it_takes_what_it_gets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The end of the slow pace is said, too."""
+    timed = Timed()
+    timed.outcomes = [too_many(0.0)]
+    timed.submit("a")
+    await settle()
+    for n in range(100):
+        timed.now += 1.0
+        timed.submit(f"later-{n}")
+        await settle()
+    assert len(timed.calls) == 101
+    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
+        "a receiver refuses calls as too many", "a receiver no longer refuses calls as too many",
+    ]  # fmt: skip
+    for n in range(8):
+        timed.submit(f"at-once-{n}")
+    await settle()
+    assert len(timed.calls) == 109
 
 
 async def test_the_last_place_is_for_who_has_none(sends: Sends) -> None:
