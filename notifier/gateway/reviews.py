@@ -44,7 +44,7 @@ _LONGEST: Final = 16_384
 
 @immutable
 class Caller:
-    """What is asked of a sender: where its notifications may be, and for whom its token may be issued."""
+    """What is asked of a sender: where its notifications may be, and the audiences of its token."""
 
     source: str
     namespaces: tuple[str, ...]
