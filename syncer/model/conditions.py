@@ -60,15 +60,6 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
     return tuple(out)
 
 
-def remove_condition(
-    conditions: tuple[Condition, ...], condition_type: str
-) -> tuple[Condition, ...]:
-    """Take a condition out of a list; a list without it comes back unchanged."""
-    if find_condition(conditions, condition_type) is None:
-        return conditions
-    return tuple(c for c in conditions if c.type != condition_type)
-
-
 def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
     """Return the condition of a type, or None."""
     for condition in conditions:

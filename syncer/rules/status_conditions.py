@@ -7,6 +7,7 @@ Those that say how it ended stay once they are written; the others come and go w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.conditions import (
@@ -17,13 +18,21 @@ from syncer.model.conditions import (
     READY,
     ROUTING_RESOLVED,
     Condition,
-    remove_condition,
     set_condition,
 )
 from syncer.model.immutable import immutable
 from syncer.model.record import Plan
 from syncer.model.resource import FAILED, PARTIALLY_SENT, SENT, TERMINAL_PHASES, Status
 from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState
+
+#: Conditions that are removed once they no longer hold.
+_PASSING: Final = frozenset({QUARANTINED, LOG_UNAVAILABLE, ATTEMPTS_NOT_SENT})
+#: The condition Ready by final phase: status, reason, message.
+_READY: Final = {
+    SENT: ("True", "Ready", "Notification delivered"),
+    PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
+    FAILED: ("False", "NotReady", "Notification delivery failed"),
+}
 
 
 @immutable
@@ -62,60 +71,37 @@ def conditions_of(
         marks: What else there is to say.
         now: Redis time in milliseconds.
     """
-    at = whole_second(now)
-    generation = marks.generation
     terminal = phase in TERMINAL_PHASES
+    present: list[tuple[str, str, str, str]] = []
     if marks.violation:
-        conditions = set_condition(
-            old.conditions,
-            Condition(QUARANTINED, "True", "SelfAudit", marks.violation, at, generation),
-        )
-    else:
-        conditions = remove_condition(old.conditions, QUARANTINED)
+        present.append((QUARANTINED, "True", "SelfAudit", marks.violation))
     if plan and plan.reason:
-        conditions = set_condition(
-            conditions,
-            Condition(ROUTING_RESOLVED, "True", plan.reason, plan.message, at, generation),
-        )
+        present.append((ROUTING_RESOLVED, "True", plan.reason, plan.message))
     if terminal and not old.terminal:
-        word, reason, message = {
-            SENT: ("True", "Ready", "Notification delivered"),
-            PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
-            FAILED: ("False", "NotReady", "Notification delivery failed"),
-        }[phase]
-        conditions = set_condition(
-            conditions, Condition(READY, word, reason, message, at, generation)
-        )
+        present.append((READY, *_READY[phase]))
     if marks.held is not None and not terminal:
-        conditions = set_condition(
-            conditions,
-            Condition(LOG_UNAVAILABLE, "True", *marks.held, at, generation),
-        )
-    else:
-        conditions = remove_condition(conditions, LOG_UNAVAILABLE)
-    unsent = [s for s in channel_states if s.unsent >= UNSENT_NOTICE and not s.state.finished]
-    if unsent and not terminal:
-        counts_text = "; ".join(
-            f"{s.channel}: {s.unsent} attempts in a row did not leave"
-            + (f" ({s.last.error})" if s.last and s.last.error else "")
-            for s in unsent
-        )
-        conditions = set_condition(
-            conditions,
-            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", counts_text, at, generation),
-        )
-    else:
-        conditions = remove_condition(conditions, ATTEMPTS_NOT_SENT)
-    late = _late(published, old)
-    if late:
-        conditions = set_condition(
-            conditions,
-            Condition(
-                LATE_SUCCESS, "True", "RecordedAfterTerminal",
-                f"Delivered after the phase was final: {', '.join(late)}", at, generation,
-            ),
-        )  # fmt: skip
+        present.append((LOG_UNAVAILABLE, "True", *marks.held))
+    if not terminal and (unsent := _unsent(channel_states)):
+        present.append((ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", unsent))
+    if late := _late(published, old):
+        text = f"Delivered after the phase was final: {', '.join(late)}"
+        present.append((LATE_SUCCESS, "True", "RecordedAfterTerminal", text))
+    stays = {kind for kind, *_ in present}
+    conditions = tuple(c for c in old.conditions if c.type not in _PASSING or c.type in stays)
+    at = whole_second(now)
+    for condition in present:
+        conditions = set_condition(conditions, Condition(*condition, at, marks.generation))
     return conditions
+
+
+def _unsent(channel_states: tuple[ChannelState, ...]) -> str:
+    """Name channels of which several attempts in a row did not leave, empty if there are none."""
+    return "; ".join(
+        f"{s.channel}: {s.unsent} attempts in a row did not leave"
+        + (f" ({s.last.error})" if s.last and s.last.error else "")
+        for s in channel_states
+        if s.unsent >= UNSENT_NOTICE and not s.state.finished
+    )
 
 
 def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:

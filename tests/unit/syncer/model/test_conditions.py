@@ -11,7 +11,6 @@ from syncer.model.conditions import (
     Condition,
     bounded,
     find_condition,
-    remove_condition,
     set_condition,
 )
 
@@ -62,12 +61,10 @@ def test_a_message_of_a_kilobyte_is_whole() -> None:
         assert condition.message == shown
 
 
-def test_remove_and_find() -> None:
-    """A condition is found and removed by its type."""
+def test_find() -> None:
+    """A condition is found by its type."""
     assert find_condition((ROUTED, READY), "Ready") == READY
     assert find_condition((ROUTED,), "Ready") is None
-    assert remove_condition((ROUTED, READY), "Ready") == (ROUTED,)
-    assert remove_condition((ROUTED,), "Ready") == (ROUTED,)
 
 
 TEXTS = {
