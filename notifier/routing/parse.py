@@ -132,18 +132,7 @@ def _route(
     table = reader.table(node, path, ROUTE)
     if table is None:
         return None
-    receiver = table.text("receiver")
-    if receiver and receiver not in names:
-        near = ""
-        if not reader.many_errors:
-            near = nearest(receiver[:MAX_NAME], {name: name for name in names})
-        reader.refuse(
-            f"receiver '{receiver}' not found in receivers list",
-            table.node("receiver"), path=f"{path}.receiver",
-            fix=f"write {near} instead, or add a receiver of this name"
-            if near
-            else "add a receiver of this name, or name one that is there",
-        )  # fmt: skip
+    receiver = _receiver(table, names)
     match = tuple(table.pairs("match"))
     match_re = tuple(_pattern(table, key, text, at) for key, text, at in table.marked("matchRe"))
     goes_on = table.flag("continue")
@@ -165,23 +154,48 @@ def _route(
             continue
         routes.append(inner)
     unknown = table.close()
+    meant: tuple[tuple[str, str], ...] = ()
     if depth == 0:
-        for key in ("match", "matchRe", "continue"):
-            if table.node(key) is not None:
-                table.warn(
-                    "has no effect on the root route", "put it into a route below routes", key
-                )
-    elif not receiver:
-        end = "the console fallback" if console else "a route above"
-        table.warn(
-            f"names no receiver: a notification that ends here goes to {end}"
-            if not goes_on
-            else "names no receiver: it adds none of its own",
-            "add receiver: NAME",
-        )
-    meant = () if depth == 0 else _meant(table, match, match_re)
+        _warn_about_root(table)
+    else:
+        if not receiver:
+            _warn_about_no_receiver(table, goes_on=goes_on, console=console)
+        meant = _meant(table, match, match_re)
     return Route(
         receiver, match, match_re, goes_on, tuple(routes), unknown=unknown, meant=meant, path=path
+    )
+
+
+def _receiver(table: Table, names: frozenset[str]) -> str:
+    """Read the receiver of a route, which must be in the list."""
+    receiver = table.text("receiver")
+    if receiver and receiver not in names:
+        near = ""
+        if not table.reader.many_errors:
+            near = nearest(receiver[:MAX_NAME], {name: name for name in names})
+        table.reader.refuse(
+            f"receiver '{receiver}' not found in receivers list",
+            table.node("receiver"), path=f"{table.path}.receiver",
+            fix=f"write {near} instead, or add a receiver of this name"
+            if near
+            else "add a receiver of this name, or name one that is there",
+        )  # fmt: skip
+    return receiver
+
+
+def _warn_about_root(table: Table) -> None:
+    for key in ("match", "matchRe", "continue"):
+        if table.node(key) is not None:
+            table.warn("has no effect on the root route", "put it into a route below routes", key)
+
+
+def _warn_about_no_receiver(table: Table, *, goes_on: bool, console: bool) -> None:
+    end = "the console fallback" if console else "a route above"
+    table.warn(
+        f"names no receiver: a notification that ends here goes to {end}"
+        if not goes_on
+        else "names no receiver: it adds none of its own",
+        "add receiver: NAME",
     )
 
 
