@@ -37,7 +37,7 @@ _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
 #: One in this many slots of a receiver is reserved for namespaces that use less than their share.
 _RESERVED: Final = 8
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
-_NAP: Final = 5.0
+_MAX_SLEEP: Final = 5.0
 
 
 def rank_of(priority: str) -> int:
@@ -222,7 +222,7 @@ class Dispatcher:
         if receiver_queue.timer is not None:
             receiver_queue.timer.cancel()
         receiver_queue.timer_at = at
-        wait = min(_NAP, max(0.001, at - now))
+        wait = min(_MAX_SLEEP, max(0.001, at - now))
         receiver_queue.timer = asyncio.get_running_loop().call_later(
             wait, self._woken, receiver_queue
         )

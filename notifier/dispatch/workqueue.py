@@ -30,7 +30,7 @@ from syncer.runtime.turns import Turns
 
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
 #: boot clock does not.
-_NAP: Final = 5.0
+_MAX_SLEEP: Final = 5.0
 #: Seconds before a failed key is handled again, at first and at most. The longest wait is reached
 #: while a server is away; if Redis answers, the resync requests an earlier check of what is due.
 _RETRY_FIRST: Final = 0.2
@@ -114,15 +114,15 @@ class WorkQueue:
     async def get(self) -> str:
         """Wait for the next key; the caller must call `done` with it."""
         while True:
-            self._ripen()
+            self._add_due()
             if self._ready:
                 key = self._ready.popleft()
                 self._waiting.discard(key)
                 self._in_hand.add(key)
                 return key
-            await self._rest()
+            await self._wait()
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
         """Wait to be woken; a worker that is cancelled then passes the wake-up on."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle.append(woken)
@@ -153,12 +153,12 @@ class WorkQueue:
                 return
             self._timer.cancel()
         self._timer_at = at
-        wait = min(_NAP, max(0.0, at - self.monotonic()))
-        self._timer = asyncio.get_running_loop().call_later(wait, self._rung)
+        wait = min(_MAX_SLEEP, max(0.0, at - self.monotonic()))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
 
-    def _rung(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._ripen()
+        self._add_due()
         if self._idle:
             self._set_timer()
 
@@ -169,7 +169,7 @@ class WorkQueue:
             self._again.discard(key)
             self.add(key)
 
-    def _ripen(self) -> None:
+    def _add_due(self) -> None:
         now = self.monotonic()
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
