@@ -28,7 +28,7 @@ from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
-from syncer.sync.recorder import Recorder
+from syncer.sync.recorder import SENDER_ENDED, Recorder
 from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.journal")
@@ -39,8 +39,6 @@ _PERIOD: Final = 0.5
 _CLEAR_PAUSE: Final = 5.0
 #: Seconds for which an outcome is written to a log that is known to be away.
 _SOON: Final = 0.5
-#: Error text of an attempt that a former owner journaled and whose result is unknown.
-LEFT: Final = "the sender ended before the result was recorded"
 
 
 class Notes(Protocol):
@@ -245,7 +243,7 @@ class Journal:
         made = sum(a.channel == shown.channel for a in entry.request.status.attempts)
         wait = self.backoff(entry.request.policy, made)
         now = self.recorder.time.now()
-        return replace(shown, ended=now, due=now + wait, error=LEFT)
+        return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
     async def turn(self, entry: Entry, channel: str) -> None:
         """

@@ -51,6 +51,8 @@ logger = logging.getLogger("ledger.record")
 
 #: Seconds before an outcome that was refused is tried again; then it is kept.
 _REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
+#: Error text of an attempt that a former owner left open.
+SENDER_ENDED: Final = "the sender ended before the result was recorded"
 
 
 class Recorder:
@@ -160,13 +162,7 @@ class Recorder:
         Raises:
             PortError: given up; the intent may or may not be recorded, and nothing was sent.
         """
-        attempt_id, claim = self.next_id(term.epoch), entry.claim
-        record = intent_record(
-            attempt_id, channel, at=self.time.now(), by=self._identity,
-            order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
-        )  # fmt: skip
-        entry.executing[attempt_id] = channel
-        entry.never_sent.add(attempt_id)
+        record, claim = self._begin(entry, term, channel), entry.claim
         opened, tries = False, Tries()
         try:
             answer = await self._timed(
@@ -203,18 +199,8 @@ class Recorder:
                 give_up(entry, record)
         return answer, record
 
-    @staticmethod
-    def _give_up(entry: Entry, intent: Record) -> None:
-        entry.executing.pop(intent.attempt_id, None)
-        entry.never_sent.discard(intent.attempt_id)
-
-    def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
-        """
-        Begin an attempt that is recorded in the status first; nothing may be sent until it is.
-
-        The view shows it as open. The claim is given up: the next one adds to the log what only the status
-        holds.
-        """
+    def _begin(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
+        """Begin an attempt; nothing may be sent until its intent is recorded."""
         attempt_id = self.next_id(term.epoch)
         intent = intent_record(
             attempt_id, channel, at=self.time.now(), by=self._identity,
@@ -222,7 +208,22 @@ class Recorder:
         )  # fmt: skip
         entry.executing[attempt_id] = channel
         entry.never_sent.add(attempt_id)
-        entry.ahead.add(attempt_id)
+        return intent
+
+    @staticmethod
+    def _give_up(entry: Entry, intent: Record) -> None:
+        entry.executing.pop(intent.attempt_id, None)
+        entry.never_sent.discard(intent.attempt_id)
+
+    def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
+        """
+        Begin an attempt that is recorded in the status first.
+
+        The view shows it as open. The claim is given up: the next one adds to the log what only the status
+        holds.
+        """
+        intent = self._begin(entry, term, channel)
+        entry.ahead.add(intent.attempt_id)
         entry.view.learn(read_attempt(intent))
         self.lose_claim(entry, "journal")
         return intent
@@ -390,7 +391,7 @@ class Recorder:
         settled = replace(
             abandoned, state=AttemptState.UNKNOWN, ended=self.time.now(), due=due,
             failure=FailureClass.UNCERTAIN,
-            error="the sender ended before the result was recorded",
+            error=SENDER_ENDED,
         )  # fmt: skip
         record = attempt_record(settled)
         answer = await self.log.recover(entry.uid, term.epoch, record)

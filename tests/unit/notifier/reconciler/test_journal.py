@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.allowance import Allowance
-from notifier.reconciler.journal import LEFT, Journal
+from notifier.reconciler.journal import Journal
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.errors import Ambiguous, Conflict, Unavailable
@@ -21,6 +21,7 @@ from syncer.model.resource import NotificationRequest, Status, parse_status
 from syncer.rules.journal import Basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.runtime.clock import ServerTime
+from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
 
@@ -363,7 +364,7 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
     away.journal.take_up(away.entry, term)
     assert away.entry.view.plan is not None
     assert away.entry.view.plan.channels == ("c", "d")
-    assert [a.error for a in away.attempts] == ["", LEFT]
+    assert [a.error for a in away.attempts] == ["", SENDER_ENDED]
     assert away.entry.due == {"c": NOW + 4.5, "d": NOW + 1.0}
 
 
@@ -592,5 +593,5 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
     term = away.shards.term_of("uid-a")
     assert term is not None
     away.journal.take_up(away.entry, term)
-    assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, LEFT]
+    assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, SENDER_ENDED]
     assert (asked, away.entry.due) == ([2], {"c": NOW + 1.0})
