@@ -34,8 +34,6 @@ from syncer.rules.plan import (
     Finish,
     GiveUp,
     Resolve,
-    WaitUntil,
-    Withhold,
     withheld,
 )
 from syncer.rules.reconcile import Action, ClaimDecision
@@ -261,49 +259,30 @@ class Reconciler:
     def _start(self, entry: Entry, decision: Decision) -> list[str]:
         """Act on a decision; returns the channels whose circuit breaker rejects a due attempt."""
         rejected = []
-        match decision:
-            case Deliver(channels, then, _, _):
-                for channel in channels:
-                    rejection = self.dispatcher.submit(
-                        entry.uid,
-                        channel,
-                        due=entry.due.get(channel, self.cache.monotonic()),
-                        priority=entry.request.priority,
-                        namespace=entry.request.namespace,
-                        tried=sum(map(counts, entry.view.of_channel(channel))),
-                    )
-                    if rejection is not None:
-                        rejected.append(channel)
-                if then is not None:
-                    self.queue.add_at(entry.uid, then)
-            case Withhold(_, then, _) | GiveUp(_, then, _):
-                # The end of the hold wakes it; only other due times need a timer.
-                if then is not None:
-                    self.queue.add_at(entry.uid, then)
-            case WaitUntil(at, _):
-                self.queue.add_at(entry.uid, at)
-            case Finish():
-                self.cache.mark_dirty(entry, urgent=True)
-            case Await() | Resolve():
-                pass
+        if isinstance(decision, Deliver):
+            for channel in decision.channels:
+                rejection = self.dispatcher.submit(
+                    entry.uid,
+                    channel,
+                    due=entry.due.get(channel, self.cache.monotonic()),
+                    priority=entry.request.priority,
+                    namespace=entry.request.namespace,
+                    tried=sum(map(counts, entry.view.of_channel(channel))),
+                )
+                if rejection is not None:
+                    rejected.append(channel)
+        if isinstance(decision, Finish):
+            self.cache.mark_dirty(entry, urgent=True)
+        if decision.then is not None:
+            self.queue.add_at(entry.uid, decision.then)
         return rejected
 
     def _decided(self, entry: Entry, decision: Decision) -> Decision:
         """Remember a decision: when the next is needed, and which channels are in progress or queued."""
-        by: float | None = None
-        started: tuple[str, ...] = ()
-        match decision:
-            case Deliver(channels, then, _, _) | GiveUp(channels, then, _):
-                by, started = then, channels
-            case Withhold(_, then, _):
-                by = then
-            case WaitUntil(at, _):
-                by = at
-            case Await() | Finish() | Resolve():
-                pass
+        started = decision.channels if isinstance(decision, Deliver | GiveUp) else ()
         entry.last_check = Check(
             at=self.cache.monotonic(),
-            by=math.inf if by is None else by,
+            by=math.inf if decision.then is None else decision.then,
             version=entry.request.resource_version,
             position=entry.view.position,
             channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),

@@ -154,12 +154,11 @@ def explain(
         ),
         stale=stale_of(request.created, now, rules.max_age),
     )
-    then = decision.at if isinstance(decision, WaitUntil) else getattr(decision, "then", None)
     blocked = "" if isinstance(decision, Finish) else _blocked(request, log, owner)
     if unread and not (blocked or isinstance(decision, Finish)):
         blocked = held_back(request, owner)
     if blocked:
-        decision = Withhold(tuple(getattr(decision, "channels", ())), then, blocked)
+        decision = Withhold(decision.channels, decision.then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     shown = {a.id: a for a in status.attempts}
     histories = tuple(
@@ -187,7 +186,7 @@ def explain(
         request,
         log,
         decision,
-        0 if then is None else round(now + then * 1000),
+        0 if decision.then is None else round(now + decision.then * 1000),
         histories,
         (*remarks(request, owner, unread), *_notes(request, log, rules, owner, unread)),
         now,

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 from syncer.model.immutable import immutable
 from syncer.model.resource import HOLD_ANNOTATION
@@ -42,13 +42,15 @@ PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 class Resolve:
     """No plan is on record: resolve the channels and freeze them first."""
 
+    channels: ClassVar[tuple[str, ...]] = ()
+    then: ClassVar[float | None] = None
     reason: str
 
 
 @immutable
 class Deliver:
     """
-    Start an attempt on these channels now; decide again at `then`, if set.
+    Start an attempt on these channels now.
 
     `held` are other channels that are due and held back, each with its reason.
     """
@@ -84,9 +86,10 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Nothing is to be started before this second of the monotonic clock."""
+    """Nothing is to be started before `then`."""
 
-    at: float
+    channels: ClassVar[tuple[str, ...]] = ()
+    then: float
     reason: str
 
 
@@ -94,6 +97,8 @@ class WaitUntil:
 class Await:
     """Everything unfinished is on the wire; its end brings the next decision."""
 
+    channels: ClassVar[tuple[str, ...]] = ()
+    then: ClassVar[float | None] = None
     reason: str
 
 
@@ -101,9 +106,12 @@ class Await:
 class Finish:
     """No further attempt will be made."""
 
+    channels: ClassVar[tuple[str, ...]] = ()
+    then: ClassVar[float | None] = None
     reason: str
 
 
+#: Each names due channels that it concerns, and when to decide again, a second of the monotonic clock.
 Decision = Resolve | Deliver | Withhold | GiveUp | WaitUntil | Await | Finish
 
 
