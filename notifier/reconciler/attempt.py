@@ -60,7 +60,7 @@ class Attempts:
     decisions: Decisions
     sender: Sender
     outcomes: Outcomes
-    journal: Journal | None
+    journal: Journal
     #: Why Redis is unfit for attempts, as last logged.
     _unfit: str | None = field(default=None, init=False)
     #: Attempts that wait for their turn to be journaled.
@@ -85,8 +85,8 @@ class Attempts:
         if not self.still_due(entry, term, channel):
             self.queue.add(uid)
             return None
-        if self.journal is not None and self.journal.takes(entry, term):
-            return await self._run_journaled(self.journal, entry, term, channel)
+        if self.journal.takes(entry, term):
+            return await self._run_journaled(entry, term, channel)
         if self.holds.unread or not self._fit():
             # The due time is kept: an attempt that waits for the log, or for the holds, is due
             # nevertheless.
@@ -116,29 +116,29 @@ class Attempts:
         failpoint(Failpoint.AFTER_INTENT)
         return await self._make(entry, term, intent, via, confirmed=answer.confirmed)
 
-    async def _run_journaled(
-        self, journal: Journal, entry: Entry, term: LeaseTerm, channel: str
-    ) -> Outcome | None:
-        """Make one attempt that is first recorded in the status; the arguments are those of `run`."""
+    async def _run_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Outcome | None:
+        """Make one attempt that is first recorded in the status."""
         if (entry.uid, channel) in self._waiting or await self._held(entry, channel, noted=False):
             return None
         self._waiting.add((entry.uid, channel))
         try:
-            await journal.turn(entry, channel)
-            while entry.writing and journal.takes(entry, term):
+            await self.journal.turn(entry, channel)
+            while entry.writing and self.journal.takes(entry, term):
                 await asyncio.sleep(_WRITE_POLL)
         finally:
             self._waiting.discard((entry.uid, channel))
         # Meanwhile there may be another term or another decision, or the log may be back.
         ours = self.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
-        if not (ours and journal.takes(entry, term) and self.still_due(entry, term, channel)):
+        if not (ours and self.journal.takes(entry, term) and self.still_due(entry, term, channel)):
             self.queue.add(entry.uid)
             return None
         via = self.router.channel(channel)
         if not self._covered(entry, term, via):
             return None
         failpoint(Failpoint.BEFORE_INTENT)
-        intent = await journal.open(entry, term, channel, in_doubt=self.outcomes.submit_not_sent)
+        intent = await self.journal.open(
+            entry, term, channel, in_doubt=self.outcomes.submit_not_sent
+        )
         if intent is None:
             self.queue.retry(entry.uid)
             return None
@@ -228,16 +228,14 @@ class Attempts:
         """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
-        journaled = self.journal is not None and self.journal.takes(entry, term)
-        if not journaled and not self._may_open(entry, term):
+        if not (self.journal.takes(entry, term) or self._may_open(entry, term)):
             return False
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
 
     def _may_open(self, entry: Entry, term: LeaseTerm) -> bool:
         """Whether attempts may be opened in the log, as far as this process knows."""
-        blocked = self.journal is not None and self.journal.blocks(entry.uid)
-        return not blocked and self.recorder.claim_holds(entry, term)
+        return not self.journal.blocks(entry.uid) and self.recorder.claim_holds(entry, term)
 
     def _fit(self) -> bool:
         """Whether Redis is fit for attempts; logs each change once, not for every waiting attempt."""

@@ -65,7 +65,7 @@ class Controller:
         metrics: DeliveryMetrics,
         bounds: DeliveryBounds,
         dispatcher: Callable[[Run], Dispatcher],
-        journal: Journal | None = None,
+        journal: Journal,
         jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
     ) -> None:
         """
@@ -82,7 +82,7 @@ class Controller:
             metrics: Counters of the delivery.
             bounds: Bounds of delivery.
             dispatcher: Makes the dispatcher, which runs attempts with the function passed to it.
-            journal: Records attempts in the status while the log is away; None if they wait instead.
+            journal: Records attempts in the status while the log is away, if enabled.
             jitter: Uniform in [-1, 1), for back-off.
         """
         self.cache = cache
@@ -212,9 +212,8 @@ class Controller:
         """
         self.holds.draining = True
         self.dispatcher.close()
-        if self.attempts.journal is not None:
-            # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
-            self.attempts.journal.allowance.open()
+        # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
+        self.attempts.journal.allowance.open()
         if not await self.dispatcher.drain(sending):
             await self.dispatcher.abort()
         return await self.outcomes.drain(recording)

@@ -51,7 +51,7 @@ class Outcomes:
     reporter: Reporter
     bounds: DeliveryBounds
     jitter: Callable[[], float]
-    journal: Journal | None = None
+    journal: Journal
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
 
@@ -157,7 +157,7 @@ class Outcomes:
             self.recorder.close_in_memory(entry, attempt, intent)
             recorded = True
         else:
-            patience = None if self.journal is None else self.journal.patience
+            patience = self.journal.patience
             recorded = await self.recorder.close(
                 entry,
                 attempt,

@@ -64,7 +64,7 @@ class Reconciler:
     dispatcher: Dispatcher
     reporter: Reporter
     metrics: DeliveryMetrics
-    journal: Journal | None
+    journal: Journal
 
     async def work(self) -> None:
         """One worker: handle keys until cancelled."""
@@ -112,8 +112,8 @@ class Reconciler:
         if entry.deleted:
             await self._retire(entry, term)
             return None
-        if self.journal is not None and self.journal.blocks(uid):
-            return await self._without_log(self.journal, entry, term)
+        if self.journal.blocks(uid):
+            return await self._without_log(entry, term)
         if not self.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
             return self._unclaimed(entry)
         await self._catch_up(entry)
@@ -128,16 +128,14 @@ class Reconciler:
                 return None
         return await self._decide(entry, term)
 
-    async def _without_log(
-        self, journal: Journal, entry: Entry, term: LeaseTerm
-    ) -> Decision | None:
+    async def _without_log(self, entry: Entry, term: LeaseTerm) -> Decision | None:
         """Decide for an entry whose log must not be used; None if too little is known."""
-        if journal.takes(entry, term):
-            journal.take_up(entry, term)
+        if self.journal.takes(entry, term):
+            self.journal.take_up(entry, term)
             return await self._decide(entry, term, journaled=True)
         # Nothing may be opened in the log until the note is removed; then the journal has everything
         # checked. A write of the note, or of the object, may be under way, and nothing reports its end.
-        basis = journal.basis(entry, term)
+        basis = self.journal.basis(entry, term)
         entry.unjournaled = None if basis.complete else basis
         self.queue.add_at(entry.uid, self.cache.monotonic() + _NOTE_PAUSE)
         return None

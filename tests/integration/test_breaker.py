@@ -36,6 +36,7 @@ from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 from tests.integration.scripted import ScriptedServer
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -135,6 +136,7 @@ class Delivery:
             reporter=EventReporter(self._emit, self.metrics),
             metrics=self.metrics,
             bounds=DeliveryBounds(at_most_once=False, max_age=0),
+            journal=NO_JOURNAL,
             dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
                 on_rejected=self.queue.add, monotonic=self.clock,
             ),

@@ -38,6 +38,7 @@ from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry, summary
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoRouter, unreachable
 
@@ -78,6 +79,7 @@ def controller() -> Controller:
         recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
         claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
         metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+        journal=NO_JOURNAL,
         dispatcher=lambda _: NONE,
     )  # fmt: skip
 

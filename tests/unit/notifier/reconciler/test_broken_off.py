@@ -32,6 +32,7 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
 from tests.unit.notifier.reconciler.test_zombie import Calls, LeaseTerm
 
@@ -85,6 +86,7 @@ class World:
             ),
             reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
             bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
+            journal=NO_JOURNAL,
             dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(

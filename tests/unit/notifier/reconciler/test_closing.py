@@ -24,6 +24,7 @@ from syncer.rules.plan import Deliver, Finish
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed, Limits
 from syncer.sync.status_writer import StatusWriter
+from tests.fakes.journal import NO_JOURNAL
 from tests.unit.syncer.sync.test_holes import Bench, Objects, Ours, bench, looked, shell, unsure
 
 NONE = cast("Any", None)
@@ -63,7 +64,7 @@ def parts(here: Bench, objects: Objects) -> tuple[StatusWriter, Controller, list
     controller = Controller(
         cache=here.cache, queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
         ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
-        bounds=DeliveryBounds(at_most_once=True, max_age=0), dispatcher=lambda _: NONE,
+        bounds=DeliveryBounds(at_most_once=True, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
     )  # fmt: skip
     return sync, controller, again
 

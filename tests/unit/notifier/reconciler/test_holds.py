@@ -24,6 +24,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 
 NONE = cast("Any", None)
 NOTICE: Final = 60.0
@@ -61,6 +62,7 @@ class World:
             cache=self.cache, queue=WorkQueue(lambda: self.now), recorder=recorder,
             claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
             metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+            journal=NO_JOURNAL,
             dispatcher=lambda _: NONE,
         )  # fmt: skip
 

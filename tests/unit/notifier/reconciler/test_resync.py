@@ -28,6 +28,7 @@ from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import SLICE, Resync
+from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 
 CHANNEL = "webhook:a"
@@ -103,6 +104,7 @@ class World:
             ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
             metrics=DeliveryMetrics(CollectorRegistry()),
             bounds=DeliveryBounds(at_most_once=False, max_age=0),
+            journal=NO_JOURNAL,
             dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []

@@ -19,6 +19,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 
 NONE = cast("Any", None)
 
@@ -69,7 +70,7 @@ def controller() -> Controller:
     return Controller(
         cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
         ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
-        bounds=DeliveryBounds(at_most_once=False, max_age=0), dispatcher=lambda _: NONE,
+        bounds=DeliveryBounds(at_most_once=False, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 

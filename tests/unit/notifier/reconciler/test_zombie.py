@@ -20,6 +20,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
 from tests.unit.notifier.reconciler.test_start import document
 
@@ -87,6 +88,7 @@ class World:
             ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
             metrics=DeliveryMetrics(registry),
             bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
+            journal=NO_JOURNAL,
             dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)

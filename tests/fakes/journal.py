@@ -1,0 +1,16 @@
+"""A journal that is switched off, and whose shards carry no note: attempts wait for Redis."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+NO_JOURNAL: Final = cast(
+    "Any",
+    SimpleNamespace(
+        patience=None,
+        blocks=lambda _uid: False,
+        takes=lambda _entry, _term: False,
+        allowance=SimpleNamespace(open=lambda: None),
+    ),
+)
