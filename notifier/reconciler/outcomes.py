@@ -126,45 +126,15 @@ class Outcomes:
 
     async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
         """Record an outcome; the arguments are those of `submit`."""
-        channel = intent.channel
-        earlier = [a for a in entry.view.of_channel(channel) if a.id != intent.id]
+        earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
         left = [a for a in earlier if counts(a)]
-        retriable = outcome.state is not AttemptState.SUCCESS and (
-            outcome.failure is not FailureClass.PERMANENT
-        )
-        wait = 0
-        if retriable:
-            wait = self._wait(entry.request.policy, outcome, earlier, len(left))
-        now = self.recorder.time.now()
-        opened = read_attempt(intent)
-        attempt = Attempt(
-            opened.id,
-            channel,
-            outcome.state,
-            started=opened.started,
-            ended=now,
-            due=now + wait if retriable else 0,
-            duration=round(seconds * 1000),
-            failure=outcome.failure,
-            error=bounded(outcome.error, LOG_ERROR_BYTES),
-            code=outcome.code,
-        )
-        if retriable:
-            entry.due[channel] = self.cache.monotonic() + wait / 1000
+        wait = self._wait(entry.request.policy, outcome, earlier, len(left))
+        attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds)
+        if wait is None:
+            entry.due.pop(attempt.channel, None)
         else:
-            entry.due.pop(channel, None)
-        if intent.attempt_id in entry.ahead:
-            self.recorder.close_in_memory(entry, attempt, intent)
-            recorded = True
-        else:
-            patience = self.journal.patience
-            recorded = await self.recorder.close(
-                entry,
-                attempt,
-                intent,
-                patience=self.bounds.outcome_patience if patience is None else patience,
-                keep=patience is not None,
-            )
+            entry.due[attempt.channel] = self.cache.monotonic() + wait / 1000
+        recorded = await self._close(entry, attempt, intent)
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
@@ -173,16 +143,16 @@ class Outcomes:
         if outcome.failure is not FailureClass.NOT_SENT:
             self.reporter.attempted(entry.request, attempt, left[-1] if left else None)
         if outcome.by_rule:
-            self.reporter.denied(entry.request, channel, attempt.error)
+            self.reporter.denied(entry.request, attempt.channel, attempt.error)
         elif attempt.failure not in {None, FailureClass.NOT_SENT}:
             self.reporter.failed(entry.request, attempt)
         self.queue.add(entry.uid)
 
     def _wait(
         self, policy: RetryPolicy, outcome: Outcome, earlier: Sequence[Attempt], left: int
-    ) -> int:
+    ) -> int | None:
         """
-        Milliseconds until the next attempt.
+        Milliseconds until the next attempt, None if the channel is finished.
 
         Args:
             policy: The notification's retry policy.
@@ -190,9 +160,25 @@ class Outcomes:
             earlier: Earlier attempts of the channel.
             left: How many of these may have reached the receiver.
         """
+        if outcome.state is AttemptState.SUCCESS or outcome.failure is FailureClass.PERMANENT:
+            return None
         if outcome.failure is FailureClass.NOT_SENT:
             return unsent_delay(unsent_run(earlier) + 1, self.jitter())
         return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
+
+    async def _close(self, entry: Entry, attempt: Attempt, intent: Record) -> bool:
+        """Record the outcome where its intent was recorded: in the log, or in the status."""
+        if intent.attempt_id in entry.ahead:
+            self.recorder.close_in_memory(entry, attempt, intent)
+            return True
+        patience = self.journal.patience
+        return await self.recorder.close(
+            entry,
+            attempt,
+            intent,
+            patience=self.bounds.outcome_patience if patience is None else patience,
+            keep=patience is not None,
+        )
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
         """Whether an attempt belongs to the current lease term."""
@@ -202,6 +188,23 @@ class Outcomes:
             and term.epoch == attempt_epoch(attempt_id)
             and term.valid(self.cache.monotonic())
         )
+
+
+def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float) -> Attempt:
+    """The attempt with its outcome, and the time of the next one."""
+    opened = read_attempt(intent)
+    return Attempt(
+        opened.id,
+        opened.channel,
+        outcome.state,
+        started=opened.started,
+        ended=now,
+        due=0 if wait is None else now + wait,
+        duration=round(seconds * 1000),
+        failure=outcome.failure,
+        error=bounded(outcome.error, LOG_ERROR_BYTES),
+        code=outcome.code,
+    )
 
 
 def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:
