@@ -181,8 +181,8 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Why a due send on a channel must wait, and for how many seconds."""
+class NotReady:
+    """Why a channel cannot send now, for example for a missing credential; ask again in `seconds`."""
 
     reason: str
     seconds: float

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.sanitise import sanitise
-from notifier.contract import Channel, Hold
+from notifier.contract import Channel, NotReady
 from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
@@ -52,8 +52,8 @@ class Router(Protocol):
         """Why a channel takes no notification of a namespace, None if it does."""
         ...
 
-    def hold(self, name: str) -> Hold | None:
-        """Why a due send on a channel must wait, None if it may go."""
+    def not_ready(self, name: str) -> NotReady | None:
+        """Why a channel cannot send now, None if it can."""
         ...
 
 
@@ -118,9 +118,9 @@ class LiveRouter:
         """See `Router.denial`."""
         return self._routing.current.config.denial(name, namespace)
 
-    def hold(self, name: str) -> Hold | None:
-        """See `Router.hold`."""
-        return self._channels.hold(name)
+    def not_ready(self, name: str) -> NotReady | None:
+        """See `Router.not_ready`."""
+        return self._channels.not_ready(name)
 
     @property
     def problem(self) -> str | None:

@@ -23,7 +23,7 @@ from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
-from notifier.contract import Channel, Hold
+from notifier.contract import Channel, NotReady
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from notifier.channels.email import MailClient
 
 #: Seconds until a send that lacks its credential is tried again.
-_HOLD_SECONDS: Final = 5.0
+_CREDENTIAL_PAUSE: Final = 5.0
 
 
 class ChannelRegistry:
@@ -92,12 +92,12 @@ class ChannelRegistry:
             self._made[name] = (resolved.target, channel)
         return channel
 
-    def hold(self, name: str) -> Hold | None:
-        """The reason why a due send on a channel must wait, None if it may go."""
+    def not_ready(self, name: str) -> NotReady | None:
+        """Why a channel lacks a credential, None if it lacks none."""
         resolved = self._routing().target(name)
         if resolved is None or not resolved.missing:
             return None
-        return Hold(f"credential {', '.join(resolved.missing)} is not there", _HOLD_SECONDS)
+        return NotReady(f"credential {', '.join(resolved.missing)} is not there", _CREDENTIAL_PAUSE)
 
     def _make(self, name: str, resolved: ResolvedTarget) -> Channel | None:
         target = resolved.target

@@ -92,7 +92,7 @@ class Attempts:
             # nevertheless.
             self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        if await self._held(entry, channel):
+        if await self._not_ready(entry, channel):
             return None
         via = self.router.channel(channel)
         if not self._covered(entry, term, via):
@@ -118,7 +118,9 @@ class Attempts:
 
     async def _run_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Outcome | None:
         """Make one attempt that is first recorded in the status."""
-        if (entry.uid, channel) in self._waiting or await self._held(entry, channel, noted=False):
+        if (entry.uid, channel) in self._waiting or await self._not_ready(
+            entry, channel, noted=False
+        ):
             return None
         self._waiting.add((entry.uid, channel))
         try:
@@ -260,7 +262,7 @@ class Attempts:
             in_doubt=self.outcomes.submit_not_sent,
         )
 
-    async def _held(self, entry: Entry, channel: str, *, noted: bool = True) -> bool:
+    async def _not_ready(self, entry: Entry, channel: str, *, noted: bool = True) -> bool:
         """
         Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
 
@@ -269,14 +271,14 @@ class Attempts:
             channel: Full channel name.
             noted: Record the reason in the log, if that is possible.
         """
-        hold = self.router.hold(channel)
-        if hold is None:
+        problem = self.router.not_ready(channel)
+        if problem is None:
             return False
-        entry.due[channel] = self.cache.monotonic() + hold.seconds
+        entry.due[channel] = self.cache.monotonic() + problem.seconds
         self.queue.add_at(entry.uid, entry.due[channel])
         if noted:
             with contextlib.suppress(PortError):
-                await self.recorder.skip(entry, channel, hold.reason)
+                await self.recorder.skip(entry, channel, problem.reason)
         return True
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:

@@ -22,7 +22,7 @@ from notifier.channels.slack import SlackChannel
 from notifier.channels.targets import Target, secrets_of
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import WebhookChannel
-from notifier.contract import Hold, Outcome
+from notifier.contract import NotReady, Outcome
 from notifier.routing.reload import Routing
 from tests.channels.messages import message
 from tests.channels.receiver import Receiver, receiving
@@ -161,7 +161,7 @@ async def test_channel_of_each_kind(tmp_path: Path, http_client: HttpClient, kin
     assert made.timeout_s == 20
     # What is sent again must be the same, so it may not show a status, which changes.
     assert not made.shows_status
-    assert rig.channels.hold(f"{kind}:ops") is None
+    assert rig.channels.not_ready(f"{kind}:ops") is None
 
 
 @pytest.mark.parametrize("kind", ["slack", "teams", "pagerduty"])
@@ -178,8 +178,8 @@ async def test_credential_that_is_not_there_holds(
         lambda: routing.current, http_client, http_timeout=20, file=None, log=None,
         mail_timeout=20, dedup_namespace=False,
     )  # fmt: skip
-    assert channels.hold(f"{kind}:ops") == Hold("credential one is not there", 5.0)
-    assert channels.hold(f"{kind}:other") is None
+    assert channels.not_ready(f"{kind}:ops") == NotReady("credential one is not there", 5.0)
+    assert channels.not_ready(f"{kind}:other") is None
 
 
 async def test_webhook_without_a_url(tmp_path: Path, http_client: HttpClient) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from notifier.contract import Channel, Hold
+from notifier.contract import Channel, NotReady
 from notifier.process.outside import Outside, RedisFactory, Stop
 from notifier.router import Routed
 from syncer.kube.client import KubeClient
@@ -54,8 +54,8 @@ class NoRouter:
         """Refuse nobody."""
         return None
 
-    def hold(self, name: str) -> Hold | None:
-        """Hold nothing."""
+    def not_ready(self, name: str) -> NotReady | None:
+        """Have every channel ready."""
         return None
 
     async def run(self) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
 from notifier.channels.slack import SlackChannel
-from notifier.contract import Channel, Hold
+from notifier.contract import Channel, NotReady
 from notifier.dispatch.breaker import OPEN_MOST, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import delay
@@ -161,7 +161,7 @@ class Delivery:
         """Everybody may be heard."""
         return None
 
-    def hold(self, name: str) -> Hold | None:
+    def not_ready(self, name: str) -> NotReady | None:
         """Nothing is missing."""
         return None
 

@@ -32,7 +32,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from notifier.app import build as build_product
-from notifier.contract import Channel, Hold
+from notifier.contract import Channel, NotReady
 from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside, RedisFactory, Stop
 from notifier.process.parts import Parts
@@ -301,9 +301,9 @@ class _Router:
         """Refuse nobody."""
         return None
 
-    def hold(self, name: str) -> Hold | None:
+    def not_ready(self, name: str) -> NotReady | None:
         """Hold what the world holds."""
-        return Hold("its credential is missing", 1.0) if name in self._world.held else None
+        return NotReady("its credential is missing", 1.0) if name in self._world.held else None
 
     async def run(self) -> None:
         """There are no files to follow."""

@@ -97,7 +97,7 @@ async def test_the_files_are_followed(router: LiveRouter, tmp_path: Path) -> Non
     async with asyncio.timeout(60):
         while router.doubts:
             await asyncio.sleep(0.02)
-    assert router.hold("slack:ops") is None
+    assert router.not_ready("slack:ops") is None
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -106,10 +106,10 @@ def test_channels_by_name(router: LiveRouter) -> None:
     """One that is not registered, one whose credential is missing, one that takes nothing."""
     assert router.channel("log") is not None
     assert router.channel("slack:absent") is None
-    held = router.hold("slack:ops")
+    held = router.not_ready("slack:ops")
     assert held is not None
     assert "hook" in held.reason
-    assert router.hold("log") is None
+    assert router.not_ready("log") is None
     assert router.denial("slack:ops", "team-a") is None
     assert router.denial("slack:ops", "team-b") is not None
     assert "credentials directory" in (router.problem or "")

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from notifier.contract import Hold, Message, Outcome
+from notifier.contract import Message, NotReady, Outcome
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.errors import PortError, Unavailable
@@ -170,7 +170,7 @@ async def test_nothing_is_opened_before_the_holds_of_operators_were_read(case: C
 
 async def test_a_channel_that_is_held_waits(case: Case) -> None:
     """Its due time moves, the reason is on record, and it is looked at again then."""
-    cast("Any", case.controller.attempts.router).hold = lambda _: Hold(
+    cast("Any", case.controller.attempts.router).not_ready = lambda _: NotReady(
         "credential x is missing", 30.0
     )
     assert await case.attempt() is None
@@ -181,7 +181,7 @@ async def test_a_channel_that_is_held_waits(case: Case) -> None:
 
 async def test_a_hold_that_cannot_be_recorded_holds_all_the_same(case: Case) -> None:
     """Redis is away: the reason is recorded at a later look."""
-    cast("Any", case.controller.attempts.router).hold = lambda _: Hold(
+    cast("Any", case.controller.attempts.router).not_ready = lambda _: NotReady(
         "credential x is missing", 30.0
     )
     case.redis.down = True

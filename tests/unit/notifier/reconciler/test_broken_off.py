@@ -80,7 +80,7 @@ class World:
             router=cast(
                 "Any",
                 SimpleNamespace(
-                    channel=lambda _: self.receiver, hold=lambda _: None, denial=lambda *_: None,
+                    channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
                     plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
                 ),
             ),

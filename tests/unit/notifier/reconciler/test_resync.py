@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.contract import Hold, Message, Outcome
+from notifier.contract import Message, NotReady, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
@@ -79,7 +79,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.versions: dict[str, int] = {}
-        self.held: Hold | None = None
+        self.held: NotReady | None = None
         self.broken = 0
         clock = lambda: self.now  # noqa: E731 - one clock for all
         self.redis = MemoryRedis(clock=lambda: round(self.now * 1000))
@@ -124,7 +124,7 @@ class World:
         """The receiver."""
         return self.receiver
 
-    def hold(self, _name: str) -> Hold | None:
+    def not_ready(self, _name: str) -> NotReady | None:
         """Raise as often as the test says, before the attempt has begun."""
         if self.broken:
             self.broken -= 1
@@ -412,7 +412,7 @@ async def test_what_waits_costs_no_look(world: World) -> None:
     waiting = world.cache.entries["uid-held-0"]
     assert waiting.last_check is not None
     world.controller.holds.paused = False
-    world.held = Hold("its credential is missing", 500.0)
+    world.held = NotReady("its credential is missing", 500.0)
     world.queue.add("uid-held-1")
     await world.rest()
     assert await world.round() == ["uid-held-1"], "the attempt was put off by its queue"
