@@ -27,9 +27,9 @@ from notifier.process.production import production
 from notifier.process.reporting import make_reporting
 from notifier.process.shards import ShardWork, Takeover, make_manager
 from notifier.process.store import make_store
+from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.journal import Journal
-from notifier.reconciler.ports import DeliveryBounds
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.notification_requests import NotificationRequestClient

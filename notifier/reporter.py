@@ -109,7 +109,7 @@ class EventReporter:
             )  # fmt: skip
 
     def failed(self, request: NotificationRequest, attempt: Attempt) -> None:
-        """See `notifier.reconciler.ports.Reporter.failed`."""
+        """Report why an attempt did not succeed, or that its result cannot be known."""
         channel, error = attempt.channel, attempt.error or "no reason was given"
         if attempt.state is AttemptState.UNKNOWN:
             self._emit(
@@ -125,7 +125,7 @@ class EventReporter:
         )  # fmt: skip
 
     def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
-        """See `notifier.reconciler.ports.Reporter.held`."""
+        """Report that a due attempt is held back, by an annotation or for all notifications."""
         self._emit(
             request, "Warning", "DeliveryHeld", f"Channel {channel} is due and {reason}",
             f"{channel}/{reason}",
@@ -147,7 +147,15 @@ class EventReporter:
         )
 
     def rejected(self, request: NotificationRequest, channel: str, reason: str, made: int) -> None:
-        """See `notifier.reconciler.ports.Reporter.rejected`."""
+        """
+        Report a due attempt that waits for its receiver's circuit breaker.
+
+        Args:
+            request: The notification.
+            channel: Full channel name, for example `slack:ops`.
+            reason: Upstream's text for it.
+            made: Attempts made on the channel before.
+        """
         self._metrics.postponed.labels(channel).inc()
         self._emit(
             request, "Warning", "CircuitBreakerOpen",

@@ -22,6 +22,7 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.composer import Composer
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
@@ -29,10 +30,10 @@ from notifier.reconciler.journal import Journal
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.overdue import Overdue, expected
 from notifier.reconciler.placed import PlacedHolds
-from notifier.reconciler.ports import DeliveryBounds, Reporter
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
+from notifier.reporter import EventReporter
 from notifier.router import Router
 from syncer.model.attempt import AttemptId
 from syncer.model.hold import Hold
@@ -61,7 +62,7 @@ class Controller:
         claimer: Claimer,
         ownership: Ownership,
         router: Router,
-        reporter: Reporter,
+        reporter: EventReporter,
         metrics: DeliveryMetrics,
         bounds: DeliveryBounds,
         dispatcher: Callable[[Run], Dispatcher],

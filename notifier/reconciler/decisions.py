@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.content.sanitise import sanitise
+from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.ports import DeliveryBounds
 from syncer.rules.channel_state import ChannelState
 from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import Decision, decide, hold_of, stale_of

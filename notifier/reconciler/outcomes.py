@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from notifier.contract import Outcome
 from notifier.dispatch.retry import next_delay, unsent_delay
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.journal import Journal
-from notifier.reconciler.ports import DeliveryBounds, Reporter
+from notifier.reporter import EventReporter
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import PortError
@@ -48,7 +49,7 @@ class Outcomes:
     recorder: Recorder
     claimer: Claimer
     ownership: Ownership
-    reporter: Reporter
+    reporter: EventReporter
     bounds: DeliveryBounds
     jitter: Callable[[], float]
     journal: Journal

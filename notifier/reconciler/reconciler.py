@@ -22,7 +22,7 @@ from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.journal import Journal
-from notifier.reconciler.ports import Reporter
+from notifier.reporter import EventReporter
 from notifier.router import Router
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm, Ownership
@@ -62,7 +62,7 @@ class Reconciler:
     decisions: Decisions
     attempts: Attempts
     dispatcher: Dispatcher
-    reporter: Reporter
+    reporter: EventReporter
     metrics: DeliveryMetrics
     journal: Journal
 
