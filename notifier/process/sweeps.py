@@ -70,7 +70,7 @@ class Sweeps:
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
             Sweep("operator-holds", parts.holds.round, PERIOD, parts.holds.wanted),
-            Sweep("holds", self.note_holds, min(5.0, sync.hold_notice / 2)),
+            Sweep("holds", self.note_log_outage, min(5.0, sync.hold_notice / 2)),
         ]
         if parts.settings.retention.delete_objects:
             rounds.insert(0, Sweep("retention-sweep", self.expired, sync.finished_sweep))
@@ -85,9 +85,9 @@ class Sweeps:
         await self._parts.resync.round()
         self._parts.controller.dispatcher.refill()
 
-    async def note_holds(self) -> None:
+    async def note_log_outage(self) -> None:
         """Have statuses show that attempts wait for the log."""
-        self._parts.controller.overdue.mark_held(
+        self._parts.controller.overdue.mark_without_log(
             available=self._parts.log.unavailable_reason is None,
             notice=self._parts.settings.sync.hold_notice,
         )

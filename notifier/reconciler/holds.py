@@ -170,7 +170,7 @@ class Holds:
             return FENCED
         if entry.uid in self.distrusted:
             return EPOCH_AHEAD
-        if entry.held_since:
+        if entry.without_log_since:
             return NO_LOG
         if find_condition(entry.request.status.conditions, ATTEMPTS_NOT_SENT):
             return NOT_SENT

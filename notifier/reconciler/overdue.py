@@ -35,7 +35,7 @@ class Overdue:
     decisions: Decisions
     holds: Holds
 
-    def mark_held(self, *, available: bool, notice: float) -> None:
+    def mark_without_log(self, *, available: bool, notice: float) -> None:
         """
         Have the status of objects show that a due attempt waits for the log, or no longer waits.
 
@@ -49,16 +49,16 @@ class Overdue:
         for entry in self.cache.entries.values():
             waiting = not available and self._waits(entry)
             if not waiting:
-                entry.held_since = 0.0
-                if entry.held:
-                    entry.held = False
+                entry.without_log_since = 0.0
+                if entry.without_log:
+                    entry.without_log = False
                     self.cache.mark_dirty(entry)
                 continue
-            entry.held_since = entry.held_since or now
-            if now - entry.held_since < notice:
+            entry.without_log_since = entry.without_log_since or now
+            if now - entry.without_log_since < notice:
                 continue
-            if not entry.held or _gives_another_reason(entry):
-                entry.held = True
+            if not entry.without_log or _gives_another_reason(entry):
+                entry.without_log = True
                 self.cache.mark_dirty(entry)
 
     def _waits(self, entry: Entry) -> bool:

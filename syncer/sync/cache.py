@@ -70,8 +70,8 @@ class Entry:
         never_sent: Executing attempts of which no byte has left, because the log has not allowed it yet.
         unrecorded: Results that could not be written to the log, with their intents.
         due: Second of the monotonic clock before which a channel must not be tried again.
-        held_since: Second since which a due attempt could not be made without Redis, 0 if none.
-        held: Whether that has lasted long enough for the status to show it.
+        without_log_since: Second since which a due attempt could not be made without Redis, 0 if none.
+        without_log: Whether that has lasted long enough for the status to show it.
         acked: Position up to which the log is marked as published.
         audited: Position up to which the log is marked as handed to the audit feed's sinks.
         expiring: The log has been given its time to live.
@@ -109,8 +109,8 @@ class Entry:
     never_sent: set[AttemptId] = field(default_factory=set)
     unrecorded: dict[AttemptId, tuple[Record, Record]] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
-    held_since: float = 0.0
-    held: bool = False
+    without_log_since: float = 0.0
+    without_log: bool = False
     acked: int = 0
     audited: int = 0
     expiring: bool = False

@@ -49,7 +49,7 @@ def facts_of(
         request.generation,
         request.policy,
         at_most_once,
-        held=entry.held,
+        held=entry.without_log,
         held_by=entry.unjournaled,
         violation=entry.violation,
         unread=unread,

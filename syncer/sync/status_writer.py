@@ -216,7 +216,7 @@ class StatusWriter:
         if not term.valid(self.cache.monotonic()):
             # The term may continue: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
-        if entry.claim is None and not (entry.quarantine or entry.held or entry.journaled):
+        if entry.claim is None and not (entry.quarantine or entry.without_log or entry.journaled):
             return Flushed.NOT_OURS
         self.cache.begin_write(entry)
         try:

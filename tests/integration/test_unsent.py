@@ -140,10 +140,10 @@ async def test_a_refused_write_is_unavailability(
                     lambda: refusal.word in (client.unavailable_reason or ""), what="it is refused"
                 )
                 await until(lambda: here.controller.overdue.oldest() > 2, what="it is overdue")
-                here.controller.overdue.mark_held(
+                here.controller.overdue.mark_without_log(
                     available=here.log.unavailable_reason is None, notice=0.0
                 )
-                assert here.cache.entries["second"].held
+                assert here.cache.entries["second"].without_log
                 assert here.controller.holds.by_reason() == {"log-unavailable": 1}
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)

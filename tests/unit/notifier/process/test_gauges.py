@@ -209,10 +209,10 @@ def test_holds_by_reason(controller: Controller) -> None:
     add(controller, "stopped").violation = "two open"
     add(controller, "fenced")
     controller.holds.fenced["fenced"] = 1.0
-    add(controller, "waits").held_since = 1.0
+    add(controller, "waits").without_log_since = 1.0
     add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})
-    add(controller, "over", phase="Failed").held_since = 1.0
+    add(controller, "over", phase="Failed").without_log_since = 1.0
     assert controller.holds.by_reason() == {
         "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
         "hold": 1,

@@ -465,13 +465,13 @@ async def test_resync_refills_what_waits() -> None:
     made.settings = SimpleNamespace(sync=SimpleNamespace(hold_notice=8.0))
     made.controller = SimpleNamespace(
         dispatcher=SimpleNamespace(refill=lambda: done.append("refill")),
-        overdue=SimpleNamespace(mark_held=lambda **said: done.append(said)),
+        overdue=SimpleNamespace(mark_without_log=lambda **said: done.append(said)),
     )
     await process.sweeps.resync()
     made.log = SimpleNamespace(unavailable_reason=None)
-    await process.sweeps.note_holds()
+    await process.sweeps.note_log_outage()
     made.log.unavailable_reason = "away"
-    await process.sweeps.note_holds()
+    await process.sweeps.note_log_outage()
     assert done == [
         "resync", "refill",
         {"available": True, "notice": 8.0}, {"available": False, "notice": 8.0},

@@ -89,8 +89,8 @@ class World:
     def look(self, seconds: float, *, available: bool = False) -> set[str]:
         """Let so many seconds pass, look, and name those that say it."""
         self.now += seconds
-        self.controller.overdue.mark_held(available=available, notice=NOTICE)
-        return {e.uid for e in self.cache.entries.values() if e.held}
+        self.controller.overdue.mark_without_log(available=available, notice=NOTICE)
+        return {e.uid for e in self.cache.entries.values() if e.without_log}
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ async def test_what_is_journaled_is_not_held(world: World) -> None:
     entry = world.claimed("a")
     entry.journaled = "0.9-1"
     assert world.look(1) == world.look(NOTICE) == set()
-    assert entry.held_since == 0.0
+    assert entry.without_log_since == 0.0
     entry.unjournaled = Basis.OLDER
     assert world.controller.holds.not_journaled() == {Basis.OLDER: 1}
     assert world.look(1) == set()

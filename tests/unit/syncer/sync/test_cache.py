@@ -379,9 +379,9 @@ def test_a_new_entry_is_trusted() -> None:
     """Nothing of it is in doubt, and nothing waits, until something has happened."""
     entry = Bench().add("a")
     doubts = (entry.doubtful, entry.reread, entry.unreadable, entry.fresh, entry.deleted)
-    states = (entry.urgent, entry.writing, entry.held, entry.expiring, entry.busy)
+    states = (entry.urgent, entry.writing, entry.without_log, entry.expiring, entry.busy)
     assert not any(doubts + states)
-    assert (entry.acked, entry.audited, entry.failures, entry.held_since) == (0, 0, 0, 0.0)
+    assert (entry.acked, entry.audited, entry.failures, entry.without_log_since) == (0, 0, 0, 0.0)
     assert (entry.dirty_since, entry.unscheduled, entry.closing) == (None, False, False)
 
 

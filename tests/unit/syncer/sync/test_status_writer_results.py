@@ -76,7 +76,7 @@ async def test_what_is_not_written(case: str) -> None:
 async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
     """While Redis is away nothing can be claimed, and the object says so all the same."""
     async with bench() as (here, entry):
-        entry.held = True
+        entry.without_log = True
         assert await here.sync.flush(entry) is Flushed.WRITTEN
 
 
@@ -474,7 +474,7 @@ async def test_a_write_names_the_log_that_it_shows() -> None:
             entry.view.position, Held().epoch, here.log.store,
         )  # fmt: skip
     async with bench() as (here, entry):
-        entry.held = True
+        entry.without_log = True
         await here.sync.flush(entry)
         assert here.objects.request.status.log is None
 
@@ -605,7 +605,7 @@ async def test_without_a_claim_nothing_is_acknowledged() -> None:
     """What is shown of a log that is held is no word of its owner."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        entry.claim, entry.held = None, True
+        entry.claim, entry.without_log = None, True
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert (entry.acked, entry.expiring) == (0, False)
 
