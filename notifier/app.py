@@ -88,7 +88,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     )
     delivery_metrics.build.labels(__version__).set(1)
 
-    # What is known, and what is on record.
+    # The log, the cache, and what connects them.
     time = LedgerTime(monotonic, witness=outside.api_time)
     time.set(round(outside.wall().timestamp() * 1000))
     wake_ups = WakeUps()
@@ -121,7 +121,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     # Delivery.
     events, reporter = make_reporting(settings, outside, delivery_metrics)
     breakers = Breakers()
-    # Publication, and what is published ahead of an attempt while the log is away.
+    # Status writes, and attempts that are recorded by one while the log is away.
     status_writer = StatusWriter(
         recorder,
         objects,
@@ -170,7 +170,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     controller.pause(delivery.paused)
     holds = HoldReader(HoldStore(client), controller, time)
 
-    # Looks that miss nothing.
+    # What finds what a lost event would have reported.
     resync = Resync(
         recorder,
         shards,

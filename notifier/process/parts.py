@@ -58,13 +58,13 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
-    What the start, the sweeps, the gauges and the shutdown work with; none of them adds to it.
+    What the startup, the sweeps, the gauges and the shutdown work with.
 
     Attributes:
         loaded: The settings, and the file that they come from.
         outside: The world that the product works in.
         progress: How far the start has come.
-        takeover: What an acquired shard brings forward.
+        takeover: Starts sweeps early when a shard is acquired.
         clocks: How far Redis's clock is ahead of the API server's.
         client: Of Redis; `log` goes through it.
         queue: Notifications that must be looked at.

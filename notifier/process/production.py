@@ -182,7 +182,12 @@ def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailCl
 
 
 def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
-    """Make a maker of clients that `stack` closes; its URL is known to be of use."""
+    """
+    Return what makes the client of Redis, which `stack` closes.
+
+    Raises:
+        ConfigError: the URL cannot be used.
+    """
     make = partial(
         LedgerClient,
         settings.redis.url.get_secret_value(),
@@ -190,7 +195,7 @@ def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
         timeout=settings.redis.timeout,
         confirming=settings.redis.durability == "strict",
     )
-    # Connects nothing; what cannot be used is said before any server is asked.
+    # Checks the URL before any server is contacted; nothing is connected.
     make()
 
     def closed_at_the_end(

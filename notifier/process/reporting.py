@@ -1,4 +1,4 @@
-"""Makes what reports: the queue of Events, bounded as the settings say, and the reporter that fills it."""
+"""Makes the bounded queue of Events, and the reporter that fills it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def make_reporting(
     Make both; nothing is sent yet.
 
     Args:
-        settings: The whole; where Events are off, the recorder gets none.
-        outside: Client of the API server, and the identity of this process.
-        metrics: Count what is reported.
+        settings: All settings; if Events are switched off, the queue stays empty.
+        outside: Has the client of the API server, and the identity of this process.
+        metrics: Counts what is reported.
     """
     burst = settings.events.burst
     recorder = EventRecorder(

@@ -85,14 +85,14 @@ def make_manager(
 
     Args:
         loaded: The settings.
-        outside: Client of Leases, clocks, and the identity of this process.
-        shards: Kept true.
+        outside: Has the client of Leases, the clocks, and the identity of this process.
+        shards: Updated with each change of ownership.
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
-        journaling: Whether it could without the log, as long as nobody has that.
+        journaling: Whether it could do so without the log while no replica reaches the log.
 
     Returns:
-        The installation, whose name the start needs, and the manager.
+        The installation, which the startup looks up first, and the manager.
     """
     sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
     timings = LeaseTimings(

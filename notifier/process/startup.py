@@ -47,7 +47,7 @@ class StartUp:
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """
-        Wait for the servers, one after the other; starts what can run once they are there.
+        Wait for the servers one after the other, and start what can run once each answers.
 
         Args:
             group: Owns the tasks.
@@ -99,14 +99,15 @@ class StartUp:
                 # The drain ends this task with all others.
                 await asyncio.Event().wait()
             return
-        # What is journaled is sent, held or not; once the log is back, nothing is before they are read.
+        # Journaled attempts are sent, held or not; once the log is back, nothing is sent before the holds
+        # are read.
         self._parts.controller.holds.unread = True
         if now is not None:
             # Nobody knows Redis's time yet, and a machine's own may be anything.
             self._parts.claimer.recorder.time.set(now)
 
     async def _open_or_end(self, installation: str) -> None:
-        """Open Redis; one that must not be used ends the process as a signal does, as attempts go on."""
+        """Open Redis; if it must not be used, end the process as a signal does: attempts are under way."""
         try:
             await self._open_redis(installation)
         except ConfigError as error:
@@ -183,7 +184,7 @@ class StartUp:
         await self._parts.takeover.owning.wait()
         late = self._parts.monotonic() + _RECONCILED_LATE
         holds = self._parts.controller.holds
-        # All that is live is looked at only once the sweeps are through, mostly the last to be.
+        # The sweeps, which end last as a rule, are asked first: `unclaimed` visits every live entry.
         while not self._sweeps.through or holds.unclaimed():
             if self._parts.monotonic() > late:
                 logger.warning(

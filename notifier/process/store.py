@@ -1,7 +1,7 @@
 """
-Makes the client of Redis and the log on it, as the settings want them.
+Makes the client of Redis and the log, by the settings.
 
-Two things are decided here: which server is fit to be written to, and how long a call may wait for one.
+They decide which servers are fit to be written to, and how long a call may wait for one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.sync.clock_skew import Clocks
 
-#: Seconds for which a call to Redis is repeated; and where attempts may go on without it. A claim or an
-#: intent that still waits when attempts are journaled holds its worker, or its place in a queue.
+#: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
+#: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.
 _PATIENCE: Final = 15.0
 _IMPATIENCE: Final = 2.0
 
@@ -33,10 +33,10 @@ def make_store(
     Make the client, the log, and what compares the clocks of its server; nothing is connected yet.
 
     Args:
-        settings: The whole.
-        outside: Has the way to Redis, and the API server's time.
-        on_change: Called when it has come, gone, or become another one.
-        on_wake_up: Called with the uid of a notification that somebody asks to look at.
+        settings: All settings.
+        outside: Makes the client of Redis, and knows the API server's time.
+        on_change: Called after another server or store has answered.
+        on_wake_up: Called with the uid of a log to which another process has appended.
     """
     clocks = Clocks(outside.api_time)
     client = outside.redis(
