@@ -187,7 +187,7 @@ async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Pa
 async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> None:
     """Epochs fall back: nothing is sent and the reason is said, until the incarnation is raised."""
     async with (
-        ControlPlane(control_plane_assets) as plane,
+        ControlPlane(control_plane_assets, bare=True) as plane,
         own_redis() as server,
     ):
         await plane.apply_crd(CRD)

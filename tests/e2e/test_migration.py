@@ -168,7 +168,7 @@ def shown(here: Stage, uid: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 async def old_plane(control_plane_assets: Path) -> AsyncIterator[ControlPlane]:
     """A control plane of its own, with the definition that the replaced controller brought."""
-    async with ControlPlane(control_plane_assets) as plane:
+    async with ControlPlane(control_plane_assets, bare=True) as plane:
         code, answer = await plane.request("POST", f"{CRDS}?fieldManager=helm", old_definition())
         assert code == 201, answer
         await asyncio.to_thread(plane.api.wait_served)

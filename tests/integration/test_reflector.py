@@ -856,7 +856,7 @@ async def test_real_type_may_come_late_and_go(
     """Without its CRD the mirror holds; a CRD that comes, goes and returns is followed."""
     crd = request.config.rootpath / "charts" / "notification-ledger" / "files" / "crd.yaml"
     mirror = Mirror()
-    async with ControlPlane(control_plane_assets) as plane:
+    async with ControlPlane(control_plane_assets, bare=True) as plane:
         client = await KubeClient.connect(str(plane.kubeconfig), user_agent="t")
         reflector = Reflector(client, None, mirror, clock=monotonic_clock, timings=QUICK)
         async with client, running(reflector):
