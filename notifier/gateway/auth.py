@@ -39,7 +39,6 @@ class Signature:
     How a request is signed.
 
     Attributes:
-        scheme: Of which program.
         header: In lower case; empty for the scheme's own.
         timestamp_header: In lower case; where Grafana puts the time that it signs. Empty if it does not.
         tolerance: Seconds by which a signed time may be off.

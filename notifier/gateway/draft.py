@@ -98,12 +98,7 @@ class Draft:
         identity: What retries and twins share; None where only the mapping or the bytes can tell.
         view: What the expressions of a mapping see.
         event: The event in the words of its source, by which people look for it.
-        type: Of the spec, as the six below it.
-        priority: See `type`.
-        subject: See `type`.
-        body: See `type`.
-        severity: See `type`.
-        extensions: See `type`.
+        type: Of the spec, as priority, subject, body, severity and extensions.
         links: Service, URL and label of each.
         since: When the event began (Unix milliseconds); repeats of it fall into slots from here on.
         repeats: Whether the source may send the same event again on purpose.

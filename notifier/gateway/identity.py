@@ -33,7 +33,6 @@ class Identity:
     The names of one event.
 
     Attributes:
-        name: Of the object.
         digest: The whole hash; an object of this name with another one is somebody else's.
         before: The name of the occurrence before; empty if there is none to look at.
         window: Seconds within which the one before makes this one a duplicate.

@@ -50,7 +50,6 @@ class Rules:
     Attributes:
         texts: Templates of `type`, `priority`, `severity`, `subject`, `body`, `clusterID`, `id`,
             `namespace` and `retentionDays`, by these names.
-        extensions: Templates by extension.
         links: Templates of `service`, `url` and `label` of each link.
         retry_policy: Of the spec; empty for the API server's default.
         path: Of the mapping in the gateway's file.

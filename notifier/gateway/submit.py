@@ -53,9 +53,6 @@ class Made:
     What exists now.
 
     Attributes:
-        name: Of the object.
-        namespace: Of the object.
-        uid: Of the object.
         duplicate: Whether it was there before this request.
         digested: Whether it stands for more events than the request's.
         thinned: Whether the request was a repeat on purpose, too early for the window.

@@ -35,9 +35,6 @@ class Source:
 
     Attributes:
         name: In the path of its requests.
-        kind: How it is read.
-        options: As the file says.
-        rules: The mapping.
         namespaces: Where its notifications may be.
         window: Seconds within which an equal event is a duplicate.
         patience: Seconds for which a request may wait for the API server.
@@ -64,9 +61,7 @@ class Wish:
     An object that is to exist.
 
     Attributes:
-        namespace: Where.
         identity: Its name, and the one before it.
-        manifest: What is created.
         repeat: Whether its source says that it repeats what it has sent.
     """
 

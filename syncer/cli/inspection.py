@@ -35,8 +35,6 @@ class Inspection:
     What was found.
 
     Attributes:
-        uid: Of the notification.
-        key: `namespace/name`.
         request: The object, None if it is gone or could not be read.
         object_problem: Why there is no object here.
         header: Element 0, None if there is no log or it cannot be read.

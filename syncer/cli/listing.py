@@ -42,7 +42,6 @@ class Row:
     One notification.
 
     Attributes:
-        request: The object.
         unsynced: Records of its log that are not marked as published; -1 where it has none.
         quarantined: Its log cannot be read, or the self-audit holds it.
         deleted: It is gone since it was listed.

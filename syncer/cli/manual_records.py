@@ -45,7 +45,6 @@ class Appended(NamedTuple):
     The result of appending a record.
 
     Attributes:
-        manual: The record.
         fresh: It was appended just now.
         stands: The state of its attempt that the log keeps instead, None if the record is in the log.
     """

@@ -63,7 +63,6 @@ class Step:
     One step of a repair.
 
     Attributes:
-        act: What it does.
         text: What it does, for a person.
         records: What is appended.
         elements: What takes the place of the log.

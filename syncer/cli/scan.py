@@ -49,9 +49,6 @@ class Scan:
     What one scan has seen.
 
     Attributes:
-        objects: Objects seen.
-        logs: Logs seen.
-        records: Records read.
         latest: Latest epoch that the cluster can have given out, None before the first page.
         journaled: Objects whose attempts were journaled; counted where logs are not read.
     """
@@ -92,7 +89,6 @@ class Joined:
     A log joined with its object.
 
     Attributes:
-        uid: Of the notification.
         key: `namespace/name` by its object or by its log's header, empty if neither names it.
         request: The object, None if there is none of this uid.
         elements: The log as stored, empty if there is none.

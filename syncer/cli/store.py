@@ -43,7 +43,6 @@ class Store:
     A store, checked.
 
     Attributes:
-        state: The result of the check.
         text: What that means, empty for `OURS`.
         home: Namespace of the installation that the store names, empty without one.
         lease: Name of the installation, likewise.

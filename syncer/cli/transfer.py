@@ -100,7 +100,6 @@ class Imported:
         extended: Logs that were the beginning of the imported one.
         present: Logs that held everything already.
         joined: Logs with another history, to which the attempts were appended.
-        records: Records written.
         apart: Uids of logs that hold another history, each with the first position that differs.
         nameless: Names in logs that no object has now (`by_name` only).
         refused: Uids of logs that hold what cannot be read; they are not imported.

@@ -32,9 +32,6 @@ class Words:
         namespace: Where the release is, empty if it was not said.
         everywhere: It is looked for in all namespaces.
         release: Its name, or `namespace/name`, empty if it was not said.
-        kubectl: Options of kubectl.
-        help: Help was asked for.
-        version: The version was asked for.
     """
 
     command: str = ""

@@ -24,7 +24,6 @@ class Call:
     A command and what goes with it.
 
     Attributes:
-        command: Name and arguments.
         guard: Called right before the command is written; False means that it is not sent.
         script: The script that the command runs, loaded where the server does not have it.
         wait: Replicas that must confirm, and milliseconds to wait for them. The result is then a pair:

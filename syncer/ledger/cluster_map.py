@@ -33,7 +33,6 @@ class Layout:
     The holder of each slot, None where there is none.
 
     Attributes:
-        slots: Holder of each slot.
         healthy: False if the node that answered is cut off, or a slot is not served.
         primaries: Every holder once, in the order of their first slot.
         holes: Number of slots without a holder.

@@ -46,7 +46,6 @@ class RedisTarget:
     A URL, taken apart.
 
     Attributes:
-        topology: Which of the three.
         nodes: The Sentinels, or nodes of the cluster to begin with; empty for one server.
         service: Name of the master that the Sentinels watch, else empty.
         tls: Whether connections are encrypted.

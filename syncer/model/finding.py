@@ -31,10 +31,8 @@ class Finding:
     One finding.
 
     Attributes:
-        severity: How much it matters.
         path: Dotted path of the key, as `receivers[0].name`; empty where it is about the whole file.
         message: What is wrong; reads on from the path.
-        fix: What to do.
         line: Line of the file, 0 where there is none.
     """
 

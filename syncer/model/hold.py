@@ -24,12 +24,8 @@ class Hold:
 
     Attributes:
         id: Eight hex digits, chosen when it is placed.
-        at: When it was placed.
         until: When it ends by itself.
-        by: Who has placed it.
-        reason: Why.
         receivers: Patterns of full channel names (`slack:ops`) or, without a colon, of receivers (`ops`).
-        namespaces: Patterns of namespaces.
         types: Patterns of `spec.type`, in any case.
         severities: Patterns of `spec.severity`, in any case.
         released: When it was let go, 0 if it was not.

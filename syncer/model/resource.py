@@ -114,7 +114,6 @@ class ChannelRollup:
     Failed attempts of one channel that were folded away to bound the status.
 
     Attributes:
-        name: The channel.
         failed: How many entries were folded.
         last_id: Id of the newest of them; older failed ids are counted here.
         number: Highest attempt number among them.

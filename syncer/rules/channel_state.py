@@ -49,8 +49,6 @@ class ChannelState:
     One channel's state and what led to it.
 
     Attributes:
-        channel: Its name.
-        state: Where it stands.
         attempts: How many attempts it has, open and rolled-up ones included.
         last: Its newest attempt, None before the first.
         reason: Machine word for explanations and logs.

@@ -208,7 +208,6 @@ class Evidence:
     One notification from all sides, read in this order.
 
     Attributes:
-        view: What the memory holds.
         records: The log as read, to its end.
         acked: Position up to which its header marks it as published.
         status: The object's, read after the log; None if it could not be read.

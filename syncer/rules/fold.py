@@ -46,7 +46,6 @@ class LogView:
         conflicts: Attempts for which two definite results were recorded.
         resolved: Attempts with a manual resolution.
         position: Index of the last folded element.
-        chain: Its chain.
     """
 
     plan: Plan | None = None
@@ -162,7 +161,6 @@ class ReadLog:
     Attributes:
         header: None if there is no log, or its header cannot be read.
         records: The legible beginning.
-        view: Its fold.
         problem: Where and why reading ended early, empty if it did not.
     """
 

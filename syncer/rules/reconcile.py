@@ -73,12 +73,10 @@ class Situation:
         fenced: The log carries a higher epoch than ours.
         undecodable: The log holds something that cannot be read.
         log_present: The log existed before this claim.
-        presence: Of the object.
         ahead: The object names a higher epoch than ours, and the log does not.
         deleting: The object has a deletion timestamp.
         terminal: Its phase is final.
         shown: How many attempts it shows.
-        comparison: Log against object.
         abandoned: Open attempts that no task of this process executes.
         unacked: The log holds records that are not marked as published.
         unplanned: The object shows the plan, and the log does not hold it.

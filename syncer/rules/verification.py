@@ -41,7 +41,6 @@ class Sides:
     A log and an object that are to agree.
 
     Attributes:
-        log: The log as read.
         request: The object, None if there is none of this uid.
         ttl: Seconds until the log expires; -1 never, -2 no log.
         problem: Why the object cannot be checked although it exists, empty if it can.

@@ -136,7 +136,6 @@ class ShardState:
     How a shard is held, as far as the view shows.
 
     Attributes:
-        hold: How.
         since: Second since which it is free.
         until: Second at which one that is held has to be looked at again.
         holder: Who held one that is orphaned.

@@ -76,7 +76,6 @@ class LeaseView:
     All Leases of an installation, as one replica sees them.
 
     Attributes:
-        leases: By name.
         sessions: Those of them that are sessions, by uid; some may be over.
         departed: Those that are gone, by uid.
         version: resourceVersion up to which all of it is known; empty before the first list.

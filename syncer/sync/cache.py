@@ -81,7 +81,6 @@ class Entry:
             its turn.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         jitter: Share of the back-off to wait after the last of them.
-        writing: A write is under way.
         ending: Version of the object to which a final phase was written, unless that write was refused.
         reread: The view may lack records of others: read the log again before relying on it.
         doubtful: The newest version came from the watch and shows less than the one before: the object is

@@ -38,9 +38,6 @@ class ClusterFacts:
     What was read of the cluster; members other than `api` mean nothing if that has an error.
 
     Attributes:
-        api: The API server.
-        definition: The definition that it has.
-        rights: The rights of the account.
         leases: The Leases; empty if the controller's namespace is not known.
         offset: Clock of the API server minus ours in milliseconds, None if it could not be read.
     """

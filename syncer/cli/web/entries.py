@@ -73,20 +73,16 @@ class Entry:
     One notification.
 
     Attributes:
-        namespace: Of the object.
-        name: Of the object.
         identity: The uid of the object, in half of its length where it has the usual form.
         created: Unix milliseconds.
         phase: Of the status, empty before there is one.
         attempts: How many the status counts.
         unknown: Of these, how many have a result that is not known.
         flags: `HELD`, by an annotation of its own, `QUARANTINE` and `DELETING`.
-        channels: Where it goes.
         failure: The latest one that the status shows, None without one.
         last: End of the latest attempt, 0 where there is no failure.
         event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
-        kind: Of its spec.
     """
 
     namespace: str

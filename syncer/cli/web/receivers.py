@@ -31,7 +31,6 @@ class Receiver:
     One channel.
 
     Attributes:
-        channel: Its name.
         waiting: Notifications for it that are not finished there.
         failed: Notifications of which it got nothing for good.
         due: When the longest overdue attempt was due, or the next one will be; 0 without one.

@@ -116,7 +116,6 @@ class Known:
         explanation: By the status alone where the log could not be read; None without the object.
         findings: Where log and object disagree.
         missing: What could not be read; sentences.
-        gone: There is no such object.
         now: Unix milliseconds.
     """
 

@@ -37,7 +37,6 @@ class Moment:
 
     Attributes:
         at: Unix milliseconds, 0 if that is not known.
-        title: What happened.
         tone: `good`, `bad`, `odd`, or empty.
         channel: On which channel, empty for all.
         attempt: Id of the attempt, empty if it is none.
