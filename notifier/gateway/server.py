@@ -98,7 +98,8 @@ class Gateway:
         self._limits = limits
         self._now = now
         self._connections = Connections(limits.connections, _FIRST, _IDLE)
-        self._in_flight = 0
+        #: Requests that wait for the API server.
+        self.in_flight = 0
         self._buffered = 0
         #: Of that, objects that wait for the API server, by source.
         self._waiting = dict.fromkeys(entries, 0)
@@ -111,12 +112,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         for name in entries:
             metrics.last.labels(name)
-        metrics.in_flight.set_function(lambda: self._in_flight)
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that wait for the API server."""
-        return self._in_flight
+        metrics.in_flight.set_function(lambda: self.in_flight)
 
     async def bind(self, host: str, port: int) -> int:
         """Listen; returns the port. OSError if the address cannot be bound."""
@@ -186,15 +182,15 @@ class Gateway:
         most = self._limits.buffered_bytes * _SHARE
         # One alone is taken whatever its size: it would never be smaller.
         full = self._waiting[source.name] and self._waiting[source.name] + size > most
-        if full or self._in_flight >= self._limits.requests:
+        if full or self.in_flight >= self._limits.requests:
             raise Unavailable("too many requests are in flight")
-        self._in_flight += 1
+        self.in_flight += 1
         self._count_bytes(source.name, size)
         self._connections.hold(request.transport)
         try:
             return await self._submit(source.name, wanted, began + source.patience)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
             self._count_bytes(source.name, -size)
 
     def _count_bytes(self, name: str, size: int) -> None:

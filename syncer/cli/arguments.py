@@ -115,6 +115,14 @@ def add_namespaces(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_home(parser: argparse.ArgumentParser) -> None:
+    """Take the namespace in which the controller runs."""
+    parser.add_argument(
+        "--controller-namespace", metavar="NAMESPACE",
+        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
+    )  # fmt: skip
+
+
 def add_attempts(parser: argparse.ArgumentParser) -> None:
     """Take conditions on attempts."""
     parser.add_argument(

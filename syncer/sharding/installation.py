@@ -24,9 +24,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
+from syncer.kube.leases import lease_path
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL
@@ -71,8 +71,8 @@ class Installation:
         `alive_for` seconds counts as gone; `clock` gives boot-time seconds.
         """
         self._client = client
-        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
-        self._path = f"{self._leases}/{quote(name, safe='')}-map"
+        self._leases = lease_path(namespace)
+        self._path = lease_path(namespace, f"{name}-map")
         self._name = name
         self._namespace = namespace
         self.sharding = Sharding(shards)

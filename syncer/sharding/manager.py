@@ -164,8 +164,8 @@ class ShardManager:
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()
-        #: Other replicas that could own a shard.
-        self._others = 0
+        #: How many other replicas could own a shard, as far as known.
+        self.others = 0
         self._fitness = Fitness(timings.duration)
         self._problem: str | None = None
         self._stopped = False
@@ -188,11 +188,6 @@ class ShardManager:
     def sessions(self) -> int:
         """How many replicas have a session, this one included."""
         return len(self._view.sessions)
-
-    @property
-    def others(self) -> int:
-        """How many other replicas could own a shard, as far as known."""
-        return self._others
 
     @property
     def carries_notes(self) -> bool:
@@ -280,14 +275,14 @@ class ShardManager:
 
     def _serving(self) -> bool:
         able = not self._stopped and self._able()
-        return self._fitness.check(able=able, others=self._others, now=self._clock())
+        return self._fitness.check(able=able, others=self.others, now=self._clock())
 
     def _excess(self) -> HandOver:
         self._serving()
         return hand_over(
             set(self._held.terms) - self._shards.leaving,
             shards=self._shards.shards,
-            others=self._others,
+            others=self.others,
             unable=self._fitness.unable_for(self._clock()),
             patience=self._timings.duration,
         )
@@ -337,7 +332,7 @@ class ShardManager:
         self._agree()
         self._view.forget()
         able = able_sessions(self._view, self._place.identity, self._clock())
-        self._others = able + self._installation.members()
+        self.others = able + self._installation.members()
         session = self._session.current
         if session is None or self._stopped:
             return math.inf
@@ -429,11 +424,11 @@ class ShardManager:
             self._problem = f"lease {name}: {error}"
 
     async def _take(self, session: Session, states: dict[int, ShardState]) -> None:
-        if not self._serving() and (self._others or not self._journaling()):
+        if not self._serving() and (self.others or not self._journaling()):
             return
         chosen = choose(
             states,
-            missing=share(self._shards.shards, self._others + 1) - len(self._held.terms),
+            missing=share(self._shards.shards, self.others + 1) - len(self._held.terms),
             now=self._clock(),
             patience=self._timings.duration,
         )

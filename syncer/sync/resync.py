@@ -95,7 +95,8 @@ class Resync:
         for start in range(0, len(entries), SLICE):
             now = self.cache.monotonic()
             for entry in entries[start : start + SLICE]:
-                self._have_published(entry)
+                if entry.unscheduled:
+                    self.cache.mark_dirty(entry)
                 reason = self._reason(entry, now, away=away)
                 if reason is None or self.cache.entries.get(entry.uid) is not entry:
                     entry.unchecked_since = 0.0
@@ -161,7 +162,3 @@ class Resync:
             and claim.epoch == term.epoch
             and claim.generation == self.recorder.log.generation
         )
-
-    def _have_published(self, entry: Entry) -> None:
-        if entry.unscheduled:
-            self.cache.mark_dirty(entry)

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from typing import Final
 
-from syncer.cli.arguments import add_namespaces
+from syncer.cli.arguments import add_home, add_namespaces
 from syncer.cli.exits import DIFFERENT, OK
 
 HELP: Final = "check Redis, API server, permissions, definition, leases and clocks"
@@ -24,10 +24,7 @@ HELP: Final = "check Redis, API server, permissions, definition, leases and cloc
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     add_namespaces(parser)
-    parser.add_argument(
-        "--controller-namespace", metavar="NAMESPACE",
-        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
-    )  # fmt: skip
+    add_home(parser)
     parser.add_argument(
         "--service-account", metavar="NAMESPACE/NAME",
         help="check the permissions of this account instead of your own",

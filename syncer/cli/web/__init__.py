@@ -13,7 +13,7 @@ import argparse
 import sys
 from typing import Final
 
-from syncer.cli.arguments import add_namespaces, address, count
+from syncer.cli.arguments import add_home, add_namespaces, address, count
 from syncer.cli.exits import OK
 
 HELP: Final = "serve the explorer's pages, on loopback only"
@@ -31,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--health-address", type=address, metavar="HOST:PORT",
         help="serve only /healthz on this address, for probes (default: none)",
     )  # fmt: skip
-    parser.add_argument(
-        "--controller-namespace", metavar="NAMESPACE",
-        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
-    )  # fmt: skip
+    add_home(parser)
 
 
 async def run(options: argparse.Namespace) -> int:

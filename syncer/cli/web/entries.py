@@ -283,12 +283,12 @@ class Query:
             (not self.namespace or entry.namespace == self.namespace)
             and (not self.phase or (entry.phase.lower() or "none") == self.phase)
             and (not self.state or _in_state(entry, self.state, placed))
-            and (not self.receiver or self._to_receiver(entry))
+            and (
+                not self.receiver
+                or any(on_channel(c.name, "", self.receiver) for c in entry.channels)
+            )
             and (not self.text or self._has_text(entry))
         )
-
-    def _to_receiver(self, entry: Entry) -> bool:
-        return any(on_channel(c.name, "", self.receiver) for c in entry.channels)
 
     def _has_text(self, entry: Entry) -> bool:
         part = self.text.casefold()

@@ -278,7 +278,9 @@ class Source:
         for receiver in found.values():
             said = [skips.get((entry.uid, receiver.channel), "") for _, entry in receiver.oldest]
             # A hold is about one notification, everything else about what stands behind the channel.
-            receiver.skip = next(iter(sorted(filter(None, said), key=_about_one)), "")
+            receiver.skip = next(
+                iter(sorted(filter(None, said), key=lambda reason: reason.startswith("held"))), ""
+            )
         return Overview(found, more, missing, now)
 
     async def _leases(self) -> LeaseFacts:
@@ -333,11 +335,6 @@ class Source:
             raise Missing(str(error)) from None
         self._silent.pop(server, None)
         return found
-
-
-def _about_one(reason: str) -> bool:
-    """Whether something was not sent for a reason of its own."""
-    return reason.startswith("held")
 
 
 def _skips(uids: Sequence[str], logs: Sequence[StoredLog]) -> dict[tuple[str, str], str]:
