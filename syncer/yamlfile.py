@@ -33,11 +33,7 @@ _INT: Final = "tag:yaml.org,2002:int"
 
 
 class Document:
-    """
-    A settings file as it was read.
-
-    `repeated` has the keys that stand in a mapping a second time, by path and line. The last one holds.
-    """
+    """A settings file as it was read; `repeated` has keys that stand twice, of which the last one holds."""
 
     def __init__(
         self,
@@ -139,11 +135,7 @@ def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
 
 
 def read_document(text: str) -> Document:
-    """
-    Read the text of a settings file; errors as of `read_file`.
-
-    Only plain YAML types are made, references to anchors are few.
-    """
+    """Read the text of a settings file, as plain YAML with few anchors; errors as of `read_file`."""
     with yaml_errors("not valid YAML", text):
         loader = _Bounded(text)
         try:

@@ -103,11 +103,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
 
 
 def expected(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
-    """
-    Return what the last word stands for, as the help of its command calls it (`NAMESPACE/NAME`).
-
-    Empty where it is an option, the value of one, or nothing that has such a name.
-    """
+    """Return what the last word stands for, as the help calls it (`NAMESPACE/NAME`); else nothing."""
     *before, current = list(words) or [""]
     chosen = _chosen(parser, before)
     if chosen is parser or current.startswith("-"):

@@ -88,11 +88,7 @@ class TokenBucket:
 
 
 class EventRecorder:
-    """
-    Sends events about NotificationRequests.
-
-    `dropped` counts those that did not fit the queue, or were left over by a drain.
-    """
+    """Sends events about NotificationRequests; `dropped` counts those that were not sent."""
 
     def __init__(
         self,

@@ -41,11 +41,7 @@ logger = logging.getLogger("ledger.kube")
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """
-    Objects of one namespace (None: of all), and what is known of them.
-
-    `newest` is the newest resourceVersion that was shown; it is never cleared.
-    """
+    """Objects of one namespace (None: of all), and the newest resourceVersion that was ever shown."""
 
     namespace: str | None
     mirror: Mirror

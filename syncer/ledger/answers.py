@@ -34,11 +34,7 @@ class Answer(StrEnum):
 
 @dataclass(slots=True)
 class Tries:
-    """
-    What is known of the tries of one call, whether it succeeded or not.
-
-    `uncertain` if at least one of them may have been executed, or may still be, without an answer.
-    """
+    """What is known of the tries of one call: `uncertain` if one of them may be executed unanswered."""
 
     uncertain: bool = False
 
@@ -124,11 +120,7 @@ class Snapshot:
 
 @immutable
 class Claimed:
-    """
-    Answer of CLAIM.
-
-    `error` is set where the log holds something undecodable; then `snapshot` is None.
-    """
+    """Answer of CLAIM; `error` is set, and no snapshot, where the log holds something undecodable."""
 
     answer: Answer
     snapshot: Snapshot | None = None

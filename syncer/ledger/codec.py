@@ -157,11 +157,7 @@ def encode_element(record: Record, before: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """
-    What can still be read of an element whose place in the chain, checksum or map is wrong.
-
-    `record` is None if the map cannot be trusted.
-    """
+    """What is legible of an element that is damaged; `record` is None if its map cannot be trusted."""
 
     kind: Kind
     id: str

@@ -392,11 +392,7 @@ class RedisLog:
                 return
 
     async def wake_owner(self, uid: str) -> None:
-        """
-        Notify the owner of a log that another process has appended to it; best effort.
-
-        The record is there whatever becomes of the message: the owner's sweep finds it.
-        """
+        """Notify the owner of a log that another process has appended to it; best effort."""
         await self._client.wake_up(uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:

@@ -61,11 +61,7 @@ _IDLE_SECONDS: Final = 30.0
 
 
 class Cluster:
-    """
-    A router over one pipeline per primary.
-
-    `run()` must be running for calls to be answered.
-    """
+    """A router over one pipeline per primary; `run()` must be running for calls to be answered."""
 
     def __init__(self, target: RedisTarget, redis: RedisState, *, timeout: float) -> None:
         """Prepare, and connect to nothing yet; ValueError or TypeError if an option cannot be used."""

@@ -98,11 +98,7 @@ def word_of(error: BaseException) -> str:
 
 
 def classify_reply(error: BaseException) -> LedgerError:
-    """
-    Map an error reply of the server.
-
-    Only the reply's first word is kept: the rest may quote keys or arguments.
-    """
+    """Map an error reply of the server; of its text only the first word is kept: it may quote keys."""
     word = word_of(error)
     text = str(error)
     if "NLFORMAT" in text:

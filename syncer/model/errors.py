@@ -48,11 +48,7 @@ class PortError(LedgerError):
 
 
 class Unavailable(PortError):
-    """
-    Not executed; the same call may be made later.
-
-    `retry_after` is the wait in seconds that the server requests, or None.
-    """
+    """Not executed; call again later: after `retry_after` seconds, if the server requests that."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -86,11 +86,7 @@ class Merged:
 
 
 def channel_states_of(view: LogView, status: Status, facts: Facts) -> tuple[ChannelState, ...]:
-    """
-    State of every planned channel, from log and object together.
-
-    Without a plan, the channels that the object shows count as planned.
-    """
+    """State of every planned channel, from log and object; without a plan, of those that are shown."""
     status = recognise(status, view.attempts)
     return _channel_states(_in_hand_open(_unite(status, view), facts), status, view, facts)
 
@@ -176,11 +172,7 @@ def merge(
 
 
 def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
-    """
-    Return a status with the condition that its log cannot be read; nothing else is changed.
-
-    The text names the position and the kind of damage, never content.
-    """
+    """Return a status whose condition names where its log is damaged and how, never what it holds."""
     wanted = Condition(
         QUARANTINED, "True", "LogUndecodable", reason, whole_second(now), facts.generation
     )

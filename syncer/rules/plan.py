@@ -189,11 +189,7 @@ def withheld(decision: Decision) -> tuple[tuple[str, str], ...]:
 
 
 def hold_of(annotation: str | None, *, paused: bool) -> str:
-    """
-    Return why nothing may be sent for an object, empty if it may.
-
-    It may not with an annotation `HOLD_ANNOTATION`, or while deliveries are paused for all.
-    """
+    """Return why an object's annotation (`HOLD_ANNOTATION`), or a pause of all, holds it; empty if not."""
     if annotation is not None and annotation.strip().lower() != "false":
         # It ends up in the log and on terminals.
         note = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]

@@ -39,11 +39,7 @@ _TRANSITIONS: Final = 2**31
 
 
 class ShardLeases:
-    """
-    The shards' Leases, and the lease terms that follow from our writes.
-
-    `problem` is why the last call failed; None after one that did not.
-    """
+    """The shards' Leases, and our lease terms; `problem` is why the last call failed, or None."""
 
     def __init__(
         self,

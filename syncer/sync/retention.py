@@ -158,11 +158,7 @@ class Retention:
 
 
 def due(ended: int, days: int, now: int) -> bool:
-    """
-    Whether a notification that ended at `ended` has been kept for its days.
-
-    Times are Unix milliseconds; one whose end is not known is never due.
-    """
+    """Whether one that ended at `ended` was kept for its days; times are Unix ms, 0 is never due."""
     return ended > 0 and now >= ended + retention_seconds(days) * 1000
 
 

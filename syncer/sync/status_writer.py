@@ -203,11 +203,7 @@ class StatusWriter:
     # -- one entry ------------------------------------------------------------------------------
 
     async def flush(self, entry: Entry) -> Flushed:
-        """
-        Bring one object's status up to date with its view, and acknowledge.
-
-        Never raises because of a server's answer.
-        """
+        """Bring one object's status up to date, and acknowledge; never raises because of an answer."""
         term = self.ownership.term_of(entry.uid)
         if entry.deleted:
             return Flushed.GONE

@@ -67,11 +67,7 @@ def check_api_clock(offset: int | None) -> Result:
 
 
 def check_clocks(redis: int | None, api: int | None) -> Result:
-    """
-    Check whether Redis and the API server agree on the time, whatever ours is.
-
-    Both are clocks minus ours in milliseconds, None for one that could not be read.
-    """
+    """Check whether Redis and the API server agree; each is its clock minus ours in ms, None if unread."""
     if redis is None or api is None:
         return unknown(
             "clocks", "one of the two clocks could not be read", "see the other findings"

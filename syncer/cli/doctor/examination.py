@@ -167,11 +167,7 @@ async def examine(
 
 
 async def _named_by_store(at: Access, redis: RedisFacts) -> str:
-    """
-    Return the id of the installation by the Lease that the store names; empty if it was not compared.
-
-    It serves where the controller's namespace is not known.
-    """
+    """Return the id of the installation by the Lease that the store names; empty if not compared."""
     if redis.error or redis.meta is None:
         return ""
     try:

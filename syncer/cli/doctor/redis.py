@@ -81,11 +81,7 @@ _SETTINGS: Final = (
 
 
 async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
-    """
-    Read everything that is checked; never raises for what the server answers.
-
-    With `writes`, what only an account that writes may do is tried as well.
-    """
+    """Read everything that is checked, with `writes` as what may write; never raises for an answer."""
     facts = RedisFacts()
     client = at.client
     try:

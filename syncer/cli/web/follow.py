@@ -35,11 +35,7 @@ _PAUSE_MOST: Final = 15.0
 
 
 class Follower:
-    """
-    Follows namespaces.
-
-    What is shown is as it was at `since` or later, where there is a `problem`.
-    """
+    """Follows namespaces; where there is a `problem`, what is shown is as it was at `since` or later."""
 
     def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
         """Prepare; `run` keeps the index up to date. Without namespaces, all are followed."""
