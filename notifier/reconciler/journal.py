@@ -13,19 +13,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final
 
 from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.dispatcher import rank_of
 from syncer.model.attempt import Attempt, AttemptState, attempt_epoch, wait_of
 from syncer.model.errors import PortError, Unavailable
-from syncer.model.journal import Note
 from syncer.model.ports import Backoff, LeaseTerm
 from syncer.model.record import Record, read_plan
 from syncer.rules.journal import Basis, basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
+from syncer.sharding.manager import ShardManager
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import SENDER_ENDED, Recorder
@@ -41,56 +41,14 @@ _CLEAR_PAUSE: Final = 5.0
 _SOON: Final = 0.5
 
 
-class Notes(Protocol):
-    """The notes in the Leases of our shards, and what is known about other replicas."""
-
-    @property
-    def others(self) -> int:
-        """How many other replicas reach the log."""
-        ...
-
-    @property
-    def carries_notes(self) -> bool:
-        """Whether the Lease of any of our shards may carry a note."""
-        ...
-
-    def note_of(self, uid: str) -> Note | None:
-        """The confirmed note of a notification's shard."""
-        ...
-
-    def may_carry_note(self, uid: str) -> bool:
-        """Whether its shard may have a note, confirmed or not."""
-        ...
-
-    @property
-    def marks_left(self) -> frozenset[int]:
-        """Our shards whose objects may carry marks."""
-        ...
-
-    async def clear_marks(self, shard: int) -> bool:
-        """Record in the Lease of a shard that none of its objects carries a mark."""
-        ...
-
-    def shard_of(self, uid: str) -> int:
-        """The shard of a notification."""
-        ...
-
-    async def put_notes(self, since: int) -> int:
-        """Put a note into the Lease of each of our shards; returns how many are confirmed."""
-        ...
-
-    async def remove_notes(self) -> int:
-        """Remove the notes; returns how many were removed."""
-        ...
-
-
 @dataclass(eq=False)
 class Journal:
     """Decides whether attempts are journaled, and begins them."""
 
     recorder: Recorder
     writer: StatusWriter
-    notes: Callable[[], Notes]
+    #: Puts notes into the Leases of our shards, and knows which other replicas reach the log.
+    notes: Callable[[], ShardManager]
     api_time: ServerTime
     #: Requests a reconcile of every notification.
     on_change: Callable[[], None]
@@ -141,7 +99,7 @@ class Journal:
         if notes.marks_left and self.listed():
             await self._clear_marks(notes)
 
-    async def _clear_marks(self, notes: Notes) -> None:
+    async def _clear_marks(self, notes: ShardManager) -> None:
         """Once the logs hold everything journaled in a shard, record that in its Lease."""
         now = self.recorder.cache.monotonic()
         if now < self._cleared + _CLEAR_PAUSE:

@@ -125,7 +125,7 @@ class Away(World):
         self.journal = Journal(
             recorder,
             self.writer,
-            notes=lambda: self.notes,
+            notes=lambda: cast("Any", self.notes),
             api_time=api_time,
             on_change=self._changed,
             enabled=True,
