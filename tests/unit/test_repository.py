@@ -6,6 +6,7 @@ Facts that documents state about the code are compared with the code where that 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -49,6 +50,12 @@ def _tracked() -> list[str]:
 
 def _documents() -> list[Path]:
     return [ROOT / name for name in _tracked() if name.endswith(".md")]
+
+
+@functools.cache
+def _texts() -> dict[str, str]:
+    """What is in each file of the repository."""
+    return {name: (ROOT / name).read_text("utf-8", errors="replace") for name in _tracked()}
 
 
 def test_top_level_is_fixed() -> None:
@@ -171,12 +178,10 @@ def test_suppressions_name_the_rule_and_give_the_reason() -> None:
     assert not _unreasoned(f"{quiet}: S311, E501 (no secret)")
     found = [
         f"{name}:{number}: {line.strip()[:90]}"
-        for name in _tracked()
+        for name, text in _texts().items()
         if name.startswith(("notifier/", "syncer/", "tests/", "scripts/", "charts/", "."))
         and name.rpartition(".")[2] not in {"md", "sum", "mod", "json", "txt", "lua"}
-        for number, line in enumerate(
-            (ROOT / name).read_text("utf-8", errors="replace").splitlines(), 1
-        )
+        for number, line in enumerate(text.splitlines(), 1)
         if _unreasoned(line)
     ]
     assert found == []
@@ -185,15 +190,13 @@ def test_suppressions_name_the_rule_and_give_the_reason() -> None:
 @pytest.mark.parametrize("what", BANNED, ids=str)
 def test_words_that_stay_out(what: str) -> None:
     """No file holds what means nothing, or too much, outside the place where it was written."""
-    pattern = re.compile(BANNED[what])
-    found = []
-    for name in _tracked():
-        if name == "uv.lock":  # it names the registry that its files come from
-            continue
-        text = (ROOT / name).read_text("utf-8", errors="replace")
-        for number, line in enumerate(text.splitlines(), 1):
-            if pattern.search(line):
-                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    pattern = re.compile(BANNED[what], re.MULTILINE)
+    found = [
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0].strip()}"
+        for name, text in _texts().items()
+        if name != "uv.lock"  # it names the registry that its files come from
+        for match in pattern.finditer(text)
+    ]
     assert found == []
 
 
