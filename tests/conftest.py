@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from syncer.model import immutable
 from tests import scheduling
+from tests.examples import NIGHTLY, QUICK, SAME
 from tests.servers import starts
 from tests.servers.controlplane import SHARDED, ControlPlane
 from tests.servers.redis import BINARIES, RedisServer, find_binary
@@ -52,13 +53,15 @@ def _read_named_roots(self: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.S
 ssl.SSLContext.load_default_certs = _read_named_roots  # type: ignore[method-assign] # see above
 
 # Laws are tried with the same examples in every run, so that one that passes passes again; others are
-# looked for by HYPOTHESIS_PROFILE=fresh or nightly. How long an example takes says how busy the machine is.
+# looked for by HYPOTHESIS_PROFILE=fresh or nightly. `scripts/test --fast` tries a quarter of them (quick).
+# How long an example takes says how busy the machine is.
 _PATIENT: Final[dict[str, Any]] = {
     "deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow],
 }  # fmt: skip
-settings.register_profile("same", max_examples=60, derandomize=True, **_PATIENT)
-settings.register_profile("fresh", max_examples=60, derandomize=False, **_PATIENT)
-settings.register_profile("nightly", max_examples=5_000, derandomize=False, **_PATIENT)
+settings.register_profile("quick", max_examples=QUICK, derandomize=True, **_PATIENT)
+settings.register_profile("same", max_examples=SAME, derandomize=True, **_PATIENT)
+settings.register_profile("fresh", max_examples=SAME, derandomize=False, **_PATIENT)
+settings.register_profile("nightly", max_examples=NIGHTLY, derandomize=False, **_PATIENT)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +70,8 @@ CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 _ASSETS = pytest.StashKey["Path | None"]()
 #: The control planes of this process that have been started, by fixture.
 _PLANES = pytest.StashKey["dict[str, ControlPlane]"]()
+#: How many tests were left out as slow.
+_LEFT_OUT = pytest.StashKey["int"]()
 _seen: list[tuple[str, float]] = []
 
 
@@ -90,14 +95,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests of the group alone: what they measure, coverage changes",
     )
+    group.addoption(
+        "--without-slow",
+        action="store_true",
+        help="leave out the tests that are marked as slow, as `scripts/test --fast` does",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Know the marks, and leave no event loop behind that a plugin made while looking for one."""
     config.stash[_PLANES] = {}
+    config.stash[_LEFT_OUT] = 0
     config.addinivalue_line(
         "markers",
         f"{starts.MARK}(reason): start new processes, not forks (tests/servers/starts.py)",
+    )
+    config.addinivalue_line(
+        "markers",
+        f"{scheduling.SLOW}(reason): start what takes seconds of CPU; `scripts/test --fast` leaves it out",
     )
     # pytest-asyncio on 3.11 asks for the current loop, which makes one; unclosed, it fails whichever
     # test is running when it is collected.
@@ -122,7 +137,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedulin
 
 @pytest.hookimpl(trylast=True)  # after pytest has grouped tests by their parameters
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what measures, where asked to; put the longest files first for several processes."""
+    """Leave out what was asked to be left out; put the longest files first for several processes."""
+    if without := scheduling.unreasoned(items):
+        raise pytest.UsageError(
+            f"marked as {scheduling.SLOW} without a reason: {', '.join(without)}"
+        )
+    if config.getoption("without_slow"):
+        slow = scheduling.take_slow(items)
+        config.hook.pytest_deselected(items=slow)
+        config.stash[_LEFT_OUT] = len(slow)
     if config.getoption("without_measuring"):
         measuring = [item for item in items if scheduling.is_alone(item)]
         config.hook.pytest_deselected(items=measuring)
@@ -170,8 +193,22 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the server of forks, and write down how long each file took, if that was asked for."""
     starts.close()
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[_LEFT_OUT]
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
         scheduling.write_durations(_seen, _run_folder(session.config) / "groups.json")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over how many tests a process has left out: each of them collects all."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say that a run was not whole."""
+    if count := config.stash[_LEFT_OUT]:
+        terminalreporter.write_line(f"{count} slow tests were left out; scripts/test runs them")
 
 
 @pytest.hookimpl(wrapper=True)

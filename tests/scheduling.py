@@ -35,6 +35,8 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 ALONE: Final = "alone"
+#: Marks, with a reason, a test that starts a tool chain or new interpreters and takes over a second of CPU.
+SLOW: Final = "slow"
 DURATIONS: Final = Path(__file__).with_name("durations.txt")
 
 #: Seconds for a test of a file that `durations.txt` does not name.
@@ -70,6 +72,28 @@ def group_of(item: pytest.Item) -> str | None:
 def is_alone(item: pytest.Item) -> bool:
     """Whether nothing may run beside this test."""
     return group_of(item) == ALONE
+
+
+def take_slow(items: list[pytest.Item]) -> list[pytest.Item]:
+    """
+    Take the tests that `scripts/test --fast` leaves out away, and return them.
+
+    Args:
+        items: the tests; changed in place.
+    """
+    slow = [item for item in items if item.get_closest_marker(SLOW) is not None]
+    items[:] = [item for item in items if item.get_closest_marker(SLOW) is None]
+    return slow
+
+
+def unreasoned(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the ids of tests that are marked as slow without a reason."""
+    marks = ((item.nodeid, item.iter_markers(SLOW)) for item in items)
+    return [
+        nodeid
+        for nodeid, found in marks
+        if any(not (mark.args and str(mark.args[0]).strip()) for mark in found)
+    ]
 
 
 def sort_longest_first(items: list[pytest.Item], seconds: Mapping[str, float]) -> None:

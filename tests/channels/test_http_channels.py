@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels import slack, teams, webhook
@@ -40,6 +40,7 @@ from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.messages import UID, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
+from tests.examples import examples
 
 CONTEXT = {
     "lineage": {"remediationRequest": "mem-fix-rr"},
@@ -348,7 +349,7 @@ def test_webhook_golden() -> None:
     }
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(max_size=200), st.integers(1, 400))
 def test_cut(text: str, excess: int) -> None:
     """A cut is marked, at a code point, and shorter by what was asked unless nothing is left."""

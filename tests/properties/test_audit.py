@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.audit.events import EventKind, events_of
@@ -21,6 +21,7 @@ from syncer.model.record import (
 )
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import fold
+from tests.examples import examples
 
 CHANNELS = ("console", "slack:ops", "teams:on call")
 ATTEMPT_EVENTS = (EventKind.SENT, EventKind.FAILED)
@@ -72,7 +73,7 @@ def logs(draw: st.DrawFn) -> list[Record]:
     return records
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(logs())
 def test_every_settled_attempt_yields_exactly_one_event(records: list[Record]) -> None:
     """One sent or failed id for each attempt with a result, of the kind that the fold says."""
@@ -85,7 +86,7 @@ def test_every_settled_attempt_yields_exactly_one_event(records: list[Record]) -
     assert told == expected
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(logs(), st.integers(0, 15))
 def test_nothing_is_missed_whenever_the_mark_was_moved(records: list[Record], cut: int) -> None:
     """What a shorter log yielded, and what the longer one yields above it, is everything."""
@@ -96,7 +97,7 @@ def test_nothing_is_missed_whenever_the_mark_was_moved(records: list[Record], cu
     assert earlier | later >= {e.id for e in events_of(records, request)}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(logs(), st.integers(0, 15))
 def test_the_end_is_told_once_and_for_all(records: list[Record], cut: int) -> None:
     """At most one end; later records neither move nor change it."""
@@ -110,7 +111,7 @@ def test_the_end_is_told_once_and_for_all(records: list[Record], cut: int) -> No
     assert not prefix or whole == prefix
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(logs())
 def test_events_follow_the_records(records: list[Record]) -> None:
     """Positions never fall, and every one is that of a record."""

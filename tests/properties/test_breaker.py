@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.dispatch.breaker import (
@@ -43,7 +43,6 @@ RACES = st.lists(
 
 
 @given(EVENTS)
-@settings(deadline=None)
 def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) -> None:
     """While closed it opens exactly if the whole history, looked at anew, asks for it."""
     breaker = Breaker()
@@ -66,7 +65,6 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
 
 
 @given(RACES)
-@settings(deadline=None)
 def test_any_course(
     events: list[tuple[float, str, Evidence, int, bool, bool, float | None]],
 ) -> None:

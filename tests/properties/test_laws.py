@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import fakeredis
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from notifier.dispatch.retry import delay, next_delay
@@ -64,6 +64,7 @@ from syncer.rules.backoff import (
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
+from tests.examples import examples
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 NOW = 1_700_000_000_000
@@ -487,7 +488,7 @@ def long_logs(draw: st.DrawFn) -> LogView:
 LONG = Facts(1, RetryPolicy(max_attempts=200))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(long_logs(), st.integers(2_000, 40_000))
 def test_compaction_preserves_the_fold(view: LogView, limit: int) -> None:
     """Whatever is cut: counters, successes, unknowns and numbers are those of the whole."""
@@ -512,7 +513,7 @@ def test_compaction_preserves_the_fold(view: LogView, limit: int) -> None:
     assert again.phase == whole.phase
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(long_logs(), st.integers(2_000, 40_000))
 def test_publishing_a_cut_status_again_writes_nothing(view: LogView, limit: int) -> None:
     """The status of a log, cut to size, is the same when it is made again from itself."""
@@ -582,7 +583,7 @@ def test_attempts_survive_the_log(attempt: Attempt) -> None:
         assert read_attempt(attempt_record(attempt)) == replace(attempt, started=0, number=0)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.one_of(notes, records_of_attempts), chains, st.integers(1, 255))
 def test_every_flipped_byte_is_noticed(record: Record, before: str, change: int) -> None:
     """A stored element that differs in one byte, any byte, is not read as anything else."""
@@ -594,7 +595,7 @@ def test_every_flipped_byte_is_noticed(record: Record, before: str, change: int)
             decode_record(bytes(broken), before, 3)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.one_of(notes, records_of_attempts), chains, st.data())
 def test_every_cut_is_noticed(record: Record, before: str, data: st.DataObject) -> None:
     """An element that lost its end, or grew one, is not read either."""
@@ -608,7 +609,6 @@ def test_every_cut_is_noticed(record: Record, before: str, data: st.DataObject) 
 _PRELUDE = CLAIM.plain.split("-- Appends a record", 1)[0]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(chains, st.binary(max_size=80)), min_size=1, max_size=20))
 def test_chain_is_that_of_the_scripts(cases: list[tuple[str, bytes]]) -> None:
     """The chain that this side expects is the one that the server's Lua computes."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.base import encode
@@ -42,6 +42,7 @@ from notifier.routing.receivers import KINDS
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.model.resource import parse_spec
+from tests.examples import examples
 
 Json = dict[str, Any]
 
@@ -125,7 +126,6 @@ DOCUMENT: Final = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     payload=st.dictionaries(
         TEXT,
@@ -223,7 +223,7 @@ def test_every_builder_is_checked() -> None:
 
 
 @given(document=DOCUMENT)
-@settings(max_examples=100)
+@examples(100)
 def test_any_notification_becomes_a_payload(document: Json) -> None:
     """No exception, the right form, the same again, and no more than the input accounts for."""
     message, again = message_of(document), message_of(document)
@@ -346,7 +346,7 @@ WHERE: Final[dict[str, Callable[[Json, str], None]]] = {
 
 
 @given(where=st.sampled_from(sorted(WHERE)), way=st.sampled_from(WAYS), before=TEXT, after=TEXT)
-@settings(max_examples=200)
+@examples(200)
 def test_secret_is_in_no_payload(where: str, way: str, before: str, after: str) -> None:
     """Wherever a secret stands in a notification, whatever is around it, no channel sends it."""
     document: Json = {
@@ -436,7 +436,7 @@ def _config_or_error(text: str, native: frozenset[str]) -> RoutingConfig | Confi
     native=st.sets(st.sampled_from(["email", "webhook"])).map(frozenset),
     spec=SPEC,
 )
-@settings(max_examples=150)
+@examples(150)
 def test_any_routing_file(
     route: Json, entries: list[Json], native: frozenset[str], spec: Json
 ) -> None:

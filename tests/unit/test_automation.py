@@ -203,6 +203,7 @@ def test_commit_message(case: str, tmp_path: Path) -> None:
     assert complaint in answer.stderr
 
 
+@pytest.mark.slow("the hooks, and with them scripts/check")
 def test_hooks_run(tmp_path: Path) -> None:
     """The hooks for a commit and for its message run, and judge."""
     hooks: list[str | Path] = [Path(sys.executable).with_name("pre-commit"), "run"]

@@ -156,6 +156,7 @@ def _run(root: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(report.read_text())
 
 
+@pytest.mark.slow("runs of the sampler, each with a server of tests")
 @pytest.mark.timeout(400)
 def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a test notices is killed, the rest survives and is shown; the tree stays as it was."""
@@ -194,6 +195,7 @@ def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["MANY = 11"]
 
 
+@pytest.mark.slow("runs of the sampler, each with a server of tests")
 def test_a_run_goes_on_where_it_was_broken_off(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +234,7 @@ def test_drained(tmp_path):
 """
 
 
+@pytest.mark.slow("runs of the sampler, each with a server of tests")
 def test_what_hangs_is_killed(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that a mutant makes endless is ended, with what it started, and counts as failed."""
     monkeypatch.setattr(run, "_LEAST_S", 1.0)

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import pytest
 
-from tests import scheduling
+from tests import conftest, scheduling
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -125,6 +125,26 @@ def note(name):
 PAIR: Final = "@pytest.mark.xdist_group('pair')\ndef test_p{0}(): note('p{0}')\n"
 
 
+def test_slow_tests_give_their_reason(request: pytest.FixtureRequest) -> None:
+    """What is left out of a quick run says why it is slow; the collection of tests fails otherwise."""
+    items: list[pytest.Item] = []
+    marks = {
+        "none": None, "why": pytest.mark.slow("why"), "bare": pytest.mark.slow,
+        "blank": pytest.mark.slow(" "),
+    }  # fmt: skip
+    for name, mark in marks.items():
+        item = pytest.Function.from_parent(request.node.parent, name=name, callobj=lambda: None)
+        if mark is not None:
+            item.add_marker(mark)
+        items.append(item)
+    assert [i.rpartition("::")[2] for i in scheduling.unreasoned(items)] == ["bare", "blank"]
+    with pytest.raises(pytest.UsageError, match=r"::bare, .*::blank$"):
+        conftest.pytest_collection_modifyitems(request.config, items)
+    assert [item.name for item in scheduling.take_slow(items)] == ["why", "bare", "blank"]
+    assert [item.name for item in items] == ["none"]
+
+
+@pytest.mark.slow("a run of pytest in three processes")
 @pytest.mark.timeout(180)
 def test_a_test_that_measures_runs_alone(tmp_path: Path) -> None:
     """Files are spread, groups are not; nothing overlaps a test of the group `alone`."""

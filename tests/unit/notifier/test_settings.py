@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +18,7 @@ from syncer.configfile import Group, build, parse_duration
 from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings, SyncerSettings
 from syncer.yamlfile import read_document
+from tests.examples import examples
 
 CANARY = "c4n4ry-s3cret"
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
@@ -584,7 +584,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["redis", "sharding", "sync", "delivery", "controller", "egress", "x"])
 
 
-@hypothesis_settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.dictionaries(
         KEYS,

@@ -63,6 +63,7 @@ def test_thread_that_ends_is_waited_for() -> None:
     assert (code, said) == (3, "")
 
 
+@pytest.mark.slow("a start of the controller each")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_before_the_start(number: signal.Signals, tmp_path: Path) -> None:
     """While settings are still being read there is nothing to drain: it ends at once, with code 0."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.cli.main import main
@@ -17,6 +17,7 @@ from notifier.cli.sample import parse_attributes
 from notifier.routing.parse import parse
 from notifier.routing.tree import resolve, trace
 from syncer.model.errors import ConfigError
+from tests.examples import examples
 
 ROUTING: Final = """\
 route:
@@ -310,7 +311,7 @@ def test_attributes_as_they_are_typed() -> None:
         parse_attributes([""])
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     st.dictionaries(
         st.sampled_from(["namespace", "priority", "team", "type"]),

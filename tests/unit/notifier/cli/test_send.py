@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.cli import send as command
@@ -22,6 +22,7 @@ from notifier.routing.tree import resolve
 from syncer.cli.exits import Refused
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.resource import parse_object
+from tests.examples import examples
 
 RECEIVERS: Final = """\
 receivers:
@@ -169,7 +170,7 @@ def test_a_namespace_has_to_be_said_where_only_a_pattern_names_it() -> None:
     assert attributes_for(config, "x", {"namespace": "pay-eu"})["namespace"] == "pay-eu"
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     st.dictionaries(
         st.sampled_from([*(k for k in KNOWN if k not in ("namespace", "name")), "team", "x.y/z"]),

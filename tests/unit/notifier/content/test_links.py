@@ -6,12 +6,13 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.teams import teams_payload
 from notifier.content.links import is_link, only_safe_links
 from tests.channels.messages import message
+from tests.examples import examples
 
 CASES = {
     "plain words": ("a [b] (c): d < e", "a [b] (c): d < e"),
@@ -45,7 +46,7 @@ def test_is_link() -> None:
     assert not is_link(" https://a")
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.sampled_from(

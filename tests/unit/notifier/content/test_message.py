@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.base import encode
@@ -22,6 +22,7 @@ from notifier.content.message import compose, idempotency_key
 from notifier.content.sanitise import PIECE_CHARS
 from notifier.contract import Message
 from tests.channels.messages import UID, document, message
+from tests.examples import examples
 
 BUILDERS: dict[str, Callable[[Message], bytes]] = {
     "slack": lambda m: encode(slack_payload(m)),
@@ -221,7 +222,7 @@ TEXT = st.text(alphabet=st.characters(), max_size=60) | st.sampled_from(
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     spec=st.fixed_dictionaries(
         {"type": TEXT, "priority": TEXT, "subject": TEXT, "body": TEXT},

@@ -6,10 +6,11 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.content.mrkdwn import shorten, shorten_plain, to_mrkdwn
+from tests.examples import examples
 
 CASES = {
     "plain words": ("plain words", "plain words"),
@@ -110,7 +111,7 @@ def test_shorten_counts_like_slack() -> None:
     assert shorten_plain("\uffff" * 21, 20) == "\uffff" * 19 + "…"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(alphabet="`*_~[]()<>&#!\n a\0|😀", max_size=200))
 def test_any_markup(text: str) -> None:
     """Any markup is converted, leaves an even number of fences, cut or not."""
@@ -129,7 +130,7 @@ PARTS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(st.lists(PARTS, max_size=14).map("".join), st.integers(40, 90))
 def test_no_markup_becomes_a_mention(text: str, limit: int) -> None:
     """Whatever is written, an angle bracket in the result begins a link to the web or to a mailbox."""

@@ -10,7 +10,7 @@ from re import _parser as parser  # type: ignore[attr-defined] # there is no pub
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.content.redaction import REDACTED, RULES, Rule
@@ -23,6 +23,7 @@ from notifier.content.sanitise import (
     sanitise_tree,
     sanitised_pieces,
 )
+from tests.examples import examples
 
 R = REDACTED
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -327,7 +328,7 @@ def test_needles_are_lower_case() -> None:
     assert [n for r in RULES for n in r.needles if n != n.lower()] == []
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from([text for text, _ in REPLACED.values()]), st.text(max_size=20))
 def test_needles_never_hide_a_match(secret: str, around: str) -> None:
     """Skipping rules by their needles gives the same result as trying them all."""
@@ -547,7 +548,7 @@ def test_head_of_a_long_text() -> None:
     assert sanitise_head("pwd=a", 3) == f"pwd: {R}"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(alphabet=st.characters(), max_size=400))
 def test_any_text(text: str) -> None:
     """Any text comes back as text that UTF-8 takes, NUL and lone surrogates included."""
@@ -561,7 +562,7 @@ _fragments = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(_fragments, max_size=40))
 def test_any_mixture_of_fragments(parts: list[str]) -> None:
     """Whatever the rules' own words are combined to, the result is bounded."""
@@ -576,7 +577,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(JSON)
 def test_any_tree(value: Any) -> None:
     """Any JSON value comes back with its shape."""

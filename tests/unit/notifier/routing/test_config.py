@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.routing.config import RoutingConfig, console_fallback
@@ -22,6 +22,7 @@ from notifier.routing.receivers import (
     WebhookConfig,
 )
 from syncer.model.errors import ConfigError
+from tests.examples import examples
 
 CANARY = "c4n4ry-s3cret"
 
@@ -707,14 +708,14 @@ def parsed(text: str) -> RoutingConfig | None:
         return None
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(DOCUMENTS)
 def test_any_yaml_is_a_config_or_a_config_error(document: object) -> None:
     """Documents of every shape raise nothing else."""
     parsed(yaml.safe_dump(document))
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(DOCUMENTS, DOCUMENTS)
 def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) -> None:
     """Neither do documents that are almost right."""
@@ -729,7 +730,7 @@ def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) ->
         assert config.channel_targets()
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"\\%@#,?~<= \n\t0")))
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     """Nor does noise made of YAML's own characters."""

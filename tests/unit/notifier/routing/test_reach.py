@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.routing.attributes import ALWAYS, SOMETIMES
@@ -16,6 +16,7 @@ from notifier.routing.parse import parse
 from notifier.routing.reach import unreachable
 from notifier.routing.tree import leads_to, matches
 from syncer.kube.crd import load_crd
+from tests.examples import examples
 
 
 def never(routes: str) -> list[tuple[str, str]]:
@@ -103,7 +104,7 @@ def _trees(depth: int) -> st.SearchStrategy[dict[str, object]]:
     )
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     st.lists(_trees(1), max_size=4),
     st.lists(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.routing.config import console_fallback
 from notifier.routing.parse import parse
 from notifier.routing.tree import FALLBACK, RULE_MATCHED, _listed, resolve
+from tests.examples import examples
 
 RECEIVERS = """
 receivers:
@@ -255,7 +256,7 @@ ATTRIBUTES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(ATTRIBUTES)
 def test_any_attributes_give_a_stable_bounded_message(attributes: dict[str, str]) -> None:
     """At most 1,024 bytes, valid text, the same whatever the order, both parts intact."""

@@ -121,6 +121,7 @@ def test_an_editable_installation_reads_the_charts_file(tmp_path: Path) -> None:
     assert text == SOURCE.read_text()
 
 
+@pytest.mark.slow("builds a wheel")
 def test_a_wheel_holds_the_charts_file(tmp_path: Path) -> None:
     """The build puts the definition into the wheel, and a program without a checkout reads it there."""
     subprocess.run(

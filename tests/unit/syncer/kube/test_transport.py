@@ -39,6 +39,7 @@ def run(code: str) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow("an interpreter imports all of the vendor's package")
 def test_the_vendors_own_code_without_what_is_not_used() -> None:
     """What is used is the vendor's text to the letter, whichever way it came in."""
     lean, whole = run(LEAN), run(WHOLE)

@@ -6,7 +6,7 @@ import math
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.rules.resync import Bounds, Check, Reason, reason_of
@@ -86,7 +86,6 @@ STATES: Final = st.fixed_dictionaries(
 
 
 @given(LOOKS, STATES)
-@settings(deadline=None)
 def test_nothing_is_left_out_for_ever(last_check: Check | None, state: dict[str, Any]) -> None:
     """Whatever the state is, it needs a check by the time that the longest bound is over."""
     later = NOW + BOUNDS.stale
@@ -94,7 +93,6 @@ def test_nothing_is_left_out_for_ever(last_check: Check | None, state: dict[str,
 
 
 @given(LOOKS, STATES)
-@settings(deadline=None)
 def test_what_is_due_is_never_put_off(last_check: Check | None, state: dict[str, Any]) -> None:
     """Without a known cause, whatever is due, unclaimed or undecided has a reason of its own."""
     reason = reason_of(last_check, **state, now=NOW, bounds=BOUNDS)
@@ -116,7 +114,6 @@ def test_what_is_due_is_never_put_off(last_check: Check | None, state: dict[str,
 
 
 @given(LOOKS, STATES)
-@settings(deadline=None)
 def test_a_check_that_decides_is_enough(last_check: Check | None, state: dict[str, Any]) -> None:
     """After a check that finds everything in order the entry is left alone until its time."""
     seen = {"version": state["version"], "position": state["position"]}
