@@ -25,7 +25,6 @@ from syncer.cli.output import Progress
 from syncer.cli.scan import PAGE, Scan, objects, read_logs
 from syncer.ledger.answers import Answer, Restored
 from syncer.ledger.reading import read_log
-from syncer.ledger.replies import WrongType
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.errors import ContractError
 from syncer.model.record import Header, attempt_record
@@ -211,7 +210,7 @@ async def _joined(at: Access, uid: str, log: Log) -> bool:
             )  # fmt: skip
         try:
             await at.log.outcome(uid, attempt_record(known, seed=True), None, name=name)
-        except (ContractError, WrongType):
+        except ContractError:
             return False
     return True
 
@@ -219,7 +218,7 @@ async def _joined(at: Access, uid: str, log: Log) -> bool:
 async def _restored(at: Access, uid: str, elements: Sequence[bytes], ttl: int) -> Restored:
     try:
         return await at.log.restore(uid, elements, ttl=max(0, ttl))
-    except (ContractError, WrongType):
+    except ContractError:
         # What is there is no log of this format; any other refusal shows nothing of it.
         return Restored(Answer.APART, 0)
 

@@ -31,7 +31,7 @@ from syncer.ledger.answers import (
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import decode_log, encode_channel, encode_record
-from syncer.ledger.replies import read_apart, text_of
+from syncer.ledger.replies import of_one_log, read_apart, text_of
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Header, Record
@@ -315,7 +315,7 @@ class RedisLog:
 
     async def read(self, uid: str) -> Snapshot | None:
         """Read a log, None if there is none; ContractError if it holds something undecodable."""
-        elements = await self.elements(uid)
+        elements = await of_one_log(self.elements(uid))
         if not elements:
             return None
         header, records = decode_log(elements)
@@ -414,11 +414,11 @@ class RedisLog:
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
         try:
-            reply = await self._insist(
+            reply = await of_one_log(self._insist(
                 self._patience if patience is None else patience,
                 self._client.evaluate, script, self.key(uid), args, again=again, tries=tries,
                 guard=guard, wait=wait,
-            )  # fmt: skip
+            ))  # fmt: skip
         except StaleGuard:
             return Appended(Answer.RECLAIM, detail="stale claim")
         confirmed = True
@@ -436,8 +436,8 @@ class RedisLog:
         return Appended(answer, detail=text_of(reply[1]) if len(reply) > 1 else "")
 
     async def _repeat(self, script: lua.Script, uid: str, args: list[Any]) -> Any:
-        return await self._insist(
-            self._patience, self._client.evaluate, script, self.key(uid), args
+        return await of_one_log(
+            self._insist(self._patience, self._client.evaluate, script, self.key(uid), args)
         )
 
     @staticmethod

@@ -67,6 +67,19 @@ async def read_apart(
         return [found for uid in uids for found in await read_apart(read, [uid], stranger)]
 
 
+async def of_one_log(reply: Awaitable[T]) -> T:
+    """
+    Await what concerns one log.
+
+    Raises:
+        ContractError: its key is no list: it cannot be read, like a log with another header.
+    """
+    try:
+        return await reply
+    except WrongType:
+        raise ContractError("the key is no list: another program uses it") from None
+
+
 class Refused(Unavailable):
     """An error reply that means not executed; `word` is its first word."""
 

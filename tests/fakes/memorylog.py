@@ -48,6 +48,7 @@ _VERDICT = re.compile(rb"resolve:(.*?):", re.DOTALL)
 _HEADER = re.compile(
     rb"nl1 object=[^ /]+/[^ /]+ epoch=([0-9]+\.[0-9]+) acked=[0-9]+ audited=[0-9]+", re.DOTALL
 )
+_WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _FOREIGN: Final = "NLFORMAT the first element is not a header of this format"
 
 
@@ -87,6 +88,8 @@ class ScriptTwin:
             ResponseError: the reply is an error.
         """
         self.purge(now)
+        if key in self.strings and script != "swap":
+            raise ResponseError(_WRONG_TYPE)
         return self._scripts[script](key, [_bytes(a) for a in args], now)
 
     def purge(self, now: int) -> None:
@@ -500,6 +503,8 @@ class MemoryRedis:
         name, *rest = (_bytes(a).decode() for a in args)
         key = rest[0] if rest else ""
         log = self.twin.logs.get(key, [])
+        if key in self.strings and name in {"LRANGE", "LINDEX", "LLEN"}:
+            raise ResponseError(_WRONG_TYPE)
         match name:
             case "PING":
                 return b"PONG"

@@ -18,7 +18,6 @@ from syncer.cli.transfer import Apart, Imported, export, import_logs, objects_by
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import Restored
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
-from syncer.ledger.replies import WrongType
 from syncer.ledger.store import Server
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Rejected, Unavailable
@@ -243,7 +242,6 @@ class Refusing(MemoryLog):
 
 NO_LOG: Final = {
     "what is there is no log": ContractError("no header"),
-    "a key of another type": WrongType(),
 }
 NO_ANSWER: Final = {
     "the right is missing": Rejected("no", reason="NOPERM"),

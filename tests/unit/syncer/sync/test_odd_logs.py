@@ -11,26 +11,35 @@ from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
+from tests.fakes.memorylog import ScriptTwin
 from tests.unit.syncer.sync.test_holes import Bench, Held, bench
 from tests.unit.syncer.sync.test_odd_objects import shown
 
+KEY = "nl:{u}"
 
-def header(raw: list[bytes]) -> None:
+
+def header(keys: ScriptTwin) -> None:
     """The header is another one."""
-    raw[0] = b"job:1"
+    keys.logs[KEY][0] = b"job:1"
 
 
-def tail(raw: list[bytes]) -> None:
+def tail(keys: ScriptTwin) -> None:
     """Something stands behind the last record."""
-    raw.append(b"job:1")
+    keys.logs[KEY].append(b"job:1")
 
 
-HANDS = [header, tail]
+def kind(keys: ScriptTwin) -> None:
+    """The key is no list any more."""
+    del keys.logs[KEY]
+    keys.strings[KEY] = b"job:1"
 
 
-def elements(here: Bench) -> list[bytes]:
-    """The list itself."""
-    return cast("list[bytes]", cast("Any", here.log.client).redis.twin.logs["nl:{u}"])
+HANDS = [header, tail, kind]
+
+
+def keys_of(here: Bench) -> ScriptTwin:
+    """What the server holds."""
+    return cast("ScriptTwin", cast("Any", here.log.client).redis.twin)
 
 
 @pytest.mark.parametrize("hand", HANDS)
@@ -38,7 +47,7 @@ async def test_a_claim_quarantines(hand: Any) -> None:
     """Whether the script or the reader finds it: the object says so, and nothing is sent."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
-        hand(elements(here))
+        hand(keys_of(here))
         verdict = await here.claimer.claim(entry, Held())
         assert verdict.rows == ("D2",)
         assert (bool(entry.quarantine), entry.claim) == (True, None)
@@ -51,10 +60,20 @@ async def test_an_attempt_is_not_opened(hand: Any) -> None:
     async with bench() as (here, entry):
         assert Action.OPEN in await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-        hand(elements(here))
+        hand(keys_of(here))
         answer, _ = await here.recorder.open(entry, Held(), "console", limit=1)
         assert answer.answer is Answer.RECLAIM
         assert (bool(entry.quarantine), entry.claim, entry.executing) == (True, None, {})
+
+
+@pytest.mark.parametrize("hand", HANDS)
+async def test_a_log_that_is_read_again_is_held(hand: Any) -> None:
+    """What looks whether other processes have appended finds it, too."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        hand(keys_of(here))
+        await here.recorder.reread(entry)
+        assert (bool(entry.quarantine), entry.claim) == (True, None)
 
 
 @pytest.mark.parametrize("hand", HANDS)
@@ -65,9 +84,10 @@ async def test_a_note_is_not_taken(hand: Any) -> None:
             here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1)),
             here.recorder.skip(entry, "console", "because"),
         ):
-            here.log.client.redis.twin.logs.clear()
+            keys_of(here).logs.clear()
+            keys_of(here).strings.pop(KEY, None)
             await here.claimer.claim(entry, Held())
-            hand(elements(here))
+            hand(keys_of(here))
             await say
             assert (bool(entry.quarantine), entry.claim) == (True, None)
 
@@ -80,7 +100,7 @@ async def test_a_result_that_cannot_be_recorded_is_told(
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
-        hand(elements(here))
+        hand(keys_of(here))
         success = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
         assert not await here.recorder.close(entry, success, intent, patience=1)
         assert entry.executing == {}
@@ -102,15 +122,16 @@ async def test_a_result_is_kept_until_the_log_is_mended(hand: Any, known: dict[s
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
-        sound = list(elements(here))
-        hand(elements(here))
+        sound = list(keys_of(here).logs[KEY])
+        hand(keys_of(here))
         attempt = Attempt(intent.attempt_id, "console", ended=2, **known)
         assert not await here.recorder.close(entry, attempt, intent, patience=1)
         assert entry.quarantine
         # Looked at while it is not mended, it stays as it is.
         await here.claimer.claim(entry, Held())
         assert list(entry.unrecorded) == [intent.attempt_id]
-        elements(here)[:] = sound
+        keys_of(here).strings.pop(KEY, None)
+        keys_of(here).logs[KEY] = sound
         assert Action.OPEN in await here.claimer.claim(entry, Held())
         (found,) = entry.view.attempts.values()
         assert (found.state, found.failure) == (known["state"], known.get("failure"))
@@ -127,7 +148,7 @@ async def test_a_deleted_notification_is_forgotten_and_its_log_stays(hand: Any) 
     """Nobody can tell what is in it, so it gets no expiry."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
-        hand(elements(here))
+        hand(keys_of(here))
         entry.deleted = True
         assert await here.claimer.retire(entry, Held())
         assert here.cache.entries == {}
