@@ -107,7 +107,7 @@ class ReceiverQueue:
         self.busy: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
-        #: Waiting attempts by namespace, in the order of their turns.
+        #: Waiting attempts by namespace, in the order of their turns; none is empty.
         self._namespaces: OrderedDict[str, _NamespaceQueue] = OrderedDict()
         #: Whether candidates for probes are kept.
         self._choosing = False
@@ -129,11 +129,15 @@ class ReceiverQueue:
 
     def head(self, below: float = math.inf) -> Job | None:
         """The next job in order, from the namespaces with fewer than `below` running attempts."""
-        for namespace in [n for n, queue in self._namespaces.items() if queue.head() is None]:
-            del self._namespaces[namespace]
-        # The first of those with the fewest; namespaces with equally many thus take turns.
-        least = min(self._namespaces, key=self.busy.__getitem__, default=None)
-        if least is None or self.busy[least] >= below:
+        least, fewest = None, math.inf
+        # The first of those with the fewest; namespaces with equally many thus take turns. Those with any
+        # stand at the end, so the search is short however many wait.
+        for namespace in self._namespaces:
+            if (running := self.busy[namespace]) < fewest:
+                least, fewest = namespace, running
+                if not running:
+                    break
+        if least is None or fewest >= below:
             return None
         return self._namespaces[least].head()
 
@@ -153,13 +157,14 @@ class ReceiverQueue:
         self.running += 1
         self.busy[job.namespace] += 1
         self._namespaces.move_to_end(job.namespace)
+        if self._namespaces[job.namespace].head() is None:
+            del self._namespaces[job.namespace]
 
     def end(self, job: Job) -> None:
         """Note that a job has ended."""
         self.running -= 1
         self.busy[job.namespace] -= 1
-        queue = self._namespaces.get(job.namespace)
-        waits = queue is not None and queue.head() is not None
+        waits = job.namespace in self._namespaces
         if len(self.busy) > _KNOWN and not self.busy[job.namespace] and not waits:
             # Otherwise a queue that is never idle would remember every namespace it has ever seen.
             del self.busy[job.namespace]

@@ -412,6 +412,29 @@ async def test_but_for_the_last_places_nobody_keeps_to_a_share(sends: Sends) -> 
     await sends.end_all()
 
 
+async def test_whose_turn_it_is_costs_the_same_for_any_number_of_namespaces(sends: Sends) -> None:
+    """Looking at each of them for each attempt took 2 ms where ten thousand wait."""
+
+    class Counted(dict[str, int]):
+        looks = 0
+
+        def __getitem__(self, key: str) -> int:
+            Counted.looks += 1
+            return super().__getitem__(key)
+
+    dispatcher = Dispatcher(sends, per_channel=4, total=64)
+    dispatcher.submit("first", "a", due=0, priority="Medium", namespace="first")
+    queue = dispatcher._queues["a"]
+    queue.busy = Counted(queue.busy)
+    for n in range(1000):
+        dispatcher.submit(f"{n}", "a", due=0, priority="Medium", namespace=f"ns-{n}")
+    await settle()
+    Counted.looks = 0
+    await sends.end_all()
+    assert len(sends.started) == 1001
+    assert Counted.looks < 1001 * 12
+
+
 async def test_nothing_waits_after_closing(sends: Sends) -> None:
     """What is due is on record, and nobody has to ask for it here; no timer is left."""
     dispatcher = Dispatcher(sends, per_channel=1, total=4)
