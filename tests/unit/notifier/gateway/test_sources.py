@@ -306,6 +306,18 @@ def test_a_body_of_as_many_parts_as_may_be_is_read() -> None:
         read("json", body.replace(b"[[]", b"[[[]]"))
 
 
+def test_members_are_bounded_like_parts() -> None:
+    """They cost as much, however they are written; colons in texts are none."""
+    members = b",".join(b'"%x" \n:1' % n for n in range(399_999))
+    (draft,) = read("json", b'{"x": {' + members + b"}}")
+    assert len(draft.view["x"]) == 399_999
+    with pytest.raises(Refused, match="more than 400000 members") as refused:
+        read("json", b'{"x": {' + members + b',"one":1}}')
+    assert (refused.value.status, refused.value.path) == (413, "")
+    (draft,) = read("json", b'{"x": "' + b"12:00:01 " * 300_000 + b'"}')
+    assert len(draft.view["x"]) == 2_700_000
+
+
 def test_a_group_that_does_not_count_what_was_cut() -> None:
     """A number that is absent, or a start before all time, is none; a negative one is refused."""
     payload = alertmanager(alert(startsAt="0001-01-01T00:00:00Z"))
