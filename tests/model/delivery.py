@@ -11,7 +11,7 @@ timing (unless `grace` is on). Faults are transitions with budgets. Each rule of
 one option whose default is the rule as built; a mutant changes one option.
 
 A set of attempts is a sorted tuple with at most one entry per id, so that equal sets are equal
-states.
+states. There are few of them and many states, so what is asked of sets is worked out once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import NamedTuple
 
 from tests.model.search import replaced
@@ -159,6 +160,7 @@ class Options:
     seed: bool = True
 
 
+@cache
 def join(a: View, b: View) -> View:
     """The union of two views; per id the higher state."""
     if a == b or not b:
@@ -171,12 +173,14 @@ def join(a: View, b: View) -> View:
     return tuple(sorted(out.values()))
 
 
+@cache
 def leq(a: View, b: View) -> bool:
     """Whether everything in `a` is in `b` with at least that state."""
     known = {e[0]: e[2] for e in b}
     return all(known.get(e[0], -1) >= e[2] for e in a)
 
 
+@cache
 def has(view: View, result: Result) -> bool:
     """Whether an attempt of the view is in exactly that state."""
     return any(e[2] == result for e in view)
@@ -232,18 +236,26 @@ def _write(s: State, log: Log) -> State:
 
 def _broken(s: State, o: Options) -> tuple[str, ...]:
     """The properties of a single state that do not hold."""
+    if o.losses:
+        return _repeated(s.delivered)
+    unequal = _unequal(recorded(s), s.delivered, len(s.issued) if o.write_ahead else None)
+    unpublished = () if leq(s.acked, s.status) else ("acknowledged but not published",)
+    return (*unequal, *unpublished, *_repeated(s.delivered))
+
+
+@cache
+def _unequal(recorded: View, delivered: tuple[Id, ...], issued: int | None) -> tuple[str, ...]:
     out = []
-    if o.losses == 0:
-        known = {e[0] for e in recorded(s)}
-        if not known.issuperset(s.delivered):
-            out.append("delivered without a record")
-        if o.write_ahead and len(known) != len(s.issued):
-            out.append("one record per attempt")
-        if not leq(s.acked, s.status):
-            out.append("acknowledged but not published")
-    if len(set(s.delivered)) != len(s.delivered):
-        out.append("sent twice")
+    known = {e[0] for e in recorded}
+    if not known.issuperset(delivered):
+        out.append("delivered without a record")
+    if issued is not None and len(known) != issued:
+        out.append("one record per attempt")
     return tuple(out)
+
+
+def _repeated(delivered: tuple[Id, ...]) -> tuple[str, ...]:
+    return ("sent twice",) if len(set(delivered)) != len(delivered) else ()
 
 
 def _to(label: str, s: State, o: Options, *broken: str) -> Step:

@@ -91,15 +91,20 @@ class Graph(Generic[T]):
 
     def add(self, steps: Sequence[tuple[str, int]]) -> None:
         """Keep the steps out of the next state."""
-        self.edges.append([(self._number(label), target) for label, target in steps])
+        known = self._labels
+        self.edges.append(
+            [
+                (known[label] if label in known else self._number(label), target)
+                for label, target in steps
+            ]
+        )
 
     def _number(self, label: str) -> int:
-        number = self._labels.get(label)
-        if number is None:
-            number = self._labels[label] = len(self._labels)
-            name = self._fairness.action(label)
-            bit = 0 if name is None else 1 << self._actions.setdefault(name, len(self._actions))
-            self._bits.append(bit)
+        """Give a new label its number."""
+        number = self._labels[label] = len(self._labels)
+        name = self._fairness.action(label)
+        bit = 0 if name is None else 1 << self._actions.setdefault(name, len(self._actions))
+        self._bits.append(bit)
         return number
 
     def unkept(

@@ -434,10 +434,10 @@ def _vacant(s: State) -> bool:
 
 def _broken(s: State, t: State) -> tuple[str, ...]:
     out = []
-    if t.processed > 1 + len(set(t.excused) | set(t.lost)):
+    if t.processed > 1 and t.processed > 1 + len(set(t.excused) | set(t.lost)):
         out.append("B1")
     if t.status is not s.status or t.log is not s.log:
-        if t.status is not None and any(e[0] in t.former for e in t.status.attempts):
+        if t.former and t.status and any(e[0] in t.former for e in t.status.attempts):
             out.append("UID")
         same = s.created is False or (s.status is None) == (t.status is None)
         if same and t.lost == s.lost and not leq(_recorded(s), _recorded(t)):

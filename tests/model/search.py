@@ -199,7 +199,9 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
     labels: list[str] = [""]
     edges: list[list[int]] = []
     graph = Graph(fairness) if fairness is not None else None
-    largest: dict[str, int] = dict(measures(start)) if measures else {}
+    # Few of them differ: the largest values are looked for at the end.
+    measure: dict[str, int] = measures(start) if measures else {}
+    measured = {tuple(measure.values())}
     transitions, at, level_end, depth = 0, 0, 1, 0
     violation: Violation[T] | None = None
     bounded = False
@@ -217,8 +219,7 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
                 parents.append(at)
                 labels.append(label)
                 if measures:
-                    for key, value in measures(following).items():
-                        largest[key] = max(value, largest.get(key, value))
+                    measured.add(tuple(measures(following).values()))
             targets.append(target)
             if graph is not None:
                 named.append((label, target))
@@ -239,6 +240,7 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
                 _report(name, len(order), depth, time.monotonic() - began)
     complete = violation is None and not bounded
     lost = _without_way(order, edges, goal) if complete and goal is not None else None
+    largest = dict(zip(measure, map(max, zip(*measured, strict=True)), strict=True))
     unkept = None
     if complete and graph is not None:
         unkept = graph.unkept(order, lambda n: _path(order, parents, labels, n)[0])
