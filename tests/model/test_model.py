@@ -510,5 +510,6 @@ def test_what_a_step_reads_and_what_it_writes_decides_what_is_remembered() -> No
 
 def test_a_run_with_other_counts_is_told() -> None:
     """A model that reaches other states than before is not the model that was checked."""
-    run = replace(SMALL[1], states=1, transitions=1)
+    smallest = next(run for run in SMALL if run.says == "no fault")
+    run = replace(smallest, states=1, transitions=1)
     assert "1 states" in complaint(run, execute(run.options))
