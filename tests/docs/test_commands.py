@@ -171,7 +171,7 @@ def test_the_plugin_has_what_the_pages_use() -> None:
 
 
 _ASKS: Final = {"get", "annotate", "delete", "patch", "scale", "exec", "wait", "rollout", "create"}
-_ACTS: Final = {"status", "undo", "-n", "generic"}
+_ACTS: Final = {"status", "undo", "restart", "-n", "generic"}
 
 
 def _resources(words: list[str]) -> list[str]:

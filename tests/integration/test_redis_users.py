@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import pytest
 import redis.asyncio as redis_asyncio
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from syncer.cli import exits
 from syncer.cli import main as cli
@@ -98,6 +98,27 @@ async def user(
     url = url_of(redis_url, request.param, PASSWORD)
     async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
         yield client
+
+
+async def test_a_password_is_replaced_without_a_gap(
+    shared: redis_asyncio.Redis, redis_url: str
+) -> None:
+    """With both valid for a while, connections of the old one stay, those of the new one are let in."""
+    fresh = "another-long-password"
+
+    def client(password: str) -> redis_asyncio.Redis:
+        return redis_asyncio.Redis.from_url(url_of(redis_url, "ledger", password), socket_timeout=5)
+
+    async with client(PASSWORD) as before, client(fresh) as after, client(PASSWORD) as late:
+        assert await ask(before, "PING")
+        with pytest.raises(AuthenticationError):
+            await ask(after, "PING")
+        await tell(shared, "ACL", "SETUSER", "ledger", f">{fresh}")
+        assert await ask(after, "PING")
+        await tell(shared, "ACL", "SETUSER", "ledger", f"<{PASSWORD}")
+        assert await ask(before, "LLEN", "nl:{u}") == await ask(after, "LLEN", "nl:{u}") == 1
+        with pytest.raises(AuthenticationError):
+            await ask(late, "PING")
 
 
 @pytest.mark.parametrize("what", REFUSED)
