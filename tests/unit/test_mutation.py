@@ -71,7 +71,7 @@ def test_the_changes(case: str) -> None:
 
 def test_a_mutant_keeps_the_lines_of_its_file() -> None:
     """Whatever is changed, every other line stays where it is, and the result is Python."""
-    path = "tests/mutation/operators.py"
+    path = "syncer/rules/merge.py"
     source = (ROOT / path).read_text()
     found = mutants(path, source)
     assert len(found) > 100

@@ -31,6 +31,7 @@ def imported(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.slow("an interpreter for each command")
 @pytest.mark.parametrize("command", ["list", "inspect ns/a", "verify", "doctor"])
 def test_a_command_imports_no_more_than_it_needs(command: str) -> None:
     """A command that looks at a server of its own leaves out what costs more than the look."""
