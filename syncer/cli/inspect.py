@@ -9,7 +9,6 @@ from typing import Final
 
 from syncer.cli.arguments import add_object
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
-from syncer.model.errors import ConfigError
 
 HELP: Final = "log, fold and status of one notification"
 
@@ -28,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Show one notification; returns the exit code."""
-    namespace, _, name = options.object.partition("/")
-    if not (namespace and name):
-        raise ConfigError("NAMESPACE/NAME expected")
+    from syncer.cli.lookup import namespace_and_name
+
+    namespace, name = namespace_and_name(options.object)
     from syncer.cli.access import access, where_of
     from syncer.cli.inspection import as_json, as_text, inspect, inspect_object
     from syncer.cli.outage import store_or_silence

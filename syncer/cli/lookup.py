@@ -11,6 +11,20 @@ from syncer.rules.fold import ReadLog
 from syncer.rules.text import plain
 
 
+def namespace_and_name(key: str) -> tuple[str, str]:
+    """
+    Part the key of an object.
+
+    Raises:
+        ConfigError: it is not `namespace/name`. What stands behind another slash would be taken for a
+            subresource by the API server.
+    """
+    namespace, _, name = key.partition("/")
+    if not (namespace and name) or "/" in name:
+        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
+    return namespace, name
+
+
 async def read_request(at: Access, key: str) -> NotificationRequest:
     """
     Read an object.
@@ -20,9 +34,7 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
         Absent: there is no such object.
         PortError: the API server does not answer, or refuses.
     """
-    namespace, _, name = key.partition("/")
-    if not (namespace and name):
-        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
+    namespace, name = namespace_and_name(key)
     try:
         return await at.objects.get(namespace, name)
     except Gone:

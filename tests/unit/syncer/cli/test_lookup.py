@@ -1,0 +1,21 @@
+"""One notification by its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncer.cli.lookup import namespace_and_name
+from syncer.model.errors import ConfigError
+
+
+def test_a_key_is_parted() -> None:
+    """Namespace and name stand around a slash."""
+    assert namespace_and_name("ops/disk-full") == ("ops", "disk-full")
+
+
+@pytest.mark.parametrize("key", ["", "n", "/", "/n", "ns/", "ns/n/status", "ns//n", "ns/n/"])
+def test_what_is_no_key_is_refused(key: str) -> None:
+    """The API server is not asked for a subresource, or for an object of no name."""
+    with pytest.raises(ConfigError) as refusal:
+        namespace_and_name(key)
+    assert str(refusal.value) == f"NAMESPACE/NAME expected, not {key!r}"
