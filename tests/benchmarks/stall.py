@@ -13,6 +13,9 @@ beside the same objects where nobody looks, from the moment at which each was to
 received. An independent watch divides that time: what passes before it shows the object is the API
 server's, and this program's, who creates it. On a machine that others use, a stall is also the time in
 which the process was not let run.
+
+The definition is served without its bounds, which refuse such objects: this is an installation that has
+them from before.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ import itertools
 import json
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.benchmarks.goals import BESIDE_HOSTILE, LONGEST_STALL, NONE_LOST
 from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, SHAPES, Orders, elsewhere
@@ -35,12 +40,16 @@ from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_c
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
+from tests.integration.api import CRDS, unbounded
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
+
+Json = dict[str, Any]
 
 _STALL: Final = "notification_ledger_loop_longest_stall_seconds"
 _STALLS: Final = "notification_ledger_loop_stall_seconds"
 _HELD: Final = "the event loop was held; nothing else ran meanwhile"
+_CRD: Final = f"{CRDS}/notificationrequests.kubernaut.ai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,26 @@ class PickyReceiver(Receiver):
             writer.close()
 
 
+@asynccontextmanager
+async def without_bounds(plane: ControlPlane) -> AsyncIterator[None]:
+    """Serve the definition as it was before it had bounds on the spec."""
+
+    async def put(document: Json) -> None:
+        _, served = await plane.request("GET", _CRD)
+        document["metadata"] = served["metadata"]
+        code, answer = await plane.request("PUT", _CRD, document)
+        assert code == 200, answer
+
+    _, served = await plane.request("GET", _CRD)
+    await put(unbounded(served))
+    # A definition takes effect a moment after it was accepted.
+    await asyncio.sleep(3.0)
+    try:
+        yield
+    finally:
+        await put(served)
+
+
 def _notifier(here: Stage, receiver: PickyReceiver) -> NotifierProcess:
     credentials = here.folder / "credentials"
     process = here.notifier(
@@ -288,7 +317,10 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
     receiver = PickyReceiver()
     found = Found()
     numbers = itertools.count()
-    async with watched(plane, redis_url, folder, receiver) as (here, watcher):
+    async with (
+        without_bounds(plane),
+        watched(plane, redis_url, folder, receiver) as (here, watcher),
+    ):
         for seen in "hx":
             await plane.create_namespace(f"{here.namespace}-{seen}")
         process = _notifier(here, receiver)

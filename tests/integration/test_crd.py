@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,6 +30,7 @@ from tests.integration.api import (
     notification,
     refusals,
     try_rule,
+    unbounded,
 )
 from tests.servers.controlplane import ControlPlane
 
@@ -288,30 +290,49 @@ async def test_ids_that_do_not_parse_are_refused(api: Api, bad: str) -> None:
     assert "status.deliveryAttempts[0].id" in {c["field"] for c in answer.body["details"]["causes"]}
 
 
-LARGE: dict[str, dict[str, Any]] = {
-    "a body": {"body": "b" * 1_400_000},
-    "many extensions": {"extensions": {f"key-{n:05}": "v" for n in range(40_000)}},
-    "an extension": {"extensions": {"note": "v" * 700_000}},
-    "links": {"actionLinks": [{"service": "s", "url": "u", "label": "l"}] * 5_000},
-    "a root cause": {"context": {"analysis": {"rootCause": "r" * 700_000}}},
-    "a severity": {"severity": "s" * 100_000, "phase": "p" * 100_000},
-    "a reference": {"remediationRequestRef": {"name": "n" * 10_000}, "clusterID": "c" * 10_000},
+LARGER: dict[str, dict[str, Any]] = {
+    "spec.body": {"body": "b" * 1_100_000},
+    "spec.extensions": {"extensions": {f"key-{n:05}": "v" for n in range(20_000)}},
+    "spec.extensions.note": {"extensions": {"note": "v" * 70_000}},
+    "spec.actionLinks": {"actionLinks": [{"service": "s", "url": "u", "label": "l"}] * 300},
+    "spec.context.analysis.outcome": {"context": {"analysis": {"outcome": "o" * 70_000}}},
 }
 
 
-@pytest.mark.parametrize("spec", LARGE.values(), ids=LARGE)
-async def test_a_large_object_is_created_published_and_labelled(
-    api: Api, spec: dict[str, Any]
-) -> None:
-    """The server takes what it took under the replaced controller's definition, and a status beside it."""
-    answer = await api.ask("POST", api.requests, notification("large", **spec))
-    assert answer.code == 201, answer.body
-    status = {"phase": "Retrying", "totalAttempts": 1, "deliveryAttempts": [attempt("failed")]}
-    answer = await api.ask("PATCH", f"{api.requests}/large/status", {"status": status})
+async def test_objects_from_before_the_bounds_stay_usable(api: Api) -> None:
+    """
+    What was created without the bounds is published and labelled under them, and only new ones are refused.
+
+    Else a definition that is applied over a running installation would leave its largest objects without
+    a status for ever.
+    """
+    group = f"g{uuid.uuid4().hex}.example.com"
+    document = definition(group)
+    path = await serve(api, unbounded(document))
+    for n, spec in enumerate(LARGER.values()):
+        made = notification(f"large-{n}", group=group, **spec)
+        answer = await api.ask("POST", path, made)
+        assert answer.code == 201, answer.body
+    crd_path = f"{CRDS}/{document['metadata']['name']}"
+    served = (await api.ask("GET", crd_path)).body
+    document["metadata"]["resourceVersion"] = served["metadata"]["resourceVersion"]
+    answer = await api.ask("PUT", crd_path, document)
     assert answer.code == 200, answer.body
-    metadata = {"metadata": {"labels": {"seen": "yes"}}}
-    answer = await api.ask("PATCH", f"{api.requests}/large", metadata)
-    assert answer.code == 200, answer.body
+    new = notification("new", group=group, body="b" * 1_100_000)
+    async with asyncio.timeout(30):
+        while (answer := await api.ask("POST", f"{path}?dryRun=All", new)).code != 422:
+            await asyncio.sleep(0.1)
+    for n, (field, spec) in enumerate(LARGER.items()):
+        name = f"{path}/large-{n}"
+        status = {"phase": "Retrying", "totalAttempts": 1, "deliveryAttempts": [attempt("failed")]}
+        answer = await api.ask("PATCH", f"{name}/status", {"status": status})
+        assert answer.code == 200, (field, answer.body)
+        answer = await api.ask("PATCH", name, {"metadata": {"labels": {"seen": "yes"}}})
+        assert answer.code == 200, (field, answer.body)
+        again = notification(f"again-{n}", group=group, **spec)
+        answer = await api.ask("POST", path, again)
+        assert answer.code == 422, field
+        assert field in [c["field"] for c in answer.body["details"]["causes"]]
 
 
 async def test_printer_columns(api: Api) -> None:

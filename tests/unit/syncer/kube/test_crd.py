@@ -193,29 +193,6 @@ def test_everything_rendered_is_in_the_schema() -> None:
     assert unused == set(), "the schema has members that are never written"
 
 
-#: Keywords of a schema by which the API server refuses a value that has the right type.
-BOUNDS = re.compile(r"(min|max)\w+|(exclusive|multiple)\w*|pattern|uniqueItems")
-
-
-def test_a_spec_has_upstreams_bounds_and_no_others() -> None:
-    """The server refuses nothing that it took before: what is large is bounded where it is shown."""
-    spec = schema_of(crd.load_crd())["properties"]["spec"]
-    found = {
-        path: {k: v for k, v in node.items() if BOUNDS.fullmatch(k)} for path, node in nodes(spec)
-    }
-    assert {path: bounds for path, bounds in found.items() if bounds} == {
-        "subject": {"minLength": 1, "maxLength": 500},
-        "body": {"minLength": 1},
-        "retryPolicy.maxAttempts": {"minimum": 1, "maximum": 10},
-        "retryPolicy.initialBackoffSeconds": {"minimum": 1, "maximum": 300},
-        "retryPolicy.backoffMultiplier": {"minimum": 1, "maximum": 10},
-        "retryPolicy.maxBackoffSeconds": {"minimum": 60, "maximum": 3600},
-        "retentionDays": {"minimum": 1, "maximum": 90},
-    }
-    texts = spec["properties"]["extensions"]["additionalProperties"]
-    assert texts.keys() <= {"type", "description"}
-
-
 def test_own_definition_lacks_nothing() -> None:
     """Our own definition, served, drops, refuses and misses nothing."""
     served = crd.load_crd()
