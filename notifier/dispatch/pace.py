@@ -6,7 +6,7 @@ Without a limit on this side a burst would use up the attempts of everything tha
 who sends the most would have the others' messages fail. So an answer 429 concerns the whole queue:
 
 - No call begins before the time that Retry-After names; at least a second, at most `QUIET_MOST`.
-- From then on calls keep an interval, which doubles with each further 429 and shrinks by a tenth with each
+- From then on calls keep an interval, which doubles with each further 429 and shrinks by a twentieth with each
   message that is accepted, until it no longer matters. It settles a little above what the receiver takes.
 
 An answer to a call that began before the interval was last lengthened says nothing about the new one.
@@ -30,7 +30,7 @@ QUIET_MOST: Final = 30.0
 INTERVAL_FIRST: Final = 0.1
 INTERVAL_MOST: Final = 4.0
 INTERVAL_LEAST: Final = 0.002
-_FASTER: Final = 0.9
+_FASTER: Final = 0.95
 
 
 @dataclass(slots=True)

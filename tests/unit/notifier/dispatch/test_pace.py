@@ -167,5 +167,4 @@ def test_of_what_is_called_most_is_taken(
         else:
             now, began, outcome = under_way.pop(0)
             pace.on_outcome(outcome, began, now)
-    # At worst four for three: a pause fills the receiver's bucket, and calls become too frequent again.
-    assert refusals < 1.5 * taken
+    assert refusals < taken
