@@ -51,14 +51,14 @@ class Signature:
 
 
 def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
-    """Check a bearer token; Refused with 401."""
+    """Check a bearer token; Refused with 401 unless it is one of these."""
     scheme, _, token = incoming.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not _among(token.strip().encode(), tokens):
         raise Refused("a bearer token of this source is required", status=401)
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:
-    """Check a user and a password; Refused with 401."""
+    """Check a user and a password; Refused with 401 unless both fit."""
     scheme, _, text = incoming.header("authorization").partition(" ")
     given = b""
     if scheme.lower() == "basic":
