@@ -3,7 +3,7 @@ Which process runs which test, and which tests run while nothing else does.
 
 ``scripts/test`` runs the suite in several processes (pytest-xdist), since most of it waits: for leases
 to run out, back-offs to pass, servers to start. A file is the unit of work, so that the fixtures of a
-module are made once. Each process has its own servers, which are fixtures of its session. Three rules
+module are made once. Each process has its own servers, which are fixtures of its session. Four rules
 decide how long the whole takes:
 
 - The longest units begin first. ``durations.txt`` beside this file knows them. It is a hint, written by
@@ -11,6 +11,10 @@ decide how long the whole takes:
 - A test that takes long is a unit of its own, so that no process works through a long file while the
   others have nothing left. ``durations.txt`` names such tests. Those that share what is costly to make
   are kept together by a group (``pytest.mark.xdist_group``).
+- What computes runs beside what waits. One process for two cores works through the laws, the models and
+  the simulation, the others through tests that wait for servers; whoever has no more of its own kind
+  takes of the other. Side by side both cores stay busy until the end. In the order of their length alone,
+  what computes would come first and crowd the cores, and what waits would leave them idle afterwards.
 - A test that measures time, memory or CPU belongs to the group ``alone``
   (``pytest.mark.xdist_group("alone")``). That group begins last, and a lock between the processes
   ensures that nothing runs beside one of its tests.
@@ -45,6 +49,8 @@ _UNKNOWN: Final = 0.02
 _WORTH: Final = 2.0
 #: A test that takes this many seconds is a unit of its own.
 _LONG: Final = 6.0
+#: Folders whose tests keep a core busy.
+_COMPUTING: Final = ("tests/unit/", "tests/properties/", "tests/model/", "tests/simulation/")
 #: Tests that a process holds besides the one that runs: it must know the next one, for its fixtures.
 _AHEAD: Final = 1
 
@@ -173,11 +179,27 @@ class ByFile(LoadGroupScheduling):  # type: ignore[misc] # the vendor has no typ
         super().__init__(config, log)
         self._groups_file = groups_file
         self._groups: dict[str, str] | None = None
+        self._computing: list[Any] = []
 
     def _split_scope(self, nodeid: str) -> str:  # noqa: V105 (the scheduler calls it)
         if self._groups is None:
             self._groups = json.loads(self._groups_file.read_text())
         return unit(nodeid, self._groups, read_durations())
+
+    def add_node(self, node: Any) -> None:
+        """Take a process; the first ones, one for two cores, are for what computes."""
+        super().add_node(node)
+        if len(self._computing) < max(1, (os.cpu_count() or 1) // 2):
+            self._computing.append(node)
+
+    def _assign_work_unit(self, node: Any) -> None:  # noqa: V105 (the scheduler calls it)
+        """Give a process the first unit of its kind, or of the other where there is none."""
+        computes = node in self._computing
+        for scope, tests in self.workqueue.items():
+            if scope != ALONE and next(iter(tests)).startswith(_COMPUTING) is computes:
+                self.workqueue.move_to_end(scope, last=False)
+                break
+        super()._assign_work_unit(node)
 
     def _reschedule(self, node: Any) -> None:  # noqa: V105 (the scheduler calls it)
         """Give a process its next unit when it runs out, where the vendor does so two tests before."""

@@ -6,8 +6,9 @@ Without a limit on this side a burst would use up the attempts of everything tha
 who sends the most would have the others' messages fail. So an answer 429 concerns the whole queue:
 
 - No call begins before the time that Retry-After names; at least a second, at most `QUIET_MOST`.
-- From then on calls keep an interval, which doubles with each further 429 and shrinks by a twentieth with each
-  message that is accepted, until it no longer matters. It settles a little above what the receiver takes.
+- From then on calls keep an interval, which doubles with each further 429 and shrinks by a twentieth with
+  each message that is accepted, until it no longer matters. It settles a little above what the receiver
+  takes.
 
 An answer to a call that began before the interval was last lengthened says nothing about the new one.
 """

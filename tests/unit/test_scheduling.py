@@ -111,6 +111,33 @@ def test_long_tests_of_a_file_go_to_several_processes(
     assert other.shutting_down
 
 
+def test_what_computes_runs_beside_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process for two cores takes what computes, until there is no more of it; `alone` is the last."""
+    tests = ["tests/unit/a.py::x", "tests/model/b.py::x", "tests/e2e/c.py::x", "tests/e2e/d.py::x",
+             "tests/unit/e.py::x", "tests/e2e/f.py::x", "tests/unit/g.py::x"]  # fmt: skip
+    monkeypatch.setattr(scheduling, "read_durations", dict)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    config = SimpleNamespace(
+        getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=False)
+    )
+    groups = tmp_path / "groups.json"
+    groups.write_text('{"tests/unit/g.py::x": "alone"}')
+    scheduler = scheduling.ByFile(config, None, groups)
+    computing, waiting = Process("computing"), Process("waiting")
+    for process in (computing, waiting):
+        scheduler.add_node(process)
+        scheduler.add_node_collection(process, tests)
+    scheduler.schedule()
+    assert (computing.given, waiting.given) == ([0, 1], [2, 3])
+    scheduler.mark_test_complete(waiting, 2)
+    scheduler.mark_test_complete(waiting, 3)
+    assert waiting.given == [2, 3, 5, 4], "of the other kind when its own is used up"
+    scheduler.mark_test_complete(computing, 0)
+    assert computing.given == [0, 1, 6]
+
+
 MEASURING: Final = """
 import os, pathlib, pytest, time
 here = pathlib.Path(os.environ["SEEN"])
