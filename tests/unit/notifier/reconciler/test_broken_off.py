@@ -360,8 +360,11 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     )
 
 
-async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> None:
+async def test_a_result_is_recorded_whatever_is_answered_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
+    monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0, 0.0))
     await world.planned()
     world.controller.outcomes.bounds = DeliveryBounds(
         at_most_once=False, max_age=0, outcome_patience=60.0

@@ -634,6 +634,7 @@ def test_a_killed_plugin_leaves_nothing_behind(kubectl: StandIn) -> None:
         there(kubectl.file("ended"))
 
 
+@pytest.mark.slow("waits for the seconds that a command has to end by itself")
 def test_a_command_that_does_not_end_is_ended(kubectl: StandIn) -> None:
     """After a few seconds kubectl is killed."""
     kubectl.runs(": > began; exec sleep 60")
