@@ -193,7 +193,7 @@ def exceeds(view: LogView, status: Status) -> bool:
     """Whether the log holds something publishable that the object does not show."""
     shown = {a.id: a for a in recognise(status, view.attempts).attempts}
     for attempt in view.attempts.values():
-        if attempt.open or _rolled_up(attempt, status.rollup):
+        if attempt.open or rolled_up(attempt, status.rollup):
             continue
         other = shown.get(attempt.id)
         if other is None or other.state < attempt.state:
@@ -212,7 +212,8 @@ def _planned(view: LogView, status: Status) -> tuple[str, ...]:
     return tuple(dict.fromkeys(a.channel for a in status.attempts))
 
 
-def _rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
+def rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
+    """Whether a status counts an attempt instead of listing it."""
     if rollup is None or attempt.state is not AttemptState.FAILED:
         return False
     for channel in rollup.channels:
@@ -230,7 +231,7 @@ def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
     if rollup is None:
         return {}
     known = Counter(
-        a.channel for a in view.attempts.values() if not counts(a) and _rolled_up(a, rollup)
+        a.channel for a in view.attempts.values() if not counts(a) and rolled_up(a, rollup)
     )
     return {c.name: max(c.not_sent, known[c.name]) for c in rollup.channels}
 
@@ -242,7 +243,7 @@ def _unite(status: Status, view: LogView) -> list[Attempt]:
         shown = out.get(attempt.id)
         if shown is not None:
             out[attempt.id] = join(shown, attempt)
-        elif not _rolled_up(attempt, status.rollup):
+        elif not rolled_up(attempt, status.rollup):
             out[attempt.id] = attempt
     return list(out.values())
 

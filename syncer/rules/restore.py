@@ -15,6 +15,8 @@ from syncer.model.conditions import ROUTING_RESOLVED, bounded, find_condition
 from syncer.model.record import LOG_ERROR_BYTES, MAX_INT, Plan, Record, attempt_record, plan_record
 from syncer.model.resource import Status
 from syncer.rules.fold import LogView
+from syncer.rules.merge import rolled_up
+from syncer.rules.recognise import recognise
 
 
 def highest_epoch(status: Status) -> Epoch:
@@ -62,16 +64,44 @@ def _fitting(shown: Attempt) -> Attempt:
     )
 
 
-def seeds_of_view(view: LogView) -> list[Record]:
+def seeds_of_view(view: LogView, status: Status) -> list[Record]:
     """
     Return what the memory of a process can give back to a log that lost it.
 
-    Open attempts go along: should this process end now, the next owner must find them.
+    Open attempts go along: should this process end now, the next owner must find them. The order is that of
+    the view, unless it contradicts the numbers that the status has given.
+
+    Args:
+        view: What the process knows.
+        status: The status as it was seen last; the object is read after the claim.
     """
     seeds = [attempt_record(a, seed=True) for a in view.attempts.values()]
+    if seeds and (numbered := _misplaced(view, status)):
+        # Of an earlier term the process may know an attempt that the status does not show, since others
+        # published meanwhile. It gets the next number, so it comes after them.
+        seeds = [seed_of(view.attempts.get(a.id, a)) for a in numbered] + [
+            seed for seed in seeds if all(seed.id != a.id for a in numbered)
+        ]
     if view.plan is not None:
         seeds.insert(0, plan_record(view.plan))
     return seeds
+
+
+def _misplaced(view: LogView, status: Status) -> list[Attempt]:
+    """The shown attempts of channels in which a view has another attempt before them, as they are shown."""
+    shown = recognise(status, view.attempts).attempts
+    ids = {a.id for a in shown}
+    alone: set[str] = set()
+    channels: set[str] = set()
+    for attempt in view.attempts.values():
+        if attempt.id in ids:
+            channels |= alone & {attempt.channel}
+        elif not rolled_up(attempt, status.rollup):
+            alone.add(attempt.channel)
+    # Attempts of the replaced controller are given with their waits, once the object has been read.
+    known = [a for a in shown if a.id in view.attempts or attempt_epoch(a.id) != NO_EPOCH]
+    channels |= {a.channel for a in known if a.id not in view.attempts} & alone
+    return [a for a in known if a.channel in channels]
 
 
 def _within(number: int) -> int:

@@ -81,7 +81,7 @@ class Claimer:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
         before = Claim(term.epoch, self.log.generation)
-        own_seeds = seeds_of_view(entry.view)
+        own_seeds = seeds_of_view(entry.view, entry.request.status)
         entry.seeded |= entry.ahead
         claimed = await self.log.claim(
             entry.uid, term.epoch, name=entry.request.key, seeds=own_seeds

@@ -46,7 +46,7 @@ def test_what_a_memory_gives_back_are_seeds() -> None:
     ended = Attempt(ID, "a", AttemptState.FAILED, 10, 20, 0, 0, FailureClass.TRANSIENT, "", 0, 3)
     opened = Attempt(AttemptId("0.7-2"), "a", AttemptState.INTENT, 30)
     view.attempts |= {a.id: a for a in (ended, opened)}
-    plan, *seeds = seeds_of_view(view)
+    plan, *seeds = seeds_of_view(view, Status())
     assert plan.kind is Kind.PLAN
     assert [s.kind for s in seeds] == [Kind.SEED_FAILED, Kind.SEED_INTENT]
     assert [read_attempt(s) for s in seeds] == [ended, opened]
