@@ -106,7 +106,9 @@ class Gateway:
         #: Held while a large body of the source is translated, or waits for that.
         self._translating = {name: asyncio.Lock() for name in entries}
         #: Bodies that are arriving, the oldest first.
-        self._arriving: dict[asyncio.Transport, None] = {}
+        self._arriving: dict[asyncio.Transport, bytearray] = {}
+        #: Bytes of bodies that were given up, until their readers notice.
+        self._leaving: dict[asyncio.Transport, int] = {}
         self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -251,7 +253,7 @@ class Gateway:
             raise Refused(f"the body is larger than {most} bytes", status=413)
         transport = request.transport
         if transport is not None:
-            self._arriving[transport] = None
+            self._arriving[transport] = body
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while True:
@@ -273,15 +275,17 @@ class Gateway:
         finally:
             if transport is not None:
                 self._arriving.pop(transport, None)
+                self._leaving.pop(transport, None)
 
     def _make_space(self, own: asyncio.Transport | None) -> None:
         """Give up the body that has been arriving longest, if too much is buffered."""
-        if self._buffered <= self._limits.buffered_bytes:
+        # What was given up is counted until its reader notices; no other body is given up for that.
+        if self._buffered - sum(self._leaving.values()) <= self._limits.buffered_bytes:
             return
         oldest = next(iter(self._arriving), None)
         if oldest is None or oldest is own:
             raise Unavailable("too many bodies are being read")
-        del self._arriving[oldest]
+        self._leaving[oldest] = len(self._arriving.pop(oldest))
         oldest.abort()
 
     async def _submit(self, label: str, wanted: tuple[Wish, ...], until: float) -> list[Made]:

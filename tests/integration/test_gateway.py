@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -850,6 +851,22 @@ async def test_bodies_share_what_may_be_buffered(
         assert not readers[1].at_eof()
         for writer in writers:
             writer.transport.abort()
+
+
+async def test_one_body_is_given_up_for_another(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A body that was given up is freed by its reader, and until then no second one is given up for it."""
+    _, kubeconfig = standin
+    document = {"limits": {"bufferedBytes": 16 << 20}, "sources": [source(token)]}
+    async with gateway(kubeconfig, document) as here:
+        first, second = Mock(), Mock()
+        here.serving._arriving = {first: bytearray(9 << 20), second: bytearray(8 << 20)}
+        here.serving._buffered = 17 << 20
+        for _ in range(2):
+            here.serving._make_space(None)
+        assert (first.abort.call_count, second.abort.call_count) == (1, 0)
+        here.serving._buffered = 0
 
 
 @pytest.mark.parametrize(
