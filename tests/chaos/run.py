@@ -174,6 +174,16 @@ async def _tell(here: World, seconds: float) -> None:
         )
 
 
+def killable_redis() -> RedisServer:
+    """
+    Return a Redis, not yet started, that loses nothing when it is killed.
+
+    The judge takes what it has read in a log for recorded. With ``everysec`` and a busy disk Redis answers
+    before it writes to its file, and forgets that when it is killed.
+    """
+    return RedisServer(find_binary("redis-server"), others=True, appendfsync="no")
+
+
 @asynccontextmanager
 async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """Servers of our own, and a folder; all gone afterwards."""
@@ -186,9 +196,7 @@ async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServ
     try:
         async with contextlib.AsyncExitStack() as stack:
             plane = await stack.enter_async_context(ControlPlane(Path(answer.stdout.strip())))
-            redis = await stack.enter_async_context(
-                RedisServer(find_binary("redis-server"), others=True)
-            )
+            redis = await stack.enter_async_context(killable_redis())
             crd = folder / "crd.json"
             crd.write_text(json.dumps(load_crd(rules=rules)))
             await plane.apply_crd(crd)

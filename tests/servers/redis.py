@@ -81,8 +81,9 @@ class RedisServer:
         Args:
             binary: the program (``find_binary``).
             appendonly: keep an append-only file; without it a restart loses everything.
-            appendfsync: when the server flushes that file to the disk. A killed *process* loses
-                nothing with any value.
+            appendfsync: when the server flushes that file to the disk. A killed process loses nothing,
+                but with ``everysec`` on a slow disk: while a sync is under way, Redis answers for up to
+                two seconds before it writes to the file at all.
             unix: listen on a unix socket instead of a port.
             settings: more lines of ``redis.conf``, for example ``{"maxmemory": "2mb"}``.
             users: the only ones that may log in, as ``users.acl_rule`` gives them; default anybody.
