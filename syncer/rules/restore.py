@@ -79,9 +79,9 @@ def seeds_of_view(view: LogView, status: Status) -> list[Record]:
     if seeds and (numbered := _misplaced(view, status)):
         # Of an earlier term the process may know an attempt that the status does not show, since others
         # published meanwhile. It gets the next number, so it comes after them.
-        seeds = [seed_of(view.attempts.get(a.id, a)) for a in numbered] + [
-            seed for seed in seeds if all(seed.id != a.id for a in numbered)
-        ]
+        placed = {a.id for a in numbered}
+        first = [seed_of(view.attempts.get(a.id, a)) for a in numbered]
+        seeds = first + [seed for seed in seeds if seed.id not in placed]
     if view.plan is not None:
         seeds.insert(0, plan_record(view.plan))
     return seeds
