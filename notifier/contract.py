@@ -57,6 +57,8 @@ class Message:
         successful: Channels delivered so far, by the status.
         failed: Channels failed so far, by the status.
         size: Characters of the texts that take the most.
+        may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
+            before it writes, and answers *not sent* if not.
     """
 
     uid: str
@@ -73,6 +75,7 @@ class Message:
     failed: int
     size: int
     _document: Callable[[Breath], Json] = field(repr=False, compare=False)
+    may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     @property
     def key(self) -> str:

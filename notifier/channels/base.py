@@ -13,7 +13,7 @@ import json
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -26,6 +26,12 @@ T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.
 Provider = Callable[[], str]
+#: The process stood still until its lease no longer covered the send; another one may be sending.
+WITHHELD: Final = Outcome.not_sent("the lease ended before the message left")
+
+
+class Withheld(Exception):
+    """Ends an exchange before its first byte, for the outcome `WITHHELD`."""
 
 
 def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import aiosmtplib
 
-from notifier.channels.base import Provider, credential, rendered_beside
+from notifier.channels.base import WITHHELD, Provider, Withheld, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.names import Names
@@ -82,6 +82,7 @@ class Relay:
 class _RequestState:
     """What is known about one session; filled in while it runs."""
 
+    may_leave: Callable[[], bool]
     step: str = "connect"
     written: bool = False
 
@@ -191,7 +192,7 @@ class EmailChannel:
         content = await rendered_beside(KIND, build, message, seconds=self.timeout_s)
         if isinstance(content, Outcome):
             return content
-        request_state = _RequestState()
+        request_state = _RequestState(message.may_leave)
         try:
             async with asyncio.timeout(self.timeout_s):
                 async with _session(
@@ -229,6 +230,8 @@ class EmailChannel:
         return Outcome.unknown(reason) if request_state.written else Outcome.transient(reason)
 
     def _failure(self, exc: Exception, request_state: _RequestState, password: str) -> Outcome:
+        if isinstance(exc, Withheld):
+            return WITHHELD
         links = chain_of(exc)
         for link in links:
             if isinstance(link, EgressDenied):
@@ -342,6 +345,8 @@ async def _transfer(
     code, text = await client.execute_command(b"DATA")
     if code != _START_INPUT:
         return code, text
+    if not request_state.may_leave():
+        raise Withheld
     request_state.step = "the message"
     request_state.written = True
     protocol.write(_LEADING_DOT.sub(b"..", content) + b".\r\n")

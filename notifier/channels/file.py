@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import yaml
 
-from notifier.channels.base import rendered
+from notifier.channels.base import WITHHELD, rendered
 from notifier.contract import Message, Outcome
 from syncer.model.errors import ConfigError
 from syncer.rules.text import escaped_json
@@ -145,6 +145,8 @@ class FileChannel:
                     os.fsync(out.fileno())
             except OSError as exc:
                 return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
+            if not message.may_leave():
+                return WITHHELD
             if not right.take():
                 return Outcome.transient("failed to write temporary file: given up")
             try:

@@ -11,7 +11,8 @@ for its health under the same rules. What it promises:
   sent twice. docs/adr/0007 gives the reasons of these bounds.
 - One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
 - Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
-  head is handed to the socket. A status line, once read, is an answer, whatever the body does.
+  head is handed to the socket; whether it may still leave is asked there, too. A status line, once
+  read, is an answer, whatever the body does.
 - Answers are bounded: 64 KiB of body are read, at most as much comes out of a compressed one, and
   1 KiB, sanitised and without the target's secrets, is kept as the excerpt. After 256 KiB on the wire the
   connection is closed, whatever they are: heads of interim answers, or a body in pieces of one byte.
@@ -50,7 +51,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from notifier.channels.base import classify_http
+from notifier.channels.base import WITHHELD, Withheld, classify_http
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, inflate, parse_retry_after, status_of
 from notifier.channels.names import Names
@@ -71,7 +72,6 @@ REST_SECONDS: Final = 0.005
 #: Bodies up to this size are handed over at once.
 _PIECE_BYTES: Final = 1 << 20
 
-
 _AddrInfo = tuple[
     int | socket.AddressFamily,
     int | socket.SocketKind,
@@ -85,6 +85,7 @@ _AddrInfo = tuple[
 class _RequestState:
     """What is known about one request; filled in while it runs."""
 
+    may_leave: Callable[[], bool] = lambda: True
     written: bool = False
     connected: bool = False
     code: int = 0
@@ -201,6 +202,7 @@ class HttpClient:
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_mark_connected)
             trace.on_connection_reuseconn.append(_mark_connected)
+            # Called before they are written, whatever its name says.
             trace.on_request_headers_sent.append(_mark_written)
             connector = aiohttp.TCPConnector(
                 ssl=self._tls,
@@ -259,6 +261,7 @@ class HttpClient:
         *,
         timeout_s: float,
         kind: str,
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> Outcome:
         """
         Send one request and return its outcome.
@@ -269,11 +272,14 @@ class HttpClient:
             headers: Besides User-Agent, Host and Content-Length.
             timeout_s: Deadline in seconds for the whole exchange.
             kind: Channel type as the texts name it (`slack`).
+            may_leave: Asked right before the head is written; if not, nothing is sent.
 
         Raises:
             RuntimeError: the client is not open.
         """
-        return await self._exchange("POST", target, body, headers, timeout_s=timeout_s, kind=kind)
+        return await self._exchange(
+            "POST", target, body, headers, _RequestState(may_leave), timeout_s=timeout_s, kind=kind
+        )
 
     async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
         """
@@ -282,7 +288,9 @@ class HttpClient:
         Raises:
             RuntimeError: the client is not open.
         """
-        return await self._exchange("GET", target, None, {}, timeout_s=timeout_s, kind=kind)
+        return await self._exchange(
+            "GET", target, None, {}, _RequestState(), timeout_s=timeout_s, kind=kind
+        )
 
     async def _exchange(
         self,
@@ -290,6 +298,7 @@ class HttpClient:
         target: Target,
         body: bytes | None,
         headers: Mapping[str, str],
+        request_state: _RequestState,
         *,
         timeout_s: float,
         kind: str,
@@ -307,7 +316,6 @@ class HttpClient:
         credentials = "Authorization" in headers or url.raw_user or url.raw_password
         if credentials and not (target.in_clear or is_confidential(url)):
             return Outcome.permanent(f"{kind} credentials are not sent over http://: use https://")
-        request_state = _RequestState()
         token = _REQUEST_STATE.set(request_state)
         try:
             async with (
@@ -430,7 +438,10 @@ async def _mark_connected(_: object, context: SimpleNamespace, __: object) -> No
 
 
 async def _mark_written(_: object, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.written = True
+    request_state = context.trace_request_ctx
+    if not request_state.may_leave():
+        raise Withheld
+    request_state.written = True
 
 
 def user_agent() -> str:
@@ -455,6 +466,8 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
 
 def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s: float) -> Outcome:
     """Outcome of a request that got no status line."""
+    if isinstance(exc, Withheld):
+        return WITHHELD
     chain = chain_of(exc)
     for link in chain:
         if isinstance(link, EgressDenied):

@@ -85,6 +85,7 @@ class PagerDutyChannel:
             http_headers(message),
             timeout_s=self.timeout_s,
             kind=KIND,
+            may_leave=message.may_leave,
         )
 
 

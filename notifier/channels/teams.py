@@ -53,7 +53,12 @@ class TeamsChannel:
         if isinstance(body, Outcome):
             return body
         return await self._http_client.post(
-            Target(url), body, http_headers(message), timeout_s=self.timeout_s, kind=KIND
+            Target(url),
+            body,
+            http_headers(message),
+            timeout_s=self.timeout_s,
+            kind=KIND,
+            may_leave=message.may_leave,
         )
 
 

@@ -155,6 +155,7 @@ class WebhookChannel:
             headers,
             timeout_s=self.timeout_s,
             kind=KIND,
+            may_leave=message.may_leave,
         )
         if outcome.code == _IN_PROGRESS:
             return Outcome.unknown(

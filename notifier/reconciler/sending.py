@@ -3,14 +3,15 @@ The send of one attempt whose INTENT was accepted; it always ends with an outcom
 
 What stops a send before its first byte also gives an outcome: a missing channel, a receiver that does not
 accept the namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
-lease is checked last, right before the send.
+lease is checked last, right before the send, and by the channel again before the first byte: a process
+that is frozen while it connects finds its connection ready before it finds that its time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from notifier.contract import Channel, Outcome
@@ -64,10 +65,11 @@ class Sender:
             return Outcome.not_sent("the message was not composed in time")
         if entry.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
-        # The last check: nothing but the send itself may follow it.
+        # The last check here: nothing but the send itself may follow it.
         if not term.may_send(self.monotonic(), channel.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
         self.recorder.sending(entry, intent.attempt_id)
+        message = replace(message, may_leave=lambda: term.may_send(self.monotonic(), 0.0))
         try:
             async with asyncio.timeout(channel.timeout_s + _GRACE):
                 return await channel.send(message)

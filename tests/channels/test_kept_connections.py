@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from notifier.channels import http
+from notifier.channels.base import WITHHELD
 from notifier.channels.http import HttpClient, tls_context
 from notifier.channels.targets import Target
 from notifier.contract import Outcome
@@ -206,3 +207,16 @@ async def test_each_answer_is_read_anew(http_client: HttpClient) -> None:
     assert outcome.failure is FailureClass.TRANSIENT
     assert "slack webhook returned 503" in outcome.error
     assert (keeper.requests, keeper.connections) == (2, 1)
+
+
+async def test_a_request_is_withheld_on_a_kept_connection(http_client: HttpClient) -> None:
+    """The lease is over: no byte leaves, the connection is closed, and the next request gets another."""
+    async with keeping(FINE) as (keeper, url):
+        for holds, connections, requests in ((True, 1, 1), (False, 1, 1), (True, 2, 2)):
+            held = iter([holds])
+            outcome = await http_client.post(
+                Target(url), b"{}", {}, timeout_s=5.0, kind="slack", may_leave=held.__next__
+            )
+            assert (outcome == WITHHELD) is not holds
+            assert (keeper.connections, keeper.requests) == (connections, requests)
+            await asyncio.sleep(BREATH)

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from notifier.content.message import compose
 from notifier.contract import Message, Outcome
 from notifier.reconciler.sending import Sender
 from syncer.model.attempt import AttemptId
@@ -17,7 +18,7 @@ from syncer.sync.cache import Entry
 from tests.unit.notifier.reconciler.test_start import document
 
 INTENT: Final = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
-MESSAGE: Final = cast("Message", SimpleNamespace())
+MESSAGE: Final = compose(document("a", 1), "slack:ops", "0.7-1")
 
 
 class Receiver:
@@ -51,12 +52,13 @@ class World:
         self.denial: str | None = None
         self.composing: Exception | None = None
         self.covered = True
+        self.now = 100.0
         self.asked: list[tuple[Any, ...]] = []
         self.sender = Sender(
             cast("Any", SimpleNamespace(sending=self._sending)),
             cast("Any", SimpleNamespace(denial=self._denial)),
             cast("Any", SimpleNamespace(compose=self._compose)),
-            lambda: 100.0,
+            lambda: self.now,
         )
 
     def _sending(self, entry: Entry, attempt: AttemptId) -> None:
@@ -77,8 +79,7 @@ class World:
         """Send."""
 
         def may_send(now: float, seconds: float) -> bool:
-            assert (now, seconds) == (100.0, 3.0)
-            return self.covered
+            return self.covered and now + seconds <= 103.0
 
         term = cast("Any", SimpleNamespace(may_send=may_send))
         return await self.sender.send(self.entry, term, INTENT, cast("Any", self.receiver))
@@ -104,6 +105,23 @@ async def test_a_message_is_composed_and_sent(world: World) -> None:
     world.receiver.shows_status = False
     await world.send()
     assert world.asked[-1] == ("compose", False)
+
+
+async def test_a_channel_may_ask_again_while_it_sends(world: World) -> None:
+    """The message may leave while the lease covers this moment; the channel's time is spent by then."""
+    await world.send()
+    (message,) = world.receiver.sent
+    world.now = 103.0
+    assert message.may_leave()
+    world.now = 103.1
+    assert not message.may_leave()
+
+
+async def test_a_lease_that_ends_during_the_send_is_too_short(world: World) -> None:
+    """The whole time of the channel must be covered when the send begins."""
+    world.now = 100.1
+    assert (await world.send()).error == "the lease would not have covered the send"
+    assert not world.left
 
 
 async def test_a_channel_that_is_not_there(world: World) -> None:
