@@ -735,7 +735,7 @@ async def _prepare(
     *,
     apply_crd: bool,
 ) -> None:
-    """Make the namespace, on a person's cluster the definition too if asked; undo it at the end."""
+    """Make the namespace, on a person's cluster the CRD too if asked; undo it at the end."""
     if apply_crd:
         await client.request(
             "PATCH",

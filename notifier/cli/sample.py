@@ -100,7 +100,7 @@ def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
     Return the attributes that the controller would see.
 
     Raises:
-        ConfigError: a member has another type than the definition says.
+        ConfigError: a member has another type than the CRD says.
     """
     meta = document.get("metadata") or {}
     try:

@@ -11,7 +11,7 @@ from syncer.cli.exits import INTERRUPTED
 
 HELP: Final = "create a test notification, and follow it to its end"
 
-#: Those of the definition; a test compares.
+#: Those of the CRD; a test compares.
 TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
 PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
 

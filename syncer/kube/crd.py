@@ -5,9 +5,9 @@ The only source is the chart's file. The build of the wheel puts it beside this 
 installation can print it; a source checkout and an editable installation read the chart's file itself.
 
 An API server drops members of a status that its schema does not know, and answers 200. A controller
-that is newer than the definition in the cluster would thus lose parts of the record without an
-error. So the definition that is served is compared with ours at start: which members would be dropped,
-which values would be refused, which guard rails are absent. A controller that may not read definitions
+that is newer than the CRD in the cluster would thus lose parts of the record without an
+error. So the CRD that is served is compared with ours at start: which members would be dropped,
+which values would be refused, which guard rails are absent. A controller that may not read CRDs
 compares a status that it wrote with the answer: which members were not returned.
 
 Our guard rails are the rules on the object and on its status; the rule on the spec is upstream's
@@ -25,7 +25,7 @@ from syncer.model.resource import GROUP, PLURAL, VERSION, Json
 
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
 
-#: The definition in a source checkout.
+#: The CRD in a source checkout.
 _SOURCE: Final = Path(__file__).parents[2] / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _RULES: Final = "x-kubernetes-validations"
@@ -64,7 +64,7 @@ def render_crd(*, rules: bool = True) -> str:
 
 def missing_fields(served: Json) -> list[str]:
     """
-    List the members of our schema that the served definition would drop from a write.
+    List the members of our schema that the served CRD would drop from a write.
 
     Returns:
         Sorted dotted paths, `[]` for the entries of a list: `status.deliveryAttempts[].id`. Where a
@@ -74,7 +74,7 @@ def missing_fields(served: Json) -> list[str]:
 
 
 def missing_rules(served: Json) -> list[str]:
-    """List our rules that the served definition lacks, by message, in the file's order."""
+    """List our rules that the served CRD lacks, by message, in the file's order."""
     present = {
         _one_line(rule.get("rule", ""))
         for place in _guarded(_schema(served))
@@ -90,11 +90,11 @@ def missing_rules(served: Json) -> list[str]:
 
 def refused_values(served: Json) -> list[str]:
     """
-    List the values that we may write and for which the served definition refuses the write.
+    List the values that we may write and for which the served CRD refuses the write.
 
     Returns:
         Sorted `path=value`, for example `status.deliveryAttempts[].status=unknown`. Members that
-        the definition does not know at all are the business of `missing_fields`.
+        the CRD does not know at all are the business of `missing_fields`.
     """
     return sorted(_refused(_schema(load_crd()), _schema(served), ""))
 
@@ -119,7 +119,7 @@ def _text() -> str:
 
 
 def _schema(crd: Json) -> Json:
-    """Find the schema of our version; empty if the definition does not serve it."""
+    """Find the schema of our version; empty if the CRD does not serve it."""
     for version in (crd.get("spec") or {}).get("versions") or []:
         if version.get("name") == VERSION and version.get("served", True):
             return (version.get("schema") or {}).get("openAPIV3Schema") or {}

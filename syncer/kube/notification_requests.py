@@ -297,7 +297,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     Raises:
         Expired: the continue token is too old.
         Rejected: the page is larger (`OVERSIZED`).
-        Rejected: the definition does not let a field be selected (`BadRequest`).
+        Rejected: the CRD does not let a field be selected (`BadRequest`).
         PortError: as `KubeClient.request`.
     """
     params = {"limit": str(limit)} | (part.params() if part else {})

@@ -3,7 +3,7 @@ Attempts of ours that come back without their ids.
 
 A program built on the replaced controller's types reads a status, keeps the members that it knows and
 writes all of it back: our ids are gone, and times are cut to the second. An API server that still
-serves an older definition shows a status in that way, although nothing was lost. Read as it stands,
+serves an older CRD shows a status in that way, although nothing was lost. Read as it stands,
 such a list consists of attempts that no log knows, and the union of log and object would publish each of
 ours a second time.
 

@@ -176,7 +176,7 @@ class Entry:
         """
         Take a newer version from the watch.
 
-        A watch that was opened under an older definition keeps dropping members which that definition
+        A watch that was opened under an older CRD keeps dropping members which that CRD
         lacks. A version that shows less than the one before is therefore not trusted until the object was
         read.
         """

@@ -1,10 +1,10 @@
 """
 Whether the schema that the API server applies keeps what a status needs.
 
-A server that serves an older definition drops members that it does not know, and answers 200. An
+A server that serves an older CRD drops members that it does not know, and answers 200. An
 attempt that loses its id would come back as one that no log holds, and be published a second time. So the
 ids are checked where they are written and where they are read: one server of several may still serve an
-older definition, and any may do so again.
+older CRD, and any may do so again.
 
 The mark of a journaled object (`syncer.model.journal`) is checked in the same way, but before the attempt
 that needs it: an object that loses its mark is held by the next owner for as long as the log is away.
@@ -27,7 +27,7 @@ _DROPPED: Final = (
     "the API server drops the ids of attempts when they are read; apply the CRD of this version"
     " (notifier crd)"
 )
-#: Seconds after which a definition that dropped the mark is tried again.
+#: Seconds after which a CRD that dropped the mark is tried again.
 _AGAIN: Final = 30.0
 _MARK_DROPPED: Final = "the served CRD prunes journal; apply the CRD of this version (notifier crd)"
 
@@ -58,7 +58,7 @@ class SchemaCheck:
         """
         Check, until it is verified, that a write would keep the ids, and the mark if it sets one.
 
-        A dry run shows that without the right to read the definition.
+        A dry run shows that without the right to read the CRD.
 
         Raises:
             Unavailable: the schema prunes what the merge needs, or the mark; nothing was written.
@@ -96,7 +96,7 @@ class SchemaCheck:
         """
         Why nothing may be journaled, None if something may.
 
-        After a while it may again: the next attempt finds out, before it is made, whether the definition
+        After a while it may again: the next attempt finds out, before it is made, whether the CRD
         was replaced.
         """
         if self._dropped_at is None or self._monotonic() - self._dropped_at >= _AGAIN:

@@ -195,7 +195,7 @@ def resource() -> str:
         (
             f"`{crd['spec']['group']}/{version['name']}`, kind `{names['kind']}`, namespaced;"
             f" short names {', '.join(f'`{n}`' for n in names['shortNames'])}."
-            f" `notifier crd` prints the definition.\n\n{_words(schema['description'])}\n"
+            f" `notifier crd` prints the CRD.\n\n{_words(schema['description'])}\n"
         ),
         "Columns of `kubectl get`: "
         + ", ".join(c["name"] for c in version["additionalPrinterColumns"])

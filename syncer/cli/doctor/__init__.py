@@ -1,5 +1,5 @@
 """
-`syncer doctor`: check Redis, API server, permissions, definition, leases and clocks.
+`syncer doctor`: check Redis, API server, permissions, CRD, leases and clocks.
 
 Each topic is a module that reads facts and checks them: what reads never decides, what checks is pure. A
 check that could not be made is reported as such instead of passing, and one that did not pass names its
@@ -18,7 +18,7 @@ from typing import Final
 from syncer.cli.arguments import add_home, add_namespaces
 from syncer.cli.exits import DIFFERENT, OK
 
-HELP: Final = "check Redis, API server, permissions, definition, leases and clocks"
+HELP: Final = "check Redis, API server, permissions, CRD, leases and clocks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

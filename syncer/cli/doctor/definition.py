@@ -1,4 +1,4 @@
-"""Checks of the definition of NotificationRequests that the API server has."""
+"""Checks of the CRD of NotificationRequests that the API server has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DefinitionFacts:
-    """What was read of the definition: what is served, that there is none, or why it could not be read."""
+    """What was read of the CRD: what is served, that there is none, or why it could not be read."""
 
     served: Json | None = None
     absent: bool = False
@@ -24,7 +24,7 @@ class DefinitionFacts:
 
 
 async def read_definition(kube: KubeClient) -> DefinitionFacts:
-    """Read the definition; never raises for what the API server answers."""
+    """Read the CRD; never raises for what the API server answers."""
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
     try:
         return DefinitionFacts(await kube.request("GET", path, timeout=_TIMEOUT))
@@ -35,23 +35,23 @@ async def read_definition(kube: KubeClient) -> DefinitionFacts:
 
 
 def check_definition(facts: DefinitionFacts) -> list[Result]:
-    """Check whether the definition is the one of this version."""
+    """Check whether the CRD is the one of this version."""
     apply = (
-        "apply the definition of this version (`notifier crd | kubectl apply --server-side -f -`)"
+        "apply the CRD of this version (`notifier crd | kubectl apply --server-side -f -`)"
     )
     if facts.served is None:
         if facts.absent:
-            return [fail("crd-served", "the definition is not installed", apply)]
+            return [fail("crd-served", "the CRD is not installed", apply)]
         return [
             unknown(
-                "crd-served", f"the definition cannot be read: {facts.problem}",
+                "crd-served", f"the CRD cannot be read: {facts.problem}",
                 "grant get on it; the first status write shows what it lacks",
             )
         ]  # fmt: skip
     lost = missing_fields(facts.served) + refused_values(facts.served)
     rules = missing_rules(facts.served)
     return [
-        ok("crd-served", "the definition is installed"),
+        ok("crd-served", "the CRD is installed"),
         fail("crd-members", f"it drops or refuses {len(lost)} member(s): {', '.join(lost[:5])}", apply)
         if lost
         else ok("crd-members", "it keeps every field"),

@@ -382,7 +382,7 @@ def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
         tag("p", summary, class_="totals"),
         table("Findings", ("Grade", "Check", "Found", "Fix"), rows) if rows else None,
         tag(
-            "p", "Checks that need the controller's permissions (definition, permissions, writing to Redis)"
+            "p", "Checks that need the controller's permissions (CRD, permissions, writing to Redis)"
             " are made by ", command(_DOCTOR), "; logs are compared with objects by ",
             command("kubectl ledger verify"), ", and repaired by ",
             command("kubectl ledger repair --dry-run"), " first.",
