@@ -114,7 +114,7 @@ class EventReporter:
         if attempt.state is AttemptState.UNKNOWN:
             self._emit(
                 request, "Warning", "DeliveryUnknown",
-                f"Whether channel {channel} has it is not known: {error}", attempt.id,
+                f"Attempt on channel {channel} may or may not have been delivered: {error}", attempt.id,
             )  # fmt: skip
             return
         wait = attempt.due - attempt.ended if attempt.due else 0

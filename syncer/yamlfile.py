@@ -2,7 +2,7 @@
 Reading a YAML file: values out, and where each key stands.
 
 Only plain YAML types are made. No text made here quotes a value: values may be secrets, and a YAML error
-would like to print them. A key that is written twice is no error of YAML's; it is remembered, since what
+would like to print them. A key that is written twice is not an error in YAML; it is remembered, since what
 the first one says is lost.
 """
 

@@ -1,7 +1,7 @@
 """
 The parts of the audit feed, put together from the settings.
 
-The audit store is no receiver of messages: it has an HTTP client of its own, so that it can neither use
+The audit store is not a receiver of messages: it has an HTTP client of its own, so that it can neither use
 up their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
 guard is the same.
 """

@@ -239,7 +239,10 @@ class AuditFeed:
                     out.append(await self._parts(entry, snapshot))
                 except TimeoutError:
                     # It stays in the backlog.
-                    logger.info("audit waits for large notifications", extra={"uid": entry.uid})
+                    logger.info(
+                        "a large notification is not audited yet; others are read first",
+                        extra={"uid": entry.uid},
+                    )
                 # Making events takes a millisecond or more: let other tasks run in between.
                 await asyncio.sleep(0)
         return out
@@ -276,7 +279,10 @@ class AuditFeed:
         try:
             snapshot = await self.log.read(entry.uid)
         except PortError as error:
-            logger.info("audit waits for a log", extra={"uid": entry.uid, "error": str(error)})
+            logger.info(
+                "a log could not be read for the audit feed and is read again",
+                extra={"uid": entry.uid, "error": str(error)},
+            )
             return None
         except ContractError:
             # Quarantined by the next claim; read again once it has been repaired.
@@ -307,7 +313,9 @@ class AuditFeed:
         try:
             return await offload(write, size=len(request.raw), seconds=_WRITE)
         except ValueError:
-            logger.exception("audited without its content", extra={"uid": entry.uid})
+            logger.exception(
+                "a notification is audited without its content", extra={"uid": entry.uid}
+            )
             return events_of(
                 snapshot.records,
                 replace(request, raw=b""),
@@ -338,7 +346,8 @@ class AuditFeed:
             if self._draining.is_set():
                 break
         logger.warning(
-            "audit events wait", extra={"reason": written.reason, "notifications": len(parts)}
+            "audit events were not accepted and are sent again",
+            extra={"reason": written.reason, "notifications": len(parts)},
         )
         await self._give_up_expired(parts)
         return False
@@ -373,7 +382,7 @@ class AuditFeed:
         wait = exponential(_REFUSED_FIRST, _REFUSED_MOST, refusals) * self._jitter()
         self._backing_off[uid] = Backoff(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
-            "audit events of a notification are refused",
+            "audit events of a notification are refused and sent again",
             extra={"uid": uid, "reason": reason, "refusals": refusals, "seconds": round(wait)},
         )
         return True
@@ -401,8 +410,12 @@ class AuditFeed:
         count = sum(len(p.events) for p in old if p.entry.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
-            "audit events are given up after audit.maxAge",
-            extra={"events": count, "notifications": len(marked)},
+            "audit events older than audit.maxAge are dropped",
+            extra={
+                "events": count,
+                "notifications": len(marked),
+                "objects": sorted({p.entry.request.key for p in old if p.entry.uid in marked}),
+            },
         )
         return kept
 
@@ -422,10 +435,13 @@ class AuditFeed:
         try:
             answer = await self.log.ack(entry.uid, position, part.chain, ttl=ttl, marks=AUDITED)
         except PortError as error:
-            logger.info("an audit mark waits", extra={"uid": entry.uid, "error": str(error)})
+            logger.info(
+                "audited events could not be marked in the log and are sent again",
+                extra={"uid": entry.uid, "error": str(error)},
+            )
             return False
         if answer is Mark.STALE:
-            logger.warning("the log changed under the audit feed", extra={"uid": entry.uid})
+            logger.warning("a log changed while it was audited", extra={"uid": entry.uid})
             return False
         self._backing_off.pop(entry.uid, None)
         self.cache.mark_audited(entry, position)

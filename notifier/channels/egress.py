@@ -190,7 +190,7 @@ def _carried(address: Address) -> tuple[Address, ...]:
         # wrong ones hold anything, and only what is never allowed counts.
         inner += [a for a in _placed(int(address)) if a.is_link_local or a in METADATA]
     embedded = address in _SIIT or any(address in n for n in _NAT64)
-    # ::1 and :: lie in the v4-compatible range and are no IPv4 addresses.
+    # ::1 and :: lie in the v4-compatible range and are not IPv4 addresses.
     if embedded or (address in _V4_COMPATIBLE and low > 1):
         inner.append(ipaddress.IPv4Address(low))
     return tuple(inner)

@@ -99,7 +99,7 @@ def _run(prepare: Callable[[], Program]) -> int:
         causes = [str(e) for e in _leaves(group)]
         config = [e for e in _leaves(group) if isinstance(e, LedgerError)]
         logger.critical(
-            "the configuration cannot be used" if config else "a loop has ended",
+            "the configuration cannot be used" if config else "a background task has ended",
             extra={"error": "; ".join(causes)},
             exc_info=None if config else group,
         )

@@ -14,7 +14,7 @@ from syncer.yamlfile import Document
 
 def of_unread(error: ConfigError, path: Path, option: str) -> Finding:
     """
-    Return the finding for a file that is no YAML, or not there.
+    Return the finding for a file that is not YAML, or not there.
 
     Args:
         error: What its reading has raised.

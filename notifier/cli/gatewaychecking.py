@@ -2,7 +2,7 @@
 What is wrong with the gateway's file: all of it, where the gateway stops at the first.
 
 The file, its expressions and its secrets are read by the code by which the gateway reads them. Files of
-secrets are usually in its pod alone: elsewhere a missing one is no finding.
+secrets are usually in its pod alone: elsewhere a missing one is not a finding.
 """
 
 from __future__ import annotations

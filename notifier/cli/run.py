@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings file (default %(default)s)",
     )  # fmt: skip
     parser.epilog = (
-        "exit codes: 0 stopped by a signal; 1 the configuration cannot be used, or a loop has ended;"
-        " 2 wrong usage"
+        "exit codes: 0 stopped by a signal; 1 the configuration cannot be used, or a background task has"
+        " ended; 2 wrong usage"
     )
 
 

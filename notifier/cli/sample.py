@@ -31,7 +31,7 @@ def parse_attributes(words: Sequence[str]) -> dict[str, str]:
     Read `severity=critical,team=db`; a backslash before a comma makes it part of the value.
 
     Raises:
-        ConfigError: a part is no pair.
+        ConfigError: a part is not a pair.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -84,7 +84,7 @@ def manifest_at(path: str) -> dict[str, Any]:
     Read a manifest from a file, or from standard input for `-`.
 
     Raises:
-        ConfigError: it cannot be read, or is no NotificationRequest.
+        ConfigError: it cannot be read, or is not a NotificationRequest.
     """
     if path == "-":
         document = read_document(sys.stdin.read(MAX_FILE)).values

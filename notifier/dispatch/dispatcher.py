@@ -274,9 +274,9 @@ class Dispatcher:
         pace.on_outcome(outcome, began, self._monotonic())
         if slowed != bool(pace.interval):
             logger.warning(
-                "a receiver no longer refuses calls as too many; they are made at once again"
+                "a receiver no longer limits the rate; calls are made at once again"
                 if slowed
-                else "a receiver refuses calls as too many; fewer are made",
+                else "a receiver limits the rate; fewer calls are made",
                 extra={"channel": receiver_queue.channel, "waiting": len(receiver_queue.keys)},
             )
 

@@ -72,7 +72,7 @@ class Incoming:
     certificate: Certificate | None = None
 
     def header(self, name: str) -> str:
-        """Return a header, empty if it is absent; bytes that are no UTF-8 are replaced."""
+        """Return a header, empty if it is absent; bytes that are not UTF-8 are replaced."""
         value = self.headers.get(name, "")
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

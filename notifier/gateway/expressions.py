@@ -127,7 +127,7 @@ class Template:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text: null is empty, what is no text is JSON."""
+    """Return a value as text: null is empty, what is not text is JSON."""
     if value is None:
         return ""
     if isinstance(value, str):

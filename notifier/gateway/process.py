@@ -112,7 +112,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         stack.push_async_callback(gateway.close)
         for name, expectation in expectations.items():
             task = asyncio.create_task(
-                restarting(f"looking out for {name}", expectation.round, every=expectation.step)
+                restarting(f"the watch for {name}", expectation.round, every=expectation.step)
             )
             stack.push_async_callback(_ended, task)
         with binding(settings.listen, "listen"):

@@ -68,7 +68,7 @@ class HoldReader:
         except ContractError as error:
             if self.problem != str(error):
                 self.problem = str(error)
-                logger.error("%s; those that are known stay in force", error)
+                logger.error("%s; the known holds stay in force", error)
         except (PortError, TimeoutError):
             # Those that are known may have ended meanwhile.
             self._controller.take_holds(self._controller.placed.known)

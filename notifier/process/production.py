@@ -114,7 +114,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             )
             for purpose in ("objects", "leases")
         ]
-        # Closed first: what closing costs the loop is no stall.
+        # Closed first: what closing costs the loop is not a stall.
         stack.callback(watch.close)
         yield Outside(
             identity=identity,

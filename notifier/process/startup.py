@@ -160,7 +160,9 @@ class StartUp:
         try:
             served = await self._parts.outside.objects.request("GET", _CRD, timeout=5.0)
         except Unauthorised:
-            logger.info("the CRD may not be read; the first status write will show what is pruned")
+            logger.info(
+                "no permission to read the CRD; the first status write shows what is pruned"
+            )
             return
         except PortError as error:
             logger.info("the CRD could not be read", extra={"error": str(error)})

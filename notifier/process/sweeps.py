@@ -159,7 +159,7 @@ class Sweeps:
         await self._parts.takeover.owning.wait()
         deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
         if deleted:
-            logger.info("finished objects are deleted", extra={"objects": deleted})
+            logger.info("finished objects deleted", extra={"objects": deleted})
 
     # -- wake-ups -------------------------------------------------------------------------------
 

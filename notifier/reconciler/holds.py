@@ -140,7 +140,7 @@ class Holds:
         if not lasting or (lasting == 1 and any(e.claim is not None for e in ours.values())):
             return None
         return (
-            f"{lasting} log(s) in Redis carry a later epoch than this cluster gives out; after a"
+            f"{lasting} log(s) in Redis carry a later epoch than this cluster issues; after a"
             " restore of etcd or a move, raise sharding.incarnation"
         )
 

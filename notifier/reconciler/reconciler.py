@@ -78,12 +78,14 @@ class Reconciler:
             except PortError as error:
                 wait = self.queue.retry(uid)
                 logger.info(
-                    "a notification waits",
+                    "a notification could not be checked and is tried again",
                     extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
                 )
             except Exception:
                 # A poison object delays only itself, by a growing wait.
-                logger.exception("a notification could not be handled", extra={"uid": uid})
+                logger.exception(
+                    "a notification could not be handled and is tried again", extra={"uid": uid}
+                )
                 self.queue.retry(uid)
             finally:
                 self.queue.done(uid)

@@ -102,7 +102,7 @@ SOMETIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "verificationDegraded": ("true", "false"),
     "circuitBreakerActivated": ("true",),
 }
-#: Members of a notification that are no attributes, although they look like some.
+#: Members of a notification that are not attributes, although they look like some.
 _UNSEEN: Final = frozenset(
     {
         "subject", "body", "clusterID", "retentionDays", "actionLinks", "retryPolicy", "labels",

@@ -276,7 +276,7 @@ class Table:
         """Return the node of a key, None for an absent or null one."""
         if key not in self._keys:
             raise KeyError(
-                f"{key} is no key of {self.path}: it is missing in notifier.routing.keys"
+                f"{key} is not a key of {self.path}: it is missing in notifier.routing.keys"
             )
         entry = self._entries.get(key)
         return None if entry is None or self.reader.null(entry[1]) else entry[1]

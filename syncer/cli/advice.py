@@ -13,7 +13,7 @@ ADVICE: Final[Mapping[Divergence, str]] = {
     Divergence.UNREADABLE: "nothing is sent for it; `syncer repair --rebuild` keeps the log aside and"
     " restores what is legible",
     Divergence.MISNAMED: "`syncer repair --rebuild` writes the log again under the right name",
-    Divergence.MARK_BEYOND: "the log lost its end; `syncer repair --rebuild` takes the marks back",
+    Divergence.MARK_BEYOND: "the log lost its end; `syncer repair --rebuild` lowers its marks",
     Divergence.LOG_MISSING: "`syncer repair` restores the log from the status",
     Divergence.LOG_BEHIND: "`syncer repair` restores the attempts from the status",
     Divergence.PLAN_MISSING: "`syncer repair` restores the plan from the status",
@@ -26,8 +26,8 @@ ADVICE: Final[Mapping[Divergence, str]] = {
     Divergence.UNACKED: "`syncer repair` has the owner mark it",
     Divergence.NO_EXPIRY: "`syncer repair` has the owner give the log its expiry",
     Divergence.ORPHAN: "`syncer repair` has the owner retire the log",
-    Divergence.EPOCH_AHEAD: "if logs are: after a restore of etcd or a move to another cluster, raise"
-    " sharding.incarnation by one; if only the status is: another client has written it",
+    Divergence.EPOCH_AHEAD: "if a log is: after a restore of etcd or a move to another cluster, raise"
+    " sharding.incarnation by one; if only the status is, another client wrote it",
     Divergence.TWO_OPEN: "two attempts were begun at once, which the rules exclude: keep the log"
     " (`syncer export`) and report it",
     Divergence.CONFLICT: "one attempt has two definite results, which the rules exclude: keep the log"

@@ -96,7 +96,7 @@ def add_event(parser: argparse._ActionsContainer) -> None:
     """Take the event that a notification was made of."""
     parser.add_argument(
         "--event", metavar="EVENT",
-        help="only what the gateway made of this, in its sender's words: 'alertmanager:GROUPKEY',"
+        help="only what the gateway created for this event: 'alertmanager:GROUPKEY',"
         " 'flux:KIND/NAMESPACE/NAME:REASON', 'cloudevents:SOURCE#ID', 'github:GUID'",
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 Attempts as they happen: which records are shown, and how a line reads.
 
 What is shown are outcomes, and why something due was not sent; the intent before each only where it is
-asked for. Facts that were restored (`seed`) are no news: they were shown when they were recorded.
+asked for. Facts that were restored (`seed`) are not news: they were shown when they were recorded.
 """
 
 from __future__ import annotations

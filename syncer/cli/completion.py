@@ -75,7 +75,7 @@ def script(shell: str, program: str) -> str:
 
 
 def typed_after(words: Sequence[str]) -> list[str] | None:
-    """What a script asks to complete, None where the words are no question of one."""
+    """What a script asks to complete, None where the words are not a question of one."""
     if words[:1] != ["complete"]:
         return None
     return list(words[2:] if words[1:2] == ["--"] else words[1:])

@@ -41,7 +41,7 @@ class Refused(CommandError):
 
 
 class BadExport(CommandError):
-    """A file is no whole export; the message names the line."""
+    """A file is not a whole export; the message names the line."""
 
     exit_code = USAGE
 

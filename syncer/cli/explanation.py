@@ -215,8 +215,8 @@ def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
     if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
         return ""
     return (
-        f"its status names the epoch {named}, which its log does not know ({log.header.epoch}): the"
-        " controller does not believe it"
+        f"its status names the epoch {named}, which its log ({log.header.epoch}) does not contain:"
+        " another client wrote it"
     )
 
 
@@ -243,14 +243,14 @@ def _notes(
         notes.append(f"the controller holds it: {held}")
     unbelieved = _unbelieved(request, log)
     if unbelieved:
-        notes.append(f"{unbelieved}, and sends nothing")
+        notes.append(f"{unbelieved}, so nothing is sent")
     if request.deleting:
         notes.append("it is being deleted, which cancels delivery")
     if rules.holds_problem:
         notes.append(f"operators' holds are not known: {rules.holds_problem}")
     if not rules.known:
         notes.append("without --config the defaults of `delivery` are assumed")
-    verbs = {Kind.ORDER: "ordered", Kind.RESOLVE_FAILED: "resolved as failed",
+    verbs = {Kind.ORDER: "resend requested", Kind.RESOLVE_FAILED: "resolved as failed",
             Kind.RESOLVE_SUCCESS: "resolved as delivered", Kind.REPAIR: "repaired"}  # fmt: skip
     for record in log.records:
         if record.kind in verbs:

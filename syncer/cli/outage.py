@@ -109,7 +109,7 @@ def held_back(request: NotificationRequest, owner: Owner) -> str:
         if owner.holder is None:
             return "Redis does not answer, and whether attempts are journaled is not known"
         return (
-            "Redis does not answer, and attempts are not journaled (its shard's Lease has no note)"
+            "Redis does not answer, and attempts are not journaled (according to its shard's Lease)"
         )
     if complete(request, owner.note):
         return ""

@@ -160,7 +160,7 @@ def write_json(document: Any) -> None:
 
 
 def write_remark(text: str) -> None:
-    """Write a remark that is no part of the answer."""
+    """Write a remark that is not part of the answer."""
     Progress.clear()
     sys.stderr.write(f"syncer: {plain(text)}\n")
 

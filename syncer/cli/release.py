@@ -54,7 +54,7 @@ async def run(options: argparse.Namespace) -> int:
                 }
             )  # fmt: skip
         else:
-            done = "would let go" if options.dry_run else "let go"
-            what = done if acted else "over already"
+            done = "would release" if options.dry_run else "released"
+            what = done if acted else "has already ended"
             write_lines([f"{what}: {id_} {selector_of(hold)} ({hold.reason})"])
     return OK

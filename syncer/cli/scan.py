@@ -94,7 +94,7 @@ class Joined:
         elements: The log as stored, empty if there is none.
         ttl: Seconds until the log expires; -1 never, -2 no log.
         problem: Why the object cannot be checked although it exists, empty if it can.
-        wrong_type: The key of the log holds something that is no list.
+        wrong_type: The key of the log holds something that is not a list.
     """
 
     uid: str

@@ -1,7 +1,7 @@
 """
 How wide an answer may be, whether it has colours, and texts that fit.
 
-A width of 0 is no bound: what goes into a file or a pipe is never cut unless somebody asks for it. A colour
+A width of 0 is not a limit: what goes into a file or a pipe is never cut unless asked for. A colour
 never carries a meaning of its own; the word stands beside it.
 """
 

@@ -46,7 +46,7 @@ async def export(
         progress: Counts each log.
 
     Raises:
-        PortError: Redis does not answer; the file then lacks its last line and is no whole export.
+        PortError: Redis does not answer; the file then lacks its last line and is not a whole export.
     """
     counts = Counts()
 

@@ -319,7 +319,7 @@ class KubeClient:
             )
 
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
-        """Raise what an answer means that is no success."""
+        """Raise what an answer means that is not a success."""
         if not 200 <= response.status <= 299:
             raise await _refusal(response, write=call.write)
         self._report_time(response.headers.get("Date", ""))
@@ -457,6 +457,6 @@ class _Mapped:
 
 
 def _whereto(error: BaseException) -> str:
-    """Host and port that a connection was to go to; a URL, which may hold credentials, is no part of it."""
+    """Host and port of a connection that failed, without the URL, which may hold credentials."""
     host, port = getattr(error, "host", None), getattr(error, "port", None)
     return f" to {host}:{port}" if host and port else ""

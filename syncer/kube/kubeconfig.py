@@ -47,7 +47,7 @@ class Kubeconfig:
     """The files of `$KUBECONFIG` or of an option, merged as kubectl merges them: the first one wins."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        """Read the files, which exist, in this order; ConfigError if one is no readable kubeconfig."""
+        """Read the files, which exist, in this order; ConfigError if one is not a readable kubeconfig."""
         self._files = files
         self._entries: dict[str, dict[str, _Entry]] = {section: {} for section in _SECTIONS}
         self._current = ""
@@ -249,10 +249,10 @@ def tls_problem(ca: str | None, certificate: str | None, key: str | None) -> str
         try:
             ssl.create_default_context(cafile=ca)
         except OSError:
-            return "the certificate authority of the API server is no certificate in PEM"
+            return "the certificate authority of the API server is not a certificate in PEM"
     if certificate:
         try:
             ssl.create_default_context().load_cert_chain(certificate, key or None, "")
         except OSError:
-            return "the client certificate and its key are not in PEM, or are no pair"
+            return "the client certificate and its key are not in PEM, or do not match"
     return ""

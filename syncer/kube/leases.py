@@ -192,7 +192,7 @@ class Leases:
                 found += [_read(item) for item in page.get("items") or ()]
                 token, version = meta.get("continue"), meta.get("resourceVersion")
             except (AttributeError, TypeError) as error:
-                raise Unavailable("what answers is no list of leases") from error
+                raise Unavailable("the answer is not a list of leases") from error
             if not token:
                 return found, str(version or "")
             params["continue"] = str(token)

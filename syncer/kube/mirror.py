@@ -8,7 +8,7 @@ one history of what lists and watches bring:
   of a uid that was deleted.
 - The same name with a new uid is a delete and an add.
 - An object that does not parse exists nevertheless: it is logged, and not deleted.
-- Objects of a shard that has left are let go of, which is no deletion. What the sink has to keep for a
+- Objects of a shard that has left are let go of, which is not a deletion. What the sink has to keep for a
   while stays known without a version, so that a later list of its shard tells of it, or of its end.
 
 No I/O, no clock.

@@ -20,10 +20,11 @@ SEVERAL: Final = 9
 INTERRUPTED: Final = 130
 
 EPILOG: Final = (
-    "exit codes: those of the command in the pod (0 all is as it should be; 1 something is not, or was"
-    " refused; 2 wrong usage; 3 no such notification; 4 Redis or the API server does not answer; 5 not all"
-    " could be read or compared; 6 the account is refused), and 8 no command was run: no kubectl, release,"
-    " pod or right; 9 several releases match, and it lists them"
+    "exit codes: those of the command in the pod (0 success, nothing to report; 1 something was found, or"
+    " the request was refused; 2 wrong usage, configuration or input; 3 no such notification; 4 Redis or"
+    " the API server does not answer; 5 something could not be read or compared; 6 Redis or the API server"
+    " refuses the account; 7 of send: not ended within --timeout), and 8 no command was run: no kubectl,"
+    " release, running pod, permission or connection; 9 several releases match, and it lists them"
 )
 
 

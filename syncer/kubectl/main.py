@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
         sys.stderr.write(f"kubectl ledger: {error}\n")
         return error.code
     except OSError as error:
-        # Such as a kubectl that is no program of this machine.
+        # Such as a kubectl that is not a program of this machine.
         sys.stderr.write(f"kubectl ledger: {error.filename or 'kubectl'}: {error.strerror}\n")
         return NOT_ASKED
     except KeyboardInterrupt:

@@ -73,7 +73,7 @@ def serve(kubectl: Kubectl, find: Callable[[], Release], words: Sequence[str]) -
         words: Behind the command's name.
 
     Raises:
-        PluginError: a word is no option, or the port cannot be forwarded.
+        PluginError: a word is not an option, or the port cannot be forwarded.
     """
     opens, port = options_of(words)
     release, failures = find(), 0
@@ -134,7 +134,7 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 
 
 def _hand_on(stream: IO[bytes]) -> None:
-    """Hand on what went wrong; a tab that was closed is no error of anybody's."""
+    """Hand on what went wrong; a tab that was closed is not an error of anybody's."""
     with stream:
         for line in stream:
             text = line.decode("utf-8", "replace")

@@ -86,7 +86,7 @@ class LogHead(NamedTuple):
     """
     A log without its records: its first element, None without a log, and its length with it.
 
-    `ttl` is in seconds; -1 never expires, -2 is no log.
+    `ttl` is in seconds; -1 never expires, -2 means that there is no log.
     """
 
     element: bytes | None

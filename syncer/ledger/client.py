@@ -183,7 +183,7 @@ class LedgerClient(RedisState):
             raise
         answer = reply[0] if wait else reply
         if not (isinstance(answer, list) and answer and isinstance(answer[0], bytes)):
-            raise ContractError("what answers a script is no Redis")
+            raise ContractError("the server is not Redis: a script got an unexpected answer")
         if script is INTENT:
             self.refusal = None
         return reply

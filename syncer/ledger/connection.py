@@ -65,7 +65,7 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
         return Unavailable(f"Redis does not answer in time{at}")
     cause = error.__cause__ if isinstance(error, RedisConnectionError) else error
     if is_malformed(cause):
-        return Unavailable(f"what answers{at} is no Redis")
+        return Unavailable(f"the server{at} is not Redis")
     word = _word_of_system(error)
     return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
 

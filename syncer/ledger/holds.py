@@ -57,7 +57,7 @@ class HoldStore:
             return StoredHolds(text, decode(text))
         except WrongType:
             raise ContractError(
-                f"the key {self.key} is no text: another program uses it; delete it, or set another"
+                f"the key {self.key} is not text: another program uses it; delete it, or set another"
                 " redis.keyPrefix"
             ) from None
         except ValueError as error:

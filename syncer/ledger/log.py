@@ -325,7 +325,7 @@ class RedisLog:
         """The log as stored, undecoded; empty if there is none."""
         elements: list[bytes] | None = await self._command("LRANGE", self.key(uid), 0, -1)
         if not isinstance(elements, list) or not all(isinstance(e, bytes) for e in elements):
-            raise ContractError("what answers is no Redis")
+            raise ContractError("the server is not Redis")
         return elements
 
     async def serve(self) -> None:

@@ -39,7 +39,7 @@ ACK: Final = Script("ack", allow_oom=True)
 RETIRE: Final = Script("retire", allow_oom=True)
 #: Of the holds: to stop a flood must be possible at maxmemory.
 SWAP: Final = Script("swap", allow_oom=True)
-#: A copy is no fact: at maxmemory it is refused, and with it the replacement that needs it.
+#: A copy is not a fact: at maxmemory it is refused, and with it the replacement that needs it.
 KEEP: Final = Script("keep", allow_oom=False)
 REBUILD: Final = Script("rebuild", allow_oom=True)
 RESTORE: Final = Script("restore", allow_oom=True)

@@ -45,7 +45,10 @@ def file_problem(target: RedisTarget) -> str:
                 certificate, options.get("ssl_keyfile"), options.get("ssl_password", "")
             )
     except OSError:
-        return "options ssl_certfile and ssl_keyfile of the URL name files that are no pair in PEM"
+        return (
+            "options ssl_certfile and ssl_keyfile of the URL name files that are not a certificate and"
+            " its key in PEM"
+        )
     return ""
 
 

@@ -1,7 +1,7 @@
 """
 When an outage of Redis is logged: once when it begins, once when it ends.
 
-A connection that is lost and made again within a second is no outage: it happens at every failover and
+A connection that is lost and made again within a second is not an outage: it happens at every failover and
 restart of a proxy, and requires no action. Pure: the caller passes what it observes and when.
 """
 

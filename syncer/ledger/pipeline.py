@@ -92,7 +92,7 @@ class Owner(Protocol):
         """Take note that `problem` of the pipeline is set."""
 
     def on_demoted(self, pipeline: Pipeline) -> None:
-        """Take note that the server is no master."""
+        """Take note that the server is not a master."""
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Take note that fewer replicas than requested have confirmed a round in time."""

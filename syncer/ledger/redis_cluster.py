@@ -235,7 +235,7 @@ class Cluster:
         Raises:
             Unavailable: no node answers.
             Unauthorised: the credentials are refused.
-            ConfigError: this is no Redis Cluster.
+            ConfigError: this is not Redis Cluster.
         """
         async with self._reading:
             if self._readings > seen:

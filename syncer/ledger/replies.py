@@ -42,7 +42,7 @@ _TYPES: Final = {
 
 
 class WrongType(Rejected):
-    """The key holds something that is no list, or no text where one is expected."""
+    """The key holds something that is not a list, or no text where one is expected."""
 
     def __init__(self) -> None:
         super().__init__("Redis refuses the command (WRONGTYPE)", reason="WRONGTYPE")
@@ -52,7 +52,7 @@ async def read_apart(
     read: Callable[[Sequence[str]], Awaitable[Sequence[T]]], uids: Sequence[str], stranger: T
 ) -> list[T]:
     """
-    Read something of logs, although keys among them may hold what is no list.
+    Read something of logs, although keys among them may hold what is not a list.
 
     Args:
         read: Reads all at once; one such key has it refused.
@@ -72,12 +72,12 @@ async def of_one_log(reply: Awaitable[T]) -> T:
     Await what concerns one log.
 
     Raises:
-        ContractError: its key is no list: it cannot be read, like a log with another header.
+        ContractError: its key is not a list: it cannot be read, like a log with another header.
     """
     try:
         return await reply
     except WrongType:
-        raise ContractError("the key is no list: another program uses it") from None
+        raise ContractError("the key is not a list: another program uses it") from None
 
 
 class Refused(Unavailable):
@@ -132,7 +132,7 @@ def classify_reply(error: BaseException) -> LedgerError:
 
 
 def text_of(value: Any) -> str:
-    """A reply as text; bytes of another program may be no text, and are replaced."""
+    """A reply as text; bytes of another program may not be text, and are replaced."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -155,7 +155,7 @@ class RedisState:
         return self.replicas.problem(self._run_ids) if self.confirming else None
 
     def doubt(self) -> None:
-        """Make claims stale, since a server is no master now; once, until `settle`."""
+        """Make claims stale, since a server is not a master now; once, until `settle`."""
         if self._doubted or self.server is None:
             return
         self._doubted = True

@@ -4,7 +4,7 @@ Wake-ups about logs that other processes have appended to: one subscription, bes
 A message is a uid on the channel `<prefix>:poke`. It only brings forward a check that a sweep makes
 anyway: a message may be lost while there is no connection, and any user with the right to publish can
 send one. So a message is never trusted; the log is read. All that was published while nobody listened is
-lost, so each new subscription is reported like a message, by a word that is no uid.
+lost, so each new subscription is reported like a message, by a word that is not a uid.
 
 The connection is its own, since a subscribed one can do nothing else. It is given up when it has been
 silent for too long (a regular PING keeps a healthy one from that), or when its server is not the one to

@@ -12,7 +12,7 @@ builds its connections from the result, so both accept the same URLs.
 follow as a query (`ssl_ca_certs`, `ssl_cert_reqs`, ...); `sentinel_username` and
 `sentinel_password` are the Sentinels' own credentials. A URL is a secret as a whole: no text made
 here quotes any of it but hosts, ports and the path of a socket (`place_of`), and the parts that hold
-credentials are no part of a repr.
+credentials are not part of a repr.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def join(left: Attempt, right: Attempt) -> Attempt:
 
     The higher state wins with all of its facts; equal states are ordered by their facts in a
     fixed order, a failure for good before one that may be tried again: a later word, such as an
-    operator's, does not reopen what a receiver has refused for good. Start and number are no facts of
+    operator's, does not reopen what a receiver has refused for good. Start and number are not facts of
     a state and are joined by themselves: the earlier start, the higher number. So the result depends
     neither on the order of the views nor on their grouping.
 

@@ -7,7 +7,7 @@ cache of the product: disposable, rebuilt from the log at will, and never ahead 
 
 A record that contradicts an earlier one never lowers anything: attempts are joined, plans are taken
 once. Two different definite results for one attempt are impossible by rule; the join still has an
-answer, and `conflicts` counts them. A manual resolution is no result: it may be wrong, and what a sender
+answer, and `conflicts` counts them. A manual resolution is not a result: it may be wrong, and what a sender
 learns replaces it.
 """
 

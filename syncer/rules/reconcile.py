@@ -7,7 +7,7 @@ plain first-match reading would let a difference of log and object hide an open 
 the actions of these rows replace opening for sending, whichever row allowed that.
 
 A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
-speak of the same case. Two are ours. P1: a plan is no attempt, and can be lost alone. P2: an epoch that
+speak of the same case. Two are ours. P1: a plan is not an attempt, and can be lost alone. P2: an epoch that
 the log does not know may come from any account with the right to write a status, so it stops that one
 object and proves nothing about the cluster. Rows about hint keys
 (D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the

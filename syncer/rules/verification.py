@@ -44,7 +44,7 @@ class Sides:
         request: The object, None if there is none of this uid.
         ttl: Seconds until the log expires; -1 never, -2 no log.
         problem: Why the object cannot be checked although it exists, empty if it can.
-        wrong_type: The key of the log holds something that is no list.
+        wrong_type: The key of the log holds something that is not a list.
     """
 
     log: ReadLog

@@ -44,7 +44,7 @@ _READ_BYTES: Final = 64 * 1024
 
 
 class _NoBadRequests(logging.Filter):
-    """Leaves out requests that are no HTTP: their senders are answered, and a line may hold a secret."""
+    """Leaves out requests that are not HTTP: their senders are answered, and a line may hold a secret."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -52,7 +52,7 @@ class _NoBadRequests(logging.Filter):
 
 
 def _expected(error: BaseException | None) -> bool:
-    """Whether it is what aiohttp raises for a header `Expect` that is no UTF-8."""
+    """Whether it is what aiohttp raises for a header `Expect` that is not UTF-8."""
     if not isinstance(error, UnicodeEncodeError):
         return False
     steps = traceback.walk_tb(error.__traceback__)

@@ -123,7 +123,7 @@ class LoopWatch:
             if now - self._said >= _SAY_EVERY:
                 self._said = now
                 logger.warning(
-                    "the event loop was held; nothing else ran meanwhile",
+                    "the event loop was blocked; nothing else ran meanwhile",
                     extra={"seconds": round(seconds, 3), "where": place or "not seen"},
                 )
 

@@ -467,7 +467,7 @@ class ShardManager:
             # Lost meanwhile. If it was acquired again, work that began since then is not waited for.
             return
         if not quiet:
-            logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
+            logger.warning("a shard is handed over with work under way", extra={"shard": n})
         self._shards.drop(n)
         released = await self._held.release(n, timeout=self._timings.call_timeout)
         logger.info("shard handed over", extra={"shard": n, "released": released, "reason": reason})

@@ -471,7 +471,7 @@ class Recorder:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
         if not entry.quarantine:
             logger.error(
-                "log cannot be read; nothing is sent for this notification",
+                "a log cannot be read; nothing is sent for this notification",
                 extra={"uid": entry.uid, "object": entry.request.key, "reason": reason},
             )
         entry.quarantine = reason

@@ -73,7 +73,7 @@ class Resync:
         self._journals = journals
         self._journaled = journaled
         self._rounded = self.cache.monotonic()
-        #: Second at which Redis last did not answer: that is no time without a check.
+        #: Second at which Redis last did not answer: that is not a time without a check.
         self._away = 0.0
         self._oldest = 0.0
         metrics.unchecked_seconds.set_function(self.unchecked)

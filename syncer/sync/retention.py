@@ -103,7 +103,7 @@ class Retention:
                     deleted += await self._delete(summary, expired=expired)
                 except Unauthorised as error:
                     logger.error(
-                        "finished objects are not deleted: retention.deleteObjects needs the right to"
+                        "finished objects are not deleted: retention.deleteObjects needs permission to"
                         " delete notificationrequests",
                         extra={"error": str(error)},
                     )
@@ -113,12 +113,13 @@ class Retention:
                     continue
                 except (Ambiguous, Unavailable) as error:
                     logger.info(
-                        "the deletion of finished objects waits", extra={"error": str(error)}
+                        "finished objects were not deleted; the next round tries again",
+                        extra={"error": str(error)},
                     )
                     return deleted
                 except PortError as error:
                     logger.warning(
-                        "a finished object is not deleted",
+                        "a finished object was not deleted; the next round tries again",
                         extra={"uid": summary.uid, "error": str(error)},
                     )
         return deleted

@@ -29,7 +29,9 @@ _DROPPED: Final = (
 )
 #: Seconds after which a CRD that dropped the mark is tried again.
 _AGAIN: Final = 30.0
-_MARK_DROPPED: Final = "the served CRD prunes journal; apply the CRD of this version (notifier crd)"
+_MARK_DROPPED: Final = (
+    "the served CRD prunes status.journal; apply the CRD of this version (notifier crd)"
+)
 
 
 class SchemaCheck:
@@ -76,8 +78,8 @@ class SchemaCheck:
         lost = pruned(patch, answer.document().get("status") or {})
         if lost:
             self.problem = (
-                f"the served CRD prunes {', '.join(lost[:8])}; apply the CRD of this version"
-                " (notifier crd)"
+                f"the served CRD prunes {', '.join(f'status.{path}' for path in lost[:8])};"
+                " apply the CRD of this version (notifier crd)"
             )
             self._mark_alone = all(path.split(".")[0] == "journal" for path in lost)
         if any(path.endswith(".id") for path in lost):
@@ -90,7 +92,7 @@ class SchemaCheck:
         else:
             self.problem = None
         if marks and not self.keeps_mark:
-            raise Unavailable("the served CRD prunes the mark of journaled attempts")
+            raise Unavailable("the served CRD prunes status.journal")
 
     def journal_refused(self) -> str | None:
         """

@@ -176,7 +176,9 @@ class StatusWriter:
             result = await self.flush(entry)
         except Exception:
             # A poison object must not end the loop; it backs off like a failed write.
-            logger.exception("a status could not be synced", extra={"uid": entry.uid})
+            logger.exception(
+                "a status could not be written and is tried again", extra={"uid": entry.uid}
+            )
             result = Flushed.UNAVAILABLE
         finally:
             entry.writing = False
@@ -219,7 +221,10 @@ class StatusWriter:
             gone = entry.doubtful and await self._refresh(entry)
             return Flushed.GONE if gone else await self._publish(entry, term)
         except (PortError, ContractError) as error:
-            logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
+            logger.info(
+                "a status was not written and is tried again",
+                extra={"uid": entry.uid, "error": str(error)},
+            )
             return Flushed.UNAVAILABLE
 
     async def _publish(self, entry: Entry, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)

@@ -87,7 +87,10 @@ class Sweeper:
                 try:
                     retired += await self.claimer.retire(entry, term)
                 except PortError as error:
-                    logger.info("an orphaned log waits", extra={"uid": uid, "error": str(error)})
+                    logger.info(
+                        "an orphaned log was not retired; the next sweep tries again",
+                        extra={"uid": uid, "error": str(error)},
+                    )
         return SweepResult(compared, retired=retired)
 
     async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:

@@ -48,7 +48,7 @@ Json = dict[str, Any]
 
 _STALL: Final = "notification_ledger_loop_longest_stall_seconds"
 _STALLS: Final = "notification_ledger_loop_stall_seconds"
-_HELD: Final = "the event loop was held; nothing else ran meanwhile"
+_HELD: Final = "the event loop was blocked; nothing else ran meanwhile"
 _CRD: Final = f"{CRDS}/notificationrequests.kubernaut.ai"
 
 
@@ -341,7 +341,7 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
         found.lost = len(process.lines("shard lost"))
         found.places = [
             str(line.get("where"))
-            for line in process.lines("the event loop was held; nothing else ran meanwhile")
+            for line in process.lines("the event loop was blocked; nothing else ran meanwhile")
         ]
     return found
 

@@ -374,7 +374,9 @@ async def test_the_key_of_another_program(
 async def test_holds_of_another_program(client: LedgerClient, admin: redis_asyncio.Redis) -> None:
     """The error names the key, and what to do."""
     await admin.rpush("nl:holds", "x")
-    with pytest.raises(ContractError, match="the key nl:holds is no text: another program uses it"):
+    with pytest.raises(
+        ContractError, match="the key nl:holds is not text: another program uses it"
+    ):
         await HoldStore(client).read()
 
 

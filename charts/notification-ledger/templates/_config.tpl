@@ -139,7 +139,7 @@ sentinelPasswordFile: {{ $dir }}/sentinel-password
 {{- end -}}
 {{- end -}}
 
-{{/* Of these, what is no password. */}}
+{{/* Of these, what is not a password. */}}
 {{- define "ledger.redis.certificates" -}}
 {{- $tls := .Values.redis.external.tls -}}
 {{- if and (eq .Values.redis.mode "external") $tls.existingSecret -}}

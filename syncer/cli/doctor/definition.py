@@ -36,9 +36,7 @@ async def read_definition(kube: KubeClient) -> DefinitionFacts:
 
 def check_definition(facts: DefinitionFacts) -> list[Result]:
     """Check whether the CRD is the one of this version."""
-    apply = (
-        "apply the CRD of this version (`notifier crd | kubectl apply --server-side -f -`)"
-    )
+    apply = "apply the CRD of this version (`notifier crd | kubectl apply --server-side -f -`)"
     if facts.served is None:
         if facts.absent:
             return [fail("crd-served", "the CRD is not installed", apply)]

@@ -51,7 +51,7 @@ class RedisFacts:
         scan: Why logs cannot be found, empty if they can.
         epoch: The highest epoch of the logs that were read.
         logs: How many were read.
-        others: How many keys under our prefix are no logs.
+        others: How many keys under our prefix are not logs.
         holds: Of operators, at the time `now`; Unix milliseconds.
         holds_problem: Why they cannot be read, empty if they can.
     """
@@ -391,7 +391,7 @@ def _wake_ups(facts: RedisFacts) -> Result:
     return warn(
         "redis-poke", f"owners cannot be woken: {facts.wake_owner}",
         "let the user run PUBLISH and SUBSCRIBE on the channel <prefix>:poke (ACL: &<prefix>:poke);"
-        " without it a sweep finds them after 30 s",
+        " without it, owners find what others append by a sweep every 30 s",
     )  # fmt: skip
 
 

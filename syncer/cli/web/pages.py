@@ -236,7 +236,7 @@ def _channels(known: Known) -> Safe | None:
         return None
     rows = []
     for c in known.explanation.channels:
-        notes = [f"ordered by {c.ordered}"] if c.ordered else []
+        notes = [f"one more attempt requested by {c.ordered}"] if c.ordered else []
         notes += [f"last due attempt was not made: {c.skip}"] if c.skip else []
         name = receiver_of(c.channel_state.channel)
         rows.append((
@@ -260,7 +260,7 @@ def _moment(moment: Moment, now: int) -> Safe:
     if moment.code:
         facts.append(f"code {moment.code}")
     if moment.by:
-        facts.append(f"ordered by {moment.by}" if moment.attempt else f"by {moment.by}")
+        facts.append(f"requested by {moment.by}" if moment.attempt else f"by {moment.by}")
     if moment.restored:
         facts.append("known from the status alone")
     return tag(

@@ -171,8 +171,10 @@ class Explorer:
                 )
             except Exception:
                 # A page that cannot be made must not end the others; what it was is in the log.
-                logger.exception("a page could not be made: %s", request.path)
-                return self._problem(500, "A defect", "This page could not be made; see the log.")
+                logger.exception("a page could not be rendered: %s", request.path)
+                return self._problem(
+                    500, "Internal error", "This page could not be rendered; the log says why."
+                )
             if text is None:
                 return self._problem(
                     404, "No such notification", "There is no notification of this name."

@@ -156,7 +156,7 @@ FAILS = {
     ),
     "a result that is not known": (
         replace(UNKNOWN, error="connection lost"),
-        ("DeliveryUnknown", f"Whether channel {C} has it is not known: connection lost"),
+        ("DeliveryUnknown", f"Attempt on channel {C} may or may not have been delivered: connection lost"),
     ),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ those that its sources name.
 {{- range .Values.gateway.config.sources -}}{{- if hasKey . "expectEvery" -}}yes{{- end -}}{{- end -}}
 {{- end -}}
 
-{{/* Namespaces of all sources, as a JSON list. A template is no namespace: then `namespaces` has them. */}}
+{{/* Namespaces of all sources, as a JSON list. A template is not a namespace: then `namespaces` has them. */}}
 {{- define "ledger.gateway.namespaces" -}}
 {{- $found := list -}}
 {{- range .Values.gateway.config.sources -}}

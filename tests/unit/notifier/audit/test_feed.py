@@ -237,7 +237,11 @@ async def test_nothing_is_read_while_redis_is_away(world: World) -> None:
 @pytest.mark.parametrize(
     ("answer", "stays", "said"),
     [
-        (Unavailable("refused"), True, ["audit waits for a log"]),
+        (
+            Unavailable("refused"),
+            True,
+            ["a log could not be read for the audit feed and is read again"],
+        ),
         (ContractError("record 3"), False, []),
         (None, False, []),
     ],
@@ -330,7 +334,7 @@ async def test_an_object_that_cannot_be_composed_is_audited_without_its_content(
     assert await world.feed().round()
     assert world.sink.batches == [["a/0.7-1/failed"]]
     assert [(r.levelname, r.message) for r in caplog.records] == [
-        ("ERROR", "audited without its content")
+        ("ERROR", "a notification is audited without its content")
     ]
 
 
@@ -355,7 +359,7 @@ async def test_a_large_notification_that_takes_too_long_is_waited_for(
     assert world.sink.batches == [["b/0.7-1/failed"]]
     assert list(world.cache.unaudited) == ["a"]
     assert [(r.message, r.__dict__["uid"]) for r in caplog.records] == [
-        ("audit waits for large notifications", "a")
+        ("a large notification is not audited yet; others are read first", "a")
     ]
 
 
@@ -464,7 +468,10 @@ async def test_a_batch_that_is_not_taken_waits(
     assert not await feed.round()
     assert (world.sink.batches, sorted(world.cache.unaudited)) == ([], ["a", "b"])
     (line,) = caplog.records
-    assert (line.levelname, line.message) == ("WARNING", "audit events wait")
+    assert (line.levelname, line.message) == (
+        "WARNING",
+        "audit events were not accepted and are sent again",
+    )
     assert line.__dict__["reason"] == "collector: no route"
     assert line.__dict__["notifications"] == 2
     feed.refresh()
@@ -580,7 +587,7 @@ async def test_a_refused_notification_is_found_by_halving(
     ]  # fmt: skip
     assert list(world.cache.unaudited) == ["u3"]
     (line,) = caplog.records
-    assert line.message == "audit events of a notification are refused"
+    assert line.message == "audit events of a notification are refused and sent again"
     shown = {name: line.__dict__[name] for name in ("uid", "reason", "refusals", "seconds")}
     assert shown == {
         "uid": "u3", "reason": "collector: not like this", "refusals": 1, "seconds": 2,
@@ -673,8 +680,9 @@ async def test_an_event_that_is_held_up_for_too_long_is_given_up(
     assert world.dropped() == (1 if given_up else 0)
     assert world.audited("a") == (3 if given_up else 0)
     lines = [r for r in caplog.records if r.levelname == "ERROR"]
-    assert [(r.message, r.__dict__["events"], r.__dict__["notifications"]) for r in lines] == [
-        ("audit events are given up after audit.maxAge", 1, 1)
+    members = ("message", "events", "notifications", "objects")
+    assert [tuple(r.__dict__[m] for m in members) for r in lines] == [
+        ("audit events older than audit.maxAge are dropped", 1, 1, ["n/a"])
     ] * given_up
 
 
@@ -829,8 +837,11 @@ async def test_an_entry_that_was_replaced_is_left_alone(world: World) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Mark.STALE, "the log changed under the audit feed"),
-        (Unavailable("refused"), "an audit mark waits"),
+        (Mark.STALE, "a log changed while it was audited"),
+        (
+            Unavailable("refused"),
+            "audited events could not be marked in the log and are sent again",
+        ),
     ],
     ids=["another history", "no answer"],
 )

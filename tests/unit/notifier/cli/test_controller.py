@@ -219,7 +219,7 @@ ENDS: Final = {
     ),
     "two loops are lost": (
         BaseExceptionGroup("tasks", [RuntimeError("one"), ExceptionGroup("m", [OSError("two")])]), 1,
-        ("a loop has ended", "one; two", True),
+        ("a background task has ended", "one; two", True),
     ),
 }  # fmt: skip
 

@@ -406,7 +406,7 @@ async def test_the_served_definition_is_read_once(process: Process) -> None:
     [
         (
             Unauthorised("forbidden"),
-            "the CRD may not be read; the first status write will show what is pruned",
+            "no permission to read the CRD; the first status write shows what is pruned",
         ),
         (Unavailable("timed out"), "the CRD could not be read"),
     ],
@@ -482,7 +482,7 @@ async def test_a_definition_without_rules_is_mentioned(
 
 def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What the log says, but of the definition."""
-    return [r for r in caplog.records if not r.message.startswith("the CRD may not be read")]
+    return [r for r in caplog.records if not r.message.startswith("no permission to read the CRD")]
 
 
 @pytest.mark.parametrize("what", ["claims", "sweeps"])

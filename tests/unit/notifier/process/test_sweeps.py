@@ -357,7 +357,7 @@ async def test_finished_objects_whose_time_is_over_are_deleted(
     await process.sweeps.expired()
     assert given == [["uid-a", "uid-b"]] * 2
     assert [(r.message, r.__dict__["objects"]) for r in caplog.records] == [
-        ("finished objects are deleted", 2)
+        ("finished objects deleted", 2)
     ]
 
 

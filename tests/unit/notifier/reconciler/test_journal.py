@@ -481,7 +481,7 @@ async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) 
     schema = away.writer.schema
     assert not schema.mark_is_kept(away.entry.request, NOTE.name)
     await away.journal.look()
-    assert "prunes journal" in (schema.problem or "")
+    assert "prunes status.journal" in (schema.problem or "")
     away.redis.down, away.log.client.problem = False, None
     await away.journal.look()
     assert schema.problem is None

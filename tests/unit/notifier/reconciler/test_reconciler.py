@@ -618,7 +618,8 @@ async def test_a_notification_that_meets_no_server_waits(
     (line,) = caplog.records
     shown = {name: line.__dict__[name] for name in ("uid", "error", "seconds")}
     assert (line.levelname, line.message, shown) == (
-        "INFO", "a notification waits", {"uid": "uid-a", "error": "refused", "seconds": 0.2},
+        "INFO", "a notification could not be checked and is tried again",
+        {"uid": "uid-a", "error": "refused", "seconds": 0.2},
     )  # fmt: skip
 
 
@@ -639,7 +640,7 @@ async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
     await worked(case)
     assert (case.done, case.alarm()) == ([("uid-b",)], 0.2)
     assert [(r.levelname, r.message) for r in caplog.records] == [
-        ("ERROR", "a notification could not be handled")
+        ("ERROR", "a notification could not be handled and is tried again")
     ]
 
 

@@ -175,7 +175,7 @@ def test_merges_are_bounded_in_depth(depth: int, read: bool) -> None:
 
 def test_keys_that_nobody_declared_are_a_slip_of_the_code() -> None:
     """A key that is read must be in the table of keys, or it would not be on its page."""
-    with pytest.raises(KeyError, match="z is no key"):
+    with pytest.raises(KeyError, match="z is not a key"):
         table_of("a: x").text("z")
 
 

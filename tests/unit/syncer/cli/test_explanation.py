@@ -136,7 +136,7 @@ def test_explains_an_order() -> None:
     assert "one more attempt requested" not in explained(PLAN, opened(A1), failed(A1))[1]
     waiting, _ = explained(PLAN, opened(A1), failed(A1, wait=60_000), order)
     assert waiting["next"]["decision"] == "Deliver", "it does not wait for the back-off"
-    assert "ordered by me: slack:ops: hook is back" in text
+    assert "resend requested by me: slack:ops: hook is back" in text
     found, _ = explained(
         PLAN, opened(A1), failed(A1, wait=0), order, opened(A2, order=order.id), found=ended
     )
@@ -220,10 +220,10 @@ def test_explains_a_status_that_is_not_believed() -> None:
     """An epoch that only the status names stops the object, and is named beside the log's own."""
     forged = request(entry("failed", identity="7.1-1"))
     answer = explain(forged, read_log(elements(PLAN)), Rules(), now=NOW)
-    (note,) = [n for n in answer.notes if "does not believe" in n]
-    assert "names the epoch 7.1, which its log does not know" in note
+    (note,) = [n for n in answer.notes if "another client wrote it" in n]
+    assert "names the epoch 7.1, which its log (0.7) does not contain" in note
     answer = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert not [n for n in answer.notes if "does not believe" in n]
+    assert not [n for n in answer.notes if "another client wrote it" in n]
 
 
 def test_an_explanation_as_json() -> None:

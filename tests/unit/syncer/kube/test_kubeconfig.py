@@ -107,11 +107,11 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
     ),
     "a certificate is none": (
         cluster(server="https://h", **{"certificate-authority-data": "eA=="}),
-        "{used} cannot be used: the certificate authority of the API server is no certificate in PEM",
+        "{used} cannot be used: the certificate authority of the API server is not a certificate in PEM",
     ),
     "a client's certificate is none": (
         user(**{"client-certificate-data": "eA==", "client-key-data": "eA=="}),
-        "{used} cannot be used: the client certificate and its key are not in PEM, or are no pair",
+        "{used} cannot be used: the client certificate and its key are not in PEM, or do not match",
     ),
     "a token is in a missing file": (
         user(tokenFile="/nowhere/t"),

@@ -109,7 +109,9 @@ async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
         serving = asyncio.create_task(client.run())
         try:
             await client.open("here")
-            with pytest.raises(ContractError, match="what answers a script is no Redis"):
+            with pytest.raises(
+                ContractError, match="the server is not Redis: a script got an unexpected answer"
+            ):
                 await RedisLog(client, patience=0.0).outcome("u", SUCCESS, INTENT, name=None)
         finally:
             serving.cancel()

@@ -179,7 +179,8 @@ OPTIONS: Final = {
     ),
     "a certificate that is none": (
         "ssl_certfile=@/text&ssl_keyfile=@/text",
-        "options ssl_certfile and ssl_keyfile of the URL name files that are no pair in PEM",
+        ("options ssl_certfile and ssl_keyfile of the URL name files that are not a certificate"
+        " and its key in PEM"),
     ),
 }  # fmt: skip
 

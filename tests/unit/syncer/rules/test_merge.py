@@ -561,7 +561,7 @@ def test_attempts_that_do_not_leave_are_said_and_unsaid() -> None:
     (found,) = [c for c in said.conditions if c.type == "AttemptsNotSent"]
     assert (found.status, found.reason, found.message) == (
         "True", "RepeatedlyNotSent",
-        "a: 6 attempts in a row did not leave (the log did not answer)",
+        "a: 6 attempts in a row were not sent (the log did not answer)",
     )  # fmt: skip
     assert (said.phase, said.total_attempts, [c.state for c in said.channels]) == (
         "Sending", 6, ["Retrying"],
@@ -570,7 +570,7 @@ def test_attempts_that_do_not_leave_are_said_and_unsaid() -> None:
     (found,) = [
         c for c in shown(Status(), log(ONE, *silent)).conditions if c.type == "AttemptsNotSent"
     ]
-    assert found.message == "a: 6 attempts in a row did not leave"
+    assert found.message == "a: 6 attempts in a row were not sent"
     assert not [
         c for c in shown(Status(), log(ONE, *unsent[:5])).conditions if c.type == "AttemptsNotSent"
     ]

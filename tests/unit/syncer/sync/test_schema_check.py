@@ -41,13 +41,13 @@ async def test_a_mark_that_would_be_dropped_is_not_written() -> None:
         entry.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
         old_definition(here, prunes=ALWAYS)
         here.recorder.begin_journaled(entry, Held(), "console")
-        with pytest.raises(Unavailable, match="prunes the mark"):
+        with pytest.raises(Unavailable, match=r"prunes status\.journal"):
             await here.sync.write_ahead(entry, Held(), MARK)
         assert here.objects.written == []
         schema = here.sync.schema
         assert schema.journal_refused() is not None
         assert schema.problem is not None
-        assert schema.problem.startswith("the served CRD prunes journal")
+        assert schema.problem.startswith("the served CRD prunes status.journal")
         assert "notifier crd" in schema.problem
         schema.on_log_back()
         assert schema.problem is None
@@ -102,8 +102,8 @@ async def test_a_mark_that_was_dropped_all_the_same_sends_nothing() -> None:
         here.recorder.begin_journaled(entry, Held(), "console")
         assert await here.sync.write_ahead(entry, Held(), MARK) is Flushed.UNCLEAR
         assert entry.journaled == ""
-        assert "prunes journal" in (here.sync.schema.journal_refused() or "")
-        assert "prunes journal" in (here.sync.schema.problem or "")
+        assert "prunes status.journal" in (here.sync.schema.journal_refused() or "")
+        assert "prunes status.journal" in (here.sync.schema.problem or "")
 
 
 async def test_what_else_a_definition_drops_stays_a_problem() -> None:

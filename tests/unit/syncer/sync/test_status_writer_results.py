@@ -282,7 +282,7 @@ async def test_a_write_that_waits_is_logged(
         await here.sync.flush(entry)
     (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
     assert [told[k] for k in ("levelname", "msg", "uid", "error")] == [
-        "INFO", "a status write waits", "u", "away",
+        "INFO", "a status was not written and is tried again", "u", "away",
     ]  # fmt: skip
 
 
@@ -298,7 +298,10 @@ async def test_one_poisonous_object_backs_off(
         assert (entry.writing, entry.failures) == (False, 1)
         assert here.cache.next_due() is not None
     (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert (told.msg, told.__dict__["uid"]) == ("a status could not be synced", "u")
+    assert (told.msg, told.__dict__["uid"]) == (
+        "a status could not be written and is tried again",
+        "u",
+    )
     assert told.exc_info is not None
 
 
@@ -659,7 +662,7 @@ async def test_the_first_write_is_tried_before_it_is_made(
         assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
         assert here.objects.written == []
         assert here.sync.schema.problem is not None
-        assert here.sync.schema.problem.startswith("the served CRD prunes deliveryAttempts[")
+        assert here.sync.schema.problem.startswith("the served CRD prunes status.deliveryAttempts[")
         assert "notifier crd" in here.sync.schema.problem
         monkeypatch.undo()
         assert await here.sync.flush(entry) is Flushed.WRITTEN

@@ -280,11 +280,12 @@ def test_a_notification_that_somebody_takes_care_of() -> None:
     assert not [line for line in lines if line.startswith("Owner")]
     row_of = next(line for line in lines if line.startswith("| slack:ops"))
     assert row_of.endswith(
-        "| none planned | ordered by order:1; last due attempt was not made: held: not now |"
+        "| none planned | one more attempt requested by order:1;"
+        " last due attempt was not made: held: not now |"
     )
     notes = lines[lines.index("## What comes next") + 2 : lines.index("## Channels")]
     assert notes == [
-        "- 2027-01-15T07:59:40.000Z ordered by ana@host: slack:ops: the hook is back",
+        "- 2027-01-15T07:59:40.000Z resend requested by ana@host: slack:ops: the hook is back",
     ]
     assert lines[-1] == (
         "Put on record that it arrived: $ kubectl ledger resolve ns/n --as delivered --reason 'TEXT'"
@@ -357,7 +358,7 @@ MOMENTS: Final[dict[str, tuple[Moment, str]]] = {
     ),
     "what is known of an attempt alone": (
         Moment(NOW - 10_000, "x", "odd", C, "1", code=429, detail="slow down", by="ana", restored=True),
-        (f"- (odd) x (odd) slack:ops {WHEN} attempt 1, code 429, ordered by ana, known from the status"
+        (f"- (odd) x (odd) slack:ops {WHEN} attempt 1, code 429, requested by ana, known from the status"
         " alone slow down"),
     ),
     "what a person did has no wait": (

@@ -350,7 +350,7 @@ async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub
     url, stub = stubbed
     stub.failure = ValueError("a defect")
     assert (await got(f"{url}/n/ns/n"))[0] == 500
-    assert (await got(f"{url}/shards"))[1][0] == "# A defect"
+    assert (await got(f"{url}/shards"))[1][0] == "# Internal error"
     stub.failure = TimeoutError()
     code, lines = await got(f"{url}/n/ns/n")
     assert (code, lines[:2]) == (503, ["# Not in time", "There was no answer within 25 s."])
