@@ -89,7 +89,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     delivery_metrics.build.labels(__version__).set(1)
 
     # The log, the cache, and what connects them.
-    time = LedgerTime(monotonic, witness=outside.api_time)
+    time = LedgerTime(monotonic, api_time=outside.api_time)
     time.set(round(outside.wall().timestamp() * 1000))
     wake_ups = WakeUps()
     client, log, clocks = make_store(
@@ -180,7 +180,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         waits=controller.dispatcher.waits,
         request_check=queue.add,
         journals=lambda: journal.active,
-        journaled=journal.takes,
+        journaled=journal.applies,
     )
     scrubber: Scrubber | None = None
     if sync.scrub_rate:

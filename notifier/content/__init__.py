@@ -1,1 +1,1 @@
-"""What is said: the message, its sanitising, its conversion. Pure."""
+"""The content of a message: composing, sanitising, converting. Pure."""

@@ -32,7 +32,7 @@ class Allowance:
         self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def turn(self, namespace: str, urgency: Urgency) -> None:
+    async def acquire(self, namespace: str, urgency: Urgency) -> None:
         """Wait for a turn, after everything in the namespace that is more urgent."""
         if not self._waiting and self._take():
             return

@@ -42,7 +42,7 @@ class Job:
         uid: The notification.
         namespace: The notification's namespace.
         tried: Attempts made before on the channel.
-        notified: The notification has been told that it waits for a breaker.
+        notified: An Event reports that the notification waits for a breaker.
         started: It runs or has run, and still has to be dropped from the heaps.
     """
 

@@ -5,7 +5,7 @@ The identity of a group is what its retries, its next flush without a change, an
 available Alertmanager share: receiver, group key, and of each alert its fingerprint, status and start.
 What may differ between twins stays out: annotations, the peer's address, the end, the reason.
 
-A repeat (`repeat_interval`) has the identity of what it repeats and is told by its later slot
+A repeat (`repeat_interval`) has the identity of what it repeats and differs by its later slot
 (`notifier.gateway.identity`). For each alert by itself, unchanged members come with every flush, so only
 what Alertmanager calls a repeat is one; versions before 0.32 do not say.
 """

@@ -63,8 +63,8 @@ class Expectation:
         self._changed: float | None = None
         self._read_at: float | None = None
         self._last = ""
-        #: Until the Lease says so: the last sign of life before a silence that was told.
-        self._told = ""
+        #: Until the Lease says so: the last sign of life before a silence that was reported.
+        self._reported = ""
         metrics.expected.labels(source.name).set(every)
         metrics.unheard.labels(source.name).set_function(lambda: self._view("").unheard(clock()))
 
@@ -114,20 +114,20 @@ class Expectation:
         silent = lease.annotation(SILENT)
         heard = self._heard
         step = decide(self._view(silent), self._terms, self._clock())
-        if self._told and self._told != lease.renew_time and not silent:
-            # It was heard by another replica while this one told of the silence.
-            await self._tell_back(self._told)
-        if step is Step.TELL:
-            self._told = lease.renew_time
-            wish = silent_wish(self._source, self._told, self._terms)
-            await self._tell("a source is silent", wish, self._told)
+        if self._reported and self._reported != lease.renew_time and not silent:
+            # It was heard by another replica while this one reported the silence.
+            await self._report_back(self._reported)
+        if step is Step.REPORT:
+            self._reported = lease.renew_time
+            wish = silent_wish(self._source, self._reported, self._terms)
+            await self._report("a source is silent", wish, self._reported)
             await self._leases.patch(
                 self._name, lease.resource_version, {SILENT: wish.identity.name}, {}, timeout=CALL
             )
-            self._told = ""
-        elif step is Step.TELL_BACK:
-            await self._tell_back(lease.renew_time)
-        if step in {Step.TELL_BACK, Step.RECORD}:
+            self._reported = ""
+        elif step is Step.REPORT_BACK:
+            await self._report_back(lease.renew_time)
+        if step in {Step.REPORT_BACK, Step.RECORD}:
             self._saw(
                 await self._leases.patch(
                     self._name,
@@ -150,11 +150,11 @@ class Expectation:
         ago = 0.0 if heard is None else self._clock() - heard
         return format_time(round((self._now() - ago) * 1000)).replace("Z", "000Z")
 
-    async def _tell_back(self, last: str) -> None:
-        await self._tell("a silent source is heard again", heard_wish(self._source, last), last)
-        self._told = ""
+    async def _report_back(self, last: str) -> None:
+        await self._report("a silent source is heard again", heard_wish(self._source, last), last)
+        self._reported = ""
 
-    async def _tell(self, event: str, wish: Wish, last: str) -> None:
+    async def _report(self, event: str, wish: Wish, last: str) -> None:
         """Make a notification exist."""
         made = await self._submitter.submit(wish, asyncio.get_running_loop().time() + _PATIENCE)
         logger.warning(

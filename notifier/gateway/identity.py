@@ -6,9 +6,9 @@ the lock: two replicas, a retry after a lost answer and both twins of a highly a
 one object, and no store of the gateway's own has to agree on anything.
 
 Some sources repeat an event on purpose (Alertmanager's `repeat_interval`), and such a repeat is a new
-notification. Its occurrence is told by the time since the event began, in slots of the dedup window. A
+notification. Its occurrence is the time since the event began, in slots of the dedup window. A
 retry may fall into the next slot; before an object of a later slot is created, the one of the slot
-before is looked at: if it is younger than the window, the request is a duplicate of it.
+before is read: if it is younger than the window, the request is a duplicate of it.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ directly.
 
 Answers are cached, by a hash of the token, for as long as a revoked permission may remain effective;
 refusals for less. Requests with one token share one review. The numbers of concurrent and of waiting
-reviews are limited: beyond that, and while the API server does not answer, the sender is told to try
-again, because it may well be right. Made-up tokens take nothing from a sender that was accepted before:
+reviews are limited: beyond that, and while the API server does not answer, the sender is asked to try
+again, because its token may be valid. Made-up tokens take nothing from a sender that was accepted before:
 neither its cached answer nor its slot for a review.
 """
 
@@ -68,8 +68,8 @@ class Reviews:
         self._client = client
         self._clock = clock
         #: Those that let somebody in, also when they are to be asked for again; and refusals.
-        self._let_in: OrderedDict[bytes, _Answer] = OrderedDict()
-        self._kept_out: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._admitted: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._rejected: OrderedDict[bytes, _Answer] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[_Answer]] = {}
         self._gate = asyncio.Semaphore(_TOGETHER)
 
@@ -86,7 +86,7 @@ class Reviews:
         if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
             raise Refused("a bearer token of Kubernetes is required", status=401)
         key = hashlib.sha256(f"{caller.source} {token}".encode("utf-8", "surrogateescape")).digest()
-        known = self._let_in.get(key) or self._kept_out.get(key)
+        known = self._admitted.get(key) or self._rejected.get(key)
         if known is None or known.until <= self._clock():
             known = await self._asked(key, token, caller)
         if known.reason:
@@ -103,7 +103,7 @@ class Reviews:
         task = self._pending.get(key)
         if task is None:
             # Who was let in before is few, and not to be kept out by those who make up tokens.
-            if len(self._pending) >= _PENDING and key not in self._let_in:
+            if len(self._pending) >= _PENDING and key not in self._admitted:
                 raise Unavailable("too many tokens are being reviewed")
             task = asyncio.create_task(self._review(token, caller))
             self._pending[key] = task
@@ -119,9 +119,9 @@ class Reviews:
         if task.cancelled() or task.exception() is not None:
             return
         answer = task.result()
-        self._let_in.pop(key, None)
-        self._kept_out.pop(key, None)
-        group = self._kept_out if answer.reason else self._let_in
+        self._admitted.pop(key, None)
+        self._rejected.pop(key, None)
+        group = self._rejected if answer.reason else self._admitted
         group[key] = answer
         while len(group) > _KEPT:
             group.popitem(last=False)

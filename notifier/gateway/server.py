@@ -85,7 +85,7 @@ class Gateway:
         Describe a gateway; nothing listens yet.
 
         `tls` returns the context of a connection that begins; None speaks HTTP without TLS. `now` gives
-        Unix seconds. `heard` is told of each source that has sent what it may, whatever becomes of it.
+        Unix seconds. `heard` is called with each source that has sent what it may, whatever becomes of it.
         """
         self._entries = entries
         self._tls = tls

@@ -36,7 +36,7 @@ class Terms:
 
     @property
     def grace(self) -> float:
-        """Seconds beyond the interval before anybody is told."""
+        """Seconds beyond the interval before it is reported."""
         return max(_LEAST, min(self.every * _SHARE, _MOST))
 
     @property
@@ -73,8 +73,8 @@ class Step(Enum):
 
     WAIT = "nothing"
     RECORD = "write to the Lease that the source was heard"
-    TELL = "tell that it is silent"
-    TELL_BACK = "tell that it is heard again"
+    REPORT = "report that it is silent"
+    REPORT_BACK = "report that it is heard again"
 
 
 def decide(view: View, terms: Terms, now: float) -> Step:
@@ -90,9 +90,9 @@ def decide(view: View, terms: Terms, now: float) -> Step:
         view.changed is None or view.heard - view.changed >= terms.step
     )
     if news:
-        return Step.TELL_BACK if view.silent else Step.RECORD
+        return Step.REPORT_BACK if view.silent else Step.RECORD
     if not view.silent and view.unheard(now) >= terms.every + terms.grace:
-        return Step.TELL
+        return Step.REPORT
     return Step.WAIT
 
 

@@ -85,7 +85,7 @@ class Attempts:
         if not self.still_due(entry, term, channel):
             self.queue.add(uid)
             return None
-        if self.journal.takes(entry, term):
+        if self.journal.applies(entry, term):
             return await self._run_journaled(entry, term, channel)
         if self.holds.unread or not self._fit():
             # The due time is kept: an attempt that waits for the log, or for the holds, is due
@@ -124,14 +124,16 @@ class Attempts:
             return None
         self._waiting.add((entry.uid, channel))
         try:
-            await self.journal.turn(entry, channel)
-            while entry.writing and self.journal.takes(entry, term):
+            await self.journal.acquire(entry, channel)
+            while entry.writing and self.journal.applies(entry, term):
                 await asyncio.sleep(_WRITE_POLL)
         finally:
             self._waiting.discard((entry.uid, channel))
         # Meanwhile there may be another term or another decision, or the log may be back.
         ours = self.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
-        if not (ours and self.journal.takes(entry, term) and self.still_due(entry, term, channel)):
+        if not (
+            ours and self.journal.applies(entry, term) and self.still_due(entry, term, channel)
+        ):
             self.queue.add(entry.uid)
             return None
         via = self.router.channel(channel)
@@ -230,7 +232,7 @@ class Attempts:
         """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
-        if not (self.journal.takes(entry, term) or self._may_open(entry, term)):
+        if not (self.journal.applies(entry, term) or self._may_open(entry, term)):
             return False
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels

@@ -156,7 +156,7 @@ class Journal:
             return None
         return _SOON if self.active else self.after
 
-    def takes(self, entry: Entry, term: LeaseTerm) -> bool:
+    def applies(self, entry: Entry, term: LeaseTerm) -> bool:
         """Whether due attempts of a notification are journaled now."""
         return (
             self.active
@@ -203,14 +203,16 @@ class Journal:
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
-    async def turn(self, entry: Entry, channel: str) -> None:
+    async def acquire(self, entry: Entry, channel: str) -> None:
         """
         Wait until an attempt may be journaled.
 
         Namespaces take turns; within one, the order is by priority, then by due time.
         """
         due = entry.due.get(channel, self.recorder.cache.monotonic())
-        await self.allowance.turn(entry.request.namespace, (rank_of(entry.request.priority), due))
+        await self.allowance.acquire(
+            entry.request.namespace, (rank_of(entry.request.priority), due)
+        )
 
     async def open(
         self,
@@ -224,7 +226,7 @@ class Journal:
         Record an attempt in the status before it is sent; None if it must not be made.
 
         Args:
-            entry: The notification; `takes` is true for it, and no write of its status is under way.
+            entry: The notification; `applies` is true for it, and no write of its status is under way.
             term: The lease term in which the attempt is made.
             channel: The channel to send on.
             in_doubt: Called with an attempt that the status, or a log that is back by now, may hold

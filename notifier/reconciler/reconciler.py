@@ -132,7 +132,7 @@ class Reconciler:
 
     async def _without_log(self, entry: Entry, term: LeaseTerm) -> Decision | None:
         """Decide for an entry whose log must not be used; None if too little is known."""
-        if self.journal.takes(entry, term):
+        if self.journal.applies(entry, term):
             self.journal.take_up(entry, term)
             return await self._decide(entry, term, journaled=True)
         # Nothing may be opened in the log until the note is removed; then the journal has everything

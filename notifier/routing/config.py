@@ -147,7 +147,7 @@ class RoutingConfig:
         """
         target = self._targets.get(channel)
         receiver = self._by_name.get(target.receiver) if target and channel != target.kind else None
-        if receiver is None or receiver.takes(namespace):
+        if receiver is None or receiver.accepts(namespace):
             return None
         return (
             f"receiver {quoted(receiver.name)} takes no notifications of namespace {namespace}"

@@ -13,7 +13,7 @@ from typing import Final
 
 from syncer.model.immutable import immutable
 
-#: Kinds of values: what a reader of the page is told, and what the schema allows.
+#: Kinds of values: what the page says, and what the schema allows.
 TEXT: Final = "text"
 FLAG: Final = "true or false"
 TEXTS: Final = "list of texts"

@@ -3,7 +3,7 @@ Which routes can never match, whatever a notification is like, and why.
 
 A route matches only where everything above it matches, so what is looked at are all conditions on the way
 to it. They can contradict each other or what attributes can be; or a route before it, which does not
-continue, takes everything that they let through. Only what is certain is said: a pattern is compared with
+continue, takes everything that they let through. Only certainties are reported: a pattern is compared with
 another one by its text, and with a value by searching it. What lies below a route that never matches is not
 looked at.
 

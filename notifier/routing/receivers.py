@@ -208,8 +208,8 @@ class Receiver:
     unknown: tuple[str, ...] = ()
     path: str = ""
 
-    def takes(self, namespace: str) -> bool:
-        """Whether it takes notifications of a namespace."""
+    def accepts(self, namespace: str) -> bool:
+        """Whether it accepts notifications of a namespace."""
         return not self.namespaces or any(fnmatchcase(namespace, p) for p in self.namespaces)
 
     def channels(self, native: frozenset[str] = frozenset()) -> tuple[tuple[str, Target], ...]:

@@ -137,7 +137,7 @@ class Wanted:
         """Whether the notifications of a namespace are wanted, by `namespace/name`."""
         return not self.namespaces or key.partition("/")[0] in self.namespaces
 
-    def takes(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         """Whether an event is shown."""
         channel = event.record.channel
         return (

@@ -273,12 +273,12 @@ def next_step(found: Explanation) -> str:
         case Resolve(reason):
             return f"its channels are resolved: {reason}"
         case Deliver(channels, _, _, held):
-            return "; ".join([f"an attempt is due now on {', '.join(channels)}", *_kept(held)])
+            return "; ".join([f"an attempt is due now on {', '.join(channels)}", *_held_back(held)])
         case Withhold((), _, reason, _):
             return f"nothing: {reason}"
         case Withhold(channels, _, reason, held):
             return "nothing: " + "; ".join(
-                _kept(held) or [f"{', '.join(channels)} is due and {reason}"]
+                _held_back(held) or [f"{', '.join(channels)} is due and {reason}"]
             )
         case GiveUp(channels, _, reason):
             return f"{', '.join(channels)} is given up: {reason}"
@@ -290,7 +290,7 @@ def next_step(found: Explanation) -> str:
             return f"nothing: {reason}"
 
 
-def _kept(held: tuple[tuple[str, str], ...]) -> list[str]:
+def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
     """What each hold keeps back, and why, once for all of its channels."""
     channels: dict[str, list[str]] = {}
     for channel, reason in held:

@@ -180,7 +180,7 @@ class Follower:
                 read[short_of(uid)] = max(end.length, 1)
                 self._report(uid, end)
                 found = (Event(uid, end.object, record) for record in end.records)
-                events += [event for event in found if self._wanted.takes(event)]
+                events += [event for event in found if self._wanted.matches(event)]
         # Only now: if others cannot be read, none of these is shown, and the next sweep reads them.
         seen |= read
         return events

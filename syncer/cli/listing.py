@@ -188,7 +188,7 @@ class Filter:
         """The selector by which the API server finds what may match; empty for all."""
         return f"{EVENT}={event_label(self.event)}" if self.event else ""
 
-    def takes(self, row: Row, now: int) -> bool:
+    def matches(self, row: Row, now: int) -> bool:
         """Whether a row meets every condition."""
         request, status = row.request, row.request.status
         return (
@@ -258,7 +258,7 @@ async def rows(
             found = []
             for request, head in zip(requests, heads, strict=True):
                 row = row_of(request, head, holds, now=now)
-                if wanted.takes(row, now):
+                if wanted.matches(row, now):
                     found.append(row)
             progress.step(len(page))
             yield found

@@ -138,7 +138,7 @@ class Watching:
         (head,) = await self.at.log.read_headers([request.uid])
         now, (holds, _) = await self.at.now(), await read_holds(self.at)
         row = row_of(request, head, holds, now=now, deleted=deleted)
-        if self.wanted.takes(row, now):
+        if self.wanted.matches(row, now):
             self.shown.write([row], now)
         else:
             self.shown.forget(row)

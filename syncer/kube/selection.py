@@ -35,7 +35,7 @@ class Selection:
     """
 
     def __init__(self, owned: Owned) -> None:
-        """Nothing is known; `owned` tells how shards are told apart."""
+        """Nothing is known; `owned` has the shards and their function."""
         self.selects: bool | None = None
         self.foreign = 0
         self._owned = owned

@@ -15,8 +15,8 @@ class Command(NamedTuple):
     A command of the plugin.
 
     Attributes:
-        program: Serves it in the pod. A command of `notifier` is told nothing of this side: it is short,
-            and writes plain lines. Empty for `ui`, which runs here (`syncer.kubectl.ui`).
+        program: Serves it in the pod. A command of `notifier` gets no width or colours from here: its
+            output is short and plain. Empty for `ui`, which runs here (`syncer.kubectl.ui`).
         namespaces: `-n` and `-A` behind its name are its own: the notifications' namespaces.
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.

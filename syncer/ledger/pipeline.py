@@ -106,8 +106,8 @@ class Pipeline:
     Calls to one server, in order.
 
     `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled call may
-    still be executed. One round at a time: its holder has `_turn`. `problem` is why the server cannot be
-    used now, None if it can or was not called yet.
+    still be executed. `_round_lock` allows one round at a time. `problem` is why the server cannot be used now,
+    None if it can or was not called yet.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class Pipeline:
         self._limited: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._round_lock = asyncio.Lock()
         #: The connection that rounds use; taken from the pool.
-        self._kept: AbstractConnection | None = None
+        self._open_connection: AbstractConnection | None = None
         #: Whether the next round must renew that connection.
         self._stale = False
         #: Whether the server allowed CONFIG GET on the newest connection.
@@ -181,8 +181,8 @@ class Pipeline:
             raise Unavailable("too many calls are waiting for Redis")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(call, loop.create_future())
-        if not self._waiting and not self._turn.locked():
-            async with self._turn:
+        if not self._waiting and not self._round_lock.locked():
+            async with self._round_lock:
                 try:
                     await self._round([waiting])
                 except asyncio.CancelledError:
@@ -275,7 +275,7 @@ class Pipeline:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                async with self._turn:
+                async with self._round_lock:
                     if batch := self._next_batch():
                         await self._round(batch)
 
@@ -305,19 +305,19 @@ class Pipeline:
 
     async def _connection(self) -> AbstractConnection:
         """The connection for one round, usable as far as is known without a call."""
-        kept = self._kept
+        kept = self._open_connection
         if kept is not None and not self._stale and self._current(kept):
             # An error means not connected. With something to read, or its end, it is unusable, too.
             with contextlib.suppress(RedisError):
                 if not await kept.can_read():
                     return kept
         if kept is not None:
-            self._kept = None
+            self._open_connection = None
             await kept.disconnect(nowait=True)
             await self.pool.release(kept)
         self._stale = False
-        self._kept = await self._acquire()
-        return self._kept
+        self._open_connection = await self._acquire()
+        return self._open_connection
 
     async def _round(self, batch: list[_Waiting]) -> None:
         try:

@@ -2,9 +2,9 @@
 When to write a status: the flush policy.
 
 A write costs the API server far more than anything else here, so attempts that come close together
-share one. Two things do not wait. What is final: a success that is only in Redis is the one thing that
-a loss of Redis could repeat. And what will stay alone: if nothing is on the wire and the next attempt is
-further away than the window, there is nothing to wait for. After a failed write the entry waits,
+share one. Two things do not wait: a final state, because a success that is only in Redis is the one thing
+that a loss of Redis could repeat; and a change that no other will join, because nothing is on the wire and
+the next attempt is further away than the window. After a failed write the entry waits,
 longer each time, and never for ever.
 """
 

@@ -1,8 +1,8 @@
 """
-Who may send without the log: only who knows all that was ever recorded of a notification.
+Which replica may send without the log: only one that knows all that was ever recorded of a notification.
 
-There are four ways to know it, and one answer for each way not to (docs/adr/0016-the-status-as-journal.md;
-the model in tests/model/journal.py has a mutant for each of these tests). Pure: the caller gathers what the
+A replica may know it in four ways, and each way not to has its own answer
+(docs/adr/0016-the-status-as-journal.md; the model in tests/model/journal.py has a mutant for each of these tests). Pure: the caller gathers what the
 Lease, the object and its own memory say.
 """
 

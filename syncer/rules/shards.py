@@ -49,7 +49,7 @@ def shard_of(uid: str, shards: int, function: Function) -> int:
     Args:
         uid: Of the notification.
         shards: How many there are.
-        function: By which they are told apart.
+        function: Which of the two assigns uids to shards.
     """
     if function == "crc32":
         return zlib.crc32(uid.encode()) % shards

@@ -1,7 +1,8 @@
 """
 The conditions of a status, as a merge computes them; pure.
 
-Those that say how it ended stay once they are written; the others come and go with what they say.
+Those that describe the end of a notification stay once they are written; the others are removed when they
+no longer hold.
 """
 
 from __future__ import annotations

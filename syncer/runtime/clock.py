@@ -8,8 +8,8 @@ the same clock, whatever its own machine shows. A process keeps the offset betwe
 every claim.
 
 One clock may be wrong, and some decisions cannot be undone: to delete an object, to give up a notification
-for its age. For these the API server's time, which every answer of it carries, is the *witness*, and the
-earlier of the two counts (`LedgerTime.certain`).
+for its age. These go by the earlier of Redis's time and the API server's, which every answer of it carries
+(`LedgerTime.certain`).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class LedgerTime:
     """Redis time, extrapolated with the monotonic clock since it was last read."""
 
     def __init__(
-        self, monotonic: MonotonicClock = monotonic_clock, *, witness: ServerTime | None = None
+        self, monotonic: MonotonicClock = monotonic_clock, *, api_time: ServerTime | None = None
     ) -> None:
         """Start with the machine's wall clock until a claim brings the server's time."""
         self.monotonic = monotonic
-        self.witness = witness
+        self.api_time = api_time
         self._offset = time.time() * 1000 - monotonic() * 1000
 
     def set(self, now: int) -> None:
@@ -66,9 +66,9 @@ class LedgerTime:
         """
         The time by which something is decided that cannot be undone, in Unix milliseconds.
 
-        That is the earlier of Redis's and the witness's: a clock that is ahead ends nothing. 0, at which
-        nothing is over, while the witness has not answered.
+        That is the earlier of Redis's and the API server's: a clock that is ahead ends nothing. 0, at which
+        nothing is over, while the API server has not answered.
         """
-        if self.witness is None:
+        if self.api_time is None:
             return self.now()
-        return min(self.now(), self.witness.now() or 0)
+        return min(self.now(), self.api_time.now() or 0)

@@ -231,7 +231,7 @@ class _Secured(asyncio.Protocol):
         self._protocol.connection_made(secured)
 
 
-async def listen(  # noqa: PLR0913 - what a server is told once
+async def listen(  # noqa: PLR0913 - what a server is given once
     app: web.Application,
     host: str,
     port: int,

@@ -112,8 +112,8 @@ class LoopWatch:
             self._place = ""
 
     def late(self, seconds: float) -> None:
-        """The loop was held for so long."""
-        self._turn()
+        """The loop was blocked for so long."""
+        self._rotate()
         self._longest[0] = max(self._longest[0], seconds)
         if seconds >= COUNTED:
             self._observe(seconds)
@@ -129,10 +129,10 @@ class LoopWatch:
 
     def longest(self) -> float:
         """Seconds of the longest stall within the last `WINDOW` to twice that."""
-        self._turn()
+        self._rotate()
         return max(self._longest)
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         now = self._clock()
         if now - self._turned >= WINDOW:
             kept = self._longest[0] if now - self._turned < 2 * WINDOW else 0.0

@@ -10,7 +10,7 @@ NO_JOURNAL: Final = cast(
     SimpleNamespace(
         patience=None,
         blocks=lambda _uid: False,
-        takes=lambda _entry, _term: False,
+        applies=lambda _entry, _term: False,
         allowance=SimpleNamespace(open=lambda: None),
     ),
 )

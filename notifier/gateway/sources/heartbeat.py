@@ -2,7 +2,7 @@
 Signs of life: a request says that its sender lives, and becomes no notification.
 
 For what sends in order to be missed when it does not: Alertmanager's Watchdog, the last line of a backup.
-Its silence is told by `expectEvery`.
+`expectEvery` reports its silence.
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ class Query:
         }  # fmt: skip
         return {name: text for name, text in found.items() if text}
 
-    def takes(self, entry: Entry, placed: Placed) -> bool:
+    def matches(self, entry: Entry, placed: Placed) -> bool:
         """Whether an entry meets every condition; `placed` is what operators hold."""
         return (
             (not self.namespace or entry.namespace == self.namespace)

@@ -126,7 +126,7 @@ class Index:
         """
         found: list[Entry] = []
         async for entry in self.walk(query):
-            if query.takes(entry, placed):
+            if query.matches(entry, placed):
                 if len(found) == size:
                     return found, True
                 found.append(entry)
@@ -144,7 +144,7 @@ class Index:
                 yield entry
             if len(chunk) < _TURN:
                 return
-            # Where it goes on is told by a position: the order may change while others run.
+            # It continues at a position: the order may change while others run.
             after = position_of(chunk[0])
             await asyncio.sleep(0)
 

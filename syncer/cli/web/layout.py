@@ -36,7 +36,7 @@ def page(
         title: Of the page.
         here: Address of the page in the navigation, empty for none.
         body: What it shows.
-        events: Address at which changes are told, empty for none.
+        events: Address of the stream of changes, empty for none.
         missing: What could not be read; sentences.
     """
     navigation = [

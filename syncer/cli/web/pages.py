@@ -168,7 +168,7 @@ def _pager(entries: Sequence[Entry], query: Query, *, more: bool) -> Safe | None
 
 
 def notification(known: Known, *, events: str) -> str:
-    """Return the page of one notification; `events` is the address at which its changes are told."""
+    """Return the page of one notification; `events` is the address of the stream of its changes."""
     story = tell(known.request, known.log)
     missing = list(known.missing)
     if known.gone:

@@ -18,7 +18,7 @@ from syncer.cli.web.entries import Entry
 from syncer.cli.web.index import WINDOW, Tried
 from syncer.model.attempt import AttemptState, receiver_of
 
-#: Channels that are told apart; a route may name as many as there are recipients.
+#: Channels that are listed one by one; a route may name as many as there are recipients.
 MOST: Final = 500
 #: Notifications that wait longest, whose logs are read for each channel; and for all channels together.
 SAMPLES: Final = 3
@@ -88,7 +88,7 @@ async def count(
         now: Unix milliseconds.
 
     Returns:
-        By channel; and whether there are more channels than are told apart.
+        By channel; and whether there are more channels than that.
     """
     found: dict[str, Receiver] = {}
     more = False

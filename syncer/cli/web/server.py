@@ -78,7 +78,7 @@ class Explorer:
     """The server."""
 
     def __init__(self, source: Source, index: Index, follower: Follower) -> None:
-        """Prepare; `listen` opens the port. Changes of the index are told to open pages."""
+        """Prepare; `listen` opens the port. Open pages follow changes of the index."""
         self._source = source
         self._index = index
         self._follower = follower

@@ -1,8 +1,8 @@
 """
 The story of one notification: what happened, in order, with the wait before each attempt.
 
-It is told from the log, and from what the status shows besides: of an object whose log is gone, or cannot
-be read now, the status alone tells its attempts. What comes next is not decided here: `syncer explain`
+It comes from the log and from what the status shows besides; if the log is gone or cannot be read now, from
+the status alone. What comes next is not decided here: `syncer explain`
 says it.
 
 No I/O, no clock.
@@ -88,7 +88,7 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
         moments.append(
             Moment(status.completed_at, f"ended: {status.phase}", tone, detail=status.message)
         )
-    # What has no time is older than what has one. Equal times stay as they are told.
+    # What has no time is older than what has one. Equal times keep their order.
     moments.sort(key=lambda moment: moment.at)
     return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-#: Pages that are told at once.
+#: Pages that may follow changes at the same time.
 MOST: Final = 32
 #: Seconds for which changes are gathered, and after which a sign of life is sent.
 GATHERED: Final = 0.25
@@ -67,7 +67,7 @@ class Updates:
 
     @contextmanager
     def join(self, key: str) -> Iterator[Client | None]:
-        """Be told while the block runs; None where there are too many already."""
+        """Follow changes while the block runs; None if too many clients do already."""
         if len(self._clients) >= self._most:
             yield None
             return

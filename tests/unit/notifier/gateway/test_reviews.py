@@ -86,7 +86,7 @@ async def test_made_up_tokens_push_out_no_answer(world: World) -> None:
     assert world.server.reviewed.count("good") == 1
 
 
-async def test_made_up_tokens_take_no_place_from_who_was_let_in(world: World) -> None:
+async def test_made_up_tokens_take_no_place_from_who_was_admitted(world: World) -> None:
     """While as many reviews wait as may, only who was let in before may have another one."""
     assert await world.check("good") == "in"
     world.now += ALLOWED
@@ -105,10 +105,10 @@ async def test_who_is_refused_by_now_has_no_place(world: World) -> None:
     """That a token was let in once is forgotten with the next refusal."""
     assert await world.check("good") == "in"
     world.now += ALLOWED
-    key = next(iter(world.reviews._let_in))
+    key = next(iter(world.reviews._admitted))
     world.server.known = ""
     assert await world.check("good") == "401"
-    assert key not in world.reviews._let_in
+    assert key not in world.reviews._admitted
 
 
 async def test_whether_the_owner_may_is_asked_by_what_is_known_of_him(world: World) -> None:
@@ -125,4 +125,4 @@ async def test_answers_are_kept_up_to_a_number(world: World) -> None:
     """Who makes up tokens does not fill the memory."""
     for n in range(_KEPT + 10):
         await world.check(f"made-up-{n}")
-    assert len(world.reviews._kept_out) == _KEPT
+    assert len(world.reviews._rejected) == _KEPT

@@ -258,7 +258,7 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
 async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
     """Whoever waits for a turn to be journaled gives up; the next owner finds the attempt due."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.turn("elsewhere", (0, 0.0))
+    await away.journal.allowance.acquire("elsewhere", (0, 0.0))
     waiting = asyncio.create_task(away.attempt())
     await asyncio.sleep(0)
 
@@ -307,7 +307,7 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
 async def test_who_waits_for_his_turn_decides_anew(away: Away) -> None:
     """The log is back by then: nothing is journaled, and the notification is looked at."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.turn("elsewhere", (0, 0.0))
+    await away.journal.allowance.acquire("elsewhere", (0, 0.0))
     first = asyncio.create_task(away.attempt())
     await asyncio.sleep(0)
     assert await away.attempt() is None, "one waits already"
@@ -469,7 +469,7 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
             await away.journal.look()
         assert journals(away)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
-        await away.journal.allowance.turn("elsewhere", (0, 0.0))
+        await away.journal.allowance.acquire("elsewhere", (0, 0.0))
         away.log.client.problem = None
         await away.journal.look()
         assert not journals(away)
@@ -490,8 +490,8 @@ async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) 
 async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
     """There is nothing to wait for any more."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.turn("first", (0, 0.0))
-    task = asyncio.create_task(away.journal.allowance.turn("second", (0, 0.0)))
+    await away.journal.allowance.acquire("first", (0, 0.0))
+    task = asyncio.create_task(away.journal.allowance.acquire("second", (0, 0.0)))
     await asyncio.sleep(0)
     assert not task.done()
     away.redis.down, away.log.client.problem = False, None
@@ -533,9 +533,9 @@ async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(away: Away, 
     """Each alone is enough."""
     term = away.shards.term_of("uid-a")
     assert term is not None
-    assert away.journal.takes(away.entry, term)
+    assert away.journal.applies(away.entry, term)
     setattr(away.entry, why, True if why == "doubtful" else "why")
-    assert not away.journal.takes(away.entry, term)
+    assert not away.journal.applies(away.entry, term)
 
 
 async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:

@@ -88,12 +88,12 @@ async def test_a_clock_that_is_ahead_ends_no_hold(world: World) -> None:
     """The earlier of Redis's and the API server's time counts."""
     entry = world.claimed("a")
     world.controller.take_holds([OPS])
-    witness = ServerTime(lambda: world.now)
-    world.controller.recorder.time.witness = witness
-    witness.set(START)
+    api_time = ServerTime(lambda: world.now)
+    world.controller.recorder.time.api_time = api_time
+    api_time.set(START)
     world.controller.recorder.time.set(START + 3_600_000)
     assert isinstance(decided(world, entry), Withhold)
-    witness.set(START + 600_000)
+    api_time.set(START + 600_000)
     assert isinstance(decided(world, entry), Deliver)
 
 

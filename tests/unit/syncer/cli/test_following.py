@@ -120,7 +120,7 @@ CONDITIONS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
 def test_conditions(case: str) -> None:
     """Each that is set must hold."""
     conditions, wanted = CONDITIONS[case]
-    assert replace(ALL, **conditions).takes(event(failed(A1))) is wanted
+    assert replace(ALL, **conditions).matches(event(failed(A1))) is wanted
     assert replace(ALL, **conditions).since == conditions.get("since", 0)
 
 
@@ -128,8 +128,8 @@ def test_what_can_be_asked_for() -> None:
     """States are those of records; what was restored is no news, and no intent is shown unasked."""
     assert set(STATES) == set(_STATES.values())
     assert not any(kind.value.startswith("seed") for kind in _STATES)
-    assert not ALL.takes(event(opened(A1)))
-    assert not ALL.takes(event(PLAN))
+    assert not ALL.matches(event(opened(A1)))
+    assert not ALL.matches(event(PLAN))
     assert event(Record(Kind.SEED_FAILED, A1, C, {"at": NOW})).state == ""
 
 

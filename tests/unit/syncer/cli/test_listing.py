@@ -77,7 +77,7 @@ TAKEN: Final[dict[str, tuple[dict[str, Any], bool]]] = {
 def test_conditions_on_attempts(case: str) -> None:
     """Channel, receiver, error and time are those of one attempt, where an error is asked for."""
     conditions, wanted = TAKEN[case]
-    assert Filter(**conditions).takes(Row(TIMEOUT, 0, quarantined=False), NOW) is wanted
+    assert Filter(**conditions).matches(Row(TIMEOUT, 0, quarantined=False), NOW) is wanted
 
 
 def test_an_event_is_looked_for_by_the_api_server() -> None:

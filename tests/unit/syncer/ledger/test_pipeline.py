@@ -177,7 +177,7 @@ def test_a_call_that_never_has_its_turn_fails() -> None:
         async with serving(Server(0.0)) as pipeline:
             assert await together(pipeline, 4) == [b"OK"] * 4
             await asyncio.sleep(TIMEOUT * PATIENCE / 2)
-            async with pipeline._turn:
+            async with pipeline._round_lock:
                 began = loop.time()
                 first = asyncio.create_task(together(pipeline, 3))
                 await asyncio.sleep(TIMEOUT * 2)
@@ -459,7 +459,7 @@ def test_too_many_calls_are_refused() -> None:
     async def main(_loop: SimLoop) -> None:
         server = Server(0.0)
         async with serving(server) as pipeline:
-            async with pipeline._turn:
+            async with pipeline._round_lock:
                 calls = asyncio.create_task(together(pipeline, 8193))
                 await asyncio.sleep(TIMEOUT)
             found = await calls

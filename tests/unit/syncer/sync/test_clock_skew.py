@@ -42,18 +42,18 @@ def test_the_earlier_time_is_the_certain_one(
     monotonic: Boot, redis: int, api: int | None, certain: int
 ) -> None:
     """A clock that is ahead ends nothing, and nothing is over while only one is known."""
-    witness = ServerTime(monotonic)
-    time = LedgerTime(monotonic, witness=witness)
+    api_time = ServerTime(monotonic)
+    time = LedgerTime(monotonic, api_time=api_time)
     time.set(redis)
     if api is not None:
-        witness.set(api)
+        api_time.set(api)
     assert time.certain() == certain
     assert time.now() == redis
     monotonic.now += 60
     assert time.certain() == (certain + 60_000 if certain else 0)
 
 
-def test_without_a_witness_redis_time_is_all_there_is(monotonic: Boot) -> None:
+def test_without_the_api_servers_redis_time_is_all_there_is(monotonic: Boot) -> None:
     """As where a part of the product is used alone."""
     time = LedgerTime(monotonic)
     time.set(START)

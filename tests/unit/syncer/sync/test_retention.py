@@ -227,18 +227,18 @@ async def test_a_log_that_expired_in_the_same_store() -> None:
 async def test_a_clock_that_is_ahead_deletes_nothing() -> None:
     """The earlier of Redis's time and the API server's decides; unheard, that one says never."""
 
-    class Witness:
+    class ApiTime:
         def __init__(self) -> None:
             self.time: int | None = None
 
         def now(self) -> int | None:
             return self.time
 
-    server, witness = Server(), Witness()
+    server, api_time = Server(), ApiTime()
     retention = retention_of(server)
-    retention.time.witness = cast("Any", witness)
+    retention.time.api_time = cast("Any", api_time)
     for heard, deleted in ((None, 0), (OVER - 1, 0), (OVER, 1)):
-        witness.time = heard
+        api_time.time = heard
         assert await retention.sweep([finished()]) == deleted
     assert len(server.deleted) == 1
 

@@ -115,7 +115,7 @@ def test_flags(case: str) -> None:
     found = Maker().entry(made(**changes))
     assert found.flags == flags
     for state, flag in (("held", HELD), ("quarantined", QUARANTINE)):
-        assert Query(state=state).takes(found, Placed()) is bool(flags & flag)
+        assert Query(state=state).matches(found, Placed()) is bool(flags & flag)
 
 
 #: What a hold is about, and whether it keeps back an unfinished notification, and one that has ended.
@@ -144,9 +144,9 @@ def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
     )
     for state in ("held", "attention"):
         query = Query(state=state)
-        assert query.takes(waits, Placed((hold,), NOW)) is wanted
-        assert not query.takes(ended, Placed((hold,), NOW))
-        assert not query.takes(waits, Placed((hold,), NOW + 1))
+        assert query.matches(waits, Placed((hold,), NOW)) is wanted
+        assert not query.matches(ended, Placed((hold,), NOW))
+        assert not query.matches(waits, Placed((hold,), NOW + 1))
 
 
 def test_what_repeats_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +214,8 @@ def test_states(case: str) -> None:
     """Each state takes what it says."""
     phase, unknown, states = IN_STATES[case]
     found = Maker().entry(made(phase=phase, uncertainAttempts=unknown))
-    assert {state for state in module.STATES if Query(state=state).takes(found, Placed())} == states
-    taken = {each for each in module.PHASES if Query(phase=each).takes(found, Placed())}
+    assert {
+        state for state in module.STATES if Query(state=state).matches(found, Placed())
+    } == states
+    taken = {each for each in module.PHASES if Query(phase=each).matches(found, Placed())}
     assert taken == {phase.lower() or "none"}
