@@ -1,5 +1,7 @@
 """
-The operators' command line. It reads, it appends facts, it wakes the owner; it never claims.
+Show what was sent, why not, and what comes next; hold, resend, repair. It never sends by itself.
+
+It reads, appends facts to logs and wakes their owners; it never claims a log.
 
     syncer list | tail | inspect | explain | verify | doctor     read only
     syncer repair | resolve | resend                             repair logs, record an operator's decision

@@ -106,8 +106,8 @@ class Pipeline:
     Calls to one server, in order.
 
     `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled call may
-    still be executed. `_round_lock` allows one round at a time. `problem` is why the server cannot be used now,
-    None if it can or was not called yet.
+    still be executed. `_round_lock` allows one round at a time.
+    `problem` is why the server cannot be used now, None if it can or was not called yet.
     """
 
     def __init__(

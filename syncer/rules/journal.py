@@ -2,8 +2,8 @@
 Which replica may send without the log: only one that knows all that was ever recorded of a notification.
 
 A replica may know it in four ways, and each way not to has its own answer
-(docs/adr/0016-the-status-as-journal.md; the model in tests/model/journal.py has a mutant for each of these tests). Pure: the caller gathers what the
-Lease, the object and its own memory say.
+(docs/adr/0016-the-status-as-journal.md; the model in tests/model/journal.py has a mutant for each test).
+Pure: the caller gathers what the Lease, the object and its own memory say.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ def let_go(reader: Reader, said: str) -> None:
     holds(
         r"^created notifications/",
         r"^Sent: ",
-        r"^NEXT +nothing: .*held: .* says: to see what is said",
+        r"^NEXT +nothing: .*held: .* says: to see why it waits",
     )(reader, said)
     reader.sent(LEDGER, "held")
 

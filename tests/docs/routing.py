@@ -19,7 +19,7 @@ format is the replaced controller's, which is like Alertmanager's.
 - [`notifier check`](notifier.md#check) finds mistakes in it, [`notifier routes`](notifier.md#routes) shows
   the tree, and who would get a notification.
 - An unknown key is a warning, and so is what looks as if it worked and does not. A value of a wrong
-  type, a receiver that is not there, a pattern that is none, or a credential that is missing refuses
+  type, a receiver that is not there, an invalid pattern, or a missing credential refuses
   the file.
 - Values are texts: `5` is the text "5". Anchors and merge keys may be used.
 
@@ -95,7 +95,7 @@ _TITLES: Final = {
     "basicAuth": "`basicAuth` of a webhook",
 }
 _QUIRKS: Final = """\
-## What looks as if it worked
+## What does less than it seems to
 
 These are the replaced controller's ways, kept because files rely on them. Each is a warning.
 
@@ -104,7 +104,7 @@ These are the replaced controller's ways, kept because files rely on them. Each 
 - A route that matches, does not continue and has no receiver ends the walk. The notification then goes
   to the console or to a route above that has a receiver, never to the root's receiver.
 - A pattern without `^` and `$` is found anywhere in the value.
-- Values are compared letter for letter: `priority: critical` never matches, since it is `Critical`.
+- Values are case-sensitive: `priority: critical` never matches, since it is `Critical`.
 """
 
 
@@ -123,7 +123,7 @@ def routing(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str], made
     out.append(
         "Attributes are flat names with texts. `namespace` and `name` are the object's own, which no"
         " author can choose otherwise; then come fields of the spec and of its context; then"
-        " `spec.extensions`, in which an author may use any name that is not taken. Labels and"
+        " `spec.extensions`, in which an author may use any name that is not reserved. Labels and"
         " annotations take no part. `type` and `priority` are always there.\n"
     )
     out.append(table(("attribute", "values"), _attributes()))
