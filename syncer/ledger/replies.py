@@ -31,6 +31,9 @@ _NOT_EXECUTED: Final = frozenset(
 #: Those that refuse writes for as long as the server's state is what it is.
 REFUSING: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+#: In the text of an error reply, which begins with ERR: a user may not run a command of a script. The
+#: first is Redis 7.0's.
+_INSIDE: Final = ("executing the script can't", "ACL failure in script")
 #: redis-py strips the first word of some replies and turns it into the type.
 _TYPES: Final = {
     "NoScriptError": "NOSCRIPT", "BusyLoadingError": "LOADING", "ReadOnlyError": "READONLY",
@@ -46,6 +49,13 @@ class WrongType(Rejected):
 
     def __init__(self) -> None:
         super().__init__("Redis refuses the command (WRONGTYPE)", reason="WRONGTYPE")
+
+
+class RefusedInside(Unauthorised):
+    """The user may run a script, and not one of its commands; others may have been executed before."""
+
+    def __init__(self) -> None:
+        super().__init__("Redis refuses a command within a script (NOPERM)", reason="NOPERM")
 
 
 async def read_apart(
@@ -116,6 +126,8 @@ def classify_reply(error: BaseException) -> LedgerError:
     text = str(error)
     if "NLFORMAT" in text:
         return ContractError("the key holds no log of this format")
+    if any(part in text for part in _INSIDE):
+        return RefusedInside()
     if word in _UNAUTHORISED or "AUTH" in text[:24]:
         return Unauthorised(f"Redis refuses the credentials or the command ({word})", reason=word)
     if "-OOM" in text or "OOM command" in text:

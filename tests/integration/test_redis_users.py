@@ -7,8 +7,10 @@ password of its own, and functions. None of it may be read or changed, by a comm
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,9 +24,20 @@ from syncer.cli.doctor.result import Grade
 from syncer.configfile import build
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, Unauthorised
+from syncer.model.record import skip_record
 from syncer.settings import RedisSettings, load
-from tests.integration.test_ledger_client import admin, claimed, running, tell
+from tests.integration.test_ledger_client import (
+    EPOCH,
+    NAME,
+    admin,
+    claimed,
+    open_attempt,
+    opening,
+    running,
+    success,
+    tell,
+)
 from tests.integration.test_operate_doctor import examine
 from tests.servers.redis import RedisServer
 from tests.servers.users import USERS, acl_rule, url_of
@@ -335,3 +348,33 @@ async def test_a_granted_user_outlives_the_server(redis_binary: Path) -> None:
                 await ask(user, "RPUSH", "nl:{u}", "x")
         async with redis_asyncio.Redis.from_url(server.url) as other:
             assert await ask(other, "LLEN", "e2e-1:{u}") == 1
+
+
+@pytest.mark.parametrize("right", ["persist", "rpush"])
+async def test_a_script_that_may_not_do_everything_appends_nothing(
+    shared: redis_asyncio.Redis, redis_url: str, right: str
+) -> None:
+    """An attempt whose intent was refused is not open: it would count, and nothing was sent for it."""
+    async with running(url_of(redis_url, "ledger", PASSWORD), installation="tests") as client:
+        log = RedisLog(client, patience=0)
+        for uid in ("new", "open"):
+            await claimed(log, uid)
+        await open_attempt(log, uid="open")
+        note = skip_record("skip:1:1", "slack:ops", at=1, why="it is held")
+        calls = {
+            "new": (
+                partial(open_attempt, log, uid="new"),
+                partial(log.outcome, "new", success(), opening(), name=NAME),
+                partial(log.note, "new", note),
+            ),
+            "open": (
+                partial(log.outcome, "open", success(), opening(), name=NAME),
+                partial(log.recover, "open", EPOCH, success()),
+            ),
+        }
+        before = [await ask(shared, "LRANGE", f"nl:{{{uid}}}", 0, -1) for uid in calls]
+        await tell(shared, "ACL", "SETUSER", "ledger", f"-{right}")
+        for call in itertools.chain(*calls.values()):
+            with pytest.raises(Unauthorised, match="within a script"):
+                await call()
+        assert [await ask(shared, "LRANGE", f"nl:{{{uid}}}", 0, -1) for uid in calls] == before

@@ -61,6 +61,6 @@ local before = chain_at(log[#log], #log - 1)
 if not before then
   return foreign(log[1])
 end
-local chain = append(key, before, ARGV[4])
 redis.call('PERSIST', key)
+local chain = append(key, before, ARGV[4])
 return {'OK', #log, before, chain, 1}

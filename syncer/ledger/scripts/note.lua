@@ -27,6 +27,6 @@ local before = chain_at(log[#log], #log - 1)
 if not before then
   return foreign(log[1])
 end
-local chain = append(key, before, ARGV[2])
 redis.call('PERSIST', key)
+local chain = append(key, before, ARGV[2])
 return {'OK', #log, before, chain, 1}

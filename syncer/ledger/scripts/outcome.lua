@@ -42,6 +42,7 @@ local before = chain_at(log[#log], #log - 1)
 if not before then
   return foreign(log[1])
 end
+redis.call('PERSIST', key)
 local chain, appended = before, 0
 if known < 0 and not said and ARGV[5] ~= '' then
   chain = append(key, chain, ARGV[5])
@@ -49,5 +50,4 @@ if known < 0 and not said and ARGV[5] ~= '' then
 end
 chain = append(key, chain, ARGV[4])
 appended = appended + 1
-redis.call('PERSIST', key)
 return {'OK', #log - 1 + appended, before, chain, appended}

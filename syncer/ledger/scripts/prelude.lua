@@ -9,6 +9,9 @@
 -- record's text (whose crc32 stands for the map). Equal position and equal chain: equal history.
 --
 -- Only arithmetic that is exact in a double is used: no bit library, no sha1hex.
+--
+-- What a script has written stays if a later command of it is refused, as by the user's rights. So a record
+-- is appended after everything else is written: its caller takes an error for "not appended".
 
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 
