@@ -16,7 +16,7 @@ from typing import Final
 
 from notifier.reconciler.controller import Controller
 from syncer.ledger.holds import HoldStore, StoredHolds
-from syncer.model.errors import Ambiguous, ContractError, PortError
+from syncer.model.errors import Ambiguous, ContractError, PortError, Rejected
 from syncer.model.hold import Hold
 from syncer.rules.holds import restored, within_bounds
 from syncer.runtime.clock import LedgerTime
@@ -66,12 +66,20 @@ class HoldReader:
         try:
             await self._read()
         except ContractError as error:
-            if self.problem != str(error):
-                self.problem = str(error)
-                logger.error("%s; the known holds stay in force", error)
+            self._report(str(error))
+        except Rejected as error:
+            self._report(f"the operators' holds cannot be read: {error}")
         except (PortError, TimeoutError):
-            # Those that are known may have ended meanwhile.
-            self._controller.take_holds(self._controller.placed.known)
+            pass
+        else:
+            return
+        # Those that are known may have ended meanwhile.
+        self._controller.take_holds(self._controller.placed.known)
+
+    def _report(self, problem: str) -> None:
+        if self.problem != problem:
+            self.problem = problem
+            logger.error("%s; the known holds stay in force", problem)
 
     async def _read(self) -> None:
         stored = await self._store.read()

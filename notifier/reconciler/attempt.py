@@ -105,8 +105,11 @@ class Attempts:
             # sent.
             self.recorder.lose_claim(entry, "intent")
             wait = self.queue.retry(uid)
-            logger.warning(
-                "an attempt is held: Redis does not answer",
+            # What concerns every attempt is logged once, as an outage.
+            away = self.recorder.log.unavailable_reason is not None
+            logger.log(
+                logging.INFO if away else logging.WARNING,
+                "an attempt is held: the log did not take its intent",
                 extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
             )
             return None

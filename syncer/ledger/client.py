@@ -6,10 +6,12 @@ see no difference. Calls go to a pipeline (`pipeline.py`), through `standalone.p
 `redis_cluster.py`; the client's `RedisState` has what is known of the servers, and whether earlier claims
 still hold.
 
-Redis may answer and still refuse writes: at maxmemory, without the replicas that it requires, with a full
-disk, by its ACL. The refusal of an INTENT is kept as `refusal`, which counts as unavailability; an INTENT
-that is not refused ends it. If nothing is due, an INTENT that cannot open anything is tried every
-second (`_watch_refusal`), because only the server knows when it accepts writes again.
+Redis may answer and still execute no writes: at maxmemory, without the replicas that it requires, with
+a full disk, by its ACL, while it is paused. What a CLAIM or INTENT meets is kept as `refusal`, which
+counts as unavailability; one that is executed ends it. If nothing is due, an INTENT that cannot open
+anything is tried every second (`_watch_refusal`), because only the server knows when it executes writes
+again. That INTENT writes nothing, so it does not show whether the user may run the commands that a script
+writes with: such a refusal stands until everything that waits has been tried again.
 
 Nothing is retried here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
 script may be run again, repeats it.
@@ -27,10 +29,10 @@ from redis.exceptions import RedisError
 
 from syncer.ledger import subscriber
 from syncer.ledger.calls import Call
-from syncer.ledger.lua import INTENT, Script
+from syncer.ledger.lua import CLAIM, INTENT, Script
 from syncer.ledger.options import file_problem, option_problem
 from syncer.ledger.outage import Outage
-from syncer.ledger.replies import REFUSING, Refused
+from syncer.ledger.replies import REFUSING, Refused, RefusedInside
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
@@ -54,6 +56,10 @@ logger = logging.getLogger("ledger.redis")
 _TOGETHER: Final = 96
 #: Seconds between tries of a write that was refused.
 _REFUSED_PAUSE: Final = 1.0
+#: Scripts without which nothing is opened.
+_OPENING: Final = (CLAIM, INTENT)
+#: Seconds after which whatever waits has been tried again: a notification's longest wait, and some more.
+_TRIED_AGAIN: Final = 35.0
 #: Seconds between checks for an outage, and for the end of one.
 _OUTAGE_POLL: Final = 1.0
 _OUTAGE_END_POLL: Final = 0.25
@@ -134,6 +140,10 @@ class LedgerClient(RedisState):
         self.place = place_of(target)
         self._refusing = asyncio.Event()
         self._refused_key = ""
+        #: Second of the loop's clock until which the refusal stands, whatever is executed meanwhile.
+        self._refused_until = 0.0
+        #: Other scripts that the user may not run, as logged.
+        self._forbidden: set[str] = set()
         self._spread = target.topology is Topology.CLUSTER
         if problem := file_problem(target):
             raise ConfigError(problem, path="redis.url")
@@ -175,18 +185,45 @@ class LedgerClient(RedisState):
         command = ("EVALSHA", script.sha, 1, key, *args)
         try:
             reply = await self._servers.submit(Call(command, guard, script, wait), None)
-        except (Refused, Unauthorised) as error:
-            if script is INTENT and (isinstance(error, Unauthorised) or error.word in REFUSING):
-                self.refusal = str(error)
-                self._refused_key = key
-                self._refusing.set()
+        except (Unavailable, Unauthorised, Ambiguous, TimeoutError) as error:
+            self._note_refusal(script, key, error)
             raise
         answer = reply[0] if wait else reply
         if not (isinstance(answer, list) and answer and isinstance(answer[0], bytes)):
             raise ContractError("the server is not Redis: a script got an unexpected answer")
-        if script is INTENT:
-            self.refusal = None
+        if script in _OPENING:
+            self._end_refusal()
+        else:
+            self._forbidden.discard(script.name)
         return reply
+
+    def _note_refusal(self, script: Script, key: str, error: Exception) -> None:
+        """Keep why nothing can be opened; of other scripts, log once that the user may not run them."""
+        if script not in _OPENING:
+            forbidden = isinstance(error, Unauthorised) and error.reason == "NOPERM"
+            if forbidden and script.name not in self._forbidden:
+                self._forbidden.add(script.name)
+                logger.error(
+                    "Redis refuses a script to the user; give it the rights of docs/install.md",
+                    extra={"redis": self.place, "script": script.name, "reason": str(error)},
+                )
+            return
+        if isinstance(error, Ambiguous | TimeoutError):
+            self.refusal = "Redis does not answer what is written"
+        elif isinstance(error, Unauthorised) or (
+            isinstance(error, Refused) and error.word in REFUSING
+        ):
+            self.refusal = str(error)
+        else:
+            return
+        if isinstance(error, RefusedInside):
+            self._refused_until = asyncio.get_running_loop().time() + _TRIED_AGAIN
+        self._refused_key = key
+        self._refusing.set()
+
+    def _end_refusal(self) -> None:
+        if asyncio.get_running_loop().time() >= self._refused_until:
+            self.refusal = None
 
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         """Run one command; `at` is one of `primaries`. Errors as for `evaluate`."""
@@ -268,7 +305,7 @@ class LedgerClient(RedisState):
                 continue
             except (Rejected, ContractError):
                 # The script was run, on a key of another program.
-                self.refusal = None
+                self._end_refusal()
 
     async def _log_outage(self) -> None:
         """Log once that no attempt can be opened, and once when that is over."""

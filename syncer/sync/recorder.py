@@ -289,6 +289,9 @@ class Recorder:
                 "outcome",
                 lambda: self._record_outcome(entry, record, intent, patience),
             )
+        except Unauthorised:
+            self.close_in_memory(entry, attempt, intent, cause="refused")
+            return True
         except (ContractError, Rejected) as error:
             logger.error(
                 "an outcome could not be recorded; it is kept until the log can be read again",
@@ -363,6 +366,8 @@ class Recorder:
                 answer = await self.log.outcome(
                     entry.uid, record, intent, name=entry.request.key if anew else None
                 )
+            except Unauthorised:
+                raise
             except (ContractError, Rejected) as error:
                 if not entry.quarantine:
                     self.put_in_quarantine(entry, str(error))

@@ -13,8 +13,8 @@ import pytest
 from notifier.process.hold_reader import HoldReader
 from notifier.reconciler.placed import PlacedHolds
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.holds import HOLDS_CHANGED, HoldStore
-from syncer.model.errors import ContractError, Unavailable
+from syncer.ledger.holds import HOLDS_CHANGED, HoldStore, StoredHolds
+from syncer.model.errors import ContractError, Unauthorised, Unavailable
 from syncer.model.hold import Hold
 from syncer.rules.holds import decode, encode, place, release
 from syncer.runtime.clock import LedgerTime
@@ -172,6 +172,32 @@ async def test_what_cannot_be_read_later_changes_nothing(
     await world.reader.round()
     assert world.reader.problem is None
     assert world.stored == (HOLD,)
+
+
+async def test_what_may_not_be_read_any_more_is_said(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and readiness mentions it: a new hold would not be obeyed. What is known still ends."""
+    world.put(HOLD)
+    await world.reader.begin()
+
+    async def refuse() -> StoredHolds:
+        raise Unauthorised("Redis refuses the credentials or the command (NOPERM)")
+
+    with monkeypatch.context() as refused:
+        refused.setattr(world.store, "read", refuse)
+        await world.reader.round()
+        world.now += 60
+        await world.reader.round()
+    assert world.controller.changes == [(["00000001"], []), ([], ["00000001"])]
+    (line,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert line.message == (
+        "the operators' holds cannot be read: Redis refuses the credentials or the command (NOPERM);"
+        " the known holds stay in force"
+    )
+    assert "NOPERM" in str(world.reader.problem)
+    await world.reader.round()
+    assert world.reader.problem is None
 
 
 @pytest.mark.parametrize("mishap", [Mishap.LOSE_REPLY, Mishap.LOSE_REQUEST])

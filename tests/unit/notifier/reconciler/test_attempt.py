@@ -11,7 +11,7 @@ import pytest
 from notifier.contract import Message, NotReady, Outcome
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState, Epoch, FailureClass
-from syncer.model.errors import PortError, Unavailable
+from syncer.model.errors import PortError, Rejected, Unavailable
 from syncer.runtime import failpoints
 from syncer.runtime.failpoints import Failpoint
 from syncer.sync.cache import Claim
@@ -213,12 +213,13 @@ async def test_an_attempt_waits_while_redis_does_not_answer(
     case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is held with a growing wait, which the line of the log tells, and the log is claimed anew."""
+    caplog.set_level("INFO", "ledger.delivery")
     for seconds in (0.2, 0.4):
         case.redis.down = True
         assert await case.attempt() is None
         (line,) = caplog.records
         assert (line.levelname, line.message) == (
-            "WARNING", "an attempt is held: Redis does not answer",
+            "INFO", "an attempt is held: the log did not take its intent",
         )  # fmt: skip
         shown = {name: line.__dict__[name] for name in ("uid", "channel", "seconds")}
         assert shown == {"uid": "uid-a", "channel": "c", "seconds": seconds}
@@ -227,6 +228,24 @@ async def test_an_attempt_waits_while_redis_does_not_answer(
         case.controller.queue._delayed.clear()
         case.redis.down = False
         caplog.clear()
+    assert case.receiver.sent == 0
+
+
+async def test_only_what_concerns_one_attempt_is_a_warning(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis refuses this intent and no other: nothing else says so."""
+
+    async def refuse(*_: object, **__: object) -> Appended:
+        raise Rejected("Redis refuses the command (ERR)")
+
+    case.log.intent = refuse  # type: ignore[method-assign] # the log's answer
+    assert await case.attempt() is None
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert (line.__dict__["uid"], line.__dict__["error"]) == (
+        "uid-a", "Redis refuses the command (ERR)",
+    )  # fmt: skip
     assert case.receiver.sent == 0
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final, cast
 import pytest
 
 from notifier.contract import Outcome
+from syncer.ledger.answers import Appended
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, attempt_epoch
+from syncer.model.errors import Unauthorised
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
 from syncer.sync.cache import Claim
@@ -185,6 +187,29 @@ async def test_an_outcome_that_cannot_be_recorded(
     assert "attempt not recorded" in [r.message for r in caplog.records]
     assert opened.world.redis.published == []
     assert [a.state for a in opened.reports.attempts] == [AttemptState.SUCCESS]
+
+
+async def test_an_outcome_that_the_user_may_not_record_is_kept(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is not damaged, so nothing is quarantined; a later claim records it."""
+    world, recorder = opened.world, opened.world.controller.recorder
+    intent = await opened.intent()
+
+    async def refuse(*_: object, **__: object) -> Appended:
+        raise Unauthorised("Redis refuses the credentials or the command (NOPERM)")
+
+    with monkeypatch.context() as refused:
+        refused.setattr(recorder.log, "outcome", refuse)
+        await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
+        assert [*world.entry.unrecorded] == [intent.id]
+        assert [a.state for a in world.entry.view.attempts.values()] == [AttemptState.SUCCESS]
+        with pytest.raises(Unauthorised):
+            await world.controller.reconciler.reconcile("uid-a")
+        assert (world.entry.quarantine, [*world.entry.unrecorded]) == ("", [intent.id])
+    await world.controller.reconciler.reconcile("uid-a")
+    assert world.entry.unrecorded == {}
+    assert [(a.id, a.state) for a in world.attempts] == [(intent.id, AttemptState.SUCCESS)]
 
 
 async def test_an_intent_that_was_not_confirmed_is_settled(opened: Opened) -> None:

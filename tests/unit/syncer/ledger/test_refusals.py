@@ -1,0 +1,134 @@
+"""What a script that Redis does not execute says about the server, and for how long it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, cast
+
+import pytest
+from redis.exceptions import NoPermissionError, ResponseError
+
+from syncer.ledger import client as client_module
+from syncer.ledger.calls import Call
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, Script
+from syncer.ledger.replies import Refused, RefusedInside, classify_reply
+from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
+
+FORBIDDEN: Final = classify_reply(NoPermissionError("no permissions to run the 'evalsha' command"))
+KEY: Final = "nl:{u}"
+
+
+class Servers:
+    """Answers each call with the same thing."""
+
+    layout = 0
+
+    def __init__(self) -> None:
+        self.answer: object = [b"OK"]
+        self.asked: list[Call] = []
+
+    async def submit(self, call: Call, at: str | None) -> Any:
+        """Answer."""
+        self.asked.append(call)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class World:
+    """A client that is connected to such servers."""
+
+    def __init__(self) -> None:
+        self.servers = Servers()
+        self.client = LedgerClient("redis://h")
+        self.client._servers = cast("Any", self.servers)
+        self.client.problem = None
+
+    async def run(self, script: Script, answer: object) -> str | None:
+        """Run a script, and return why nothing can be opened now."""
+        self.servers.answer = answer
+        if isinstance(answer, Exception):
+            with pytest.raises(type(answer)):
+                await self.client.evaluate(script, KEY, [])
+        else:
+            await self.client.evaluate(script, KEY, [])
+        return self.client.unavailable_reason
+
+
+@pytest.fixture
+async def world() -> World:
+    """A fresh one."""
+    return World()
+
+
+#: What a CLAIM or an INTENT meets, and what is said of it; None: it says nothing about the server.
+MET: Final[dict[str, tuple[Exception, str | None]]] = {
+    "the disk is full": (Refused("MISCONF"), "Redis answers MISCONF"),
+    "replicas are missing": (Refused("NOREPLICAS"), "Redis answers NOREPLICAS"),
+    "another's script runs": (Refused("BUSY"), "Redis answers BUSY"),
+    "the user may not": (FORBIDDEN, "Redis refuses the credentials or the command (NOPERM)"),
+    "the user may not, within": (RefusedInside(), "Redis refuses a command within a script (NOPERM)"),
+    "writes are paused": (Ambiguous("no reply"), "Redis does not answer what is written"),
+    "nothing in time": (TimeoutError(), "Redis does not answer what is written"),
+    "it loads": (Refused("LOADING"), None),
+    "nobody is there": (Unavailable("gone"), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [CLAIM, INTENT], ids=lambda s: str(s.name))
+@pytest.mark.parametrize("what", MET)
+async def test_what_opens_nothing_is_said(world: World, script: Script, what: str) -> None:
+    """Of a claim as of an intent: new notifications are claimed first, and may be all that is due."""
+    error, said = MET[what]
+    assert await world.run(script, error) == said
+
+
+async def test_one_that_is_executed_ends_it(world: World) -> None:
+    """An outcome does not: at maxmemory it is recorded."""
+    assert await world.run(CLAIM, Refused("MISCONF"))
+    assert await world.run(OUTCOME, [b"OK"])
+    assert await world.run(INTENT, [b"RECLAIM"]) is None
+
+
+async def test_what_writes_nothing_does_not_end_a_refusal_within_a_script(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands until whatever waits has been tried again, and then the next try decides."""
+    now = asyncio.get_running_loop().time()
+    monkeypatch.setattr(client_module, "_TRIED_AGAIN", 1000.0)
+    assert await world.run(CLAIM, RefusedInside())
+    assert 999 < world.client._refused_until - now < 1001
+    assert await world.run(INTENT, [b"RECLAIM"])
+    world.client._refused_until = now
+    assert await world.run(INTENT, [b"RECLAIM"]) is None
+
+
+async def test_another_script_that_is_forbidden_is_said_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deliveries go on; each script is named once, and again once it had been executed."""
+    for script, answer in (
+        (ACK, FORBIDDEN), (ACK, FORBIDDEN), (OUTCOME, RefusedInside()), (ACK, Refused("BUSY")),
+        (ACK, [b"OK"]), (ACK, FORBIDDEN), (ACK, Unauthorised("no", reason="NOAUTH")),
+    ):  # fmt: skip
+        assert await world.run(script, answer) is None
+    assert [r.levelno for r in caplog.records] == [logging.ERROR] * 3
+    assert [vars(r)["script"] for r in caplog.records] == ["ack", "outcome", "ack"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The user executing the script can't run this command or subcommand script: 1f2e, on @user",
+        "ACL failure in script: User u has no permissions to run the 'rpush' command script: on @user",
+    ],
+    ids=["Redis 7.0", "later"],
+)
+def test_a_right_that_is_missing_within_a_script_is_recognised(text: str) -> None:
+    """Its first word is none of the words for it; nothing of its text is passed on."""
+    error = classify_reply(ResponseError(text))
+    assert isinstance(error, RefusedInside)
+    assert error.reason == "NOPERM"
+    assert "rpush" not in str(error)
