@@ -39,6 +39,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from syncer.ledger.calls import Call, StaleGuard, pack, read_reply
 from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
+from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import (
     MALFORMED,
     classify_reply,
@@ -157,6 +158,8 @@ class Pipeline:
         self._stale = False
         #: Whether the server allowed CONFIG GET on the newest connection.
         self._settings_readable = True
+        #: Whether the server refused WAIT to the user, as far as is known.
+        self.wait_refused = False
         self._closed = False
 
     # -- calls --------------------------------------------------------------------------------
@@ -242,6 +245,12 @@ class Pipeline:
         The reply does not identify the server of a *later* connection; `on_connect` does.
         """
         info = with_clock(parse_info(await self.submit(Call(("INFO",)))))
+        if self.wait_refused:
+            with contextlib.suppress(Rejected):
+                await self.submit(Call(("WAIT", 0, 0)))
+                self.wait_refused = False
+        if self.wait_refused:
+            info[NO_WAIT] = "1"
         if self._settings_readable:
             with contextlib.suppress(Rejected):
                 info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
@@ -409,8 +418,8 @@ class Pipeline:
         try:
             count = int(await connection.read_response())
         except ResponseError:
-            # Refused, for example by an ACL: the round is written, and no replica has confirmed it.
-            count = 0
+            # Refused by an ACL: the round is written, and no replica has confirmed it.
+            count, self._main.wait_refused = 0, True
         for waiting, reply in written:
             self._answer(waiting, (reply, count))
         if written and count < replicas:
@@ -464,6 +473,8 @@ class Pipeline:
     async def _check(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         info = with_clock(parse_info(await ask(connection, "INFO")))
+        if self._main.wait_refused:
+            info[NO_WAIT] = "1"
         try:
             info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
             self._settings_readable = True

@@ -5,7 +5,8 @@ Replicas are expected of every primary of a store from the moment that one of th
 a server demands some (`min-replicas-to-write`); then one that is gone makes the store unfit rather than
 passing for one that never had any. So does one that is there and does not keep up: after a write that no
 replica confirmed in time, nothing more is opened until a replica has acknowledged what the primary had
-written by then. INFO shows both, so a store becomes fit again without a write.
+written by then. INFO shows both, so a store becomes fit again without a write. A user that may not ask for
+confirmations gets none, however well the replicas keep up (`NO_WAIT`).
 
 Pure: the members of INFO in, a text out. A server is named by its run id.
 """
@@ -15,9 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from syncer.ledger.replies import number_of
 
+#: Member added to INFO where the server refuses WAIT to the user.
+NO_WAIT: Final = "wait_refused"
 _MEMBER = re.compile(r"slave\d+")
 
 
@@ -30,11 +34,13 @@ class _Primary:
         online: How many replicas are connected and in step with its stream.
         behind: A write was not confirmed in time, and no replica has been seen to have it since.
         target: Offset that a replica must reach; None until the primary's own is known.
+        refused: It refuses WAIT to the user.
     """
 
     online: int = 0
     behind: bool = False
     target: int | None = None
+    refused: bool = False
 
 
 class Replicas:
@@ -53,6 +59,7 @@ class Replicas:
         primary = self._primaries.setdefault(info.get("run_id", ""), _Primary())
         online = [r for r in replicas if r.get("state") == "online"]
         primary.online = len(online)
+        primary.refused = NO_WAIT in info
         if not primary.behind:
             return
         if primary.target is None:
@@ -77,6 +84,8 @@ class Replicas:
         if lonely:
             of = f"{lonely} of {len(known)} primaries have" if len(known) > 1 else "the primary has"
             return f"{of} no replica to confirm an attempt; bring one back"
+        if any(p.refused for p in known):
+            return "Redis refuses WAIT to the user; give it the rights of docs/install.md"
         if any(p.behind for p in known):
             return "no replica has confirmed the newest attempts in time; look at its lag"
         return None

@@ -92,6 +92,29 @@ async def claimed(log: RedisLog, count: int) -> list[str]:
     return uids
 
 
+async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
+    """The replica keeps up, so only the server's answer to WAIT says that nothing is ever confirmed."""
+    async with pair("redis-server") as both, opened(both.primary.url) as (client, log):
+        (uid, other) = await claimed(log, 2)
+        right = ("ACL", "SETUSER", "default")
+        await asyncio.to_thread(call, port_of(both.primary), *right, "-wait")
+        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        assert (answer.answer, answer.confirmed) == (Answer.OK, False)
+        await until(lambda: "refuses WAIT" in (client.unfit or ""), what="it is said")
+        for _ in range(3):
+            await client.probe()
+            assert "refuses WAIT" in (client.unfit or "")
+        # A new connection does not make it forgotten.
+        await client._servers._pipeline.renew()  # type: ignore[attr-defined] # of the one server
+        await client.probe()
+        assert "refuses WAIT" in (client.unfit or "")
+        await asyncio.to_thread(call, port_of(both.primary), *right, "+wait")
+        # Probed every two seconds while it lasts.
+        await until(lambda: client.unfit is None, what="it is permitted")
+        answer = await log.intent(other, EPOCH, intent(other), limit=5, guard=lambda: True)
+        assert (answer.answer, answer.confirmed) == (Answer.OK, True)
+
+
 @BINARIES
 async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
     """Nothing is sent, little is opened, nothing ends, and all of it goes out afterwards."""

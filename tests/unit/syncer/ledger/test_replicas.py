@@ -69,6 +69,21 @@ def test_one_that_lags_holds_until_it_has_what_was_written() -> None:
     assert replicas.problem(["a"]) is None
 
 
+def test_who_may_not_ask_for_confirmations_gets_none() -> None:
+    """A replica that keeps up does not help; that it is missing is the first thing to mend."""
+    replicas = Replicas()
+    replicas.observe(info("online@100", wait_refused="1"))
+    replicas.unconfirmed("a")
+    refused = "Redis refuses WAIT to the user; give it the rights of docs/install.md"
+    assert replicas.problem(["a"]) == refused
+    replicas.observe(info("online@900", offset=900, wait_refused="1"))
+    assert replicas.problem(["a"]) == refused
+    replicas.observe(info(wait_refused="1"))
+    assert replicas.problem(["a"]) == LONELY
+    replicas.observe(info("online@900"))
+    assert replicas.problem(["a"]) is None
+
+
 def test_one_primary_without_a_replica_is_named_among_several() -> None:
     """It does not lower what is asked of the others, and one that left the store does not count."""
     replicas = Replicas()
