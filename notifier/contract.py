@@ -10,7 +10,7 @@ receiver:
 
 - success: the receiver accepted the message;
 - failed: the receiver refused it, or no byte of the request was written. `transient` may be tried
-  again, `permanent` never, `notSent` says that the request did not leave;
+  again, `permanent` never, `notSent` means that the request never left;
 - unknown: bytes left and no usable answer came back. It is retried like a transient failure, but
   the record says that a repeat may be a second delivery.
 

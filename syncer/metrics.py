@@ -77,7 +77,9 @@ class SyncMetrics:
             registry=registry,
         )
         self.claims = counter("claims", "Logs claimed, by the row of the decision table.", "row")
-        self.reclaims = counter("reclaim", "Claims found stale.", "cause")
+        self.reclaims = counter(
+            "reclaim", "Claims found stale, by cause; the log is claimed again.", "cause"
+        )
         self.fenced = counter("fenced", "Claims refused because a later owner exists.")
         self.recovered = counter(
             "recovered", "Open attempts of an earlier owner recorded as unknown."
@@ -95,7 +97,7 @@ class SyncMetrics:
             self.patches.labels(result)
         self.batch_records = Histogram(
             f"{PREFIX}_sync_batch_attempts",
-            "Attempts first shown by one status write.",
+            "Attempts that one status write shows for the first time.",
             buckets=_SIZES,
             registry=registry,
         )
@@ -112,8 +114,13 @@ class SyncMetrics:
             "Longest time for which a notification of this replica may have needed a check "
             "without getting one, including the time since the last round of the resync.",
         )
-        self.live = gauge("live_notifications", "Notifications held in full in memory.")
-        self.finished = gauge("finished_notifications", "Finished notifications held as summaries.")
+        self.live = gauge(
+            "live_notifications",
+            "Notifications kept in full in memory: unfinished, or not yet published and audited.",
+        )
+        self.finished = gauge(
+            "finished_notifications", "Finished notifications kept as summaries in memory."
+        )
         self.conflicting = counter(
             "conflicting_outcome",
             "Attempts with two definite results, which the protocol excludes.",

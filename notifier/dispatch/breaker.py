@@ -1,10 +1,10 @@
 """
 Circuit breakers: whether a receiver is worth another call now, one per channel name.
 
-Upstream's counts, another subject. A breaker counts *notifications*, not calls: it opens when the
+The thresholds are upstream's, but a breaker counts *notifications*, not calls: it opens when the
 three that failed last did so within 10 s and nothing succeeded in those 10 s. So one notification
 that fails again and again keeps its own back-off, and a receiver that still answers some messages
-is not called dead because a burst of others failed.
+is not treated as down because a burst of others failed.
 
 It stays open for 1 s, then one call may go (a probe). Its failure opens the breaker again, for twice
 as long each time, 30 s at most; its success lets a second one go, and the success of that one closes

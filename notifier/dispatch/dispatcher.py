@@ -12,7 +12,7 @@ receiver without running attempts gets a slot as long as one is free. Within a r
 namespaces use it, an eighth of its slots is reserved for those that use less than an equal share of it,
 because taking turns helps little while slow calls of one author occupy all slots.
 
-While a receiver's circuit breaker is open, its queue stands still, and waiting costs nothing: one timer
+While a receiver's circuit breaker is open, nothing leaves its queue, and waiting costs nothing: one timer
 starts the probe, whose end starts the next probe or everything else, or sets the timer again. The same
 timer keeps the receiver's pace (`notifier.dispatch.pace`).
 """

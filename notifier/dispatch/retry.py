@@ -7,7 +7,7 @@ maximum. A receiver's Retry-After can only lengthen the wait, and by no more tha
 
 The result becomes part of the outcome's record, so a restart neither shortens nor redraws it.
 
-An attempt that was opened and did not leave says nothing about the receiver, so it has a back-off of
+An attempt that was opened and was not sent says nothing about the receiver, so it has a back-off of
 its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. So a delivery is
 late by no longer than its cause has lasted, and a log gains at most twelve such attempts in the first
 hour and one an hour after that.
@@ -21,7 +21,7 @@ from syncer.model.resource import RetryPolicy
 from syncer.rules.backoff import exponential, near_jitter
 
 RETRY_AFTER_MOST: Final = 3600.0
-#: Milliseconds after the first attempt in a row that did not leave, and at most.
+#: Milliseconds after the first attempt in a row that was not sent, and at most.
 UNSENT_FIRST: Final = 1_000
 UNSENT_MOST: Final = 3_600_000
 
@@ -45,7 +45,7 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
 
 def unsent_delay(n: int, jitter: float) -> int:
     """
-    Milliseconds to wait after the n-th attempt in a row that did not leave.
+    Milliseconds to wait after the n-th attempt in a row that was not sent.
 
     Args:
         n: From 1.

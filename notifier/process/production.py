@@ -1,9 +1,9 @@
 """
 The outside world of a real process: its ports are sockets, files, threads and signals.
 
-The order matters. The health port comes first, because it is part of this process's identity: whoever holds
-the port is the living one. Then comes everything that can be wrong in the files, so that a misconfigured
-process ends before it contacts a server. Then comes what needs the running loop.
+The order matters. The health port comes first, because it is part of this process's identity, and only one
+process can hold it. Then the files are checked, so that a misconfigured process ends before it contacts a
+server. Then comes what needs the running loop.
 """
 
 from __future__ import annotations

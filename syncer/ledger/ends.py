@@ -1,8 +1,8 @@
 """
 Ends of logs: how long each is, and what has been appended since it was last looked at.
 
-For whoever follows many logs. Nothing is claimed, and what was read before is not read again: of a log that
-has grown the last known element comes along, since its chain is what the new ones must follow from.
+Used to follow many logs. Nothing is claimed, and records are read once; of a log that has grown, the last
+known element is read again, because the chain of the new ones must follow from it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ of channels, never on their number, so a change of the routing cannot turn one c
 into another's.
 
 Only an attempt that may have reached the receiver counts (`counts`). One that was opened and
-certainly did not leave (class `notSent`) is on record and has a number, but counts in no limit, including
+was certainly not sent (class `notSent`) is on record and has a number, but counts in no limit, including
 that of a resend request: a channel never runs out of attempts that were not made. Such attempts are limited
 by their own back-off, which grows with their number in a row (`unsent`).
 """
@@ -53,7 +53,7 @@ class ChannelState:
         last: Its newest attempt, None before the first.
         reason: Machine word for explanations and logs.
         left: How many more attempts that may reach the receiver are allowed.
-        unsent: How many attempts in a row, up to the newest, did not leave.
+        unsent: How many attempts in a row, up to the newest, were not sent.
     """
 
     channel: str
@@ -65,7 +65,7 @@ class ChannelState:
     unsent: int = 0
 
 
-#: Attempts in a row that did not leave, from which on a condition shows it: their waits add up to a minute.
+#: Attempts in a row that were not sent, from which on a condition shows it: their waits add up to a minute.
 UNSENT_NOTICE: Final = 6
 
 
@@ -75,7 +75,7 @@ def counts(attempt: Attempt) -> bool:
 
 
 def unsent_run(attempts: Sequence[Attempt]) -> int:
-    """How many of a channel's attempts, oldest first, did not leave since the last that may have."""
+    """How many of a channel's attempts, oldest first, were not sent since the last that may have."""
     run = 0
     for attempt in reversed(attempts):
         if counts(attempt):
@@ -104,7 +104,7 @@ def stand(
         at_most_once: Stop at an attempt whose result is unknown.
         before_order: Attempts that the latest resend request sets aside; None without a request.
         folded: Failed attempts that the status holds only as a number.
-        folded_unsent: How many of those did not leave.
+        folded_unsent: How many of those were not sent.
     """
     known = list(attempts)
     if not (known or folded or before_order is not None):

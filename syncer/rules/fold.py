@@ -126,7 +126,7 @@ class LogView:
         """
         Channels with a resend request that no attempt has followed yet.
 
-        An attempt that did not leave does not count: the request still waits. A success ends a request
+        An attempt that was not sent does not count: the request still waits. A success ends a request
         unfulfilled, because nothing is sent after one. So does an attempt that the request did not know
         because the log had lost it: it cannot be distinguished from a new one.
         """

@@ -224,7 +224,7 @@ def rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
 
 def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
     """
-    How many folded attempts of each channel did not leave.
+    How many folded attempts of each channel were not sent.
 
     The log knows as long as it holds them; after that, only the status does.
     """

@@ -96,7 +96,7 @@ def conditions_of(
 
 
 def _unsent(channel_states: tuple[ChannelState, ...]) -> str:
-    """Name channels of which several attempts in a row did not leave, empty if there are none."""
+    """Name channels of which several attempts in a row were not sent, empty if there are none."""
     return "; ".join(
         f"{s.channel}: {s.unsent} attempts in a row were not sent"
         + (f" ({s.last.error})" if s.last and s.last.error else "")

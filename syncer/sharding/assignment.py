@@ -12,7 +12,7 @@ not before. So a shard is
 - *free*: released, or never held. It is taken below the share, or after a while by anybody.
 - *held*: all else.
 
-Where a human removed a Lease, its holder may not know yet: the shard counts as held for a LeaseDuration.
+If a person deletes a Lease, its holder may not know yet: the shard counts as held for a LeaseDuration.
 A shard of a version without sessions counts as held until its own Lease has not changed for its duration.
 
 The share is arithmetic and distributes work; safety comes from sessions, compare-and-swap and the fences.

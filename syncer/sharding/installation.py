@@ -1,21 +1,21 @@
 """
 The Lease `<name>-map`: what all replicas of an installation must agree on.
 
-*Shards.* Their number, and the function that tells the shard of a uid, decide which Lease guards which
-notification, so two replicas must never believe in different ones. The first replica writes both down as
-one annotation (`syncer.rules.shards.Sharding`): the number is then refused at the start where the settings
-have another one, and the function is taken as it is found. Who changes the annotation, with the
-installation scaled to zero, has changed either; a replica that still runs sees that and leaves. Deleting
-the Lease instead would make another installation of it, to which the logs do not belong.
+*Shards.* Their number, and the function that maps a uid to its shard, decide which Lease guards which
+notification, so all replicas must use the same ones. The first replica records both in one annotation
+(`syncer.rules.shards.Sharding`): a replica whose settings have another number refuses to start, and every
+replica uses the recorded function. To change either, scale the installation to zero and change the
+annotation; a replica that still runs notices that and exits. Deleting the Lease instead would create
+another installation, to which the logs do not belong.
 
 *Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
 those of another cluster that was given the same store.
 
-*Members without sessions.* A version that has none keeps one annotation here alive for each replica, with
-whether it could own a shard, and counts the others by watching theirs change. While such a one lives, as in
-a rolling upgrade, it is counted in the same way, and we keep an annotation for it to count us; it would
-hand nothing over otherwise. Once none has been seen for a LeaseDuration, all of the annotations go.
-Safety does not depend on any of it.
+*Members without sessions.* A version without them renews one annotation here for each replica, which says
+whether it could own a shard, and counts the others by watching their annotations change. While such a
+replica runs, as in a rolling upgrade, it is counted in the same way, and we renew an annotation so that it
+counts us and hands shards over. Once none has been seen for a LeaseDuration, all of these annotations are
+removed. Safety does not depend on any of this.
 """
 
 from __future__ import annotations

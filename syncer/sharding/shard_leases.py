@@ -9,10 +9,10 @@ expired, and the shortest once it is released, so that such a version may take i
 The resourceVersion of the acquiring write is the second part of the epoch.
 
 While attempts are journaled a Lease carries a note (`syncer.model.journal`). An acquisition keeps or
-removes the one that it finds; `put_note` and `remove_note` write it during a term. A write of it that was
-not answered leaves it in doubt: it is there for whoever wants to use the log, and not there for whoever
-wants to journal, until another write was answered. To read the Lease is not enough: the write may still
-be on its way.
+removes the one that it finds; `put_note` and `remove_note` write it during a term. If such a write is not
+answered, the note is in doubt until another write is answered: it counts as present before the log is used,
+and as absent before anything is journaled. Reading the Lease does not settle it, because the write may
+still be in flight.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 What this process knows of the Leases of its installation, and since when; no I/O.
 
 The view is fed by one list and watch (`syncer.kube.leases`), in the order of resourceVersions, and by
-nothing else: what a write of our own was answered is not put here, so that the view is never ahead of
-itself. It may be behind the server; whoever acts on it does so by compare-and-swap.
+nothing else: answers to our own writes do not change it, so its versions only move forward. It may be
+behind the server; whoever acts on it does so by compare-and-swap.
 
-A Lease that has not changed keeps the moment of its first sighting, over a new list as well. One that is
-gone is remembered for as long as its holder may believe in it.
+A Lease that has not changed keeps the time at which it was first seen, across a new list as well. A deleted
+one is remembered for as long as its holder may still rely on it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ ids are checked where they are written and where they are read: one server of se
 older CRD, and any may do so again.
 
 The mark of a journaled object (`syncer.model.journal`) is checked in the same way, but before the attempt
-that needs it: an object that loses its mark is held by the next owner for as long as the log is away.
+that needs it: an object without its mark waits at the next owner for as long as the log is away.
 """
 
 from __future__ import annotations
