@@ -83,9 +83,9 @@ class RedisSettings(Group):
     )
     durability: Literal["relaxed", "strict"] = Field(
         default="relaxed",
-        description="relaxed (default) accepts the server's persistence and reports in readiness "
-        "what it cannot guarantee; a crash of Redis may then lose its last second, and what was "
-        "sent in that second may be sent again. strict refuses to start unless every write is on "
+        description="relaxed (default) accepts the server's persistence: a crash of Redis may lose its "
+        "last second (or more, without an append-only file, which is logged at startup), and what "
+        "was sent in that time may be sent again. strict refuses to start unless every write is on "
         "disk before it is answered (appendfsync always). If there are replicas, it sends only "
         "what one has confirmed, and holds attempts while none does.",
     )
@@ -164,8 +164,8 @@ class ShardingSettings(Group):
         ge=1,
         le=256,
         description="Number of shards, and so the most replicas that can work at once; default "
-        "16. Fixed at installation: another number is refused until the installation is scaled to "
-        "0.",
+        "16. Fixed at installation: another number is refused; docs/operations.md has the steps "
+        "that change it.",
     )
     incarnation: int = Field(
         default=0,

@@ -44,7 +44,7 @@ class GatewayMetrics:
         )
         self.last = Gauge(
             f"{_PREFIX}_last_request_timestamp_seconds",
-            "When a source last sent something that became a notification; 0 if it never did.",
+            "When a source last sent something that became or repeated a notification; 0 if it never did.",
             ("source",),
             registry=registry,
         )
