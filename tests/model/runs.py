@@ -438,14 +438,16 @@ DELIVERY_MUTANTS: tuple[Mutant, ...] = (
         "intent after a recorded success",
     ),
     Mutant(
-        "M9", "failover without a new claim", D(reclaim_on_failover=False, losses=1),
+        "M9", "failover without a new claim", D(reclaim_on_failover=False, losses=1, crashes=0),
         "intent after a recorded success",
     ),
     Mutant(
         "M10", "dangling intents neither settled nor blocking",
         D(recover=False, dangling_blocks=False), "two open intents",
     ),
-    Mutant("M10b", "dangling intents not settled", D(recover=False), STUCK),
+    Mutant(
+        "M10b", "dangling intents not settled", D(takeovers=0, attempts=1, recover=False), STUCK
+    ),
     Mutant("M11", "own dangling intents not settled", D(losses=1), STUCK, large=True),
     Mutant(
         "M12", "fence not higher, instead of equal", D(exact_fence=False),
@@ -455,6 +457,7 @@ DELIVERY_MUTANTS: tuple[Mutant, ...] = (
 )  # fmt: skip
 
 T = replace(QUIET, takeovers=1)
+T_1 = replace(T, attempts=1)
 C = replace(QUIET, crashes=1)
 FL = replace(QUIET, flushes=1)
 FC = replace(QUIET, flushes=1, crashes=1)
@@ -466,20 +469,23 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M3", "ACK before the patch", replace(STEPS, ack_after_patch=False), "S10"),
     Mutant("M4", "no success guard", replace(T, success_guard=False), "S7"),
     Mutant("M5", "no intent before the send", replace(QUIET, write_ahead=False), "S1"),
-    Mutant("M6", "patch without version", replace(STEPS, takeovers=1, compare_version=False), "S4"),
-    Mutant("M7", "overwrite", replace(STEPS, takeovers=1, unite=False), "S4"),
+    Mutant(
+        "M6", "patch without version",
+        replace(STEPS, takeovers=1, attempts=1, compare_version=False), "S4",
+    ),
+    Mutant("M7", "overwrite", replace(T, unite=False), "S4"),
     Mutant("M8", "store not looked at before INTENT", replace(LO, check_store=False), "S9"),
     Mutant(
         "M9", "fence not higher, instead of equal",
         replace(FL, takeovers=1, exact_fence=False), "S9",
     ),
-    Mutant("M10", "a missing key is no refusal", replace(T, need_key=False), "S7cr"),
+    Mutant("M10", "a missing key is no refusal", replace(T_1, need_key=False), "S7cr"),
     Mutant("M11", "open attempts not settled", replace(C, recover=False), STUCK),
     Mutant("M12", "ACK without the chain", replace(FL, ack_history=False), "S10"),
-    Mutant("M13", "an append keeps the expiry", replace(T, persist=False), "S11"),
+    Mutant("M13", "an append keeps the expiry", replace(T_1, persist=False), "S11"),
     Mutant(
         "M14", "expiry whatever was acknowledged",
-        replace(T, expire_acked=False, expire_here=False), "S11",
+        replace(T_1, expire_acked=False, expire_here=False), "S11",
     ),
     Mutant("M15", "expiry of unfinished objects", replace(QUIET, expire_final=False), "S11"),
     Mutant("M16", "outcomes are fenced", replace(T, facts_unfenced=False), "RK"),
@@ -487,23 +493,23 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M20", "the cache is dropped at a claim", replace(FL, keep_cache=False), "S2L"),
     Mutant("M21", "no seeds from the status", replace(FC, seed_status=False), "CL"),
     Mutant("M23", "the plan is not restored", replace(FC, plan=True, seed_plan=False), "PL"),
-    Mutant("M24", "Failed without another look", replace(T, reread_final=False), "P5"),
-    Mutant("M25", "no sweep", replace(T, attempts=1, sweep=False), STUCK),
+    Mutant("M24", "Failed without another look", replace(T_1, reread_final=False), "P5"),
+    Mutant("M25", "no sweep", replace(T_1, sweep=False), STUCK),
     Mutant("M27", "an id is used by two calls", replace(LATE, fresh_ids=False), "S3"),
     Mutant(
         "M28", "any DUP permits", replace(LOSSY, takeovers=1, dup_intent=False), "P8"
     ),
-    Mutant("M31", "no absorbing phase", replace(T, absorb=False, server_rules=False), "S6"),
-    Mutant("M31c", "the same under server rules", replace(T, attempts=1, absorb=False), STUCK),
+    Mutant("M31", "no absorbing phase", replace(T_1, absorb=False, server_rules=False), "S6"),
+    Mutant("M31c", "the same under server rules", replace(T_1, absorb=False), STUCK),
     Mutant("M35", "position from the reply", replace(T, advance_checked=False), "S10"),
-    Mutant("M36", "own epoch not settled", replace(LATE, recover_own=False), STUCK),
+    Mutant("M36", "own epoch not settled", replace(LATE, attempts=1, recover_own=False), STUCK),
     Mutant("M37", "old epoch used again", replace(C, new_epoch=False), "S3"),
     Mutant("H1", "expiry with an open intent", replace(T, expire_settled=False), "S10"),
     Mutant("H3", "object read before CLAIM", replace(FL, takeovers=1, claim_first=False), "S7f"),
     Mutant("H4", "a retry ignores the new store", replace(LO, guard_retries=False), "S9"),
     Mutant(
         "H6", "position compared without the chain",
-        replace(FL, takeovers=1, advance_chain=False), "S10",
+        replace(FL, takeovers=1, attempts=1, advance_chain=False), "S10",
     ),
     Mutant("H8", "DUP answers before DONE", replace(LOSSY, takeovers=1, done_first=False), "P7"),
     Mutant(
@@ -535,7 +541,7 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "O2", "INTENT knows no limit of an order",
-        replace(LATE, attempts=1, wishes=1, order_limit=False), "S12",
+        replace(LATE, attempts=1, wishes=1, quiet=True, order_limit=False), "S12",
     ),
     Mutant(
         "O3", "an order said again is another one",
@@ -702,7 +708,7 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "S9", "an acquisition counts for the session of its answer",
-        S(answer_named=False, faults=Lost(freezes=1, handovers=1)), "SH",
+        S(replicas=1, answer_named=False, faults=Lost(freezes=1, handovers=1)), "SH",
     ),
     Mutant(
         "S10", "a renewal counts from when it is read back",
@@ -731,7 +737,7 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "S17", "own shards that are not held are left",
-        S(own_again=False, faults=Lost(handovers=1, replies=1)), "OWNED",
+        S(replicas=1, own_again=False, faults=Lost(handovers=1, replies=1)), "OWNED",
     ),
     Mutant(
         "S18", "a stalled watch is kept", S(reopens=False, faults=Lost(stalls=1, crashes=1)), "OWNED"
