@@ -179,6 +179,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have a process among several report no more than somebody reads."""
+    if hasattr(session.config, "workerinput"):
+        plugins: set[Any] = session.config.pluginmanager.get_plugins()
+        (sender,) = (plugin for plugin in plugins if hasattr(plugin, "sendevent"))  # xdist's own
+        sender.sendevent = scheduling.without_routine(sender.sendevent)
+
+
 def _run_folder(config: pytest.Config) -> Path:
     """Return the folder of a run, which all of its processes know."""
     base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # no other way

@@ -30,7 +30,7 @@ import fcntl
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -51,6 +51,8 @@ _WORTH: Final = 2.0
 _LONG: Final = 6.0
 #: Folders whose tests keep a core busy.
 _COMPUTING: Final = ("tests/unit/", "tests/properties/", "tests/model/", "tests/simulation/")
+#: A set-up or an end that takes fewer seconds is not reported; pytest does not list it among the slowest.
+_BRIEF: Final = 0.005
 #: Tests that a process holds besides the one that runs: it must know the next one, for its fixtures.
 _AHEAD: Final = 1
 
@@ -206,6 +208,28 @@ class ByFile(LoadGroupScheduling):  # type: ignore[misc] # the vendor has no typ
         if self.workqueue and self._pending_of(self.assigned_work[node]) > _AHEAD:
             return
         super()._reschedule(node)
+
+
+def without_routine(send: Callable[..., None]) -> Callable[..., None]:
+    """
+    Wrap what sends a process's events to the one that prints them: it leaves out what nobody reads.
+
+    A report costs both of them more than most tests take. That a set-up or an end took no time and went
+    well tells nothing, and no report that went well is asked for its test's keywords.
+
+    Args:
+        send: takes the name of an event and its members.
+    """
+
+    def filtered(name: str, **members: Any) -> None:
+        if name == "testreport" and members["data"]["outcome"] == "passed":
+            report = members["data"]
+            if report["when"] != "call" and report["duration"] < _BRIEF:
+                return
+            report["keywords"] = {}
+        send(name, **members)
+
+    return filtered
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -204,6 +204,40 @@ def test_a_test_that_measures_runs_alone(tmp_path: Path) -> None:
     assert len(spans) == 11
     began, ended = spans.pop("alone")
     assert [name for name, span in spans.items() if span[0] < ended and began < span[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("report", "kept"),
+    [
+        pytest.param({"when": "call", "outcome": "passed"}, True, id="a test that passed"),
+        pytest.param({"when": "setup", "outcome": "passed"}, False, id="its set-up"),
+        pytest.param({"when": "teardown", "outcome": "passed"}, False, id="its end"),
+        pytest.param(
+            {"when": "setup", "outcome": "passed", "duration": 0.01},
+            True,
+            id="a set-up that took time",
+        ),
+        pytest.param({"when": "setup", "outcome": "failed"}, True, id="a set-up that failed"),
+        pytest.param({"when": "teardown", "outcome": "failed"}, True, id="an end that failed"),
+        pytest.param({"when": "setup", "outcome": "skipped"}, True, id="a test that was skipped"),
+    ],
+)
+def test_what_nobody_reads_is_not_reported(report: dict[str, Any], *, kept: bool) -> None:
+    """Of what went well a report of the test alone, without its keywords; of the rest everything."""
+    sent: list[dict[str, Any]] = []
+    send = scheduling.without_routine(lambda name, **members: sent.append({name: members}))
+    send("testreport", data={"duration": 0.0, "keywords": {"slow": 1}, **report})
+    assert len(sent) == kept
+    if kept:
+        keywords = sent[0]["testreport"]["data"]["keywords"]
+        assert keywords == ({} if report["outcome"] == "passed" else {"slow": 1})
+
+
+def test_other_events_pass() -> None:
+    """Only reports of tests are looked at."""
+    sent: list[str] = []
+    scheduling.without_routine(lambda name, **_: sent.append(name))("logstart", nodeid="a")
+    assert sent == ["logstart"]
 
 
 class Server:
