@@ -30,7 +30,7 @@ OBJECT_BYTES: Final = 1_000_000
 ANSWER_BYTES: Final = 64 * 1024
 
 
-def _of(unit: str, size: int = OBJECT_BYTES) -> str:
+def _of(unit: str, size: int) -> str:
     return unit * (size // len(unit.encode()))
 
 
@@ -41,27 +41,33 @@ def _deep(depth: int) -> Json:
     return value
 
 
-#: Members of the spec, or of the metadata, by shape.
-SHAPES: Final[dict[str, Callable[[], Json]]] = {
-    "45,000 extensions": lambda: {"extensions": {f"key-{n:05}": f"v{n}" for n in range(45_000)}},
-    "a body of prose": lambda: {"body": _of("The rollout of app is stuck at step 4. ")},
-    "a body of secrets": lambda: {"body": _of("password=oak31 token: x sk-aaaa ")},
-    "a body of `eyJ-`": lambda: {"body": _of("eyJ-")},
-    "a body of combining marks": lambda: {"body": "a" + _of("\u0345\u0300")},
-    "a body of letters of full width": lambda: {"body": _of("\uff50\uff41\uff53\uff53\uff1d")},
-    "one long fact": lambda: {"context": {"analysis": {"rootCause": _of('"password":"\\ ')}}},
-    "500 links": lambda: {
+#: Members of the spec, or of the metadata, by shape, for a size in bytes.
+SHAPES: Final[dict[str, Callable[[int], Json]]] = {
+    "thousands of extensions": lambda size: {
+        "extensions": {f"key-{n:05}": f"v{n}" for n in range(size * 45 // 1_000)}
+    },
+    "a body of prose": lambda size: {"body": _of("The rollout of app is stuck at step 4. ", size)},
+    "a body of secrets": lambda size: {"body": _of("password=oak31 token: x sk-aaaa ", size)},
+    "a body of `eyJ-`": lambda size: {"body": _of("eyJ-", size)},
+    "a body of combining marks": lambda size: {"body": "a" + _of("\u0345\u0300", size)},
+    "a body of letters of full width": lambda size: {
+        "body": _of("\uff50\uff41\uff53\uff53\uff1d", size)
+    },
+    "one long fact": lambda size: {
+        "context": {"analysis": {"rootCause": _of('"password":"\\ ', size)}}
+    },
+    "hundreds of links": lambda size: {
         "actionLinks": [
             {"service": "s", "label": "l", "url": "https://x.example/" + "a" * 1_900}
-        ] * 500
+        ] * (size // 2_000)
     },
-    "long annotations": lambda: {
+    "long annotations": lambda size: {
         "metadata": {
-            "annotations": {f"k{n}": "token: x " * 50 for n in range(500)},
-            "labels": {f"k{n}": "v" for n in range(500)},
+            "annotations": {f"k{n}": "token: x " * 50 for n in range(size // 2_000)},
+            "labels": {f"k{n}": "v" for n in range(size // 2_000)},
         }
     },
-    "many managed fields": lambda: {
+    "many managed fields": lambda size: {
         "metadata": {
             "managedFields": [
                 {
@@ -69,10 +75,10 @@ SHAPES: Final[dict[str, Callable[[], Json]]] = {
                     "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z",
                     "fieldsV1": {"f:metadata": {f"f:x{m}": {} for m in range(150)}},
                 }
-                for n in range(300)
+                for n in range(size * 3 // 10_000)
             ]
         },
-        "body": _of("```\n", 200_000),
+        "body": _of("```\n", size // 5),
     },
 }  # fmt: skip
 
@@ -100,6 +106,7 @@ class Orders:
         prefix: Of the names.
         attributes: Extensions of each object, which route it.
         seconds: Over which the creations are spread.
+        size: Of each object in bytes, about.
         create: False deletes what was created.
     """
 
@@ -110,6 +117,7 @@ class Orders:
     prefix: str
     attributes: dict[str, str]
     seconds: float
+    size: int = OBJECT_BYTES
     create: bool = True
 
 
@@ -117,7 +125,7 @@ def objects(orders: Orders) -> list[tuple[str, str]]:
     """Names and bodies of the objects."""
     out = []
     for n, shape in enumerate(SHAPES):
-        members = SHAPES[shape]()
+        members = SHAPES[shape](orders.size)
         metadata = members.pop("metadata", {})
         extensions = {**members.pop("extensions", {}), **orders.attributes}
         made = notification(f"{orders.prefix}-{n}", extensions=extensions, **members)

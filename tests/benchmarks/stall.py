@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.goals import BESIDE_HOSTILE, LONGEST_STALL, NONE_LOST
-from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, SHAPES, Orders, elsewhere
+from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, OBJECT_BYTES, SHAPES, Orders, elsewhere
 from tests.benchmarks.isolation import steady
 from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_call
 from tests.benchmarks.report import Report, percentile
@@ -62,12 +62,14 @@ class Scale:
         turns: Blocks of each kind in a round.
         seconds: Length of a block.
         rate: Notifications to the steady receiver per second.
+        size: Of a hostile object in bytes, about.
     """
 
     rounds: int = 4
     turns: int = 2
     seconds: float = 5.0
     rate: float = 20.0
+    size: int = OBJECT_BYTES
 
 
 FULL: Final = Scale()
@@ -262,6 +264,7 @@ async def _block(
     orders = Orders(
         here.plane.server, here.plane.admin_token, str(here.plane.ca_file),
         f"{here.namespace}-{'h' if kind is Kind.HOSTILE else 'x'}", prefix, {"to": "picky"}, scale.seconds,
+        scale.size,
     )  # fmt: skip
     async with elsewhere(orders) as begin:
         creating = asyncio.create_task(begin()) if kind is not Kind.NOTHING else None

@@ -255,7 +255,7 @@ async def measure(
             await process.seconds_to_acquire()
         place = _Place(here, watcher, receiver, processes, crowds)
         for kind in (Kind.ANOTHER, Kind.BESIDE):
-            warm = Scale(1, 100, 2.0, scale.rate)
+            warm = Scale(1, min(100, scale.crowd), 2.0, scale.rate)
             await _block(place, warm, f"warm-{kind.name.lower()}", kind)
         began = time.monotonic()
         for n in range(scale.rounds):

@@ -87,9 +87,9 @@ async def test_a_replica_takes_what_the_formula_says(
     """By itself, for each unfinished notification, and for each finished one."""
     shape = Shape(4, 4, error=120, spec=1_100, route=200)
     # So many that a few connections more, a third of a MiB each, decide nothing.
-    few, more = Crowd(500, shape), Crowd(4_000, shape)
+    few, more = Crowd(500, shape), Crowd(2_000, shape)
     # Tables grow by doubling: beyond 21,845 each would be half empty, and a notification take a tenth more.
-    some, many = (Crowd(n, Shape(), finished=True) for n in (2_000, 20_000))
+    some, many = (Crowd(n, Shape(), finished=True) for n in (1_000, 20_000))
 
     least: dict[str, Held] = {}
     found: dict[str, float] = {}

@@ -77,9 +77,13 @@ def test_a_single_replica_has_no_others() -> None:
     [
         pytest.param("control_plane", 1, id="gate off, 1"),
         pytest.param("control_plane", 2, id="gate off, 2"),
-        pytest.param("sharded_control_plane", 2, id="gate on, 2"),
+        pytest.param(
+            "sharded_control_plane", 2, id="gate on, 2",
+            # Where the other tests of that API server run: no process starts a second one.
+            marks=pytest.mark.xdist_group("selecting by shard"),
+        ),
     ],
-)
+)  # fmt: skip
 async def test_replicas_on_real_servers(
     request: pytest.FixtureRequest, redis_url: str, tmp_path: Path, plane: str, replicas: int
 ) -> None:

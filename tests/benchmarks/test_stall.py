@@ -11,7 +11,8 @@ from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, OBJECT_BYTES, SHAPES
 from tests.benchmarks.stall import CALLS, Block, Found, Kind, Scale, measure, told
 from tests.servers.controlplane import ControlPlane
 
-SMALL = Scale(rounds=1, turns=1, seconds=2.0, rate=10.0)
+#: Objects of a mebibyte cost the API server seconds of CPU, and are as hostile as smaller ones.
+SMALL = Scale(rounds=1, turns=1, seconds=2.0, rate=10.0, size=100_000)
 
 
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
