@@ -24,7 +24,6 @@ writes cannot starve a renewal.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -42,6 +41,7 @@ from syncer.kube.session import Session, SessionSource
 from syncer.kube.transport import ConfigException
 from syncer.model.errors import ConfigError, PortError, Rejected, Unauthorised, Unavailable
 from syncer.model.immutable import immutable
+from syncer.runtime.causes import cause_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -443,8 +443,8 @@ class _Mapped:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Raise what stands for the error; any other passes."""
         if isinstance(error, _NOT_CONNECTED):
-            word = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
-            raise Unavailable(f"cannot connect{_whereto(error)} ({word})") from error
+            cause = cause_of(error) or type(error).__name__
+            raise Unavailable(f"cannot connect{_whereto(error)} ({cause})") from error
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
         if isinstance(error, aiohttp.ClientError) or (

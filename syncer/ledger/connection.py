@@ -7,7 +7,6 @@ project's errors here, with the place and the system's name of the cause and no 
 
 from __future__ import annotations
 
-import errno
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection
@@ -19,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from syncer.ledger.replies import classify_reply, is_malformed
 from syncer.model.errors import ConfigError, LedgerError, Unavailable
+from syncer.runtime.causes import cause_of
 from syncer.runtime.clock import monotonic_clock
 
 #: Connections of one pool.
@@ -66,18 +66,8 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
     cause = error.__cause__ if isinstance(error, RedisConnectionError) else error
     if is_malformed(cause):
         return Unavailable(f"the server{at} is not Redis")
-    word = _word_of_system(error)
+    word = cause_of(error)
     return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
-
-
-def _word_of_system(error: BaseException) -> str:
-    """The system's name of the cause (`ECONNREFUSED`), empty if there is none; vendors wrap it."""
-    cause: BaseException | None = error
-    for _ in range(5):
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return errno.errorcode.get(cause.errno, "")
-        cause = cause and (cause.__cause__ or cause.__context__)
-    return ""
 
 
 def connection_options(timeout: float) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""What the system, or TLS, says of a connection that could not be made; libraries wrap it several times."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+
+
+def cause_of(error: BaseException | None) -> str:
+    """
+    Return the system's name (`ECONNREFUSED`) or what TLS does not accept; empty if there is neither.
+
+    An error of TLS has a number of its own, which is none of the system's: 1 would be EPERM.
+    """
+    found = ""
+    for _ in range(5):
+        if isinstance(error, ssl.SSLError):
+            # aiohttp's own is one as well, and has neither member.
+            if message := getattr(error, "verify_message", ""):
+                return f"its certificate is not accepted: {message}"
+            if reason := getattr(error, "reason", ""):
+                return f"TLS: {reason}"
+        elif isinstance(error, OSError) and error.errno is not None and not found:
+            found = errno.errorcode.get(error.errno, "")
+        error = error and (error.__cause__ or error.__context__)
+    return found
