@@ -66,7 +66,7 @@ class ControlPlane:
                 collects more often all the same.
             feature_gates: of the API server, for example ``SHARDED``; empty for its defaults.
             bare: without what only clusters with nodes and users need, where that decides nothing: rights,
-                fair queues, admission, most groups of the API. It takes half the CPU to start.
+                admission policies, most groups of the API. It takes half the CPU to start.
         """
         self._directory = Path(tempfile.mkdtemp(prefix="controlplane-"))
         self._recipe = recipe = Recipe.create(
