@@ -33,7 +33,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 WRITERS: Final = 5
 CHANNEL: Final = "slack:ops"
 RIVAL: Final = "RivalWasHere"
-_PAUSE: Final = 0.02
+#: Seconds between two of the rival's writes: a few to each round, and most of the load is the writers'.
+_PAUSE: Final = 0.05
 
 #: Publishes the attempt of writer n (from 0) on an object; returns when its writer is done with it.
 Publish = Callable[[int, Json], Awaitable[None]]

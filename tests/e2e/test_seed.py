@@ -302,7 +302,7 @@ class Writer:
                 f" {self.store.writes[entry.request.name]} writes"
             ),
             within=60,
-            every=0.002,
+            every=0.01,
         )
         recorder.cache.forget(entry.uid)
 
@@ -399,7 +399,8 @@ async def test_the_same_load_loses_attempts_of_a_naive_writer(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:
     """Under the same load an overwriting writer loses attempts: the test above can fail."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        rounds = await naive_rounds(here.api, ROUNDS)
-        assert sum(r.missing for r in rounds) > ROUNDS
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        # Each round loses some: a quarter of them shows it.
+        rounds = await naive_rounds(here.api, ROUNDS // 4)
+        assert sum(r.missing for r in rounds) > len(rounds)
         assert all(r.shown for r in rounds), "each write is accepted, and yet lost"
