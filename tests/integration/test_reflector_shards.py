@@ -316,6 +316,7 @@ async def test_nothing_is_lost_while_shards_come_and_go(place: Place) -> None:
                     await place.label(dice.choice(names), str(dice.random()))
                 case 3 if names:
                     await place.delete(names.pop(dice.randrange(len(names))))
+            await asyncio.sleep(0.01)  # ten writes to a move; more would only keep the server busy
 
     async def move() -> None:
         while monotonic_clock() < until:
