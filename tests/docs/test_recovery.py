@@ -93,6 +93,7 @@ async def own_redis(name: str = "redis-server") -> AsyncIterator[RedisServer]:
         yield server
 
 
+@pytest.mark.new_processes("one test of killed processes")
 async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> None:
     """Nothing has to be done: controller and Redis are killed, and a retry goes on where it was."""
     async with (

@@ -166,7 +166,6 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
     assert not failed, "\n\n".join(f"{sentence}: {r}" for sentence, r in failed.items())
 
 
-@pytest.mark.new_processes("one test of killed processes")
 async def test_a_crowd_survives_kill_after_kill(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -22,7 +22,6 @@ from tests.e2e.predecessor import MEMBER, Predecessor
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
-    pytest.mark.new_processes("two versions of the program"),
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(240),
 ]

@@ -20,7 +20,6 @@ from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
-    pytest.mark.new_processes("two versions of the program"),
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(120),
 ]
