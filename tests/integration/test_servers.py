@@ -190,13 +190,19 @@ class TestControlPlane:
     async def test_a_killed_apiserver_refuses_connections_until_its_restart(
         self, control_plane: ControlPlane, namespace: str
     ) -> None:
-        """SIGKILL leaves nothing listening, and the data in etcd."""
+        """SIGKILL leaves nothing listening, and the data in etcd; a kept connection is replaced."""
         path = f"/api/v1/namespaces/{namespace}/configmaps"
         await control_plane.request("POST", path, config_map("a"))
+        api = control_plane.api
+        (kept,) = api._idle
+        assert (api.request("GET", path).status, api._idle) == (200, [kept])
         await control_plane.kill_apiserver()
         with pytest.raises(OSError, match="Cannot connect"):
             await control_plane.request("GET", f"{path}/a")
+        with pytest.raises(OSError, match="refused"):
+            api.request("GET", path)
         await control_plane.restart_apiserver()
+        assert kept not in api._idle
         assert (await control_plane.request("GET", f"{path}/a"))[0] == 200
 
     async def test_a_paused_apiserver_is_silent(self, control_plane: ControlPlane) -> None:

@@ -95,6 +95,7 @@ class ControlPlane:
 
     def close(self) -> None:
         """End both programs at once and delete their data."""
+        self.api.close()
         for process in reversed(self._processes.values()):
             process.kill()  # not the polite way: nothing of this is kept, and it saves 2 s
         shutil.rmtree(self._directory, ignore_errors=True)

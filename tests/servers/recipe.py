@@ -20,6 +20,7 @@ Standard library only. The facts behind the choices:
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -250,11 +251,22 @@ class Answer:
 
 
 class Api:
-    """A blocking client for what is needed before tests start: readiness, rights, the CRD."""
+    """
+    A blocking client for what is needed before tests start: readiness, rights, the CRD.
+
+    It keeps its connections, since each test asks something, and a new one costs both sides a few
+    milliseconds. Threads may use it at once.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         """Remember the recipe; nothing is opened yet."""
         self._recipe = recipe
+        self._idle: list[http.client.HTTPSConnection] = []
+
+    def close(self) -> None:
+        """Close what is kept; a later request opens it anew."""
+        while (kept := self._kept()) is not None:
+            kept.close()
 
     def request(
         self,
@@ -266,26 +278,48 @@ class Api:
         timeout: float = 10,
     ) -> Answer:
         """Send one request; raises OSError while there is no server to talk to."""
-        # http.client and not urllib: it takes no notice of proxy variables.
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1",
-            self._recipe.api_port,
-            timeout=timeout,
-            context=ssl.create_default_context(cafile=str(self._recipe.ca_file)),
-        )
         headers = {
             "Authorization": f"Bearer {self._recipe.admin_token}",
             "Content-Type": content_type,
             "Accept": "application/json",
         }
+        words = (method, path, body and body.encode(), headers)
+        if (kept := self._kept()) is not None:
+            # Whoever has closed it, as a server that ends does, has not acted upon the request.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                return self._ask(kept, timeout, *words)
+            self.close()
+        # http.client and not urllib: it takes no notice of proxy variables.
+        fresh = http.client.HTTPSConnection(
+            "127.0.0.1",
+            self._recipe.api_port,
+            timeout=timeout,
+            context=ssl.create_default_context(cafile=str(self._recipe.ca_file)),
+        )
+        return self._ask(fresh, timeout, *words)
+
+    def _kept(self) -> http.client.HTTPSConnection | None:
         try:
-            connection.request(method, path, body and body.encode(), headers)
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _ask(self, connection: http.client.HTTPSConnection, timeout: float, *words: Any) -> Answer:
+        """Send a request; the connection is kept if it is answered whole, and closed if not."""
+        try:
+            if connection.sock is not None:
+                connection.sock.settimeout(timeout)
+            connection.request(*words)
             response = connection.getresponse()
-            return Answer(response.status, response.read().decode())
+            answer = Answer(response.status, response.read().decode())
         except http.client.HTTPException as error:
-            raise ConnectionError(repr(error)) from error
-        finally:
             connection.close()
+            raise ConnectionError(repr(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return answer
 
     def ready(self) -> bool:
         """Whether the API server says that it is ready."""
