@@ -1,5 +1,5 @@
 """
-The controller's command line.
+Run the controller and the gateway, check their files, and send test notifications.
 
     notifier run --config FILE        run until SIGTERM
     notifier gateway --config FILE    take webhooks until SIGTERM

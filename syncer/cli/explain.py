@@ -9,7 +9,7 @@ from typing import Final
 from syncer.cli.arguments import OBJECT, add_event
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
 
-HELP: Final = "why it was sent, why not, what comes next and when"
+HELP: Final = "explain why it was sent or not, and what comes next and when"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

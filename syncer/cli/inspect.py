@@ -10,7 +10,7 @@ from typing import Final
 from syncer.cli.arguments import add_object
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
 
-HELP: Final = "log, fold and status of one notification"
+HELP: Final = "show log, fold and status of one notification"
 
 #: Seconds to wait for the object, which the command can do without.
 _OBJECT_TIMEOUT: Final = 5.0

@@ -1,4 +1,4 @@
-"""`syncer resolve`: record the result of an attempt that could not be learnt."""
+"""`syncer resolve`: record the result of an attempt that ended as unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from syncer.cli.arguments import add_by, add_dry_run, add_object, add_reason
 
-HELP: Final = "record the result of an attempt that could not be learnt"
+HELP: Final = "record the result of an attempt that ended as unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

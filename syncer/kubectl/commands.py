@@ -15,6 +15,7 @@ class Command(NamedTuple):
     A command of the plugin.
 
     Attributes:
+        about: What it does, in the words of that program's own help.
         program: Serves it in the pod. A command of `notifier` gets no width or colours from here: its
             output is short and plain. Empty for `ui`, which runs here (`syncer.kubectl.ui`).
         namespaces: `-n` and `-A` behind its name are its own: the notifications' namespaces.
@@ -25,6 +26,7 @@ class Command(NamedTuple):
         creates: It chooses something in the pod, which is created from here.
     """
 
+    about: str = ""
     program: str = "syncer"
     namespaces: bool = False
     by: bool = False
@@ -36,22 +38,41 @@ class Command(NamedTuple):
 
 #: The commands, in the order of the help. A program's other commands are not for a pod that runs already.
 COMMANDS: Final[dict[str, Command]] = {
-    "list": Command(namespaces=True),
-    "tail": Command(namespaces=True),
-    "explain": Command(),
-    "inspect": Command(),
-    "verify": Command(namespaces=True),
-    "doctor": Command(namespaces=True),
-    "repair": Command(namespaces=True, by=True, asks=True),
-    "resolve": Command(by=True),
-    "resend": Command(by=True),
-    "hold": Command(namespaces=True, by=True),
-    "holds": Command(namespaces=True),
-    "release": Command(by=True),
-    "export": Command(namespaces=True, writes=True),
-    "import": Command(reads=True),
-    "check": Command("notifier"),
-    "routes": Command("notifier"),
-    "send": Command("notifier", namespaces=True, creates=True),
-    "ui": Command(program=""),
+    "list": Command("list notifications, and which of them need attention", namespaces=True),
+    "tail": Command(
+        "show attempts as they happen: their results, and why one was not made", namespaces=True
+    ),
+    "explain": Command("explain why it was sent or not, and what comes next and when"),
+    "inspect": Command("show log, fold and status of one notification"),
+    "verify": Command("fold every log again and compare it with its status", namespaces=True),
+    "doctor": Command(
+        "check Redis, API server, permissions, CRD, leases and clocks", namespaces=True
+    ),
+    "repair": Command("repair what verify finds", namespaces=True, by=True, asks=True),
+    "resolve": Command("record the result of an attempt that ended as unknown", by=True),
+    "resend": Command("request one more attempt of a channel that ended without success", by=True),
+    "hold": Command(
+        "send nothing to a receiver, or of a kind, until a given time", namespaces=True, by=True
+    ),
+    "holds": Command(
+        "list the holds, until when they last, and how many notifications each holds back",
+        namespaces=True,
+    ),
+    "release": Command("release a hold", by=True),
+    "export": Command("write logs as JSON lines", namespaces=True, writes=True),
+    "import": Command("read logs from JSON lines", reads=True),
+    "check": Command(
+        "check the settings file, the routing file, the credentials, the gateway's file",
+        program="notifier",
+    ),
+    "routes": Command(
+        "show the routing tree, and which receivers would get a notification", program="notifier"
+    ),
+    "send": Command(
+        "create a test notification, and follow it to its end",
+        program="notifier",
+        namespaces=True,
+        creates=True,
+    ),
+    "ui": Command("open the explorer in a browser", program=""),
 }

@@ -10,8 +10,8 @@
 The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (the default) everywhere;
 where that is forbidden, in the context's own namespace. `--release [NAMESPACE/]NAME` chooses among
 several. These stand before the command's name; behind it, `-n` and `-A` are the notifications' namespaces
-where the command knows them (list, tail, verify, doctor, repair, export, send), and where the release is
-otherwise.
+where the command knows them (list, tail, verify, doctor, repair, hold, holds, export, send), and where the
+release is otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import shutil
 import signal
 import socket
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import IO, Final
 
@@ -35,6 +36,8 @@ from syncer.kubectl.sending import send
 from syncer.kubectl.ui import HELP, serve
 from syncer.kubectl.words import Words, split
 
+#: Width of the help.
+_COLUMNS: Final = 100
 #: Name under which kubectl asks for the completion of a word.
 COMPLETER: Final = "kubectl_complete-ledger"
 #: Options of a command that reads a file, which have a value.
@@ -280,10 +283,13 @@ def _version() -> str:
 
 def _help() -> str:
     text = (__doc__ or "").strip()
+    commands = "".join(f"  {name:<10}{command.about}\n" for name, command in COMMANDS.items())
+    options = (
+        "options: -n NAMESPACE, -A, --release [NAMESPACE/]NAME, --version; of kubectl: --context,"
+        " --kubeconfig, --cluster, --user, --as, --as-group"
+    )
     return (
         f"usage: kubectl ledger [OPTIONS] COMMAND ...\n\n{text}\n\n"
-        f"commands: {', '.join(COMMANDS)}; `kubectl ledger COMMAND --help` lists the options of each\n"
-        "options: -n NAMESPACE, -A, --release [NAMESPACE/]NAME, --version; of kubectl: --context,"
-        " --kubeconfig, --cluster, --user, --as, --as-group\n"
-        f"{EPILOG}\n"
+        f"commands (`kubectl ledger COMMAND --help` lists the options of each):\n{commands}\n"
+        f"{textwrap.fill(options, _COLUMNS)}\n\n{textwrap.fill(EPILOG, _COLUMNS)}\n"
     )

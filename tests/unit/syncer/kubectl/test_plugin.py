@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import socket
@@ -17,9 +18,11 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.cli.main import COMMANDS as CONTROLLERS
 from notifier.cli.main import _parser as controllers_parser
 from syncer.cli import exits as commands_exits
 from syncer.cli.completion import _commands, _options
+from syncer.cli.main import COMMANDS as OPERATORS
 from syncer.cli.main import _parser
 from syncer.kubectl import exits
 from syncer.kubectl.commands import COMMANDS, Command
@@ -220,7 +223,9 @@ def test_help_and_version(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -
     assert main(["--help"]) == 0
     text = capfd.readouterr().out
     assert "usage: kubectl ledger" in text
-    assert all(name in text for name in COMMANDS)
+    assert all(f"  {name:<10}{row.about}\n" in text for name, row in COMMANDS.items())
+    (named,) = re.findall(r"where the command knows them \(([^)]*)\)", text)
+    assert set(named.split(", ")) == {name for name, row in COMMANDS.items() if row.namespaces}
     assert main(["--version"]) == 0
     assert capfd.readouterr().out.startswith("kubectl-ledger ")
     assert kubectl.asked == []
@@ -748,10 +753,14 @@ def test_the_commands_are_those_of_the_programs() -> None:
             assert name in _commands(controllers_parser())
             options = _options(_commands(controllers_parser())[name])
             assert row == Command(
-                "notifier", namespaces="-n" in options, creates="--dry-run" in options
+                CONTROLLERS[name].HELP,
+                program="notifier",
+                namespaces="-n" in options,
+                creates="--dry-run" in options,
             )
     for name in own:
         options, row = _options(known[name]), COMMANDS[name]
+        assert row.about == OPERATORS[name].HELP
         assert row.namespaces is ("-n" in options), name
         assert row.by is ("--by" in options), name
         assert row.writes is ("--output" in options), name
