@@ -215,13 +215,16 @@ def without_routine(send: Callable[..., None]) -> Callable[..., None]:
     Wrap what sends a process's events to the one that prints them: it leaves out what nobody reads.
 
     A report costs both of them more than most tests take. That a set-up or an end took no time and went
-    well tells nothing, and no report that went well is asked for its test's keywords.
+    well tells nothing, and no report that went well is asked for its test's keywords. That a test begins is
+    printed where one process runs all.
 
     Args:
         send: takes the name of an event and its members.
     """
 
     def filtered(name: str, **members: Any) -> None:
+        if name == "logstart":
+            return
         if name == "testreport" and members["data"]["outcome"] == "passed":
             report = members["data"]
             if report["when"] != "call" and report["duration"] < _BRIEF:
