@@ -23,6 +23,8 @@ from syncer.runtime.clock import monotonic_clock
 
 #: Connections of one pool.
 _CONNECTIONS: Final = 4
+#: What a server says, and the vendor passes on, before it closes a connection that is one too many.
+_FULL: Final = "max number of clients reached"
 #: Member added to INFO: milliseconds between the server's clock and our monotonic clock.
 CLOCK: Final = "clock_offset_ms"
 
@@ -66,7 +68,7 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
     cause = error.__cause__ if isinstance(error, RedisConnectionError) else error
     if is_malformed(cause):
         return Unavailable(f"the server{at} is not Redis")
-    word = cause_of(error)
+    word = _FULL if _FULL in str(error) else cause_of(error)
     return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
 
 

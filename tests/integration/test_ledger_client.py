@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -443,6 +444,16 @@ async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rul
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
     finally:
         await tell(admin, "ACL", "DELUSER", "limited")
+
+
+async def test_a_server_without_a_connection_left(redis_binary: Path) -> None:
+    """It says so and closes; whoever shares it with others has to look for theirs."""
+    full = RedisServer(redis_binary, settings={"maxclients": "1"})
+    async with full, redis_asyncio.Redis.from_url(full.url) as other:
+        await other.ping()
+        with pytest.raises(Unavailable, match=r"\(max number of clients reached\)"):
+            async with running(full.url):
+                pass
 
 
 async def test_a_wrong_password(admin: redis_asyncio.Redis, proxy: Proxy) -> None:
