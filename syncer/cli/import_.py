@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--join", action="store_true",
-        help="if a log with another history exists, append the attempts to it as facts",
+        help="if a log with another history exists, append the imported attempts to it",
     )  # fmt: skip
     add_dry_run(parser, "what would be written")
 

@@ -169,7 +169,7 @@ def resend_requests(
                 " message once more, create a new notification"
             )
         if channel in waiting:
-            raise Refused(f"one more attempt of {channel} is requested already")
+            raise Refused(f"one more attempt of {channel} has already been requested")
         if not _ended(channel_state, status):
             raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
     chosen = channels or tuple(

@@ -190,7 +190,7 @@ def test_a_request_that_waits_is_not_made_again() -> None:
     """Neither by name nor among all; what it says names the attempts made."""
     tried = (PLAN, opened(A1), failed(A1, wait=0))
     order = resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
-    with pytest.raises(Refused, match=f"^one more attempt of {C} is requested already$"):
+    with pytest.raises(Refused, match=f"^one more attempt of {C} has already been requested$"):
         requested(*tried, order, found=ENDED, channels=(C,))
     with pytest.raises(Refused, match=r"^no channel has ended without success$"):
         requested(*tried, order, found=ENDED)
