@@ -110,6 +110,8 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
                     loaded.environment.kubeconfig,
                     user_agent=f"{_AGENT} ({purpose})",
                     on_time=api_time.set,
+                    # A lease that is not renewed in time is lost, whatever the server asks.
+                    yields=purpose == "objects",
                 )
             )
             for purpose in ("objects", "leases")

@@ -14,6 +14,8 @@ Invariants:
   is there for callers that name uid and version and accept "gone" as an answer; PUT is not.
 - Each answer carries the server's time (`on_time`).
 - No text of the vendor reaches an error or a log, since it may hold addresses and tokens.
+- A client that `yields` sends nothing for as long as the server's last 429 or 503 asked for: its callers
+  are many, and each would ask again by itself.
 - Credentials are read again after a 401 and when one of their files has changed. Calls under way end
   on the old session.
 
@@ -39,7 +41,14 @@ from yarl import URL
 from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
 from syncer.kube.session import Session, SessionSource
 from syncer.kube.transport import ConfigException
-from syncer.model.errors import ConfigError, PortError, Rejected, Unauthorised, Unavailable
+from syncer.model.errors import (
+    ConfigError,
+    KindMissing,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.immutable import immutable
 from syncer.runtime.causes import cause_of
 
@@ -61,6 +70,8 @@ _CONNECT_SHARE: Final = 0.75
 #: Seconds between renewals after a 401: refused credentials must not start a plugin for each call.
 _RENEW_PAUSE: Final = 2.0
 _FILE_CHECK_PERIOD: Final = 10.0
+#: Longest time in seconds for which a client yields: something in between may answer for the server.
+_YIELD_MOST: Final = 30.0
 _NOT_CONNECTED: Final = (
     aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
 )  # fmt: skip
@@ -100,6 +111,7 @@ class KubeClient:
         *,
         file_check_period: float,
         on_time: Callable[[int], None],
+        yields: bool,
     ) -> None:
         self._source = source
         self._user_agent = user_agent
@@ -109,6 +121,9 @@ class KubeClient:
         self._renewed_at = float("-inf")
         self._checked_at = asyncio.get_running_loop().time()
         self._on_time = on_time
+        self._yields = yields
+        #: Second of the loop's clock before which nothing is sent.
+        self._resume_at = float("-inf")
         self._date = ""
 
     @classmethod
@@ -120,6 +135,7 @@ class KubeClient:
         context: str = "",
         file_check_period: float = _FILE_CHECK_PERIOD,
         on_time: Callable[[int], None] = lambda _now: None,
+        yields: bool = False,
     ) -> Self:
         """
         Read the configuration; no request is sent.
@@ -132,6 +148,7 @@ class KubeClient:
             file_check_period: Seconds between checks of the files of the configuration.
             on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
                 another second.
+            yields: Whether a wait that the server asks of one request holds for all; watches excepted.
 
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
@@ -149,6 +166,7 @@ class KubeClient:
             await source.build(),
             file_check_period=file_check_period,
             on_time=on_time,
+            yields=yields,
         )
 
     @property
@@ -196,8 +214,12 @@ class KubeClient:
 
         Raises:
             Rejected: the answer is larger (`OVERSIZED`).
+            Unavailable: nothing was sent, since the client yields.
             PortError: see `error_of`. A write whose answer was lost is `Ambiguous`.
         """
+        left = self._resume_at - asyncio.get_running_loop().time()
+        if left > 0:
+            raise Unavailable("the API server asks for a pause", retry_after=left)
         try:
             data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         except TypeError as error:
@@ -321,8 +343,16 @@ class KubeClient:
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
         """Raise what an answer means that is not a success."""
         if not 200 <= response.status <= 299:
-            raise await _refusal(response, write=call.write)
+            error = await _refusal(response, write=call.write)
+            self._yield(error)
+            raise error
         self._report_time(response.headers.get("Date", ""))
+
+    def _yield(self, error: PortError) -> None:
+        # A type that is not served yet is no matter of load.
+        if self._yields and isinstance(error, Unavailable) and not isinstance(error, KindMissing):
+            wait = min(error.retry_after or 0.0, _YIELD_MOST)
+            self._resume_at = asyncio.get_running_loop().time() + wait
 
     def _report_time(self, date: str) -> None:
         # Whole seconds: the first answer of each is the one that comes closest.

@@ -180,6 +180,35 @@ async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
             await client.request("PUT", "/x", body={}, timeout=2)  # type: ignore[arg-type]  # a JSON object
 
 
+async def test_a_wait_that_the_server_asks_for_holds_for_all_calls(tmp_path: Path) -> None:
+    """A 429 names it: a client that yields then sends nothing, another one asks all the same."""
+    busy = True
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        if not busy:
+            return web.json_response({})
+        code = "429" if len(server.seen) == 1 else "404 page not found"
+        return web.Response(status=int(code[:3]), text=code, headers={"Retry-After": "1"})
+
+    async with ScriptedServer(handle) as server:
+        file = write_kubeconfig(tmp_path / "k", server.url)
+        async with await connect(file, yields=True) as objects, await connect(file) as leases:
+            with pytest.raises(Unavailable, match="429"):
+                await objects.request("GET", "/a", timeout=5)
+            with pytest.raises(Unavailable, match="asks for a pause") as refused:
+                await objects.request("PATCH", "/b", timeout=5)
+            assert 0 < (refused.value.retry_after or 0) <= 1
+            assert len(server.seen) == 1
+            with pytest.raises(KindMissing):
+                await leases.request("GET", "/c", timeout=5)
+            await asyncio.sleep(refused.value.retry_after or 0)
+            with pytest.raises(KindMissing):
+                await objects.request("GET", "/not-served-yet", timeout=5)
+            busy = False
+            await objects.request("GET", "/a", timeout=5)
+    assert len(server.seen) == 4
+
+
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
     """A 200 whose body is not a JSON object is unclear for a write and unavailable for a read."""
 
