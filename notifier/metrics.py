@@ -125,8 +125,8 @@ class DeliveryMetrics:
         for count in (
             _Count(
                 "notification_ledger_events_dropped",
-                "Kubernetes Events that were dropped because the queue was full or the process "
-                "ended.",
+                "Kubernetes Events that were not written: they were refused, the queue was full, or "
+                "the process ended.",
                 events_dropped,
             ),
             _Count(

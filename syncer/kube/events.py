@@ -29,7 +29,6 @@ from syncer.model.errors import (
     Gone,
     PortError,
     Rejected,
-    Unauthorised,
     Unavailable,
 )
 from syncer.model.resource import GROUP, KIND, VERSION
@@ -88,7 +87,7 @@ class TokenBucket:
 
 
 class EventRecorder:
-    """Sends events about NotificationRequests; `dropped` counts those that were not sent."""
+    """Sends events about NotificationRequests; `dropped` counts those that were not written."""
 
     def __init__(
         self,
@@ -108,7 +107,8 @@ class EventRecorder:
         self._limits = limits = limits or EventLimits()
         self._bucket = TokenBucket(limits.rate, limits.burst, time.monotonic())
         self._queue: asyncio.Queue[Json] = asyncio.Queue(limits.queue)
-        self._reported = False
+        #: Namespace whose events cannot be written, as was logged; empty while all can.
+        self._reported = ""
         self.dropped = 0
 
     def emit(
@@ -169,43 +169,42 @@ class EventRecorder:
         return 0
 
     async def _send(self, event: Json) -> None:
-        namespace = quote(event["metadata"]["namespace"], safe="")
+        namespace = event["metadata"]["namespace"]
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
         for again in range(_TRIES):
             try:
-                await self._client.request(
-                    "POST",
-                    f"/api/v1/namespaces/{namespace}/events",
-                    body=event,
-                    timeout=self._limits.timeout,
-                )
+                await self._client.request("POST", path, body=event, timeout=self._limits.timeout)
             except Conflict:
                 logger.debug("an event is there already")
-            except (Gone, Unauthorised) as error:
-                self._refused(error)
+            except Gone as error:
+                self._ended(error)
             except Rejected as error:
                 if error.reason == "NamespaceTerminating":
-                    self._refused(error)
+                    self._ended(error)
                 else:
-                    self._failed(error)
+                    self._failed(namespace, error)
             except (Unavailable, Ambiguous) as error:
                 if again + 1 < _TRIES:
                     requested = getattr(error, "retry_after", None) or 0.0
                     wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again + 1)
                     await asyncio.sleep(min(_PAUSE_MOST, max(requested, wait)))
                     continue
-                self._failed(error)
+                self._failed(namespace, error)
             except PortError as error:
-                self._failed(error)
+                self._failed(namespace, error)
             else:
-                self._reported = False
+                if namespace == self._reported:
+                    self._reported = ""
             return
 
-    def _refused(self, error: PortError) -> None:
-        logger.debug("an event was refused: %s", error)
+    def _ended(self, error: PortError) -> None:
+        self.dropped += 1
+        logger.debug("an event was refused, since its namespace ends: %s", error)
 
-    def _failed(self, error: PortError) -> None:
+    def _failed(self, namespace: str, error: PortError) -> None:
+        self.dropped += 1
         if not self._reported:
-            self._reported = True
+            self._reported = namespace
             logger.warning("events cannot be written: %s", error)
 
     def _document(

@@ -119,31 +119,39 @@ async def test_ending_and_absent_namespaces_are_tolerated(
         for where in (f"{namespace}-2", "no-such-namespace", namespace):
             recorder.emit(request(where), "Normal", "Sent", "m", discriminator="x")
         assert await recorder.drain(30) == 0
-    assert sum(m.startswith("an event was refused: ") for m in caplog.messages) == 2
+    assert sum(m.startswith("an event was refused, since") for m in caplog.messages) == 2
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     _, found = await control_plane.request("GET", f"/api/v1/namespaces/{namespace}/events")
     assert len(found["items"]) == 1
 
 
-async def test_missing_permission_is_tolerated(
+async def test_missing_permission_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A 403 costs one request an event and nothing else."""
+    """A 403 costs one request an event; a warning names the right, once until its namespace takes some."""
     caplog.set_level(logging.DEBUG, "ledger.kube")
+    granted = False
 
-    async def forbid(_: web.Request) -> web.StreamResponse:
-        return status(403, "Forbidden", "may not")
+    async def forbid(http: web.Request) -> web.StreamResponse:
+        if granted and "/namespaces/ns/" in http.path:
+            return web.json_response({}, status=201)
+        return status(403, "Forbidden", 'User "c" cannot create resource "events"')
 
     async with (
         ScriptedServer(forbid) as server,
         recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
     ):
-        for n in range(3):
-            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
-        assert await recorder.drain(30) == 0
-        assert len(server.seen) == 3
-    assert sum(m.startswith("an event was refused: ") for m in caplog.messages) == 3
-    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+        for right, dropped, warnings in ((False, 3, 1), (True, 4, 2), (False, 7, 2)):
+            granted = right
+            for n, namespace in enumerate(("ns", "other" if right else "ns", "ns")):
+                where = request(namespace)
+                recorder.emit(where, "Normal", "Sent", "m", discriminator=f"{dropped}-{n}")
+            assert await recorder.drain(30) == 0
+            assert recorder.dropped == dropped
+            told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+            assert len(told) == warnings
+            assert 'cannot create resource "events"' in told[-1]
+        assert len(server.seen) == 9
 
 
 async def test_full_queue_drops_and_counts(tmp_path: Path) -> None:
