@@ -105,7 +105,8 @@ def _objects_problem(parts: Parts) -> str | None:
     # Nothing is missing of nothing: before the first shard is owned, that proves no list.
     progress.listed = progress.listed or (owning and reflector.synced)
     unlisted = not progress.listed and (owning or not reflector.answered)
-    return reflector.problem or ("objects are not listed yet" if unlisted else None)
+    waiting = "objects are not listed yet" if unlisted else None
+    return reflector.problem or parts.claimer.permissions.problem or waiting
 
 
 def _register(parts: Parts) -> None:
@@ -118,7 +119,7 @@ def _register(parts: Parts) -> None:
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
     admin.check("schema", lambda: parts.sync.schema.problem)
-    admin.check("status", lambda: parts.sync.access_problem)
+    admin.check("status", lambda: parts.sync.refusals.problem)
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)

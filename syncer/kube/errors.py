@@ -8,6 +8,7 @@ error, bounded.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ import orjson
 
 from syncer.model.conditions import bounded
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     Conflict,
     Expired,
@@ -28,6 +30,8 @@ from syncer.model.errors import (
 
 _ERROR_BYTES: Final = 256
 _RETRY_AFTER_MAX: Final = 300.0
+#: What a refusal says of a user without the right to a call, and of no object; admission says other things.
+_NO_RIGHT: Final = re.compile(r'User "[^"]*" cannot ')
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
 OVERSIZED: Final = "Oversized"
@@ -50,8 +54,9 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
 
     A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
     unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about
-    objects. An overloaded or failing server has not executed a read; whether it has executed a
-    write is known only if its answer shows it.
+    objects. A 403 is also how admission refuses one object: then its reason is `DENIED`, and it proves
+    nothing about the right to the call. An overloaded or failing server has not executed a read; whether
+    it has executed a write is known only if its answer shows it.
 
     Args:
         status: HTTP status.
@@ -68,7 +73,7 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
         case 403 if "NamespaceTerminating" in answer.causes:
             return Rejected(text, reason="NamespaceTerminating")
         case 403:
-            return Unauthorised(text, reason="Forbidden")
+            return Unauthorised(text, reason="Forbidden" if answer.lacks_right else DENIED)
         case 404:
             return Gone(text) if answer.name else KindMissing(text)
         case 409:
@@ -102,6 +107,11 @@ class _StatusObject:
     name: str = ""
     causes: frozenset[str] = frozenset()
     retry_after: object = None
+
+    @property
+    def lacks_right(self) -> bool:
+        """Whether a refusal is about the user, not about the object; one that does not say is."""
+        return not self.message or _NO_RIGHT.search(self.message) is not None
 
     @classmethod
     def read(cls, body: bytes) -> _StatusObject:

@@ -10,6 +10,8 @@ Texts end up in logs and readiness details, therefore they never hold a URL, a c
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class LedgerError(Exception):
     """Root of every error this project raises on purpose."""
@@ -85,6 +87,10 @@ class Rejected(PortError):
     def __init__(self, message: str, *, reason: str = "Invalid") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+#: Reason of an `Unauthorised` about one object, which admission refuses: the right to the call is there.
+DENIED: Final = "Denied"
 
 
 class Unauthorised(Rejected):

@@ -81,6 +81,7 @@ class Entry:
             its turn.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         jitter: Share of the back-off to wait after the last of them.
+        unwritten: Why the last status was not written, empty if it was.
         ending: Version of the object to which a final phase was written, unless that write was refused.
         reread: The view may lack records of others: read the log again before relying on it.
         doubtful: The newest version came from the watch and shows less than the one before: the object is
@@ -120,6 +121,7 @@ class Entry:
     last_failure: float = 0.0
     jitter: float = 1.0
     writing: bool = False
+    unwritten: str = ""
     ending: str = ""
     reread: bool = False
     doubtful: bool = False
@@ -291,6 +293,13 @@ class Cache:
         """Have logs marked at once whose status shows all of them, and that could not be before."""
         for entry in self.dirty():
             if entry.failures and not exceeds(entry.view, entry.request.status):
+                entry.failures = 0
+                self.mark_dirty(entry, urgent=True)
+
+    def retry_writes(self, namespace: str) -> None:
+        """Have the statuses of a namespace written at once that back off."""
+        for entry in self.dirty():
+            if entry.failures and entry.request.namespace == namespace:
                 entry.failures = 0
                 self.mark_dirty(entry, urgent=True)
 

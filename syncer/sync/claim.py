@@ -40,6 +40,7 @@ from syncer.rules.restore import highest_epoch, missing_plan, outcome_of, seed_o
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.permissions import MissingPermissions
 from syncer.sync.recorder import Recorder
 
 #: Seconds until an empty log is gone.
@@ -67,6 +68,9 @@ class Claimer:
         self.objects = objects
         self.metrics = metrics
         self._backoff = backoff
+        self.permissions = MissingPermissions(
+            self.cache, "reads of notifications", lambda e: e.unreadable
+        )
 
     # -- one notification -----------------------------------------------------------------------
 
@@ -135,8 +139,14 @@ class Claimer:
             current = await self.objects.get(request.namespace, request.name)
         except Gone:
             return Presence.ABSENT
-        except (KindMissing, Unauthorised, ContractError):
+        except Unauthorised as error:
+            # Known now, and not after the claim: it is what the permission is missed for.
+            entry.unreadable = True
+            self.permissions.concerns(request.namespace, error)
             return Presence.UNREADABLE
+        except (KindMissing, ContractError):
+            return Presence.UNREADABLE
+        self.permissions.granted(request.namespace)
         if current.uid != entry.uid:
             return Presence.ABSENT
         entry.take(current, since=request.resource_version)

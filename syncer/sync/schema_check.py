@@ -4,7 +4,8 @@ Whether the schema that the API server applies keeps what a status needs.
 A server that serves an older CRD drops members that it does not know, and answers 200. An
 attempt that loses its id would come back as one that no log holds, and be published a second time. So the
 ids are checked where they are written and where they are read: one server of several may still serve an
-older CRD, and any may do so again.
+older CRD, and any may do so again. Mutating admission may take away whole attempts, and answers 200
+as well.
 
 The mark of a journaled object (`syncer.model.journal`) is checked in the same way, but before the attempt
 that needs it: an object without its mark waits at the next owner for as long as the log is away.
@@ -26,6 +27,10 @@ logger = logging.getLogger("ledger.sync")
 _DROPPED: Final = (
     "the API server drops the ids of attempts when they are read; apply the CRD of this version"
     " (notifier crd)"
+)
+_LOST: Final = (
+    "the API server stores a status without all of its attempts; exclude notificationrequests/status from"
+    " mutating admission webhooks and policies"
 )
 #: Seconds after which a CRD that dropped the mark is tried again.
 _AGAIN: Final = 30.0
@@ -63,7 +68,7 @@ class SchemaCheck:
         A dry run shows that without the right to read the CRD.
 
         Raises:
-            Unavailable: the schema prunes what the merge needs, or the mark; nothing was written.
+            Unavailable: what the merge needs would be dropped, or the mark; nothing was written.
         """
         marks = bool(patch.get("journal"))
         if self.verified and (self.keeps_mark or not marks):
@@ -75,7 +80,10 @@ class SchemaCheck:
             resource_version=request.resource_version,
             dry_run=True,
         )
+        self._check_complete(answer, patch)
         lost = pruned(patch, answer.document().get("status") or {})
+        # Which members a status has differs from object to object.
+        news = self.problem in (None, _DROPPED) or self._mark_alone
         if lost:
             self.problem = (
                 f"the served CRD prunes {', '.join(f'status.{path}' for path in lost[:8])};"
@@ -83,14 +91,15 @@ class SchemaCheck:
             )
             self._mark_alone = all(path.split(".")[0] == "journal" for path in lost)
         if any(path.endswith(".id") for path in lost):
-            logger.error("no status is written: %s", self.problem)
+            if news:
+                logger.error("no status is written: %s", self.problem)
             raise Unavailable("the served CRD prunes the ids of attempts")
         if marks:
             self._note_mark(kept=not any(path.split(".")[0] == "journal" for path in lost))
-        if lost:
-            logger.warning("%s", self.problem)
-        else:
+        if not lost:
             self.problem = None
+        elif news:
+            logger.warning("%s", self.problem)
         if marks and not self.keeps_mark:
             raise Unavailable("the served CRD prunes status.journal")
 
@@ -122,13 +131,15 @@ class SchemaCheck:
             logger.error("an attempt is not journaled: %s", self.problem)
         return self.keeps_mark
 
-    async def after_write(self, stored: NotificationRequest) -> None:
+    async def after_write(self, stored: NotificationRequest, patch: Json) -> None:
         """
-        Check that the ids come back; until that is verified, by reading the object as well.
+        Check that all attempts come back, with their ids; until that is verified, by reading as well.
 
         Raises:
-            Unavailable: ids were dropped. The write may be complete, and must not be acknowledged.
+            Unavailable: ids or attempts were dropped. The write may be complete, and must not be
+                acknowledged.
         """
+        self._check_complete(stored, patch)
         shown = stored
         if not self.verified and not stored.status.nameless:
             try:
@@ -142,12 +153,28 @@ class SchemaCheck:
         if not shown.status.nameless:
             self.verified = True
             return
-        self.verified = False
-        self.problem, self._mark_alone = _DROPPED, False
-        logger.error("a status is not trusted: %s", self.problem)
+        self._distrust(_DROPPED)
         raise Unavailable("the ids of attempts are dropped when they are read")
+
+    def _check_complete(self, stored: NotificationRequest, patch: Json) -> None:
+        written = {
+            attempt["id"] for attempt in patch.get("deliveryAttempts", ()) if "id" in attempt
+        }
+        if not stored.status.nameless and written - {a.id for a in stored.status.attempts}:
+            self._distrust(_LOST)
+            raise Unavailable("the API server stores a status without all of its attempts")
+
+    def _distrust(self, problem: str) -> None:
+        self.verified = False
+        if self.problem != problem:
+            logger.error("a status is not trusted: %s", problem)
+        self.problem, self._mark_alone = problem, False
 
     def on_read(self, current: NotificationRequest) -> None:
         """Take note of an object that was read: once its attempts have ids, none are dropped."""
-        if self.problem == _DROPPED and current.status.attempts and not current.status.nameless:
+        if (
+            self.problem in (_DROPPED, _LOST)
+            and current.status.attempts
+            and not current.status.nameless
+        ):
             self.problem = None

@@ -6,9 +6,9 @@ It contains no rules. `rules.batch` decides when to write, `rules.merge` what, a
 
 - written: check the uid, remember the version, acknowledge what the write showed;
 - conflict: read, merge with what is there now, write again, a bounded number of times;
-- unclear (lost reply, 504): read back; only what is seen there counts as written;
-- refused: if it is too large, shorten once, then write only the phase and the counters; else log an
-  error and back off.
+- unclear (lost reply, 504): read back; only what is seen there counts as written, the rest backs off;
+- refused: if it is too large, shorten once, then write only the phase and the counters; else back off,
+  and `refusals` says so.
 
 The acknowledgement names the position and chain that were rendered *before* the write, so a record that
 arrived meanwhile is never acknowledged unread. Nothing is written outside a lease term.
@@ -30,7 +30,6 @@ from syncer.model.errors import (
     Gone,
     PortError,
     Rejected,
-    Unauthorised,
     Unavailable,
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
@@ -44,6 +43,7 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.flushes import Flushed, Limits, ends_badly, facts_of
 from syncer.sync.recorder import Recorder
+from syncer.sync.refusals import Refusals
 from syncer.sync.schema_check import SchemaCheck
 
 logger = logging.getLogger("ledger.sync")
@@ -87,8 +87,7 @@ class StatusWriter:
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects, self.cache.monotonic)
-        #: Why the API server refuses every status write, None if it does not.
-        self.access_problem: str | None = None
+        self.refusals = Refusals(self.cache)
         self._running: set[asyncio.Task[None]] = set()
         self._serving = False
 
@@ -216,15 +215,18 @@ class StatusWriter:
             return Flushed.UNAVAILABLE
         if entry.claim is None and not (entry.quarantine or entry.without_log or entry.journaled):
             return Flushed.NOT_OURS
+        if self.refusals.waits(entry):
+            return Flushed.UNAVAILABLE
         self.cache.begin_write(entry)
         try:
             gone = entry.doubtful and await self._refresh(entry)
             return Flushed.GONE if gone else await self._publish(entry, term)
         except (PortError, ContractError) as error:
-            logger.info(
-                "a status was not written and is tried again",
-                extra={"uid": entry.uid, "error": str(error)},
-            )
+            if self.refusals.news(entry, error):
+                logger.info(
+                    "a status was not written and is tried again",
+                    extra={"uid": entry.uid, "error": str(error)},
+                )
             return Flushed.UNAVAILABLE
 
     async def _publish(self, entry: Entry, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
@@ -256,7 +258,8 @@ class StatusWriter:
                 if unclear is not None:
                     self._on_settled(entry, unclear, merged)
                 return await self._acknowledge(entry, mark, Flushed.EQUAL)
-            if not term.valid(self.cache.monotonic()):
+            if unclear is not None or not term.valid(self.cache.monotonic()):
+                # What an unclear write has not stored waits: a server that fails need not fail six times.
                 return Flushed.UNAVAILABLE
             result, current = await self._write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
@@ -268,7 +271,7 @@ class StatusWriter:
                 return result if current is not None else await self._write_least(entry, merged)
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
-            unclear = unclear or (before if result is Flushed.UNCLEAR else None)
+            unclear = before if result is Flushed.UNCLEAR else None
             tries += 1
             self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
@@ -382,8 +385,13 @@ class StatusWriter:
         except Gone:
             self.metrics.patches.labels("gone").inc()
             return Flushed.GONE, None
-        except Ambiguous:
+        except Ambiguous as error:
             self.metrics.patches.labels("unclear").inc()
+            if self.refusals.news(entry, error):
+                logger.info(
+                    "the result of a status write is unknown; it is read back",
+                    extra={"uid": entry.uid, "object": request.key, "error": str(error)},
+                )
             # It counts as a failed try until it is read back: a hand-over does not wait for a server
             # that may not answer the read either.
             entry.failures = max(entry.failures, 1)
@@ -391,23 +399,15 @@ class StatusWriter:
         except Rejected as error:
             entry.ending = ending
             self.metrics.patches.labels("refused").inc()
-            if isinstance(error, Unauthorised):
-                self.access_problem = f"status writes are refused ({error})"
-            logger.error(
-                "the API server refuses a status; the record stays in the log",
-                extra={
-                    "uid": entry.uid, "object": request.key,
-                    "reason": error.reason, "error": str(error),
-                },
-            )  # fmt: skip
+            self.refusals.refused(entry, error)
             return Flushed.REFUSED, None if error.reason == "TooLarge" else request
         except Unavailable:
             entry.ending = ending
             self.metrics.patches.labels("unavailable").inc()
             raise
-        self.access_problem = None
+        self.refusals.accepted(entry)
         if "deliveryAttempts" in patch:
-            await self.schema.after_write(stored)
+            await self.schema.after_write(stored, patch)
         failpoint(Failpoint.AFTER_PATCH)
         self._written_patches.inc()
         return Flushed.WRITTEN, stored

@@ -239,7 +239,7 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
 
         may(here, "notifications", "notificationrequests/status", "patch", granted=False)
         second = await here.create("second")
-        refused = "the API server refuses a status; the record stays in the log"
+        refused = "a permission is missing in a namespace; calls that need it are tried again"
         await until(
             lambda: any(
                 'cannot patch resource "notificationrequests/status"' in line["error"]

@@ -8,6 +8,7 @@ import pytest
 
 from syncer.kube.errors import error_of, no_answer
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     Conflict,
     Expired,
@@ -32,12 +33,31 @@ def said(code: int, reason: str = "", message: str = "", **details: object) -> b
 INITIALIZING = "storage is (re)initializing"
 TOO_LONG = "etcdserver: request is too large"
 GRPC = "rpc error: code = ResourceExhausted desc = trying to send message larger than max (3 vs. 2)"
+NO_RIGHT = 'a "b" is forbidden: User "c" cannot patch resource "d/status" in API group "e"'
+ADMISSION = (
+    "a \"b\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'q' denied request: no"
+)
 TERMINATING = [{"reason": "NamespaceTerminating"}]
 
 #: sentence: (status, body, Retry-After, is it a write) -> (error, reason or wait)
 ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], object]] = {
     "401 asks for other credentials": ((401, b"", None, False), Unauthorised, "Unauthorised"),
     "403 refuses the call": ((403, said(403, "Forbidden"), None, True), Unauthorised, "Forbidden"),
+    "403 about the user is a missing right": (
+        (403, said(403, "Forbidden", NO_RIGHT), None, True),
+        Unauthorised,
+        "Forbidden",
+    ),
+    "403 of admission is about the object": (
+        (403, said(403, "Forbidden", ADMISSION), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "403 of a proxy is a missing right": (
+        (403, b"<html>User denied", None, True),
+        Unauthorised,
+        "Forbidden",
+    ),
     "403 in an ending namespace is no matter of rights": (
         (403, said(403, "Forbidden", causes=TERMINATING), None, True),
         Rejected,

@@ -115,6 +115,6 @@ async def test_what_else_a_definition_drops_stays_a_problem() -> None:
         status = replace(entry.request.status, nameless=frozenset({AttemptId("0-0")}))
         nameless = replace(here.objects.request, status=status)
         with pytest.raises(Unavailable, match="ids of attempts"):
-            await schema.after_write(nameless)
+            await schema.after_write(nameless, {"deliveryAttempts": []})
         schema.on_log_back()
         assert "drops the ids" in (schema.problem or "")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unauthorised
+from syncer.model.errors import DENIED, Ambiguous, Conflict, Gone, Rejected, Unauthorised
 from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
@@ -349,6 +349,50 @@ async def test_a_schema_that_is_taken_back_is_noticed() -> None:
         assert entry.acked == 0
 
 
+async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A mutating webhook takes them away, and the server answers 200: said once, and tried again."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch, mutating = here.objects.patch, True
+
+        async def mutated(
+            namespace: str, name: str, status: dict[str, Any], **more: Any
+        ) -> NotificationRequest:
+            if more["resource_version"] != here.objects.request.resource_version:
+                raise Conflict("written a moment ago")
+            if mutating:
+                status = {k: v for k, v in status.items() if k != "deliveryAttempts"}
+            return await patch(namespace, name, status, **more)
+
+        here.objects.patch = mutated  # type: ignore[method-assign]  # as admission does
+        for _ in range(3):
+            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+            assert "mutating admission" in (here.sync.schema.problem or "")
+        assert entry.acked == 0
+        mutating = False
+        assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
+        assert entry.acked == entry.view.position
+        assert here.sync.schema.problem is None
+    assert sum("not trusted" in r.message for r in caplog.records) == 1
+
+
+async def test_a_pruning_crd_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Its members differ from status to status; each try of each object is no news."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch = here.objects.patch
+
+        async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
+            return through_the_old_definition(await patch(*args, **kwargs))
+
+        here.objects.patch = pruned  # type: ignore[method-assign]  # an older CRD
+        for _ in range(3):
+            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+    assert [r.levelname for r in caplog.records] == ["ERROR"]
+
+
 def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
     """Have the API server refuse as many writes; return the sizes of all that are tried."""
     patch, left, sizes = here.objects.patch, list(errors), list[int]()
@@ -398,13 +442,12 @@ async def test_another_refusal_is_not_repeated(monkeypatch: pytest.MonkeyPatch) 
     """What is refused for another reason stays in the log, and the next write tries again."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        sizes = refusing(here, monkeypatch, Rejected("no", reason="Invalid"), Unauthorised("no"))
-        assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert (len(sizes), here.sync.access_problem) == (1, None)
-        assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert here.sync.access_problem == "status writes are refused (no)"
+        denied = Unauthorised("no", reason=DENIED)
+        sizes = refusing(here, monkeypatch, Rejected("no", reason="Invalid"), denied)
+        for tries in (1, 2):
+            assert await here.sync.flush(entry) is Flushed.REFUSED
+            assert (len(sizes), here.sync.refusals.problem) == (tries, None)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert here.sync.access_problem is None
 
 
 async def test_the_smallest_write_may_fail_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,93 @@
+"""
+Permissions that the API server misses, by namespace: said once, tried now and then, shown by readiness.
+
+A call that is refused for want of a permission, or of credentials that are accepted, is refused to every
+object of its namespace. So what an operator has to know is one line for the namespace, not one for each
+object and try.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from syncer.model.errors import DENIED, Unauthorised
+from syncer.model.immutable import immutable
+from syncer.sync.cache import Cache, Entry
+
+logger = logging.getLogger("ledger.sync")
+
+#: Seconds between tries whether a permission is back.
+_PROBE: Final = 5.0
+
+
+@immutable
+class _Missing:
+    """What the API server says, and the second at which it is asked again."""
+
+    error: str
+    until: float
+
+
+class MissingPermissions:
+    """Namespaces in which one kind of call is refused."""
+
+    def __init__(self, cache: Cache, refused: str, waiting: Callable[[Entry], bool]) -> None:
+        """
+        Nothing is refused yet.
+
+        Args:
+            cache: Has the notifications, and the clock.
+            refused: The kind of call, as in "status writes".
+            waiting: Whether an entry waits for such a call; without one in a namespace nothing is missing.
+        """
+        self._cache = cache
+        self._refused = refused
+        self._waiting = waiting
+        self._missing: dict[str, _Missing] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What is refused where, and what the API server says of it; None if nothing is."""
+        if self._missing:
+            live = {e.request.namespace for e in self._cache.entries.values() if self._waiting(e)}
+            self._missing = {n: m for n, m in self._missing.items() if n in live}
+        for namespace, missing in self._missing.items():
+            more = len(self._missing) - 1
+            others = f" and {more} more" if more else ""
+            return f"{self._refused} are refused in namespace {namespace}{others} ({missing.error})"
+        return None
+
+    def waits(self, namespace: str) -> bool:
+        """Whether a call would be refused like the last one; now and then the answer is no, to find out."""
+        missing = self._missing.get(namespace)
+        if missing is None:
+            return False
+        now = self._cache.monotonic()
+        if now < missing.until:
+            return True
+        self._missing[namespace] = _Missing(missing.error, now + _PROBE)
+        return False
+
+    def concerns(self, namespace: str, error: Exception) -> bool:
+        """Take note of a refusal; whether a permission is missing, or only one object is refused."""
+        if not isinstance(error, Unauthorised) or error.reason == DENIED:
+            return False
+        if namespace not in self._missing:
+            self._missing[namespace] = _Missing(str(error), self._cache.monotonic() + _PROBE)
+            logger.error(
+                "a permission is missing in a namespace; calls that need it are tried again",
+                extra={"namespace": namespace, "refused": self._refused, "error": str(error)},
+            )
+        return True
+
+    def granted(self, namespace: str) -> bool:
+        """Take note of a call that was not refused; whether the last one was."""
+        if self._missing.pop(namespace, None) is None:
+            return False
+        logger.warning(
+            "a missing permission is back",
+            extra={"namespace": namespace, "refused": self._refused},
+        )
+        return True
