@@ -274,6 +274,8 @@ class LeaseWatch:
         self._resume = ""
         #: Newest resourceVersion shown; never cleared.
         self._newest = ""
+        #: Second of the loop's clock at which something was last shown.
+        self._shown_at = float("-inf")
         #: Watches in a row that brought nothing.
         self._streak = 0
 
@@ -293,6 +295,10 @@ class LeaseWatch:
                 pause = exponential(0.1, self._patience, self._streak)
                 await asyncio.sleep(equal_jitter(pause, random.random()))  # noqa: S311 - jitter
 
+    def silent_for(self) -> float:
+        """Seconds since a list or an event was last received."""
+        return asyncio.get_running_loop().time() - self._shown_at
+
     def relist(self) -> None:
         """List anew after the next event: what is known has turned out to be old."""
         self._resume = ""
@@ -302,6 +308,7 @@ class LeaseWatch:
         if version_key(version) < version_key(self._newest):
             raise Unavailable("the server lists an older state than it has shown before")
         self._resume = self._newest = version
+        self._shown_at = asyncio.get_running_loop().time()
         self._sink.replace(found, version)
 
     async def _follow(self) -> None:
@@ -314,6 +321,7 @@ class LeaseWatch:
             self.problem = None
             async for line in lines:
                 self._event(line)
+                self._shown_at = asyncio.get_running_loop().time()
                 if self._lagging():
                     raise Unavailable("it does not show our own renewals")
                 self._streak = 0

@@ -164,6 +164,8 @@ class ShardManager:
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()
+        #: resourceVersions at which sessions could not be ended, since they were renewed, by uid.
+        self._renewed: dict[str, str] = {}
         #: How many other replicas could own a shard, as far as known.
         self.others = 0
         self._fitness = Fitness(timings.duration)
@@ -174,7 +176,7 @@ class ShardManager:
 
     @property
     def problem(self) -> str | None:
-        """Why shards have no owner, None if each has one."""
+        """Why shards have no owner, or would not get another one; None if each has one."""
         orphaned = [n for n, state in self._states().items() if state.hold is not Hold.HELD]
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
@@ -182,6 +184,9 @@ class ShardManager:
                 self._session.problem or self._watch.problem or self._held.problem or self._problem
             )
             return f"no owner yet for shard {shown}" + (f" ({reason})" if reason else "")
+        if self._watch.problem and self._watch.silent_for() > self._timings.duration:
+            # It keeps its shards, and could take none over.
+            return f"other replicas' leases are not known ({self._watch.problem})"
         return None
 
     @property
@@ -294,7 +299,10 @@ class ShardManager:
         self._changed.set()
 
     def _lost(self, session: Session) -> None:
-        logger.warning("session lost", extra={"session": session.uid, "reason": session.ended})
+        found = {"session": session.uid, "reason": session.ended}
+        if error := self._session.problem:
+            found["error"] = error
+        logger.warning("session lost", extra=found)
         self._drop(self._held.terms)
 
     def _drop(self, lost: Mapping[int, LeaseTerm]) -> None:
@@ -339,7 +347,8 @@ class ShardManager:
         self._drop(self._held.losses())
         self._problem = None
         for lease in silent_sessions(self._view, session.uid, self._clock()):
-            await self._end(lease)
+            if self._renewed.get(lease.uid) != lease.resource_version:
+                await self._end(lease)
         states = self._states()
         await self._take(session, states)
         return look_again(self._view, states.values(), self._clock())
@@ -376,6 +385,7 @@ class ShardManager:
         """Return the states of all shards that are not ours and whose view is up to date."""
         now, terms, shards = self._clock(), self._held.terms, range(self._shards.shards)
         self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
+        self._renewed = {uid: v for uid, v in self._renewed.items() if uid in self._view.sessions}
         return {
             n: state_of(self._view, n, self._place.identity, now, self._ended)
             for n in shards
@@ -398,6 +408,7 @@ class ShardManager:
         except Conflict:
             # It was renewed, and the watch did not show that for a whole LeaseDuration.
             logger.info("session not ended: it was renewed", extra={"holder": lease.holder})
+            self._renewed[lease.uid] = lease.resource_version
             self._watch.relist()
             return
         except PortError as error:
