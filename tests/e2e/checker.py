@@ -486,20 +486,35 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
         if entry["attempt"] != wanted:
             yield Kind.REORDERED, f"{entry['channel']}: number {entry['attempt']}, not {wanted}"
         numbers[entry["channel"]] = wanted
-    for order, by in ((list(case.logged), "log"), ([c.attempt for c in case.calls], "receiver")):
-        yield from _same_order(case, order, by)
+    for identity, seen in _behind(case, [c.attempt for c in case.calls]):
+        yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the receiver"
+    # A number is given with the first write of the status that shows an attempt. So a result that a former
+    # owner kept gets a later one than what the next owner has journaled since, and its log may be given it
+    # before that. Then its order is that of the ids, by epoch and count: it never contradicts both.
+    for identity, seen in _behind(case, list(case.logged), but_for_ids=True):
+        yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the log"
 
 
-def _same_order(case: _Case, order: Sequence[str], by: str) -> Iterator[tuple[Kind, str]]:
+def _behind(
+    case: _Case, order: Sequence[str], *, but_for_ids: bool = False
+) -> Iterator[tuple[str, Seen]]:
+    """Attempts behind one of their channel with a higher number; `but_for_ids`: and with a higher id."""
+    before: dict[str, list[str]] = {}
     shown = case.shown
-    latest: dict[str, int] = {}
     for identity in dict.fromkeys(order):
-        seen = shown.get(identity)
-        if seen is None:
-            continue
-        if seen.number < latest.get(seen.channel, 0):
-            yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the {by}"
-        latest[seen.channel] = max(latest.get(seen.channel, 0), seen.number)
+        if (seen := shown.get(identity)) is not None:
+            known = before.setdefault(seen.channel, [])
+            if any(
+                shown[k].number > seen.number and not (but_for_ids and _by_id(k) < _by_id(identity))
+                for k in known
+            ):
+                yield identity, seen
+            known.append(identity)
+
+
+def _by_id(identity: str) -> list[int]:
+    """The parts of an attempt's id as numbers: incarnation and version of its epoch, then its count."""
+    return [int(part) for part in identity.replace(".", "-").split("-")]
 
 
 def _monotone(case: _Case) -> Iterator[tuple[Kind, str]]:

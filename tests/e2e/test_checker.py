@@ -200,6 +200,22 @@ def _sent_after_its_lease(story: Story) -> None:
     story.sampled = (4, 3)
 
 
+def _numbered_late(story: Story) -> None:
+    """The next owner's attempt had its number before a former owner's result arrived."""
+    first, second = story.versions[-1]["deliveryAttempts"][:2]
+    for entry, n in ((first, 2), (second, 1)):
+        entry.update(id=_id(n), status="failed")
+    story.calls = [_call(2, 503), _call(1, 503), _call(3, 200)]
+    story.states[3] = (2, AttemptState.FAILED)
+    del story.versions[1]
+    story.sampled = (6, 1)
+
+
+def _out_of_place(story: Story) -> None:
+    """The log tells of an attempt before one with a lower number and a lower id."""
+    story.states[:4] = [*story.states[2:4], *story.states[:2]]
+
+
 #: Sentence: what is broken, and what must be found besides the explained repeat.
 CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "nothing is wrong": (lambda _s: None, set()),
@@ -229,6 +245,10 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "the first is sent after the second, which was journaled": (
         _sent_after_its_lease, {Kind.REPEATED, Kind.REORDERED},
     ),
+    "the log has a former owner's attempt before one that was numbered first": (
+        _numbered_late, set(),
+    ),
+    "the log contradicts both numbers and ids": (_out_of_place, {Kind.REORDERED}),
 }  # fmt: skip
 
 
