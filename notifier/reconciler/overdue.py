@@ -12,6 +12,7 @@ from typing import Final
 
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
+from syncer.model.attempt import newest
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.ports import Ownership
 from syncer.model.resource import Status
@@ -109,7 +110,8 @@ class Overdue:
         executing |= self.holds.placed.of(request, view.plan.channels).keys()
         for channel in view.plan.channels:
             tried = view.of_channel(channel)
-            at = next((a.due for a in reversed(tried) if not a.open), request.created)
+            last = newest([a for a in tried if not a.open])
+            at = request.created if last is None else last.due
             if at and channel not in executing and (now - at) / 1000 > least:
                 since[channel] = at
         if not since:

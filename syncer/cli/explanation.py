@@ -20,7 +20,7 @@ from syncer.cli.outage import held_back, remarks
 from syncer.cli.output import age, in_words, table
 from syncer.cli.owner import Owner
 from syncer.cli.screen import cut
-from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
+from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.hold import Hold
 from syncer.model.record import Kind, Record
@@ -133,11 +133,7 @@ def explain(
     channel_states = channel_states_of(view, status, facts)
     ordered = ordered_channels(view, status)
     # As after a claim: the waits that the log stores, measured from now.
-    due = {
-        a.channel: wait_of(a, now) / 1000
-        for a in view.attempts.values()
-        if a.due and a.channel not in ordered
-    }
+    due = {c: wait / 1000 for c, wait in view.waits(now, ordered).items()}
     if unread:
         due = {c.name: (c.next_retry - now) / 1000 for c in status.channels if c.next_retry}
     decision = rule = decide(

@@ -15,6 +15,7 @@ Times are Unix milliseconds of the Redis server's clock, durations milliseconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Final, NewType
@@ -218,6 +219,17 @@ def attempt_key(attempt_id: AttemptId) -> tuple[tuple[tuple[int, str], ...], int
     """Sort key of an attempt id: by epoch, then by counter."""
     _, _, n = attempt_id.rpartition("-")
     return epoch_key(attempt_epoch(attempt_id)), int(n)
+
+
+def newest(attempts: Sequence[Attempt]) -> Attempt | None:
+    """
+    Return the attempt that was opened last, None of none.
+
+    Ids tell, and neither places nor times do: a log may be given an earlier result later, and clocks jump.
+    """
+    if len(attempts) < 2:
+        return attempts[0] if attempts else None
+    return max(attempts, key=lambda a: attempt_key(a.id))
 
 
 def receiver_of(channel: str) -> str:

@@ -30,6 +30,7 @@ from syncer.model.attempt import (
     AttemptId,
     AttemptState,
     FailureClass,
+    attempt_key,
     parse_attempt_id,
     parse_epoch,
     shared_text,
@@ -412,7 +413,9 @@ def _parse_attempts(
     entries: list[Json], ids: list[AttemptId], channels: tuple[ChannelStatus, ...]
 ) -> tuple[Attempt, ...]:
     due_of = {c.name: c.next_retry for c in channels}
-    newest = {str(e.get("channel", "")): n for n, e in enumerate(entries)}
+    waiting = range(len(entries)) if any(due_of.values()) else ()
+    by_id = sorted(waiting, key=lambda n: attempt_key(ids[n]))
+    newest = {str(entries[n].get("channel", "")): n for n in by_id}
     out = []
     for index, entry in enumerate(entries):
         channel = str(entry.get("channel", ""))
@@ -428,7 +431,7 @@ def _parse_attempts(
                 state=state,
                 started=time_of(entry.get("startedAt")),
                 ended=ended,
-                due=due_of.get(channel, 0) if newest[channel] == index else 0,
+                due=due_of.get(channel, 0) if newest.get(channel) == index else 0,
                 duration=duration,
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
                 error=shared_text(error),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, newest
 from syncer.model.immutable import immutable
 
 
@@ -50,7 +50,8 @@ class ChannelState:
 
     Attributes:
         attempts: How many attempts it has, open and rolled-up ones included.
-        last: Its newest attempt, None before the first.
+        last: Its newest attempt, None before the first; not always that with the highest number, since what
+            a former owner has opened may come to light late.
         reason: Machine word for explanations and logs.
         left: How many more attempts that may reach the receiver are allowed.
         unsent: How many attempts in a row, up to the newest, were not sent.
@@ -111,9 +112,9 @@ def stand(
         # Asked twice for each notification before its first attempt.
         state = State.PENDING if max_attempts > 0 else State.EXHAUSTED
         reason = "no attempt yet" if max_attempts > 0 else "attempts used up"
-        return ChannelState(channel, state, 0, None, reason, max(0, max_attempts))
+        return ChannelState(channel, state, reason=reason, left=max(0, max_attempts))
     count = len(known) + folded
-    last = known[-1] if known else None
+    last = newest(known)
     ordered = before_order is not None
     counted = [a for a in known if before_order is None or a.id not in before_order]
     spent = sum(map(counts, counted)) + (0 if ordered else max(0, folded - folded_unsent))

@@ -13,11 +13,19 @@ learns replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, join
+from syncer.model.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    join,
+    newest,
+    wait_of,
+)
 from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_plan
 
 ROOT_CHAIN = "00000000"
@@ -140,8 +148,26 @@ class LogView:
             )
         )
 
+    def waits(self, now: int, ordered: Collection[str]) -> dict[str, int]:
+        """
+        Return, per channel, the milliseconds of the wait after its newest attempt that has one.
+
+        Args:
+            now: Redis time in Unix milliseconds.
+            ordered: Channels with a resend request that no attempt has followed yet: what came before it
+                makes them wait no longer.
+        """
+        last: dict[str, Attempt] = {}
+        for attempt in self.attempts.values():
+            before = self.orders[attempt.channel] if attempt.channel in ordered else ()
+            if attempt.due and attempt.id not in before:
+                known = last.setdefault(attempt.channel, attempt)
+                if known is not attempt:
+                    last[attempt.channel] = newest((known, attempt)) or attempt
+        return {channel: wait_of(attempt, now) for channel, attempt in last.items()}
+
     def of_channel(self, channel: str) -> list[Attempt]:
-        """Attempts of one channel, oldest first."""
+        """Attempts of one channel, in the order of their first records."""
         return [a for a in self.attempts.values() if a.channel == channel]
 
 

@@ -215,10 +215,7 @@ def test_a_receiver_that_takes_nothing(world: World) -> None:
 def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> ChannelState:
     """A channel with a newest attempt."""
     last = replace(FAILED, channel=channel, due=due, ended=ended)
-    return cast(
-        "ChannelState",
-        type("S", (), {"channel": channel, "state": found, "last": last})(),
-    )
+    return ChannelState(channel, found, last=last)
 
 
 def settled(world: World, before: Status, after: Status, *states: ChannelState) -> list[Any]:

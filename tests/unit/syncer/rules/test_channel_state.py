@@ -132,6 +132,14 @@ def test_channel_state(case: str) -> None:
     assert found.last == (attempts[-1] if attempts else None)
 
 
+def test_the_newest_attempt_is_that_of_the_highest_id() -> None:
+    """What a former owner had opened before may come last in the list."""
+    former = Attempt(AttemptId("0.7-12"), "slack:ops", FAILED, ended=20, due=30)
+    newer = Attempt(AttemptId("0.11-3"), "slack:ops", FAILED, ended=10, due=50)
+    for attempts in ([former, newer], [newer, former]):
+        assert stand("slack:ops", attempts, max_attempts=3).last == newer
+
+
 def test_every_state_is_reached() -> None:
     """The table names each state at least once."""
     assert {c.state for c in CASES.values()} == set(State)

@@ -200,6 +200,22 @@ def test_gap() -> None:
     assert view == fold(records[:1])
 
 
+def test_the_wait_after_the_newest_attempt_counts() -> None:
+    """Wherever its record stands; what came before a resend request does not."""
+    wait = {A1: 5_000, A2: 9_000, A3: 7_000}
+    ended = {
+        a: attempt_record(Attempt(a, "slack:ops", AttemptState.FAILED, ended=2_000, due=2_000 + ms))
+        for a, ms in wait.items()
+    }
+    order = Record(Kind.ORDER, "order:1", "slack:ops", {"at": 1})
+    for records in ([ended[A1], ended[A2], ended[A3]], [ended[A3], ended[A2], ended[A1]]):
+        assert fold(log(*records)).waits(3_000, ()) == {"slack:ops": 6_000}
+    view = fold(log(ended[A2], order, ended[A3]))
+    assert view.waits(3_000, {"slack:ops"}) == {"slack:ops": 6_000}
+    assert view.waits(30_000, {"slack:ops"}) == {"slack:ops": 0}
+    assert fold(log(ended[A2], order)).waits(3_000, {"slack:ops"}) == {}
+
+
 def test_malformed_record() -> None:
     """A record that cannot be read leaves the view where it was."""
     record = replace(result(A1), id="seven", position=1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.record import Record, read_attempt
+from syncer.model.record import Record, attempt_record, intent_record, read_attempt
+from syncer.model.rendering import render_status
+from syncer.model.resource import parse_status
+from syncer.rules.merge import Facts, merge
 from tests.unit.syncer.sync.test_hand_in import keep
 from tests.unit.syncer.sync.test_holes import Held, bench
 from tests.unit.syncer.sync.test_odd_objects import shown
@@ -47,3 +52,35 @@ async def test_other_channels_keep_their_places() -> None:
         snapshot = await here.log.read("u")
         assert snapshot is not None
         assert ids(snapshot.records) == ["0.2-1", "0.3-1"]
+
+
+async def test_a_late_result_before_what_was_numbered_first_misleads_nobody() -> None:
+    """
+    A former owner's result may stand before an attempt that the next owner has journaled.
+
+    The log then has them in the order of their ids; the numbers of the status stay, and both go by the
+    same wait.
+    """
+    channel = {"name": "console", "state": "Retrying", "nextRetryTime": "2026-01-01T00:01:00Z"}
+    status = shown(id="0.6-1", **{"class": "transient"}) | {"channels": [channel]}
+    async with bench(status, most=5) as (here, entry):
+        (journaled,) = entry.request.status.attempts
+        late = replace(
+            journaled,
+            id=AttemptId("0.5-1"),
+            ended=journaled.ended + 1_000,
+            due=journaled.due - 30_000,
+        )
+        intent = intent_record(late.id, "console", at=late.started, by="t")
+        await here.log.outcome("u", attempt_record(late), intent, name="ns/n")
+        await here.claimer.claim(entry, Held())
+        snapshot = await here.log.read("u")
+        assert snapshot is not None
+        assert ids(snapshot.records) == ["0.5-1", "0.6-1"]
+        facts, now = Facts(1, entry.request.policy), late.ended
+        merged = merge(entry.request.status, entry.view, facts, now=now)
+        assert [(a.id, a.number) for a in merged.status.attempts] == [("0.6-1", 1), ("0.5-1", 2)]
+        assert [c.next_retry for c in merged.status.channels] == [journaled.due]
+        assert entry.view.waits(now, ()) == {"console": journaled.due - now}
+        again = parse_status(render_status(merged.status))
+        assert [(a.id, a.due) for a in again.attempts] == [("0.6-1", journaled.due), ("0.5-1", 0)]
