@@ -223,7 +223,7 @@ class Reconciler:
     async def _catch_up(self, entry: Entry) -> None:
         """Record the results kept while the log was away, and read what others have appended."""
         if entry.unrecorded:
-            await self.recorder.record_kept(entry, anew=False)
+            await self.recorder.record_kept(entry)
         if not entry.reread:
             return
         known = entry.view.position

@@ -42,16 +42,17 @@ def missing_plan(view: LogView, status: Status) -> Record | None:
 
 
 def seed_of(shown: Attempt) -> Record:
-    """Return an attempt of a status as a seed, with numbers and error cut to what a record can hold."""
-    return attempt_record(_fitting(shown), seed=True)
+    """Return an attempt of a status as a seed, cut to what a record can hold."""
+    return attempt_record(fitting(shown), seed=True)
 
 
 def outcome_of(shown: Attempt) -> Record:
     """Return an attempt of a status as an outcome, cut in the same way."""
-    return attempt_record(_fitting(shown))
+    return attempt_record(fitting(shown))
 
 
-def _fitting(shown: Attempt) -> Attempt:
+def fitting(shown: Attempt) -> Attempt:
+    """Return an attempt of a status with numbers and error cut to what a record can hold."""
     return replace(
         shown,
         started=_within(shown.started),

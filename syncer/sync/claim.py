@@ -27,16 +27,15 @@ from syncer.model.attempt import (
     FailureClass,
     attempt_epoch,
     epoch_key,
-    wait_of,
 )
 from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
-from syncer.model.record import intent_record
+from syncer.model.record import intent_record, read_plan
 from syncer.rules.channel_state import counts
 from syncer.rules.fold import fold
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
-from syncer.rules.restore import highest_epoch, missing_plan, outcome_of, seed_of, seeds_of_view
+from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry
@@ -100,7 +99,8 @@ class Claimer:
             return self._count(reconcile(Situation(undecodable=True)))
         failpoint(Failpoint.CLAIMED)
         self._adopt(entry, claimed.snapshot)
-        await self.recorder.record_kept(entry)
+        if not await self.recorder.record_kept(entry):
+            raise Unavailable("the log was lost under its claim")
         if entry.quarantine:
             return self._count(reconcile(Situation(undecodable=True)))
         presence = await self._gather(entry)
@@ -189,10 +189,14 @@ class Claimer:
     async def _seed(self, entry: Entry, term: LeaseTerm) -> None:
         status = entry.request.status
         lost = lacking(entry.view, status)
-        seeds = [seed_of(self._adopted(entry, a)) for a in lost]
+        for attempt in lost:
+            entry.view.learn(fitting(self._adopted(entry, attempt)))
         plan = missing_plan(entry.view, status)
         if plan is not None:
-            seeds.insert(0, plan)
+            entry.view.plan = read_plan(plan)
+        # All that is known, though the log may hold most of it: it may be lost before this arrives.
+        seeds = seeds_of_view(entry.view, status)
+        entry.seeded |= entry.ahead
         claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")
@@ -243,14 +247,8 @@ class Claimer:
         now_ms, now = self.recorder.time.now(), self.cache.monotonic()
         # The waits after attempts whose results are not recorded yet, so the log does not have them.
         under_way = {c: entry.due[c] for c in entry.executing.values() if c in entry.due}
-        entry.due.clear()
-        ordered = entry.ordered
-        for attempt in entry.view.attempts.values():
-            # A resend request makes the channel due at once, whatever its wait was.
-            before = entry.view.orders[attempt.channel] if attempt.channel in ordered else ()
-            if attempt.due and attempt.id not in before:
-                entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
-        entry.due |= under_way
+        waits = entry.view.waits(now_ms, entry.ordered)
+        entry.due = {c: now + wait / 1000 for c, wait in waits.items()} | under_way
 
     def _count(self, decision: ClaimDecision) -> ClaimDecision:
         for row in decision.rows:
@@ -289,7 +287,12 @@ class Claimer:
                     outcome_of(shown),
                     intent_record(shown.id, shown.channel, at=shown.started, by="status"),
                 )
-                await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
+                # Only the first may make the log anew: a copy of a later one, held up on its way, would
+                # make one that lacks what came before it.
+                name = entry.request.key if lost else None
+                answer = await self.log.outcome(entry.uid, record, intent, name=name)
+                if answer.answer is Answer.RECLAIM:
+                    return
                 lost = False
         await self.recorder.record_kept(entry, anew=lost)
 
@@ -320,7 +323,8 @@ class Claimer:
             return True
         self.recorder.adopt(entry, claimed.snapshot)
         entry.claim = Claim(term.epoch, self.log.generation)
-        await self.recorder.record_kept(entry)
+        if not await self.recorder.record_kept(entry):
+            return False
         await self._recover(entry, term)
         if self._awaits_audit(entry):
             return True

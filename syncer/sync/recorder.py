@@ -349,32 +349,30 @@ class Recorder:
                 await asyncio.sleep(pause)
         return await self.log.outcome(entry.uid, record, intent, name=None, patience=patience)
 
-    async def record_kept(self, entry: Entry, *, anew: bool = True) -> None:
+    async def record_kept(self, entry: Entry, *, anew: bool = False) -> bool:
         """
-        Record the outcomes that were kept while the log could not be read.
+        Record the outcomes that were kept while the log could not be read; False if the log is gone.
 
         Call it when the log can be read again, before its open attempts are settled as unknown; also from
         time to time if another process owns the log now, because that process does not know these
-        outcomes. With `anew` the log is created again if it is gone; without, the claim is given up and
-        the rest is kept.
+        outcomes. With `anew` the first of them creates a log that is gone; else the claim is given up.
 
         Raises:
             PortError: Redis did not answer; the rest is kept.
         """
         for attempt_id, (record, intent) in list(entry.unrecorded.items()):
+            name, anew = entry.request.key if anew else None, False
             try:
-                answer = await self.log.outcome(
-                    entry.uid, record, intent, name=entry.request.key if anew else None
-                )
+                answer = await self.log.outcome(entry.uid, record, intent, name=name)
             except Unauthorised:
                 raise
             except (ContractError, Rejected) as error:
                 if not entry.quarantine:
                     self.put_in_quarantine(entry, str(error))
-                return
+                return True
             if answer.answer is Answer.RECLAIM:
                 self.lose_claim(entry, "lost")
-                return
+                return False
             entry.unrecorded.pop(attempt_id, None)
             if answer.answer is Answer.OK:
                 await self._advance(entry, answer, [intent, record][2 - answer.count :])
@@ -385,6 +383,7 @@ class Recorder:
                 extra={"uid": entry.uid, "object": entry.request.key, "attempt": attempt_id},
             )
             self.cache.mark_dirty(entry)
+        return True
 
     async def recover(self, entry: Entry, term: LeaseTerm, abandoned: Attempt, *, due: int) -> bool:
         """

@@ -176,8 +176,6 @@ class Subject:
     lost: set[str] = field(default_factory=set)
     #: What its log has held and lost, whether or not the status shows it.
     dropped: set[str] = field(default_factory=set)
-    #: After that, a request that had been held up on its way made the log anew, before its owner could.
-    overtaken: bool = False
     #: Per channel, orders ever put on record, and the epoch of the log at the latest.
     orders: Counter[str] = field(default_factory=Counter)
     ordered: dict[str, str] = field(default_factory=dict)
@@ -266,7 +264,6 @@ class Checks:
         answer = bytes(reply[0]).decode()
         new = after[len(before) or 1 :]
         self._learn(subject, new)
-        subject.overtaken |= self.world.overdue and bool(subject.dropped)
         judge: Any = {
             "claim": self._claim, "intent": self._intent, "outcome": self._outcome,
             "recover": self._recover, "note": self._note, "ack": self._ack, "retire": self._retire,
@@ -869,14 +866,10 @@ class Checks:
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
         # It takes the order of arrival for that of sending, and here requests overtake each other;
-        # B1 is judged above without that. The order of a log is its own, unless a request overtook
-        # those that were to give it back what it had lost.
-        overtaken = {uid for uid, subject in self.subjects.items() if subject.overtaken}
+        # B1 is judged above without that. The order of a log is its own.
         for found in findings.violations:
-            by_arrival = not found.detail.endswith("in the log") or found.name in overtaken
-            if found.kind is not Kind.REPEATED and not (
-                found.kind is Kind.REORDERED and by_arrival
-            ):
+            by_arrival = found.kind is Kind.REORDERED and not found.detail.endswith("in the log")
+            if found.kind is not Kind.REPEATED and not by_arrival:
                 yield found
 
     def unfinished(self) -> list[str]:  # noqa: C901, PLR0912 (one branch for each rule)

@@ -423,7 +423,7 @@ def outcomes_alone() -> AbstractContextManager[None]:
     """A former owner gives a log what it kept, and nothing of what came before."""
 
     async def alone(self: Claimer, entry: Entry) -> None:
-        await self.recorder.record_kept(entry)
+        await self.recorder.record_kept(entry, anew=True)
 
     return _instead((Claimer, "hand_in", alone))
 

@@ -525,8 +525,9 @@ async def test_a_notification_of_another_replica_is_let_go(
     if unrecorded:
         case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-        async def kept(_entry: Entry, **_: object) -> None:
+        async def kept(_entry: Entry, **_: object) -> bool:
             case.done.append(("record",))
+            return False
 
         cast("Any", case.reconciler.recorder).record_kept = kept
     assert await case.look() is None
@@ -542,8 +543,9 @@ async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None
     case.shards.drop(0)
     case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-    async def kept(entry: Entry, **_: object) -> None:
+    async def kept(entry: Entry, **_: object) -> bool:
         entry.unrecorded.clear()
+        return True
 
     case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
     await case.look()
@@ -556,9 +558,10 @@ async def test_a_notification_that_is_ours_again_is_looked_at(case: Case) -> Non
     case.shards.drop(0)
     case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
 
-    async def kept(entry: Entry, **_: object) -> None:
+    async def kept(entry: Entry, **_: object) -> bool:
         entry.unrecorded.clear()
         case.shards.take(0, LeaseTerm(EPOCH))
+        return True
 
     case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # it takes a while
     await case.look()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
 from syncer.ledger.answers import Snapshot
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
-from syncer.sync.cache import Entry
-from tests.unit.syncer.sync.test_holes import Bench, bench
+from syncer.sync.cache import Claim, Entry
+from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 from tests.unit.syncer.sync.test_odd_objects import shown
 
 KEPT = AttemptId("0.5-1")
@@ -20,6 +23,13 @@ def keep(entry: Entry, attempt: AttemptId = KEPT) -> None:
     done = Attempt(attempt, "console", AttemptState.SUCCESS, started=3, ended=4)
     intent = intent_record(attempt, "console", at=3, by="t")
     entry.unrecorded[attempt] = (attempt_record(done), intent)
+
+
+def twice_shown() -> dict[str, Any]:
+    """A status with two failed attempts."""
+    status = shown()
+    status["deliveryAttempts"].append(status["deliveryAttempts"][0] | {"id": "0.4-1", "attempt": 2})
+    return status
 
 
 async def logged(here: Bench) -> list[str]:
@@ -62,6 +72,72 @@ async def test_a_log_that_is_lost_meanwhile_is_given_all_by_the_next_try() -> No
         await here.claimer.hand_in(entry)
         assert (await logged(here))[-1] == "success 0.5-1"
         assert len(await logged(here)) == 4
+
+
+async def test_only_the_first_makes_a_log_anew() -> None:
+    """A copy of a later one, held up until the log is lost again, would leave out what came before."""
+    async with bench(twice_shown()) as (here, entry):
+        keep(entry)
+        names: list[str | None] = []
+        outcome = here.log.outcome
+
+        async def noted(uid: str, *rest: Any, name: str | None, **more: Any) -> Any:
+            names.append(name)
+            return await outcome(uid, *rest, name=name, **more)
+
+        here.claimer.log.outcome = noted  # type: ignore[method-assign] # looks on
+        await here.claimer.hand_in(entry)
+        assert names == ["ns/n", None, None]
+        keep(entry)
+        keep(entry, AttemptId("0.5-2"))
+        await here.claimer.claim(entry, Held())
+        assert names[3:] == [None, None]
+        cast("Any", here.log.client).redis.twin.logs.clear()
+        keep(entry)
+        keep(entry, AttemptId("0.5-2"))
+        await here.recorder.record_kept(entry, anew=True)
+        assert names[5:] == ["ns/n", None]
+
+
+async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
+    """Results that were kept are not given to it alone; they stay until the next claim has made it anew."""
+    async with bench(shown()) as (here, entry):
+        keep(entry)
+        logs, claim = cast("Any", here.log.client).redis.twin.logs, here.log.claim
+
+        async def lost_after(*args: Any, **more: Any) -> Any:
+            found = await claim(*args, **more)
+            logs.clear()
+            return found
+
+        here.claimer.log.claim = lost_after  # type: ignore[method-assign] # between the calls
+        with pytest.raises(Unavailable, match="lost under its claim"):
+            await here.claimer.claim(entry, Held())
+        entry.claim = Claim(EPOCH, 0)
+        assert not await here.claimer.retire(entry, Held())
+        assert not logs
+        assert [*entry.unrecorded] == [KEPT]
+        here.claimer.log.claim = claim  # type: ignore[method-assign] # as it was
+        await here.claimer.claim(entry, Held())
+        assert await logged(here) == ["seed.failed 0.3-1", "seed.success 0.5-1"]
+
+
+async def test_what_a_claim_lacked_comes_with_all_the_rest() -> None:
+    """So a copy that is held up until the log is lost makes it anew in order."""
+    async with bench(twice_shown()) as (here, entry):
+        given: list[list[str]] = []
+        claim = here.log.claim
+
+        async def noted(*args: Any, seeds: Any = (), **more: Any) -> Any:
+            given.append([f"{s.kind} {s.id}" for s in seeds])
+            return await claim(*args, seeds=seeds, **more)
+
+        first = entry.request.status.attempts[0]
+        await here.log.claim("u", EPOCH, name="ns/n", seeds=[attempt_record(first, seed=True)])
+        here.claimer.log.claim = noted  # type: ignore[method-assign] # looks on
+        await here.claimer.claim(entry, Held())
+        assert given == [[], ["seed.failed 0.3-1", "seed.failed 0.4-1"]]
+        assert await logged(here) == given[1]
 
 
 async def test_what_is_on_its_way_comes_first() -> None:
