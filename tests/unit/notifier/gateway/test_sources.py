@@ -318,6 +318,16 @@ def test_members_are_bounded_like_parts() -> None:
     assert len(draft.view["x"]) == 2_700_000
 
 
+def test_the_alerts_of_a_group_are_bounded() -> None:
+    """More than 8 MiB of real ones are no group; they would be sorted in one go."""
+    tiny = {"status": "firing"}
+    (draft,) = read("alertmanager", alertmanager(*[tiny] * 50_000))
+    assert draft.body.endswith("… and 49900 more alerts of this group.")
+    with pytest.raises(Refused, match="more than 50000 alerts") as refused:
+        read("alertmanager", alertmanager(*[tiny] * 50_001))
+    assert (refused.value.status, refused.value.path) == (413, "alerts")
+
+
 def test_a_group_that_does_not_count_what_was_cut() -> None:
     """A number that is absent, or a start before all time, is none; a negative one is refused."""
     payload = alertmanager(alert(startsAt="0001-01-01T00:00:00Z"))
