@@ -14,7 +14,7 @@ Invariants:
   is there for callers that name uid and version and accept "gone" as an answer; PUT is not.
 - Each answer carries the server's time (`on_time`).
 - No text of the vendor reaches an error or a log, since it may hold addresses and tokens.
-- A client that `yields` sends nothing for as long as the server's last 429 or 503 asked for: its callers
+- A client that `yields` sends nothing for as long as the server's 429s and 503s asked for: its callers
   are many, and each would ask again by itself.
 - Credentials are read again after a 401 and when one of their files has changed. Calls under way end
   on the old session.
@@ -352,7 +352,8 @@ class KubeClient:
         # A type that is not served yet is no matter of load.
         if self._yields and isinstance(error, Unavailable) and not isinstance(error, KindMissing):
             wait = min(error.retry_after or 0.0, _YIELD_MOST)
-            self._resume_at = asyncio.get_running_loop().time() + wait
+            # Calls that were under way may be answered with a shorter wait, or with none.
+            self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + wait)
 
     def _report_time(self, date: str) -> None:
         # Whole seconds: the first answer of each is the one that comes closest.

@@ -209,6 +209,32 @@ async def test_a_wait_that_the_server_asks_for_holds_for_all_calls(tmp_path: Pat
     assert len(server.seen) == 4
 
 
+async def test_a_call_under_way_shortens_no_wait(tmp_path: Path) -> None:
+    """It may be answered later than the one that was asked to wait, and name no wait itself."""
+    answer = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.path == "/late":
+            await answer.wait()
+            return web.Response(status=503)
+        return web.Response(status=429, headers={"Retry-After": "20"})
+
+    async with ScriptedServer(handle) as server:
+        file = write_kubeconfig(tmp_path / "k", server.url)
+        async with await connect(file, yields=True) as client, asyncio.timeout(10):
+            late = asyncio.create_task(client.request("GET", "/late", timeout=5))
+            while not server.seen:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable, match="429"):
+                await client.request("GET", "/a", timeout=5)
+            answer.set()
+            with pytest.raises(Unavailable, match="503"):
+                await late
+            with pytest.raises(Unavailable, match="asks for a pause") as refused:
+                await client.request("GET", "/b", timeout=5)
+            assert (refused.value.retry_after or 0) > 15
+
+
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
     """A 200 whose body is not a JSON object is unclear for a write and unavailable for a read."""
 
