@@ -215,7 +215,7 @@ def is_goal(s: State, o: Options) -> bool:
     return ended and settled and bool(known)
 
 
-def measures(s: State) -> dict[str, int]:
+def measures(s: State, _: Options) -> dict[str, int]:
     """Numbers whose largest value is part of a result."""
     return {"processed": len(s.delivered), "late": s.late}
 

@@ -20,6 +20,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741 - a model's options
+
+#: What a model promises, by name: what is pending in a state, and which steps end it.
+Promises = dict[str, tuple[Callable[[T, O], bool], Callable[[str], bool]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
+from tests.model.components import Part
 from tests.model.delivery import F, I, Id, Result, S, U, View, has, join, leq
+from tests.model.fairness import Promises
 from tests.model.search import replaced
 
 NOBODY = -1
@@ -220,6 +223,11 @@ class State(NamedTuple):
     budget: Budget
 
 
+#: What is split into its fields (`components.py`).
+SPLIT = ("replicas", "budget")
+_STATUS: Final = State._fields.index("status")
+_LOG: Final = State._fields.index("log")
+
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -316,32 +324,38 @@ def start(o: Options) -> State:
     )  # fmt: skip
 
 
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    for label, following, broken in _all(s, o):
+def parts(_: Options) -> tuple[Part[State], ...]:
+    """What the transitions of a state come from (`components.py`)."""
+    return _PARTS
+
+
+def _judged(s: State, o: Options, part: Part[State]) -> Iterator[Step]:
+    for label, following, broken in part(s, o):
         yield label, following, (*broken, *_broken(s, following))
 
 
-def _all(s: State, o: Options) -> Iterator[Step]:
-    yield from _faults(s, o)
-    yield from _outages(s)
-    yield from _late_note(s)
-    yield from _object(s, o)
-    for i, r in enumerate(s.replicas):
-        if not r.up:
-            yield f"{i} restarts", _with(s, i, up=True), ()
-            continue
-        if _vacant(s) and not r.epoch and s.api and not _other_serves(s, i):
-            yield f"{i} acquires", _acquired(s, o, i), ()
-        if r.epoch:
-            yield from _term(s, o, i)
-            yield from _claim(s, o, i)
-            yield from _open(s, o, i)
-            yield from _journal(s, o, i)
-            yield from _publish(s, o, i)
-        for n in range(len(r.jobs)):
-            yield from _job(s, o, i, n)
-    yield from _wire(s, o)
+def _ownerless(s: State, o: Options, i: int) -> Iterator[Step]:
+    r = s.replicas[i]
+    if not r.up:
+        yield f"{i} restarts", _with(s, i, up=True), ()
+    elif not r.epoch and _vacant(s) and s.api and not _other_serves(s, i):
+        yield f"{i} acquires", _acquired(s, o, i), ()
+
+
+def _owner(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
+    if s.replicas[i].epoch:
+        yield from part(s, o, i)
+
+
+def _jobs(s: State, o: Options, i: int) -> Iterator[Step]:
+    for n in range(len(s.replicas[i].jobs)):
+        yield from _job(s, o, i, n)
+
+
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Every transition that may be next."""
+    for part in parts(o):
+        yield from part(s, o)
 
 
 def action(label: str) -> str | None:
@@ -350,25 +364,26 @@ def action(label: str) -> str | None:
     return None if name in ("fault", "end of fault", "late") else name
 
 
-def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[str], bool]]]:
-    """What a fair behaviour keeps: what is pending in a state, and which steps end it."""
+def _may_go(s: State, o: Options) -> bool:
+    if not s.away or not s.api or s.status is None or s.holder == NOBODY:
+        return False
+    r = s.replicas[s.holder]
+    if _is_old(o, s.holder) or not r.up or r.epoch != s.lease or _ended(_recorded(s), o):
+        return False
+    born = s.status.born - o.skew
+    return s.journaled or r.whole or born > r.since or (r.note.name != 0 and born > r.note.since)
 
-    def may_go(s: State) -> bool:
-        if not s.away or not s.api or s.status is None or s.holder == NOBODY:
-            return False
-        r = s.replicas[s.holder]
-        if _is_old(o, s.holder) or not r.up or r.epoch != s.lease or _ended(_recorded(s), o):
-            return False
-        born = s.status.born - o.skew
-        return (
-            s.journaled or r.whole or born > r.since or (r.note.name != 0 and born > r.note.since)
-        )
 
-    def unfinished(s: State) -> bool:
-        reached = any(r.up and _reach(s, i) for i, r in enumerate(s.replicas))
-        return s.api and reached and s.status is not None and not is_goal(s, o)
+def _is_unfinished(s: State, o: Options) -> bool:
+    reached = any(r.up and _reach(s, i) for i, r in enumerate(s.replicas))
+    return s.api and reached and s.status is not None and not is_goal(s, o)
 
-    return {"GO": (may_go, lambda _: False), "END": (unfinished, lambda _: False)}
+
+#: What a fair behaviour keeps: what is pending in a state, and which steps end it.
+PROMISES: Promises[State, Options] = {
+    "GO": (_may_go, lambda _: False),
+    "END": (_is_unfinished, lambda _: False),
+}
 
 
 def is_goal(s: State, o: Options) -> bool:
@@ -383,7 +398,7 @@ def is_goal(s: State, o: Options) -> bool:
     )
 
 
-def measures(s: State) -> dict[str, int]:
+def measures(s: State, _: Options) -> dict[str, int]:
     """Numbers whose largest value is part of a result, and what has come about."""
     shown = s.status.attempts if s.status else ()
     owner = s.replicas[s.holder] if s.holder != NOBODY else Replica()
@@ -433,15 +448,15 @@ def _vacant(s: State) -> bool:
 
 
 def _broken(s: State, t: State) -> tuple[str, ...]:
+    """Properties of a step that writes log or status; by place, since asking for one would read it."""
+    if t[_STATUS] is s[_STATUS] and t[_LOG] is s[_LOG]:
+        return ()
     out = []
-    if t.processed > 1 and t.processed > 1 + len(set(t.excused) | set(t.lost)):
-        out.append("B1")
-    if t.status is not s.status or t.log is not s.log:
-        if t.former and t.status and any(e[0] in t.former for e in t.status.attempts):
-            out.append("UID")
-        same = s.created is False or (s.status is None) == (t.status is None)
-        if same and t.lost == s.lost and not leq(_recorded(s), _recorded(t)):
-            out.append("LOST")
+    if t.former and t.status and any(e[0] in t.former for e in t.status.attempts):
+        out.append("UID")
+    same = s.created is False or (s.status is None) == (t.status is None)
+    if same and t.lost == s.lost and not leq(_recorded(s), _recorded(t)):
+        out.append("LOST")
     return tuple(out)
 
 
@@ -508,22 +523,34 @@ def _over(s: State, i: int) -> State:
 # -- faults and the object ------------------------------------------------------------------------
 
 
-def _faults(s: State, o: Options) -> Iterator[Step]:
-    b = s.budget
+def _takeover(s: State, o: Options) -> Iterator[Step]:
     other = 1 - s.holder
-    if b.takeovers and s.api and s.holder != NOBODY and s.replicas[other].up and not _vacant(s):
+    if not s.budget.takeovers or not s.api or s.holder == NOBODY:
+        return
+    if s.replicas[other].up and not _vacant(s):
         yield f"fault: {other} takes over", _spend(_acquired(s, o, other), "takeovers"), ()
-    for i, r in enumerate(s.replicas):
-        if b.crashes and r.up and r.epoch:
-            dead = Replica(up=False)
-            replicas = (*s.replicas[:i], dead, *s.replicas[i + 1 :])
-            yield f"fault: {i} crashes", _spend(s._replace(replicas=replicas), "crashes"), ()
-        if s.cut[i]:
-            yield f"end of fault: {i} reaches the log", _connected(s, i, cut=False), ()
-        elif b.cuts and not s.away:
-            yield f"fault: {i} is cut off", _spend(_connected(s, i, cut=True), "cuts"), ()
-    if b.ticks:
+
+
+def _crash(s: State, _: Options, i: int) -> Iterator[Step]:
+    if s.budget.crashes and s.replicas[i].epoch:
+        dead = Replica(up=False)
+        replicas = (*s.replicas[:i], dead, *s.replicas[i + 1 :])
+        yield f"fault: {i} crashes", _spend(s._replace(replicas=replicas), "crashes"), ()
+
+
+def _cut(s: State, _: Options, i: int) -> Iterator[Step]:
+    if s.cut[i]:
+        yield f"end of fault: {i} reaches the log", _connected(s, i, cut=False), ()
+    elif s.budget.cuts and not s.away:
+        yield f"fault: {i} is cut off", _spend(_connected(s, i, cut=True), "cuts"), ()
+
+
+def _tick(s: State, _: Options) -> Iterator[Step]:
+    if s.budget.ticks:
         yield "fault: a second passes", _spend(s._replace(now=s.now + 1), "ticks"), ()
+
+
+def _late_write(s: State, _: Options) -> Iterator[Step]:
     for n, late in enumerate(s.late):
         rest = s._replace(late=(*s.late[:n], *s.late[n + 1 :]))
         if s.status is not None and s.api:
@@ -532,14 +559,14 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
         yield "late: a journaled write is lost", rest, ()
 
 
-def _late_note(s: State) -> Iterator[Step]:
+def _late_note(s: State, _: Options) -> Iterator[Step]:
     if s.note_late is not None and s.api:
         landed = s._replace(note=s.note_late, note_late=None)
         yield "late: a note lands", landed, ()
         yield "late: a note is lost", s._replace(note_late=None), ()
 
 
-def _outages(s: State) -> Iterator[Step]:
+def _outages(s: State, _: Options) -> Iterator[Step]:
     b = s.budget
     if s.away:
         yield "end of fault: the log is back", s._replace(away=False, journaled=False), ()
@@ -549,9 +576,12 @@ def _outages(s: State) -> Iterator[Step]:
             yield "fault: the log is another, empty one", _spend(_log_lost(s, Log()), "flushes"), ()
     elif b.outages:
         yield "fault: the log goes away", _spend(s._replace(away=True), "outages"), ()
+
+
+def _api(s: State, _: Options) -> Iterator[Step]:
     if not s.api:
         yield "end of fault: the API server answers", s._replace(api=True), ()
-    elif b.apis:
+    elif s.budget.apis:
         yield "fault: the API server is away", _spend(s._replace(api=False), "apis"), ()
 
 
@@ -854,18 +884,25 @@ def _wire(s: State, o: Options) -> Iterator[Step]:
     for n, request in enumerate(s.wire):
         rest = s._replace(wire=(*s.wire[:n], *s.wire[n + 1 :]))
         acted = rest._replace(processed=s.processed + 1)
+        broken = _repeated(acted)
         name = f"request {request[0]}-{request[1]}"
         for i, r in enumerate(s.replicas):
             for k, job in enumerate(r.jobs):
                 if job.attempt == request and job.pc is Pc.WAITING:
                     known = job._replace(pc=Pc.KNOWN, result=S)
-                    yield f"{name}: processed", _job_set(acted, i, k, known), ()
+                    yield f"{name}: processed", _job_set(acted, i, k, known), broken
                     known = job._replace(pc=Pc.KNOWN, result=F)
                     if not o.lean:
                         yield f"{name}: refused", _job_set(rest, i, k, known), ()
-        yield f"{name}: processed, reply lost", acted, ()
+        yield f"{name}: processed, reply lost", acted, broken
         if not o.lean:
             yield f"{name}: lost", rest, ()
+
+
+def _repeated(s: State) -> tuple[str, ...]:
+    if s.processed < 2:
+        return ()
+    return ("B1",) if s.processed > 1 + len({*s.excused, *s.lost}) else ()
 
 
 def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -878,3 +915,21 @@ def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
     status = s.status._replace(attempts=shown, mark=0 if idle else s.status.mark)
     if status != s.status:
         yield f"{i} publishes", _status_written(s, status), ()
+
+
+_UNJUDGED: Final[tuple[Part[State], ...]] = (
+    _takeover,
+    *(partial(fault, i=i) for i in (0, 1) for fault in (_crash, _cut)),
+    _tick, _late_write, _outages, _api, _late_note, _object,
+    *(
+        part
+        for i in (0, 1)
+        for part in (
+            partial(_ownerless, i=i),
+            *(partial(_owner, i=i, part=own) for own in (_term, _claim, _open, _journal, _publish)),
+            partial(_jobs, i=i),
+        )
+    ),
+    _wire,
+)  # fmt: skip
+_PARTS: Final[tuple[Part[State], ...]] = tuple(partial(_judged, part=part) for part in _UNJUDGED)

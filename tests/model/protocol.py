@@ -20,11 +20,11 @@ missing key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.model.components import Part
 from tests.model.search import replaced
@@ -250,20 +250,14 @@ class State(NamedTuple):
     judging: tuple[Verdict, ...] = ()
 
 
-#: How states are split (`components.py`): one process each, and what changes together.
-COMPONENTS = (
-    "processes",
-    (
-        ("lease", "holder"), ("takeovers", "crashes", "losses", "flushes", "routings"),
-        ("wishes", "saying"), ("verdicts", "judging"),
-    ),
-)  # fmt: skip
+#: What is split into its fields (`components.py`).
+SPLIT = ("processes", "witness")
 
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # caches ask for a hash, which of 70 members is slow
+@dataclass(frozen=True, slots=True)
 class Options:
     """
     Faults, granularity and rules; the default of every rule is the safe value.
@@ -473,7 +467,6 @@ def before_order(records: History) -> tuple[Id, ...] | None:
     return None
 
 
-@cache
 def pending(records: History, o: Options) -> bool:
     """Whether a history ends with an order that is neither carried out nor overtaken by a success."""
     before = before_order(records)
@@ -483,7 +476,6 @@ def pending(records: History, o: Options) -> bool:
     return not o.order_spent or all(k in before for k, _ in view)
 
 
-@cache
 def spent(known: View, records: History, o: Options) -> bool:
     """Whether a channel has used its attempts up; what a log's latest order knew does not count."""
     before = before_order(records)
@@ -560,7 +552,6 @@ def publishable(seen: History) -> int:
     return len(seen)
 
 
-@cache
 def merge(status: Status, seen: History, plan: int, o: Options) -> Status:
     """The status that shows what both sides know."""
     view = fold(seen)
@@ -603,28 +594,21 @@ def start(o: Options) -> State:
     return State(*start_, *budgets, o.wishes, NO_ID, Witness(), o.verdicts)
 
 
-def parts(o: Options) -> list[Part[State]]:
+def parts(_: Options) -> tuple[Part[State], ...]:
     """What the transitions of a state come from (`components.py`)."""
-    own = (_lead, _deliver, _publish)
-    made: list[Part[State]] = [_takeover, partial(_term, o=o, i=0), partial(_term, o=o, i=1)]
-    made.append(partial(_faults, o=o))
-    made += [partial(part, o=o, i=i) for i in (0, 1) for part in own]
-    return [*made, *(partial(part, o=o) for part in (_operate, _judge, _wire))]
+    return _PARTS
 
 
-def _lead(s: State, o: Options, i: int) -> Iterator[Step]:
+def _lead(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
     p = s.processes[i]
-    if p.epoch:
-        yield from _claim(s, o, i)
-        if p.claim is Claim.HELD:
-            yield from _open(s, o, i)
-            yield from _sweep(s, o, i)
+    if p.epoch and (p.claim is Claim.HELD) is (part is not _claim):
+        yield from part(s, o, i)
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
     """Every transition that may be next."""
     for part in parts(o):
-        yield from part(s)
+        yield from part(s, o)
 
 
 def is_goal(s: State, o: Options) -> bool:
@@ -640,7 +624,7 @@ def is_goal(s: State, o: Options) -> bool:
     return all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
 
 
-def measures(s: State) -> dict[str, int]:
+def measures(s: State, _: Options) -> dict[str, int]:
     """Numbers whose largest value is part of a result."""
     return {
         "processed": len(s.witness.processed),
@@ -694,7 +678,7 @@ def _advance(p: Process, before: Log | None, after: Log, o: Options) -> Process:
 # -- lease and faults -----------------------------------------------------------------------------
 
 
-def _takeover(s: State) -> Iterator[Step]:
+def _takeover(s: State, _: Options) -> Iterator[Step]:
     if s.takeovers:
         other = 1 - s.holder
         p = _lose(s.processes[other])._replace(epoch=s.lease + 1, numbered=0)
@@ -899,7 +883,7 @@ def _note_verdict(done: State, s: State, o: Options, verdict: Verdict) -> Iterat
         yield f"{label}, reply lost", s._replace(log=after, witness=witness), broken
 
 
-def marks(s: State) -> dict[str, int]:
+def marks(s: State, _: Options) -> dict[str, int]:
     """What runs with verdicts must have seen, 1 in a state that shows it."""
     records = records_of(s.log)
     said = [(n, r) for n, r in enumerate(records) if r.verdict]
@@ -1443,3 +1427,17 @@ def _acknowledged_history(log: Log, ack: Ack, o: Options) -> bool:
     if not o.ack_chain:
         return log.records[len(shown) - 1] == shown[-1]._replace(unread=False)
     return ack.plan == log.plan and _same(shown, log.records)
+
+
+_PARTS: Final[tuple[Part[State], ...]] = (
+    _takeover, partial(_term, i=0), partial(_term, i=1), _faults,
+    *(
+        part
+        for i in (0, 1)
+        for part in (
+            *(partial(_lead, i=i, part=led) for led in (_claim, _open, _sweep)),
+            partial(_deliver, i=i), partial(_publish, i=i),
+        )
+    ),
+    _operate, _judge, _wire,
+)  # fmt: skip

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 from tests.model import delivery, journal, protocol, sessions, wakeups
@@ -965,6 +964,12 @@ R5_TRACE = (
 )  # fmt: skip
 
 
+#: By the parts of a model's steps: its components, and their function.
+_SHARED: dict[Any, tuple[Components[Any], Any]] = {}
+#: What a run of more states has worked out is not worth its memory to the next one.
+_SHARED_STATES: Final = 200_000
+
+
 def execute(
     options: D | P | K | S | O,
     *,
@@ -982,20 +987,22 @@ def execute(
     """
     model: Any = MODELS[type(options)]
     start: Any = model.start(options)
-    steps: Any = partial(_steps, model, options)
-    lift: Callable[[Any], Any] = _as_it_is
     components: Components[Any] | None = None
-    # Steps of the others read too much for remembering them to take less time than taking them.
-    if hasattr(model, "COMPONENTS"):
-        components = Components(start, *model.COMPONENTS)
-        start, steps = components.number(start), components.moves(model.parts(options))
-        lift = components.lift
+    parts: Any = ()
+    # Steps of the first read too much for remembering them to take less time than taking them.
+    if isinstance(options, D):
+        steps = _under(options)(model.steps)
+        lift: Callable[[Any], Any] = _under(options)
+    else:
+        parts = model.parts(options)
+        components, steps = _components(parts, start, options)
+        start, lift = components.number(start, options), components.lift
     judged = isinstance(options, P) and options.verdicts
     goal = fairness = None
     if live and isinstance(options, D | P):
-        goal = lift(partial(_goal, model, options))
-    elif live and isinstance(options, K | S | O):
-        fairness = _fairness(model, options, lift)
+        goal = lift(model.is_goal)
+    elif live:
+        fairness = _fairness(model, lift)
     found = search(
         start,
         steps,
@@ -1007,33 +1014,35 @@ def execute(
         max_seconds=max_seconds,
         name=name,
     )
+    if components is not None and found.states > _SHARED_STATES:
+        del _SHARED[parts]
     if found.violation is None or components is None:
         return found
     states = tuple(map(components.state, found.violation.states))
     return replace(found, violation=replace(found.violation, states=states))
 
 
-def _as_it_is(function: Any) -> Any:
-    return function
+def _components(parts: Any, start: Any, options: Any) -> tuple[Components[Any], Any]:
+    """Return what all runs of the same parts share, whatever their options."""
+    if parts not in _SHARED:
+        components = Components(start, options, MODELS[type(options)].SPLIT)
+        _SHARED[parts] = components, components.moves(parts)
+    return _SHARED[parts]
 
 
-def _judged_measures(state: protocol.State) -> dict[str, int]:
-    return protocol.measures(state) | protocol.marks(state)
+def _under(options: D) -> Callable[[Any], Any]:
+    return lambda function: lambda state: function(state, options)
 
 
-def _fairness(model: Any, options: K | S | O, lift: Callable[[Any], Any]) -> Fairness[Any]:
-    promises = model.promises(options).items()
+def _judged_measures(state: protocol.State, options: P) -> dict[str, int]:
+    return protocol.measures(state, options) | protocol.marks(state, options)
+
+
+def _fairness(model: Any, lift: Callable[[Any], Any]) -> Fairness[Any]:
+    promises = model.PROMISES.items()
     return Fairness(
         model.action, tuple(Promise(name, lift(pending), by) for name, (pending, by) in promises)
     )
-
-
-def _steps(model: Any, options: D | P | K | S | O, state: Any) -> Any:
-    return model.steps(state, options)
-
-
-def _goal(model: Any, options: D | P, state: Any) -> bool:
-    return bool(model.is_goal(state, options))
 
 
 def complaint(run: Run, found: Found[Any]) -> str:

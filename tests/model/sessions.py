@@ -38,10 +38,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from tests.model.components import Part
+from tests.model.fairness import Promises
 from tests.model.search import replaced
 
 NOBODY = -1
@@ -211,8 +212,8 @@ class State(NamedTuple):
     budget: Budget
 
 
-#: How states are split (`components.py`): one process each, and what changes together.
-COMPONENTS = ("replicas", ())
+#: What is split into its fields (`components.py`).
+SPLIT = ("replicas", "budget")
 
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
@@ -320,15 +321,20 @@ def start(o: Options) -> State:
     return State(replicas, sessions, shards, (1,) * o.replicas, (), (), o.faults)
 
 
-def parts(o: Options) -> list[Part[State]]:
+def parts(o: Options) -> tuple[Part[State], ...]:
     """What the transitions of a state come from (`components.py`)."""
-    made: list[Part[State]] = [partial(_faults, i=i) for i in range(o.replicas)]
-    made += [_deletions, partial(_late, o=o), partial(_time, o=o)]
-    for i in range(o.replicas):
-        made.append(partial(_written, o=o, i=i))
-        own = [_old] if _is_old(o, i) else [_session, _watch, _others, _acquisition]
-        made += [partial(_awake, o=o, i=i, part=part) for part in (*own, _work)]
-    return made
+    return _parts(o.replicas, o.old)
+
+
+@cache
+def _parts(replicas: int, old: bool) -> tuple[Part[State], ...]:
+    made: list[Part[State]] = [partial(_faults, i=i) for i in range(replicas)]
+    made += [_deletions, _late, _time]
+    for i in range(replicas):
+        made.append(partial(_written, i=i))
+        own = [_old] if old and i == 0 else [_session, _watch, _others, _acquisition]
+        made += [partial(_awake, i=i, part=part) for part in (*own, _work)]
+    return tuple(made)
 
 
 def _time(s: State, o: Options) -> Iterator[Step]:
@@ -345,7 +351,7 @@ def _awake(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) ->
 def steps(s: State, o: Options) -> Iterator[Step]:
     """Every transition that may be next."""
     for part in parts(o):
-        yield from part(s)
+        yield from part(s, o)
 
 
 def action(label: str) -> str | None:
@@ -354,32 +360,36 @@ def action(label: str) -> str | None:
     return None if name in ("fault", "end of fault", "late") else name
 
 
-def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[str], bool]]]:
-    """What a fair behaviour keeps: what is pending in a state, and which steps end it."""
-
-    def new(s: State) -> Sequence[Replica]:
-        return s.replicas[o.old :]
-
-    def unowned(s: State) -> bool:
-        # Old ones alone do not take over from new ones.
-        return any(_well(r) for r in new(s)) and not all(
-            any(_holds(r, k, o) for r in s.replicas) for k in range(o.shards)
-        )
-
-    def without(s: State) -> bool:
-        return any(_well(r) and not _valid(r, o) for r in new(s))
-
-    def left(s: State) -> bool:
-        return any(_well(r) for r in new(s)) and any(
-            session is not None and not r.up
-            for r, session in zip(s.replicas, s.sessions, strict=True)
-        )
-
-    pending = {"OWNED": unowned, "SESS": without, "GONE": left}
-    return {name: (test, lambda _: False) for name, test in pending.items()}
+def _new(s: State, o: Options) -> Sequence[Replica]:
+    return s.replicas[o.old :]
 
 
-def measures(s: State) -> dict[str, int]:
+def _unowned(s: State, o: Options) -> bool:
+    # Old ones alone do not take over from new ones.
+    return any(_well(r) for r in _new(s, o)) and not all(
+        any(_holds(r, k, o) for r in s.replicas) for k in range(o.shards)
+    )
+
+
+def _without_session(s: State, o: Options) -> bool:
+    return any(_well(r) and not _valid(r, o) for r in _new(s, o))
+
+
+def _left_behind(s: State, o: Options) -> bool:
+    return any(_well(r) for r in _new(s, o)) and any(
+        session is not None and not r.up for r, session in zip(s.replicas, s.sessions, strict=True)
+    )
+
+
+#: What a fair behaviour keeps: what is pending in a state, and which steps end it.
+PROMISES: Promises[State, Options] = {
+    "OWNED": (_unowned, lambda _: False),
+    "SESS": (_without_session, lambda _: False),
+    "GONE": (_left_behind, lambda _: False),
+}
+
+
+def measures(s: State, _: Options) -> dict[str, int]:
     """What has come about in a state, so that a run can be asked whether it has met it."""
     return {
         "taken over": any(shard.holder > 0 for shard in s.shards),
@@ -482,7 +492,7 @@ def _over(s: State, o: Options, i: int) -> State:
 # -- faults and time ------------------------------------------------------------------------------
 
 
-def _faults(s: State, i: int) -> Iterator[Step]:
+def _faults(s: State, _: Options, i: int) -> Iterator[Step]:
     r, left = s.replicas[i], s.budget
     if r.up and left.crashes:
         yield f"fault: crash of {i}", _dead(_spend(s, "crashes"), i), ()
@@ -503,7 +513,7 @@ def _faults(s: State, i: int) -> Iterator[Step]:
         yield f"fault: the watch of {i} stalls", _spend(_with(s, i, stalled=True), "stalls"), ()
 
 
-def _deletions(s: State) -> Iterator[Step]:
+def _deletions(s: State, _: Options) -> Iterator[Step]:
     for i, session in enumerate(s.sessions):
         if s.budget.deletes and session is not None:
             gone = _spend(_session_gone(s, i), "deletes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -294,7 +294,7 @@ def test_o7_a_mark_without_a_name_comes_late() -> None:
     named = replace(UNNAMED, mark_named=True)
     held = UNNAMED_TRACE[: UNNAMED_TRACE.index("0 writes the note", 1) + 1]
     state, _ = replay(journal.start(named), partial(_journal, named), held)
-    assert journal.measures(state)["processed"] == 1
+    assert journal.measures(state, named)["processed"] == 1
     with not_enabled("0 reads to journal"):
         replay(journal.start(named), partial(_journal, named), UNNAMED_TRACE)
 
@@ -435,8 +435,9 @@ def test_a_run_that_has_not_seen_what_it_is_for_is_told() -> None:
 
 def test_marks_are_of_verdicts() -> None:
     """Nothing is marked before a verdict was given, and without one nothing ever is."""
-    assert not any(protocol.marks(protocol.start(VERDICT)).values())
-    seen = [protocol.marks(state) for state in _reached(replace(VERDICT, verdicts=0))]
+    assert not any(protocol.marks(protocol.start(VERDICT), VERDICT).values())
+    without = replace(VERDICT, verdicts=0)
+    seen = [protocol.marks(state, without) for state in _reached(without)]
     assert len(seen) > 300
     assert not any(any(marks.values()) for marks in seen)
 
@@ -452,60 +453,89 @@ def _reached(options: protocol.Options) -> set[protocol.State]:
     return known
 
 
+CUT = sessions.Options(faults=sessions.Budget(cuts=1))
+OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1, takeovers=1))
+
+
 @pytest.mark.parametrize(
-    ("model", "options"),
+    ("model", "options", "mutant"),
     [
-        pytest.param(protocol, replace(VERDICT_1, crashes=1), id="protocol"),
-        pytest.param(wakeups, replace(PAIR, faults=wakeups.Budget(cuts=1)), id="wake-ups"),
-        pytest.param(sessions, sessions.Options(faults=sessions.Budget(cuts=1)), id="sessions"),
+        pytest.param(
+            protocol, replace(VERDICT_1, crashes=1), {"verdict_settled": False}, id="protocol"
+        ),
+        pytest.param(
+            wakeups, replace(PAIR, faults=wakeups.Budget(cuts=1)), {"hands_on": False}, id="wake-ups"
+        ),
+        pytest.param(sessions, CUT, {"send_guard": False}, id="sessions"),
+        pytest.param(journal, OUTAGE, {"note_gone": False}, id="journal"),
     ],
-)
-def test_numbered_states_have_the_steps_of_their_states(model: Any, options: Any) -> None:
-    """What is remembered of a step is what the step does, in each state that is reached."""
-    start = model.start(options)
-    components = Components(start, *model.COMPONENTS)
+)  # fmt: skip
+def test_numbered_states_have_the_steps_of_their_states(
+    model: Any, options: Any, mutant: dict[str, bool]
+) -> None:
+    """What is remembered of a step is what it does, in each state and whatever ran before."""
+    components = Components(model.start(options), options, model.SPLIT)
     moves = components.moves(model.parts(options))
-    todo = [components.number(start)]
-    known = set(todo)
-    for number in todo:
-        state = components.state(number)
-        taken = [(label, components.state(n), broken) for label, n, broken in moves(number)]
-        assert taken == list(model.steps(state, options))
-        new = dict.fromkeys(components.number(following) for _, following, _ in taken)
-        todo += [n for n in new if n not in known]
-        known |= new.keys()
-    assert len(todo) > 200
+    for o in (options, replace(options, **mutant), options):
+        todo = [components.number(model.start(o), o)]
+        known = set(todo)
+        for number in todo:
+            state = components.state(number)
+            taken = [(label, components.state(n), broken) for label, n, broken in moves(number)]
+            assert taken == list(model.steps(state, o))
+            new = dict.fromkeys(components.number(following, o) for _, following, _ in taken)
+            todo += [n for n in new if n not in known]
+            known |= new.keys()
+        assert len(todo) > 200
+
+
+class _Items(NamedTuple):
+    first: int
+    second: int
 
 
 class _Pair(NamedTuple):
-    items: tuple[int, int]
+    items: _Items
     left: int
     right: int
+
+
+@dataclass(frozen=True)
+class _Rules:
+    copies: bool = True
+    other: bool = True
 
 
 def test_what_a_step_reads_and_what_it_writes_decides_what_is_remembered() -> None:
     """A step is taken anew where what it looked at differs, or what it writes without a look."""
     asked: list[_Pair] = []
 
-    def part(s: _Pair) -> list[Transition[_Pair]]:
-        copied = s.items[1] if s.left else 0
+    def part(s: _Pair, o: _Rules) -> list[Transition[_Pair]]:
+        copied = s.items.second if s.left and o.copies else 0
         asked.append(s)
         return [("on", s._replace(left=1, right=copied), ())]
 
-    components = Components(_Pair((5, 6), 0, 7), "items")
+    components = Components(_pair(5, 6, 0, 7), _Rules(), ["items"])
     moves = components.moves([part])
 
-    def after(state: _Pair) -> _Pair:
-        [(_, number, _)] = moves(components.number(state))
+    def after(state: _Pair, rules: _Rules = _Rules()) -> _Pair:
+        [(_, number, _)] = moves(components.number(state, rules))
         return components.state(number)
 
-    assert after(_Pair((5, 6), 0, 7)) == _Pair((5, 6), 1, 0)
-    assert after(_Pair((5, 6), 1, 7)) == _Pair((5, 6), 1, 6)
-    assert after(_Pair((5, 8), 1, 7)) == _Pair((5, 8), 1, 8)
-    assert after(_Pair((5, 8), 0, 9)) == _Pair((5, 8), 1, 0)
+    assert after(_pair(5, 6, 0, 7)) == _pair(5, 6, 1, 0)
+    assert after(_pair(5, 6, 1, 7)) == _pair(5, 6, 1, 6)
+    assert after(_pair(5, 8, 1, 7)) == _pair(5, 8, 1, 8)
+    assert after(_pair(5, 8, 0, 9)) == _pair(5, 8, 1, 0)
+    assert after(_pair(5, 8, 1, 7), _Rules(copies=False)) == _pair(5, 8, 1, 0)
     before = len(asked)
-    assert after(_Pair((4, 9), 0, 9)) == _Pair((4, 9), 1, 0)
-    assert len(asked) == before, "neither item was read"
+    assert after(_pair(4, 9, 0, 9)) == _pair(4, 9, 1, 0)
+    assert after(_pair(4, 6, 1, 7)) == _pair(4, 6, 1, 6)
+    assert after(_pair(4, 8, 1, 7), _Rules(other=False)) == _pair(4, 8, 1, 8)
+    assert len(asked) == before, "neither the first item nor the other rule was read"
+
+
+def _pair(first: int, second: int, left: int, right: int) -> _Pair:
+    return _Pair(_Items(first, second), left, right)
 
 
 def test_a_run_with_other_counts_is_told() -> None:

@@ -31,13 +31,14 @@ Each rule is one option whose default is the safe rule; a mutant changes one opt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from tests.model.components import Part
+from tests.model.fairness import Promises
 from tests.model.search import replaced
 
 NOBODY = -1
@@ -197,8 +198,8 @@ class State(NamedTuple):
     budget: Budget
 
 
-#: How states are split (`components.py`): one process each, and what changes together.
-COMPONENTS = ("replicas", ())
+#: What is split into its fields (`components.py`).
+SPLIT = ("replicas", "budget")
 
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
@@ -276,21 +277,26 @@ def start(o: Options) -> State:
     )  # fmt: skip
 
 
-def parts(o: Options) -> list[Part[State]]:
+def parts(o: Options) -> tuple[Part[State], ...]:
     """What the transitions of a state come from (`components.py`)."""
+    return _parts(o.replicas)
+
+
+@cache
+def _parts(replicas: int) -> tuple[Part[State], ...]:
     own = (_lease, _queue, _attempt, _status)
-    return [
-        *(partial(_own_faults, o=o, i=i) for i in range(o.replicas)),
-        partial(_faults, o=o),
-        partial(_surroundings, o=o),
-        *(partial(part, o=o, i=i) for i in range(o.replicas) for part in own),
-    ]
+    return (
+        *(partial(_own_faults, i=i) for i in range(replicas)),
+        _faults,
+        _surroundings,
+        *(partial(part, i=i) for i in range(replicas) for part in own),
+    )
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
     """Every transition that may be next."""
     for part in parts(o):
-        yield from part(s)
+        yield from part(s, o)
 
 
 def action(label: str) -> str | None:
@@ -345,16 +351,23 @@ def looked(label: str) -> bool:
     return " looks: " in label and not label.endswith(" Redis does not answer")
 
 
-def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[str], bool]]]:
-    """What a fair behaviour keeps: what is pending in a state, and which steps end it."""
-    return {
-        "LOOK": (lambda s: is_due(s, o), looked),
-        "HAND": (lambda s: s.handing, lambda _: False),
-        "DONE": (lambda s: not is_goal(s, o), lambda _: False),
-    }
+def _is_handing(s: State, _: Options) -> bool:
+    return s.handing
 
 
-def measures(s: State) -> dict[str, int]:
+def _is_unfinished(s: State, o: Options) -> bool:
+    return not is_goal(s, o)
+
+
+#: What a fair behaviour keeps: what is pending in a state, and which steps end it.
+PROMISES: Promises[State, Options] = {
+    "LOOK": (is_due, looked),
+    "HAND": (_is_handing, lambda _: False),
+    "DONE": (_is_unfinished, lambda _: False),
+}
+
+
+def measures(s: State, _: Options) -> dict[str, int]:
     """What has come about in a state, so that a run can be asked whether it has met it."""
     known = [known for _, known in s.log]
     return {
