@@ -154,7 +154,7 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
 def _by_type(message: Message) -> list[Json]:
     spec = message.spec
     if spec.type == "Approval" and (command := message.chat_command()):
-        return [{"type": "TextBlock", "text": f"`{command}`", "wrap": True}]
+        return [{"type": "TextBlock", "text": f"`{command}`", "wrap": True, "spacing": "medium"}]
     if spec.type in {"StatusUpdate", "Completion"}:
         return _facts(
             "medium",
@@ -171,6 +171,7 @@ def _by_type(message: Message) -> list[Json]:
                 "weight": "bolder",
                 "color": "attention",
                 "wrap": True,
+                "spacing": "medium",
             }
         ]
     return []

@@ -220,8 +220,8 @@ UPSTREAM: Final = (
     _rule(
         "k8s-secret-data",
         "username password token key secret credential",
-        r"(?m)^[ \t]*(username|password|token|key|secret|credential):[ \t]+"
-        r"[A-Za-z0-9+/]{8,}={0,2}[ \t]*$",
+        r"(?m)^[ \t]*(username|password|token|key|secret|credential):[ \t]*"
+        r"[A-Za-z0-9+/=]{8,}[ \t\r]*$",
         rf"  \1: {REDACTED}",
         exact_case=True,
     ),

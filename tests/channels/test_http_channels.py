@@ -241,6 +241,7 @@ def test_teams_golden() -> None:
                             "type": "TextBlock",
                             "text": "`kubectl kubernaut chat rar/mem-fix-rr -n ops`",
                             "wrap": True,
+                            "spacing": "medium",
                         },
                         {
                             "type": "FactSet",
@@ -269,6 +270,7 @@ def test_teams_escalation() -> None:
     block = _blocks(message(priority="High"))[3]
     assert block["text"] == "CRITICAL ESCALATION — Priority: HIGH"
     assert (block["weight"], block["color"]) == ("bolder", "attention")
+    assert block["spacing"] == "medium"
 
 
 def test_teams_headline() -> None:

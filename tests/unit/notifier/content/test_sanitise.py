@@ -70,6 +70,14 @@ UPSTREAM = {
     "data of a Kubernetes Secret": (
         "data:\n    username: b3BlcmF0b3I=\n", f"data:\n  username: {R}\n",
     ),
+    "a Secret's value whose eighth character is padding": (
+        "data:\n  username: YWRtaW4=\n  key: YWRtaQ==\n",
+        f"data:\n  username: {R}\n  key: {R}\n",
+    ),
+    "a Secret's value before a carriage return": (
+        "data:\r\n  key: b3BlcmF0b3I=\r\n", f"data:\r\n  key: {R}\n",
+    ),
+    "a Secret's value without a blank before it": ("username:b3BlcmF0b3I=", f"  username: {R}"),
     "an e-mail address": ("mail jo.doe+x@mail.example.org now", f"mail {R} now"),
     "an IPv4 address": ("at 10.20.30.40:80", f"at {R}:80"),
 }  # fmt: skip
