@@ -136,7 +136,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         status_writer,
         notes=lambda: manager,
         api_time=outside.api_time,
-        listed=lambda: reflector.synced,
+        listed=lambda: reflector.synced and not reflector.refused,
         on_change=lambda: controller.reconcile_all(),  # noqa: PLW0108 - made below
         enabled=delivery.log_outage == "journal",
         after=delivery.journal_after,

@@ -112,6 +112,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
                     on_time=api_time.set,
                     # A lease that is not renewed in time is lost, whatever the server asks.
                     yields=purpose == "objects",
+                    watches=len(loaded.namespaces or ("*",)),
                 )
             )
             for purpose in ("objects", "leases")

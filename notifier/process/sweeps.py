@@ -147,7 +147,8 @@ class Sweeps:
         namespaces = self._parts.loaded.namespaces
 
         def watched(namespace: str) -> bool:
-            return namespaces is None or namespace in namespaces
+            wanted = namespaces is None or namespace in namespaces
+            return wanted and namespace not in reflector.refused
 
         sweep = await Sweeper(self._parts.claimer).orphans(self._parts.shards, known, watched)
         self.looked_at[_LOGS] = sweep.looked_at

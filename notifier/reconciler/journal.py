@@ -62,7 +62,7 @@ class Journal:
     on_journaled: Callable[[Basis], None] = lambda _basis: None
     #: Why nothing may be journaled although journaling is enabled, None if it may.
     refused: Callable[[], str | None] = lambda: None
-    #: Whether all objects of our shards are known.
+    #: Whether all objects of our shards are known, those of namespaces that may not be read included.
     listed: Callable[[], bool] = lambda: True
     #: Whether attempts of any of our shards are journaled now.
     active: bool = field(default=False, init=False)

@@ -70,6 +70,8 @@ _CONNECT_SHARE: Final = 0.75
 #: Seconds between renewals after a 401: refused credentials must not start a plugin for each call.
 _RENEW_PAUSE: Final = 2.0
 _FILE_CHECK_PERIOD: Final = 10.0
+#: Calls at once, each on a connection of its own; further ones wait.
+_CALLS: Final = 100
 #: Longest time in seconds for which a client yields: something in between may answer for the server.
 _YIELD_MOST: Final = 30.0
 _NOT_CONNECTED: Final = (
@@ -136,6 +138,7 @@ class KubeClient:
         file_check_period: float = _FILE_CHECK_PERIOD,
         on_time: Callable[[int], None] = lambda _now: None,
         yields: bool = False,
+        watches: int = 1,
     ) -> Self:
         """
         Read the configuration; no request is sent.
@@ -149,6 +152,7 @@ class KubeClient:
             on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
                 another second.
             yields: Whether a wait that the server asks of one request holds for all; watches excepted.
+            watches: That stay open at once, each on a connection which no call can use.
 
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
@@ -159,7 +163,9 @@ class KubeClient:
             ("kubernetes_asyncio.config.kube_config", logging.CRITICAL),
         ):
             logging.getLogger(name).setLevel(level)
-        source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "", context)
+        source = SessionSource(
+            kubeconfig or os.environ.get("KUBECONFIG") or "", context, _CALLS + watches
+        )
         return cls(
             source,
             user_agent,

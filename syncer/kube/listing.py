@@ -11,6 +11,7 @@ etcd, a server that lags) is refused.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from syncer.model.resource import TERMINAL_PHASES, version_key
 
 #: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
 PAGE_BYTES: Final = 8 << 20
+#: Pages that are read at once: a start lists each of hundreds of namespaces.
+_TOGETHER: Final = 8
 #: By which a page is made smaller that was larger.
 _FEWER: Final = 8
 _OLDER: Final = "the server lists an older state than it has shown before"
@@ -93,13 +96,15 @@ class Lister:
         self._page_bytes = page_bytes
         self._brief = brief
         self._unable = False
+        self._reading = asyncio.Semaphore(_TOGETHER)
 
     async def probe(self, source: Source, part: Part) -> Listed:
         """Ask for one object, to learn whether lists are answered; nothing is taken."""
-        page = await list_page(
-            self._client, source.namespace, limit=1, continue_token="", timeout=self._timeout,
-            part=part,
-        )  # fmt: skip
+        async with self._reading:
+            page = await list_page(
+                self._client, source.namespace, limit=1, continue_token="", timeout=self._timeout,
+                part=part,
+            )  # fmt: skip
         source.newest = max(source.newest, page.resource_version, key=version_key)
         return Listed(page.resource_version, foreign=page.foreign)
 
@@ -125,10 +130,12 @@ class Lister:
         token, limit, begin = "", self._page_size, version_key(listed.version)
         while True:
             try:
-                page = await list_rows(
-                    self._client, source.namespace, limit=limit, continue_token=token,
-                    timeout=self._timeout, part=part, max_bytes=self._page_bytes if limit > 1 else 0,
-                )  # fmt: skip
+                async with self._reading:
+                    page = await list_rows(
+                        self._client, source.namespace, limit=limit, continue_token=token,
+                        timeout=self._timeout, part=part,
+                        max_bytes=self._page_bytes if limit > 1 else 0,
+                    )  # fmt: skip
             except Rejected as error:
                 if error.reason != OVERSIZED:
                     raise
@@ -168,11 +175,12 @@ class Lister:
         newest = source.newest
         while True:
             try:
-                page = await list_page(
-                    self._client, source.namespace, limit=limit, continue_token=token,
-                    timeout=self._timeout, known=source.mirror.version_of,
-                    max_bytes=self._page_bytes if limit > 1 else 0, part=part,
-                )  # fmt: skip
+                async with self._reading:
+                    page = await list_page(
+                        self._client, source.namespace, limit=limit, continue_token=token,
+                        timeout=self._timeout, known=source.mirror.version_of,
+                        max_bytes=self._page_bytes if limit > 1 else 0, part=part,
+                    )  # fmt: skip
             except Rejected as error:
                 if error.reason != OVERSIZED:
                     raise

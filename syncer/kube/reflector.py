@@ -22,6 +22,8 @@ Rules that cost someone an outage:
   a list of lines.
 - A resource type that is not served, or may not be read, proves nothing about objects: the reflector
   reports a problem and deletes nothing.
+- Nobody waits for a namespace that may not be read, since with a namespace its roles go as well: the others
+  are served.
 """
 
 from __future__ import annotations
@@ -154,18 +156,28 @@ class Reflector:
         self._scopes = [Scope(n, Mirror(shared), following=Following(self._owned)) for n in scopes]
 
     @property
+    def refused(self) -> frozenset[str | None]:
+        """Namespaces that may not be read: nothing more is known of them, and nobody waits for them."""
+        return frozenset(s.namespace for s in self._scopes if s.refused)
+
+    @property
+    def _readable(self) -> list[Scope]:
+        """What can be waited for: everything if nothing may be read."""
+        return [s for s in self._scopes if not s.refused] or self._scopes
+
+    @property
     def answered(self) -> bool:
-        """Whether a list of each namespace has been answered."""
-        return all(s.answered for s in self._scopes)
+        """Whether a list of each namespace that may be read has been answered."""
+        return all(s.answered for s in self._readable)
 
     @property
     def synced(self) -> bool:
-        """Whether all shards that are owned now have been listed completely, in each namespace."""
-        return all(s.answered and s.following.complete for s in self._scopes)
+        """Whether all shards that are owned now have been listed, in each namespace that may be read."""
+        return all(s.answered and s.following.complete for s in self._readable)
 
     def follows(self, uid: str) -> bool:
-        """Whether the notifications of a uid's shard have been listed, and are watched."""
-        return all(s.following.follows(self.selection.shard_of(uid)) for s in self._scopes)
+        """Whether the notifications of a uid's shard are listed and watched, as far as they may be."""
+        return all(s.following.follows(self.selection.shard_of(uid)) for s in self._readable)
 
     @property
     def problem(self) -> str | None:
@@ -214,6 +226,7 @@ class Reflector:
     def _failed(self, scope: Scope, error: PortError) -> float:
         """Note a failure; returns the pause that the server requests."""
         scope.streak += 1
+        scope.note(error)
         self.selection.on_failure(error)
         pause = 0.0
         match error:
@@ -273,6 +286,7 @@ class Reflector:
                     await self._adjust(scope)
             except PortError as error:
                 streak += 1
+                scope.note(error)
                 self.selection.on_failure(error)
                 scope.behind = f"acquired shards could not be listed ({error})"
                 logger.info("%s", scope.behind)
@@ -331,7 +345,7 @@ class Reflector:
             part = self.selection.part(())
             probed = await self._lister.probe(scope, part)
             self.selection.note(part, foreign=probed.foreign)
-            scope.answered = True
+            scope.answered, scope.refused = True, False
 
     async def _collect(self, scope: Scope, terms: Mapping[int, object]) -> Listed:
         """Take a complete list of some shards; what it lacks of them is gone."""
@@ -342,7 +356,7 @@ class Reflector:
         # An entry without identity may be any of those that are missing now.
         if not listed.anonymous:
             scope.mirror.keep_only(listed.present, terms)
-        scope.answered = True
+        scope.answered, scope.refused = True, False
         logger.info(
             "objects are listed",
             extra={
@@ -384,7 +398,7 @@ class Reflector:
                 connect_timeout=self._timings.request_timeout,
                 idle_timeout=self._timings.idle_timeout,
             ) as lines:
-                scope.opened_at = self._clock()
+                scope.opened_at, scope.refused = self._clock(), False
                 if not scope.streak:
                     scope.problem = None
                 n = 0

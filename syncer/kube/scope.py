@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from syncer.kube.following import Following
 from syncer.kube.listing import Source
+from syncer.model.errors import PortError, Unauthorised
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -23,6 +24,8 @@ class Scope(Source):
     resume: str = ""
     #: Whether a list was answered since the start.
     answered: bool = False
+    #: Whether the last answer was that it may not be read.
+    refused: bool = False
     listed_at: float = 0.0
     #: One list at a time: of all that is owned, or of what came.
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -52,6 +55,11 @@ class Scope(Source):
     def has_settled(self, now: float, seconds: float) -> bool:
         """Whether the open watch has lasted long enough to outlive the problem noted before it."""
         return self.opened_at is not None and now - self.opened_at >= seconds
+
+    def note(self, error: PortError) -> None:
+        """Note a failed list or watch; only an answer of the server tells whether it may be read."""
+        if isinstance(error, Unauthorised):
+            self.refused = error.reason == "Forbidden"
 
     def switch(self) -> None:
         """

@@ -103,11 +103,12 @@ class SessionSource:
     """
     Where the configuration is read: kubeconfigs joined by `:`, and the context (empty: the current one).
 
-    Without a kubeconfig it is the pod's service account.
+    Without a kubeconfig it is the pod's service account. A session has so many connections at most.
     """
 
     kubeconfig: str
     context: str = ""
+    connections: int = 100
 
     async def build(self) -> Session:
         """Read the configuration and make a session; no request is sent. ConfigError if it is unusable."""
@@ -122,6 +123,7 @@ class SessionSource:
             # Taken before the files are read into the TLS context: a change in between is seen.
             state = _state_of(tuple(files))
             base = URL(configuration.host or "")
+            configuration.connection_pool_maxsize = self.connections  # noqa: V101 (vendor)
             proxy = _proxy_of(configuration, base)
             api = ApiClient(configuration)
             return Session(api, _session_of(api), base, proxy, tuple(files), state)

@@ -556,6 +556,8 @@ class Stage:
     watcher: Watcher
     redis: redis_asyncio.Redis
     send_timeout: float = SEND_TIMEOUT
+    #: Of another user than the control plane's controller.
+    kubeconfig: Path | None = None
     samples: list[Sample] = field(default_factory=list)
     processes: list[NotifierProcess] = field(default_factory=list)
     _marks: dict[str, bytes] = field(default_factory=dict)
@@ -608,7 +610,7 @@ class Stage:
         config = self.folder / f"config-{n}.yaml"
         config.write_text(json.dumps(document))
         env = {
-            "KUBECONFIG": str(self.plane.controller_kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig or self.plane.controller_kubeconfig),
             "KUBERNAUT_CONTROLLER_NAMESPACE": self.namespace,
             "ROUTING_CONFIG_PATH": str(routing),
         }

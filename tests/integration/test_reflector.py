@@ -737,6 +737,72 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             Reflector(client, [], mirror, clock=monotonic_clock)
 
 
+async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path) -> None:
+    """The others are listed and followed; of that one, nothing is taken for gone, and it may come back."""
+    api = Api()
+    closed = {"two"}
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        space = request.path.split("/")[5]
+        if space in closed:
+            reason = 'a is forbidden: User "u" cannot list resource "notificationrequests"'
+            return status(403, "Forbidden", reason)
+        api.objects = [obj("a", 1, uid=f"uid-{space}", namespace=space)]
+        return await api(request)
+
+    mirror = Mirror()
+    async with (
+        ScriptedServer(handle) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+        ) as client,
+    ):
+        reflector = Reflector(client, ["one", "two"], mirror, clock=monotonic_clock, timings=QUICK)
+        async with running(reflector):
+            await eventually(lambda: reflector.synced)
+            assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
+            assert reflector.follows("uid-one")
+            assert "namespace two: access is refused" in (reflector.problem or "")
+            closed.clear()
+            await eventually(lambda: sorted(mirror.objects) == ["uid-one", "uid-two"])
+            await eventually(lambda: reflector.problem is None)
+            assert (reflector.refused, reflector.synced) == (frozenset(), True)
+        closed.update(("one", "two"))
+        reflector = Reflector(client, ["one", "two"], mirror, clock=monotonic_clock, timings=QUICK)
+        async with running(reflector):
+            await eventually(lambda: reflector.refused == {"one", "two"})
+            answers = (reflector.answered, reflector.synced, reflector.follows("uid-one"))
+            assert answers == (False, False, False)
+    assert not [call for call in mirror.calls if call.startswith("delete")]
+
+
+async def test_few_of_many_namespaces_are_listed_at_once(tmp_path: Path) -> None:
+    """A page may take megabytes, and a start lists hundreds of namespaces."""
+    api, under_way, most = Api(), 0, 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most
+        if "watch" in request.query:
+            return await api(request)
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return await api(request)
+
+    async with (
+        ScriptedServer(handle) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t", watches=30
+        ) as client,
+    ):
+        spaces = [f"n{n}" for n in range(30)]
+        reflector = Reflector(client, spaces, Mirror(), clock=monotonic_clock, timings=QUICK)
+        async with running(reflector):
+            await eventually(lambda: reflector.synced)
+    assert 1 < most <= 8
+
+
 async def test_version_that_is_known_is_not_handed_over(tmp_path: Path) -> None:
     """An own write that comes back is passed over, and what follows it is not."""
     api = Api(obj("a", 1), version=100)

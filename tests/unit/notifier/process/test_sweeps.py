@@ -128,7 +128,9 @@ class Process:
         self.shards = Owned(*strangers)
         self.takeover = Takeover()
         self.takeover.owning.set()
-        self.reflector = SimpleNamespace(synced=True, follows=lambda _uid: True)
+        self.reflector = SimpleNamespace(
+            synced=True, follows=lambda _uid: True, refused=frozenset()
+        )
         self.loaded = SimpleNamespace(namespaces=None)
         self.claimer = SimpleNamespace(
             log=self.log, cache=self.cache, objects=self.objects, retire=self.retire
@@ -299,6 +301,19 @@ async def test_logs_of_a_shard_that_has_just_come_are_left_alone() -> None:
     process.reflector.follows = lambda uid: uid != "uid-e"
     await process.sweeps.orphans()
     assert (process.objects.asked, process.retired) == ([], [])
+
+
+async def test_logs_of_a_namespace_that_may_not_be_read_are_left_alone() -> None:
+    """Of its objects nothing is known, and each question about one would be refused."""
+    process = Process()
+    process.objects.gone = {"e"}
+    process.put("uid-e", header(name="n/e"))
+    process.reflector.refused = frozenset({"n"})
+    await process.sweeps.orphans()
+    assert (process.objects.asked, process.retired) == ([], [])
+    process.reflector.refused = frozenset()
+    await process.sweeps.orphans()
+    assert process.retired == ["n/e"]
 
 
 @pytest.mark.parametrize("sweep", ["live", "finished", "orphans", "expired"])

@@ -1,0 +1,96 @@
+"""
+Several namespaces by name, on a real API server: what one of them lacks is no other one's loss.
+
+With a namespace its roles are deleted as well, so a list of namespaces may name one that nobody may read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.harness import Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.recipe import CONTROLLER_RULES
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+RBAC: Final = "/apis/rbac.authorization.k8s.io/v1/namespaces"
+ACCOUNT: Final = "controller"
+
+
+async def made(plane: ControlPlane, path: str, body: dict[str, Any]) -> Any:
+    """Create something; returns the answer."""
+    code, answer = await plane.request("POST", path, body)
+    assert code == 201, answer
+    return answer
+
+
+async def admit(plane: ControlPlane, namespace: str, home: str) -> None:
+    """Give the service account of `home` the controller's rights in a namespace."""
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": home}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT}
+    meta = {"name": ACCOUNT}
+    await made(plane, f"{RBAC}/{namespace}/roles", {"metadata": meta, "rules": CONTROLLER_RULES})
+    await made(
+        plane,
+        f"{RBAC}/{namespace}/rolebindings",
+        {"metadata": meta, "roleRef": role, "subjects": [subject]},
+    )
+
+
+async def account(here: Stage) -> Path:
+    """Make a service account with rights in the stage's namespace; returns its kubeconfig."""
+    accounts = f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
+    await made(here.plane, accounts, {"metadata": {"name": ACCOUNT}})
+    await admit(here.plane, here.namespace, here.namespace)
+    token = await made(here.plane, f"{accounts}/{ACCOUNT}/token", {})
+    text = await asyncio.to_thread(here.plane.controller_kubeconfig.read_text)
+    document = json.loads(text)
+    document["users"][0]["user"]["token"] = token["status"]["token"]
+    path = here.folder / "account.kubeconfig"
+    await asyncio.to_thread(path.write_text, json.dumps(document))
+    return path
+
+
+async def test_a_namespace_that_may_not_be_read_holds_back_no_other(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """The others are served and swept from the start; readiness names it until it may be read."""
+    other = f"e2e-{uuid.uuid4().hex[:12]}"
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        here.kubeconfig = await account(here)
+        process = here.notifier(controller={"namespaces": [other, here.namespace]})
+        process.start()
+        await here.wait_phase(await here.create("served"), within=90)
+        code, text = await process.ask("/readyz")
+        assert code == 503
+        assert f"namespace {other}: access is refused" in text
+        await until(
+            lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=30
+        )
+        await here.plane.create_namespace(other)
+        await admit(here.plane, other, here.namespace)
+        await process.wait_ready(60)
+
+
+async def test_hundreds_of_namespaces_leave_connections_for_calls(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Each has a watch that stays open, and status writes go on beside them."""
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        names = [f"{here.namespace}-{n}" for n in range(120)]
+        process = here.notifier(controller={"namespaces": [*names, here.namespace]})
+        process.start()
+        await process.wait_ready(90)
+        await here.wait_phase(await here.create("served"), within=60)
+        process.sigterm()
+        assert await process.wait_exit(30) == 0
