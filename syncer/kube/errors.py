@@ -32,6 +32,11 @@ _ERROR_BYTES: Final = 256
 _RETRY_AFTER_MAX: Final = 300.0
 #: What a refusal says of a user without the right to a call, and of no object; admission says other things.
 _NO_RIGHT: Final = re.compile(r'User "[^"]*" cannot ')
+#: How the API server begins or introduces the reason of a webhook or a policy.
+_ADMISSION: Final = re.compile(
+    r"^admission webhook \"[^\"]*\" denied the request"
+    r"|: ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request"
+)
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
 OVERSIZED: Final = "Oversized"
@@ -54,8 +59,9 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
 
     A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
     unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about
-    objects. A 403 is also how admission refuses one object: then its reason is `DENIED`, and it proves
-    nothing about the right to the call. An overloaded or failing server has not executed a read; whether
+    objects. Admission refuses one object with any code that its author likes: it proves nothing about
+    credentials, the right to the call (its reason is `DENIED`), the existence of the object or the load. An
+    overloaded or failing server has not executed a read; whether
     it has executed a write is known only if its answer shows it.
 
     Args:
@@ -68,6 +74,10 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     text = bounded(f"{status} {answer.reason}: {answer.message}".rstrip(": "), _ERROR_BYTES)
     wait = _seconds(retry_after, answer)
     match status:
+        case 401 | 404 | 409 | 410 if answer.denied:
+            return Unauthorised(text, reason=DENIED)
+        case _ if answer.denied and (status == 429 or status >= 500):
+            return Unavailable(text)
         case 401:
             return Unauthorised(text)
         case 403 if "NamespaceTerminating" in answer.causes:
@@ -107,6 +117,11 @@ class _StatusObject:
     name: str = ""
     causes: frozenset[str] = frozenset()
     retry_after: object = None
+
+    @property
+    def denied(self) -> bool:
+        """Whether a webhook or a policy has refused the object."""
+        return _ADMISSION.search(self.message) is not None
 
     @property
     def lacks_right(self) -> bool:

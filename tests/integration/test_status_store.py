@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,21 @@ from aiohttp import web
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import NotificationRequestClient, Unreadable, list_path
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     Conflict,
     ContractError,
     Gone,
     KindMissing,
+    PortError,
     Rejected,
+    Unauthorised,
     Unavailable,
 )
 from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, version_key
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
+from tests.servers.webhook import webhook
 from tests.unit.syncer.model.test_resource import ODD_TIMES
 
 if TYPE_CHECKING:
@@ -117,6 +122,65 @@ async def test_refusals_keep_their_kinds(control_plane: ControlPlane, namespace:
                 namespace, "a", {"phase": "Sent"}, resource_version=old.resource_version
             )
         assert (await store.get(namespace, "a")).status.phase == ""
+
+
+#: What a webhook answers: what that is taken for.
+DENIALS: dict[str, tuple[dict[str, Any], type[PortError]]] = {
+    "a code that asks for other credentials": ({"code": 401}, Unauthorised),
+    "a code of what does not exist": (
+        {"code": 404, "reason": "NotFound", "details": {"name": "a"}},
+        Unauthorised,
+    ),
+    "a code of a conflict": ({"code": 409, "reason": "Conflict"}, Unauthorised),
+    "a code of overload": ({"code": 429, "details": {"retryAfterSeconds": 30}}, Unavailable),
+    "a code of overload elsewhere": (
+        {"code": 503, "details": {"retryAfterSeconds": 30}},
+        Unavailable,
+    ),
+    "a code of a failure": ({"code": 500, "reason": "InternalError"}, Unavailable),
+    "no code": ({"message": "no"}, Rejected),
+}
+
+
+async def test_a_webhook_that_refuses_an_object_says_nothing_else(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """Whatever its code: the object exists, the credentials hold, and no other call waits."""
+    said: dict[str, Any] | None = None
+
+    async def answer(_: str) -> dict[str, Any] | None:
+        return said
+
+    async with (
+        await KubeClient.connect(
+            str(control_plane.kubeconfig), user_agent="t", yields=True
+        ) as client,
+        webhook(control_plane, namespace, tmp_path, answer),
+    ):
+        store = NotificationRequestClient(client)
+        await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
+        found = await store.get(namespace, "a")
+        said = {"code": 403}
+        refused = False
+        while not refused:
+            try:
+                found = await store.patch(
+                    namespace, "a", {"message": "m"}, resource_version=found.resource_version
+                )
+            except Unauthorised as error:
+                refused = error.reason == DENIED
+            await asyncio.sleep(0.1)
+        session = client._session
+        for sentence, (said, wanted) in DENIALS.items():  # noqa: B007 (the webhook reads it)
+            with pytest.raises(PortError, match="denied the request") as caught:
+                await store.patch(
+                    namespace, "a", {"phase": "Sent"}, resource_version=found.resource_version
+                )
+            taken = caught.value
+            assert type(taken) is wanted, sentence
+            assert not isinstance(taken, Unauthorised) or taken.reason == DENIED, sentence
+            assert (await store.get(namespace, "a")).uid == found.uid
+        assert client._session is session, "no credentials were read again"
 
 
 async def test_write_without_a_version_is_not_sent(tmp_path: Path) -> None:

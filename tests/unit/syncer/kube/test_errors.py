@@ -37,6 +37,7 @@ NO_RIGHT = 'a "b" is forbidden: User "c" cannot patch resource "d/status" in API
 ADMISSION = (
     "a \"b\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'q' denied request: no"
 )
+WEBHOOK = 'admission webhook "w.example.com" denied the request: no'
 TERMINATING = [{"reason": "NamespaceTerminating"}]
 
 #: sentence: (status, body, Retry-After, is it a write) -> (error, reason or wait)
@@ -52,6 +53,46 @@ ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], o
         (403, said(403, "Forbidden", ADMISSION), None, True),
         Unauthorised,
         DENIED,
+    ),
+    "401 of a policy asks for no other credentials": (
+        (401, said(401, "Unauthorized", ADMISSION), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "404 of a webhook: the object is there": (
+        (404, said(404, "NotFound", WEBHOOK, name="a"), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "409 of a webhook is no conflict": (
+        (409, said(409, "Conflict", WEBHOOK), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "429 of a webhook has nobody else wait": (
+        (429, said(429, "TooManyRequests", WEBHOOK, retryAfterSeconds=30), "30", True),
+        Unavailable,
+        None,
+    ),
+    "500 of a webhook was not executed": (
+        (500, said(500, "InternalError", WEBHOOK), None, True),
+        Unavailable,
+        None,
+    ),
+    "400 of a webhook keeps its reason": (
+        (400, said(400, "BadRequest", WEBHOOK), None, True),
+        Rejected,
+        "BadRequest",
+    ),
+    "413 of a policy asks for less": (
+        (413, said(413, "RequestEntityTooLarge", ADMISSION), None, True),
+        Rejected,
+        "TooLarge",
+    ),
+    "an object that quotes a webhook is gone": (
+        (404, said(404, "NotFound", f'a "{WEBHOOK}" not found', name="a"), None, True),
+        Gone,
+        None,
     ),
     "403 of a proxy is a missing right": (
         (403, b"<html>User denied", None, True),
