@@ -135,6 +135,9 @@ class Claimer:
             # published anything that the event does not show.
             return Presence.PRESENT
         request = entry.request
+        if self.permissions.waits(request.namespace):
+            entry.unreadable = True
+            return Presence.UNREADABLE
         try:
             current = await self.objects.get(request.namespace, request.name)
         except Gone:

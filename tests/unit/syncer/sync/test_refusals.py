@@ -148,18 +148,25 @@ async def test_a_missing_permission_to_read_is_said(
 ) -> None:
     """Nothing is sent for a notification that cannot be read, so both log and readiness say why."""
     async with bench() as (here, entry):
-        get, permissions = here.objects.get, here.claimer.permissions
+        get, permissions, asked = here.objects.get, here.claimer.permissions, list[float]()
+        now = here.cache.monotonic()
+        here.cache.monotonic = lambda: now
 
         async def refused(*_: str) -> NotificationRequest:
+            asked.append(now)
             raise NO_RIGHT
 
         monkeypatch.setattr(here.objects, "get", refused)
-        for _ in range(3):
+        for begun in (now, now + 4.9, now + 5.0):
+            now = begun
             assert Action.HOLD in await here.claimer.claim(entry, Held())
+            assert entry.unreadable
             assert str(permissions.problem).startswith("reads of notifications are refused in ")
+        assert len(asked) == 2, "within five seconds, nobody asks again"
         told = [r.__dict__ for r in caplog.records]
         assert [(t["namespace"], t["refused"]) for t in told] == [("ns", "reads of notifications")]
         monkeypatch.setattr(here.objects, "get", get)
+        now += 5.0
         assert Action.OPEN in await here.claimer.claim(entry, Held())
         assert permissions.problem is None
 
