@@ -61,8 +61,8 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about
     objects. Admission refuses one object with any code that its author likes: it proves nothing about
     credentials, the right to the call (its reason is `DENIED`), the existence of the object or the load. An
-    overloaded or failing server has not executed a read; whether
-    it has executed a write is known only if its answer shows it.
+    overloaded or failing server has not executed a read; whether it has executed a write is known only if
+    its answer shows it.
 
     Args:
         status: HTTP status.

@@ -10,6 +10,7 @@ comes, and leaves it with its last.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -32,9 +33,9 @@ class Turns(Generic[T]):
         self._queues.setdefault(group, deque()).append(item)
         self._length += 1
 
-    def popleft(self) -> T:
-        """Take the first item of the group whose turn it is; StopIteration without one."""
-        group = next(iter(self._queues))
+    def popleft(self, may: Callable[[str], bool] = lambda _group: True) -> T:
+        """Take the first item of the group whose turn it is, if it `may`; StopIteration without one."""
+        group = next(filter(may, self._queues))
         queue = self._queues.pop(group)
         item = queue.popleft()
         self._length -= 1

@@ -335,8 +335,16 @@ class Cache:
             return False
         return min(entry.due.values()) > self.monotonic() + self._window
 
-    def take_due(self, now: float) -> Entry | None:
-        """The next entry whose write is due and not under way; one that is early now waits again."""
+    def take_due(
+        self, now: float, may: Callable[[str], bool] = lambda _namespace: True
+    ) -> Entry | None:
+        """
+        The next entry whose write is due and not under way; one that is early now waits again.
+
+        Args:
+            now: Second of the monotonic clock.
+            may: Whether a namespace may have a write more; if not, its turn stays.
+        """
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)
@@ -345,7 +353,10 @@ class Cache:
                 entry.ticket = -math.inf
                 self._due.append(entry.request.namespace, uid)
         while self._due:
-            entry = self.entries.get(self._due.popleft())
+            try:
+                entry = self.entries.get(self._due.popleft(may))
+            except StopIteration:
+                return None
             if entry is None or entry.ticket != -math.inf:
                 continue
             entry.ticket = math.inf
@@ -358,10 +369,13 @@ class Cache:
         return None
 
     def next_due(self) -> float | None:
-        """When the next write is due, None if nothing is waiting."""
-        if self._due:
-            return -math.inf
+        """When the next write becomes due, None if none will; see `waiting` for those that are."""
         return self._heap[0][0] if self._heap else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether writes that are due wait for their turn."""
+        return bool(self._due)
 
     def dirty(self) -> Iterator[Entry]:
         """Entries with unpublished changes."""

@@ -45,6 +45,7 @@ from syncer.sync.flushes import Flushed, Limits, ends_badly, facts_of
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
 from syncer.sync.schema_check import SchemaCheck
+from syncer.sync.shares import Shares
 
 logger = logging.getLogger("ledger.sync")
 
@@ -89,6 +90,7 @@ class StatusWriter:
         self.schema = SchemaCheck(objects, self.cache.monotonic)
         self.refusals = Refusals(self.cache)
         self._running: set[asyncio.Task[None]] = set()
+        self._shares = Shares(self.limits.writers, self.cache.monotonic)
         self._serving = False
 
     # -- the loop -------------------------------------------------------------------------------
@@ -112,9 +114,10 @@ class StatusWriter:
             task.add_done_callback(self._done)
 
     def _take(self) -> Entry | None:
-        entry = self.cache.take_due(self.cache.monotonic())
+        entry = self.cache.take_due(self.cache.monotonic(), self._shares.may)
         if entry is not None:
             entry.writing = True
+            self._shares.begin(entry.request.namespace)
         return entry
 
     async def _write_due(self, entry: Entry | None) -> None:
@@ -126,7 +129,7 @@ class StatusWriter:
     def _done(self, task: asyncio.Task[None]) -> None:
         full = self._full
         self._running.discard(task)
-        if full:
+        if full or self.cache.waiting:
             self.cache.wake.set()
 
     @property
@@ -171,6 +174,7 @@ class StatusWriter:
         return sum(1 for _ in self.cache.dirty())
 
     async def _one(self, entry: Entry) -> None:
+        begun = self.cache.monotonic()
         try:
             result = await self.flush(entry)
         except Exception:
@@ -181,6 +185,7 @@ class StatusWriter:
             result = Flushed.UNAVAILABLE
         finally:
             entry.writing = False
+            self._shares.end(entry.request.namespace, self.cache.monotonic() - begun)
         self._after(entry, result)
 
     def _after(self, entry: Entry, result: Flushed) -> None:

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import Stage, stage, until
+from tests.e2e.harness import Stage, create_notification, stage, until
+from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
 from tests.servers.recipe import CONTROLLER_RULES
+from tests.servers.webhook import webhook
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -94,3 +96,34 @@ async def test_hundreds_of_namespaces_leave_connections_for_calls(
         await here.wait_phase(await here.create("served"), within=60)
         process.sigterm()
         assert await process.wait_exit(30) == 0
+
+
+async def test_a_namespace_whose_webhook_dawdles_leaves_writers_to_others(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Its statuses wait for the webhook; those of another namespace are not written in turns with them."""
+    slow, asked = f"e2e-{uuid.uuid4().hex[:12]}", list[str]()
+    await control_plane.create_namespace(slow)
+
+    async def dawdle(name: str) -> None:
+        asked.append(name)
+        await asyncio.sleep(30)
+
+    async with (
+        stage(control_plane, redis_url, tmp_path) as here,
+        Api(
+            control_plane.server, control_plane.admin_token, control_plane.ca_file, namespace=slow
+        ) as there,
+        webhook(control_plane, slow, tmp_path, dawdle),
+    ):
+        process = here.notifier(controller={"namespaces": [slow, here.namespace]})
+        process.start()
+        await process.wait_ready()
+        for n in range(80):
+            await create_notification(there, f"slow-{n}")
+        await until(lambda: len(asked) >= 12, process.tail, within=90)
+        uids = [await here.create(f"quick-{n}") for n in range(60)]
+        for uid in uids:
+            await here.wait_phase(uid, within=120)
+        # Turn about, each of these would have waited for one of the others.
+        assert len(asked) < 50

@@ -116,7 +116,7 @@ def test_namespaces_take_turns() -> None:
         here.cache.begin_write(entry)
         got.append(entry.uid)
     assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
-    assert (here.cache.next_due() or 0) < here.now, "somebody still waits for a turn"
+    assert here.cache.waiting, "somebody still waits for a turn"
     here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
     assert here.taken()[0] == "crowd-3"
     assert here.cache.next_due() is None
@@ -297,9 +297,22 @@ def test_a_turn_that_has_come_is_due_at_once() -> None:
     for uid in ("a", "b"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     assert here.cache.take_due(here.now) is not None
-    due = here.cache.next_due()
-    assert due is not None
-    assert due < 0
+    assert (here.cache.waiting, here.cache.next_due()) == (True, None)
+    assert here.taken() == ["b"]
+    assert not here.cache.waiting
+
+
+def test_who_may_not_have_its_turn_keeps_it() -> None:
+    """The next namespace is served meanwhile, and nothing is lost."""
+    here = Bench()
+    for uid in ("a-0", "a-1", "b-0"):
+        here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
+    first = here.cache.take_due(here.now, lambda namespace: namespace != "a")
+    assert first is not None
+    assert first.uid == "b-0"
+    assert here.cache.take_due(here.now, lambda namespace: namespace != "a") is None
+    assert here.cache.waiting
+    assert here.taken() == ["a-0", "a-1"]
 
 
 def test_the_namespace_of_what_is_known() -> None:
