@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_usage(sys.stderr)
         return USAGE
-    if arguments is None and options.command not in {"run", "gateway"}:
+    lasts = options.command == "run" or (options.command == "gateway" and options.action is None)
+    if arguments is None and not lasts:
         # Of a process of its own, which is over soon.
         begin()
     try:

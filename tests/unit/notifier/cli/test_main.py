@@ -85,3 +85,20 @@ def test_a_terminal_without_a_character_is_no_error(encoding: str, tmp_path: Pat
     assert r"\u2192" in answer.stdout
     assert r"\u0416" in answer.stdout
     assert answer.stderr == ""
+
+
+def test_a_tried_payload_may_hold_what_the_terminal_lacks(tmp_path: Path) -> None:
+    """`notifier gateway test` ends like any other command, although `notifier gateway` does not."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(
+        "sources: [{name: s, kind: json, namespace: n, auth: {insecure: true},"
+        " mapping: {subject: '${subject}', body: body}}]\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-m", "notifier", "gateway", "test", "--config", str(file), "--source", "s"],
+        cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        input='{"subject": "→"}', capture_output=True, text=True, check=True, timeout=60,
+        encoding="utf-8",
+    )  # fmt: skip
+    assert r"subject: \u2192" in answer.stdout
+    assert answer.stderr == ""
