@@ -7,8 +7,8 @@ and the first writer of a key keeps it: an extension called `type` cannot disgui
 notification. Labels and annotations take no part. A spec field or context member that is empty is
 absent.
 
-The context is flattened by a fixed table, not by walking whatever is there: two members are renamed
-because their bare names are taken (`outcome` and `reason` of the verification), three are stored
+The context is flattened by a fixed table, not by walking whatever is there: the verification's members
+are renamed because two of their bare names are taken (`outcome` and `reason`), three members are stored
 but deliberately left out (`workflowName`, `actionType`, the verification's `summary`).
 """
 
@@ -22,61 +22,27 @@ from syncer.model.resource import Spec
 #: Attributes that say what an object is; no author sets them.
 RESERVED: Final = ("namespace", "name")
 
-#: Sub-object of `spec.context`, then its members in upstream's order: (member, flat key).
-_MEMBERS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
-    (
-        "lineage",
-        (("remediationRequest", "remediationRequest"), ("aiAnalysis", "aiAnalysis")),
+#: Sub-objects of `spec.context` and their members, in upstream's order.
+_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "lineage": ("remediationRequest", "aiAnalysis"),
+    "workflow": ("selectedWorkflow", "confidence", "workflowId", "executionEngine"),
+    "analysis": ("approvalReason", "rootCause", "outcome"),
+    "review": (
+        "reason", "subReason", "humanReviewReason", "rootCauseAnalysis", "alignmentVerdict",
     ),
-    (
-        "workflow",
-        (
-            ("selectedWorkflow", "selectedWorkflow"),
-            ("confidence", "confidence"),
-            ("workflowId", "workflowId"),
-            ("executionEngine", "executionEngine"),
-        ),
+    "execution": (
+        "retryCount", "maxRetries", "lastExitCode", "previousExecution", "timeoutPhase",
+        "phaseTimeout",
     ),
-    (
-        "analysis",
-        (
-            ("approvalReason", "approvalReason"),
-            ("rootCause", "rootCause"),
-            ("outcome", "outcome"),
-        ),
-    ),
-    (
-        "review",
-        (
-            ("reason", "reason"),
-            ("subReason", "subReason"),
-            ("humanReviewReason", "humanReviewReason"),
-            ("rootCauseAnalysis", "rootCauseAnalysis"),
-            ("alignmentVerdict", "alignmentVerdict"),
-        ),
-    ),
-    (
-        "execution",
-        (
-            ("retryCount", "retryCount"),
-            ("maxRetries", "maxRetries"),
-            ("lastExitCode", "lastExitCode"),
-            ("previousExecution", "previousExecution"),
-            ("timeoutPhase", "timeoutPhase"),
-            ("phaseTimeout", "phaseTimeout"),
-        ),
-    ),
-    ("dedup", (("duplicateCount", "duplicateCount"),)),
-    ("target", (("targetResource", "targetResource"),)),
-    (
-        "verification",
-        (
-            ("outcome", "verificationOutcome"),
-            ("reason", "verificationReason"),
-            ("degradedReason", "verificationDegradedReason"),
-        ),
-    ),
-)
+    "dedup": ("duplicateCount",),
+    "target": ("targetResource",),
+    "verification": ("outcome", "reason", "degradedReason"),
+}  # fmt: skip
+
+
+def _flat_key(part: str, member: str) -> str:
+    """Return what a member is called: the verification's with their part, `verificationOutcome`."""
+    return f"{part}{member[0].upper()}{member[1:]}" if part == "verification" else member
 
 
 #: Fields of the spec that routes match on.
@@ -85,7 +51,12 @@ _ALWAYS_WORDS: Final = ("verificationAssessed", "verificationDegraded", "circuit
 #: Every attribute that is not an author's own choice.
 KNOWN: Final = tuple(
     dict.fromkeys(
-        (*RESERVED, *_SPEC_FIELDS, *_ALWAYS_WORDS, *(k for _, m in _MEMBERS for _, k in m))
+        (
+            *RESERVED,
+            *_SPEC_FIELDS,
+            *_ALWAYS_WORDS,
+            *(_flat_key(part, member) for part, members in _MEMBERS.items() for member in members),
+        )
     )
 )
 #: Attributes that a notification always has, and the values that the API server lets through.
@@ -190,14 +161,14 @@ def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     if not context:
         return flat
-    for name, members in _MEMBERS:
+    for name, members in _MEMBERS.items():
         part = context.get(name)
         if not isinstance(part, Mapping):
             continue
-        for member, key in members:
+        for member in members:
             value = part.get(member)
             if isinstance(value, str) and value:
-                flat[key] = value
+                flat[_flat_key(name, member)] = value
         if name == "review" and part.get("circuitBreakerActivated") is True:
             flat["circuitBreakerActivated"] = "true"
         if name == "verification":
