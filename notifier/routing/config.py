@@ -19,7 +19,7 @@ from notifier.routing.receivers import (
     ALWAYS_QUALIFIED,
     KINDS,
     QUALIFIED_IF_NATIVE,
-    ConsoleConfig,
+    LocalConfig,
     Receiver,
     Target,
     WebhookConfig,
@@ -117,9 +117,7 @@ class RoutingConfig:
                     others[short] = others[f"{short}:0"] = target
         for name, target in others.items():
             targets.setdefault(name, target)
-        targets.setdefault(
-            "console", Target("console", DEFAULT_CONSOLE_FALLBACK, 0, ConsoleConfig())
-        )
+        targets.setdefault("console", Target("console", DEFAULT_CONSOLE_FALLBACK, 0, LocalConfig()))
         object.__setattr__(self, "_targets", MappingProxyType(targets))
 
     @property
@@ -233,7 +231,7 @@ def console_fallback(native: frozenset[str] = frozenset()) -> RoutingConfig:
 
     Its receiver counts as matched by a rule, not as the fallback, as upstream.
     """
-    console = Receiver(CONSOLE_FALLBACK, (("console", (ConsoleConfig(enabled=True),)),))
+    console = Receiver(CONSOLE_FALLBACK, (("console", (LocalConfig(),)),))
     return RoutingConfig(Route(receiver=CONSOLE_FALLBACK), (console,), native)
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import yaml
 from pydantic.alias_generators import to_camel
 
-from notifier.routing.keys import FOREIGN, MAPPINGS, Keys
+from notifier.routing.keys import FOREIGN, MAPPINGS, TEXT, Keys
 from notifier.routing.mail import Security
 from syncer.configfile import nearest
 from syncer.model.errors import ConfigError
@@ -289,17 +289,12 @@ class Table:
         self.reader.lines[self._at(key)] = self.line(key)
         return self.reader.scalar(node, self._at(key))
 
-    def idle_text(self, key: str) -> str:
-        """Return a text that has no effect."""
-        text = self.text(key)
-        if text:
-            self.note("has no effect", key)
-        return text
-
-    def idle(self, key: str) -> None:
-        """Accept a list that has no effect."""
-        if self.reader.sequence(self.node(key), self._at(key)):
-            self.note("has no effect", key)
+    def idle(self) -> None:
+        """Accept the keys that have no effect: a note for each that says something."""
+        for key in (name for name, about in self._keys.items() if about.idle):
+            if self.text(key) if self._keys[key].kind == TEXT else self.items(key):
+                where, line = self._at(key), self.line(key)
+                self.reader.warn(where, "has no effect", "remove it", line, severity=Severity.NOTE)
 
     def flag(self, key: str) -> bool:
         """Return a boolean, false if absent."""
@@ -323,16 +318,14 @@ class Table:
                 self.reader.wrong(node, self._at(key), " or ".join(words))
         return next(iter(words))
 
-    def enabled(self) -> bool:
-        """Return `enabled`, which has no effect when it is false."""
-        enabled = self.flag("enabled")
-        if not enabled and self.node("enabled") is not None:
+    def enabled(self) -> None:
+        """Accept `enabled`; that it is false has no effect."""
+        if not self.flag("enabled") and self.node("enabled") is not None:
             self.warn(
                 "has no effect: what is listed is delivered",
                 "remove the entry from its list",
                 "enabled",
             )
-        return enabled
 
     def items(self, key: str) -> list[tuple[yaml.Node, str]]:
         """Return the nodes of a list with their paths."""
@@ -382,12 +375,6 @@ class Table:
         """Say of this mapping that nothing is ever delivered by it."""
         line = self.line("")
         self.reader.warn(self.path, message, fix, line, severity=Severity.ERROR)
-
-    def note(self, message: str, key: str) -> None:
-        """Note that a key has no effect."""
-        self.reader.warn(
-            self._at(key), message, "remove it", self.line(key), severity=Severity.NOTE
-        )
 
     def doubt(self, message: str, fix: str, key: str, line: int) -> None:
         """Warn about a key that looks like a slip."""

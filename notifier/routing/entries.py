@@ -30,14 +30,11 @@ from notifier.routing.receivers import (
     KINDS,
     SHARED,
     ChannelConfig,
-    ConsoleConfig,
     EmailConfig,
-    FileConfig,
-    LogConfig,
+    LocalConfig,
     PagerDutyConfig,
     Receiver,
-    SlackConfig,
-    TeamsConfig,
+    UrlConfig,
     WebhookConfig,
 )
 
@@ -134,6 +131,7 @@ def _entry(
     keys = MAPPINGS[dict(KINDS)[kind]]
     reader.lines[path] = node.start_mark.line + 1
     table = reader.table(node, path, keys) or Table(reader, path, {}, keys)
+    table.idle()
     config = _ENTRIES[kind](table)
     table.close()
     if not isinstance(config, (EmailConfig, WebhookConfig)):
@@ -238,19 +236,17 @@ def _check_authentication(
         )
 
 
-def _slack(table: Table) -> SlackConfig:
-    return SlackConfig(
-        table.text("credentialRef"),
-        table.idle_text("channel"),
-        table.idle_text("username"),
-        table.idle_text("iconEmoji"),
-    )
+def _url(table: Table) -> UrlConfig:
+    return UrlConfig(table.text("credentialRef"))
+
+
+def _local(table: Table) -> LocalConfig:
+    table.enabled()
+    return LocalConfig()
 
 
 def _pagerduty(table: Table) -> PagerDutyConfig:
-    config = PagerDutyConfig(
-        table.text("credentialRef"), table.text("url"), table.idle_text("severity")
-    )
+    config = PagerDutyConfig(table.text("credentialRef"), table.text("url"))
     if in_clear(config.url):
         table.warn(
             "sends the routing key over http://, readable on the network", "use https://", "url"
@@ -290,14 +286,14 @@ def _webhook(table: Table) -> WebhookConfig:
 
 
 _ENTRIES: Final[Mapping[str, Callable[[Table], ChannelConfig]]] = {
-    "slack": _slack,
+    "slack": _url,
     "pagerduty": _pagerduty,
-    "teams": lambda table: TeamsConfig(table.text("credentialRef")),
+    "teams": _url,
     "email": _email,
     "webhook": _webhook,
-    "console": lambda table: ConsoleConfig(table.enabled()),
-    "file": lambda table: FileConfig(table.idle_text("path"), table.enabled()),
-    "log": lambda table: LogConfig(table.enabled()),
+    "console": _local,
+    "file": _local,
+    "log": _local,
 }
 
 

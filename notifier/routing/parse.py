@@ -136,7 +136,7 @@ def _route(
     match = tuple(table.pairs("match"))
     match_re = tuple(_pattern(table, key, text, at) for key, text, at in table.marked("matchRe"))
     goes_on = table.flag("continue")
-    table.idle("groupBy")
+    table.idle()
     routes = []
     for child, where in table.items("routes"):
         inner = _route(

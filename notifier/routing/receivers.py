@@ -16,13 +16,10 @@ from syncer.model.immutable import immutable
 
 
 @dataclass(frozen=True, slots=True)
-class SlackConfig:
-    """One Slack webhook. Only `credential_ref` (the URL) has an effect, as upstream."""
+class UrlConfig:
+    """One Slack webhook or Teams workflow; `credential_ref` names its URL."""
 
     credential_ref: str = ""
-    channel: str = ""
-    username: str = ""
-    icon_emoji: str = ""  # noqa: V107 (accepted, has no effect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +28,6 @@ class PagerDutyConfig:
 
     credential_ref: str = ""
     url: str = ""
-    severity: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TeamsConfig:
-    """One Teams workflow; `credential_ref` names its URL."""
-
-    credential_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,43 +84,17 @@ class WebhookConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsoleConfig:
-    """Present means delivered; `enabled` has no effect."""
-
-    enabled: bool = False
+class LocalConfig:
+    """Console, file or log: that it is listed means delivered, and nothing it says has an effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileConfig:
-    """Present means delivered; neither member has an effect."""
-
-    path: str = ""
-    enabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LogConfig:
-    """Present means delivered; `enabled` has no effect."""
-
-    enabled: bool = False
-
-
-ChannelConfig: TypeAlias = (
-    SlackConfig
-    | PagerDutyConfig
-    | TeamsConfig
-    | EmailConfig
-    | WebhookConfig
-    | ConsoleConfig
-    | FileConfig
-    | LogConfig
-)
+ChannelConfig: TypeAlias = UrlConfig | PagerDutyConfig | EmailConfig | WebhookConfig | LocalConfig
 
 
 def named_credentials(config: ChannelConfig) -> tuple[tuple[str, str], ...]:
     """Return the credentials that an entry names, each with the key that names it."""
     named: tuple[tuple[str, str], ...] = ()
-    if isinstance(config, (SlackConfig, PagerDutyConfig, TeamsConfig, EmailConfig)):
+    if isinstance(config, (UrlConfig, PagerDutyConfig, EmailConfig)):
         named = ((config.credential_ref, "credentialRef"),)
     elif isinstance(config, WebhookConfig):
         named = (
@@ -235,5 +198,5 @@ class Receiver:
                     name = kind
                 named.append((name, target))
         if not named:
-            named.append(("console", Target("console", self.name, 0, ConsoleConfig())))
+            named.append(("console", Target("console", self.name, 0, LocalConfig())))
         return tuple(named)

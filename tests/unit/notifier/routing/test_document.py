@@ -16,6 +16,8 @@ from syncer.model.errors import ConfigError
 from syncer.model.finding import Severity
 
 KEYS: Final[Keys] = cast("Keys", dict.fromkeys(["a", "b", "c", "enabled"]))
+#: Those of three mappings that have keys without effect.
+IDLE: Final[Keys] = {**every_key.ROUTE, **every_key.SLACK, **every_key.FILES}
 
 
 def node_of(text: str, reader: Reader | None = None) -> yaml.Node:
@@ -298,19 +300,20 @@ def test_an_error_without_a_place_has_no_line() -> None:
 
 def test_what_has_no_effect_is_noted() -> None:
     """Only where there is something."""
-    for text, notes in (("a: x", 1), ("b: x", 0), ("a: ~", 0)):
-        reader = Reader()
-        assert table_of(text, reader).idle_text("a") == ("x" if notes else "")
-        assert len(reader.findings()) == notes
-    for text, notes in (("a: [x]", 1), ("b: x", 0), ("a: []", 0)):
-        reader = Reader()
-        table_of(text, reader).idle("a")
-        assert len(reader.findings()) == notes
-    for text, enabled, notes in (
-        ("enabled: true", True, 0), ("enabled: false", False, 1), ("a: x", False, 0),
+    for text, noted in (
+        ("path: x", ["path"]), ("path: ~", []), ("enabled: true", []),
+        ("iconEmoji: ':x:'\nchannel: x", ["channel", "iconEmoji"]),
+        ("groupBy: [x]", ["groupBy"]), ("groupBy: []", []),
     ):  # fmt: skip
         reader = Reader()
-        assert table_of(text, reader).enabled() is enabled
+        table = reader.table(reader.compose(text), "", IDLE)
+        assert table is not None
+        table.idle()
+        assert [finding.path for finding in reader.findings()] == noted
+        assert {finding.severity for finding in reader.findings()} <= {Severity.NOTE}
+    for text, notes in (("enabled: true", 0), ("enabled: false", 1), ("a: x", 0)):
+        reader = Reader()
+        table_of(text, reader).enabled()
         assert len(reader.findings()) == notes
 
 
