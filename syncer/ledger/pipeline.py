@@ -344,38 +344,46 @@ class Pipeline:
             await connection.disconnect(nowait=True)
             self._fail(batch, Unavailable("the Redis client is closed"))
             return
-        batch = [w for w in batch if not w.future.done()]
-        ready = [w for w in batch if w.call.guard is None or self._guarded(w, w.call.guard)]
-        if ready:
-            await self._exchange(connection, ready)
+        await self._send(connection, batch)
+
+    async def _send(
+        self, connection: AbstractConnection, batch: list[_Waiting], *, loaded: bool = False
+    ) -> None:
+        """Send what is ready; a script that the server lacks is loaded, and sent once more."""
+        if ready := [w for w in batch if self._ready(w)]:
+            await self._exchange(connection, ready, loaded=loaded)
 
     @staticmethod
-    def _guarded(waiting: _Waiting, guard: Callable[[], bool]) -> bool:
-        if guard():
+    def _ready(waiting: _Waiting) -> bool:
+        """Whether a call is to be sent now: its caller still waits, and its guard holds."""
+        if waiting.future.done():
+            return False
+        if waiting.call.guard is None or waiting.call.guard():
             return True
         waiting.future.set_exception(StaleGuard("the claim is stale"))
         return False
 
-    async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
+    async def _exchange(
+        self, connection: AbstractConnection, batch: list[_Waiting], *, loaded: bool
+    ) -> None:
         packed = [pack(c) for w in batch for c in w.call.commands]
         wait = max((w.call.wait for w in batch if w.call.wait), default=None)
         if wait is not None:
             packed.append(pack(("WAIT", *wait)))
-        demoted = False
+        demoted, missing = False, list[_Waiting]()
         loop = asyncio.get_running_loop()
         #: Replies that callers get only once replicas have confirmed them.
         written: list[tuple[_Waiting, Any]] = []
         try:
             async with asyncio.timeout(self._timeout * (1 + _STEP)) as limit:
                 await connection.send_packed_command(packed, check_health=False)
-                missing: list[_Waiting] = []
                 for n, waiting in enumerate(batch):
                     if n:
                         self._extend(limit, loop.time())
                     reply = await read_reply(connection, waiting.call)
                     word = word_of(reply) if isinstance(reply, ResponseError) else ""
                     demoted = demoted or word == "READONLY"
-                    if word == "NOSCRIPT" and waiting.call.script:
+                    if word == "NOSCRIPT" and waiting.call.script and not loaded:
                         missing.append(waiting)
                     elif waiting.call.wait and not word:
                         written.append((waiting, reply))
@@ -383,9 +391,9 @@ class Pipeline:
                         self._answer(waiting, reply)
                 if wait is not None:
                     await self._confirm(connection, written, wait, limit)
-                if missing:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
-                    await self._load(connection, missing, limit)
+                for script in {w.call.script for w in missing if w.call.script}:
+                    limit.reschedule(loop.time() + self._timeout)
+                    await ask(connection, "SCRIPT", "LOAD", script.source)
         except (RedisError, OSError, TimeoutError, *MALFORMED, asyncio.CancelledError) as error:
             # A reply may still be on its way: the connection must not serve anyone else.
             await connection.disconnect(nowait=True)
@@ -394,6 +402,7 @@ class Pipeline:
             self._fail(batch, Ambiguous(f"no reply from Redis ({word})"))
             if isinstance(error, asyncio.CancelledError):
                 raise
+        await self._send(connection, missing, loaded=True)
         if demoted:
             self._demoted()
             await connection.disconnect(nowait=True)
@@ -424,27 +433,6 @@ class Pipeline:
             self._answer(waiting, (reply, count))
         if written and count < replicas:
             self._owner.on_unconfirmed(self._main)
-
-    async def _load(
-        self, connection: AbstractConnection, batch: list[_Waiting], limit: asyncio.Timeout
-    ) -> None:
-        for script in {w.call.script for w in batch if w.call.script}:
-            load = pack(("SCRIPT", "LOAD", script.source))
-            await connection.send_packed_command(load, check_health=False)
-            await connection.read_response()
-        written: list[tuple[_Waiting, Any]] = []
-        for waiting in batch:
-            packed = map(pack, waiting.call.commands)
-            await connection.send_packed_command(packed, check_health=False)
-            reply = await read_reply(connection, waiting.call)
-            if waiting.call.wait and not isinstance(reply, ResponseError):
-                written.append((waiting, reply))
-            else:
-                self._answer(waiting, reply)
-        wait = max((w.call.wait for w, _ in written if w.call.wait), default=None)
-        if wait is not None:
-            await connection.send_packed_command([pack(("WAIT", *wait))], check_health=False)
-            await self._confirm(connection, written, wait, limit)
 
     @staticmethod
     def _answer(waiting: _Waiting, reply: Any) -> None:

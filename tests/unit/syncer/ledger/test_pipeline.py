@@ -80,6 +80,9 @@ class Server:
         assert not check_health, "a PING in between would take the next reply"
         self.sent.append(1 if isinstance(packed, bytes) else len(list(packed)))
 
+    async def send_command(self, *_command: object, check_health: bool) -> None:
+        await self.send_packed_command(b"", check_health=check_health)
+
     async def read_response(self) -> Any:
         pause = self.pauses.pop(0) if len(self.pauses) > 1 else self.pauses[0]
         await (asyncio.Event().wait() if pause is None else asyncio.sleep(pause))
@@ -292,7 +295,7 @@ def test_a_script_that_had_to_be_loaded_waits_for_replicas_as_well() -> None:
         async with serving(server) as pipeline:
             call = Call(("EVALSHA", CLAIM.sha), script=CLAIM, wait=(1, 500))
             assert await pipeline.submit(call) == (b"done", 1)
-        assert server.sent == [2, 1, 1, 1]
+        assert server.sent == [2, 1, 2]
 
     simulate(1, main)
 
@@ -362,6 +365,23 @@ def test_a_stale_guard_withholds_its_call_alone(ahead: int) -> None:
             assert server.sent == [1] * ahead
             holds = True
             assert await pipeline.submit(Call(("SET", "x"), guard=lambda: holds)) == b"OK"
+
+    simulate(1, main)
+
+
+def test_a_guard_is_asked_again_once_a_script_is_loaded() -> None:
+    """The claim may have ended meanwhile: what was not run is then not sent again."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(TIMEOUT / 2)
+        server.replies = [ResponseError("NOSCRIPT a"), b"sha"]
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + TIMEOUT * 3 / 4
+        async with serving(server) as pipeline:
+            call = Call(("EVALSHA", CLAIM.sha), lambda: loop.time() < ends, CLAIM)
+            with pytest.raises(StaleGuard):
+                await pipeline.submit(call)
+        assert server.sent == [1, 1]
 
     simulate(1, main)
 
