@@ -33,13 +33,13 @@ from syncer.settings import (
     ShardingSettings,
     SyncSettings,
     WatchRules,
+    own_namespace,
     with_redis_secrets,
 )
 from syncer.yamlfile import Document, read_file
 
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
-NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 #: Gives access to the API server; no other server should get it.
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: What the log channel can write; any other word means the first.
@@ -542,16 +542,14 @@ class Loaded:
         return wanted or (self.environment.namespace,)
 
 
-def load(
-    path: Path | str, env: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
-) -> Loaded:
+def load(path: Path | str, env: Mapping[str, str], *, namespace_file: Path | None = None) -> Loaded:
     """
     Read the settings file and the environment.
 
     Args:
         path: The settings file.
         env: Variables of the process; an empty one counts as unset.
-        namespace_file: Where a pod finds its namespace.
+        namespace_file: Where a pod finds its namespace, if not where Kubernetes puts it.
 
     Raises:
         ConfigError: the file cannot be used, or the own namespace is not known. The text names the
@@ -560,7 +558,7 @@ def load(
     source = read_file(path)
     settings = build(Settings, with_redis_secrets(source.values), source)
     environment = Environment(
-        namespace=_own_namespace(env, namespace_file),
+        namespace=_home(env, namespace_file),
         routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),
         kubeconfig=env.get("KUBECONFIG") or None,
         tls_ca_file=env.get("TLS_CA_FILE") or None,
@@ -620,15 +618,12 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
     return [*found, *settings.redis.remarks(source)]
 
 
-def _own_namespace(env: Mapping[str, str], namespace_file: Path) -> str:
-    name = env.get("KUBERNAUT_CONTROLLER_NAMESPACE", "").strip()
+def _home(env: Mapping[str, str], namespace_file: Path | None) -> str:
+    name = env.get("KUBERNAUT_CONTROLLER_NAMESPACE", "").strip() or own_namespace(namespace_file)
     if not name:
-        try:
-            name = namespace_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            raise ConfigError(
-                "KUBERNAUT_CONTROLLER_NAMESPACE is not set and there is no service account"
-            ) from None
+        raise ConfigError(
+            "KUBERNAUT_CONTROLLER_NAMESPACE is not set and there is no service account"
+        )
     if not LABEL.fullmatch(name):
         raise ConfigError("KUBERNAUT_CONTROLLER_NAMESPACE is not the name of a namespace")
     return name

@@ -32,6 +32,8 @@ _SECRET_FILES: Final = {
 
 #: A name that a namespace can have.
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+#: Namespace of a pod's own account.
+NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class LoggingSettings(Group):
@@ -392,6 +394,14 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     settings = build(SyncerSettings, known, source)
     remarks = [*unknown_keys(SyncerSettings, checked, source), *settings.redis.remarks(source)]
     return LoadedSyncer(settings, tuple(remark.text for remark in remarks))
+
+
+def own_namespace(file: Path | None = None) -> str:
+    """Return the namespace of the pod that this process runs in, empty outside a pod."""
+    try:
+        return (file or NAMESPACE_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from notifier.routing.config import RoutingConfig, console_fallback
 from notifier.routing.parse import parse
 from notifier.routing.receivers import QUALIFIED_IF_NATIVE
 from notifier.routing.reload import read_text
-from notifier.settings import NAMESPACE_FILE, ROUTING_PATH, Settings
+from notifier.settings import ROUTING_PATH, Settings
 from syncer.cli.arguments import SETTINGS_FILES
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
+from syncer.settings import NAMESPACE_FILE
 from syncer.yamlfile import read_file
 
 

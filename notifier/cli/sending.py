@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import sys
 import time
@@ -32,8 +31,7 @@ from notifier.cli.sample import (
 )
 from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
-from notifier.settings import NAMESPACE_FILE
-from syncer.cli.access import Where, home_directory, kubeconfig_of, operator_name
+from syncer.cli.access import kubeconfig_of, operator_name
 from syncer.cli.exits import DIFFERENT, OK, REFUSED, UNAVAILABLE, USAGE, CommandError, Refused
 from syncer.cli.output import write_json, write_lines
 from syncer.configfile import parse_duration
@@ -54,7 +52,7 @@ from syncer.model.errors import (
 from syncer.model.resource import SENT, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.text import plain
-from syncer.settings import LABEL
+from syncer.settings import LABEL, own_namespace
 
 #: It has not ended within the time that was allowed.
 NOT_ENDED: Final = 7
@@ -152,7 +150,7 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
             )
         given = _reaching(loaded.routing, options.receiver, given)
     if "namespace" not in given:
-        home = _own_namespace()
+        home = own_namespace()
         if not home:
             raise ConfigError("name the namespace to create it in: -n NAMESPACE")
         given["namespace"] = home
@@ -181,7 +179,7 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
 
 def _reaching(config: RoutingConfig, receiver: str, given: Mapping[str, str]) -> dict[str, str]:
     """Choose attributes; the pod's own namespace, unless routes or the receiver ask for another one."""
-    home = _own_namespace()
+    home = own_namespace()
     if home and "namespace" not in given:
         with contextlib.suppress(Refused):
             return attributes_for(config, receiver, {**given, "namespace": home})
@@ -194,13 +192,6 @@ def _loaded(options: argparse.Namespace) -> Loaded:
     except ConfigError:
         return Loaded(None, None)
     return load(files)
-
-
-def _own_namespace() -> str:
-    try:
-        return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def _must_be_watched(loaded: Loaded, namespace: str) -> None:
@@ -234,8 +225,7 @@ def _write_manifest(options: argparse.Namespace, manifest: dict[str, Any]) -> No
 
 
 async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeout: float) -> int:
-    where = Where(kubeconfig=options.kubeconfig, context=options.context)
-    kubeconfig, source = kubeconfig_of(where, os.environ, home_directory())
+    kubeconfig, source = kubeconfig_of(options.kubeconfig)
     try:
         kube = await KubeClient.connect(
             kubeconfig, user_agent="notifier send", context=options.context or ""

@@ -31,7 +31,6 @@ from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.tls import Tls
-from notifier.settings import NAMESPACE_FILE
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
@@ -42,6 +41,7 @@ from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import restarting
+from syncer.settings import own_namespace
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -160,14 +160,11 @@ def _expectations(
     if not expected:
         return {}
     given = loaded.settings.leases
-    namespace = given.namespace
+    namespace = given.namespace or own_namespace()
     if not namespace:
-        try:
-            namespace = NAMESPACE_FILE.read_text(encoding="utf-8").strip()
-        except OSError:
-            raise ConfigError(
-                "is required outside a pod, where a source has expectEvery", path="leases.namespace"
-            ) from None
+        raise ConfigError(
+            "is required outside a pod, where a source has expectEvery", path="leases.namespace"
+        )
     leases = Leases(client, namespace, (LABEL, given.prefix))
     return {
         source.name: Expectation(

@@ -138,26 +138,24 @@ def _redis_at(where: Where, url: str) -> str:
     return f"Redis at {place}, by {where.redis_from if where.redis_url else where.config}"
 
 
-def home_directory() -> Path:
-    """Home of the user; `~` where there is none."""
-    return Path(os.path.expanduser("~"))  # noqa: PTH111 - unlike Path, it raises nothing where there is none
-
-
-def kubeconfig_of(where: Where, environ: Mapping[str, str], home: Path) -> tuple[str, str]:
+def kubeconfig_of(
+    option: str | None, environ: Mapping[str, str] = os.environ, home: Path | None = None
+) -> tuple[str, str]:
     """
     Return the kubeconfig to use, empty for the pod's own account, and what named it.
 
     The order is kubectl's: the option, the variable, the file in the home directory, the pod.
 
     Args:
-        where: The options.
+        option: What was given.
         environ: Of this process.
-        home: Of the user.
+        home: Of the user, if not what `~` stands for.
     """
-    if where.kubeconfig:
-        return where.kubeconfig, f"--kubeconfig {where.kubeconfig}"
+    if option:
+        return option, f"--kubeconfig {option}"
     if named := environ.get("KUBECONFIG"):
         return named, f"$KUBECONFIG {named}"
+    home = home or Path(os.path.expanduser("~"))  # noqa: PTH111 - unlike Path, it raises nothing without one
     usual = home / ".kube" / "config"
     # Where a home directory may not be looked into, there is none to use.
     with contextlib.suppress(OSError):
@@ -191,7 +189,7 @@ async def access(
     async with opened(RedisLog(client, patience=_PATIENCE)) as log:
         kube, problem = None, "not asked"
         if cluster:
-            kubeconfig, source = kubeconfig_of(where, os.environ, home_directory())
+            kubeconfig, source = kubeconfig_of(where.kubeconfig)
             try:
                 kube = await _Kube.connect(
                     kubeconfig, user_agent="syncer", context=where.context or ""

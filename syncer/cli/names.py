@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from syncer.cli.access import Where, access, home_directory, kubeconfig_of, where_of
+from syncer.cli.access import access, kubeconfig_of, where_of
 from syncer.cli.arguments import HOLD, where_to_look
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path
@@ -61,8 +60,7 @@ async def _holds(options: argparse.Namespace) -> list[str]:
 
 async def _notifications(options: argparse.Namespace, current: str) -> list[str]:
     namespace, slash, _ = current.partition("/")
-    where = Where(kubeconfig=options.kubeconfig)
-    kubeconfig, _source = kubeconfig_of(where, os.environ, home_directory())
+    kubeconfig, _source = kubeconfig_of(options.kubeconfig)
     client = await KubeClient.connect(
         kubeconfig, user_agent="syncer", context=options.context or ""
     )

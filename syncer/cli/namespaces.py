@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -12,15 +11,14 @@ from syncer.cli.access import Access
 from syncer.cli.output import write_remark
 from syncer.cli.store import home_from_environment
 from syncer.model.errors import Gone, PortError
+from syncer.settings import own_namespace
 
-#: Namespace of a pod's own account.
-_HOME: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _TIMEOUT: Final = 10.0
 
 
 async def controller_namespace() -> str:
     """Return the controller's own namespace, as its pod has it; empty elsewhere."""
-    return home_from_environment() or await asyncio.to_thread(_own_namespace)
+    return home_from_environment() or await asyncio.to_thread(own_namespace)
 
 
 async def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
@@ -58,10 +56,3 @@ async def report_missing(at: Access, options: argparse.Namespace) -> bool:
     for name in missing:
         write_remark(f"there is no namespace {name!r}")
     return bool(missing)
-
-
-def _own_namespace() -> str:
-    try:
-        return _HOME.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""

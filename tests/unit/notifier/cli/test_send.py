@@ -249,7 +249,7 @@ def test_in_its_pod_the_namespace_is_its_own(
     """Unless the receiver takes nothing of it."""
     account = tmp_path / "namespace"
     account.write_text("home\n")
-    monkeypatch.setattr("notifier.cli.sending.NAMESPACE_FILE", account)
+    monkeypatch.setattr("syncer.settings.NAMESPACE_FILE", account)
     for receiver, namespace in (("pager", "home"), ("pay", "payments")):
         words = ["send", "--receiver", receiver, "--routing", routing, "--dry-run"]
         assert main(words) == 0

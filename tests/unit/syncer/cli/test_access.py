@@ -28,7 +28,7 @@ def test_the_kubeconfig_is_looked_for_as_kubectl_does(case: str, tmp_path: Path)
         (tmp_path / ".kube").mkdir()
         (tmp_path / ".kube" / "config").touch()
     environ = {"KUBECONFIG": variable} if variable else {}
-    found = kubeconfig_of(Where(kubeconfig=option), environ, tmp_path)
+    found = kubeconfig_of(option, environ, tmp_path)
     assert found == (path.replace("~", str(tmp_path)), source)
 
 

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from syncer.cli import namespaces
 from syncer.cli.access import Access
 from syncer.cli.namespaces import namespaces_of, report_missing
 from syncer.configfile import build
@@ -86,7 +85,7 @@ async def test_a_namespace_that_is_not_known_is_none(
     at = cast("Access", SimpleNamespace(settings=settings))
     options = argparse.Namespace(namespace=None, config="f")
     home = tmp_path / "namespace"
-    monkeypatch.setattr(namespaces, "_HOME", home)
+    monkeypatch.setattr("syncer.settings.NAMESPACE_FILE", home)
     assert await namespaces_of(at, options) == ()
     home.write_bytes(b"\xff")
     assert await namespaces_of(at, options) == ()
