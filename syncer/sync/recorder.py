@@ -195,7 +195,7 @@ class Recorder:
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
             if not opened:
-                give_up = in_doubt if tries.uncertain and in_doubt else self._give_up
+                give_up = in_doubt if tries.uncertain and in_doubt else self._end
                 give_up(entry, record)
         return answer, record
 
@@ -211,7 +211,8 @@ class Recorder:
         return intent
 
     @staticmethod
-    def _give_up(entry: Entry, intent: Record) -> None:
+    def _end(entry: Entry, intent: Record) -> None:
+        """Take an attempt for one that is not under way in this process any more."""
         entry.executing.pop(intent.attempt_id, None)
         entry.never_sent.discard(intent.attempt_id)
 
@@ -230,7 +231,7 @@ class Recorder:
 
     def drop_journaled(self, entry: Entry, intent: Record) -> None:
         """Drop an attempt that neither the status nor a log can have recorded."""
-        self._give_up(entry, intent)
+        self._end(entry, intent)
         entry.ahead.discard(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
 
@@ -250,8 +251,7 @@ class Recorder:
         """
         entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
         entry.view.learn(attempt)
-        entry.executing.pop(attempt.id, None)
-        entry.never_sent.discard(attempt.id)
+        self._end(entry, intent)
         entry.ahead.discard(attempt.id)
         entry.seeded.discard(attempt.id)
         self._count(attempt)
@@ -311,17 +311,13 @@ class Recorder:
             entry.known_in = None
             return False
         finally:
-            entry.executing.pop(attempt.id, None)
-            entry.never_sent.discard(attempt.id)
+            self._end(entry, intent)
         if answer.answer is Answer.RECLAIM:
             self.close_in_memory(entry, attempt, intent, cause="lost")
             return True
         self._count(attempt)
         try:
-            if answer.answer is Answer.OK:
-                await self._advance(entry, answer, [intent, record][2 - answer.count :])
-            else:
-                await self.reread(entry)
+            await self._advance(entry, answer, [intent, record][2 - answer.count :])
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
             entry.reread = True
@@ -374,10 +370,7 @@ class Recorder:
                 self.lose_claim(entry, "lost")
                 return False
             entry.unrecorded.pop(attempt_id, None)
-            if answer.answer is Answer.OK:
-                await self._advance(entry, answer, [intent, record][2 - answer.count :])
-            else:
-                await self.reread(entry)
+            await self._advance(entry, answer, [intent, record][2 - answer.count :])
             logger.warning(
                 "an outcome is recorded now that the log can be read again",
                 extra={"uid": entry.uid, "object": entry.request.key, "attempt": attempt_id},
@@ -405,14 +398,13 @@ class Recorder:
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
             self._outcomes(settled.state.word).inc()
-            await self._advance(entry, answer, [record])
-        else:
-            await self.reread(entry)
+        await self._advance(entry, answer, [record])
         return True
 
     # -- the view -------------------------------------------------------------------------------
 
     async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
+        """Apply what was appended; where nothing was, or others have, the log is read again."""
         view = entry.view
         expected = view.position + answer.count
         if (
