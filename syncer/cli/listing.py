@@ -6,7 +6,6 @@ Only headers and lengths of logs are read: a list shows what status and header h
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Final
 from syncer.cli.access import Access
 from syncer.cli.attempts import on_channel
 from syncer.cli.holding import is_held
-from syncer.cli.output import Columns, Progress, age, write_json, write_lines
+from syncer.cli.output import Columns, Progress, age, write_page
 from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Attempt
@@ -127,12 +126,7 @@ class Shown:
         """Write rows, at once, also into a pipe; `now` is Redis time in milliseconds."""
         fresh = [row for row in rows if self._changed(row)]
         self.rows += len(fresh)
-        if self._json:
-            for row in fresh:
-                write_json(row.as_json())
-        elif fresh:
-            write_lines(self._columns.lines([row.cells(now) for row in fresh]))
-        sys.stdout.flush()
+        write_page(self._columns, fresh, json=self._json, cells=lambda row: row.cells(now))
 
     def forget(self, row: Row) -> None:
         """Take a row for one that was never written: it is no longer wanted, and is news if it is again."""

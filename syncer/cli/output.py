@@ -12,7 +12,7 @@ import json
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self, TextIO
 
@@ -157,6 +157,18 @@ def write_json(document: Any) -> None:
     """Write one JSON document on one line."""
     Progress.clear()
     sys.stdout.write(escaped_json(json.dumps(document, ensure_ascii=False)) + "\n")
+
+
+def write_page(
+    columns: Columns, page: Sequence[Any], *, json: bool, cells: Callable[[Any], Sequence[str]]
+) -> None:
+    """Write one page of a table, or a JSON object for each item, at once, also into a pipe."""
+    if json:
+        for item in page:
+            write_json(item.as_json())
+    elif page:
+        write_lines(columns.lines([cells(item) for item in page]))
+    sys.stdout.flush()
 
 
 def write_remark(text: str) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from syncer.cli.arguments import OBJECT, STATES, add_attempts, add_namespaces, count
 from syncer.cli.exits import NOT_COMPARED, OK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from syncer.cli.attempts import Event
     from syncer.cli.following import Follower, WakeUps
-    from syncer.cli.output import Columns
 
 HELP: Final = "show attempts as they happen: their results, and why one was not made"
 
@@ -57,7 +57,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.following import Follower, WakeUps
     from syncer.cli.lookup import read_request
     from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.output import Columns, write_remark
+    from syncer.cli.output import Columns, write_page, write_remark
     from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState, trusted_store
     from syncer.cli.times import moment_of
@@ -78,42 +78,27 @@ async def run(options: argparse.Namespace) -> int:
         uids = [(await read_request(at, key)).uid for key in options.object]
         follower = Follower(at, wanted, uids)
         columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
-        shown = _Shown(columns, json=options.json, dated=now - wanted.since > 86_400_000)
+        dated = now - wanted.since > 86_400_000
+        show = partial(
+            write_page, columns, json=options.json, cells=lambda event: event.cells(dated=dated)
+        )
         try:
-            shown.write(await follower.past(options.limit))
+            show(await follower.past(options.limit))
             if follower.passed_over:
                 write_remark(
                     f"{follower.passed_over} earlier ones are not shown; --limit 0 shows all of them"
                 )
             if options.follow:
-                await _follow(follower, wake_ups, shown)
+                await _follow(follower, wake_ups, show)
         finally:
             columns.report_cut()
             write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
-class _Shown:
-    """Where events are written."""
-
-    def __init__(self, columns: Columns, *, json: bool, dated: bool) -> None:
-        self._columns = columns
-        self._json = json
-        self._dated = dated
-
-    def write(self, events: Sequence[Event]) -> None:
-        """Write events, at once, also into a pipe."""
-        from syncer.cli.output import write_json, write_lines
-
-        if self._json:
-            for event in events:
-                write_json(event.as_json())
-        elif events:
-            write_lines(self._columns.lines([e.cells(dated=self._dated) for e in events]))
-        sys.stdout.flush()
-
-
-async def _follow(follower: Follower, wake_ups: WakeUps, shown: _Shown) -> None:
+async def _follow(
+    follower: Follower, wake_ups: WakeUps, show: Callable[[Sequence[Event]], None]
+) -> None:
     """Show what is appended, until cancelled."""
     import asyncio
     from contextlib import aclosing
@@ -127,11 +112,11 @@ async def _follow(follower: Follower, wake_ups: WakeUps, shown: _Shown) -> None:
     while True:
         try:
             if uids := await wake_ups.wait(max(0.0, due - clock())):
-                shown.write(await follower.look(uids))
+                show(await follower.look(uids))
             if clock() >= due:
                 async with aclosing(follower.sweep()) as pages:
                     async for events in pages:
-                        shown.write(events)
+                        show(events)
                 due = clock() + follower.pause(_PERIOD)
                 if away:
                     write_remark("Redis answers again; nothing was missed")

@@ -15,7 +15,7 @@ from syncer.cli.access import Access, Where
 from syncer.cli.exits import NOT_COMPARED, OK
 from syncer.cli.following import WakeUps
 from syncer.cli.main import _parser
-from syncer.cli.output import Columns
+from syncer.cli.output import Columns, write_page
 from syncer.cli.store import Store, StoreState
 from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.errors import Rejected, Unavailable
@@ -55,21 +55,10 @@ class Follower:
         return found
 
 
-class Shown:
-    """Where events go."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def write(self, events: Sequence[str]) -> None:
-        """Keep them."""
-        self.events += events
-
-
 async def followed(follower: Follower, wake_ups: WakeUps) -> list[str]:
     """What is shown until nothing happens any more."""
-    shown: Any = Shown()
-    task = asyncio.create_task(tail._follow(cast("Any", follower), wake_ups, shown))
+    events: list[Any] = []
+    task = asyncio.create_task(tail._follow(cast("Any", follower), wake_ups, events.extend))
     try:
         async with asyncio.timeout(20):
             await asyncio.wait(
@@ -81,7 +70,6 @@ async def followed(follower: Follower, wake_ups: WakeUps) -> list[str]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    events: list[str] = shown.events
     return events
 
 
@@ -185,10 +173,10 @@ def test_how_events_are_written(
     json: bool, dated: bool, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An object a line, or rows under a head; nothing at all where there is no event."""
-    shown = tail._Shown(Columns(("A", "B")), json=json, dated=dated)
-    shown.write([])
-    assert capsys.readouterr().out == ""
-    shown.write([cast("Any", Entry())])
+    columns = Columns(("A", "B"))
+    for events in ([], [Entry()]):
+        assert capsys.readouterr().out == ""
+        write_page(columns, events, json=json, cells=lambda e: e.cells(dated=dated))
     assert capsys.readouterr().out == text
 
 
