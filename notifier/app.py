@@ -146,7 +146,6 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         backoff=backoff,
     )
     controller = Controller(
-        cache=cache,
         queue=queue,
         recorder=recorder,
         claimer=claimer,

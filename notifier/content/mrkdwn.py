@@ -95,11 +95,11 @@ def shorten(text: str, limit: int, mark: str = CUT) -> str:
     return f"{head}{mark}"
 
 
-def shorten_plain(text: str, limit: int, mark: str = "…") -> str:
+def shorten_plain(text: str, limit: int) -> str:
     """Cut a plain text to a number of UTF-16 units, at a code point, with a visible mark."""
     if _units(text) <= limit:
         return text
-    return _head(text, limit - _units(mark)) + mark
+    return _head(text, limit - 1) + "…"
 
 
 def _link(match: re.Match[str]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -40,7 +39,7 @@ from syncer.model.hold import Hold
 from syncer.model.ports import Ownership
 from syncer.model.times import format_time
 from syncer.rules.holds import concerns, selector_of
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 
@@ -56,7 +55,6 @@ class Controller:
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         *,
-        cache: Cache,
         queue: WorkQueue,
         recorder: Recorder,
         claimer: Claimer,
@@ -67,15 +65,13 @@ class Controller:
         bounds: DeliveryBounds,
         dispatcher: Callable[[Run], Dispatcher],
         journal: Journal,
-        jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
     ) -> None:
         """
         Wire the parts.
 
         Args:
-            cache: Holds the notifications.
             queue: Holds the uids to reconcile.
-            recorder: Appends to the logs.
+            recorder: Appends to the logs, and has the cache of the notifications.
             claimer: Claims and retires logs.
             ownership: Knows which notifications are ours.
             router: Chooses and knows channels.
@@ -84,9 +80,8 @@ class Controller:
             bounds: Bounds of delivery.
             dispatcher: Makes the dispatcher, which runs attempts with the function passed to it.
             journal: Records attempts in the status while the log is away, if enabled.
-            jitter: Uniform in [-1, 1), for back-off.
         """
-        self.cache = cache
+        self.cache = cache = recorder.cache
         self.queue = queue
         self.recorder = recorder
         self.placed = PlacedHolds(recorder.time, cache.monotonic)
@@ -102,7 +97,6 @@ class Controller:
             ownership=ownership,
             reporter=reporter,
             bounds=bounds,
-            jitter=jitter,
             journal=journal,
         )
         self.attempts = Attempts(

@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from notifier.contract import Outcome
 from notifier.dispatch.retry import next_delay, unsent_delay
@@ -51,10 +53,13 @@ class Outcomes:
     ownership: Ownership
     reporter: EventReporter
     bounds: DeliveryBounds
-    jitter: Callable[[], float]
     journal: Journal
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
+    #: Uniform in [-1, 1), for back-off.
+    jitter: Callable[[], float] = field(
+        default_factory=lambda: partial(random.uniform, -1.0, 1.0), init=False
+    )
 
     def submit(
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float

@@ -125,7 +125,6 @@ class Delivery:
         }
         self.plans: dict[str, tuple[str, ...]] = {}
         self.controller = Controller(
-            cache=self.cache,
             queue=self.queue,
             recorder=recorder,
             claimer=Claimer(

@@ -75,7 +75,7 @@ def controller() -> Controller:
     shards.take(0, Held())
     log = cast("Any", SimpleNamespace(generation=0))
     return Controller(
-        cache=cache, queue=WorkQueue(lambda: NOW),
+        queue=WorkQueue(lambda: NOW),
         recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
         claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
         metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),

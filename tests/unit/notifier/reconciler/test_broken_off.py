@@ -74,7 +74,7 @@ class World:
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
         self.reporter = Calls()
         self.controller = Controller(
-            cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
+            queue=WorkQueue(lambda: NOW), recorder=recorder,
             claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
             ownership=self.shards,
             router=cast(

@@ -62,7 +62,7 @@ def parts(here: Bench, objects: Objects) -> tuple[StatusWriter, Controller, list
         on_stale=again.append,
     )  # fmt: skip
     controller = Controller(
-        cache=here.cache, queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
+        queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
         ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
         bounds=DeliveryBounds(at_most_once=True, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
     )  # fmt: skip

@@ -59,7 +59,7 @@ class World:
         self.shards = Shards(1)
         self.shards.take(0, Held())
         self.controller = Controller(
-            cache=self.cache, queue=WorkQueue(lambda: self.now), recorder=recorder,
+            queue=WorkQueue(lambda: self.now), recorder=recorder,
             claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
             metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
             journal=NO_JOURNAL,

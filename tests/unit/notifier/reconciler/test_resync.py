@@ -97,7 +97,7 @@ class World:
         self.receiver = Receiver()
         self.queue = WorkQueue(clock)
         self.controller = Controller(
-            cache=self.cache, queue=self.queue, recorder=recorder,
+            queue=self.queue, recorder=recorder,
             claimer=Claimer(
                 recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
             ),

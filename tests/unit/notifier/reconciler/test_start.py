@@ -68,7 +68,7 @@ def controller() -> Controller:
     shards = Shards(1)
     shards.take(0, Held())
     return Controller(
-        cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
+        queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
         ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
         bounds=DeliveryBounds(at_most_once=False, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
     )  # fmt: skip

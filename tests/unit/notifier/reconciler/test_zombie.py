@@ -84,7 +84,7 @@ class World:
         recorder = Recorder(self.log, cache, time, SyncMetrics(registry), identity="t")
         self.reporter = Calls()
         self.controller = Controller(
-            cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
+            queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
             ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
             metrics=DeliveryMetrics(registry),
             bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
