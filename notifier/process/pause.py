@@ -9,13 +9,13 @@ logged once: a half-written file must neither pause nor resume deliveries.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from syncer.model.errors import ConfigError, reason_of
+from syncer.runtime.polling import PollingThread
 from syncer.yamlfile import read_file
 
 logger = logging.getLogger("ledger.delivery")
@@ -44,7 +44,7 @@ class PauseSwitch:
             path: The settings file.
             apply: Called with the new position when it has changed; true pauses.
             paused: Its position at the start.
-            every: Seconds between reads.
+            every: Seconds between reads, and before the first.
         """
         self._path = path
         self._apply = apply
@@ -55,10 +55,12 @@ class PauseSwitch:
 
     async def run(self) -> None:
         """Read the file until cancelled."""
-        while True:
-            # In a thread: a disk that hangs holds up this loop alone.
-            self.take(await asyncio.to_thread(self.look))
-            await asyncio.sleep(self._every)
+        thread = PollingThread("pause-switch")
+        try:
+            while True:
+                self.take(await thread.poll(self.look, self._every))
+        finally:
+            thread.close()
 
     def look(self) -> bool | None:
         """The position in the file; None if the file is unchanged or cannot be used."""

@@ -17,8 +17,9 @@ else the last good one stays, and `problem` says why. Credentials do not wait fo
 rotated value serves the next delivery even while a new routing file is refused. A credential that
 vanishes while the routing in force needs it keeps its last value.
 
-Reading and parsing block, so both run in one thread of their own; a disk that hangs makes `problem`
-say so and does not collect threads. Only `load_initial`, before anything else runs, blocks.
+Reading and parsing block, so both run in one thread of their own. It also waits between looks, and wakes
+the loop for a change alone. A disk that hangs makes `problem` say so and does not collect threads. Only
+`load_initial`, before anything else runs, blocks.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,6 +40,7 @@ from notifier.routing.parse import parse
 from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError
 from syncer.model.immutable import immutable
+from syncer.runtime.polling import PollingThread
 
 logger = logging.getLogger("ledger.routing")
 
@@ -162,7 +164,10 @@ class Routing:
         self._look_timeout = look_timeout
         self._wall = wall
         self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: PollingThread | None = None
+        #: Second at which what the thread does now began, and whether that has been reported as slow.
+        self._began: float | None = None
+        self._reported = False
         self._taken: _Reading | None = None
         self._seen: _Reading | None = None
         self._looks = 0
@@ -213,8 +218,10 @@ class Routing:
         """
         try:
             while True:
-                settling = self._seen is not None
-                await asyncio.sleep(self._quiet if settling else self._poll)
+                if self._seen is None:
+                    await self._until_changed()
+                else:
+                    await asyncio.sleep(self._quiet)
                 await self.look()
         finally:
             self.close()
@@ -222,7 +229,7 @@ class Routing:
     def close(self) -> None:
         """Give the thread up without waiting for it; done by `run` at its end."""
         if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.close()
             self._thread = None
 
     async def look(self) -> bool:
@@ -279,19 +286,42 @@ class Routing:
                 logger.warning("%s", warning)
         self._warned = warnings
 
+    async def _until_changed(self) -> None:
+        """Look every period, until the files are not as they were taken, or a look was reported."""
+        await self._answer(self._worker().poll(partial(self._timed, self._changed), self._poll))
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Run in the one thread; while that takes too long, say so and wait on."""
+        return await self._answer(self._worker().run(partial(self._timed, work)))
+
+    def _worker(self) -> PollingThread:
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="routing")
+            self._thread = PollingThread("routing")
+        return self._thread
+
+    async def _answer(self, future: asyncio.Future[T]) -> T:
+        """Wait for the thread; while what it does takes too long, say so and wait on."""
         before = self.problem
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         while not (await asyncio.wait({future}, timeout=self._look_timeout))[0]:
-            self.problem = f"reading the routing takes longer than {self._look_timeout:g} s"
-            logger.warning("%s", self.problem)
-        self.problem = before
+            began = self._began
+            if began is not None and time.monotonic() - began >= self._look_timeout:
+                self._reported = True
+                self.problem = f"reading the routing takes longer than {self._look_timeout:g} s"
+                logger.warning("%s", self.problem)
+        self._reported, self.problem = False, before
         return future.result()
 
     # -- in the thread ----------------------------------------------------------------------------
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        self._began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._began = None
+
+    def _changed(self) -> bool | None:
+        """Whether to look from the loop; None if there is no reason to."""
+        return self._read_if_changed() != self._taken or self._reported or None
 
     def _read_if_changed(self) -> _Reading:
         # Before the files are read: a change in between gives another stamp in the next look.

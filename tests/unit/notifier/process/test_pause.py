@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from notifier.dispatch.wakeups import WakeUps
+from notifier.process import pause
 from notifier.process.pause import PauseSwitch
 
 
@@ -80,18 +81,26 @@ def test_switch_reads_a_file_once(tmp_path: Path) -> None:
 async def test_switch_is_looked_at_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So a flood is stopped at once, and the disk is not worn out."""
-    pauses: list[float] = []
+    """So a flood is stopped at once, and the disk is not worn out; the thread ends with the loop."""
+    periods, closed = list[float](), list[str]()
 
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
-            raise asyncio.CancelledError
+    class Thread:
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+        async def poll(self, look: object, every: float) -> None:
+            periods.append(every)
+            if len(periods) == 3:
+                raise asyncio.CancelledError
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    monkeypatch.setattr(pause, "PollingThread", Thread)
     with pytest.raises(asyncio.CancelledError):
         await PauseSwitch(tmp_path / "config.yaml", lambda _: None).run()
-    assert pauses == [1.0] * 3
+    assert periods == [1.0] * 3
+    assert closed == ["pause-switch"]
 
 
 async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:

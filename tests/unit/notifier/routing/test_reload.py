@@ -15,10 +15,11 @@ from typing import Final
 import pytest
 
 from notifier.routing import reload
-from notifier.routing.credentials import Look, look
+from notifier.routing.credentials import Look, Stamp, look, stamp
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
+from syncer.runtime.polling import PollingThread
 
 CANARY = "c4n4ry-s3cret"
 
@@ -573,34 +574,54 @@ async def test_reading_has_a_thread_of_its_own(files: Files) -> None:
 async def test_the_files_are_looked_at_once_a_period(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first look comes a period after the start; after a change the next one comes sooner."""
+    """At rest only the thread looks; after a change the loop looks twice, the second time sooner."""
     files.credential("a", "A")
     files.route(CONSOLE)
     routing = routing_of(files)
-    slept: list[float] = []
-    look = routing.look
+    events: list[object] = []
+    look, poll = routing.look, PollingThread.poll
+
+    def polled(thread: PollingThread, found: Callable[[], object], every: float) -> object:
+        events.append(every)
+        if len(events) > 1:
+            raise asyncio.CancelledError
+        assert found() is None, "nothing has changed"
+        files.route(slack("a"))
+        return poll(thread, found, every)
 
     async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 2:
-            files.route(slack("a"))
-        if len(slept) == 4:
-            raise asyncio.CancelledError
-
-    monkeypatch.setattr("notifier.routing.reload.asyncio.sleep", sleep)
-    routing.load_initial()
-    looks = 0
+        events.append(seconds)
 
     async def looked() -> bool:
-        nonlocal looks
-        looks += 1
-        assert looks == len(slept)
-        return await look()
+        events.append(taken := await look())
+        return taken
 
+    monkeypatch.setattr(PollingThread, "poll", polled)
+    monkeypatch.setattr("notifier.routing.reload.asyncio.sleep", sleep)
     monkeypatch.setattr(routing, "look", looked)
+    routing.load_initial()
     with pytest.raises(asyncio.CancelledError):
         await routing.run()
-    assert slept == [0.03, 0.03, 0.02, 0.03]
+    assert events == [0.03, False, 0.02, True, 0.03]
+
+
+async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs for a while and has the same files as before leaves no problem behind."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    routing, answer = routing_of(files, look_timeout=0.05), threading.Event()
+
+    def hanging(path: Path, credentials: Path) -> Stamp | None:
+        answer.wait(60)
+        return stamp(path, credentials)
+
+    async with running(routing):
+        monkeypatch.setattr(reload, "stamp", hanging)
+        await until(lambda: routing.problem is not None, "the hang is shown")
+        answer.set()
+        await until(lambda: routing.problem is None, "the loop goes on")
 
 
 async def test_the_loop_may_be_run_again(files: Files) -> None:
