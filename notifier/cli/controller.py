@@ -12,6 +12,7 @@ for every thread at its end. The process therefore ends without waiting for such
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -74,6 +75,9 @@ def _on_signal(handler: Callable[[int, object], None] | signal.Handlers) -> None
 
 def _run(prepare: Callable[[], Program]) -> int:
     _on_signal(_at_once)
+    # With the default threshold of 700 allocations, collections took a seventh of the CPU of deliveries,
+    # and a tenth of that of the imports below.
+    gc.set_threshold(50_000, 20, 50)
     from notifier.content.sanitise import sanitise
     from syncer.runtime.failpoints import armed
     from syncer.runtime.logging import configure

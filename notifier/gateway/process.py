@@ -118,8 +118,6 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         with binding(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True
-        # As in the controller: with the default of 700 allocations, collections are a tenth of the CPU.
-        gc.set_threshold(50_000, 20, 50)
         gc.freeze()
         logger.info(
             "the gateway listens",

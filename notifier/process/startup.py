@@ -63,8 +63,6 @@ class StartUp:
             await self._open_redis(installation)
         group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
         self._parts.progress.cluster = self._parts.progress.shards = None
-        # With the default threshold of 700 allocations, collections took a seventh of the CPU.
-        gc.set_threshold(50_000, 20, 50)
         while not self._parts.reflector.answered:
             await asyncio.sleep(_LIST_POLL)
         failpoint(Failpoint.LISTED)

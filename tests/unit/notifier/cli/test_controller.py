@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.cli.controller import _at_once, _ended, _Threads
+from notifier.cli.controller import _at_once, _ended, _run, _Threads
 from notifier.cli.main import main
 from notifier.settings import Loaded
 from syncer.model.errors import ConfigError
@@ -303,3 +303,17 @@ def test_signals_before_the_start_end_the_process() -> None:
     with pytest.raises(SystemExit) as ended_at_once:
         _at_once(15, None)
     assert ended_at_once.value.code == 0
+
+
+def test_garbage_is_collected_less_often_before_anything_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The imports of a start are full of what stays, and the default looks through it again and again."""
+
+    def set_threshold(*numbers: int) -> None:
+        raise InterruptedError(numbers)
+
+    monkeypatch.setattr("gc.set_threshold", set_threshold)
+    monkeypatch.setattr("notifier.cli.controller._on_signal", lambda _handler: None)
+    with pytest.raises(InterruptedError, match="50000, 20, 50"):
+        _run(lambda: pytest.fail("the program is imported first"))

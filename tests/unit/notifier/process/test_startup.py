@@ -185,11 +185,10 @@ async def test_a_start_passes_the_place_where_tests_end_a_process(
     assert passed == [("listed", set())]
 
 
-async def test_the_collector_is_set_for_a_large_heap(process: Process) -> None:
-    """Collections are rare, and pass over what was listed."""
+async def test_the_collector_passes_over_what_was_listed(process: Process) -> None:
+    """Most of it stays, and there may be much of it."""
     before = gc.get_freeze_count()
     await process.start()
-    assert gc.get_threshold()[0] >= 10_000
     assert gc.get_freeze_count() > before + 1000
 
 
