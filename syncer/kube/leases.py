@@ -19,7 +19,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
@@ -27,6 +26,7 @@ import orjson
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
+from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
 from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
@@ -45,7 +45,7 @@ def lease_path(namespace: str, name: str = "") -> str:
     return f"{path}/{quote(name, safe='')}" if name else path
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LeaseRecord:
     """What a Lease holds; `duration` is 0 and `renew_time` empty where it states none."""
 
@@ -75,6 +75,14 @@ class LeaseRecord:
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ContractError("a lease cannot be read") from error
+
+    def renews(self, earlier: LeaseRecord) -> bool:
+        """Whether nothing but version and time of renewal differs from an earlier version."""
+        return (
+            self.annotations == earlier.annotations
+            and (self.name, self.uid, self.holder, self.transitions, self.duration)
+            == (earlier.name, earlier.uid, earlier.holder, earlier.transitions, earlier.duration)
+        )  # fmt: skip
 
     def annotation(self, key: str) -> str:
         """Return an annotation, empty without it."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.kube.leases import LeaseRecord
+from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
 
 #: Key of the label that names the installation.
@@ -47,7 +48,7 @@ def session_of(lease: LeaseRecord) -> str:
     return lease.annotation(SESSION) if lease.holder and lease.duration >= FOREVER else ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Sighting:
     """A Lease as it is now, and the second at which this resourceVersion was seen first."""
 
@@ -165,11 +166,7 @@ class LeaseView:
     def _is_renewal(self, lease: LeaseRecord) -> bool:
         """Whether a later write merely renews a session."""
         known = self.sessions.get(lease.uid)
-        return known is not None and lease == replace(
-            known.lease,
-            resource_version=lease.resource_version,
-            renew_time=lease.renew_time,
-        )
+        return known is not None and lease.renews(known.lease)
 
     def _see(self, lease: LeaseRecord) -> None:
         known = self.leases.get(lease.name)
