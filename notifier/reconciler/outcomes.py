@@ -30,7 +30,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass,
 from syncer.model.conditions import bounded
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm, Ownership
-from syncer.model.record import LOG_ERROR_BYTES, Record, read_attempt
+from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
 from syncer.rules.channel_state import counts, unsent_run
 from syncer.rules.merge import exceeds
@@ -198,12 +198,11 @@ class Outcomes:
 
 def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float) -> Attempt:
     """The attempt with its outcome, and the time of the next one."""
-    opened = read_attempt(intent)
     return Attempt(
-        opened.id,
-        opened.channel,
+        intent.attempt_id,
+        intent.channel,
         outcome.state,
-        started=opened.started,
+        started=int(intent.body.get("at", 0)),
         ended=now,
         due=0 if wait is None else now + wait,
         duration=round(seconds * 1000),

@@ -7,6 +7,7 @@ and a guard that refused the call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -15,6 +16,7 @@ from syncer.ledger.codec import decode_header
 from syncer.model.errors import ContractError
 from syncer.model.immutable import immutable
 from syncer.model.record import Header, Record
+from syncer.rules.fold import LogView
 
 
 class Answer(StrEnum):
@@ -111,11 +113,11 @@ class StoredLog(NamedTuple):
 
 @immutable
 class Snapshot:
-    """A log as read: header, records in order, Redis time in milliseconds (0 if it was not read)."""
+    """A log without damage: its header, its records in order, and their fold, which is the reader's own."""
 
     header: Header
-    records: list[Record]
-    now: int = 0
+    records: Sequence[Record]
+    view: LogView
 
 
 @immutable

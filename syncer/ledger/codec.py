@@ -41,7 +41,7 @@ from syncer.model.record import (
 
 ROOT_CHAIN: Final = "00000000"
 #: Bytes of the reason why a record cannot be read.
-_REASON_BYTES: Final = 200
+REASON_BYTES: Final = 200
 #: Characters of a channel name that need no encoding; a space or percent sign always does.
 _SAFE: Final = ":@/+,=!*()'~"
 
@@ -212,7 +212,7 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
     """
 
     def bad(reason: str) -> ContractError:
-        return ContractError(f"record {position}: {bounded(reason, _REASON_BYTES)}")
+        return ContractError(f"record {position}: {bounded(reason, REASON_BYTES)}")
 
     match = _PREFIX.match(element)
     if not match:

@@ -30,7 +30,8 @@ from syncer.ledger.answers import (
 )
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import decode_log, encode_channel, encode_record
+from syncer.ledger.codec import encode_channel, encode_record
+from syncer.ledger.reading import read_log
 from syncer.ledger.replies import of_one_log, read_apart, text_of
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
@@ -124,10 +125,9 @@ class RedisLog:
         seconds, micros = (int(part) for part in reply[2])
         now = seconds * 1000 + micros // 1000
         try:
-            decoded, records = decode_log(reply[1])
+            return Claimed(answer, _snapshot(reply[1]), now=now)
         except ContractError as error:
             return Claimed(answer, error=error, now=now)
-        return Claimed(answer, Snapshot(decoded, records, now), now=now)
 
     async def intent(
         self,
@@ -318,8 +318,7 @@ class RedisLog:
         elements = await of_one_log(self.elements(uid))
         if not elements:
             return None
-        header, records = decode_log(elements)
-        return Snapshot(header, records)
+        return _snapshot(elements)
 
     async def elements(self, uid: str) -> list[bytes]:
         """The log as stored, undecoded; empty if there is none."""
@@ -470,6 +469,14 @@ class RedisLog:
                 pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
                 # S311: spreading retries needs no secret randomness.
                 await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
+
+
+def _snapshot(elements: Sequence[bytes]) -> Snapshot:
+    """Decode and fold a log; ContractError for the first thing that cannot be read."""
+    log = read_log(elements)
+    if log.header is None or log.problem:
+        raise ContractError(log.problem or "log is empty")
+    return Snapshot(log.header, log.records, log.view)
 
 
 def _glob(text: str) -> str:

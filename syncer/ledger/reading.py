@@ -1,8 +1,7 @@
 """
 Reading a log that may be damaged: as far as it is legible, and element by element beyond that.
 
-`decode_log` of the codec refuses a log with any damage, which is what the controller needs before it
-sends. Commands that show or repair a log need what is left of it.
+Commands that show or repair a log need what is left of it. The controller refuses a log with any damage.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from syncer.ledger.codec import decode_header, decode_record
+from syncer.ledger.codec import REASON_BYTES, decode_header, decode_record
+from syncer.model.conditions import bounded
 from syncer.model.errors import ContractError
 from syncer.model.record import Record
 from syncer.rules.fold import ROOT_CHAIN, LogView, ReadLog
@@ -41,7 +41,9 @@ def read_log(elements: Sequence[bytes]) -> ReadLog:
             try:
                 view.apply(record)
             except ValueError as error:
-                raise ContractError(f"record {position}: {error}") from error
+                raise ContractError(
+                    f"record {position}: {bounded(str(error), REASON_BYTES)}"
+                ) from error
             records.append(record)
             chain = record.chain
     except ContractError as error:

@@ -137,7 +137,11 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     """
     if left.id != right.id:
         raise ValueError(f"cannot join attempts {left.id} and {right.id}")
-    winner = left if _weight(left) >= _weight(right) else right
+    if left.state is right.state:
+        winner = left if _weight(left) >= _weight(right) else right
+    else:
+        # Mostly an intent and its outcome.
+        winner = left if left.state > right.state else right
     started = min(left.started, right.started) or max(left.started, right.started)
     number = max(left.number, right.number)
     if winner.started == started and winner.number == number:
@@ -145,10 +149,10 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     return winner.with_origin(started=started, number=number)
 
 
-def _weight(a: Attempt) -> tuple[int, bool, int, int, int, str, str, int, int, str]:
+def _weight(a: Attempt) -> tuple[bool, int, int, int, str, str, int, int, str]:
     # The error sorts by length first: a status may hold a shortened copy of the log's text.
     return (
-        a.state, a.failure is FailureClass.PERMANENT, a.ended, a.due, len(a.error), a.error,
+        a.failure is FailureClass.PERMANENT, a.ended, a.due, len(a.error), a.error,
         a.failure or "", a.duration, a.code, a.channel,
     )  # fmt: skip
 
@@ -183,8 +187,13 @@ def parse_epoch(text: str) -> Epoch:
     return Epoch(text)
 
 
+@lru_cache(maxsize=256)
 def epoch_key(epoch: Epoch) -> tuple[tuple[int, str], ...]:
-    """Sort key of an epoch: part by part, by length first, then lexically (as in the scripts)."""
+    """
+    Sort key of an epoch: part by part, by length first, then lexically (as in the scripts).
+
+    All attempts of a lease term have the same, and each asks for it several times.
+    """
     return tuple((len(part), part) for part in epoch.split("."))
 
 

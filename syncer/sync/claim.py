@@ -32,7 +32,7 @@ from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, 
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
 from syncer.model.record import intent_record, read_plan
 from syncer.rules.channel_state import counts
-from syncer.rules.fold import fold
+from syncer.rules.fold import LogView
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
 from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
@@ -277,7 +277,7 @@ class Claimer:
         with contextlib.suppress(ContractError):
             snapshot = await self.log.read(entry.uid)
             lost = snapshot is None
-            view = fold(snapshot.records if snapshot else ())
+            view = snapshot.view if snapshot else LogView()
             for shown in lacking(view, entry.request.status):
                 if entry.executing:
                     # Its outcome may be on its way, and belongs in between.

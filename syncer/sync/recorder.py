@@ -42,7 +42,7 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.rules.fold import LogView, fold
+from syncer.rules.fold import LogView
 from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
@@ -444,7 +444,7 @@ class Recorder:
 
     def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
         """Replace the view by the fold of a log as it was read."""
-        view = fold(snapshot.records)
+        view = snapshot.view
         for channel in view.pending:
             if entry.view.order_ids.get(channel) != view.order_ids[channel]:
                 # A resend request makes the channel due at once, whatever its wait was.

@@ -22,7 +22,7 @@ from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
 from syncer.model.record import Header, Record
 from syncer.model.resource import Status, parse_object
-from syncer.rules.fold import ROOT_CHAIN, LogView
+from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache, Entry
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -389,7 +389,7 @@ def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
     """Each part ends right before the first event it leaves out, the last one at the end of the log."""
     sizes, count, size, wanted = CUTS[case]
     records = log_of(planned("c"), *(opened(n) for n in range(1, 2 * len(sizes) + 2)))
-    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records)
+    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
     limits = replace(LIMITS, batch_events=count, batch_bytes=size)
     parts = parts_of(cast("Entry", None), snapshot, events(*sizes), limits)
     assert [len(part.events) for part in parts] == wanted
@@ -403,7 +403,8 @@ def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
 def test_a_part_may_end_before_the_first_record() -> None:
     """Where the second event is of the first record, nothing is marked yet."""
     found = [replace(e, position=1) for e in events(10, 10)]
-    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), log_of(planned("c")))
+    records = log_of(planned("c"))
+    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
     parts = parts_of(cast("Entry", None), snapshot, found, replace(LIMITS, batch_events=1))
     assert [(p.position, p.chain) for p in parts] == [
         (0, ROOT_CHAIN),

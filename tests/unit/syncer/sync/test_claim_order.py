@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from tests.unit.syncer.sync.test_holes import Held, bench
 from tests.unit.syncer.sync.test_odd_objects import shown
 
 
-def ids(records: list[Record]) -> list[str]:
+def ids(records: Sequence[Record]) -> list[str]:
     """Ids of the attempts of a log, in the order in which it tells of them first."""
     return list(dict.fromkeys(r.id for r in records if r.kind.state is not None))
 

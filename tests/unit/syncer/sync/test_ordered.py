@@ -38,7 +38,7 @@ def snapshot(*records: Record) -> Snapshot:
         placed = stored(record, chain, position)
         out.append(placed)
         chain = placed.chain
-    return Snapshot(Header("n/a", Epoch("0.7")), out)
+    return Snapshot(Header("n/a", Epoch("0.7")), out, fold(out))
 
 
 def request(phase: str) -> NotificationRequest:
