@@ -33,6 +33,8 @@ from syncer.settings import LoadedSyncer, SyncerSettings, load
 #: Seconds for which a call to Redis is repeated, and for one to the API server.
 _PATIENCE: Final = 5.0
 _TIMEOUT: Final = 30.0
+#: Watches that a command may keep open: one for each namespace, and which there are is asked later.
+_WATCHES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ async def access(
             kubeconfig, source = kubeconfig_of(where.kubeconfig)
             try:
                 kube = await _Kube.connect(
-                    kubeconfig, user_agent="syncer", context=where.context or ""
+                    kubeconfig, user_agent="syncer", context=where.context or "", watches=_WATCHES
                 )
                 kube.where = f"the API server at {kube.address}, by {source}"
             except (ConfigError, PortError) as error:

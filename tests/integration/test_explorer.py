@@ -11,6 +11,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from syncer.cli.access import Where, access
+from syncer.cli.web.follow import Follower
+from syncer.cli.web.index import Index
 from syncer.model.hold import Hold
 from syncer.rules.holds import encode
 from tests.e2e.harness import CHANNEL, Stage, stage, until
@@ -132,3 +135,17 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
         assert await held() == ["held"]
         page = await site.get("/")
         assert f"The holds are not known: the holds under {key} cannot be read" in page.text
+
+
+async def test_hundreds_of_namespaces_are_followed_and_read_beside(here: Stage) -> None:
+    """Each has a watch that stays open; the pages read what they show on other connections."""
+    file = here.plane.controller_kubeconfig
+    async with access(Where(redis_url=here.redis_url, kubeconfig=str(file))) as at:
+        follower = Follower(at, Index(), [f"{here.namespace}-{n}" for n in range(120)])
+        following = asyncio.create_task(follower.run())
+        try:
+            await until(lambda: follower.complete, lambda: follower.problem or "listed", within=60)
+            assert not (await at.objects.list_page(here.namespace)).objects
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
