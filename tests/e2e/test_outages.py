@@ -2,7 +2,8 @@
 Outages, on real parts: the process is told to end, Redis or the API server is away.
 
 SIGTERM in the middle of a send, Redis killed in the middle of one, Redis or the API server absent at the
-start, the API server frozen for longer than a lease. Kills of the controller are in ``test_crash.py``.
+start, the API server frozen for longer than a lease, etcd without space. Kills of the controller are in
+``test_crash.py``.
 """
 
 from __future__ import annotations
@@ -170,6 +171,38 @@ async def test_a_frozen_api_server_stops_all_sends(
             assert [a["status"] for a in version.attempts] == ["failed", "success"]
         assert process.lines("shard lost")
         assert len(process.lines("shard acquired")) == 2
+        await here.wait_acked(uids)
+        await here.sound()
+
+
+async def test_an_etcd_without_space_stops_all_sends(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Reads are answered and writes are not: the session is lost, readiness says why, nothing is lost."""
+    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, OK)) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        wait = {**QUICK, "initialBackoffSeconds": 6}
+        uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
+        await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+        await control_plane.full(True)
+        try:
+
+            async def said() -> bool:
+                code, text = await process.ask("/readyz")
+                return code == 503 and "mvcc: database space exceeded" in text
+
+            await until(said, process.tail, within=30)
+            made = len(here.receiver.book)
+            # Longer than the retries wait.
+            await asyncio.sleep(8)
+            assert len(here.receiver.book) == made
+        finally:
+            await control_plane.full(False)
+        for uid in uids:
+            version = await here.wait_phase(uid)
+            assert [a["status"] for a in version.attempts] == ["failed", "success"]
         await here.wait_acked(uids)
         await here.sound()
 

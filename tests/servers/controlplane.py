@@ -176,6 +176,17 @@ class ControlPlane:
         """Wake a frozen program."""
         await asyncio.to_thread(self._processes[program].resume)
 
+    async def full(self, full: bool) -> None:
+        """Have etcd refuse all writes as one whose space is used up, or accept them again."""
+        etcd = f"http://127.0.0.1:{self._recipe.etcd_port}/v3/maintenance"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            async with session.post(f"{etcd}/status", json={}) as answer:
+                member = (await answer.json())["header"]["member_id"]
+            action = "ACTIVATE" if full else "DEACTIVATE"
+            alarm = {"action": action, "memberID": member, "alarm": "NOSPACE"}
+            async with session.post(f"{etcd}/alarm", json=alarm) as answer:
+                answer.raise_for_status()
+
     async def apply_crd(self, file: Path) -> None:
         """Create or update the CustomResourceDefinition in ``file``; return when it is served."""
         await asyncio.to_thread(self.api.apply_crd, file)
