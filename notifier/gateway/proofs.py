@@ -123,7 +123,7 @@ class AuthSettings(Group):
             raise ValueError(
                 f"excludes {_OR} and every other proof"
                 if insecure
-                else f"one of {_OR} is required, or `insecure: true`"
+                else f"one of {_OR} is required, or `auth: {{insecure: true}}`"
             )
         if len({"bearer", "basic", "token_review"} & set(given)) > 1:
             raise ValueError(

@@ -1,7 +1,7 @@
 """
 As much of `kubectl` as docs/quickstart.md asks for, for machines that have none.
 
-    apply -f -                                           create or change what standard input holds
+    apply [--server-side] -f -                           create or change what standard input holds
     wait -n NS --for=jsonpath={PATH}=VALUE RESOURCE/NAME wait until a member has a value
 
 Anything else is refused, so that a page which begins to ask for more fails here.
@@ -77,7 +77,7 @@ def wait(namespace: str, condition: str, name: str, seconds: float) -> str:
 def main(arguments: list[str]) -> str:
     """Run a command; returns what to print."""
     match arguments:
-        case ["apply", "-f", "-"]:
+        case ["apply", "-f", "-"] | ["apply", "--server-side", "-f", "-"]:
             return apply(yaml.safe_load(sys.stdin))
         case ["wait", "-n", namespace, condition, timeout, name]:
             seconds = float(timeout.removeprefix("--timeout=").removesuffix("s"))

@@ -185,7 +185,11 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="slack")]}, "sources[0].kind: must be one of alertmanager, argocd"
     ),
     "no proof asked for": (
-        {"sources": [source(auth={})]}, "sources[0].auth.insecure: one of bearer, basic, signature,"
+        {"sources": [source(auth={})]},
+        (
+            "sources[0].auth.insecure: one of bearer, basic, signature, tokenReview and"
+            " clientCertificate is required, or `auth: {insecure: true}`"
+        ),
     ),
     "two proofs that share a header": (
         {"sources": [source(auth={"bearer": {"tokenFiles": ["f"]}, "tokenReview": {}})]},
