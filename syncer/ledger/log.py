@@ -74,10 +74,9 @@ class RedisLog:
         """Key of a notification's log."""
         return f"{self._client.prefix}:{{{uid}}}"
 
-    @property
-    def generation(self) -> int:
-        """Raised whenever another server or store answers."""
-        return self._client.generation
+    def generation_of(self, uid: str) -> int:
+        """Raised whenever another server or store answers for the log of a notification."""
+        return self._client.generation_of(self.key(uid))
 
     @property
     def available(self) -> bool:

@@ -6,10 +6,10 @@ answered last; a node whose own state is `fail` is believed only if all nodes ar
 is read again after a MOVED, after a pipeline has lost its server (a dead primary sends no MOVED), and
 every ten seconds, but at most five times a second.
 
-Claims become stale if another node holds a slot, if a node is another process than before, or if the
-store id is another. Following MOVED without reading the map would be quicker but wrong: the generation
-must be raised before an INTENT reaches the new primary. ASK is followed as it is, for that one call,
-because the log was moved together with its fence.
+Claims become stale if another node holds their slot; all of them, if a primary has lost all its slots, if
+a node is another process than before, or if the store id is another. Following MOVED without reading the
+map would be quicker but wrong: the generation must be raised before an INTENT reaches the new primary. ASK
+is followed as it is, for that one call, because the log was moved together with its fence.
 
 One primary that is down stops all new attempts: as long as the map has a hole, or a primary does not
 answer, `problem` is set. Keys of the other primaries can still be read and written.
@@ -22,7 +22,7 @@ import contextlib
 import hashlib
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
@@ -321,8 +321,12 @@ class Cluster:
         if merged.slots != earlier.slots:
             self.layout += 1
         new = [p for p in merged.primaries if p.address not in self._pipelines]
+        # A former holder without a slot may have failed, and its records with it; another one has passed
+        # the log on with its records, and the next attempt, or the resync, claims it.
+        holding = {p.node for p in merged.primaries}
+        replaced = any(former.node not in holding for former in moved.values())
         # The generation first: a caller that waits for this reading may send right after it.
-        self._settle(changed=moved > 0)
+        self._settle(changed=replaced, moved=moved)
         # Then the new primaries, so that they are checked before anything is sent to them.
         touched = [self._pipeline_at(p.address).touch() for p in new]
         for result in await asyncio.gather(*touched, return_exceptions=True):
@@ -447,7 +451,7 @@ class Cluster:
         before, self._store = self._store, store
         return bool(before) and before != store
 
-    def _settle(self, *, changed: bool) -> None:
+    def _settle(self, *, changed: bool, moved: Iterable[int] = ()) -> None:
         redis = self._redis
         primaries = self._map.primaries
         infos = [self._infos[p.address] for p in primaries if p.address in self._infos]
@@ -467,6 +471,7 @@ class Cluster:
             unfit=next((r for r in reasons if r), None),
             changed=changed,
             run_ids=[info.get("run_id", "") for info in infos],
+            moved=moved,
         )
         self._update_problem()
 

@@ -3,7 +3,9 @@ To which installation a store belongs, which servers answer for it, and whether 
 
 One `RedisState` per client, whatever the topology. Its `generation` is raised whenever another process,
 another primary or another store answers, and whenever a server answers that it is no master any more. A
-claim keeps the generation in which it was made; in a newer one it allows nothing.
+claim keeps the generation of its log (`generation_of`); if that has risen, it allows nothing. Where slots
+of a Redis Cluster move, only that of the logs in these slots rises: a reshard moves one slot after the
+other for minutes, and would leave no claim valid for long enough to send.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from redis.asyncio.connection import AbstractConnection
+from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from syncer.ledger.connection import ask
@@ -65,6 +68,15 @@ class RedisState:
         self.replicas = Replicas()
         self._doubted = False
         self._run_ids: tuple[str, ...] = ()
+        #: Generation that made all claims stale, and of slots that have moved since then, theirs.
+        self._replaced = 0
+        self._moved: dict[int, int] = {}
+
+    def generation_of(self, key: str) -> int:
+        """Generation that made claims of a log stale last."""
+        if not self._moved:
+            return self._replaced
+        return max(self._replaced, self._moved.get(key_slot(key.encode()), 0))
 
     @property
     def replicas_wanted(self) -> int:
@@ -119,6 +131,7 @@ class RedisState:
         unfit: str | None,
         changed: bool,
         run_ids: Iterable[str],
+        moved: Iterable[int] = (),
     ) -> None:
         """
         Take over what a check of the servers has found.
@@ -129,6 +142,7 @@ class RedisState:
             unfit: The result of `fitness`.
             changed: Another server or store than before: claims are stale.
             run_ids: Of all primaries.
+            moved: Slots that another primary holds than before: claims of the logs in them are stale.
         """
         if changed:
             logger.warning(
@@ -136,7 +150,10 @@ class RedisState:
                 extra={"run_id": server.run_id, "role": server.role, "store": server.store},
             )
         if changed or self.server is None:
+            self._replace()
+        elif moved := dict.fromkeys(moved, self.generation + 1):
             self.generation += 1
+            self._moved |= moved
         self.server = server
         self.info = info
         self._run_ids = tuple(run_ids)
@@ -159,9 +176,15 @@ class RedisState:
         if self._doubted or self.server is None:
             return
         self._doubted = True
-        self.generation += 1
+        self._replace()
         logger.warning("the Redis server is no longer a master; all logs are claimed again")
         self.on_change()
+
+    def _replace(self) -> None:
+        """Make all claims stale."""
+        self.generation += 1
+        self._replaced = self.generation
+        self._moved.clear()
 
 
 def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:

@@ -83,7 +83,7 @@ class Claimer:
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
-        before = Claim(term.epoch, self.log.generation)
+        before = Claim(term.epoch, self.log.generation_of(entry.uid))
         own_seeds = seeds_of_view(entry.view, entry.request.status)
         entry.seeded |= entry.ahead
         claimed = await self.log.claim(
@@ -109,7 +109,7 @@ class Claimer:
         # The claim is stored last, with the generation of its beginning: a server change in between voids
         # it.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
-        if claimable and before.generation == self.log.generation:
+        if claimable and before.generation == self.log.generation_of(entry.uid):
             entry.claim = before
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             self._schedule_due(entry)
@@ -325,7 +325,7 @@ class Claimer:
             self.cache.forget(entry.uid)
             return True
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(term.epoch, self.log.generation)
+        entry.claim = Claim(term.epoch, self.log.generation_of(entry.uid))
         if not await self.recorder.record_kept(entry):
             return False
         await self._recover(entry, term)

@@ -80,7 +80,7 @@ class Recorder:
 
     def claim_holds(self, entry: Entry, term: LeaseTerm) -> bool:
         """Whether attempts may be opened under the entry's claim, as far as this process knows."""
-        wanted = Claim(term.epoch, self.log.generation)
+        wanted = Claim(term.epoch, self.log.generation_of(entry.uid))
         return entry.claim == wanted and term.valid(self.cache.monotonic())
 
     def lose_claim(self, entry: Entry, cause: str) -> None:

@@ -160,5 +160,5 @@ class Resync:
         return (
             claim is not None
             and claim.epoch == term.epoch
-            and claim.generation == self.recorder.log.generation
+            and claim.generation == self.recorder.log.generation_of(entry.uid)
         )

@@ -596,6 +596,10 @@ class MemoryClient:
         self._installation = ""
         self._closed = False
 
+    def generation_of(self, key: str) -> int:
+        """Generation that made claims of a log stale last; see `RedisState.generation_of`."""
+        return self.generation
+
     async def evaluate(
         self,
         script: Script,

@@ -176,12 +176,12 @@ async def test_a_slot_that_moves(
 ) -> None:
     """On the way ASK is followed and the claim holds; once the slot has moved it is stale."""
     await log.claim("u", EPOCH, name=NAME)
-    generation, slot = log.generation, slot_of(log)
+    generation, slot = log.generation_of("u"), slot_of(log)
     source = cluster.owner(slot)
     target = other(cluster, source)
 
     def holds() -> bool:
-        return log.generation == generation
+        return log.generation_of("u") == generation
 
     cluster.begin_move(slot, source, target)
     assert (await intent(log, guard=holds)).answer is Answer.OK  # the key is still at the source
@@ -191,11 +191,11 @@ async def test_a_slot_that_moves(
     second = AttemptId("0.7-2")
     assert (await intent(log, second, guard=holds)).answer is Answer.OK
     assert call(source, "DBSIZE") + call(target, "DBSIZE") >= 1
-    assert log.generation == generation
+    assert log.generation_of("u") == generation
 
     cluster.end_move(slot, target)
     await log.outcome("u", failed(second), opening(second), name=NAME)
-    assert log.generation == generation + 1
+    assert log.generation_of("u") == generation + 1
     third = AttemptId("0.7-3")
     stale = await intent(log, third, guard=holds)
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
@@ -223,15 +223,43 @@ async def test_the_documented_user_suffices(cluster: RedisCluster) -> None:
 async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: RedisLog) -> None:
     """An intent that is the first to learn of the move is refused before the new owner sees it."""
     await log.claim("u", EPOCH, name=NAME)
-    generation, slot = log.generation, slot_of(log)
+    generation, slot = log.generation_of("u"), slot_of(log)
     source = cluster.owner(slot)
     target = other(cluster, source)
     cluster.begin_move(slot, source, target)
     cluster.move_keys(slot, source, target)
     cluster.end_move(slot, target)
-    stale = await intent(log, guard=lambda: log.generation == generation)
+    stale = await intent(log, guard=lambda: log.generation_of("u") == generation)
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
     assert await ids(log) == []
+
+
+async def test_a_reshard_leaves_other_claims_alone(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """While slot after slot moves, logs in other slots keep their claims, and nobody is woken for them."""
+    woken: list[int] = []
+    client.on_change = lambda: woken.append(client.generation)
+    uids = [f"u{n}" for n in range(12)]
+    for uid in uids:
+        await log.claim(uid, EPOCH, name=NAME)
+    claimed = {uid: log.generation_of(uid) for uid in uids}
+    moving, staying = uids[:6], uids[6:]
+    for n, uid in enumerate(moving):
+        slot = slot_of(log, uid)
+        source = cluster.owner(slot)
+        target = other(cluster, source)
+        cluster.begin_move(slot, source, target)
+        cluster.move_keys(slot, source, target)
+        cluster.end_move(slot, target)
+        # Its first use shows the move.
+        stale = await intent(log, uid=uid, guard=lambda: log.generation_of(uid) == claimed[uid])  # noqa: B023 - called before the next turn
+        assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+        still = staying[n]
+        assert log.generation_of(still) == claimed[still]
+        assert (await intent(log, uid=still)).answer is Answer.OK
+    assert {u for u in uids if log.generation_of(u) != claimed[u]} == set(moving)
+    assert woken == []
 
 
 async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog) -> None:
@@ -243,15 +271,20 @@ async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog
 
     async def deliver(uid: str) -> None:
         await log.claim(uid, EPOCH, name=NAME)
-        generation, n = log.generation, 0
+        generation, n = log.generation_of(uid), 0
         while not stop.is_set() or n < 5:
             n += 1
             attempt = AttemptId(f"0.7-{n}")
             held = generation
-            answer = await intent(log, attempt, uid=uid, guard=lambda: log.generation == held)  # noqa: B023 - called before the next turn
+            answer = await intent(
+                log,
+                attempt,
+                uid=uid,
+                guard=lambda: log.generation_of(uid) == held,  # noqa: B023 - called before the next turn
+            )
             if answer.answer is Answer.RECLAIM:
                 reclaims.append(uid)
-                generation = log.generation
+                generation = log.generation_of(uid)
                 await log.claim(uid, EPOCH, name=NAME)
                 continue
             assert answer.answer is Answer.OK
@@ -294,7 +327,7 @@ async def test_one_primary_down_holds_everything(
     for uid in (hit, spared):
         await log.claim(uid, EPOCH, name=NAME)
         assert (await intent(log, uid=uid)).answer is Answer.OK
-    generation = log.generation
+    generation = log.generation_of(spared)
     await down.kill()
     await until(lambda: RedisCluster.state(cluster.ports[0]) == "fail", what="the others notice")
 
@@ -312,9 +345,9 @@ async def test_one_primary_down_holds_everything(
     await down.start()
     assert (await waiting).answer is Answer.OK
     await until(lambda: log.available, what="the client sees that all is well")
-    assert log.generation == generation + 1  # another process of the same node
+    assert log.generation_of(spared) == generation + 1  # another process of the same node
     stale = await intent(
-        log, AttemptId("0.7-2"), uid=spared, guard=lambda: log.generation == generation
+        log, AttemptId("0.7-2"), uid=spared, guard=lambda: log.generation_of(spared) == generation
     )
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
     assert await ids(log, hit) == ["intent 0.7-1", "failed 0.7-1"]
@@ -335,14 +368,14 @@ async def test_a_replica_takes_over() -> None:
         await log.claim(uid, EPOCH, name=NAME)
         assert (await intent(log, uid=uid)).answer is Answer.OK
         await cluster.replicated()
-        generation = log.generation
+        generation = log.generation_of(uid)
         await dead.kill()
         outcome = await log.outcome(uid, failed(FIRST), opening(FIRST), name=NAME)
         assert outcome.answer is Answer.OK
         assert cluster.owner(slot_of(log, uid)) == port_of(heir)
-        assert log.generation == generation + 1
+        assert log.generation_of(uid) == generation + 1
         stale = await intent(
-            log, AttemptId("0.7-2"), uid=uid, guard=lambda: log.generation == generation
+            log, AttemptId("0.7-2"), uid=uid, guard=lambda: log.generation_of(uid) == generation
         )
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
         assert await ids(log, uid) == ["intent 0.7-1", "failed 0.7-1"]
@@ -414,12 +447,13 @@ def test_a_reply_that_is_no_map() -> None:
 def test_what_counts_as_moved() -> None:
     """Another node counts; a slot that lost its holder, or had none, does not until it has one."""
     before = layout((0, 9, "a"), (10, 19, "b"))
-    assert before.moved(before) == 0
-    assert layout((0, 4, "a"), (5, 19, "b")).moved(before) == 5
+    assert before.moved(before) == {}
+    moved = layout((0, 4, "a"), (5, 19, "b")).moved(before)
+    assert {slot: former.node for slot, former in moved.items()} == dict.fromkeys(range(5, 10), "a")
     hole = layout((10, 19, "b")).over(before)
-    assert hole.moved(before) == 0
-    assert layout((0, 9, "c"), (10, 19, "b")).over(hole).moved(hole) == 10
-    assert layout((0, 29, "a")).moved(layout((0, 9, "a"))) == 0
+    assert hole.moved(before) == {}
+    assert [*layout((0, 9, "c"), (10, 19, "b")).over(hole).moved(hole)] == [*range(10)]
+    assert layout((0, 29, "a")).moved(layout((0, 9, "a"))) == {}
 
 
 def test_the_weakest_of_many() -> None:

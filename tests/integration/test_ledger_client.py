@@ -622,11 +622,11 @@ async def test_memory_makes_claims_stale_alike(
     world: MemoryRedis, memory: MemoryLog, case: str
 ) -> None:
     """In memory, too, another server or store permits nothing that was claimed before."""
-    before = memory.generation
+    before = memory.generation_of("u")
     STALE[case](world)
-    answer = await open_attempt(memory, guard=lambda: memory.generation == before)
+    answer = await open_attempt(memory, guard=lambda: memory.generation_of("u") == before)
     assert answer == Appended(Answer.RECLAIM, detail="stale claim")
-    assert memory.generation == before + 1
+    assert memory.generation_of("u") == before + 1
 
 
 async def test_memory_takes_time_and_may_be_down(world: MemoryRedis, memory: MemoryLog) -> None:

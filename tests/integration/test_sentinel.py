@@ -84,7 +84,7 @@ async def intent(
         epoch,
         opening(attempt),
         limit=5,
-        guard=lambda: generation is None or log.generation == generation,
+        guard=lambda: generation is None or log.generation_of("u") == generation,
     )
 
 
@@ -102,7 +102,7 @@ async def test_a_failover_that_loses_an_intent(
     client.on_change = lambda: changes.append(client.generation)
     assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
     await servers.replicated()
-    generation = log.generation
+    generation = log.generation_of("u")
     await servers.cut_off_replica()
     lost = await intent(log, FIRST, generation=generation)
     assert lost.answer is Answer.OK
@@ -117,7 +117,7 @@ async def test_a_failover_that_loses_an_intent(
     assert (restored.answer, restored.count) == (Answer.OK, 2)
     assert await kinds(log) == ["intent 0.7-1", "success 0.7-1"]
     assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
-    again = await intent(log, SECOND, generation=log.generation)
+    again = await intent(log, SECOND, generation=log.generation_of("u"))
     assert again.answer is Answer.DONE
 
 
@@ -136,7 +136,7 @@ async def test_a_failover_that_loses_a_success_which_the_object_shows(
     claimed = await log.claim("u", EPOCH, name=NAME, seeds=[success(FIRST, seed=True)])
     assert claimed.answer is Answer.OK
     assert await kinds(log) == ["intent 0.7-1", "seed.success 0.7-1"]
-    assert (await intent(log, SECOND, generation=log.generation)).answer is Answer.DONE
+    assert (await intent(log, SECOND, generation=log.generation_of("u"))).answer is Answer.DONE
 
 
 async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
@@ -153,9 +153,9 @@ async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
     unknown = Attempt(FIRST, CHANNEL, AttemptState.UNKNOWN, ended=2)
     claimed = await log.claim("u", EPOCH, name=NAME, seeds=[attempt_record(unknown, seed=True)])
     assert claimed.answer is Answer.OK
-    repeated = await intent(log, FIRST, generation=log.generation)
+    repeated = await intent(log, FIRST, generation=log.generation_of("u"))
     assert (repeated.answer, repeated.rank) == (Answer.DUP, int(AttemptState.UNKNOWN))
-    assert (await intent(log, SECOND, generation=log.generation)).answer is Answer.OK
+    assert (await intent(log, SECOND, generation=log.generation_of("u"))).answer is Answer.OK
 
 
 async def test_a_failover_that_loses_a_claim(servers: SentinelSet, log: RedisLog) -> None:
@@ -197,11 +197,11 @@ async def test_a_planned_switch() -> None:
         await log.claim("u", EPOCH, name=NAME)
         assert (await intent(log, FIRST)).answer is Answer.OK
         await servers.replicated()
-        generation = log.generation
+        generation = log.generation_of("u")
         await servers.switch()
         await servers.promoted(servers.two)
         await serves(client, servers.two)
-        assert log.generation > generation
+        assert log.generation_of("u") > generation
         stale = await intent(log, SECOND, generation=generation)
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
         assert await kinds(log) == ["intent 0.7-1"]
@@ -371,11 +371,11 @@ async def test_a_server_that_is_demoted_under_a_connection() -> None:
     async with RedisServer(binary) as one, RedisServer(binary) as two, running(one.url) as client:
         log = RedisLog(client, patience=0.3)
         await log.claim("u", EPOCH, name=NAME)
-        generation = log.generation
+        generation = log.generation_of("u")
         call(port_of(one), "REPLICAOF", "127.0.0.1", port_of(two))
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await intent(log, FIRST, generation=generation)
-        assert log.generation == generation + 1
+        assert log.generation_of("u") == generation + 1
         assert client.problem == "Redis answers READONLY"
         call(port_of(one), "REPLICAOF", "NO", "ONE")
         # The same process, the same role, the same store: and yet it may have lost what it had.

@@ -175,7 +175,7 @@ def stale_read() -> AbstractContextManager[None]:
 
 def no_reclaim() -> AbstractContextManager[None]:
     """Another server or store changes nothing."""
-    return _instead((RedisLog, "generation", property(lambda _self: 0)))
+    return _instead((RedisLog, "generation_of", lambda _self, _uid: 0))
 
 
 def not_sent_counted() -> AbstractContextManager[None]:

@@ -105,7 +105,7 @@ class World:
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claim = Claim(EPOCH, self.log.generation)
+        self.entry.claim = Claim(EPOCH, self.log.generation_of("uid-a"))
         plan, _ = await self.controller.attempts.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
@@ -206,13 +206,13 @@ async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) ->
     world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
     waits = []
     for _ in range(14):
-        world.entry.claim = Claim(EPOCH, world.log.generation)
+        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
         world.entry.due.clear()
         assert await world.controller.attempts.run("uid-a", "c") is None
         assert await world.controller.outcomes.drain(5) == 0
         waits.append(world.attempts[-1].due - WALL)
     assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
-    world.entry.claim = Claim(EPOCH, world.log.generation)
+    world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
     world.entry.due.clear()
     assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
     assert [a.state.word for a in world.reporter.attempts] == ["success"]
@@ -225,7 +225,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
-        world.entry.claim = Claim(EPOCH, world.log.generation)
+        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.never_sent == set()
     assert world.entry.executing == {}
