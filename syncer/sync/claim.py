@@ -313,10 +313,14 @@ class Claimer:
         """
         if entry.executing:
             return False
-        if entry.view.position == 0 and entry.claim is None and not await self._has_log(entry.uid):
+        # What is known here alone is recorded although the object is gone: what was journaled for it, or
+        # what a lost log held.
+        seeds = seeds_of_view(entry.view, entry.request.status)
+        known = entry.view.position or entry.claim or seeds or entry.unrecorded
+        if not known and not await self._has_log(entry.uid):
             self.cache.forget(entry.uid)
             return True
-        claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key)
+        claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key, seeds=seeds)
         if claimed.answer is Answer.FENCED:
             self.metrics.fenced.inc()
             return False

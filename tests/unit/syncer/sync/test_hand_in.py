@@ -182,3 +182,47 @@ async def test_a_log_that_cannot_be_read_loses_no_result() -> None:
         given = any(e.startswith(b"success 0.5-1") for e in elements)
         assert given is (KEPT not in entry.unrecorded)
         assert entry.quarantine
+
+
+def journaled(here: Bench, entry: Entry) -> None:
+    """Have a success that was recorded while the log was away."""
+    done = Attempt(KEPT, "console", AttemptState.SUCCESS, started=3, ended=4)
+    here.recorder.close_in_memory(entry, done, intent_record(KEPT, "console", at=3, by="t"))
+
+
+DELETED: dict[str, tuple[Any, list[str]]] = {
+    "journaled": (journaled, ["seed.success 0.5-1"]),
+    "kept while the log could not be read": (
+        lambda _here, entry: keep(entry), ["intent 0.5-1", "success 0.5-1"],
+    ),
+    "nothing": (lambda _here, _entry: None, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DELETED)
+async def test_what_is_known_of_a_deleted_object_is_recorded(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its status is gone and there is no log, so nobody else knows; of one never sent no log is made."""
+    learn, expected = DELETED[case]
+    async with bench() as (here, entry):
+        learn(here, entry)
+        entry.deleted = True
+        with caplog.at_level("INFO", "ledger.archive"):
+            assert await here.claimer.retire(entry, Held())
+        assert here.cache.entries == {}
+        assert await logged(here) == expected
+        (head,) = await here.log.read_headers(["u"])
+        assert (head.ttl > 0) is bool(expected)
+        told = [cast("Any", r).ledger for r in caplog.records if r.name == "ledger.archive"]
+        assert [KEPT in line for line in told] == [True] * bool(expected)
+
+
+async def test_a_log_lost_under_the_owner_of_a_deleted_object_is_archived_whole() -> None:
+    """Its memory has what the log had."""
+    async with bench(shown()) as (here, entry):
+        await here.claimer.claim(entry, Held())
+        cast("Any", here.log.client).redis.twin.logs.clear()
+        entry.deleted = True
+        assert await here.claimer.retire(entry, Held())
+        assert await logged(here) == ["seed.failed 0.3-1"]
