@@ -37,17 +37,20 @@ class WatchHandlers:
             # A journaled object is claimed like a live one: its attempts may be in no log yet.
             self.cache.finished[request.uid] = summary(request)
             return
+        # Its status has been wiped: where attempts are journaled, nothing else says what was sent.
+        wiped = request.uid in self.cache.finished
         self.cache.finished.pop(request.uid, None)
         term = self.ownership.term_of(request.uid)
         # A lagging watch shows objects as they were before the lease term, when a predecessor may have
         # published: only a version newer than the acquiring Lease write is certainly new.
         fresh = (
             first_seen_by_watch
+            and not wiped
             and not request.status.phase
             and term is not None
             and version_key(request.resource_version) > version_key(term.epoch.partition(".")[2])
         )
-        self.cache.entries[request.uid] = Entry(request, fresh=fresh)
+        self.cache.entries[request.uid] = Entry(request, fresh=fresh, doubtful=wiped)
         self.queue.add(request.uid)
 
     def _update(self, entry: Entry, request: NotificationRequest) -> None:

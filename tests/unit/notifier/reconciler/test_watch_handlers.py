@@ -76,6 +76,19 @@ async def test_a_new_object_is_looked_at(world: World) -> None:
     assert (world.cache.finished, await world.woken()) == ({}, 1)
 
 
+async def test_a_finished_object_whose_status_was_wiped_is_not_trusted(world: World) -> None:
+    """
+    What it shows is less than what was known, so it is read before a send, and not journaled.
+
+    While Redis is away, its log cannot say that it was delivered.
+    """
+    world.upsert(request(phase="Sent"))
+    world.upsert(request("10"))
+    entry = world.cache.entries["u"]
+    assert (entry.fresh, entry.doubtful) == (False, True)
+    assert (world.cache.finished, await world.woken()) == ({}, 1)
+
+
 async def test_a_finished_object_is_only_remembered(world: World) -> None:
     """Nothing is to be done with it, and of it little is kept."""
     world.upsert(request(phase="Sent"))
