@@ -362,10 +362,21 @@ class Cluster:
             elif not isinstance(info, LedgerError | TimeoutError):
                 raise info
         with contextlib.suppress(LedgerError, TimeoutError):
-            key = self._redis.meta_key
-            meta = await self.submit(Call(("GET", key)), None)
-            changed |= self._stored(self._redis.store_of(meta))
+            changed |= await self._look_at_store()
         self._settle(changed=changed)
+
+    async def _look_at_store(self) -> bool:
+        """Read whose store it is; True if it is another one than before."""
+        key = self._redis.meta_key
+        meta = await self.submit(Call(("GET", key)), None)
+        with contextlib.suppress(ConfigError):
+            if store := self._redis.store_of(meta):
+                return self._stored(store)
+        # Emptied, or another installation's: a new connection writes the metadata, or is refused.
+        pipeline = await self._pipeline_for(key.encode(), None)
+        await pipeline.renew()
+        await pipeline.touch()
+        return False
 
     async def run(self) -> None:
         """Serve calls and watch the cluster until cancelled."""

@@ -231,6 +231,37 @@ async def test_a_store_that_was_emptied_makes_claims_stale() -> None:
         assert client.state.server.store == "new"
 
 
+async def test_a_store_that_was_emptied_is_stamped_anew() -> None:
+    """Under a live connection, which wrote the metadata when it was made: without any, whose is it?"""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        await client.cluster.open()
+        assert client.state.server is not None
+        before, generation = client.state.server.store, client.state.generation
+        a.strings.clear()
+        await client.cluster.probe()
+        assert a.strings[b"nl:meta"].startswith(b"format=1 installation=i store=")
+        assert client.state.server.store not in {"", before}
+        assert (client.state.generation, client.changes) == (generation + 1, 1)
+        await client.cluster.probe()
+        assert (client.state.generation, client.state.problem) == (generation + 1, None)
+
+
+async def test_a_store_that_became_another_installations_is_not_used() -> None:
+    """Under a live connection as well; and used again once it is ours."""
+    async with nodes("a", "b") as (a, b), Client(a.address) as client:
+        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
+        await client.cluster.open()
+        holder = a if a.strings else b
+        ours = holder.strings[b"nl:meta"]
+        holder.strings[b"nl:meta"] = b"format=1 installation=other store=abc"
+        for _ in range(2):
+            await client.cluster.probe()
+            assert "belong to installation 'other'" in (client.state.unavailable_reason or "")
+        holder.strings[b"nl:meta"] = ours
+        await client.cluster.probe()
+        assert (client.state.unavailable_reason, client.changes) == (None, 0)
+
+
 async def test_the_weakest_node_decides() -> None:
     """Version, replicas and fitness are those of the node that promises least."""
     async with nodes("a", "b") as (a, b), Client(a.address) as client:
