@@ -8,10 +8,11 @@ still hold.
 
 Redis may answer and still execute no writes: at maxmemory, without the replicas that it requires, with
 a full disk, by its ACL, while it is paused. What a CLAIM or INTENT meets is kept as `refusal`, which
-counts as unavailability; one that is executed ends it. If nothing is due, an INTENT that cannot open
-anything is tried every second (`_watch_refusal`), because only the server knows when it executes writes
-again. That INTENT writes nothing, so it does not show whether the user may run the commands that a script
-writes with: such a refusal stands until everything that waits has been tried again.
+counts as unavailability; one that is executed ends it, if it says as much (`_end_refusal`). If nothing is
+due, an INTENT that cannot open anything is tried every second (`_watch_refusal`), because only the server
+knows when it executes writes again. That INTENT writes nothing, so it does not show whether the user may
+run the commands that a script writes with: such a refusal stands until everything that waits has been
+tried again.
 
 Nothing is retried here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
 script may be run again, repeats it.
@@ -73,6 +74,9 @@ class Servers(subscriber.Servers, Protocol):
 
     async def submit(self, call: Call, at: str | None) -> Any:
         """Run a command where its key is, or at a named server."""
+
+    def together(self, one: str, other: str) -> bool:
+        """Whether the same server holds both keys, as far as is known."""
 
     async def primaries(self) -> tuple[str, ...]:
         """Names of all servers that hold keys, for `at`."""
@@ -139,6 +143,8 @@ class LedgerClient(RedisState):
         #: Hosts and ports, for texts.
         self.place = place_of(target)
         self._refusing = asyncio.Event()
+        #: What was refused last.
+        self._refused_script = INTENT
         self._refused_key = ""
         #: Second of the loop's clock until which the refusal stands, whatever is executed meanwhile.
         self._refused_until = 0.0
@@ -192,7 +198,7 @@ class LedgerClient(RedisState):
         if not (isinstance(answer, list) and answer and isinstance(answer[0], bytes)):
             raise ContractError("the server is not Redis: a script got an unexpected answer")
         if script in _OPENING:
-            self._end_refusal()
+            self._end_refusal(script, key)
         else:
             self._forbidden.discard(script.name)
         return reply
@@ -218,11 +224,20 @@ class LedgerClient(RedisState):
             return
         if isinstance(error, RefusedInside):
             self._refused_until = asyncio.get_running_loop().time() + _TRIED_AGAIN
-        self._refused_key = key
+        self._refused_script, self._refused_key = script, key
         self._refusing.set()
 
-    def _end_refusal(self) -> None:
-        if asyncio.get_running_loop().time() >= self._refused_until:
+    def _end_refusal(self, script: Script, key: str) -> None:
+        """
+        Take note that a script was executed on a key.
+
+        It says nothing of an INTENT that was refused if it was a CLAIM, which is executed at maxmemory, or
+        if another node of a cluster has executed it.
+        """
+        if self.refusal is None or (script is CLAIM and self._refused_script is INTENT):
+            return
+        late = asyncio.get_running_loop().time() >= self._refused_until
+        if late and self._servers.together(key, self._refused_key):
             self.refusal = None
 
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
@@ -305,7 +320,7 @@ class LedgerClient(RedisState):
                 continue
             except (Rejected, ContractError):
                 # The script was run, on a key of another program.
-                self._end_refusal()
+                self._end_refusal(INTENT, self._refused_key)
 
     async def _log_outage(self) -> None:
         """Log once that no attempt can be opened, and once when that is over."""

@@ -12,7 +12,12 @@ from typing import Any, Final
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -59,7 +64,10 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
 def lost_connection(error: BaseException, place: str) -> LedgerError:
     """Map the error of a connection to `place` that could not be made, or was lost."""
     at = f" at {place}" if place else ""
-    if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
+    # The vendor takes LOADING for a lost connection.
+    if isinstance(
+        error, ResponseError | AuthenticationError | AuthorizationError | BusyLoadingError
+    ):
         return classify_reply(error)
     if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
         return error.__cause__

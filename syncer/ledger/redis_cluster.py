@@ -161,6 +161,11 @@ class Cluster:
         )
         return (asked[0], address[1])
 
+    def together(self, one: str, other: str) -> bool:
+        """Whether the same primary holds both keys, as far as is known."""
+        slots = self._map.slots
+        return slots[key_slot(one.encode())] == slots[key_slot(other.encode())]
+
     async def primaries(self) -> tuple[str, ...]:
         """Names of all primaries, newly read."""
         await self._read_map(self._readings)
@@ -454,8 +459,7 @@ class Cluster:
         self._infos[address] = info
         self._redis.replicas.observe(info)
         run = info.get("run_id", "")
-        before = self._runs.get(node)
-        self._runs[node] = run
+        before, self._runs[node] = self._runs.get(node), run
         return before is not None and before != run
 
     def _stored(self, store: str) -> bool:
@@ -488,11 +492,7 @@ class Cluster:
 
     def _update_problem(self) -> None:
         pipelines = [self._pipelines.get(p.address) for p in self._map.primaries]
-        down = [
-            pipeline.problem
-            for pipeline in pipelines
-            if pipeline is not None and pipeline.problem is not None
-        ]
+        down = [p.problem for p in pipelines if p is not None and p.problem is not None]
         self._redis.problem = self._map_problem or (
             f"{len(down)} of {len(pipelines)} primaries of the Redis Cluster: {down[0]}"
             if down

@@ -77,6 +77,10 @@ class Standalone:
         """Run a command."""
         return self._pipeline.submit(call)
 
+    def together(self, one: str, other: str) -> bool:  # noqa: ARG002 - there is one
+        """Whether the same server holds both keys."""
+        return True
+
     async def primaries(self) -> tuple[str, ...]:
         """The one server, without a name."""
         return ("",)

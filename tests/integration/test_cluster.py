@@ -396,6 +396,29 @@ async def test_every_primary_is_judged(cluster: RedisCluster, client: LedgerClie
         call(cluster.ports[2], "CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
+async def test_one_primary_that_is_full_is_said_while_others_are_not(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """Intents that the others execute do not make it look fit: some logs still get none."""
+    uids = {cluster.owner(slot_of(log, f"u{n}")): f"u{n}" for n in range(30)}
+    for uid in uids.values():
+        await log.claim(uid, EPOCH, name=NAME)
+    full, spared = cluster.ports[:2]
+    call(full, "CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            await intent(log, uid=uids[full], patience=0.0)
+        for n in range(1, 6):
+            attempt = AttemptId(f"0.7-{n}")
+            assert (await intent(log, attempt, uid=uids[spared])).answer is Answer.OK
+            assert client.unavailable_reason == "Redis answers OOM"
+            await log.outcome(uids[spared], failed(attempt), None, name=NAME)
+    finally:
+        call(full, "CONFIG", "SET", "maxmemory", 0)
+    await until(lambda: client.unavailable_reason is None, what="the client sees that all is well")
+    assert (await intent(log, uid=uids[full])).answer is Answer.OK
+
+
 async def test_the_wrong_kind_of_url(cluster: RedisCluster) -> None:
     """A cluster where one server is expected, or the reverse, is told with the way out."""
     port = next(p for p in cluster.ports if p != cluster.owner(key_slot(b"nl:meta")))

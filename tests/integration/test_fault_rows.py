@@ -22,7 +22,7 @@ from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.model.errors import Unavailable
+from syncer.model.errors import Ambiguous, Unavailable
 from syncer.model.record import attempt_record, intent_record
 from tests.e2e.harness import until
 from tests.servers.process import ServerError
@@ -94,6 +94,63 @@ async def test_a_server_that_cannot_save_executes_nothing() -> None:
         await admin.config_set("save", "")
         answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
         assert answer.answer is Answer.OK
+
+
+async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
+    """
+    OOM: claims are executed meanwhile, and none of them makes the server look fit.
+
+    Else gauge and readiness change with every notification that is claimed, and no alert ever fires.
+    """
+    async with (
+        RedisServer(find_binary("redis-server")) as server,
+        opened(server.url) as (client, log),
+    ):
+        await log.claim("u", EPOCH, name="ns/n")
+        assert await _fit(client)
+        await _set(server.url, {"maxmemory": "1"})
+        with pytest.raises(Unavailable):
+            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True, patience=0.0)
+        for n in range(20):
+            claimed = await log.claim(f"u{n}", EPOCH, name="ns/n")
+            assert (claimed.answer, client.unavailable_reason) == (Answer.OK, "Redis answers OOM")
+        await _set(server.url, {"maxmemory": "0"})
+        # Without any call: the client itself tries.
+        await until(lambda: _fit(client), "the client sees that it is over", within=20)
+        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        assert answer.answer is Answer.OK
+
+
+async def _fit(client: LedgerClient) -> bool:
+    return client.unavailable_reason is None
+
+
+async def test_a_server_that_loads_says_so() -> None:
+    """LOADING: a start on a large file takes minutes, and nobody shall look for a fault of the network."""
+    # Of an append-only file, it answers only after every 1,024 commands.
+    slow = {
+        "save": "3600 1", "loading-process-events-interval-bytes": "1024", "key-load-delay": "5000",
+    }  # fmt: skip
+    async with (
+        RedisServer(find_binary("redis-server"), appendonly=False, settings=slow) as server,
+        opened(server.url) as (client, log),
+    ):
+        await log.claim("u", EPOCH, name="ns/n")
+        async with redis_asyncio.Redis.from_url(server.url, socket_timeout=5) as admin:
+            for n in range(400):
+                await admin.set(f"other:{n}", "x" * 100)
+        restart = asyncio.create_task(server.restart())
+        await until(lambda: _says(client, "Redis answers LOADING"), "it is said", within=20)
+        assert not restart.done()
+        await restart
+        await until(lambda: _fit(client), "the client sees that it is over", within=20)
+        assert await log.read("u") is not None
+
+
+async def _says(client: LedgerClient, reason: str) -> bool:
+    with contextlib.suppress(Unavailable, Ambiguous, TimeoutError):
+        await client.command("GET", "nl:meta")
+    return client.problem == reason
 
 
 async def test_a_busy_server_is_waited_for() -> None:

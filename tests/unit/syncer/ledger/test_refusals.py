@@ -27,6 +27,7 @@ class Servers:
 
     def __init__(self) -> None:
         self.answer: object = [b"OK"]
+        self.apart = False
         self.asked: list[Call] = []
 
     async def submit(self, call: Call, at: str | None) -> Any:
@@ -35,6 +36,10 @@ class Servers:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def together(self, one: str, other: str) -> bool:
+        """Say so, or that each key has a server of its own."""
+        return one == other or not self.apart
 
 
 class World:
@@ -46,14 +51,14 @@ class World:
         self.client._servers = cast("Any", self.servers)
         self.client.problem = None
 
-    async def run(self, script: Script, answer: object) -> str | None:
+    async def run(self, script: Script, answer: object, key: str = KEY) -> str | None:
         """Run a script, and return why nothing can be opened now."""
         self.servers.answer = answer
         if isinstance(answer, Exception):
             with pytest.raises(type(answer)):
-                await self.client.evaluate(script, KEY, [])
+                await self.client.evaluate(script, key, [])
         else:
-            await self.client.evaluate(script, KEY, [])
+            await self.client.evaluate(script, key, [])
         return self.client.unavailable_reason
 
 
@@ -89,6 +94,23 @@ async def test_one_that_is_executed_ends_it(world: World) -> None:
     """An outcome does not: at maxmemory it is recorded."""
     assert await world.run(CLAIM, Refused("MISCONF"))
     assert await world.run(OUTCOME, [b"OK"])
+    assert await world.run(INTENT, [b"RECLAIM"]) is None
+
+
+async def test_a_claim_does_not_end_what_an_intent_has_met(world: World) -> None:
+    """At maxmemory claims are executed, one after the other, and no intent is."""
+    assert await world.run(INTENT, Refused("OOM"))
+    assert await world.run(CLAIM, [b"OK"]) == "Redis answers OOM"
+    assert await world.run(INTENT, [b"RECLAIM"]) is None
+    assert await world.run(CLAIM, Refused("MISCONF"))
+    assert await world.run(CLAIM, [b"OK"]) is None
+
+
+async def test_a_node_of_a_cluster_answers_for_itself(world: World) -> None:
+    """What another one executes says nothing of the one that is full."""
+    world.servers.apart = True
+    assert await world.run(INTENT, Refused("OOM"))
+    assert await world.run(INTENT, [b"OK"], "nl:{elsewhere}") == "Redis answers OOM"
     assert await world.run(INTENT, [b"RECLAIM"]) is None
 
 
