@@ -1,14 +1,18 @@
 """
 Connections to the master that Redis Sentinels name.
 
-Discovery is redis-py's; two things are ours. Its connection turns READONLY into a lost connection,
+Connecting is redis-py's; three things are ours. Its connection turns READONLY into a lost connection,
 which would make a plain refusal look like an unknown result, so the reply is passed on as it is.
-And a connection that is up stays up when the Sentinels name another master, so `current` compares its
+A connection that is up stays up when the Sentinels name another master, so `current` compares its
 address with the newest answer, and `confirm` reads one every few seconds: behind a partition the old
 master would go on accepting writes that are lost later.
+And redis-py believes the first Sentinel that answers. One that was cut off with the old master, or
+remembers an address that is another's by now, would take replicas of this product to different servers,
+where a claim in one does not fence the other. So all are asked at once, and the answer of the latest
+failover counts (`config-epoch`, by which Sentinels themselves decide), then that of most Sentinels.
 
-A Sentinel may be stale itself. The role check on connect refuses the address it names, and
-`distrust` puts that Sentinel behind the others, so that the next connection asks another one.
+If two answers are equal in both, the first Sentinel decides; `distrust` puts it behind the others, so that
+the next connection goes to the other address.
 """
 
 from __future__ import annotations
@@ -19,12 +23,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
-from redis.asyncio.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -46,21 +45,30 @@ class _MasterOverTls(_Master, SSLConnection):
     pass
 
 
-class _Pool(SentinelConnectionPool):
-    async def get_master_address(self) -> Any:
-        try:
-            return await super().get_master_address()  # type: ignore[no-untyped-call]  # vendor
-        except MasterNotFoundError as error:
-            # The vendor takes a refused password for a Sentinel that is away.
-            replies = await asyncio.gather(
-                *(s.ping() for s in self.sentinel_manager.sentinels), return_exceptions=True
-            )
-            for reply in replies:
-                if isinstance(reply, AuthenticationError | AuthorizationError | ResponseError):
-                    raise reply from error
-            raise RedisConnectionError("no master") from Unavailable(
-                "the Sentinels know no healthy master of that service, or do not answer"
-            )
+class _Sentinels(Sentinel):
+    async def discover_master(self, service_name: str) -> tuple[str, int]:  # noqa: V105 (for the pool)
+        """
+        Return the address of the master.
+
+        Raises:
+            RedisError: none is known, or the credentials are refused.
+        """
+        replies = await asyncio.gather(
+            *(s.sentinel_masters() for s in self.sentinels), return_exceptions=True
+        )
+        known = [r[service_name] for r in replies if isinstance(r, dict) and service_name in r]
+        healthy = [m for m in known if self.check_master_state(m, service_name)]
+        if healthy:
+            newest = max(m["config-epoch"] for m in healthy)
+            named = [(m["ip"], m["port"]) for m in healthy if m["config-epoch"] == newest]
+            return max(named, key=named.count)
+        for reply in replies:
+            # Otherwise a refused password would be taken for a Sentinel that is away.
+            if isinstance(reply, AuthenticationError | AuthorizationError | ResponseError):
+                raise reply
+        raise RedisConnectionError("no master") from Unavailable(
+            "the Sentinels know no healthy master of that service, or do not answer"
+        )
 
 
 class Master:
@@ -77,7 +85,7 @@ class Master:
         Prepare, and connect to nothing yet; ConfigError if the URL's options cannot be used.
 
         `on_connect` is called on each new connection to the master. `timeout` is the seconds for
-        connecting to it and for each reply; the Sentinels share as much among them.
+        connecting to it and for each reply, and for all Sentinels together.
         """
         try:
             options = dict(parse_url(target.server))
@@ -87,7 +95,7 @@ class Master:
             options.pop(name, None)
         # An option in the URL wins, as for one server.
         options = connection_options(timeout) | options
-        # One that does not answer must not use up the time of the others.
+        # One that does not answer holds up what the others say.
         share = max(0.2, timeout / len(target.nodes))
         own = {k: v for k, v in options.items() if k.startswith(_SHARED)}
         own |= {
@@ -100,8 +108,8 @@ class Master:
             "password": target.sentinel_password or None,
             "ssl": target.tls,
         }
-        self._sentinel = Sentinel(target.nodes, sentinel_kwargs=own)  # type: ignore[no-untyped-call]  # vendor
-        self.pool: SentinelConnectionPool = _Pool(
+        self._sentinel = _Sentinels(target.nodes, sentinel_kwargs=own)  # type: ignore[no-untyped-call]  # vendor
+        self.pool = SentinelConnectionPool(
             target.service,
             self._sentinel,
             connection_class=_MasterOverTls if target.tls else _Master,

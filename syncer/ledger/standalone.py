@@ -188,14 +188,14 @@ class Standalone:
         self._note(info, meta)
 
     def on_problem(self, pipeline: Pipeline) -> None:
-        """Take over why Redis cannot be used."""
+        """Take over why Redis cannot be used, and believe another Sentinel."""
         self._redis.problem = pipeline.problem
-
-    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
-        """Make claims stale, and ask another Sentinel."""
-        self._redis.doubt()
         if self._master is not None:
             self._master.distrust()
+
+    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+        """Make claims stale."""
+        self._redis.doubt()
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
         """Hold attempts until a replica has caught up, and probe at once whether it has."""

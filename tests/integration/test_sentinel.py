@@ -208,7 +208,7 @@ async def test_a_planned_switch() -> None:
 
 
 async def test_a_stale_sentinel(servers: SentinelSet) -> None:
-    """A Sentinel that names a replica is not believed; one that knows better is asked instead."""
+    """A Sentinel that names a replica is not believed, if only by the replica itself."""
     stale = Sentinel(
         find_binary("redis-server"), port_of(servers.two), quorum=1, patience_ms=60_000
     )
@@ -219,7 +219,11 @@ async def test_a_stale_sentinel(servers: SentinelSet) -> None:
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await alone.open("one")
         await alone.close()
-        both = LedgerClient(servers.url.replace("://", f"://127.0.0.1:{stale.port},"), timeout=1.0)
+        # One against one: who names a replica is believed after the other.
+        both = LedgerClient(
+            f"redis+sentinel://127.0.0.1:{stale.port},127.0.0.1:{servers.sentinels[0].port}/{SERVICE}",
+            timeout=1.0,
+        )
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await both.open("one")
         server = await both.open("one")
@@ -227,6 +231,34 @@ async def test_a_stale_sentinel(servers: SentinelSet) -> None:
         await both.close()
     finally:
         await asyncio.to_thread(stale.close)
+
+
+@pytest.mark.parametrize("names", ["a stranger", "a replica", "nobody"])
+async def test_one_sentinel_against_two(names: str) -> None:
+    """
+    Whatever one of three names, whichever is asked first, and however often.
+
+    Who remembers the address of a server that is gone names whoever has it now, or nobody.
+    """
+    async with (
+        SentinelSet(patience_ms=60_000) as servers,
+        RedisServer(find_binary("redis-server")) as stranger,
+        running(servers.url) as client,
+    ):
+        assert client.server is not None
+        known = (client.server.run_id, client.generation)
+        named = {"a stranger": port_of(stranger), "a replica": port_of(servers.two), "nobody": 1}
+        await asyncio.to_thread(point_at, servers.sentinels[0], named[names])
+        assert isinstance(client._servers, Standalone)
+        master = client._servers._master
+        assert master is not None
+        for _ in range(4):
+            await master.confirm()
+            await client.command("SET", "here", "1")
+            master.distrust()
+        await client.probe()
+        assert (client.server.run_id, client.generation) == known
+        assert call(port_of(stranger), "DBSIZE") == 0
 
 
 @pytest.fixture
@@ -323,10 +355,11 @@ async def test_readonly_by_way_of_sentinels(sentinel: Sentinel) -> None:
             await client.command("SET", "here", "1")
 
 
-def point_at(sentinel: Sentinel, server: RedisServer) -> None:
-    """Have a Sentinel watch another master under the same name."""
+def point_at(sentinel: Sentinel, server: RedisServer | int) -> None:
+    """Have a Sentinel watch another master, or another port, under the same name."""
+    port = server if isinstance(server, int) else port_of(server)
     call(sentinel.port, "SENTINEL", "REMOVE", SERVICE)
-    call(sentinel.port, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port_of(server), 1)
+    call(sentinel.port, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port, 1)
 
 
 async def test_two_passwords() -> None:

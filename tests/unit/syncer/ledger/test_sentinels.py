@@ -1,0 +1,81 @@
+"""Whom of several Sentinels the client believes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from syncer.ledger.sentinel import _Sentinels
+
+GONE: Final = RedisConnectionError("gone")
+
+
+class Answering:
+    """A Sentinel that says something of its masters, or nothing."""
+
+    def __init__(self, answer: dict[str, Any] | Exception) -> None:
+        self.answer = answer
+
+    async def sentinel_masters(self) -> dict[str, Any]:
+        """Say it."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def named(port: int, epoch: int = 0, *, down: bool = False, service: str = "s") -> dict[str, Any]:
+    """What a Sentinel says of a master."""
+    state = {
+        "ip": "h", "port": port, "config-epoch": epoch, "num-other-sentinels": 2,
+        "is_master": True, "is_sdown": down, "is_odown": False,
+    }  # fmt: skip
+    return {service: state}
+
+
+#: What each says in turn, and the port that is believed.
+SAID: Final[dict[str, tuple[list[dict[str, Any] | Exception], int]]] = {
+    "all agree": ([named(1), named(1), named(1)], 1),
+    "most agree": ([named(2), named(1), named(1)], 1),
+    "the first decides between equals": ([named(2), named(1)], 2),
+    "one knows of a later failover": ([named(1), named(1), named(2, 1)], 2),
+    "two have seen no failover": ([named(2, 9), named(1, 8), named(1, 8)], 2),
+    "one has another service, one is away": ([named(1, service="t"), GONE, named(2)], 2),
+    "one is too slow": ([RedisTimeoutError("slow"), named(2)], 2),
+    "one takes its own for dead": ([named(1, 9, down=True), named(2)], 2),
+    "one refuses the password": ([AuthenticationError("no"), named(2)], 2),
+}  # fmt: skip
+
+#: What each says in turn, and the error.
+SILENT: Final[dict[str, tuple[list[dict[str, Any] | Exception], type[RedisError], str]]] = {
+    "all are away": ([GONE, GONE], RedisConnectionError, "know no healthy master"),
+    "it is dead": ([named(1, down=True)], RedisConnectionError, "know no healthy master"),
+    "it is unknown": ([named(1, service="t")], RedisConnectionError, "know no healthy master"),
+    "the password is wrong": ([GONE, AuthenticationError("no")], AuthenticationError, "no"),
+}
+
+
+def asked(answers: list[dict[str, Any] | Exception]) -> Any:
+    """Sentinels that answer so."""
+    found: Any = _Sentinels([])  # type: ignore[no-untyped-call]  # vendor
+    found.sentinels = [Answering(a) for a in answers]
+    return found
+
+
+@pytest.mark.parametrize("case", SAID)
+async def test_who_is_believed(case: str) -> None:
+    """The latest failover, then the most, then the first."""
+    answers, port = SAID[case]
+    assert await asked(answers).discover_master("s") == ("h", port)
+
+
+@pytest.mark.parametrize("case", SILENT)
+async def test_nobody_names_one(case: str) -> None:
+    """A refused password is not taken for a Sentinel that is away."""
+    answers, kind, text = SILENT[case]
+    with pytest.raises(kind) as caught:
+        await asked(answers).discover_master("s")
+    assert text in f"{caught.value} {caught.value.__cause__}"
