@@ -12,7 +12,7 @@ from syncer.runtime.polling import PollingThread
 
 async def test_a_poll_wakes_the_loop_only_for_what_it_finds() -> None:
     """Looks that find nothing are followed by others, in one thread of that name; false is something."""
-    thread, names, results = PollingThread("looks"), list[str](), iter([None, None, False])
+    thread, names, results = PollingThread("looks"), list[str](), iter([None, None, False, True])
 
     def look() -> bool | None:
         names.append(threading.current_thread().name)
