@@ -63,8 +63,6 @@ _UNASKED = [
 _OF_THE_CHART = [
     "apps/v1", "autoscaling/v2", "batch/v1", "policy/v1", "/v1/persistentvolumeclaims",
 ]  # fmt: skip
-# No other API server is there whose versions one would have to know.
-_NO_PEERS = "APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false"
 # Admission of what nobody makes here: pods, nodes, volumes, certificates. Their informers take a fifth of a
 # start. Policies and webhooks stay.
 _NO_PODS = [
@@ -95,8 +93,7 @@ class Recipe:
     One control plane on disk: where it lives, on which ports, with which tokens.
 
     Attributes:
-        feature_gates: Of the API server, as its own option takes them, beside those set here; empty for its
-            defaults.
+        feature_gates: Of the API server, as its own option takes them; empty for its defaults.
         bare: Everybody with a token may do everything, and what is served is custom resources and the core.
     """
 
@@ -219,7 +216,7 @@ class Recipe:
                 f"--disable-admission-plugins={','.join(_NO_PODS + _NO_POLICIES * self.bare)}",
                 f"--authorization-mode={'AlwaysAllow' if self.bare else 'RBAC'}",
                 f"--runtime-config={','.join(f'{name}=false' for name in unserved)}",
-                f"--feature-gates={','.join(filter(None, [_NO_PEERS, self.feature_gates]))}",
+                *([f"--feature-gates={self.feature_gates}"] if self.feature_gates else []),
             ],
         }
 
