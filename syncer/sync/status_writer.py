@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -101,8 +102,9 @@ class StatusWriter:
         try:
             while True:
                 self.cache.wake.clear()
+                now = self.cache.monotonic()
                 self._start_due()
-                await self._pause()
+                await self._wait(now)
         finally:
             self._serving = False
             await self._stop()
@@ -136,11 +138,13 @@ class StatusWriter:
     def _full(self) -> bool:
         return len(self._running) >= self.limits.writers
 
-    async def _pause(self) -> None:
-        due = self.cache.next_due()
-        wait = _LOOK
-        if due is not None and not self._full:
-            wait = min(wait, max(0.0, due - self.cache.monotonic()))
+    async def _wait(self, since: float) -> None:
+        """Wait until something may have become due `since` it was last looked."""
+        due = self._shares.paused_until
+        if due <= since:
+            first = None if self._full else self.cache.next_due()
+            due = math.inf if first is None else first
+        wait = min(_LOOK, max(0.0, due - self.cache.monotonic()))
         try:
             async with asyncio.timeout(wait):
                 await self.cache.wake.wait()
@@ -227,6 +231,7 @@ class StatusWriter:
             gone = entry.doubtful and await self._refresh(entry)
             return Flushed.GONE if gone else await self._publish(entry, term)
         except (PortError, ContractError) as error:
+            self._shares.pause(getattr(error, "retry_after", None) or 0.0)
             if self.refusals.news(entry, error):
                 logger.info(
                     "a status was not written and is tried again",

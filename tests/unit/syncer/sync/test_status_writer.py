@@ -9,11 +9,19 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.errors import DENIED, Ambiguous, Conflict, Gone, Rejected, Unauthorised
+from syncer.model.errors import (
+    DENIED,
+    Ambiguous,
+    Conflict,
+    Gone,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.sync.cache import Entry
+from syncer.sync.cache import Claim, Entry
 from syncer.sync.flushes import Flushed
 from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
@@ -164,6 +172,43 @@ async def test_few_statuses_are_written_at_once_and_namespaces_take_turns(
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_no_write_begins_while_the_api_server_asks_for_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood makes a few writes fail that were under way; the others begin after it, and none fails."""
+    async with bench() as (here, _):
+        monkeypatch.setattr("syncer.sync.status_writer._LOOK", 3600.0)
+        sync, _ = writing(here, Shaky())
+        begun: list[tuple[str, float]] = []
+        all_begun = asyncio.Event()
+
+        async def publish(entry: Entry, term: object) -> Flushed:
+            del term
+            begun.append((entry.uid, here.cache.monotonic()))
+            await asyncio.sleep(0)
+            if len(begun) == 20:
+                all_begun.set()
+            if entry.uid < "08":
+                raise Unavailable("429 TooManyRequests", retry_after=0.4)
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(sync, "_publish", publish)
+        for n in range(20):
+            meta = {"uid": f"{n:02}", "namespace": "a", "name": f"n{n}", "resourceVersion": "1"}
+            entry = here.cache.entries[f"{n:02}"] = Entry(parse_object({"metadata": meta}))
+            entry.claim = Claim(EPOCH, 0)
+            here.cache.mark_dirty(entry, urgent=True)
+        running = asyncio.create_task(sync.run())
+        try:
+            async with asyncio.timeout(30):
+                await all_begun.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert [uid for uid, _ in begun[:20]] == [f"{n:02}" for n in range(20)]
+        assert begun[8][1] - begun[7][1] >= 0.4
 
 
 async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(

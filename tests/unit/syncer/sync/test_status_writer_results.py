@@ -450,7 +450,7 @@ async def test_what_is_due_is_not_waited_for() -> None:
         async with asyncio.timeout(40):
             for _ in range(50):
                 here.cache.wake.clear()
-                await here.sync._pause()
+                await here.sync._wait(here.cache.monotonic())
 
 
 async def test_a_write_says_whether_it_would_change_an_object() -> None:
@@ -635,7 +635,7 @@ async def test_writers_that_are_all_busy_are_waited_for() -> None:
         sync._running.add(cast("Any", running))
         here.cache.mark_dirty(entry, urgent=True)
         here.cache.wake.clear()
-        pausing = asyncio.create_task(sync._pause())
+        pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
         await asyncio.sleep(0.05)
         assert not pausing.done()
         here.cache.wake.set()
