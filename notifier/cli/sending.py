@@ -39,6 +39,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path, readable
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     ConfigError,
     Conflict,
@@ -236,6 +237,8 @@ async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeou
         try:
             made = await _create(kube, chosen.manifest)
         except Unauthorised as error:
+            if error.reason == DENIED:
+                raise
             raise Unauthorised(
                 f"{error}: {source} may not create NotificationRequests; with --dry-run the manifest is"
                 " printed, for `kubectl create -f -`"

@@ -74,7 +74,7 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     text = bounded(f"{status} {answer.reason}: {answer.message}".rstrip(": "), _ERROR_BYTES)
     wait = _seconds(retry_after, answer)
     match status:
-        case 401 | 404 | 409 | 410 if answer.denied:
+        case 401 | 403 | 404 | 409 | 410 if answer.denied:
             return Unauthorised(text, reason=DENIED)
         case _ if answer.denied and (status == 429 or status >= 500):
             return Unavailable(text)

@@ -24,7 +24,7 @@ class Scope(Source):
     resume: str = ""
     #: Whether a list was answered since the start.
     answered: bool = False
-    #: Whether the last answer was that it may not be read.
+    #: Whether it may not be read, as the server has said since the last list or watch that it answered.
     refused: bool = False
     listed_at: float = 0.0
     #: One list at a time: of all that is owned, or of what came.
@@ -57,9 +57,9 @@ class Scope(Source):
         return self.opened_at is not None and now - self.opened_at >= seconds
 
     def note(self, error: PortError) -> None:
-        """Note a failed list or watch; only an answer of the server tells whether it may be read."""
-        if isinstance(error, Unauthorised):
-            self.refused = error.reason == "Forbidden"
+        """Note a failed list or watch; only one that is answered ends that it may not be read."""
+        if isinstance(error, Unauthorised) and error.reason == "Forbidden":
+            self.refused = True
 
     def switch(self) -> None:
         """

@@ -27,6 +27,7 @@ from typing import Final, Protocol
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     Conflict,
     ContractError,
@@ -91,38 +92,54 @@ class Retention:
             PortError: Redis does not answer; the next sweep begins again.
         """
         over = [s for s in summaries if due(s.ended, s.retention_days, self.time.certain())]
+        #: Namespaces in which the right is missing: one call each has shown it.
+        refused: set[str] = set()
         deleted = 0
         for start in range(0, len(over), _PAGE):
             page = [s for s in over[start : start + _PAGE] if self.ownership.term_of(s.uid)]
             heads = await self.log.read_headers([s.uid for s in page])
             for summary, head in zip(page, heads, strict=True):
                 expired = head.element is None
-                if not (expired or settled(head.header, head.length, head.ttl)):
+                if summary.namespace in refused or not (
+                    expired or settled(head.header, head.length, head.ttl)
+                ):
                     continue
                 try:
                     deleted += await self._delete(summary, expired=expired)
-                except Unauthorised as error:
-                    logger.error(
-                        "finished objects are not deleted: retention.deleteObjects needs permission to"
-                        " delete notificationrequests",
-                        extra={"error": str(error)},
-                    )
-                    return deleted
                 except (Conflict, Gone, ContractError):
                     # It was changed or deleted: the watch brings its new state.
                     continue
-                except (Ambiguous, Unavailable) as error:
-                    logger.info(
-                        "finished objects were not deleted; the next round tries again",
-                        extra={"error": str(error)},
-                    )
-                    return deleted
                 except PortError as error:
-                    logger.warning(
-                        "a finished object was not deleted; the next round tries again",
-                        extra={"uid": summary.uid, "error": str(error)},
-                    )
+                    if not self._goes_on(summary, error, refused):
+                        return deleted
         return deleted
+
+    @staticmethod
+    def _goes_on(summary: Finished, error: PortError, refused: set[str]) -> bool:
+        """
+        Log why an object was not deleted; whether others may be.
+
+        Where the right is missing, its namespace joins those that are `refused`.
+        """
+        if isinstance(error, Ambiguous | Unavailable):
+            logger.info(
+                "finished objects were not deleted; the next round tries again",
+                extra={"error": str(error)},
+            )
+            return False
+        if isinstance(error, Unauthorised) and error.reason != DENIED:
+            logger.error(
+                "finished objects are not deleted: retention.deleteObjects needs permission to read and"
+                " delete notificationrequests",
+                extra={"namespace": summary.namespace, "error": str(error)},
+            )
+            refused.add(summary.namespace)
+            return error.reason == "Forbidden"
+        logger.warning(
+            "a finished object was not deleted; the next round tries again",
+            extra={"uid": summary.uid, "error": str(error)},
+        )
+        return True
 
     async def _delete(self, summary: Finished, *, expired: bool) -> bool:
         current = await self.objects.get(summary.namespace, summary.name)

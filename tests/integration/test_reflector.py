@@ -741,9 +741,13 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
     """The others are listed and followed; of that one, nothing is taken for gone, and it may come back."""
     api = Api()
     closed = {"two"}
+    unknown: list[str] | None = None
 
     async def handle(request: web.Request) -> web.StreamResponse:
         space = request.path.split("/")[5]
+        if space in closed and unknown is not None:
+            unknown.append(space)
+            return status(401, "Unauthorized", "Unauthorized")
         if space in closed:
             reason = 'a is forbidden: User "u" cannot list resource "notificationrequests"'
             return status(403, "Forbidden", reason)
@@ -763,6 +767,11 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
             assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
             assert reflector.follows("uid-one")
             assert "namespace two: access is refused" in (reflector.problem or "")
+            # Credentials that are not accepted for a moment say nothing of the right.
+            unknown = []
+            await eventually(lambda: len(unknown or ()) > 3)
+            assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
+            unknown = None
             closed.clear()
             await eventually(lambda: sorted(mirror.objects) == ["uid-one", "uid-two"])
             await eventually(lambda: reflector.problem is None)

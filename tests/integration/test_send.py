@@ -114,9 +114,14 @@ async def test_answers_that_are_lost(tmp_path: Path, capsys: pytest.CaptureFixtu
 #: What the server answers, the exit code, and what is said.
 ANSWERS = {
     "no right": (
-        Answer(403, "Forbidden"),
+        Answer(403, "Forbidden", 'User "u" cannot create resource "notificationrequests"'),
         6,
         "may not create NotificationRequests; with --dry-run",
+    ),
+    "an object that a webhook refuses": (
+        Answer(403, "Forbidden", 'admission webhook "w" denied the request: no'),
+        6,
+        "denied the request: no\n",
     ),
     "an object that is refused": (Answer(422, "Invalid", "spec.type"), 1, "422 Invalid"),
     "a name that is taken": (Answer(409, "AlreadyExists"), 1, "409"),

@@ -54,6 +54,16 @@ ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], o
         Unauthorised,
         DENIED,
     ),
+    "403 of a webhook that speaks of the user is about the object": (
+        (403, said(403, "Forbidden", f'{WEBHOOK}: User "c" cannot patch it'), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "403 of a policy that speaks of the user is about the object": (
+        (403, said(403, "Forbidden", f'{ADMISSION}: User "c" cannot patch it'), None, True),
+        Unauthorised,
+        DENIED,
+    ),
     "401 of a policy asks for no other credentials": (
         (401, said(401, "Unauthorized", ADMISSION), None, True),
         Unauthorised,

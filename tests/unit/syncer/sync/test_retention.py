@@ -14,6 +14,7 @@ from syncer.ledger.answers import LogHead
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
 from syncer.model.errors import (
+    DENIED,
     Ambiguous,
     Conflict,
     ContractError,
@@ -257,7 +258,9 @@ REFUSALS: Final[dict[str, tuple[Exception, int, int | None]]] = {
     "somebody wrote meanwhile": (Conflict("c"), 3, None),
     "somebody deleted it": (Gone("g"), 3, None),
     "the server refuses it": (Rejected("r"), 3, logging.WARNING),
-    "the right is missing": (Unauthorised("u"), 1, logging.ERROR),
+    "the credentials are refused": (Unauthorised("u"), 1, logging.ERROR),
+    "the right is missing": (Unauthorised("u", reason="Forbidden"), 1, logging.ERROR),
+    "a webhook refuses it": (Unauthorised("u", reason=DENIED), 3, logging.WARNING),
     "the server does not answer": (Unavailable("s"), 1, logging.INFO),
     "the answer is lost": (Ambiguous("a"), 1, logging.INFO),
 }
@@ -276,6 +279,20 @@ async def test_a_refused_deletion(case: str, caplog: pytest.LogCaptureFixture) -
     assert (server.deleted, counted(retention)) == ([], 0)
     levels = [record.levelno for record in caplog.records]
     assert levels == ([level] * (asked if level == logging.WARNING else 1) if level else [])
+
+
+async def test_a_right_that_is_missing_in_one_namespace(caplog: pytest.LogCaptureFixture) -> None:
+    """One with its roles gone keeps its objects, is asked for once, and holds back no other."""
+    server = Server()
+    for uid in "uw":
+        server.objects[f"n-{uid}"] = Unauthorised("u", reason="Forbidden")
+    elsewhere = [finished(uid, namespace="other") for uid in "vx"]
+    summaries = [finished(), elsewhere[0], finished("w"), elsewhere[1]]
+    with caplog.at_level(logging.WARNING, "ledger.retention"):
+        assert await retention_of(server).sweep(summaries) == 2
+    assert [name for _, name, _, _ in server.deleted] == ["n-v", "n-x"]
+    assert server.read == ["n-u", "n-v", "n-x"]
+    assert [getattr(record, "namespace", "") for record in caplog.records] == ["ns"]
 
 
 #: What the read before a deletion meets, and how many of two are then read.
