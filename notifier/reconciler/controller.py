@@ -172,9 +172,9 @@ class Controller:
         Wait until none of our work is under way that can end; False if that takes longer than `seconds`.
 
         Then no send is on the wire, all outcomes are in the log, and the statuses are written. It does not
-        wait for what backs off: a status that the API server refuses, or an outcome that cannot be written
-        to Redis. The next owner learns of these from the log, or from the outcome once it is written. A log
-        that lost what no status shows yet is given it again.
+        wait for what backs off: a status that the API server refuses or has no time for, or an outcome that
+        cannot be written to Redis. The next owner learns of these from the log, or from the outcome once it
+        is written. A log that lost what no status shows yet is given it again.
 
         New work must have been stopped before (`Ownership.accepts`).
         """
@@ -186,7 +186,8 @@ class Controller:
                     self.cache.mark_dirty(entry, urgent=True)
             available = self.recorder.log.available
             held_up = frozenset() if available else {*self.outcomes.recording.values()}
-            if not any(_under_way(e, held_up) for e in mine):
+            paused = self.cache.monotonic() < self.cache.paused_until
+            if not any(_under_way(e, held_up, paused=paused) for e in mine):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self.outcomes.settle(mine)
@@ -214,11 +215,16 @@ class Controller:
         return await self.outcomes.drain(recording)
 
 
-def _under_way(entry: Entry, held_up: AbstractSet[AttemptId]) -> bool:
-    """Whether work on an entry is under way that will end; `held_up` cannot be written to Redis."""
+def _under_way(entry: Entry, held_up: AbstractSet[AttemptId], *, paused: bool) -> bool:
+    """
+    Whether work on an entry is under way that will end.
+
+    Attempts that are `held_up` cannot be recorded in Redis, and while writers are `paused` no status can be
+    written.
+    """
     if any(attempt not in held_up for attempt in entry.executing):
         return True
-    return not entry.failures and (entry.writing or entry.dirty_since is not None)
+    return not entry.failures and (entry.writing or (entry.dirty_since is not None and not paused))
 
 
 def _about(hold: Hold) -> dict[str, object]:

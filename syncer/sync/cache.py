@@ -40,6 +40,8 @@ from syncer.rules.resync import Check
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 
+#: Longest pause in seconds, as that of the client (`syncer.kube.client`).
+_PAUSE_MOST: Final = 30.0
 #: What is asked for often, and mostly empty.
 _NONE: Final[frozenset[str]] = frozenset()
 
@@ -256,6 +258,8 @@ class Cache:
         #: Uids whose writes are due, by namespace, so that thousands of one author delay no other author.
         self._due: Turns[str] = Turns()
         self._ticket = 0
+        #: Second until which no write begins.
+        self.paused_until = -math.inf
 
     def namespace_of(self, uid: str) -> str:
         """The namespace of a live notification, empty if it is unknown."""
@@ -288,6 +292,15 @@ class Cache:
         if entry.dirty_since is None:
             entry.dirty_since = self.monotonic()
         self._schedule(entry)
+
+    def pause_writes(self, seconds: float) -> None:
+        """
+        Have no write begin for so long, since the API server asks for that; the pause that ends last holds.
+
+        Each would only fail, and back off for much longer.
+        """
+        until = self.monotonic() + min(seconds, _PAUSE_MOST)
+        self.paused_until = max(self.paused_until, until)
 
     def retry_marks(self) -> None:
         """Have logs marked at once whose status shows all of them, and that could not be before."""
@@ -345,6 +358,8 @@ class Cache:
             now: Second of the monotonic clock.
             may: Whether a namespace may have a write more; if not, its turn stays.
         """
+        if now < self.paused_until:
+            return None
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)

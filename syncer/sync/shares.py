@@ -1,14 +1,11 @@
 """
-Shares of the status writers: how many of them one namespace may keep, and that all pause if asked to.
+Shares of the status writers: how many of them one namespace may keep.
 
 Namespaces take turns, which is fair as long as each write is short. Where each takes ten seconds, because
 a webhook of one namespace dawdles, that namespace would soon have all writers, and the others one write
 in ten seconds of each. So a namespace whose writes were slow lately may have only as many under way as
 there are writers free: four of eight, and the next slow one two. Others are not limited: they give the
 writers back soon.
-
-Where the API server asks for a pause, no write begins before its end. Each would only fail, and back off
-for much longer than the server has asked for.
 """
 
 from __future__ import annotations
@@ -21,8 +18,6 @@ from typing import Final
 #: Seconds from which a write is slow, and for which its namespace then counts as slow.
 _SLOW: Final = 1.0
 _LATELY: Final = 60.0
-#: Longest pause in seconds, as that of the client (`syncer.kube.client`).
-_PAUSE_MOST: Final = 30.0
 
 
 class Shares:
@@ -35,13 +30,9 @@ class Shares:
         self._under_way: Counter[str] = Counter()
         #: Second of the last slow write, by namespace, the latest last.
         self._slow: dict[str, float] = {}
-        #: Second until which no write begins.
-        self.paused_until = -math.inf
 
     def may(self, namespace: str) -> bool:
         """Whether a namespace may have a write more."""
-        if self._clock() < self.paused_until:
-            return False
         if self._clock() - self._slow.get(namespace, -math.inf) > _LATELY:
             return True
         return self._under_way[namespace] < self._writers - self._under_way.total()
@@ -49,11 +40,6 @@ class Shares:
     def begin(self, namespace: str) -> None:
         """Count a write from now on."""
         self._under_way[namespace] += 1
-
-    def pause(self, seconds: float) -> None:
-        """Begin no write for so long; the pause that ends last holds."""
-        until = self._clock() + min(seconds, _PAUSE_MOST)
-        self.paused_until = max(self.paused_until, until)
 
     def end(self, namespace: str, seconds: float) -> None:
         """Take note of the end of a write, and how long it took."""

@@ -140,7 +140,7 @@ class StatusWriter:
 
     async def _wait(self, since: float) -> None:
         """Wait until something may have become due `since` it was last looked."""
-        due = self._shares.paused_until
+        due = self.cache.paused_until
         if due <= since:
             first = None if self._full else self.cache.next_due()
             due = math.inf if first is None else first
@@ -169,7 +169,8 @@ class StatusWriter:
                 for e in self.cache.dirty()
                 if not e.executing and (not e.failures or self.cache.decision(e).at < deadline)
             ]
-            if not waiting and not self._running:
+            paused = self.cache.paused_until >= deadline
+            if (paused or not waiting) and not self._running:
                 break
             for entry in waiting:
                 if not (entry.failures or entry.urgent):
@@ -231,7 +232,7 @@ class StatusWriter:
             gone = entry.doubtful and await self._refresh(entry)
             return Flushed.GONE if gone else await self._publish(entry, term)
         except (PortError, ContractError) as error:
-            self._shares.pause(getattr(error, "retry_after", None) or 0.0)
+            self.cache.pause_writes(getattr(error, "retry_after", None) or 0.0)
             if self.refusals.news(entry, error):
                 logger.info(
                     "a status was not written and is tried again",

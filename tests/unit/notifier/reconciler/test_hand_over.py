@@ -70,6 +70,16 @@ async def test_the_next_try_of_a_refused_status_is_not_waited_for_either(world: 
     assert seconds < PATIENCE / 2
 
 
+async def test_a_pause_of_the_api_server_is_not_waited_for(world: World) -> None:
+    """In a flood one pause follows the other, and each write under way may bring the next."""
+    entry = world.claimed("a")
+    world.cache.mark_dirty(entry)
+    world.cache.pause_writes(PATIENCE)
+    quiet, seconds = await world.hand_over()
+    assert quiet
+    assert seconds < PATIENCE / 2
+
+
 async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     """It is made urgent, and the shard is quiet once it is written."""
     entry = world.claimed("a")

@@ -430,3 +430,22 @@ def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
         shares.add(entry.jitter)
     assert len(shares) > 100
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
+
+
+def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for() -> None:
+    """Calls that were under way may be answered with shorter ones, and none lasts for minutes."""
+    here = Bench()
+    for uid in "ab":
+        here.cache.mark_dirty(here.add(uid), urgent=True)
+    here.cache.pause_writes(2.0)
+    here.cache.pause_writes(0.0)
+    here.now += 1.9
+    assert here.taken() == []
+    here.now += 0.1
+    assert here.taken() == ["a", "b"]
+    here.cache.pause_writes(300.0)
+    here.cache.mark_dirty(here.cache.entries["a"], urgent=True)
+    here.now += 29.9
+    assert here.taken() == []
+    here.now += 0.1
+    assert here.taken() == ["a"]

@@ -67,19 +67,3 @@ def test_what_was_not_begun_frees_nothing() -> None:
     here = Bench()
     here.shares.end("a", 1.0)
     assert here.begun("a") == 4
-
-
-def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for() -> None:
-    """Calls that were under way may be answered with shorter ones, and none lasts for minutes."""
-    here = Bench()
-    here.shares.pause(2.0)
-    here.shares.pause(0.0)
-    here.now += 1.9
-    assert not here.shares.may("a")
-    here.now += 0.1
-    assert here.shares.may("a")
-    here.shares.pause(300.0)
-    here.now += 29.9
-    assert not here.shares.may("b")
-    here.now += 0.1
-    assert here.shares.may("b")

@@ -396,7 +396,13 @@ async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
         assert len(here.objects.written) == 1
 
 
-@pytest.mark.parametrize("why", ["its next try is at the end", "an attempt of it is under way"])
+@pytest.mark.parametrize(
+    "why",
+    [
+        "its next try is at the end", "an attempt of it is under way",
+        "the API server asks for a pause until then",
+    ],
+)  # fmt: skip
 async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
     """It says at once how many changes it leaves; the clock stands still."""
     async with bench(most=3) as (here, entry):
@@ -409,6 +415,10 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
             entry.failures = 0
             entry.executing = dict.fromkeys(entry.view.attempts, "console")
             end = now + 60
+        if why == "the API server asks for a pause until then":
+            entry.failures = 0
+            end = now + 20
+            here.cache.pause_writes(20)
         async with asyncio.timeout(60):
             assert await here.sync.drain(end) == 1
 
