@@ -238,7 +238,8 @@ def only_claimed() -> AbstractContextManager[None]:
 def patient_hand_over() -> AbstractContextManager[None]:
     """A hand-over waits for every status, one that is refused too."""
 
-    def unpublished(entry: Entry, _held_up: object) -> bool:
+    def unpublished(entry: Entry, _held_up: object, *, paused: bool) -> bool:
+        del paused
         return entry.busy or entry.dirty_since is not None
 
     return _instead((notifier.reconciler.controller, "_under_way", unpublished))
