@@ -82,7 +82,7 @@ async def test_a_finished_object_goes_after_its_days(
         try:
             await control_plane.request("PATCH", RIGHTS, {"rules": less})
             await ended(here, "over", days=1.01)
-            words = "needs permission to delete notificationrequests"
+            words = "needs permission to read and delete notificationrequests"
             await until(
                 lambda: any(words in line["event"] for line in process.lines()),
                 process.tail,
