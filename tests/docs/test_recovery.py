@@ -322,19 +322,23 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
         assert await moved.metric("notification_ledger_log_loss_ledger_total") == 0
 
 
-async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: Path) -> None:
+@pytest.mark.parametrize("running", [True, False], ids=["while it runs", "before it starts"])
+async def test_moving_to_another_cluster(
+    control_plane: ControlPlane, tmp_path: Path, *, running: bool
+) -> None:
     """
     Objects come back with new uids, and get their logs: what was delivered is not sent again.
 
-    The other cluster is stood in for by the same one: the objects are deleted and created anew, and
-    the new installation has another Redis.
+    The other cluster is stood in for by the same one: the objects are deleted and created anew, and the new
+    installation has another Redis. The logs carry epochs that are higher than any of the new cluster would
+    be without a higher incarnation.
     """
     async with (
         own_redis() as old,
         own_redis("valkey") as new,
         stage(control_plane, old.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
-        process = here.notifier()
+        process = here.notifier(sharding={"incarnation": 5})
         process.start()
         here.script("unfinished", BUSY, OK)
         patient = {**SLOW, "initialBackoffSeconds": 20}
@@ -351,21 +355,28 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
         await syncer(here, process, "export", "--output", str(logs))
         for name in before:
             assert (await here.api.ask("DELETE", f"{here.api.requests}/{name}")).code == 200
-        fresh = here.notifier(redis={"url": new.url}, delivery={"paused": True})
-        fresh.start()
-        await fresh.wait_ready()
+        fresh = here.notifier(
+            redis={"url": new.url}, delivery={"paused": True}, sharding={"incarnation": 6}
+        )
+        if running:
+            fresh.start()
+            await fresh.wait_ready()
         after = {
             "done": await here.create("done"),
             "unfinished": await here.create("unfinished", retryPolicy=SLOW),
         }
         assert not set(after.values()) & set(before.values())
-        await until(
-            lambda: all(len(here.watcher.versions.get(u, ())) > 1 for u in after.values()),
-            "the controller has looked at both",
-            within=60,
-        )
-        await held(fresh, 2, "paused")
-        await syncer(here, fresh, "import", "--by-name", "--join", str(logs))
+        if running:
+            await until(
+                lambda: all(len(here.watcher.versions.get(u, ())) > 1 for u in after.values()),
+                "the controller has looked at both",
+                within=60,
+            )
+            await held(fresh, 2, "paused")
+            await syncer(here, fresh, "import", "--by-name", "--join", str(logs))
+        else:
+            await syncer(here, fresh, "import", "--by-name", str(logs))
+            fresh.start()
         await here.wait_phase(after["done"])
         await until(lambda: len(attempts(here, after["unfinished"])) == 1, "it is shown", within=60)
         assert [len(here.receiver.calls(name)) for name in before] == [1, 1]
