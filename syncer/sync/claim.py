@@ -107,9 +107,10 @@ class Claimer:
         decision = reconcile(self._situation(entry, term, presence))
         await self._act(entry, term, decision)
         # The claim is stored last, with the generation of its beginning: a server change in between voids
-        # it.
+        # it, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
-        if claimable and before.generation == self.log.generation_of(entry.uid):
+        current = before.generation == self.log.generation_of(entry.uid)
+        if claimable and current and not entry.unrecorded:
             entry.claim = before
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             self._schedule_due(entry)

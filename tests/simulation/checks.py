@@ -864,7 +864,8 @@ class Checks:
             elements = self.world.log_of(subject.uid)
             if not elements:
                 continue
-            books += subject.calls
+            folded = self._folded(subject)
+            books += [c for c in subject.calls if c.attempt not in folded]
             logs[subject.uid] = Log.read(elements)
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
@@ -874,6 +875,22 @@ class Checks:
             by_arrival = found.kind is Kind.REORDERED and not found.detail.endswith("in the log")
             if found.kind is not Kind.REPEATED and not by_arrival:
                 yield found
+
+    @staticmethod
+    def _folded(subject: Subject) -> set[str]:
+        """Attempts that the status has as a number only, while the log that held them was lost."""
+        if not (subject.dropped and subject.versions):
+            return set()
+        numbers = {
+            c["name"]: int(c.get("number", 0))
+            for c in (subject.versions[-1].status.get("rollup") or {}).get("channels", ())
+        }
+        return {
+            identity
+            for version in (subject.versions if numbers else ())
+            for identity, seen in version.states().items()
+            if identity in subject.dropped and seen.number <= numbers.get(seen.channel, 0)
+        }
 
     def unfinished(self) -> list[str]:  # noqa: C901, PLR0912 (one branch for each rule)
         """What is not settled yet, in words; empty once the world has converged."""

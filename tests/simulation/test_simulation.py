@@ -59,6 +59,8 @@ REGRESSIONS: Final = {
     "a session that was lost while its shards were released ended the process": [(24, False)],
     "one that was not sent, and shown after a success, counted as journaled": [(6525, False)],
     "a status wiped in an outage of Redis was the only record in reach": [(7133, True)],
+    "a claim was stored beside a result that was kept meanwhile": [(10377, True)],
+    "of what a status had folded, a lost log left only a number": [(10953, False)],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,15 @@ LOOKS = ("list", "inspect ns/a", "verify", "doctor")
 
 
 def imported(code: str) -> set[str]:
-    """Modules that an interpreter of its own has imported after some code."""
+    """
+    Modules that an interpreter of its own has imported after some code.
+
+    Coverage, which starts with every interpreter if it is measured, imports some of them itself.
+    """
+    env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=60, env=env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())

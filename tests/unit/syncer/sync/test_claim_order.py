@@ -10,7 +10,7 @@ import pytest
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.record import Record, attempt_record, intent_record, read_attempt
 from syncer.model.rendering import render_status
-from syncer.model.resource import parse_status
+from syncer.model.resource import NotificationRequest, parse_status
 from syncer.rules.merge import Facts, merge
 from tests.unit.syncer.sync.test_hand_in import keep
 from tests.unit.syncer.sync.test_holes import Held, bench
@@ -85,3 +85,23 @@ async def test_a_late_result_before_what_was_numbered_first_misleads_nobody() ->
         assert entry.view.waits(now, ()) == {"console": journaled.due - now}
         again = parse_status(render_status(merged.status))
         assert [(a.id, a.due) for a in again.attempts] == [("0.6-1", journaled.due), ("0.5-1", 0)]
+
+
+async def test_a_result_that_is_kept_meanwhile_voids_the_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log lacks it: the next claim gives it to the log first."""
+    async with bench(shown()) as (here, entry):
+        get = here.objects.get
+
+        async def meanwhile(namespace: str, name: str) -> NotificationRequest:
+            keep(entry)
+            return await get(namespace, name)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(here.objects, "get", meanwhile)
+            await here.claimer.claim(entry, Held())
+        assert (entry.claim, len(entry.unrecorded)) == (None, 1)
+        await here.claimer.claim(entry, Held())
+        assert entry.claim is not None
+        assert not entry.unrecorded
