@@ -17,7 +17,8 @@ Invariants:
 - A client that `yields` sends nothing for as long as the server's 429s and 503s asked for: its callers
   are many, and each would ask again by itself.
 - Credentials are read again after a 401 and when one of their files has changed. Calls under way end
-  on the old session.
+  on the old session. While the same ones stay refused, they are read again ever more seldom; a change of
+  a file is noticed by the next call that fails.
 
 A client belongs to its creator and shares nothing. Leases have a client of their own, so that status
 writes cannot starve a renewal.
@@ -35,10 +36,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
 import orjson
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
+from syncer.kube.answers import Mapped, body_of, lines_of, refusal_of
+from syncer.kube.errors import no_answer
 from syncer.kube.session import Session, SessionSource
 from syncer.kube.transport import ConfigException
 from syncer.model.errors import (
@@ -50,7 +51,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.immutable import immutable
-from syncer.runtime.causes import cause_of
+from syncer.rules.backoff import exponential
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -61,22 +62,17 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
-#: A refusal may quote the object, which the server limits to 3 MiB.
-_ERROR_BODY_BYTES: Final = 4 * 2**20
-#: One event of a watch holds an object of up to 3 MiB.
-_LINE_BYTES: Final = 4 * 2**20
 #: Share of a timeout that connecting may use. If it is used up, the request was not executed.
 _CONNECT_SHARE: Final = 0.75
-#: Seconds between renewals after a 401: refused credentials must not start a plugin for each call.
-_RENEW_PAUSE: Final = 2.0
+#: Seconds between renewals after a 401, at first and at most: refused credentials must not start a plugin
+#: for each call.
+_RENEW_FIRST: Final = 2.0
+_RENEW_MOST: Final = 30.0
 _FILE_CHECK_PERIOD: Final = 10.0
 #: Calls at once, each on a connection of its own; further ones wait.
 _CALLS: Final = 100
 #: Longest time in seconds for which a client yields: something in between may answer for the server.
 _YIELD_MOST: Final = 30.0
-_NOT_CONNECTED: Final = (
-    aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
-)  # fmt: skip
 
 logger = logging.getLogger("ledger.kube")
 
@@ -120,7 +116,15 @@ class KubeClient:
         self._session = session
         self._file_check_period = file_check_period
         self._rebuilding = asyncio.Lock()
-        self._renewed_at = float("-inf")
+        #: Second of the loop's clock before which credentials that stay refused are not read again.
+        self._renew_at = float("-inf")
+        #: Renewals since a call last succeeded.
+        self._renewals = 0
+        #: The server refuses what the files hold, as was logged.
+        self._refused = False
+        #: State of the files when they were last read, and why that failed, empty if it did not.
+        self._read_state = session.state
+        self._unreadable = ""
         self._checked_at = asyncio.get_running_loop().time()
         self._on_time = on_time
         self._yields = yields
@@ -283,15 +287,15 @@ class KubeClient:
                         opened = await stack.enter_async_context(self._open(self._session, call))
             except TimeoutError as error:
                 raise Unavailable(f"no answer within {connect_timeout:g} s") from error
-            yield _lines(opened, idle_timeout)
+            yield lines_of(opened, idle_timeout)
 
     async def _once(self, session: Session, call: _Call) -> Json:
         async with session as http:
             response = await self._send(http, session, call)
             try:
                 await self._check(response, call)
-                with _Mapped(write=call.write):
-                    body = await _body_of(response, call.max_bytes)
+                with Mapped(write=call.write):
+                    body = await body_of(response, call.max_bytes)
             finally:
                 response.close()
         try:
@@ -333,25 +337,32 @@ class KubeClient:
             raise Unavailable("the token of the service account cannot be read") from error
         if token:
             headers["Authorization"] = token.strip()  # a token file may end in a line end
-        with _Mapped(write=call.write):
-            return await http.request(
-                call.method,
-                _url_of(session.base, call),
-                data=call.data,
-                headers=headers,
-                allow_redirects=False,
-                timeout=_limits(call.timeout),
-                server_hostname=configuration.tls_server_name,
-                proxy=session.proxy,
-                proxy_headers=configuration.proxy_headers,
-            )
+        try:
+            with Mapped(write=call.write):
+                return await http.request(
+                    call.method,
+                    _url_of(session.base, call),
+                    data=call.data,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=_limits(call.timeout),
+                    server_hostname=configuration.tls_server_name,
+                    proxy=session.proxy,
+                    proxy_headers=configuration.proxy_headers,
+                )
+        except Unavailable:
+            # Perhaps the server has another authority now, and its file is there: the next call looks.
+            self._checked_at = float("-inf")
+            raise
 
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
         """Raise what an answer means that is not a success."""
         if not 200 <= response.status <= 299:
-            error = await _refusal(response, write=call.write)
+            error = await refusal_of(response, write=call.write)
             self._yield(error)
             raise error
+        if self._renewals:
+            self._accepted()
         self._report_time(response.headers.get("Date", ""))
 
     def _yield(self, error: PortError) -> None:
@@ -388,18 +399,47 @@ class KubeClient:
             if self._session is not refused:
                 return True
             now = asyncio.get_running_loop().time()
-            if now - self._renewed_at < _RENEW_PAUSE:
-                return False
-            self._renewed_at = now
-            return await self._rebuild()
+            if now >= self._renew_at or refused.current_state != self._read_state:
+                self._renewals += 1
+                self._renew_at = now + exponential(_RENEW_FIRST, _RENEW_MOST, self._renewals)
+                if await self._rebuild():
+                    return True
+            if not self._refused:
+                self._refused = True
+                logger.warning(
+                    "the API server refuses our credentials; they are read again when a file of theirs"
+                    " changes, and every so often",
+                    extra={"client": self._user_agent, "error": str(error)},
+                )
+            return False
+
+    def _accepted(self) -> None:
+        """Note that the credentials are good."""
+        self._renewals, self._renew_at = 0, float("-inf")
+        if self._refused:
+            self._refused = False
+            logger.info(
+                "the API server accepts our credentials again", extra={"client": self._user_agent}
+            )
 
     async def _rebuild(self) -> bool:
+        """Read the configuration again; whether what it holds now is something else."""
         old = self._session
+        self._read_state = old.current_state
         try:
-            self._session = await self._source.build()
+            new = await self._source.build()
         except ConfigError as error:
-            logger.warning("credentials cannot be reloaded, the old ones stay in use: %s", error)
+            if self._unreadable != str(error):
+                self._unreadable = str(error)
+                logger.warning(
+                    "credentials cannot be reloaded, the old ones stay in use: %s", error
+                )
             return False
+        self._unreadable = ""
+        if new.equals(old):
+            await new.close()
+            return False
+        self._session = new
         logger.info("credentials and configuration for the API server were reloaded")
         await old.retire()
         return True
@@ -414,86 +454,3 @@ def _url_of(base: URL, call: _Call) -> URL:
 @lru_cache(maxsize=64)
 def _limits(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds * _CONNECT_SHARE)
-
-
-async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    if not max_bytes:
-        return await response.read()
-    body = bytearray()
-    while chunk := await response.content.readany():
-        body += chunk
-        if len(body) > max_bytes:
-            raise Rejected(f"the answer is larger than {max_bytes} bytes", reason=OVERSIZED)
-    return bytes(body)
-
-
-async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:
-    """The lines of a stream; takes all that has arrived at once, because a timer per line is expensive."""
-    loop = asyncio.get_running_loop()
-    rest, until = b"", 0.0
-    while True:
-        until = until or loop.time() + idle_timeout
-        try:
-            with _Mapped(write=False):
-                async with asyncio.timeout_at(until):
-                    data = await response.content.readany()
-        except TimeoutError as error:
-            raise Unavailable(f"no data for {idle_timeout:g} s") from error
-        if not data:
-            if rest:
-                raise Unavailable("the stream ended inside a line")
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        if lines:
-            until = 0.0
-        for line in (*lines, rest):
-            # However it was cut on its way: with a fast peer a whole one may arrive at once.
-            if len(line) > _LINE_BYTES:
-                raise OversizedLine("a line is too long to be read")
-        for line in lines:
-            yield line
-
-
-async def _refusal(response: aiohttp.ClientResponse, *, write: bool) -> PortError:
-    body = b""
-    try:
-        while len(body) < _ERROR_BODY_BYTES and (
-            chunk := await response.content.read(_ERROR_BODY_BYTES - len(body))
-        ):
-            body += chunk
-    except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError):
-        body = b""  # the status is known; an explanation that breaks off changes nothing
-    return error_of(response.status, body, response.headers.get("Retry-After"), write=write)
-
-
-class _Mapped:
-    """Raises our error in place of the library's; a generator would cost three times as much."""
-
-    __slots__ = ("_write",)
-
-    def __init__(self, *, write: bool) -> None:
-        self._write = write
-
-    def __enter__(self) -> None:
-        """Nothing has happened yet."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise what stands for the error; any other passes."""
-        if isinstance(error, _NOT_CONNECTED):
-            cause = cause_of(error) or type(error).__name__
-            raise Unavailable(f"cannot connect{_whereto(error)} ({cause})") from error
-        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-            raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
-        if isinstance(error, aiohttp.ClientError) or (
-            isinstance(error, (HttpProcessingError, OSError))
-            and not isinstance(error, TimeoutError)
-        ):
-            raise no_answer(
-                f"connection lost ({type(error).__name__})", write=self._write
-            ) from error
-
-
-def _whereto(error: BaseException) -> str:
-    """Host and port of a connection that failed, without the URL, which may hold credentials."""
-    host, port = getattr(error, "host", None), getattr(error, "port", None)
-    return f" to {host}:{port}" if host and port else ""

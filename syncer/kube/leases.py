@@ -297,8 +297,10 @@ class LeaseWatch:
                 await self._follow()
             except PortError as error:
                 self._resume = ""
-                self.problem = f"watch of leases: {error}"
-                logger.info("watch of leases interrupted: %s", error)
+                problem = f"watch of leases: {error}"
+                if problem != self.problem:
+                    logger.info("watch of leases interrupted: %s", error)
+                self.problem = problem
             if self._streak:
                 pause = exponential(0.1, self._patience, self._streak)
                 await asyncio.sleep(equal_jitter(pause, random.random()))  # noqa: S311 - jitter

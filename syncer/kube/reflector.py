@@ -211,8 +211,7 @@ class Reflector:
                 pause = self._failed(scope, error)
             else:
                 if useful:
-                    scope.streak = 0
-                    scope.problem = None
+                    scope.recover()
                 else:
                     scope.streak += 1
                     if scope.streak >= _CLOSES_TOLERATED:
@@ -251,7 +250,10 @@ class Reflector:
                 pause = error.retry_after or 0.0
             case _:
                 scope.problem = str(error)
-        logger.info("watch of %s interrupted: %s", scope.namespace or "all namespaces", error)
+        if str(error) != scope.interrupted:
+            scope.interrupted = str(error)
+            where = scope.namespace or "all namespaces"
+            logger.info("watch of %s interrupted: %s", where, error)
         return pause
 
     def _pause(self, streak: int, *, requested: float = 0.0) -> float:
@@ -288,8 +290,10 @@ class Reflector:
                 streak += 1
                 scope.note(error)
                 self.selection.on_failure(error)
-                scope.behind = f"acquired shards could not be listed ({error})"
-                logger.info("%s", scope.behind)
+                behind = f"acquired shards could not be listed ({error})"
+                if behind != scope.behind:
+                    logger.info("%s", behind)
+                scope.behind = behind
                 pause = self._pause(streak, requested=getattr(error, "retry_after", None) or 0.0)
             else:
                 streak, scope.behind = 0, None
@@ -413,8 +417,7 @@ class Reflector:
             settled = scope.has_settled(self._clock(), self._timings.settled)
             scope.opened_at = None
             if settled:
-                scope.streak = 0
-                scope.problem = None
+                scope.recover()
         return settled or scope.resume != began_at
 
     def _event(self, scope: Scope, part: Part, line: bytes) -> None:

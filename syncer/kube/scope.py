@@ -45,6 +45,8 @@ class Scope(Source):
     streak: int = 0
     opened_at: float | None = None
     problem: str | None = None
+    #: Why the last list or watch failed, as was logged; empty after a good one.
+    interrupted: str = ""
 
     @property
     def is_behind(self) -> bool:
@@ -60,6 +62,10 @@ class Scope(Source):
         """Note a failed list or watch; only one that is answered ends that it may not be read."""
         if isinstance(error, Unauthorised) and error.reason == "Forbidden":
             self.refused = True
+
+    def recover(self) -> None:
+        """Note a good list or watch."""
+        self.streak, self.problem, self.interrupted = 0, None, ""
 
     def switch(self) -> None:
         """

@@ -24,6 +24,7 @@ from yarl import URL
 
 from syncer.kube.kubeconfig import Kubeconfig, tls_problem
 from syncer.kube.transport import (
+    SERVICE_TOKEN_FILENAME,
     ApiClient,
     ConfigException,
     Configuration,
@@ -35,6 +36,11 @@ from syncer.runtime.proxies import proxy_for
 
 #: Buffer of a stream.
 _READ_BYTES: Final = 2 * 2**20
+#: Members of a configuration that a credential plugin, or a variable of the environment, may change.
+_CREDENTIALS: Final = (
+    "host", "api_key", "username", "password", "ssl_ca_cert", "cert_file", "key_file",
+    "tls_server_name",
+)  # fmt: skip
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
 
@@ -93,9 +99,21 @@ class Session:
         await self.http.close()
 
     @property
+    def current_state(self) -> tuple[_FileState, ...]:
+        """State of the files as they are now."""
+        return _state_of(self.files)
+
+    @property
     def outdated(self) -> bool:
         """Whether a file of the configuration has changed since it was read."""
-        return _state_of(self.files) != self.state
+        return self.current_state != self.state
+
+    def equals(self, other: Session) -> bool:
+        """Whether it was made from the same files as another one, unchanged, with the same credentials."""
+        one, two = self.api.configuration, other.api.configuration
+        return (self.files, self.state) == (other.files, other.state) and all(
+            getattr(one, name) == getattr(two, name) for name in _CREDENTIALS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +173,7 @@ class SessionSource:
                     "no access to a cluster is configured: no kubeconfig is named, "
                     "and this is not a pod with a service account"
                 ) from None
-            return []
+            return [Path(SERVICE_TOKEN_FILENAME)]
         files = _existing(self.kubeconfig)
         if not files:
             raise ConfigError(
@@ -172,7 +190,8 @@ class SessionSource:
                 f"{self._name}: the credential plugin {plugin['command']} cannot be started:"
                 f" {reason_of(error)}"
             ) from None
-        return files
+        token_file = chosen["users"][0]["user"].get("tokenFile")
+        return [*files, Path(token_file)] if token_file else files
 
 
 def _session_of(api: ApiClient) -> aiohttp.ClientSession:

@@ -78,8 +78,12 @@ from kubernetes_asyncio.config import (  # noqa: E402 - needs the packages above
     load_kube_config_from_dict,
 )
 from kubernetes_asyncio.config.config_exception import ConfigException  # noqa: E402 - as above
+from kubernetes_asyncio.config.incluster_config import (  # noqa: E402 - as above
+    SERVICE_TOKEN_FILENAME,
+)
 
 __all__ = [
+    "SERVICE_TOKEN_FILENAME",
     "ApiClient",
     "ConfigException",
     "Configuration",

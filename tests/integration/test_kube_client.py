@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from tests.servers.controlplane import ControlPlane
 
 CANARY = "canary-0d1f-secret"
+RELOADED = "credentials and configuration for the API server were reloaded"
+REFUSED = "the API server refuses our credentials"
+ACCEPTED = "the API server accepts our credentials again"
 
 
 async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
@@ -53,7 +56,7 @@ async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
 
 def rebuilds(caplog: pytest.LogCaptureFixture) -> int:
     """How often credentials were read again."""
-    return caplog.messages.count("credentials and configuration for the API server were reloaded")
+    return caplog.messages.count(RELOADED)
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
@@ -373,22 +376,67 @@ async def test_old_session_lives_until_its_last_watch_ends(
                 assert [line async for line in lines] == [b"2"]
 
 
-async def test_wrong_token_is_not_read_again_for_each_call(
+async def test_refused_token_is_told_once_and_a_new_one_is_taken_at_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Credentials that stay refused are rebuilt once, not by each call."""
+    """While a token stays refused nothing is replaced and one line says it; the next one serves at once."""
     caplog.set_level(logging.INFO, "ledger.kube")
+    token = tmp_path / "token"
+    token.write_text(CANARY)
     async with ScriptedServer(accept("other")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": CANARY})
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
         async with await connect(config) as client:
             for _ in range(5):
                 with pytest.raises(Unauthorised) as caught:
                     await client.request("GET", "/x", timeout=2)
                 assert caught.value.reason == "Unauthorised"
                 assert CANARY not in str(caught.value)
-            assert rebuilds(caplog) == 1
-            assert len(server.seen) == 6
+            assert [m.partition(";")[0] for m in caplog.messages] == [REFUSED]
+            # Not tried again with what was refused.
+            assert len(server.seen) == 5
             assert CANARY not in repr(client)
+            caplog.clear()
+            token.write_text("another")
+            with pytest.raises(Unauthorised):
+                await client.request("GET", "/x", timeout=2)
+            token.unlink()
+            for _ in range(3):
+                with pytest.raises(Unauthorised):
+                    await client.request("GET", "/x", timeout=2)
+            token.write_text("other")
+            for _ in range(2):
+                assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+    reloaded, unreadable, again, accepted = caplog.messages
+    assert reloaded == again == RELOADED
+    assert unreadable.startswith("credentials cannot be reloaded")
+    assert accepted == ACCEPTED
+
+
+async def test_plugin_is_not_started_for_each_refusal(tmp_path: Path) -> None:
+    """One whose token stays refused is asked at first and then after a pause, not by each call."""
+    plugin, asked = tmp_path / "plugin.py", tmp_path / "asked"
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "old"},
+    }
+    plugin.write_text(f"open({str(asked)!r}, 'a').write('x')\nprint({json.dumps(answer)!r})\n")
+    user = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "args": [str(plugin)],
+            "interactiveMode": "Never",
+        }
+    }
+    async with ScriptedServer(accept("new")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user=user)
+        async with await connect(config) as client:
+            for _ in range(10):
+                with pytest.raises(Unauthorised):
+                    await client.request("GET", "/x", timeout=20)
+        assert len(server.seen) == 10
+        assert len(asked.read_text()) <= 4
 
 
 async def test_new_authority_is_used_and_open_watches_go_on(
@@ -416,6 +464,25 @@ async def test_new_authority_is_used_and_open_watches_go_on(
             await client.request("POST", base, body={"metadata": {"name": "late"}}, timeout=5)
             assert rebuilds(caplog) == 2
             assert json.loads(await anext(lines))["object"]["metadata"]["name"] == "late"
+
+
+async def test_a_refused_certificate_has_its_authority_read_again(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """The server may have a new certificate before its authority's file is there: the next call serves."""
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(await asyncio.to_thread(certifi.contents().encode))
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    cluster.pop("certificate-authority-data", None)
+    cluster["certificate-authority"] = str(authority)
+    (tmp_path / "k").write_text(yaml.safe_dump(config))
+    base = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with await connect(tmp_path / "k", file_check_period=3600) as client:
+        with pytest.raises(Unavailable, match="certificate is not accepted"):
+            await client.request("GET", base, timeout=5)
+        authority.write_bytes(control_plane.ca_file.read_bytes())
+        await client.request("GET", base, timeout=5)
 
 
 async def test_half_written_configuration_keeps_the_old_session(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
 
 from syncer.kube.client import KubeClient
-from syncer.kube.leases import LeaseRecord, Leases
+from syncer.kube.leases import LeaseRecord, Leases, LeaseSink, LeaseWatch
 from syncer.model.errors import ContractError, Unavailable
 
 LEASE: Final[dict[str, Any]] = {
@@ -26,6 +28,28 @@ def leases(*pages: Any) -> Leases:
 
     client = cast("KubeClient", SimpleNamespace(request=request))
     return Leases(client, "ns", ("key", "value"))
+
+
+async def test_an_outage_is_told_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is tried again, until something else is the matter."""
+    caplog.set_level(logging.INFO, "ledger.kube")
+    reasons = ["away"] * 5 + ["broken"] * 5
+    left = list(reasons)
+    ended = asyncio.Event()
+
+    async def request(*_: object, **__: object) -> Any:
+        if not left:
+            ended.set()
+            await asyncio.sleep(3600)
+        raise Unavailable(left.pop(0))
+
+    unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
+    sink = cast("LeaseSink", None)
+    watch = LeaseWatch(unanswered, sink, lagging=lambda: False, patience=0.01)
+    task = asyncio.create_task(watch.run())
+    await ended.wait()
+    task.cancel()
+    assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
 
 
 async def test_all_pages_are_read() -> None:

@@ -1,0 +1,135 @@
+"""
+The answers of the API server as they arrive: bodies, lines of a watch, refusals, lost connections.
+
+No text of the vendor reaches an error, since it may hold addresses and tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
+from syncer.model.errors import PortError, Rejected, Unavailable
+from syncer.runtime.causes import cause_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: A refusal may quote the object, which the server limits to 3 MiB.
+_ERROR_BODY_BYTES: Final = 4 * 2**20
+#: One event of a watch holds an object of up to 3 MiB.
+_LINE_BYTES: Final = 4 * 2**20
+_NOT_CONNECTED: Final = (
+    aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
+)  # fmt: skip
+
+
+async def body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """
+    Read a body to its end.
+
+    Args:
+        response: The answer.
+        max_bytes: Of it, 0 for no bound.
+
+    Raises:
+        Rejected: it is larger (`OVERSIZED`).
+    """
+    if not max_bytes:
+        return await response.read()
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > max_bytes:
+            raise Rejected(f"the answer is larger than {max_bytes} bytes", reason=OVERSIZED)
+    return bytes(body)
+
+
+async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:
+    """
+    Hand out the lines of a stream, without their ends, until its orderly end.
+
+    Takes all that has arrived at once, because a timer per line is expensive.
+
+    Args:
+        response: The answer, of which nothing was read.
+        idle_timeout: Seconds within which each complete line must arrive.
+
+    Raises:
+        OversizedLine: a line is longer than 4 MiB.
+        Unavailable: the stream broke, fell silent, or ended inside a line.
+    """
+    loop = asyncio.get_running_loop()
+    rest, until = b"", 0.0
+    while True:
+        until = until or loop.time() + idle_timeout
+        try:
+            with Mapped(write=False):
+                async with asyncio.timeout_at(until):
+                    data = await response.content.readany()
+        except TimeoutError as error:
+            raise Unavailable(f"no data for {idle_timeout:g} s") from error
+        if not data:
+            if rest:
+                raise Unavailable("the stream ended inside a line")
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        if lines:
+            until = 0.0
+        for line in (*lines, rest):
+            # However it was cut on its way: with a fast peer a whole one may arrive at once.
+            if len(line) > _LINE_BYTES:
+                raise OversizedLine("a line is too long to be read")
+        for line in lines:
+            yield line
+
+
+async def refusal_of(response: aiohttp.ClientResponse, *, write: bool) -> PortError:
+    """Return the error that an answer other than 2xx amounts to; a `write` may have changed something."""
+    body = b""
+    try:
+        while len(body) < _ERROR_BODY_BYTES and (
+            chunk := await response.content.read(_ERROR_BODY_BYTES - len(body))
+        ):
+            body += chunk
+    except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError):
+        body = b""  # the status is known; an explanation that breaks off changes nothing
+    return error_of(response.status, body, response.headers.get("Retry-After"), write=write)
+
+
+class Mapped:
+    """Raises our error in place of the library's; a generator would cost three times as much."""
+
+    __slots__ = ("_write",)
+
+    def __init__(self, *, write: bool) -> None:
+        """Begin; a call that is a `write` may have changed something when its answer is lost."""
+        self._write = write
+
+    def __enter__(self) -> None:
+        """Nothing has happened yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise what stands for the error; any other passes."""
+        if isinstance(error, _NOT_CONNECTED):
+            cause = cause_of(error) or type(error).__name__
+            raise Unavailable(f"cannot connect{_whereto(error)} ({cause})") from error
+        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+            raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
+        if isinstance(error, aiohttp.ClientError) or (
+            isinstance(error, (HttpProcessingError, OSError))
+            and not isinstance(error, TimeoutError)
+        ):
+            raise no_answer(
+                f"connection lost ({type(error).__name__})", write=self._write
+            ) from error
+
+
+def _whereto(error: BaseException) -> str:
+    """Host and port of a connection that failed, without the URL, which may hold credentials."""
+    host, port = getattr(error, "host", None), getattr(error, "port", None)
+    return f" to {host}:{port}" if host and port else ""
