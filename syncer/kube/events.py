@@ -2,9 +2,12 @@
 Kubernetes Events: for people who run `kubectl describe`, never part of the record.
 
 `emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
-One loop sends them at a bounded rate, because an event costs the API server as much as a status
+A few loops send them at a bounded rate, because an event costs the API server as much as a status
 write. Errors are counted and not raised: an event that cannot be written must not disturb
 what it reports about.
+
+Namespaces take turns, with one event of each under way: where a webhook of one dawdles, its events wait for
+each other and not those of the rest. If there is no place left, the namespace with the most loses its last.
 
 The name of an event is derived from the object's uid, the reason and a discriminator that the
 caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
@@ -17,6 +20,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
@@ -43,6 +47,8 @@ COMPONENT: Final = "notification-controller"
 _MESSAGE_BYTES: Final = 1024
 _NAME_CHARS: Final = 200
 _TRIES: Final = 3
+#: Namespaces whose events are sent at once.
+_SENDERS: Final = 8
 #: Seconds between tries, at first and at most.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 5.0
@@ -106,7 +112,11 @@ class EventRecorder:
         self._instance = instance
         self._limits = limits = limits or EventLimits()
         self._bucket = TokenBucket(limits.rate, limits.burst, time.monotonic())
-        self._queue: asyncio.Queue[Json] = asyncio.Queue(limits.queue)
+        #: Events by namespace, of those that have some waiting or one under way.
+        self._waiting: dict[str, deque[Json]] = {}
+        self._left = 0
+        #: Namespaces whose next event may be sent, in the order of their turns.
+        self._turns: asyncio.Queue[str] = asyncio.Queue()
         #: Namespace whose events cannot be written, as was logged; empty while all can.
         self._reported = ""
         self.dropped = 0
@@ -131,20 +141,40 @@ class EventRecorder:
             discriminator: Tells events of one object and reason apart; the same one again makes a
                 repeat.
         """
-        try:
-            self._queue.put_nowait(self._document(obj, kind, reason, message, discriminator))
-        except asyncio.QueueFull:
+        waiting = self._waiting.get(obj.namespace)
+        if waiting is None:
+            waiting = self._waiting[obj.namespace] = deque()
+            self._turns.put_nowait(obj.namespace)
+        waiting.append(self._document(obj, kind, reason, message, discriminator))
+        self._left += 1
+        if self._left > self._limits.queue:
+            max(self._waiting.values(), key=len).pop()
+            self._left -= 1
             self.dropped += 1
 
     async def run(self) -> None:
         """Send until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for n in range(_SENDERS):
+                group.create_task(self._serve(), name=f"events-{n}")
+
+    async def _serve(self) -> None:
+        """Send an event of the namespace whose turn it is, again and again."""
         while True:
-            event = await self._queue.get()
+            namespace = await self._turns.get()
+            waiting = self._waiting[namespace]
             try:
-                await asyncio.sleep(self._bucket.take(time.monotonic()))
-                await self._send(event)
+                if waiting:
+                    event = waiting.popleft()
+                    self._left -= 1
+                    await asyncio.sleep(self._bucket.take(time.monotonic()))
+                    await self._send(event)
             finally:
-                self._queue.task_done()
+                if waiting:
+                    self._turns.put_nowait(namespace)
+                else:
+                    del self._waiting[namespace]
+                self._turns.task_done()
 
     async def drain(self, timeout: float) -> int:
         """
@@ -157,13 +187,11 @@ class EventRecorder:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._queue.join()
+                await self._turns.join()
         except TimeoutError:
-            left = 0
-            while not self._queue.empty():
-                self._queue.get_nowait()
-                self._queue.task_done()
-                left += 1
+            left, self._left = self._left, 0
+            for waiting in self._waiting.values():
+                waiting.clear()
             self.dropped += left
             return left
         return 0

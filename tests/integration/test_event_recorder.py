@@ -178,6 +178,40 @@ async def test_full_queue_drops_and_counts(tmp_path: Path) -> None:
         assert time.monotonic() - began < 15
 
 
+async def test_a_slow_namespace_holds_up_no_other(tmp_path: Path) -> None:
+    """Where a webhook of one namespace dawdles, its events wait in order, and those of others go."""
+    go = asyncio.Event()
+
+    async def dawdle(http: web.Request) -> web.StreamResponse:
+        if "/namespaces/slow/" in http.path:
+            await go.wait()
+        return web.json_response({}, status=201)
+
+    async with (
+        ScriptedServer(dawdle) as server,
+        recording(
+            write_kubeconfig(tmp_path / "k", server.url), EventLimits(queue=20, timeout=30)
+        ) as recorder,
+    ):
+        for n in range(20):
+            recorder.emit(request("slow"), "Normal", "Sent", f"{n}", discriminator=str(n))
+        await eventually(lambda: server.seen)
+        for n in range(4):
+            for namespace in ("one", "two"):
+                recorder.emit(request(namespace), "Normal", "Sent", f"{n}", discriminator=str(n))
+        await eventually(lambda: len(server.seen) == 9)
+        # No place was left: what the slow one had most of made room.
+        assert recorder.dropped == 7
+        go.set()
+        assert await recorder.drain(30) == 0
+        order = [
+            json.loads(body)["message"]
+            for seen, body in zip(server.seen, server.bodies, strict=True)
+            if "/slow/" in seen
+        ]
+        assert order == [str(n) for n in range(13)]
+
+
 async def test_lost_answer_is_tried_again_under_the_same_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
