@@ -145,6 +145,8 @@ class Ever:
     judged: bool = False
     #: It is on record that it did not leave.
     unsent: bool = False
+    #: The result that a log was given for it, and could not take since it had lost the attempt.
+    refused: int = 0
     #: Its send was begun.
     begun: bool = False
     #: It was written ahead into the status.
@@ -176,6 +178,9 @@ class Subject:
     lost: set[str] = field(default_factory=set)
     #: What its log has held and lost, whether or not the status shows it.
     dropped: set[str] = field(default_factory=set)
+    #: What its log has lost with its end, and of that what an outcome came before.
+    cut: set[str] = field(default_factory=set)
+    overtaken: set[str] = field(default_factory=set)
     #: Per channel, orders ever put on record, and the epoch of the log at the latest.
     orders: Counter[str] = field(default_factory=Counter)
     ordered: dict[str, str] = field(default_factory=dict)
@@ -408,8 +413,12 @@ class Checks:
             self.mark("outcome repeated after a lost reply")
             return
         identity = args[0]
+        if answer == "RECLAIM":
+            self._refused(identity, int(args[2]))
         if len(after) - max(len(before), 1) == 2:
             self.mark("lost intent restored by its outcome")
+            # What the log has lost before that can only come back behind it.
+            subject.overtaken |= subject.cut - _states(after).keys()
         if _is_later(_epoch(after), identity):
             self.mark("zombie outcome accepted")
         if int(args[2]) == _SUCCESS and subject.orders:
@@ -418,6 +427,11 @@ class Checks:
                 self.mark("order overtaken by a success")
             elif subject.orders[channel]:
                 self.mark("delivered by an order")
+
+    def _refused(self, identity: str, state: int) -> None:
+        """Take notice of a result that a lost log could not take: the status may show it first."""
+        if identity in self.ever:
+            self.ever[identity].refused = max(state, self.ever[identity].refused)
 
     def _recover(
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -520,7 +534,11 @@ class Checks:
             return
         self.mark("log lost its end" if after else "log lost wholly")
         kept = _states(after)
-        subject.dropped |= _states(before).keys() - kept.keys()
+        dropped = _states(before).keys() - kept.keys()
+        subject.dropped |= dropped
+        # A log that is gone is made anew from its first attempt on.
+        subject.cut = subject.cut | dropped if after else set()
+        subject.overtaken = subject.overtaken if after else set()
         for identity, (_, state) in _states(before).items():
             if kept.get(identity, ("", -1))[1] < state and subject.shown.get(identity, -1) < state:
                 subject.lost.add(identity)
@@ -597,6 +615,8 @@ class Checks:
                 self.ever[identity].unsent = True
             self._journaled(subject, identity, seen.channel, seen.state, left=left)
             known = self.ever.get(identity)
+            if known is not None and known.state < seen.state <= known.refused:
+                known.state = seen.state
             if known is None or known.uid != subject.uid or known.state < seen.state:
                 self.fail("S13", f"{subject.name}: shows attempt {identity}, which no log had")
             subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
@@ -869,12 +889,23 @@ class Checks:
             logs[subject.uid] = Log.read(elements)
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
-        # It takes the order of arrival for that of sending, and here requests overtake each other;
-        # B1 is judged above without that. The order of a log is its own.
         for found in findings.violations:
-            by_arrival = found.kind is Kind.REORDERED and not found.detail.endswith("in the log")
-            if found.kind is not Kind.REPEATED and not by_arrival:
+            if found.kind is not Kind.REPEATED and not self._overtakes(found):
                 yield found
+
+    def _overtakes(self, found: Finding) -> bool:
+        """
+        Whether a finding is of an order that nobody promises.
+
+        The oracle takes the order of arrival for that of sending, and here requests overtake each
+        other; B1 is judged without that. The order of a log is its own, but for what it lost with its
+        end and was given back behind an outcome that came in between.
+        """
+        if found.kind is not Kind.REORDERED:
+            return False
+        if not found.detail.endswith("in the log"):
+            return True
+        return found.detail.split()[1] in self.subjects[found.name].overtaken
 
     @staticmethod
     def _folded(subject: Subject) -> set[str]:

@@ -397,6 +397,19 @@ def result_not_kept() -> AbstractContextManager[None]:
     return _instead((Recorder, "close_in_memory", unkept))
 
 
+def shown_before_its_record() -> AbstractContextManager[None]:
+    """A result is in the view, and so in the next write of the status, before the log has taken it."""
+    close: Any = vars(Recorder)["close"]
+
+    async def early(self: Recorder, entry: Entry, attempt: Any, intent: Any, **rest: Any) -> bool:
+        entry.view.learn(attempt)
+        self.cache.mark_dirty(entry)
+        recorded: bool = await close(self, entry, attempt, intent, **rest)
+        return recorded
+
+    return _instead((Recorder, "close", early))
+
+
 def old_claim_goes_on() -> AbstractContextManager[None]:
     """Who has written into the status alone goes on with the claim of before."""
     lose: Any = vars(Recorder)["lose_claim"]
@@ -459,6 +472,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no clock asked after the write ahead": clock_unasked_after_the_write,
     "journaled after the send": not_written_ahead,
     "journaled result not kept": result_not_kept,
+    "result shown before its record": shown_before_its_record,
     "old claim goes on after journaling": old_claim_goes_on,
     "marked object summed up": marked_are_summed_up,
     "outcomes handed in alone": outcomes_alone,

@@ -61,6 +61,8 @@ REGRESSIONS: Final = {
     "a status wiped in an outage of Redis was the only record in reach": [(7133, True)],
     "a claim was stored beside a result that was kept meanwhile": [(10377, True)],
     "of what a status had folded, a lost log left only a number": [(10953, False)],
+    "an outcome came to a log that had lost its end": [(12784, False)],
+    "a status showed a result before the log that had lost its intent": [(13283, True)],
 }
 
 
@@ -331,6 +333,7 @@ KILLERS: Final = {
     ),
     "journaled after the send": ({"S1"}, "redis down, receiver 503", False),
     "journaled result not kept": ({"S12", "B1"}, "redis down, crash, receiver 503", True),
+    "result shown before its record": ({"S13"}, "redis slow, receiver 503", False),
     "old claim goes on after journaling": ({"self-audit", "B1"}, "redis down, receiver 503", True),
     "marked object summed up": ({"L1"}, "redis down, crash", True),
     "outcomes handed in alone": (
@@ -357,12 +360,12 @@ FIRST: Final = {
     "no clock asked before a send": 17,
     "every object trusted": 3,
     "mark of an earlier outage counts": 9,
-    "log used under a note": 37,
+    "log used under a note": 39,
     "no clock asked after the write ahead": 7,
     "journaled result not kept": 32,
     "old claim goes on after journaling": 25,
     "marked object summed up": 7,
-    "outcomes handed in alone": 34,
+    "outcomes handed in alone": 131,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
