@@ -53,7 +53,7 @@ from yarl import URL
 
 from notifier.channels.base import WITHHELD, Withheld, classify_http
 from notifier.channels.egress import EgressDenied, EgressGuard
-from notifier.channels.http_answers import BODY_BYTES, inflate, parse_retry_after, status_of
+from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
 from notifier.channels.names import Names
 from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
@@ -392,9 +392,7 @@ class HttpClient:
     def _excerpt(request_state: _RequestState, target: Target) -> str:
         if 200 <= request_state.code <= 299:
             return ""
-        answer = inflate(bytes(request_state.body), request_state.encoding).decode(
-            "utf-8", "replace"
-        )
+        answer = text_of(bytes(request_state.body), request_state.encoding)
         return excerpt(answer, secrets_of(target))
 
 

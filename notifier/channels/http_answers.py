@@ -60,3 +60,19 @@ def inflate(body: bytes, encoding: str) -> bytes:
         return zlib.decompressobj(wbits=zlib.MAX_WBITS + 32).decompress(body, BODY_BYTES)
     except zlib.error:
         return body
+
+
+def text_of(body: bytes, encoding: str) -> str:
+    """
+    The text of a body in UTF-8; of one in UTF-16, which has a NUL beside each ASCII character, these.
+
+    Args:
+        body: As it came.
+        encoding: How it is compressed, if it is.
+
+    Nobody finds a secret in the midst of NULs, but whoever reads it without them does.
+    """
+    body = inflate(body, encoding)
+    if body.count(0) * 3 > len(body):
+        body = body.replace(b"\0", b"")
+    return body.decode("utf-8", "replace")

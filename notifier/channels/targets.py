@@ -6,6 +6,7 @@ The text of an error names no part of a URL.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import field
 from typing import Final
@@ -68,13 +69,17 @@ def is_confidential(url: URL) -> bool:
 
 
 def secrets_of(target: Target) -> set[str]:
-    """The URL, its telling parts, and the declared secrets."""
+    """The URL, its telling parts, what becomes of its user and password, and the declared secrets."""
     found = {target.url, *target.secrets}
     try:
         url = URL(target.url)
     except ValueError:
         return {s for s in found if s}
     found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))
-    parts = (*url.parts, *url.raw_parts, *url.query.values())
+    if url.password:
+        pair = f"{url.user or ''}:{url.password}"
+        found.add(base64.b64encode(pair.encode("utf-8", "replace")).decode())
+    values = (item.partition("=")[2] for item in url.raw_query_string.split("&"))
+    parts = (*url.parts, *url.raw_parts, *url.query.values(), *values)
     found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS or not _WORD.fullmatch(p))
     return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}

@@ -3,16 +3,20 @@ Transport errors on the way to a receiver, in texts that may be recorded.
 
 Texts of libraries hold URLs, host names and what a receiver answered, so none is ever used: a text is
 made of fixed phrases, error numbers and class names. What a receiver did answer is shown as an excerpt
-only, bounded, without control characters, and without every secret that the caller names.
+only, bounded, without control characters, and without every secret that the caller names, as it is or as
+a URL, JSON or HTML spells it.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from notifier.content.redaction import REDACTED
@@ -21,7 +25,12 @@ from syncer.rules.text import neutral
 
 #: Bytes of the sanitised excerpt.
 EXCERPT_BYTES: Final = 1024
+#: Characters of an answer that are looked at. One that is nothing but secrets leaves little of much, and
+#: the search for more of it would hold the event loop.
+_READ_CHARS: Final = 8 * EXCERPT_BYTES
 _LINKS: Final = 16
+#: Names of characters in HTML.
+_NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 #: OpenSSL's verify codes that happen; others are named by number.
 _VERIFY: Final = {
@@ -78,13 +87,43 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
         text: The answer, already bounded.
         secrets: Texts that must not come back, whatever they look like.
     """
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
+    if len(text) > _READ_CHARS:
+        # Of a token that is cut, nobody would know the half.
+        end = max(text.rfind(blank, 0, _READ_CHARS) for blank in " \n,")
+        text = text[: end if end > 0 else _READ_CHARS]
+    if known := frozenset(secrets) - {""}:
+        text = _finder(known).sub(REDACTED, text)
     text = neutral(sanitise_head(text, EXCERPT_BYTES))
     raw = text.encode()
     if len(raw) <= EXCERPT_BYTES:
         return text
     return raw[: EXCERPT_BYTES - 3].decode("utf-8", "ignore") + "…"
+
+
+@lru_cache(maxsize=64)
+def _finder(secrets: frozenset[str]) -> re.Pattern[str]:
+    """Find secrets however they are spelt, the longest first, for one may be a part of another."""
+    ordered = sorted(secrets, key=len, reverse=True)
+    forms = (f"{re.escape(s)}|{''.join(map(_spellings, s))}" for s in ordered)
+    return re.compile("|".join(forms), re.IGNORECASE)
+
+
+def _spellings(character: str) -> str:
+    """Pattern of a character in a URL (also one inside another), in JSON, in HTML, and as it is."""
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    forms = (
+        "".join(f"%(?:25)?{byte:02x}" for byte in character.encode("utf-8", "replace")),
+        rf"\\u{code:04x}",
+        rf"&#0*{code};",
+        rf"&#x0*{code:x};",
+        f"&{_NAMED.get(character, 'x')};",
+        re.escape(json.dumps(character)[1:-1]),
+        rf"\\?{re.escape(character)}",
+    )
+    # Atomic: some forms are the same text, and each would be tried with each of all the others.
+    return f"(?>{'|'.join(forms)})"
 
 
 def _describe(link: BaseException) -> str:

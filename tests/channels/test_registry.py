@@ -251,7 +251,15 @@ PARTS = {
     "a word is none, up to twice that": ("https://h.example/team-channel-a", set()),
     "whatever is longer is one": ("https://h.example/teams-channel-ab", {"teams-channel-ab"}),
     "a value of the query": ("https://h.example/x?sig=AbC12345", {"AbC12345"}),
-    "a password": ("https://u:Pa55w0rd@h.example/x", {"Pa55w0rd"}),
+    "a value of the query as it is written": (
+        "https://h.example/x?sig=AbC%2B12345",
+        {"AbC+12345", "AbC%2B12345"},
+    ),
+    "a password": ("https://u:Pa55w0rd@h.example/x", {"Pa55w0rd", "dTpQYTU1dzByZA=="}),
+    "a password as it is written": (
+        "https://u:Pa%4055w0rd@h.example/x",
+        {"Pa@55w0rd", "dTpQYUA1NXcwcmQ="},
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from notifier.channels.http_answers import inflate, parse_retry_after, status_of
+from notifier.channels.http_answers import inflate, parse_retry_after, status_of, text_of
 
 #: The header, and the seconds that it comes to at 1970-01-01 00:16:40.
 WAITS: dict[str, tuple[str, float | None]] = {
@@ -90,3 +90,13 @@ def test_body_that_breaks_off_is_shown_as_far_as_it_goes() -> None:
     found = inflate(gzip.compress(body, 0)[:5_000], "gzip")
     assert found
     assert body.startswith(found)
+
+
+def test_text_of_a_body() -> None:
+    """UTF-8 as it is, UTF-16 without what stands beside its letters, anything else as far as it goes."""
+    assert text_of("key é".encode(), "") == "key é"
+    for order in ("utf-16-le", "utf-16-be"):
+        assert text_of("key k-123".encode(order), "") == "key k-123"
+    assert text_of("key k-123".encode("utf-16"), "").endswith("key k-123")
+    assert text_of(b"a\0b\xff", "") == "a\0b\ufffd"
+    assert text_of(gzip.compress("key k-123".encode("utf-16-le")), "gzip") == "key k-123"

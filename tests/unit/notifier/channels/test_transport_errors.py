@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import html
+import json
 import socket
 import ssl
+from collections.abc import Callable
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 
@@ -111,3 +115,46 @@ def test_secrets_of_an_excerpt() -> None:
     """Each secret is replaced as a whole, also where it holds another one."""
     found = excerpt("a key-12345-long b key-12345 c\x1b[2J", ["key-12345", "key-12345-long"])
     assert found == f"a {REDACTED} b {REDACTED} c\ufffd[2J"
+
+
+SPELT: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in capitals": str.upper,
+    "in a URL": lambda s: quote(s, safe=""),
+    "in a path": quote,
+    "in a URL, in lower case": lambda s: quote(s, safe="").lower(),
+    "in a URL inside of another": lambda s: quote(quote(s, safe=""), safe=""),
+    "in JSON": json.dumps,
+    "in JSON as PHP writes it": lambda s: json.dumps(s).replace("/", "\\/"),
+    "in JSON as Go writes it": lambda s: json.dumps(s).replace("&", "\\u0026"),
+    "in HTML": html.escape,
+    "in HTML as Go writes it": lambda s: html.escape(s).replace("+", "&#43;"),
+    "in HTML as .NET writes it": lambda s: html.escape(s).replace("+", "&#x2B;"),
+}
+
+
+@pytest.mark.parametrize("way", SPELT)
+@pytest.mark.parametrize(
+    "secret", ["Zk9+q/8w=LmR2&tT7$x1", 'a"b\\c&d%e', "pässwörd-日本", "plain0123"]
+)
+def test_a_secret_in_another_spelling(way: str, secret: str) -> None:
+    """What a receiver repeats is found as its language writes it, too."""
+    found = excerpt(f"said: {SPELT[way](secret)}; {secret}", [secret])
+    assert found.replace('"', "") == f"said: {REDACTED}; {REDACTED}"
+
+
+def test_a_secret_that_holds_a_spelling() -> None:
+    """As it is, one is found whatever stands in it."""
+    assert excerpt("said: x&amp;y%25z", ["x&amp;y%25z"]) == f"said: {REDACTED}"
+
+
+def test_what_is_almost_a_secret_takes_no_time() -> None:
+    """Forms of a character that are the same text are not tried in all combinations."""
+    secret = "/" * 200
+    assert excerpt("/" * 199 + "x", [secret]) == "/" * 199 + "x"
+
+
+def test_an_answer_of_secrets_is_looked_at_in_part() -> None:
+    """Where little of much is left, no more is looked for; the last token is left out whole."""
+    block = f"-----BEGIN PRIVATE KEY-----{'A1b2 ' * 1_500}-----END PRIVATE KEY-----"
+    assert excerpt(f"{block} token {'t' * 4_000} behind") == f"{REDACTED} token"
