@@ -68,7 +68,7 @@ def teams_payload(message: Message) -> Json:
     prefix, color = _HEADLINE.get(spec.priority, ("", ""))
     headline: Json = {
         "type": "TextBlock",
-        "text": f"{prefix}{only_safe_links(spec.subject)}",
+        "text": f"{prefix}{_shown(spec.subject)}",
         "weight": "bolder",
         "size": "medium",
         "wrap": True,
@@ -85,7 +85,7 @@ def teams_payload(message: Message) -> Json:
         },
         {
             "type": "TextBlock",
-            "text": only_safe_links(spec.body),
+            "text": _shown(spec.body),
             "wrap": True,
             "spacing": "medium",
         },
@@ -132,10 +132,6 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
             holders.append((block, "text"))
         else:
             holders.extend((fact, "value") for fact in block["facts"])
-    for holder, member in holders:
-        # Longer than the card may be: the rest need not be weighed again and again.
-        if len(holder[member]) > limit:
-            holder[member] = holder[member][: limit - len(TRUNCATED)] + TRUNCATED
     while True:
         body = encode(payload)
         excess = len(body) - limit
@@ -149,6 +145,13 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
                 break
         else:
             raise ValueError("the card cannot be cut to size")
+
+
+def _shown(text: str) -> str:
+    """A text as it is shown; of one longer than a card may be, the rest is neither read nor weighed."""
+    if len(text) > BODY_BYTES:
+        text = text[: BODY_BYTES - len(TRUNCATED)] + TRUNCATED
+    return only_safe_links(text)
 
 
 def _by_type(message: Message) -> list[Json]:
@@ -178,7 +181,5 @@ def _by_type(message: Message) -> list[Json]:
 
 
 def _facts(spacing: str, facts: dict[str, str]) -> list[Json]:
-    present = [
-        {"title": title, "value": only_safe_links(value)} for title, value in facts.items() if value
-    ]
+    present = [{"title": title, "value": _shown(value)} for title, value in facts.items() if value]
     return [{"type": "FactSet", "facts": present, "spacing": spacing}] if present else []

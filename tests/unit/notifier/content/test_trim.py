@@ -15,6 +15,7 @@ from notifier.channels import slack, teams
 from notifier.channels.base import cut
 from notifier.channels.transport_errors import EXCERPT_BYTES, excerpt
 from notifier.content import sanitise as cleaning
+from notifier.content.links import only_safe_links
 from notifier.content.message import compose
 from notifier.content.mrkdwn import to_mrkdwn
 from notifier.content.sanitise import PIECE_CHARS
@@ -176,15 +177,20 @@ def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_teams_weighs_only_what_it_may_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search for the cut works on texts no longer than a card."""
+    """The search for links, and that for the cut, work on texts no longer than a card."""
     lengths: list[int] = []
-    real = cut
+    real, real_links = cut, only_safe_links
 
     def counted(text: str, excess: int) -> str:
         lengths.append(len(text))
         return real(text, excess)
 
+    def counted_links(text: str) -> str:
+        lengths.append(len(text))
+        return real_links(text)
+
     monkeypatch.setattr(teams, "cut", counted)
+    monkeypatch.setattr(teams, "only_safe_links", counted_links)
     assert len(teams.teams_body(untrimmed(body="é" * MIB))) <= teams.BODY_BYTES
     assert max(lengths) <= teams.BODY_BYTES
 
@@ -202,11 +208,12 @@ def test_condition_of_many_attributes(cleaned: list[int]) -> None:
 
 def test_answer_is_cleaned_as_far_as_it_is_shown(cleaned: list[int]) -> None:
     """Of 64 KiB that a receiver answers, a kibibyte is shown and a piece or two is cleaned."""
-    for unit in ("eyJ-", "sk-aaaa ", "token: x ", "ab\u0345\u0300 "):
+    block = f"-----BEGIN PRIVATE KEY-----{'sk-aaaa ' * 800}-----END PRIVATE KEY-----{'.' * 64}\n"
+    for unit in ("eyJ-", "sk-aaaa ", "token: x ", "ab\u0345\u0300 ", block):
         answer = unit * (64 * 1024 // len(unit))
         cleaned.clear()
         assert len(excerpt(answer).encode()) <= EXCERPT_BYTES
-        assert sum(cleaned) <= 4 * PIECE_CHARS, unit
+        assert sum(cleaned) <= 4 * PIECE_CHARS, unit[:40]
 
 
 async def test_large_work_leaves_the_loop() -> None:

@@ -59,6 +59,16 @@ def test_tabs_and_line_feeds() -> None:
     assert escaped_json('{\n\t"a": 1\n}') == '{\n\t"a": 1\n}'
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_large_document_is_written_in_ascii(indent: int | None) -> None:
+    """If anything in it is unsafe: to look each of its characters up would hold up everybody."""
+    value = {"a": "é" * 70_000, "b": ["c"]}
+    safe = json.dumps(value, ensure_ascii=False, indent=indent)
+    assert escaped_json(safe) == safe
+    shown = escaped_json(json.dumps({**value, "d": "\u2028"}, ensure_ascii=False, indent=indent))
+    assert shown == json.dumps({**value, "d": "\u2028"}, indent=indent)
+
+
 DURATIONS = {
     0: "0s", 1: "1ms", 999: "999ms", 1_000: "1s", 1_050: "1.05s", 30_000: "30s", 59_999: "59.999s",
     60_000: "1m0s", 91_050: "1m31.05s", 3_599_999: "59m59.999s", 3_600_000: "1h0m0s",
