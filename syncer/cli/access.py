@@ -26,6 +26,7 @@ from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
+from syncer.ledger.store import Server
 from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
 from syncer.settings import LoadedSyncer, SyncerSettings, load
@@ -118,6 +119,10 @@ class _Redis(LedgerClient):
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         with _naming(self.where):
             return await super().command(*args, at=at)
+
+    async def probe(self) -> Server:
+        with _naming(self.where):
+            return await super().probe()
 
     async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
         with _naming(self.where):

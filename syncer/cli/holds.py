@@ -28,12 +28,12 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.namespaces import namespaces_of
     from syncer.cli.output import Columns, write_json, write_lines, write_remark
     from syncer.cli.screen import screen_of
-    from syncer.cli.store import trusted_store
+    from syncer.cli.store import StoreState, trusted_store
     from syncer.ledger.holds import HoldStore
     from syncer.model.errors import LedgerError
 
     async with access(where_of(options)) as at:
-        await trusted_store(at, options, new=True)
+        store = await trusted_store(at, options, new=True)
         now = await at.now()
         holds = (await HoldStore(at.client).read()).holds
         acting = [h for h in holds if h.in_force(now)]
@@ -62,4 +62,4 @@ async def run(options: argparse.Namespace) -> int:
         write_remark(f"not counted: {text}")
     if problem:
         write_remark(f"how many notifications wait could not be counted: {problem}")
-    return NOT_COMPARED if problem or unread else OK
+    return NOT_COMPARED if problem or unread or store.state is StoreState.NEW else OK

@@ -30,6 +30,8 @@ from syncer.runtime.clock import monotonic_clock
 _CONNECTIONS: Final = 4
 #: What a server says, and the vendor passes on, before it closes a connection that is one too many.
 _FULL: Final = "max number of clients reached"
+#: What the vendor says where a server, or what stands in its place, ends a connection without a word.
+_CLOSED: Final = "Connection closed by server"
 #: Member added to INFO: milliseconds between the server's clock and our monotonic clock.
 CLOCK: Final = "clock_offset_ms"
 
@@ -77,6 +79,8 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
     if is_malformed(cause):
         return Unavailable(f"the server{at} is not Redis")
     word = _FULL if _FULL in str(error) else cause_of(error)
+    if not word and _CLOSED in str(error):
+        word = "it closes the connection"
     return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
 
 

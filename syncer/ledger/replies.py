@@ -1,7 +1,8 @@
 """
 What the replies of a server mean: error replies, INFO, and the metadata of the store.
 
-An error reply is classified by its first word alone; the rest may quote keys or arguments and is dropped.
+An error reply is classified by its first word alone; the rest may quote keys or arguments and is dropped,
+but for the command that a user may not run.
 Words that mean *nothing was executed, a retry may help* become `Refused`, of which the router of a
 cluster reads the word (`MOVED`, `ASK`), and which is `Unavailable` for everything else.
 """
@@ -31,6 +32,9 @@ _NOT_EXECUTED: Final = frozenset(
 #: Those that refuse writes for as long as the server's state is what it is.
 REFUSING: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+#: In the text of a NOPERM, which other versions begin otherwise.
+_MAY_NOT_RUN: Final = re.compile(r"no permissions to run the '([a-z|]{1,40})' command")
+_MAY_NOT_USE: Final = re.compile(r"(?i:no permissions to access) .*\b(key|channel)")
 #: In the text of an error reply, which begins with ERR: a user may not run a command of a script. The
 #: first is Redis 7.0's.
 _INSIDE: Final = ("executing the script can't", "ACL failure in script")
@@ -129,7 +133,8 @@ def classify_reply(error: BaseException) -> LedgerError:
     if any(part in text for part in _INSIDE):
         return RefusedInside()
     if word in _UNAUTHORISED or "AUTH" in text[:24]:
-        return Unauthorised(f"Redis refuses the credentials or the command ({word})", reason=word)
+        what = f"{word}{_denied(text)}"
+        return Unauthorised(f"Redis refuses the credentials or the command ({what})", reason=word)
     if "-OOM" in text or "OOM command" in text:
         word = "OOM"
     if isinstance(error, AskError):  # MOVED is one too
@@ -139,8 +144,20 @@ def classify_reply(error: BaseException) -> LedgerError:
     if word == "WRONGTYPE":
         return WrongType()
     if text.startswith(("DB index", "invalid DB index")):
-        return Rejected("the server has no database of the number in redis.url", reason=word)
+        return Rejected(
+            "the server has no database of the number in redis.url; correct the number after the last /",
+            reason=word,
+        )
     return Rejected(f"Redis refuses the command ({word})", reason=word)
+
+
+def _denied(text: str) -> str:
+    """Return which right a user lacks, empty if the reply does not say."""
+    if run := _MAY_NOT_RUN.search(text):
+        return f": the user may not run {run[1].upper().replace('|', ' ')}"
+    if use := _MAY_NOT_USE.search(text):
+        return f": the user may not use this {use[1]}"
+    return ""
 
 
 def text_of(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 
 
@@ -10,7 +11,7 @@ def cause_of(error: BaseException | None) -> str:
     """
     Return the system's name (`ECONNREFUSED`) or what TLS does not accept; empty if there is neither.
 
-    An error of TLS has a number of its own, which is none of the system's: 1 would be EPERM.
+    Errors of TLS and of names have numbers of their own, which are none of the system's: 1 would be EPERM.
     """
     found = ""
     for _ in range(5):
@@ -20,6 +21,8 @@ def cause_of(error: BaseException | None) -> str:
                 return f"its certificate is not accepted: {message}"
             if reason := getattr(error, "reason", ""):
                 return f"TLS: {reason}"
+        elif isinstance(error, socket.gaierror):
+            return "the name does not resolve"
         elif isinstance(error, OSError) and error.errno is not None and not found:
             found = errno.errorcode.get(error.errno, "")
         error = error and (error.__cause__ or error.__context__)

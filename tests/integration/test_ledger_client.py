@@ -384,7 +384,7 @@ async def test_holds_of_another_program(client: LedgerClient, admin: redis_async
 async def test_a_database_that_is_not_there(redis_url: str) -> None:
     """Most servers have sixteen."""
     url = f"{redis_url.rstrip('/').removesuffix('/0')}/99"
-    with pytest.raises(Rejected, match=r"no database of the number in redis\.url"):
+    with pytest.raises(Rejected, match=r"redis\.url; correct the number after the last /"):
         async with running(url):
             pass
 
@@ -425,13 +425,21 @@ async def allowed(yes: bool, call: Awaitable[object]) -> None:
         await call
 
 
-@pytest.mark.parametrize("rule", ["~other:* +@all", "~nl:* +@all -evalsha -script -eval"])
-async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rule: str) -> None:
-    """A user that may not touch our keys, or run scripts, is told so; the password is not."""
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("~other:* +@all", "may not use this key"),
+        ("~nl:* +@all -evalsha -script -eval", "may not run (EVALSHA|SCRIPT LOAD)"),
+    ],
+)
+async def test_missing_permissions(
+    admin: redis_asyncio.Redis, proxy: Proxy, rule: str, told: str
+) -> None:
+    """A user that may not touch our keys, or run scripts, is told which; the password is not."""
     await tell(admin, "ACL", "SETUSER", "limited", "reset", "on", f">{CANARY}", *rule.split(" "))
     try:
         url = f"redis://limited:{CANARY}@127.0.0.1:{proxy.port}"
-        with pytest.raises(Unauthorised) as caught:
+        with pytest.raises(Unauthorised, match=told) as caught:
             async with running(url) as client:
                 await claimed(RedisLog(client, patience=0))
         assert caught.value.reason == "NOPERM"
@@ -444,6 +452,22 @@ async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rul
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
     finally:
         await tell(admin, "ACL", "DELUSER", "limited")
+
+
+async def test_who_closes_the_connection_is_no_riddle() -> None:
+    """Another program's port, or one in between, may end every connection without a word."""
+
+    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        told = (
+            rf"cannot be reached at 127\.0\.0\.1:{port} \((it closes the connection|ECONNRESET)\)"
+        )
+        async with running(f"redis://127.0.0.1:{port}", installation="") as client:
+            with pytest.raises(Unavailable, match=told):
+                await client.command("PING")
 
 
 async def test_a_server_without_a_connection_left(redis_binary: Path) -> None:

@@ -61,6 +61,9 @@ async def said(raw: RawLog) -> str:
 async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) -> None:
     """Nothing goes there, everything says why and what lets go; a release sends what waits, at once."""
     ns = here.namespace
+    # As in another database, or under another prefix, than the controller's.
+    unused = await operator.run("holds")
+    assert (unused.code, "no controller has used this store" in unused.err) == (5, True)
     async with owner(here.notifier(sync=NO_SWEEPS)):
         refused = await operator.run("hold", "--until", "2h", "--reason", WHY)
         assert (refused.code, "name what to hold with --receiver" in refused.err) == (1, True)

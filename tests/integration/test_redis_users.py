@@ -311,6 +311,19 @@ async def test_a_password_need_not_be_an_argument(
     assert out.stat().st_mode & 0o777 == 0o600, "texts of receivers are in it"
 
 
+async def test_whom_a_server_refuses_is_told_which(
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The error of an export names the server, and what named that."""
+    monkeypatch.setenv("REDIS_URL", url_of(redis_url, "nobody", PASSWORD))
+    out = ("--output", str(tmp_path / "logs.jsonl"), "--kubeconfig", "/does/not/exist")
+    assert await cli.execute(["export", *out]) == exits.REFUSED
+    assert ", by $REDIS_URL)" in capsys.readouterr().err
+
+
 async def test_a_refused_write_is_no_other_history(
     shared: redis_asyncio.Redis,
     redis_url: str,

@@ -189,6 +189,8 @@ _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("NOAUTH", _LOG_IN),
     ("WRONGPASS", _LOG_IN),
     ("credentials", f"{_LOG_IN}; the user must be allowed to run INFO, GET and PING"),
+    ("no database", "correct the number after the last / of redis.url"),
+    ("name does not resolve", "correct the host in redis.url, or the DNS of this machine"),
     ("LOADING", "wait until the server has read its data"),
     (
         "CLUSTERDOWN",

@@ -73,7 +73,10 @@ MET: Final[dict[str, tuple[Exception, str | None]]] = {
     "the disk is full": (Refused("MISCONF"), "Redis answers MISCONF"),
     "replicas are missing": (Refused("NOREPLICAS"), "Redis answers NOREPLICAS"),
     "another's script runs": (Refused("BUSY"), "Redis answers BUSY"),
-    "the user may not": (FORBIDDEN, "Redis refuses the credentials or the command (NOPERM)"),
+    "the user may not": (
+        FORBIDDEN,
+        "Redis refuses the credentials or the command (NOPERM: the user may not run EVALSHA)",
+    ),
     "the user may not, within": (RefusedInside(), "Redis refuses a command within a script (NOPERM)"),
     "writes are paused": (Ambiguous("no reply"), "Redis does not answer what is written"),
     "nothing in time": (TimeoutError(), "Redis does not answer what is written"),

@@ -35,7 +35,7 @@ SAID: Final = {
     "a certificate": (expired(), "its certificate is not accepted: certificate has expired"),
     "no TLS": (no_tls(), "TLS: WRONG_VERSION_NUMBER"),
     "the system": (ConnectionRefusedError(111, "Connect call failed"), "ECONNREFUSED"),
-    "a name": (socket.gaierror(-2, "Name or service not known"), ""),
+    "a name": (socket.gaierror(-2, "Name or service not known"), "the name does not resolve"),
     "something else": (ValueError("no"), ""),
 }  # fmt: skip
 
