@@ -171,9 +171,11 @@ class NotificationRequestClient:
         self._timeout = timeout
         self._reads = asyncio.Semaphore(READS)
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(
+        self, namespace: str, name: str, known: NotificationRequest | None = None, /
+    ) -> NotificationRequest:
         """
-        Read one object as it is now.
+        Read one object as it is now; `known` itself if nothing of it has changed, which costs no parsing.
 
         Raises:
             Gone: there is no object of this name.
@@ -182,7 +184,7 @@ class NotificationRequestClient:
         path = object_path(namespace, name)
         async with self._reads:
             found = await self._client.request("GET", path, timeout=self._timeout)
-        return readable(found)
+        return readable(found, known)
 
     async def patch(
         self,
@@ -451,18 +453,20 @@ def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> Notif
     )
 
 
-def parse(document: Json) -> NotificationRequest | Unreadable:
+def parse(
+    document: Json, known: NotificationRequest | None = None
+) -> NotificationRequest | Unreadable:
     """Read an object; one that does not parse is `Unreadable`, one without an identity a ContractError."""
     meta = Meta.of(document)
     try:
-        return parse_object(document)
+        return parse_object(document, known)
     except Exception as error:  # noqa: BLE001 (a malformed member fails in any way it likes)
         return Unreadable(meta, type(error).__name__)
 
 
-def readable(document: Json) -> NotificationRequest:
+def readable(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:
     """Read an object; the ContractError for one that does not parse does not quote it."""
-    found = parse(document)
+    found = parse(document, known)
     if isinstance(found, Unreadable):
         raise ContractError(f"the object cannot be read ({found.problem})")
     return found

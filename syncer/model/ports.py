@@ -52,9 +52,11 @@ class Ownership(Protocol):
 class ObjectClient(Protocol):
     """Reads and status writes of single objects."""
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(
+        self, namespace: str, name: str, known: NotificationRequest | None = None, /
+    ) -> NotificationRequest:
         """
-        Read an object from a quorum.
+        Read an object from a quorum; `known` itself if nothing of it has changed.
 
         Raises:
             ContractError: it exists and does not parse; its state is not known.

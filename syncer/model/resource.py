@@ -239,9 +239,9 @@ class NotificationRequest:
         return _hash_of(self.document().get("spec"))
 
 
-def parse_object(document: Json) -> NotificationRequest:
+def parse_object(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:
     """
-    Read an object as the API server sent it.
+    Read an object as the API server sent it; `known` itself if that is the same in every byte.
 
     Raises:
         ValueError: metadata without uid, namespace or name, or a member of an impossible type.
@@ -259,6 +259,9 @@ def parse_object(document: Json) -> NotificationRequest:
         "spec": spec,
         "status": document.get("status") or {},
     }
+    raw = _packed(kept)
+    if known is not None and raw == known.raw:
+        return known
     return NotificationRequest(
         uid=uid,
         namespace=sys.intern(str(namespace)),
@@ -271,7 +274,7 @@ def parse_object(document: Json) -> NotificationRequest:
         policy=parse_policy(spec.get("retryPolicy")),
         retention_days=int(spec.get("retentionDays") or 7),
         status=parse_status(document.get("status") or {}),
-        raw=_packed(kept),
+        raw=raw,
         specified=bool(spec),
         hold=annotations.get(HOLD_ANNOTATION),
         event=event_text(annotations.get(EVENT) or ""),

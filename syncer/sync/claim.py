@@ -140,7 +140,7 @@ class Claimer:
             entry.unreadable = True
             return Presence.UNREADABLE
         try:
-            current = await self.objects.get(request.namespace, request.name)
+            current = await self.objects.get(request.namespace, request.name, request)
         except Gone:
             return Presence.ABSENT
         except Unauthorised as error:

@@ -75,7 +75,7 @@ class Objects:
 
     documents: dict[str, Json] = field(default_factory=dict)
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         if name not in self.documents:
             raise Gone("no such object")
         return parse_object(self.documents[name])

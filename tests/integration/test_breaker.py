@@ -85,7 +85,7 @@ class Store:
     def __init__(self) -> None:
         self.objects: dict[str, NotificationRequest] = {}
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """The object."""
         return self.objects[name]
 

@@ -28,7 +28,7 @@ class Nothing(Objects):
     def __init__(self) -> None:
         return
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Find nothing."""
         raise Gone(f"no {namespace}/{name}")
 

@@ -37,7 +37,7 @@ class Silent(Objects):
     applies = True
     mute = False
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read, unless nothing is answered."""
         if self.mute:
             raise Unavailable("no answer")

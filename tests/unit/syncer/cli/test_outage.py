@@ -246,7 +246,9 @@ async def test_inspect_shows_the_object_alone() -> None:
     """What the status shows is shown, and nothing is compared."""
 
     class Objects:
-        async def get(self, _namespace: str, name: str) -> NotificationRequest:
+        async def get(
+            self, _namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             if name != "n":
                 raise Gone(name)
             return request(entry("failed"), **MARKED)

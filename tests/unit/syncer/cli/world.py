@@ -61,7 +61,7 @@ class Objects:
             raise found
         return found
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         found = self.kept.get(f"{namespace}/{name}", Gone(name))
         if isinstance(found, Exception):
             raise found

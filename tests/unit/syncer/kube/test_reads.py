@@ -56,3 +56,14 @@ async def test_a_start_reads_few_objects_at_once() -> None:
     assert len([f for f in found if not isinstance(f, BaseException)]) == 57
     assert len(server.asked) == 63
     assert server.asked == sorted(server.asked)
+
+
+async def test_an_object_that_has_not_changed_is_the_known_one() -> None:
+    """It is read all the same, since that is what tells so."""
+    server = Server()
+    server.answer.set()
+    objects = NotificationRequestClient(cast("KubeClient", server))
+    known = await objects.get("n", "a")
+    assert await objects.get("n", "a", known) is known
+    assert await objects.get("n", "b", known) is not known
+    assert len(server.asked) == 3

@@ -128,6 +128,33 @@ def test_object() -> None:
     assert request.retention_days == 7
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"resourceVersion": "43"}},
+        {"status": {"phase": "Sent"}},
+        {"spec": {"type": "Simple"}},
+        {},
+    ],
+    ids=["version", "status", "spec", "nothing"],
+)
+def test_what_is_known_is_not_parsed_again(change: dict[str, Any]) -> None:
+    """An object that is the same in every byte is the very one that is known; any other is parsed."""
+    known = parse_object(document(phase="Sending"))
+    doc = document(phase="Sending")
+    for member, value in change.items():
+        doc[member] |= value
+    read = parse_object(doc, known)
+    assert (read is known) is not bool(change)
+    assert read == parse_object(doc)
+
+
+def test_what_is_known_in_outline_is_parsed() -> None:
+    """Nothing of it is kept to compare with."""
+    known = replace(parse_object(document()), raw=b"")
+    assert parse_object(document(), known).raw
+
+
 def test_deletion() -> None:
     """A deletion timestamp marks the object."""
     doc = document()

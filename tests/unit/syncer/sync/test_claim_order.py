@@ -94,7 +94,9 @@ async def test_a_result_that_is_kept_meanwhile_voids_the_claim(
     async with bench(shown()) as (here, entry):
         get = here.objects.get
 
-        async def meanwhile(namespace: str, name: str) -> NotificationRequest:
+        async def meanwhile(
+            namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             keep(entry)
             return await get(namespace, name)
 
@@ -105,3 +107,21 @@ async def test_a_result_that_is_kept_meanwhile_voids_the_claim(
         await here.claimer.claim(entry, Held())
         assert entry.claim is not None
         assert not entry.unrecorded
+
+
+async def test_what_a_claim_knows_of_the_object_is_not_parsed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is read nevertheless, and after the log was claimed: others may have published until then."""
+    async with bench({}) as (here, entry):
+        read: list[object] = []
+
+        async def get(_namespace: str, _name: str, known: object = None, /) -> NotificationRequest:
+            snapshot = await here.log.read("u")
+            read.append((known, snapshot is not None))
+            return here.objects.request
+
+        monkeypatch.setattr(here.objects, "get", get)
+        known = entry.request
+        await here.claimer.claim(entry, Held())
+        assert read == [(known, True)]

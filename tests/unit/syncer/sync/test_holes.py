@@ -88,7 +88,7 @@ class Objects:
     conflicts: list[Any] = field(default_factory=list)
     written: list[dict[str, Any]] = field(default_factory=list)
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read."""
         assert f"{namespace}/{name}" == self.request.key
         return self.request

@@ -163,7 +163,9 @@ async def test_a_claim_of_an_expired_log_leaves_none(noted: bool) -> None:
         twin = cast("Any", here.log.client).redis.twin
         get = here.objects.get
 
-        async def meanwhile(namespace: str, name: str) -> NotificationRequest:
+        async def meanwhile(
+            namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             if noted:
                 await here.log.note("u", resend_record("order:1", "console", at=1, by="o", why="w"))
             return await get(namespace, name)

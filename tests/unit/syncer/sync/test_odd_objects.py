@@ -75,7 +75,7 @@ class Unreadable:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Fail as the real one does."""
         self.asked += 1
         raise ContractError(f"{namespace}/{name} cannot be read")
@@ -97,7 +97,9 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans(
             await here.log.claim(uid, EPOCH, name=f"ns/{uid}")
 
         class Mixed(Unreadable):
-            async def get(self, namespace: str, name: str) -> NotificationRequest:
+            async def get(
+                self, namespace: str, name: str, _known: object = None, /
+            ) -> NotificationRequest:
                 if name == "odd":
                     return await super().get(namespace, name)
                 raise Gone(f"no {name}")

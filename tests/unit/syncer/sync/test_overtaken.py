@@ -37,7 +37,7 @@ class Slow(Objects):
 
     meanwhile: Callable[[], None] = lambda: None
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read, and answer late."""
         answer = await super().get(namespace, name)
         self.meanwhile()

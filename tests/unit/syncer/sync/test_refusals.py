@@ -27,7 +27,7 @@ class Server:
         self.only = ""
         self.asked = 0
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Nobody asks."""
         raise AssertionError((namespace, name))
 
@@ -152,7 +152,7 @@ async def test_a_missing_permission_to_read_is_said(
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
 
-        async def refused(*_: str) -> NotificationRequest:
+        async def refused(*_: object) -> NotificationRequest:
             asked.append(now)
             raise NO_RIGHT
 

@@ -118,7 +118,7 @@ class Server:
                 raise head
         return cast("list[LogHead]", heads)
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read an object."""
         self.read.append(name)
         found = self.objects.get(name, stored_object(name.removeprefix("n-")))

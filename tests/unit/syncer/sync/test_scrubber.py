@@ -253,7 +253,9 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
     class Moving:
         """Reads objects, and has the log grow meanwhile."""
 
-        async def get(self, namespace: str, name: str) -> NotificationRequest:
+        async def get(
+            self, namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             """Read."""
             await here.bench.recorder.skip(here.entry, "console", "because")
             return await here.bench.objects.get(namespace, name)
@@ -412,7 +414,7 @@ async def test_an_object_that_cannot_be_read_leaves_log_and_memory(
         await memory(here)
         known = here.entry.request
 
-        async def get(*_: str) -> NotificationRequest:
+        async def get(*_: object) -> NotificationRequest:
             raise Unavailable("away")
 
         monkeypatch.setattr(here.bench.objects, "get", get)

@@ -17,7 +17,9 @@ async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -
     async with bench(shown()) as (here, entry):
         get = here.objects.get
 
-        async def overtaken(namespace: str, name: str) -> NotificationRequest:
+        async def overtaken(
+            namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             await here.log.claim("u", Epoch("0.9"), name="ns/n")
             return await get(namespace, name)
 

@@ -360,7 +360,9 @@ async def test_reading_is_verified_as_well_as_writing() -> None:
                 raise Conflict("written a moment ago")
             return await patch(*args, resource_version=resource_version, **more)
 
-        async def behind(namespace: str, name: str) -> NotificationRequest:
+        async def behind(
+            namespace: str, name: str, _known: object = None, /
+        ) -> NotificationRequest:
             read = await get(namespace, name)
             return through_the_old_definition(read) if pruning else read
 
