@@ -3,8 +3,8 @@ Objects and answers made to be expensive, of about a mebibyte and of 64 KiB.
 
     python -m tests.benchmarks.hostile
 
-reads orders and creates the objects in a process of its own: what it costs to write a mebibyte of JSON
-again and again must not be charged to the clock of whoever measures.
+reads orders and creates or deletes the objects in a process of its own: what it costs to write a mebibyte
+of JSON again and again must not be charged to the clock of whoever measures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,30 +154,48 @@ async def carry_out(orders: Orders, made: Sequence[tuple[str, str]]) -> None:
                 raise RuntimeError(f"{name}: {answer.code} {str(answer.body)[:500]}")
 
 
-@asynccontextmanager
-async def elsewhere(orders: Orders) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
-    """
-    Another process that has everything ready; gives what lets it begin and waits for its end.
+class Elsewhere:
+    """Another process that carries out one order after another."""
 
-    Raises:
-        RuntimeError: it has failed.
-    """
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._orders, self._said, self._errors = process.stdin, process.stdout, process.stderr
+
+    async def prepare(self, orders: Orders) -> None:
+        """
+        Have everything ready.
+
+        Raises:
+            RuntimeError: it has failed.
+        """
+        await self._tell(json.dumps(asdict(orders)), "ready")
+
+    async def carry_out(self) -> None:
+        """
+        Carry out what is ready.
+
+        Raises:
+            RuntimeError: it has failed.
+        """
+        await self._tell("begin", "done")
+
+    async def _tell(self, text: str, wanted: str) -> None:
+        self._orders.write(text.encode() + b"\n")
+        if (await self._said.readline()).decode().strip() != wanted:
+            raise RuntimeError(f"hostile objects: {(await self._errors.read()).decode()[-1000:]}")
+
+
+@asynccontextmanager
+async def elsewhere() -> AsyncIterator[Elsewhere]:
+    """Start another process; it ends with the context."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.benchmarks.hostile",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
-    await process.stdout.readline()
-
-    async def begin() -> None:
-        _, said = await process.communicate(b"begin\n")
-        if process.returncode:
-            raise RuntimeError(f"hostile objects: {said.decode()[-1000:]}")
-
     try:
-        yield begin
+        yield Elsewhere(process)
     finally:
         if process.returncode is None:
             process.kill()
@@ -185,12 +203,14 @@ async def elsewhere(orders: Orders) -> AsyncIterator[Callable[[], Coroutine[Any,
 
 
 def _main() -> None:
-    orders = Orders(**json.loads(sys.stdin.readline()))
-    made = objects(orders)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    if sys.stdin.readline():
+    while line := sys.stdin.readline():
+        orders = Orders(**json.loads(line))
+        made = objects(orders)
+        print("ready", flush=True)
+        if not sys.stdin.readline():
+            return
         asyncio.run(carry_out(orders, made))
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

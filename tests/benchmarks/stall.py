@@ -34,7 +34,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.goals import BESIDE_HOSTILE, LONGEST_STALL, NONE_LOST
-from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, OBJECT_BYTES, SHAPES, Orders, elsewhere
+from tests.benchmarks.hostile import (
+    ANSWER_BYTES,
+    ANSWERS,
+    OBJECT_BYTES,
+    SHAPES,
+    Elsewhere,
+    Orders,
+    elsewhere,
+)
 from tests.benchmarks.isolation import steady
 from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_call
 from tests.benchmarks.report import Report, percentile
@@ -257,7 +265,7 @@ CALLS: Final = 2 * len(SHAPES)
 
 async def _block(
     here: Stage, watcher: FinalWatcher, process: NotifierProcess, receiver: PickyReceiver,
-    scale: Scale, prefix: str, kind: Kind,
+    other: Elsewhere, scale: Scale, prefix: str, kind: Kind,
 ) -> Block:  # fmt: skip
     names = [f"{prefix}-steady-{n}" for n in range(int(scale.rate * scale.seconds))]
     refused, stalls = receiver.refused, await _stalls(process)
@@ -266,21 +274,23 @@ async def _block(
         f"{here.namespace}-{'h' if kind is Kind.HOSTILE else 'x'}", prefix, {"to": "picky"}, scale.seconds,
         scale.size,
     )  # fmt: skip
-    async with elsewhere(orders) as begin:
-        creating = asyncio.create_task(begin()) if kind is not Kind.NOTHING else None
-        due = await steady(here, names, scale.rate)
-        await until(
-            lambda: all(n in receiver.arrived and n in watcher.shown for n in names),
-            lambda: f"all are received; {process.tail()}",
-            within=60,
-        )
-        block = Block(
-            kind,
-            [receiver.arrived[n] - due[n] for n in names],
-            [min(watcher.shown[n], receiver.arrived[n]) - due[n] for n in names],
-        )
-        if creating is not None:
-            await creating
+    creating: asyncio.Task[None] | None = None
+    if kind is not Kind.NOTHING:
+        await other.prepare(orders)
+        creating = asyncio.create_task(other.carry_out())
+    due = await steady(here, names, scale.rate)
+    await until(
+        lambda: all(n in receiver.arrived and n in watcher.shown for n in names),
+        lambda: f"all are received; {process.tail()}",
+        within=60,
+    )
+    block = Block(
+        kind,
+        [receiver.arrived[n] - due[n] for n in names],
+        [min(watcher.shown[n], receiver.arrived[n]) - due[n] for n in names],
+    )
+    if creating is not None:
+        await creating
     if kind is Kind.HOSTILE:
         await until(
             lambda: receiver.refused >= refused + CALLS,
@@ -289,8 +299,8 @@ async def _block(
         )
         block.refused = receiver.refused - refused
     if kind is not Kind.NOTHING:
-        async with elsewhere(replace(orders, create=False)) as delete:
-            await delete()
+        await other.prepare(replace(orders, create=False))
+        await other.carry_out()
     await _quiet(process)
     block.stalls = await _stalls(process) - stalls
     progress(
@@ -323,6 +333,7 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
     async with (
         without_bounds(plane),
         watched(plane, redis_url, folder, receiver) as (here, watcher),
+        elsewhere() as other,
     ):
         for seen in "hx":
             await plane.create_namespace(f"{here.namespace}-{seen}")
@@ -330,14 +341,16 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
         process.start()
         await process.wait_ready()
         await process.seconds_to_acquire()
-        await _block(here, watcher, process, receiver, scale, f"b{next(numbers)}", Kind.NOTHING)
+        await _block(
+            here, watcher, process, receiver, other, scale, f"b{next(numbers)}", Kind.NOTHING
+        )
         found.start = 1000 * await process.metric(_STALL)
         for _ in range(scale.rounds):
             blocks = {kind: Block(kind) for kind in Kind}
             for turn in range(scale.turns):
                 for kind in list(Kind)[:: -1 if turn % 2 else 1]:
                     blocks[kind] += await _block(
-                        here, watcher, process, receiver, scale, f"b{next(numbers)}", kind
+                        here, watcher, process, receiver, other, scale, f"b{next(numbers)}", kind
                     )
             found.rounds.append(blocks)
             found.stalls.append(1000 * await process.metric(_STALL))
