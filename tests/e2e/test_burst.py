@@ -1,7 +1,7 @@
 """
 A burst that a healthy receiver refuses once, on real parts: the breaker must not punish it.
 
-Two hundred notifications come at once, the receiver answers the first call of each with 503 and every
+A hundred notifications come at once, the receiver answers the first call of each with 503 and every
 later one with 200. The breaker is right to open, and has to find out soon that it was mistaken.
 """
 
@@ -23,9 +23,9 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-CROWD: Final = 200
+CROWD: Final = 100
 #: Notifications that are not refused, for comparison.
-_PLAIN: Final = 50
+_PLAIN: Final = 25
 #: Lease timings for a machine that is busy with other things as well.
 _SHARDS: Final = {"shards": 8, "renewDeadline": "5s", "retryPeriod": "1s", "margin": "1s"}
 
@@ -75,5 +75,5 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
             f" openings {opened}"
         )
         print(told)  # noqa: T201 - the figures, for whoever runs it with -s
-        # On two free cores it is 3.0 to 3.4 s, once 5.0 s right after an installation.
+        # On two cores that others keep busy as well it is 5 to 7 s.
         assert refused < OPEN_MOST, told
