@@ -1,10 +1,9 @@
 """
 The composition root: creates every part of the product and injects what each needs.
 
-It contains wiring only. What a part needs from a higher layer, it gets as an argument: a port, or a
-function to call. The outside world comes as one object (`notifier.process.outside`), so that the
-simulation builds the product with the same function. `notifier.process` has what happens at startup,
-while the process runs, and at its end.
+It contains wiring only; `notifier.process` has what happens at startup, while the process runs, and at
+its end. What a part needs from a higher layer, it gets as an argument: a port, or a function to call. The
+outside world comes as one object (`notifier.process.outside`); the simulation passes one of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from notifier.process.store import make_store
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.journal import Journal
+from notifier.reconciler.ports import Ports
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.notification_requests import NotificationRequestClient
@@ -145,27 +145,28 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         refused=status_writer.schema.journal_refused,
         backoff=backoff,
     )
-    controller = Controller(
-        queue=queue,
-        recorder=recorder,
-        claimer=claimer,
+    ports = Ports(
+        queue,
+        recorder,
+        claimer,
         ownership=shards,
         router=outside.router,
         reporter=reporter,
         metrics=delivery_metrics,
         bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
         journal=journal,
-        dispatcher=partial(
-            Dispatcher,
-            per_channel=delivery.per_receiver,
-            total=delivery.total,
-            rate=delivery.rate_per_second,
-            breakers=breakers,
-            on_rejected=queue.add,
-            on_opened=lambda channel: delivery_metrics.breaker_openings.labels(channel).inc(),
-            monotonic=monotonic,
-        ),
     )
+    dispatcher = partial(
+        Dispatcher,
+        per_channel=delivery.per_receiver,
+        total=delivery.total,
+        rate=delivery.rate_per_second,
+        breakers=breakers,
+        on_rejected=queue.add,
+        on_opened=lambda channel: delivery_metrics.breaker_openings.labels(channel).inc(),
+        monotonic=monotonic,
+    )
+    controller = Controller(ports, dispatcher)
     controller.pause(delivery.paused)
     holds = HoldReader(HoldStore(client), controller, time)
 

@@ -20,22 +20,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.contract import Channel, Outcome
-from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.journal import Journal
 from notifier.reconciler.outcomes import Outcomes
+from notifier.reconciler.ports import Ports
 from notifier.reconciler.sending import Sender
-from notifier.router import Router
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState
 from syncer.model.errors import PortError
-from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.ports import LeaseTerm
 from syncer.model.record import Record
 from syncer.rules.plan import Deliver
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Cache, Entry
-from syncer.sync.recorder import Recorder
+from syncer.sync.cache import Entry
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -51,16 +48,11 @@ _WRITE_POLL: Final = 0.05
 class Attempts:
     """Makes attempts, and ends channels that are given up."""
 
-    cache: Cache
-    queue: WorkQueue
-    recorder: Recorder
-    ownership: Ownership
-    router: Router
+    ports: Ports
     holds: Holds
     decisions: Decisions
     sender: Sender
     outcomes: Outcomes
-    journal: Journal
     #: Why Redis is unfit for attempts, as last logged.
     _unfit: str | None = field(default=None, init=False)
     #: Attempts that wait for their turn to be journaled.
@@ -78,23 +70,23 @@ class Attempts:
         Returns:
             The outcome, None if no attempt was made.
         """
-        entry = self.cache.entries.get(uid)
-        term = self.ownership.term_of(uid)
+        entry = self.ports.cache.entries.get(uid)
+        term = self.ports.ownership.term_of(uid)
         if entry is None or term is None or not self.holds.accepts(uid):
             return None
         if not self.still_due(entry, term, channel):
-            self.queue.add(uid)
+            self.ports.queue.add(uid)
             return None
-        if self.journal.applies(entry, term):
+        if self.ports.journal.applies(entry, term):
             return await self._run_journaled(entry, term, channel)
         if self.holds.unread or not self._fit():
             # The due time is kept: an attempt that waits for the log, or for the holds, is due
             # nevertheless.
-            self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
+            self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if await self._not_ready(entry, channel):
             return None
-        via = self.router.channel(channel)
+        via = self.ports.router.channel(channel)
         if not self._covered(entry, term, via):
             return None
         failpoint(Failpoint.BEFORE_INTENT)
@@ -103,10 +95,10 @@ class Attempts:
         except PortError as error:
             # If the intent may have been recorded, `Outcomes.submit_not_sent` records that nothing was
             # sent.
-            self.recorder.lose_claim(entry, "intent")
-            wait = self.queue.retry(uid)
+            self.ports.recorder.lose_claim(entry, "intent")
+            wait = self.ports.queue.retry(uid)
             # What concerns every attempt is logged once, as an outage.
-            away = self.recorder.log.unavailable_reason is not None
+            away = self.ports.recorder.log.unavailable_reason is not None
             logger.log(
                 logging.INFO if away else logging.WARNING,
                 "an attempt is held: the log did not take its intent",
@@ -127,36 +119,38 @@ class Attempts:
             return None
         self._waiting.add((entry.uid, channel))
         try:
-            await self.journal.acquire(entry, channel)
-            while entry.writing and self.journal.applies(entry, term):
+            await self.ports.journal.acquire(entry, channel)
+            while entry.writing and self.ports.journal.applies(entry, term):
                 await asyncio.sleep(_WRITE_POLL)
         finally:
             self._waiting.discard((entry.uid, channel))
         # Meanwhile there may be another term or another decision, or the log may be back.
-        ours = self.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
+        ours = self.ports.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
         if not (
-            ours and self.journal.applies(entry, term) and self.still_due(entry, term, channel)
+            ours
+            and self.ports.journal.applies(entry, term)
+            and self.still_due(entry, term, channel)
         ):
-            self.queue.add(entry.uid)
+            self.ports.queue.add(entry.uid)
             return None
-        via = self.router.channel(channel)
+        via = self.ports.router.channel(channel)
         if not self._covered(entry, term, via):
             return None
         failpoint(Failpoint.BEFORE_INTENT)
-        intent = await self.journal.open(
+        intent = await self.ports.journal.open(
             entry, term, channel, in_doubt=self.outcomes.submit_not_sent
         )
         if intent is None:
-            self.queue.retry(entry.uid)
+            self.ports.queue.retry(entry.uid)
             return None
         failpoint(Failpoint.AFTER_INTENT)
         return await self._make(entry, term, intent, via)
 
     def _covered(self, entry: Entry, term: LeaseTerm, via: Channel | None) -> bool:
         """Whether the lease covers a send that begins now; if not, the attempt is tried again soon."""
-        if term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
+        if term.may_send(self.ports.cache.monotonic(), via.timeout_s if via else 0.0):
             return True
-        self.queue.add_at(entry.uid, self.cache.monotonic() + _LEASE_PAUSE)
+        self.ports.queue.add_at(entry.uid, self.ports.cache.monotonic() + _LEASE_PAUSE)
         return False
 
     async def _make(
@@ -179,7 +173,7 @@ class Attempts:
             confirmed: Whether enough replicas of Redis have the intent.
         """
         outcome = Outcome.not_sent("cancelled before it was sent")
-        began = self.cache.monotonic()
+        began = self.ports.cache.monotonic()
         try:
             if confirmed:
                 outcome = await self.sender.send(entry, term, intent, via)
@@ -193,7 +187,9 @@ class Attempts:
         finally:
             # Cancelling the send must not cancel its recording. `Outcomes.drain` waits for the recording
             # rather than this task: whoever cancels the task has a deadline, and Redis may be away.
-            recording = self.outcomes.submit(entry, intent, outcome, self.cache.monotonic() - began)
+            recording = self.outcomes.submit(
+                entry, intent, outcome, self.ports.cache.monotonic() - began
+            )
         await asyncio.shield(recording)
         return outcome
 
@@ -217,7 +213,7 @@ class Attempts:
         try:
             answer, intent = await self._open(entry, term, channel)
         except PortError:
-            self.recorder.lose_claim(entry, "intent")
+            self.ports.recorder.lose_claim(entry, "intent")
             raise
         if not _accepted(answer):
             self._refused(entry, intent, answer)
@@ -235,18 +231,20 @@ class Attempts:
         """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
-        if not (self.journal.applies(entry, term) or self._may_open(entry, term)):
+        if not (self.ports.journal.applies(entry, term) or self._may_open(entry, term)):
             return False
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
 
     def _may_open(self, entry: Entry, term: LeaseTerm) -> bool:
         """Whether attempts may be opened in the log, as far as this process knows."""
-        return not self.journal.blocks(entry.uid) and self.recorder.claim_holds(entry, term)
+        return not self.ports.journal.blocks(entry.uid) and self.ports.recorder.claim_holds(
+            entry, term
+        )
 
     def _fit(self) -> bool:
         """Whether Redis is fit for attempts; logs each change once, not for every waiting attempt."""
-        unfit = self.recorder.log.unfit
+        unfit = self.ports.recorder.log.unfit
         if unfit != self._unfit:
             self._unfit = unfit
             if unfit is not None:
@@ -259,7 +257,7 @@ class Attempts:
 
     async def _open(self, entry: Entry, term: LeaseTerm, channel: str) -> tuple[Appended, Record]:
         """Ask the log for permission; if its answer is lost, the attempt is recorded as not sent."""
-        return await self.recorder.open(
+        return await self.ports.recorder.open(
             entry,
             term,
             channel,
@@ -276,14 +274,14 @@ class Attempts:
             channel: Full channel name.
             noted: Record the reason in the log, if that is possible.
         """
-        problem = self.router.not_ready(channel)
+        problem = self.ports.router.not_ready(channel)
         if problem is None:
             return False
-        entry.due[channel] = self.cache.monotonic() + problem.seconds
-        self.queue.add_at(entry.uid, entry.due[channel])
+        entry.due[channel] = self.ports.cache.monotonic() + problem.seconds
+        self.ports.queue.add_at(entry.uid, entry.due[channel])
         if noted:
             with contextlib.suppress(PortError):
-                await self.recorder.skip(entry, channel, problem.reason)
+                await self.ports.recorder.skip(entry, channel, problem.reason)
         return True
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
@@ -302,8 +300,8 @@ class Attempts:
         if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
             entry.reread = True
         else:
-            self.recorder.lose_claim(entry, answer.answer.value.lower())
-        self.queue.add(entry.uid)
+            self.ports.recorder.lose_claim(entry, answer.answer.value.lower())
+        self.ports.queue.add(entry.uid)
 
 
 def _accepted(answer: Appended) -> bool:

@@ -18,30 +18,22 @@ from collections.abc import Set as AbstractSet
 from notifier.content.sanitise import sanitise
 from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.attempt import Attempts
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.composer import Composer
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.journal import Journal
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.overdue import Overdue, expected
 from notifier.reconciler.placed import PlacedHolds
+from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
-from notifier.reporter import EventReporter
-from notifier.router import Router
 from syncer.model.attempt import AttemptId
 from syncer.model.hold import Hold
-from syncer.model.ports import Ownership
 from syncer.model.times import format_time
 from syncer.rules.holds import concerns, selector_of
 from syncer.sync.cache import Entry
-from syncer.sync.claim import Claimer
-from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -52,82 +44,29 @@ Run = Callable[[str, str], Awaitable[Outcome | None]]
 class Controller:
     """Delivers every notification in the cache that is ours."""
 
-    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
-        self,
-        *,
-        queue: WorkQueue,
-        recorder: Recorder,
-        claimer: Claimer,
-        ownership: Ownership,
-        router: Router,
-        reporter: EventReporter,
-        metrics: DeliveryMetrics,
-        bounds: DeliveryBounds,
-        dispatcher: Callable[[Run], Dispatcher],
-        journal: Journal,
-    ) -> None:
+    def __init__(self, ports: Ports, dispatcher: Callable[[Run], Dispatcher]) -> None:
         """
         Wire the parts.
 
         Args:
-            queue: Holds the uids to reconcile.
-            recorder: Appends to the logs, and has the cache of the notifications.
-            claimer: Claims and retires logs.
-            ownership: Knows which notifications are ours.
-            router: Chooses and knows channels.
-            reporter: Reports steps of the delivery.
-            metrics: Counters of the delivery.
-            bounds: Bounds of delivery.
+            ports: What they share.
             dispatcher: Makes the dispatcher, which runs attempts with the function passed to it.
-            journal: Records attempts in the status while the log is away, if enabled.
         """
-        self.cache = cache = recorder.cache
-        self.queue = queue
-        self.recorder = recorder
+        self.queue, self.recorder = ports.queue, ports.recorder
+        recorder, ownership = ports.recorder, ports.ownership
+        self.cache = cache = ports.cache
         self.placed = PlacedHolds(recorder.time, cache.monotonic)
         self.holds = Holds(cache, ownership, self.placed)
-        self.watch = WatchHandlers(cache, queue, recorder, ownership, self.holds)
-        self.decisions = Decisions(cache, recorder.time, self.holds, bounds)
+        self.watch = WatchHandlers(cache, ports.queue, recorder, ownership, self.holds)
+        self.decisions = Decisions(cache, recorder.time, self.holds, ports.bounds)
         self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
-        self.outcomes = Outcomes(
-            cache=cache,
-            queue=queue,
-            recorder=recorder,
-            claimer=claimer,
-            ownership=ownership,
-            reporter=reporter,
-            bounds=bounds,
-            journal=journal,
-        )
-        self.attempts = Attempts(
-            cache=cache,
-            queue=queue,
-            recorder=recorder,
-            ownership=ownership,
-            router=router,
-            holds=self.holds,
-            decisions=self.decisions,
-            sender=Sender(
-                recorder, router, Composer(recorder.time, self.decisions), cache.monotonic
-            ),
-            outcomes=self.outcomes,
-            journal=journal,
-        )
+        self.outcomes = Outcomes(ports)
+        composer = Composer(recorder.time, self.decisions)
+        sender = Sender(recorder, ports.router, composer, cache.monotonic)
+        self.attempts = Attempts(ports, self.holds, self.decisions, sender, self.outcomes)
         self.dispatcher = dispatcher(self.attempts.run)
         self.reconciler = Reconciler(
-            cache=cache,
-            queue=queue,
-            recorder=recorder,
-            claimer=claimer,
-            ownership=ownership,
-            router=router,
-            holds=self.holds,
-            decisions=self.decisions,
-            attempts=self.attempts,
-            dispatcher=self.dispatcher,
-            reporter=reporter,
-            metrics=metrics,
-            journal=journal,
+            ports, self.holds, self.decisions, self.attempts, self.dispatcher
         )
 
     def on_started_leading(self, ours: Callable[[str], bool]) -> None:
@@ -209,7 +148,7 @@ class Controller:
         self.holds.draining = True
         self.dispatcher.close()
         # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
-        self.attempts.journal.allowance.open()
+        self.attempts.ports.journal.allowance.open()
         if not await self.dispatcher.drain(sending):
             await self.dispatcher.abort()
         return await self.outcomes.drain(recording)

@@ -22,22 +22,17 @@ from functools import partial
 
 from notifier.contract import Outcome
 from notifier.dispatch.retry import next_delay, unsent_delay
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.bounds import DeliveryBounds
-from notifier.reconciler.journal import Journal
-from notifier.reporter import EventReporter
+from notifier.reconciler.ports import Ports
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import PortError
-from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.ports import LeaseTerm
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
 from syncer.rules.channel_state import counts, unsent_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Claimer
-from syncer.sync.recorder import Recorder
+from syncer.sync.cache import Entry
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -46,14 +41,7 @@ logger = logging.getLogger("ledger.delivery")
 class Outcomes:
     """Records outcomes, sets the next due time, and has the notification reconciled again."""
 
-    cache: Cache
-    queue: WorkQueue
-    recorder: Recorder
-    claimer: Claimer
-    ownership: Ownership
-    reporter: EventReporter
-    bounds: DeliveryBounds
-    journal: Journal
+    ports: Ports
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
     #: Uniform in [-1, 1), for back-off.
@@ -98,7 +86,7 @@ class Outcomes:
             await asyncio.wait(list(self.recording), timeout=seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(give_up):
-                await self.settle(list(self.cache.entries.values()))
+                await self.settle(list(self.ports.cache.entries.values()))
         left = list(self.recording)
         for task in left:
             task.cancel()
@@ -113,20 +101,22 @@ class Outcomes:
         still owns the log claims it, so that the status can be written, too.
         """
         for entry in entries:
-            term = self.ownership.term_of(entry.uid)
-            ours = term is not None and term.valid(self.cache.monotonic()) and not entry.deleted
-            if not self.recorder.log.available:
+            term = self.ports.ownership.term_of(entry.uid)
+            ours = (
+                term is not None and term.valid(self.ports.cache.monotonic()) and not entry.deleted
+            )
+            if not self.ports.recorder.log.available:
                 return
             with contextlib.suppress(PortError):
                 if term is not None and ours and self._known_here_alone(entry, term):
-                    await self.claimer.claim(entry, term)
+                    await self.ports.claimer.claim(entry, term)
                 if entry.unrecorded:
-                    await self.claimer.hand_in(entry)
+                    await self.ports.claimer.hand_in(entry)
 
     def _known_here_alone(self, entry: Entry, term: LeaseTerm) -> bool:
         if entry.unrecorded:
             return True
-        if self.recorder.claim_holds(entry, term):
+        if self.ports.recorder.claim_holds(entry, term):
             return False
         return bool(entry.abandoned) or exceeds(entry.view, entry.request.status)
 
@@ -135,24 +125,24 @@ class Outcomes:
         earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
         left = [a for a in earlier if counts(a)]
         wait = self._wait(entry.request.policy, outcome, earlier, len(left))
-        attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds)
+        attempt = _ended(intent, outcome, self.ports.recorder.time.now(), wait, seconds)
         if wait is None:
             entry.due.pop(attempt.channel, None)
         else:
-            entry.due[attempt.channel] = self.cache.monotonic() + wait / 1000
+            entry.due[attempt.channel] = self.ports.cache.monotonic() + wait / 1000
         recorded = await self._close(entry, attempt, intent)
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
-            await self.recorder.log.wake_owner(entry.uid)
+            await self.ports.recorder.log.wake_owner(entry.uid)
         _log(entry, attempt, recorded=recorded)
         if outcome.failure is not FailureClass.NOT_SENT:
-            self.reporter.attempted(entry.request, attempt, left[-1] if left else None)
+            self.ports.reporter.attempted(entry.request, attempt, left[-1] if left else None)
         if outcome.by_rule:
-            self.reporter.denied(entry.request, attempt.channel, attempt.error)
+            self.ports.reporter.denied(entry.request, attempt.channel, attempt.error)
         elif attempt.failure not in {None, FailureClass.NOT_SENT}:
-            self.reporter.failed(entry.request, attempt)
-        self.queue.add(entry.uid)
+            self.ports.reporter.failed(entry.request, attempt)
+        self.ports.queue.add(entry.uid)
 
     def _wait(
         self, policy: RetryPolicy, outcome: Outcome, earlier: Sequence[Attempt], left: int
@@ -175,24 +165,24 @@ class Outcomes:
     async def _close(self, entry: Entry, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
         if intent.attempt_id in entry.ahead:
-            self.recorder.close_in_memory(entry, attempt, intent)
+            self.ports.recorder.close_in_memory(entry, attempt, intent)
             return True
-        patience = self.journal.patience
-        return await self.recorder.close(
+        patience = self.ports.journal.patience
+        return await self.ports.recorder.close(
             entry,
             attempt,
             intent,
-            patience=self.bounds.outcome_patience if patience is None else patience,
+            patience=self.ports.bounds.outcome_patience if patience is None else patience,
             keep=patience is not None,
         )
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
         """Whether an attempt belongs to the current lease term."""
-        term = self.ownership.term_of(uid)
+        term = self.ports.ownership.term_of(uid)
         return (
             term is not None
             and term.epoch == attempt_epoch(attempt_id)
-            and term.valid(self.cache.monotonic())
+            and term.valid(self.ports.cache.monotonic())
         )
 
 

@@ -16,16 +16,12 @@ from typing import Final
 
 from notifier.dispatch.breaker import refusal
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.journal import Journal
-from notifier.reporter import EventReporter
-from notifier.router import Router
+from notifier.reconciler.ports import Ports
 from syncer.model.errors import PortError
-from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.ports import LeaseTerm
 from syncer.rules.channel_state import counts
 from syncer.rules.plan import (
     Await,
@@ -38,9 +34,7 @@ from syncer.rules.plan import (
 )
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.rules.resync import Check
-from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Claimer
-from syncer.sync.recorder import Recorder
+from syncer.sync.cache import Entry
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -52,31 +46,23 @@ _NOTE_PAUSE: Final = 5.0
 class Reconciler:
     """Handles the keys of the work queue."""
 
-    cache: Cache
-    queue: WorkQueue
-    recorder: Recorder
-    claimer: Claimer
-    ownership: Ownership
-    router: Router
+    ports: Ports
     holds: Holds
     decisions: Decisions
     attempts: Attempts
     dispatcher: Dispatcher
-    reporter: EventReporter
-    metrics: DeliveryMetrics
-    journal: Journal
 
     async def work(self) -> None:
         """One worker: handle keys until cancelled."""
         while True:
-            uid = await self.queue.get()
+            uid = await self.ports.queue.get()
             try:
                 decided = await self.reconcile(uid) is not None
-                if decided or uid not in self.cache.entries:
+                if decided or uid not in self.ports.cache.entries:
                     # Without a decision, the growing wait continues.
-                    self.queue.succeeded(uid)
+                    self.ports.queue.succeeded(uid)
             except PortError as error:
-                wait = self.queue.retry(uid)
+                wait = self.ports.queue.retry(uid)
                 logger.info(
                     "a notification could not be checked and is tried again",
                     extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
@@ -86,9 +72,9 @@ class Reconciler:
                 logger.exception(
                     "a notification could not be handled and is tried again", extra={"uid": uid}
                 )
-                self.queue.retry(uid)
+                self.ports.queue.retry(uid)
             finally:
-                self.queue.done(uid)
+                self.ports.queue.done(uid)
 
     async def reconcile(self, uid: str) -> Decision | None:
         """
@@ -100,46 +86,46 @@ class Reconciler:
         Raises:
             PortError: Redis or the API server did not answer; reconcile again later.
         """
-        entry = self.cache.entries.get(uid)
-        term = self.ownership.term_of(uid)
+        entry = self.ports.cache.entries.get(uid)
+        term = self.ports.ownership.term_of(uid)
         if entry is not None:
             entry.last_check = None
         if entry is None or term is None or not self.holds.accepts(uid):
             if entry is not None and term is None:
                 await self._leave(entry)
             return None
-        if not term.valid(self.cache.monotonic()):
+        if not term.valid(self.ports.cache.monotonic()):
             # The term may become valid again: perhaps only the answer to its renewal was lost.
             return None
         if entry.deleted:
             await self._retire(entry, term)
             return None
-        if self.journal.blocks(uid):
+        if self.ports.journal.blocks(uid):
             return await self._without_log(entry, term)
-        if not self.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
+        if not self.ports.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
             return self._unclaimed(entry)
         await self._catch_up(entry)
         if entry.abandoned:
             # An INTENT arrived after its caller had given it up: only a claim settles it.
-            self.recorder.lose_claim(entry, "abandoned")
+            self.ports.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, term):
                 return self._unclaimed(entry)
             if entry.abandoned:
                 # It could not be settled: try again, with a growing wait.
-                self.queue.retry(entry.uid)
+                self.ports.queue.retry(entry.uid)
                 return None
         return await self._decide(entry, term)
 
     async def _without_log(self, entry: Entry, term: LeaseTerm) -> Decision | None:
         """Decide for an entry whose log must not be used; None if too little is known."""
-        if self.journal.applies(entry, term):
-            self.journal.take_up(entry, term)
+        if self.ports.journal.applies(entry, term):
+            self.ports.journal.take_up(entry, term)
             return await self._decide(entry, term, journaled=True)
         # Nothing may be opened in the log until the note is removed; then the journal has everything
         # checked. A write of the note, or of the object, may be under way, and nothing reports its end.
-        basis = self.journal.basis(entry, term)
+        basis = self.ports.journal.basis(entry, term)
         entry.unjournaled = None if basis.complete else basis
-        self.queue.add_at(entry.uid, self.cache.monotonic() + _NOTE_PAUSE)
+        self.ports.queue.add_at(entry.uid, self.ports.cache.monotonic() + _NOTE_PAUSE)
         return None
 
     async def _decide(self, entry: Entry, term: LeaseTerm, *, journaled: bool = False) -> Decision:
@@ -150,13 +136,15 @@ class Reconciler:
         if isinstance(decision, Resolve):
             if not entry.request.specified:
                 return self._decided(entry, Await("the object has no spec yet"))
-            plan, doubts = await self.router.plan(entry.request, self.recorder.time.now())
+            plan, doubts = await self.ports.router.plan(
+                entry.request, self.ports.recorder.time.now()
+            )
             if journaled:
-                self.recorder.plan_journaled(entry, plan)
+                self.ports.recorder.plan_journaled(entry, plan)
             else:
-                await self.recorder.plan(entry, plan)
+                await self.ports.recorder.plan(entry, plan)
             if doubts:
-                self.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
+                self.ports.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
             decision = self.decisions.next(entry)
         rejected = self._start(entry, decision)
         self._decided(entry, decision)
@@ -175,7 +163,7 @@ class Reconciler:
     async def _claim(self, entry: Entry, term: LeaseTerm) -> bool:
         """Claim the log of an entry; returns whether a decision may be based on it."""
         first = entry.claim is None and entry.view.position == 0
-        claimed = await self.claimer.claim(entry, term)
+        claimed = await self.ports.claimer.claim(entry, term)
         logger.debug(
             "claimed", extra={"uid": entry.uid, "rows": claimed.rows, "reason": claimed.message}
         )
@@ -183,7 +171,7 @@ class Reconciler:
             return False
         entry.fresh = False
         if first and not entry.request.status.terminal and not entry.cancelled:
-            self.reporter.started(entry.request)
+            self.ports.reporter.started(entry.request)
         return True
 
     async def _usable(self, entry: Entry, term: LeaseTerm, claimed: ClaimDecision) -> bool:
@@ -191,7 +179,7 @@ class Reconciler:
         actions = claimed.actions
         if Action.STOP in actions:
             self.holds.fence(entry, term.epoch)
-            self.metrics.fenced_notifications.inc()
+            self.ports.metrics.fenced_notifications.inc()
             return False
         if Action.DISTRUST in actions:
             self.holds.distrust(entry, term.epoch)
@@ -202,14 +190,14 @@ class Reconciler:
             return False
         entry.unreadable = Action.HOLD in actions
         if entry.unreadable:
-            self.queue.retry(entry.uid)
+            self.ports.queue.retry(entry.uid)
             return False
         if Action.NOTHING in actions and not entry.busy:
-            self.cache.retire(entry)
+            self.ports.cache.retire(entry)
             return False
         if entry.claim is None:
             if not entry.quarantine:
-                self.queue.retry(entry.uid)
+                self.ports.queue.retry(entry.uid)
             return False
         return True
 
@@ -223,36 +211,36 @@ class Reconciler:
     async def _catch_up(self, entry: Entry) -> None:
         """Record the results kept while the log was away, and read what others have appended."""
         if entry.unrecorded:
-            await self.recorder.record_kept(entry)
+            await self.ports.recorder.record_kept(entry)
         if not entry.reread:
             return
         known = entry.view.position
-        await self.recorder.reread(entry)
+        await self.ports.recorder.reread(entry)
         if entry.view.position != known:
-            self.cache.mark_dirty(entry)
+            self.ports.cache.mark_dirty(entry)
 
     # -- notifications that are gone, or another replica's ----------------------------------------
 
     async def _leave(self, entry: Entry) -> None:
         """Forget a notification of another replica once no work on it is under way here."""
         if entry.unrecorded:
-            await self.claimer.hand_in(entry)
+            await self.ports.claimer.hand_in(entry)
             if not entry.unrecorded:
-                await self.recorder.log.wake_owner(entry.uid)
+                await self.ports.recorder.log.wake_owner(entry.uid)
             elif not entry.quarantine:
-                self.queue.retry(entry.uid)
-        if self.ownership.term_of(entry.uid) is not None:
+                self.ports.queue.retry(entry.uid)
+        if self.ports.ownership.term_of(entry.uid) is not None:
             # Ours again meanwhile: it is listed again, and a listed entry must stay.
-            self.queue.add(entry.uid)
+            self.ports.queue.add(entry.uid)
             return
         over = entry.deleted or entry.request.status.terminal
         if not entry.busy and (over or not entry.unrecorded):
             # Its owner delivers, publishes and retires it.
-            self.cache.forget(entry.uid)
+            self.ports.cache.forget(entry.uid)
 
     async def _retire(self, entry: Entry, term: LeaseTerm) -> None:
-        if not await self.claimer.retire(entry, term) and not entry.executing:
-            self.queue.retry(entry.uid)
+        if not await self.ports.claimer.retire(entry, term) and not entry.executing:
+            self.ports.queue.retry(entry.uid)
 
     # -- acting on decisions ----------------------------------------------------------------------
 
@@ -264,7 +252,7 @@ class Reconciler:
                 rejection = self.dispatcher.submit(
                     entry.uid,
                     channel,
-                    due=entry.due.get(channel, self.cache.monotonic()),
+                    due=entry.due.get(channel, self.ports.cache.monotonic()),
                     priority=entry.request.priority,
                     namespace=entry.request.namespace,
                     tried=sum(map(counts, entry.view.of_channel(channel))),
@@ -272,16 +260,16 @@ class Reconciler:
                 if rejection is not None:
                     rejected.append(channel)
         if isinstance(decision, Finish):
-            self.cache.mark_dirty(entry, urgent=True)
+            self.ports.cache.mark_dirty(entry, urgent=True)
         if decision.then is not None:
-            self.queue.add_at(entry.uid, decision.then)
+            self.ports.queue.add_at(entry.uid, decision.then)
         return rejected
 
     def _decided(self, entry: Entry, decision: Decision) -> Decision:
         """Remember a decision: when the next is needed, and which channels are in progress or queued."""
         started = decision.channels if isinstance(decision, Deliver | GiveUp) else ()
         entry.last_check = Check(
-            at=self.cache.monotonic(),
+            at=self.ports.cache.monotonic(),
             by=math.inf if decision.then is None else decision.then,
             version=entry.request.resource_version,
             position=entry.view.position,
@@ -297,7 +285,7 @@ class Reconciler:
         await self._skip(entry, channel, reason)
         noted = entry.view.last_skip.get(channel)
         if noted is not None and noted != known:
-            self.reporter.held(entry.request, channel, noted)
+            self.ports.reporter.held(entry.request, channel, noted)
 
     async def _give_up(self, entry: Entry, term: LeaseTerm, decision: GiveUp) -> None:
         """Record in the log why due channels are given up, and end them."""
@@ -316,12 +304,12 @@ class Reconciler:
             return
         if await self._skip(entry, channel, reason):
             made = sum(map(counts, entry.view.of_channel(channel)))
-            self.reporter.rejected(entry.request, channel, reason, made)
+            self.ports.reporter.rejected(entry.request, channel, reason, made)
 
     async def _skip(self, entry: Entry, channel: str, reason: str) -> bool:
         """Record, once, why a due attempt is not made; False if Redis did not answer."""
         try:
-            await self.recorder.skip(entry, channel, reason)
+            await self.ports.recorder.skip(entry, channel, reason)
         except PortError:
             return False
         return True

@@ -24,6 +24,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.ledger.client import LedgerClient
@@ -125,17 +126,19 @@ class Delivery:
         }
         self.plans: dict[str, tuple[str, ...]] = {}
         self.controller = Controller(
-            queue=self.queue,
-            recorder=recorder,
-            claimer=Claimer(
-                recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
+            Ports(
+                queue=self.queue,
+                recorder=recorder,
+                claimer=Claimer(
+                    recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
+                ),
+                ownership=Owner(),
+                router=self,
+                reporter=EventReporter(self._emit, self.metrics),
+                metrics=self.metrics,
+                bounds=DeliveryBounds(at_most_once=False, max_age=0),
+                journal=NO_JOURNAL,
             ),
-            ownership=Owner(),
-            router=self,
-            reporter=EventReporter(self._emit, self.metrics),
-            metrics=self.metrics,
-            bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            journal=NO_JOURNAL,
             dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
                 on_rejected=self.queue.add, monotonic=self.clock,
             ),

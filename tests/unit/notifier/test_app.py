@@ -132,7 +132,7 @@ def test_each_stall_of_the_loop_is_counted() -> None:
 async def test_events_can_be_switched_off(enabled: bool, waiting: int) -> None:
     """Then none waits to be written, whatever is reported."""
     parts = built(events={"enabled": enabled})
-    parts.controller.reconciler.reporter.started(requested("Sending"))
+    parts.controller.reconciler.ports.reporter.started(requested("Sending"))
     assert await parts.events.drain(0.01) == waiting
 
 

@@ -20,6 +20,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.process.gauges import Gauges, pulse
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
@@ -75,11 +76,13 @@ def controller() -> Controller:
     shards.take(0, Held())
     log = cast("Any", SimpleNamespace(generation_of=lambda _uid: 0))
     return Controller(
-        queue=WorkQueue(lambda: NOW),
-        recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
-        claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
-        metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
-        journal=NO_JOURNAL,
+        Ports(
+            queue=WorkQueue(lambda: NOW),
+            recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
+            claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
+            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+            journal=NO_JOURNAL,
+        ),
         dispatcher=lambda _: NONE,
     )  # fmt: skip
 

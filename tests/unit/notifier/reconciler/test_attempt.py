@@ -170,7 +170,7 @@ async def test_nothing_is_opened_before_the_holds_of_operators_were_read(case: C
 
 async def test_a_channel_that_is_held_waits(case: Case) -> None:
     """Its due time moves, the reason is on record, and it is looked at again then."""
-    cast("Any", case.controller.attempts.router).not_ready = lambda _: NotReady(
+    cast("Any", case.controller.attempts.ports.router).not_ready = lambda _: NotReady(
         "credential x is missing", 30.0
     )
     assert await case.attempt() is None
@@ -181,7 +181,7 @@ async def test_a_channel_that_is_held_waits(case: Case) -> None:
 
 async def test_a_hold_that_cannot_be_recorded_holds_all_the_same(case: Case) -> None:
     """Redis is away: the reason is recorded at a later look."""
-    cast("Any", case.controller.attempts.router).not_ready = lambda _: NotReady(
+    cast("Any", case.controller.attempts.ports.router).not_ready = lambda _: NotReady(
         "credential x is missing", 30.0
     )
     case.redis.down = True
@@ -203,7 +203,7 @@ async def test_an_attempt_that_the_lease_does_not_cover_waits(
 
     case.shards.take(0, Short(EPOCH))
     if not there:
-        cast("Any", case.controller.attempts.router).channel = lambda _: None
+        cast("Any", case.controller.attempts.ports.router).channel = lambda _: None
     assert await case.attempt() is None
     assert asked == [(NOW, seconds)]
     assert (case.alarm(), case.attempts, case.receiver.sent) == (0.5, [], 0)

@@ -18,6 +18,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from notifier.router import Routed
 from syncer.ledger.answers import Answer
 from syncer.ledger.lua import OUTCOME
@@ -74,19 +75,21 @@ class World:
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
         self.reporter = Calls()
         self.controller = Controller(
-            queue=WorkQueue(lambda: NOW), recorder=recorder,
-            claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
-            ownership=self.shards,
-            router=cast(
-                "Any",
-                SimpleNamespace(
-                    channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
-                    plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
+            Ports(
+                queue=WorkQueue(lambda: NOW), recorder=recorder,
+                claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
+                ownership=self.shards,
+                router=cast(
+                    "Any",
+                    SimpleNamespace(
+                        channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
+                        plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
+                    ),
                 ),
+                reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
+                bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
+                journal=NO_JOURNAL,
             ),
-            reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
-            bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
-            journal=NO_JOURNAL,
             dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(
@@ -106,7 +109,7 @@ class World:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claim = Claim(EPOCH, self.log.generation_of("uid-a"))
-        plan, _ = await self.controller.attempts.router.plan(NONE, 1)
+        plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
     @property
@@ -169,9 +172,8 @@ async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None
 async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
-    world.controller.outcomes.bounds = DeliveryBounds(
-        at_most_once=False, max_age=0, outcome_patience=60.0
-    )
+    outcomes = world.controller.outcomes
+    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, 60.0))
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
@@ -366,9 +368,8 @@ async def test_a_result_is_recorded_whatever_is_answered_first(
     """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
     monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0, 0.0))
     await world.planned()
-    world.controller.outcomes.bounds = DeliveryBounds(
-        at_most_once=False, max_age=0, outcome_patience=60.0
-    )
+    outcomes = world.controller.outcomes
+    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, 60.0))
     answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
     answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
     evaluate = world.log.client.evaluate

@@ -17,6 +17,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from syncer.cli.manual_records import append
 from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest
@@ -62,9 +63,12 @@ def parts(here: Bench, objects: Objects) -> tuple[StatusWriter, Controller, list
         on_stale=again.append,
     )  # fmt: skip
     controller = Controller(
-        queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
-        ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
-        bounds=DeliveryBounds(at_most_once=True, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
+        Ports(
+            queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
+            ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
+            bounds=DeliveryBounds(at_most_once=True, max_age=0), journal=NO_JOURNAL,
+        ),
+        dispatcher=lambda _: NONE,
     )  # fmt: skip
     return sync, controller, again
 

@@ -12,6 +12,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
@@ -59,10 +60,12 @@ class World:
         self.shards = Shards(1)
         self.shards.take(0, Held())
         self.controller = Controller(
-            queue=WorkQueue(lambda: self.now), recorder=recorder,
-            claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
-            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            journal=NO_JOURNAL,
+            Ports(
+                queue=WorkQueue(lambda: self.now), recorder=recorder,
+                claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
+                metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+                journal=NO_JOURNAL,
+            ),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
 

@@ -134,9 +134,9 @@ class Away(World):
             backoff=lambda *_: 1000,
             on_journaled=self.whys.append,
         )
-        self.controller.attempts.journal = self.journal
-        self.controller.reconciler.journal = self.journal
-        self.controller.outcomes.journal = self.journal
+        made = self.controller
+        ports = replace(made.reconciler.ports, journal=self.journal)
+        made.attempts.ports = made.reconciler.ports = made.outcomes.ports = ports
 
     def _changed(self) -> None:
         self.changes += 1
@@ -232,7 +232,7 @@ async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
 async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, written: bool) -> None:
     """Redis is back before the write ahead is answered: the claim gives the log the open attempt."""
     patch, reconciler = away.objects.patch, away.controller.reconciler
-    reconciler.claimer.objects = cast("Any", away.objects)
+    reconciler.ports.claimer.objects = cast("Any", away.objects)
 
     async def late(*args: Any, **rest: Any) -> NotificationRequest:
         away.redis.down, away.log.client.problem = False, None

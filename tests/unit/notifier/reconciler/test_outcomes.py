@@ -38,7 +38,8 @@ class Opened:
         self.world = world
         self.reports = Reports()
         self.outcomes = world.controller.outcomes
-        self.outcomes.reporter = cast("Any", self.reports)
+        ports = replace(self.outcomes.ports, reporter=cast("Any", self.reports))
+        self.outcomes.ports = ports
         self.outcomes.jitter = lambda: 0.0
         policy = RetryPolicy(9, 30, 2, 480)
         world.entry.request = replace(world.entry.request, policy=policy)

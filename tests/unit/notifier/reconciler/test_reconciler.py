@@ -65,9 +65,13 @@ class Case(World):
         self.reconciler = self.controller.reconciler
         self.queue = self.controller.queue
         self.reports, self.dispatcher = Reports(), Dispatcher()
-        self.reconciler.reporter = cast("Any", self.reports)
+        self.works_with(reporter=self.reports)
         self.reconciler.dispatcher = cast("Any", self.dispatcher)
         self.done: list[tuple[Any, ...]] = []
+
+    def works_with(self, **ports: Any) -> None:
+        """Have the reconciler use these in the place of what it was given."""
+        self.reconciler.ports = replace(self.reconciler.ports, **ports)
 
     def decides(self, *decisions: Decision) -> None:
         """Have the rules decide so, one after the other."""
@@ -89,7 +93,7 @@ class Case(World):
             return self.retired
 
         self.retired = True
-        self.reconciler.claimer = cast("Any", SimpleNamespace(claim=claim, retire=retire))
+        self.works_with(claimer=SimpleNamespace(claim=claim, retire=retire))
 
     async def look(self) -> Decision | None:
         """Reconcile."""
@@ -233,7 +237,7 @@ async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -
     case.decides(Deliver(("c",), None, "due"))
     case.redis.down = True
     case.log.client.problem = None
-    case.reconciler.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
+    case.reconciler.ports.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
     await case.look()
     assert case.reports.seen == []
     case.redis.down = False
@@ -256,8 +260,8 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
     async def plan(_entry: Entry, made: Plan) -> None:
         plans.append(made)
 
-    cast("Any", case.reconciler.router).plan = route
-    cast("Any", case.reconciler.recorder).plan = plan
+    cast("Any", case.reconciler.ports.router).plan = route
+    cast("Any", case.reconciler.ports.recorder).plan = plan
     assert await case.look() is decision
     assert [p.channels for p in plans] == [("x",)]
     assert plans[0].at == case.controller.recorder.time.now()
@@ -281,7 +285,7 @@ async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
     case.entry.request = found
     case.decides(Resolve("no plan yet"), Await("never"))
     assert await case.look() == Await("the object has no spec yet")
-    assert cast("Any", case.reconciler.router).plan.await_count == 1  # that of the fixture
+    assert cast("Any", case.reconciler.ports.router).plan.await_count == 1  # that of the fixture
 
 
 # -- what is not decided -------------------------------------------------------------------------------
@@ -394,7 +398,7 @@ async def test_a_log_of_a_later_epoch_is_held(case: Case) -> None:
     case.claims(Action.STOP, holds=False)
     assert await case.look() == Await("its log belongs to a later epoch")
     assert case.controller.holds.fenced == {"uid-a": NOW}
-    registry = case.reconciler.metrics.fenced_notifications
+    registry = case.reconciler.ports.metrics.fenced_notifications
     assert registry._value.get() == 1
 
 
@@ -480,14 +484,14 @@ async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
     late = make_attempt_id(EPOCH, 7)
     case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
     case.claims(Action.OPEN)
-    claim = case.reconciler.claimer.claim
+    claim = case.reconciler.ports.claimer.claim
 
     async def claiming(entry: Entry, term: Any) -> ClaimDecision:
         if settled:
             entry.view.attempts.clear()
         return await claim(entry, term)
 
-    case.reconciler.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
+    case.reconciler.ports.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
     case.decides(Await("nothing"))
     assert await case.look() == (Await("nothing") if settled else None)
     assert case.done == [("claim", EPOCH)]
@@ -529,7 +533,7 @@ async def test_a_notification_of_another_replica_is_let_go(
             case.done.append(("record",))
             return False
 
-        cast("Any", case.reconciler.recorder).record_kept = kept
+        cast("Any", case.reconciler.ports.recorder).record_kept = kept
     assert await case.look() is None
     assert ("uid-a" in case.cache.entries) is stays
     assert case.done == ([("record",)] if unrecorded else [])
@@ -547,7 +551,7 @@ async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None
         entry.unrecorded.clear()
         return True
 
-    case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
+    case.reconciler.ports.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
     await case.look()
     assert len(case.redis.published) == 1
     assert case.cache.entries == {}
@@ -563,7 +567,7 @@ async def test_a_notification_that_is_ours_again_is_looked_at(case: Case) -> Non
         case.shards.take(0, LeaseTerm(EPOCH))
         return True
 
-    case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # it takes a while
+    case.reconciler.ports.recorder.record_kept = kept  # type: ignore[method-assign] # it takes a while
     await case.look()
     assert list(case.cache.entries) == ["uid-a"]
     assert case.ready == 1

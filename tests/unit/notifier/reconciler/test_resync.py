@@ -15,6 +15,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
@@ -97,14 +98,16 @@ class World:
         self.receiver = Receiver()
         self.queue = WorkQueue(clock)
         self.controller = Controller(
-            queue=self.queue, recorder=recorder,
-            claimer=Claimer(
-                recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
+            Ports(
+                queue=self.queue, recorder=recorder,
+                claimer=Claimer(
+                    recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
+                ),
+                ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
+                metrics=DeliveryMetrics(CollectorRegistry()),
+                bounds=DeliveryBounds(at_most_once=False, max_age=0),
+                journal=NO_JOURNAL,
             ),
-            ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
-            metrics=DeliveryMetrics(CollectorRegistry()),
-            bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            journal=NO_JOURNAL,
             dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []

@@ -11,6 +11,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from syncer.kube.notification_requests import Meta, outline
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
@@ -68,9 +69,12 @@ def controller() -> Controller:
     shards = Shards(1)
     shards.take(0, Held())
     return Controller(
-        queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
-        ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
-        bounds=DeliveryBounds(at_most_once=False, max_age=0), journal=NO_JOURNAL, dispatcher=lambda _: NONE,
+        Ports(
+            queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
+            ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
+            bounds=DeliveryBounds(at_most_once=False, max_age=0), journal=NO_JOURNAL,
+        ),
+        dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 

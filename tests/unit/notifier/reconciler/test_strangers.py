@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -121,9 +122,11 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
         return request
 
     recorder = world.controller.recorder
-    world.controller.reconciler.claimer = Claimer(
+    claimer = Claimer(
         recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
     )
+    reconciler = world.controller.reconciler
+    reconciler.ports = replace(reconciler.ports, claimer=claimer)
     world.controller.watch.upsert(request, first_seen_by_watch=False)
     for _ in range(2):
         await look(world)

@@ -12,6 +12,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import Ports
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, Epoch
 from syncer.model.record import Record, intent_record
@@ -84,11 +85,13 @@ class World:
         recorder = Recorder(self.log, cache, time, SyncMetrics(registry), identity="t")
         self.reporter = Calls()
         self.controller = Controller(
-            queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
-            ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
-            metrics=DeliveryMetrics(registry),
-            bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
-            journal=NO_JOURNAL,
+            Ports(
+                queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
+                ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
+                metrics=DeliveryMetrics(registry),
+                bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
+                journal=NO_JOURNAL,
+            ),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)

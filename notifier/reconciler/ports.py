@@ -1,0 +1,49 @@
+"""The parts that the modules of this package share, as one object that the composition root makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.bounds import DeliveryBounds
+from notifier.reconciler.journal import Journal
+from notifier.reporter import EventReporter
+from notifier.router import Router
+from syncer.model.ports import Ownership
+from syncer.sync.cache import Cache
+from syncer.sync.claim import Claimer
+from syncer.sync.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ports:
+    """
+    What deliveries are made with.
+
+    Attributes:
+        queue: Holds the uids to reconcile.
+        recorder: Appends to the logs, and has the cache of the notifications.
+        claimer: Claims and retires logs.
+        ownership: Knows which notifications are ours.
+        router: Chooses and knows channels.
+        reporter: Reports steps of the delivery.
+        metrics: Counters of the delivery.
+        bounds: Bounds of delivery.
+        journal: Records attempts in the status while the log is away, if enabled.
+    """
+
+    queue: WorkQueue
+    recorder: Recorder
+    claimer: Claimer
+    ownership: Ownership
+    router: Router
+    reporter: EventReporter
+    metrics: DeliveryMetrics
+    bounds: DeliveryBounds
+    journal: Journal
+
+    @property
+    def cache(self) -> Cache:
+        """The notifications that this process knows."""
+        return self.recorder.cache
