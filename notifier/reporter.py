@@ -141,7 +141,7 @@ class EventReporter:
         )  # fmt: skip
 
     def denied(self, request: NotificationRequest, channel: str, reason: str) -> None:
-        """Report that the receiver of a channel takes nothing of the notification's namespace."""
+        """Report that the receiver of a channel does not accept the notification's namespace."""
         self._emit(
             request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {reason}", channel
         )

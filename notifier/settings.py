@@ -569,7 +569,7 @@ def load(path: Path | str, env: Mapping[str, str], *, namespace_file: Path | Non
 
 def remarks(source: Document, settings: Settings | None) -> list[Finding]:
     """
-    Find what a file says in vain, or not as it is meant.
+    Find settings that have no effect, or another effect than intended.
 
     Args:
         source: The file as it was read.

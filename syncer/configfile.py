@@ -153,7 +153,7 @@ G = TypeVar("G", bound=Group)
 
 class Fault(typing.NamedTuple):
     """
-    What a document has wrong.
+    One mistake in a document.
 
     Attributes:
         location: The path in parts.
@@ -285,7 +285,7 @@ def repeated_keys(source: Document) -> list[Finding]:
 
 
 def nearest(name: str, known: Mapping[str, str]) -> str:
-    """Return what a misspelt name is likely meant to be, as it is spelled; empty if nothing is like it."""
+    """Return the known name that a misspelt one resembles most, empty if none does."""
     from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
 
     folded = {key.lower(): key for key in known}
@@ -357,13 +357,13 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 
 def dotted(location: tuple[int | str, ...]) -> str:
-    """Write a path as people read it."""
+    """Write a path in dotted form."""
     # Faults in defaults come with the field's name, faults in the file with the file's.
     return path_of(part if isinstance(part, int) else to_camel(part) for part in location)
 
 
 def path_parts(path: str) -> tuple[str | int, ...]:
-    """Return a dotted path in parts, as a document is asked for the line of a key."""
+    """Split a dotted path into the parts by which a document finds the line of a key."""
     return tuple(int(number) if number else name for name, number in _PATH.findall(path))
 
 

@@ -1,8 +1,9 @@
 """
-What settings may be, in words and as a JSON schema; made from the models.
+The values that settings accept, in words and as a JSON schema, both made from the models.
 
-The words are for the reference page, and for whoever has written something else. The schema is for editors
-and for the chart: closed, so that a misspelt key is noticed, with descriptions, and without defaults.
+The words are for the reference page, and for the error about a value that is not accepted. The schema
+is for editors and for the chart: closed, so that a misspelt key is noticed, with descriptions, and
+without defaults.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Return what holds where a field is not set: `10s`, in code marks; `none` and `required` are bare."""
+    """Return a field's default: `10s`, in code marks; `none` and `required` are bare."""
     value = field.default
     if field.default_factory is not None:
         return "none"
@@ -153,7 +154,7 @@ def schema_for(
 
 
 def _in_schema_words(found: Any) -> Any:
-    """Rename the bounds of what may be null, to which pydantic leaves its own names."""
+    """Rename the bounds of nullable fields, which keep pydantic's own names."""
     if isinstance(found, list):
         return [_in_schema_words(each) for each in found]
     if not isinstance(found, dict):

@@ -1,9 +1,9 @@
 """
-Reading a YAML file: values out, and where each key stands.
+Reading a YAML file: values, and the place of each key.
 
-Only plain YAML types are made. No text made here quotes a value: values may be secrets, and a YAML error
-would like to print them. A key that is written twice is not an error in YAML; it is remembered, since what
-the first one says is lost.
+Only plain YAML types are made. No text made here quotes a value: values may be secrets, and YAML's own
+errors would print them. YAML allows a key to be written twice; this is reported, because the first
+value is lost.
 """
 
 from __future__ import annotations

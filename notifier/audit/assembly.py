@@ -35,7 +35,7 @@ _INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 
 class Outlets:
-    """Who takes audit events: a file, an audit store behind a client and a gate of its own, or both."""
+    """The sinks of audit events: a file, an audit store with its own client and gate, or both."""
 
     def __init__(self, loaded: Loaded, guard: EgressGuard) -> None:
         """

@@ -194,7 +194,7 @@ class AuditFeed:
         return len(self.cache.unaudited)
 
     def refresh(self) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         oldest = [p.oldest for p in self._backing_off.values() if p.oldest]
         if self._held_since:
             oldest.append(self._held_since)
@@ -326,7 +326,7 @@ class AuditFeed:
     # -- one batch ------------------------------------------------------------------------------
 
     async def _deliver(self, batch: Sequence[LogPart]) -> bool:
-        """Store some parts and move `audited`; False if a sink has to be waited for."""
+        """Store some parts and move `audited`; False if a sink cannot take them now."""
         # Later events of a notification refused in this round must not overtake the refused ones.
         parts = [p for p in batch if not self._backs_off(p.entry)]
         if not parts:

@@ -46,7 +46,7 @@ class Written:
 
 
 class Sink(Protocol):
-    """A place that takes audit events."""
+    """Stores audit events."""
 
     @property
     def name(self) -> str:
@@ -169,5 +169,5 @@ class FileSink:
             os.fdatasync(file.fileno())
 
     def close(self) -> None:
-        """Let the thread end; a write that hangs is not waited for."""
+        """Let the thread end, without waiting for a write that hangs."""
         self._thread.shutdown(wait=False)

@@ -46,7 +46,7 @@ def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | 
 async def rendered_beside(
     kind: str, build: Callable[[Message], T], message: Message, *, seconds: float
 ) -> T | Outcome:
-    """The same beside the event loop where the message is large; not sent if that takes too long."""
+    """The same in a thread if the message is large; not sent if that takes too long."""
     try:
         return await offload(
             lambda: rendered(kind, build, message), size=message.size, seconds=seconds

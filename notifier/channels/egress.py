@@ -31,7 +31,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class EgressMode(StrEnum):
-    """How far requests may go; see the module's text."""
+    """Which addresses are allowed; see the module's docstring."""
 
     OPERATOR = "operator"
     STRICT = "strict"  # noqa: V107 (chosen by its value)
@@ -77,7 +77,7 @@ _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 class EgressGuard:
     """
-    Judges addresses.
+    Allows or refuses addresses.
 
     Args:
         mode: `operator` or `strict`.

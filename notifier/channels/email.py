@@ -138,7 +138,7 @@ class MailClient:
         raise failures[-1]
 
     def close(self) -> None:
-        """Let the threads end; a lookup that hangs is not waited for."""
+        """Let the threads end, without waiting for a lookup that hangs."""
         self._names.close()
 
 

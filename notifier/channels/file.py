@@ -95,7 +95,7 @@ class FileChannel:
             ) from exc
 
     def close(self) -> None:
-        """Take no more work; a write that hangs is not waited for."""
+        """Accept no more work, without waiting for a write that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, message: Message) -> Outcome:
@@ -208,7 +208,7 @@ def file_name(name: str, moment: datetime, form: str) -> str:
 
 
 def file_content(document: dict[str, Any], form: str) -> bytes:
-    """The object as JSON, indented by 2, or as YAML; on a terminal it commands nothing."""
+    """The object as JSON, indented by 2, or as YAML, without terminal control characters."""
     written = json.dumps(document, indent=2, ensure_ascii=False)
     shown = escaped_json(written)
     if form == "yaml":

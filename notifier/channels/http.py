@@ -153,7 +153,7 @@ class _Witness(ResponseHandler):
 
 
 def _readable(transport: asyncio.Transport) -> bool:
-    """Whether there is something to read at a socket, be it the end."""
+    """Whether a socket has something to read, including its end."""
     watch = select.poll()
     watch.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(watch.poll(0))
@@ -397,7 +397,7 @@ class HttpClient:
 
 
 class _GuardedResolver(AbstractResolver):
-    """What the library asks for addresses; it knows which hosts are proxies."""
+    """Resolves addresses for the library; knows which hosts are proxies."""
 
     def __init__(self, guard: EgressGuard) -> None:
         self._names = Names(guard, "resolve")
@@ -427,7 +427,7 @@ class _GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads end; a lookup that hangs is not waited for."""
+        """Let the threads end, without waiting for a lookup that hangs."""
         self._names.close()
 
 

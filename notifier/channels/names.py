@@ -72,5 +72,5 @@ class Names:
         return found
 
     def close(self) -> None:
-        """Let the threads end; a lookup that hangs is not waited for."""
+        """Let the threads end, without waiting for a lookup that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,12 +1,12 @@
 """
 The PagerDuty channel: Events API v2.
 
-The deduplication key is the object's name, as the replaced controller had it: repeats of one
-notification fall into one alert. A prefix with the namespace is an option, since equal names of two
-namespaces would fall into one, too. The body is not sent; the details of the analysis are.
+The deduplication key is the object's name, as in the replaced controller, so repeats of one
+notification fall into one alert. A setting puts the namespace in front, because equal names in two
+namespaces would fall into one alert, too. The body is not sent; the details of the analysis are.
 
-An event may hold 512 KiB. The root cause is cut first, then whatever text is longest, again and
-again until it fits, always at a code point.
+An event may hold 512 KiB. The root cause is cut first, then the longest remaining text, until the event
+fits, always at a code point.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 The Teams channel: an adaptive card to a Workflows webhook.
 
-The URL's signature is the credential. 202 means accepted, which is all that can be known. A body
-may hold 28 KiB: the longest text, whether of a block or of a fact, is cut at a code point, and
-again, until it fits.
+The URL's signature is the credential. 202 means accepted, and no more can be known. A body may hold 28
+KiB: the longest text, in a block or in a fact, is cut at a code point, and this is repeated until the
+body fits.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def describe(links: Iterable[BaseException]) -> str:
 
 def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
-    What of an answer may be recorded, at most `EXCERPT_BYTES` of UTF-8.
+    The part of an answer that may be recorded, at most `EXCERPT_BYTES` of UTF-8.
 
     Args:
         text: The answer, already bounded.

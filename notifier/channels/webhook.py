@@ -165,7 +165,7 @@ class WebhookChannel:
 
 
 def webhook_payload(message: Message) -> dict[str, Any]:
-    """The body; see the module's text."""
+    """The body; see the module's docstring."""
     spec = message.spec
     payload = {
         "version": 1,

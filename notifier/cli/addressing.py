@@ -107,7 +107,7 @@ def _tried(
     given: Mapping[str, str],
     reasons: dict[str, None],
 ) -> Iterator[dict[str, str]]:
-    """Yield attributes that take a way, the least disturbing first; say why where there are none."""
+    """Yield attributes that lead along a path, the least disturbing first; say why if there are none."""
     if way.clash:
         reasons[way.clash] = None
         return
@@ -137,7 +137,7 @@ def _tried(
 
 
 def _home(config: RoutingConfig, receiver: str) -> str:
-    """Return a namespace of which a receiver takes notifications; empty if it takes those of all."""
+    """Return a namespace whose notifications a receiver accepts; empty if it accepts all namespaces."""
     target = config.receiver(receiver)
     names = target.namespaces if target else ()
     return next((name for name in names if not set(name) & {"*", "?"}), "")
@@ -156,7 +156,7 @@ def _denied(config: RoutingConfig, attributes: Mapping[str, str]) -> str:
 
 
 def _sample(pattern: Pattern) -> str | None:
-    """Return a text in which a pattern is found, None if none comes to mind."""
+    """Return a text that a pattern matches, None if none can be made."""
     known = ALWAYS.get(pattern.key) or SOMETIMES.get(pattern.key) or ()
     return next((text for text in (*known, *_guesses(pattern.text)) if found(pattern, text)), None)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Take where settings and routing are."""
+    """Add the options that name the files of settings and routing."""
     parser.add_argument(
         "--config", metavar="FILE", help="settings file (default: the pod's own, if there is one)"
     )
@@ -18,7 +18,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def add_attributes(parser: argparse.ArgumentParser) -> None:
-    """Take the attributes of a notification."""
+    """Add the option for the attributes of a notification."""
     parser.add_argument(
         "--attributes", metavar="KEY=VALUE,...", action="append", default=[],
         help="what routes match, as severity=critical,team=db; may be given again",
@@ -27,7 +27,7 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
     """
-    Take the form of the answer.
+    Add the option for the format of the answer.
 
     Args:
         parser: Of the command.

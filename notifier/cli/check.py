@@ -13,7 +13,7 @@ HELP: Final = "check the settings file, the routing file, the credentials, the g
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_files(parser)
     parser.add_argument(
         "--credentials", metavar="DIR",

@@ -100,7 +100,7 @@ def check(files: Files, *, credentials: Path | None = None) -> Report:
 
 
 def in_order(found: Sequence[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
-    """Sort findings as one reads: file by file, from the first line to the last."""
+    """Sort findings by file and line."""
     files = list(dict.fromkeys(file for file, _ in found))
     return sorted(found, key=lambda each: (files.index(each[0]), each[1].line))
 

@@ -11,7 +11,7 @@ HELP: Final = completion.HELP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     completion.add_arguments(parser)
 
 

@@ -12,7 +12,7 @@ HELP: Final = "print the CustomResourceDefinition"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "--without-rules", action="store_true", help="leave out the server-side rules on status"
     )

@@ -78,13 +78,13 @@ def files_of(options: argparse.Namespace) -> Files:
 
 
 def native_kinds(settings: Settings | None) -> frozenset[str]:
-    """Kinds that are delivered here; where there are no settings, all that may be."""
+    """Kinds of channels that are delivered here; all possible ones without settings."""
     return settings.delivery.native if settings is not None else QUALIFIED_IF_NATIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The files as the controller would read them; None for what there is not to look at."""
+    """The files as the controller would read them; None for those that are missing."""
 
     settings: Settings | None
     routing: RoutingConfig | None

@@ -1,8 +1,8 @@
 """
-`notifier gateway`: takes webhooks of other programs; `notifier gateway test`: shows what one would become.
+`notifier gateway`: accepts webhooks of other programs; `notifier gateway test`: shows what one becomes.
 
-The test reads a payload on standard input and prints the objects that the gateway would create, and with a
-routing file who would get them. It asks no server and checks no signature.
+The test reads a payload on standard input and prints the objects that the gateway would create and,
+given a routing file, who would receive them. It contacts no server and checks no signature.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONFIG: Final = "/etc/notification-gateway/gateway.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "--config",
         metavar="FILE",

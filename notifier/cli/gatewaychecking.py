@@ -1,8 +1,8 @@
 """
-What is wrong with the gateway's file: all of it, where the gateway stops at the first.
+Finds all mistakes in the gateway's file, where the gateway stops at the first.
 
-The file, its expressions and its secrets are read by the code by which the gateway reads them. Files of
-secrets are usually in its pod alone: elsewhere a missing one is not a finding.
+The file, its expressions and its secrets are read with the gateway's own code. Files of secrets usually
+exist only in its pod, so elsewhere a missing one is not a finding.
 """
 
 from __future__ import annotations

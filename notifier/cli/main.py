@@ -41,7 +41,7 @@ class Command(Protocol):
         """One line on what it does."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Take the options of the command."""
+        """Add the options of the command."""
 
     def run(self, options: argparse.Namespace) -> int:
         """Run the command; returns the exit code."""

@@ -1,7 +1,7 @@
 """
-The routing tree for people: for each route a line with its conditions, its receiver, and a remark.
+The routing tree for people: each route as a line with its conditions, its receiver and a remark.
 
-Pure: a configuration and what happened in it go in, lines and documents come out.
+Pure: it turns a configuration and the path of a notification through it into lines and documents.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _FORMS: Final = ("tree", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     commands = parser.add_subparsers(dest="routes", metavar="show|test", required=True)
     shown = "show the tree, its receivers, and which routes never match"
     show = commands.add_parser("show", help=shown, description=shown)

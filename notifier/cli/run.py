@@ -10,7 +10,7 @@ HELP: Final = "run the controller"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "--config", "-config", metavar="FILE", default="/etc/notification/config.yaml",
         help="settings file (default %(default)s)",

@@ -1,8 +1,8 @@
 """
-A notification that does not exist yet: its attributes as they are typed, or its manifest.
+A notification that does not exist yet: from attributes typed on the command line, or from a manifest.
 
-What is typed may be mistaken like a file: a name or a value that no notification has is doubted, not
-refused, since an extension may have any name.
+Typed input may contain mistakes, as a file may. A name or a value that no notification has gives a
+warning and not an error, because an extension may have any name.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ FILES: Final = ("settings", "routing", "gateway")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument("file", choices=FILES)
 
 

@@ -1,8 +1,8 @@
 """
 JSON schemas of the files, for editors: a misspelt key is marked while it is written.
 
-They are stricter than the programs, which ignore a key that they do not know and read any number as a
-text, and they know nothing of what two keys have to do with each other: `notifier check` does.
+They are stricter than the programs, which ignore unknown keys and read any number as text, and they
+cannot express how two keys depend on each other; `notifier check` can.
 """
 
 from __future__ import annotations

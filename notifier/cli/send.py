@@ -17,7 +17,7 @@ PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "--receiver", metavar="NAME",
         help="the receiver to reach; the command chooses attributes that reach it alone",

@@ -1,9 +1,9 @@
 """
 A test notification: chosen, created through the API server, and watched until it has ended.
 
-It is an ordinary NotificationRequest with a label; what becomes of it is decided by the controller that
-watches its namespace, and read from its status. Nothing of Redis is needed. A create whose answer was lost
-is looked up by its name, which is random, so that there is never a second one.
+It is an ordinary NotificationRequest with a label. The controller that watches its namespace delivers
+it, and its status shows the result; Redis is not needed. If the answer to the create is lost, the
+object is looked up by its name, which is random, so a second one is never created.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def is_link(target: str) -> bool:
 
 def only_safe_links(markdown: str) -> str:
     """
-    Take the meaning from every Markdown link with another target, by a backslash; the text stays.
+    Disable every Markdown link with another target by a backslash; the text stays.
 
     Args:
         markdown: Of a body, a headline, the value of a fact.

@@ -144,7 +144,7 @@ def idempotency_key(uid: str, channel: str) -> str:
 
 
 def _trimmed(spec: Spec) -> Spec:
-    """What of a spec is shown; subject and body have budgets of their own, others one in this order."""
+    """The part of a spec that is shown; subject and body have their own budgets, the rest shares one."""
     budget = Budget(REST_CHARS)
     return Spec(
         type=budget.text(spec.type),
@@ -174,7 +174,7 @@ def _trimmed_links(spec: Spec, budget: Budget) -> tuple[tuple[str, str, str], ..
 
 
 def _shown(value: object) -> dict[str, str]:
-    """Labels or annotations as far as they are shown."""
+    """The labels or annotations that are shown."""
     return Budget(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 

@@ -30,10 +30,10 @@ class Pattern(Protocol):
     """What the two engines have in common."""
 
     def search(self, text: str, /) -> object:
-        """Where it is found first, None if it is not."""
+        """The first match, None if there is none."""
 
     def sub(self, replacement: str, text: str, /) -> str:
-        """The text with all that is found replaced by a template."""
+        """The text with each match replaced by a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _looking(
     *,
     exact_case: bool = False,
 ) -> Rule:
-    """A rule that looks around, which RE2 cannot."""
+    """A rule with look-around, for the library's engine, because RE2 has none."""
     flags = re.ASCII if exact_case else re.ASCII | re.IGNORECASE
     return Rule(name, tuple(needles.split()), re.compile(pattern, flags), replacement)
 

@@ -31,7 +31,7 @@ MORE: Final = "…"
 
 class Budget:
     """
-    What is left of a number of characters.
+    A remaining number of characters.
 
     Attributes:
         left: Characters; falls below 0 with the text that did not fit.
@@ -42,7 +42,7 @@ class Budget:
         self.left = chars
 
     def text(self, text: str, limit: int = TEXT_CHARS) -> str:
-        """A text as far as it fits."""
+        """The part of a text that fits."""
         if len(text) > self.left or len(text) > limit:
             text = head(text, max(0, min(limit, self.left)))
         self.left -= len(text) + TEXT_COST

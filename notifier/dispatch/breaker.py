@@ -72,7 +72,7 @@ def evidence_of(outcome: Outcome | None) -> Evidence:
 @immutable
 class Allow:
     """
-    A call may go; to be given back to `release` when it has ended, whatever it came to.
+    A call may go; pass this to `release` when it has ended, whatever its result.
 
     Attributes:
         generation: The breaker's when the call was allowed.
@@ -168,7 +168,7 @@ class Breaker:
         retry_after: float | None = None,
     ) -> Change | None:
         """
-        Take into account what an allowed call came to.
+        Process the result of an allowed call.
 
         Args:
             allowed: What `acquire` has answered.

@@ -267,7 +267,7 @@ class Dispatcher:
             del self._queues[receiver_queue.channel]
 
     def _adapt(self, receiver_queue: ReceiverQueue, outcome: Outcome, began: float) -> None:
-        """Adapt the pace of a receiver to what a call came to that began at `began`."""
+        """Adapt the pace of a receiver to the result of a call that began at `began`."""
         pace, slowed = receiver_queue.pace, bool(receiver_queue.pace.interval)
         if outcome.by_rule:
             pace.on_unsent()

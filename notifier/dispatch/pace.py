@@ -64,7 +64,7 @@ class Pace:
         self._called = -math.inf
 
     def on_outcome(self, outcome: Outcome, began: float, now: float) -> None:
-        """Take into account what a call came to that began at `began`."""
+        """Process the result of a call that began at `began`."""
         if outcome.code == TOO_MANY:
             asked = max(QUIET_LEAST, outcome.retry_after or 0.0)
             self._quiet = max(self._quiet, now + min(asked, QUIET_MOST))

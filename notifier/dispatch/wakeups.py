@@ -25,7 +25,7 @@ class WakeUps:
         self.dropped = 0
 
     def add(self, uid: str) -> None:
-        """Have the log of a uid read again."""
+        """Request that the log of a uid is read again."""
         if len(self._waiting) >= self._limit and uid not in self._waiting:
             self.dropped += 1
             return

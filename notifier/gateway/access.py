@@ -1,10 +1,10 @@
 """
-Who may send to a source: the secrets of its files, and the proofs that it asks for.
+Who may send to a source: the secrets in its files, and the proofs that it requires.
 
-Secrets are read anew every few seconds, by whoever asks for them next: a replaced Secret is accepted
-within that time, and a removed one no longer. A file that cannot be read is left out and logged; while
-none of a source's files can be read, its requests are answered 503, since their senders may well be
-right.
+Secrets are read again every few seconds, by the next request that needs them: a replaced Secret is
+accepted within that time, and a removed one is no longer accepted. A file that cannot be read is
+skipped and logged. While none of a source's files can be read, its requests get 503, because their
+senders may be legitimate.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Secrets:
 
 
 class Access:
-    """Checks the requests of one source: what headers tell, what the API server, and what the body."""
+    """Checks the requests of one source by headers, by the API server, and by the body."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Access:
 
     async def check_caller(self, incoming: Incoming) -> None:
         """
-        Check what only the API server knows, before a body is read.
+        Check what needs the API server, before a body is read.
 
         Raises:
             Refused: 401 or 403.
@@ -173,7 +173,7 @@ class Access:
 
     def check_body(self, incoming: Incoming, now: float) -> None:
         """
-        Check what is proven of the body; `now` is in Unix seconds.
+        Check the proofs that cover the body; `now` is in Unix seconds.
 
         Raises:
             Refused: 401.

@@ -80,7 +80,7 @@ class Incoming:
 @dataclass(frozen=True, slots=True)
 class Options:
     """
-    What the gateway's file says about how a source reads.
+    Settings that say how a source is read.
 
     Attributes:
         each: One notification for each alert, not for each group.
@@ -130,7 +130,7 @@ Read = Callable[[Incoming, Options], tuple[Draft, ...]]
 @dataclass(frozen=True, slots=True)
 class Kind:
     """
-    A kind of source: how it is read, and what its program's retries ask of an answer.
+    A kind of source: how it is read, and how its program retries.
 
     Attributes:
         name: As in the gateway's file.
@@ -266,7 +266,7 @@ def json_object(body: bytes) -> Json:
 
 
 def priority_of(severity: str) -> str:
-    """Return the priority that a severity amounts to; an unknown word is Medium."""
+    """Return the priority for a severity; an unknown word is Medium."""
     return _PRIORITIES.get(severity.lower(), "Medium")
 
 

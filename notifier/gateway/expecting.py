@@ -33,7 +33,7 @@ _PATIENCE: Final = 10.0
 
 
 class Expectation:
-    """Looks out for one source."""
+    """Watches one source."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Expectation:
         now: Callable[[], float],
     ) -> None:
         """
-        Begin to listen for a source that sends within `every` seconds.
+        Begin to watch a source that is expected to send within `every` seconds.
 
         `clock` gives monotonic seconds, `now` Unix seconds.
         """
@@ -100,7 +100,7 @@ class Expectation:
             return await self._leases.create(self._name, {}, stamp, timeout=CALL)
 
     def _see(self, lease: LeaseRecord) -> None:
-        """Take note of what the Lease says."""
+        """Note the contents of the Lease."""
         now = self._clock()
         if self._read_at is None or now - self._read_at > self._terms.grace:
             # Others may have heard the source and had no way to say so.

@@ -103,7 +103,7 @@ class Template:
 
     def value(self, view: object, path: str) -> Any:
         """
-        Return what the template amounts to; null if it is one hole and the expression finds nothing.
+        Return the value of the template; null if it is one hole and the expression finds nothing.
 
         `view` is what the expressions see, `path` where the template stands in the gateway's file.
 

@@ -97,7 +97,7 @@ def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
 
 
 class _Reading:
-    """A mapping that is applied; what in it does not fit is noted, and left to the source's own."""
+    """A mapping that is applied; templates that do not fit are noted, and the source's value is used."""
 
     def __init__(self, mapping: Rules, draft: Draft) -> None:
         self.mapping = mapping
@@ -172,7 +172,7 @@ class _Reading:
         return out
 
     def links(self) -> list[Json]:
-        """Return the links that lead somewhere."""
+        """Return the links that have a target."""
         links = list(self.draft.links)
         for number, templates in enumerate(self.mapping.links):
             service, url, label = (

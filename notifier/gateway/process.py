@@ -1,12 +1,12 @@
 """
 The process of the gateway: files, ports, signals, and an orderly end.
 
-It has no state, no Redis, no Lease: any number of replicas run side by side. It is ready as soon as it
-listens, whatever the API server does: requests wait for that one here, which they could not if the
-Service left the pod out.
+It has no state, no Redis and no Lease: any number of replicas run side by side. It is ready as soon as
+it listens, even if the API server does not answer: requests wait here for the API server, which they
+could not do if the Service removed the pod.
 
-At SIGTERM readiness goes first, and requests are taken for as long as a Service needs to notice; then the
-port closes, and what is in flight is answered.
+At SIGTERM it stops being ready first, and accepts requests for as long as a Service needs to notice;
+then the port closes, and requests in flight are answered.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _expectations(
     loaded: Loaded, client: KubeClient, submitter: Submitter, metrics: GatewayMetrics
 ) -> dict[str, Expectation]:
     """
-    Return what looks out for the sources that are expected to send.
+    Return the watchers of the sources that are expected to send.
 
     Raises:
         ConfigError: there are some, and nothing says in which namespace their Leases are.

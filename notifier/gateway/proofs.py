@@ -1,7 +1,7 @@
 """
-Who may send, as the gateway's file says it: for each source the proofs that it asks for.
+Who may send, according to the gateway's file: the proofs that each source requires.
 
-Secrets, keys and certificates are files, named here and never part of it.
+Secrets, keys and certificates are files; the gateway's file names them and never contains them.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Rating:
         return None
 
     async def close(self) -> None:
-        """End what is still open; who waits for it is answered 503."""
+        """End all open digests; the requests that wait for them get 503."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -147,7 +147,7 @@ class Rating:
             task.exception()
 
     async def _make(self, namespace: str, digest: _Digest) -> Made:
-        """Collect for a share of the patience, then make the object within the rest of it."""
+        """Collect for a share of the patience, then create the object within the rest."""
         patience = self._source.patience
         until = asyncio.get_running_loop().time() + patience * 0.95
         try:

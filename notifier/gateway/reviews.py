@@ -2,14 +2,14 @@
 Asks the API server who sends (a TokenReview), and what the sender may do (a SubjectAccessReview).
 
 The permission is `create` on `notificationrequests/gateway`, with the source as resourceName, in each
-namespace that the source may write to. A Role grants it, and it lets nobody create notifications
+namespace that the source may write to. A Role grants it, and it allows nobody to create notifications
 directly.
 
-Answers are cached, by a hash of the token, for as long as a revoked permission may remain effective;
-refusals for less. Requests with one token share one review. The numbers of concurrent and of waiting
-reviews are limited: beyond that, and while the API server does not answer, the sender is asked to try
-again, because its token may be valid. Made-up tokens take nothing from a sender that was accepted before:
-neither its cached answer nor its slot for a review.
+Answers are cached by a hash of the token, for as long as a revoked permission may remain effective;
+refusals for less. Requests with the same token share one review. The numbers of concurrent and of
+waiting reviews are limited: beyond these limits, and while the API server does not answer, the sender
+is asked to try again, because its token may be valid. Invented tokens take nothing from a sender that
+was accepted before: neither its cached answer nor its slot for a review.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LONGEST: Final = 16_384
 
 @immutable
 class Caller:
-    """What is asked of a sender: where its notifications may be, and the audiences of its token."""
+    """What a sender must prove: the right to its namespaces, and the audiences of its token."""
 
     source: str
     namespaces: tuple[str, ...]
@@ -53,7 +53,7 @@ class Caller:
 
 @immutable
 class _Answer:
-    """What a review came to; an empty reason lets the sender in."""
+    """The result of a review; an empty reason lets the sender in."""
 
     until: float
     reason: str = ""
@@ -61,10 +61,10 @@ class _Answer:
 
 
 class Reviews:
-    """Asks the API server, and remembers for a while."""
+    """Asks the API server, and caches the answers for a while."""
 
     def __init__(self, client: KubeClient, clock: Callable[[], float]) -> None:
-        """Remember nothing yet; the client's owner closes it, the clock gives monotonic seconds."""
+        """Start with an empty cache; the client's owner closes it, the clock gives monotonic seconds."""
         self._client = client
         self._clock = clock
         #: Those that let somebody in, also when they are to be asked for again; and refusals.
@@ -75,7 +75,7 @@ class Reviews:
 
     async def check(self, incoming: Incoming, caller: Caller) -> None:
         """
-        Check a bearer token for what is asked of its sender.
+        Check that a bearer token proves what its sender must prove.
 
         Raises:
             Refused: 401 without a token that is valid, 403 if its owner has not the right.

@@ -68,7 +68,7 @@ class Entry:
 
 
 class Gateway:
-    """Takes webhooks."""
+    """Accepts webhooks."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class Gateway:
             self._count_bytes(source.name, -size)
 
     def _count_bytes(self, name: str, size: int) -> None:
-        """Count objects of a source that begin to wait, or end it."""
+        """Count the bytes of objects that begin or cease to wait."""
         self._waiting[name] += size
         self._buffered += size
 
@@ -278,7 +278,7 @@ class Gateway:
                 self._leaving.pop(transport, None)
 
     def _make_space(self, own: asyncio.Transport | None) -> None:
-        """Give up the body that has been arriving longest, if too much is buffered."""
+        """Drop the body that has been arriving longest, if too much is buffered."""
         # What was given up is counted until its reader notices; no other body is given up for that.
         if self._buffered - sum(self._leaving.values()) <= self._limits.buffered_bytes:
             return

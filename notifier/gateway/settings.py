@@ -419,7 +419,7 @@ def _source(given: SourceSettings, path: str) -> Source:
 
 
 def _body_alone(given: SourceSettings) -> bool:
-    """Whether headers by which a kind tells events apart are not proven: Standard Webhooks sign one id."""
+    """Whether the headers that distinguish events are not signed; Standard Webhooks sign one id."""
     signature = given.auth.signature
     return signature is not None and (
         signature.scheme != "standard-webhooks" or given.kind == "github"

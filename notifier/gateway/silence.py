@@ -30,7 +30,7 @@ _MOST: Final = 60.0
 
 @immutable
 class Terms:
-    """What is expected of a source: the seconds within which it sends."""
+    """The interval within which a source is expected to send, in seconds."""
 
     every: float
 

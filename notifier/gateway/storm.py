@@ -1,9 +1,9 @@
 """
 What keeps a storm of events from becoming a storm of pages. No I/O, no clock.
 
-A source may create so many notifications a minute in one namespace; each replica counts for itself. What
-is above that is refused for now, or becomes part of a digest: one notification that lists what came
-within a few seconds, and goes where the members' common attributes lead.
+A source may create a limited number of notifications a minute in one namespace; each replica counts by
+itself. Events beyond the limit are refused for now, or become part of a digest: one notification that
+lists the events of a few seconds and is routed by the attributes that they have in common.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Bucket:
 
 def digest_of(source: str, members: Sequence[Wish]) -> Wish:
     """
-    Return the one notification that stands for some (one at least, all of one namespace).
+    Return one notification that stands for several (at least one, all of one namespace).
 
     The same members make the same digest, in whatever order they came.
     """

@@ -67,7 +67,7 @@ class Made:
 
     @property
     def result(self) -> str:
-        """What became of the event, in one word."""
+        """The result of the event, in one word."""
         if self.digested:
             return "digested"
         if self.thinned:

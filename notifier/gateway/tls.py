@@ -1,13 +1,14 @@
 """
-TLS of the gateway's own: its certificate, and whose clients' certificates each source takes.
+The gateway's own TLS: its certificate, and the authorities of clients that each source accepts.
 
-Files are read anew every few seconds, by whoever connects next; each connection gets the context of its
-time, so that a renewed certificate, or an authority that was taken off a list, counts from then on. What
-cannot be used is logged and changes nothing. At the start it is an error.
+Files are read again every few seconds, by the next connection. Each connection uses what was read last,
+so a renewed certificate, or an authority that was taken off a list, counts from then on. A file that
+cannot be used is logged and changes nothing; at the start it is an error.
 
-One port serves all sources, so a handshake accepts the authorities of any of them; which one vouches for a
-client is looked at with the request (`notifier.gateway.auth.check_certificate`). Where sources ask for
-certificates, TLS 1.3 is the least, and no session is resumed: the chain of a resumed one is not known.
+One port serves all sources, so a handshake accepts the authorities of any of them; the request decides
+later which of them must vouch for the client (`notifier.gateway.auth.check_certificate`). Where sources
+require certificates, TLS 1.3 is the minimum and no session is resumed, because the chain of a resumed
+one is unknown.
 """
 
 from __future__ import annotations

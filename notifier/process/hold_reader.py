@@ -28,7 +28,7 @@ PERIOD: Final = 5.0
 
 
 class HoldReader:
-    """Brings holds from Redis to the controller, and back."""
+    """Copies holds from Redis to the controller, and restores them there."""
 
     def __init__(self, store: HoldStore, controller: Controller, time: LedgerTime) -> None:
         """

@@ -95,7 +95,7 @@ class Outcomes:
 
     async def settle(self, entries: Sequence[Entry]) -> None:
         """
-        Give logs what this process alone knows, since nothing is reconciled any more.
+        Record in the logs what only this process knows, because nothing is reconciled any more.
 
         That is what was kept for a claim, and what a log has lost before the status showed it. Whoever
         still owns the log claims it, so that the status can be written, too.

@@ -19,7 +19,7 @@ from syncer.sync.recorder import Recorder
 @dataclass(frozen=True, slots=True, eq=False)
 class Ports:
     """
-    What deliveries are made with.
+    The shared parts of one controller.
 
     Attributes:
         queue: Holds the uids to reconcile.

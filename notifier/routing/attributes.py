@@ -41,7 +41,7 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def _flat_key(part: str, member: str) -> str:
-    """Return what a member is called: the verification's with their part, `verificationOutcome`."""
+    """Return the key of a member; the verification's get a prefix, as in `verificationOutcome`."""
     return f"{part}{member[0].upper()}{member[1:]}" if part == "verification" else member
 
 

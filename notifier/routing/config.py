@@ -48,7 +48,7 @@ class Pattern:
 @dataclass(frozen=True, slots=True)
 class Route:
     """
-    A node of the tree; `goes_on` is the file's `continue`.
+    A node of the tree; `goes_on` is `continue` in the file.
 
     Attributes:
         unknown: Paths of its keys that nothing reads.

@@ -1,13 +1,13 @@
 """
-Reading a YAML document by what is wanted at each place.
+Reading a YAML document by the type that is expected at each place.
 
-Nothing is constructed by YAML itself. The text is composed into nodes, which know their lines, and every
-value is read by what is wanted there: a `match` value `5` is the text "5", as it is for Go. References to
-anchors and merge keys only name such values, tags are refused, the number of nodes read is bounded: an
-alias bomb is an error. No error quotes a value.
+YAML itself constructs nothing. The text is composed into nodes, which know their lines, and each value
+is read as the type that its place expects: a `match` value `5` is the text "5", as it is for Go.
+References to anchors and merge keys are resolved only for such values, tags are refused, and the number
+of nodes read is bounded, so an alias bomb is an error. No error quotes a value.
 
-What is wrong ends the reading (`ConfigError`), which is what the controller wants, or is collected, and the
-reading goes on with nothing in its place, which is what a checker of files wants.
+A mistake either ends the reading (`ConfigError`), as the controller needs it, or is collected while the
+reading continues without that value, as a checker of files needs it.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Reader:
 
     def refuse(self, text: str, node: yaml.Node | None, *, path: str, fix: str) -> None:
         """
-        Take an error: raise it, or collect it.
+        Raise an error, or collect it.
 
         Args:
             text: The whole text, as the log has it, without the line.
@@ -290,7 +290,7 @@ class Table:
         return self.reader.scalar(node, self._at(key))
 
     def idle(self) -> None:
-        """Accept the keys that have no effect: a note for each that says something."""
+        """Accept the keys that have no effect, with a note for each that is set."""
         for key in (name for name, about in self._keys.items() if about.idle):
             if self.text(key) if self._keys[key].kind == TEXT else self.items(key):
                 where, line = self._at(key), self.line(key)
@@ -372,12 +372,12 @@ class Table:
         self.reader.warn(self._at(key) if key else self.path, message, fix, self.line(key))
 
     def lost(self, message: str, fix: str) -> None:
-        """Say of this mapping that nothing is ever delivered by it."""
+        """Report that nothing is ever delivered through this mapping."""
         line = self.line("")
         self.reader.warn(self.path, message, fix, line, severity=Severity.ERROR)
 
     def doubt(self, message: str, fix: str, key: str, line: int) -> None:
-        """Warn about a key that looks like a slip."""
+        """Warn about a key that looks like a typo."""
         self.reader.doubts += 1
         self.reader.warn(self._at(key), message, fix, line)
 

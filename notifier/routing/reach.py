@@ -1,14 +1,14 @@
 """
-Which routes can never match, whatever a notification is like, and why.
+Which routes can never match, whatever the notification, and why.
 
-A route matches only where everything above it matches, so what is looked at are all conditions on the way
-to it. They can contradict each other or what attributes can be; or a route before it, which does not
-continue, takes everything that they let through. Only certainties are reported: a pattern is compared with
-another one by its text, and with a value by searching it. What lies below a route that never matches is not
-looked at.
+A route matches only where everything above it matches, so all conditions on the way to it are examined.
+They can contradict each other or what attributes can be; or an earlier route that does not continue
+takes everything that they let through. Only certainties are reported: a pattern is compared with
+another pattern by its text, and with a value by searching it. Routes below one that never matches are
+not examined.
 
-Every pair of neighbours may have to be compared, so their number is bounded; what is beyond the bound is
-taken for reachable.
+Every pair of neighbours may have to be compared, so their number is bounded; routes beyond the bound
+are assumed to be reachable.
 """
 
 from __future__ import annotations

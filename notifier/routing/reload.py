@@ -338,7 +338,7 @@ class Routing:
         return _Reading(*read_text(self.path), credentials)
 
     def _check(self, reading: _Reading) -> RoutingConfig | ConfigError:
-        """Answer with the routing that should be in force, or with what is wrong with the files."""
+        """Return the routing that should be in force, or what is wrong with the files."""
         try:
             if reading.text is not None and not reading.text.strip():
                 config = self._snapshot.config

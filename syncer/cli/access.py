@@ -40,7 +40,7 @@ _WATCHES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The options that say where to look, None where they were not given."""
+    """The options that locate Redis and the API server, None for those not given."""
 
     config: str | None = None
     redis_url: str | None = None

@@ -28,7 +28,7 @@ STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses `--option=--`, of which the library makes an empty list in the place of a text."""
+    """Refuses `--option=--`, for which the library returns an empty list instead of a text."""
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # noqa: V105 (of the library)
         values = super()._get_values(action, arg_strings)
@@ -77,7 +77,7 @@ def where_to_look() -> Parser:
 
 
 def add_kubeconfig(parser: argparse._ActionsContainer) -> None:
-    """Take how the API server is found."""
+    """Add the options that locate the API server."""
     parser.add_argument(
         "--kubeconfig", metavar="FILE",
         help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
@@ -88,12 +88,12 @@ def add_kubeconfig(parser: argparse._ActionsContainer) -> None:
 
 
 def add_object(parser: argparse.ArgumentParser) -> None:
-    """Take the notification that a command is about."""
+    """Add the argument that names a notification."""
     parser.add_argument("object", metavar=OBJECT)
 
 
 def add_event(parser: argparse._ActionsContainer) -> None:
-    """Take the event that a notification was made of."""
+    """Add the option that names the event behind a notification."""
     parser.add_argument(
         "--event", metavar="EVENT",
         help="only what the gateway created for this event: 'alertmanager:GROUPKEY',"
@@ -102,7 +102,7 @@ def add_event(parser: argparse._ActionsContainer) -> None:
 
 
 def add_namespaces(parser: argparse.ArgumentParser) -> None:
-    """Take namespaces to look at."""
+    """Add the options that choose namespaces."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "-n", "--namespace", action="append", metavar="NAMESPACE",
@@ -116,7 +116,7 @@ def add_namespaces(parser: argparse.ArgumentParser) -> None:
 
 
 def add_home(parser: argparse.ArgumentParser) -> None:
-    """Take the namespace in which the controller runs."""
+    """Add the option that names the controller's namespace."""
     parser.add_argument(
         "--controller-namespace", metavar="NAMESPACE",
         help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
@@ -124,7 +124,7 @@ def add_home(parser: argparse.ArgumentParser) -> None:
 
 
 def add_attempts(parser: argparse.ArgumentParser) -> None:
-    """Take conditions on attempts."""
+    """Add the options that filter attempts."""
     parser.add_argument(
         "--channel", metavar="PATTERN", help="only this channel, `slack:ops` or `slack:*`"
     )
@@ -137,7 +137,7 @@ def add_attempts(parser: argparse.ArgumentParser) -> None:
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    """Take the bounds of a check of logs against objects, and the classes that count."""
+    """Add the options of a check of logs against objects: its bounds, and the classes to report."""
     parser.add_argument(
         "--class", dest="classes", action="append", choices=CLASSES, metavar="CLASS",
         help="only this class of divergence; may be given again",
@@ -151,7 +151,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
-    """Take the options of a command that writes: to say `what` alone, and to write unchecked."""
+    """Add the options of a command that writes; `what` names what a dry run shows."""
     parser.add_argument("--dry-run", action="store_true", help=f"only show {what}")
     parser.add_argument(
         "--unchecked-store", action="store_true",
@@ -160,13 +160,13 @@ def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
-    """Take the reason that is put on record."""
+    """Add the option for the reason, which is recorded; `what` is its help text."""
     parser.add_argument("--reason", required=True, help=f"{what} (recorded)")
 
 
 def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
     """
-    Take a span of time.
+    Add an option that takes a duration.
 
     Args:
         parser: Of the command.
@@ -180,7 +180,7 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
 
 
 def add_by(parser: argparse.ArgumentParser) -> None:
-    """Take who is recorded as the operator."""
+    """Add the option for the operator's name, which is recorded."""
     parser.add_argument(
         "--by", metavar="WHO", help="the name to record as the operator (default: user@host)"
     )

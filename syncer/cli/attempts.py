@@ -1,8 +1,8 @@
 """
-Attempts as they happen: which records are shown, and how a line reads.
+Attempts as they happen: which records are shown, and what a line says.
 
-What is shown are outcomes, and why something due was not sent; the intent before each only where it is
-asked for. Facts that were restored (`seed`) are not news: they were shown when they were recorded.
+Shown are outcomes, and the reasons why due attempts were not made; the intent before each only on
+request. Restored facts (`seed`) are not news: they were shown when they were first recorded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Event:
 
     @property
     def state(self) -> str:
-        """Its state as it can be asked for, empty if it is nothing that is shown."""
+        """Its state as `--state` names it, empty if it is not shown."""
         return _STATES.get(self.record.kind, "")
 
     @property

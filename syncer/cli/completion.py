@@ -1,8 +1,9 @@
 """
-`syncer completion`, `notifier completion`: three small scripts, and the one answer that all ask for.
+`syncer completion`, `notifier completion`: three small scripts, and the one answer that all use.
 
-The scripts know nothing of the commands: they pass the words on to `syncer complete`, or to `notifier
-complete`, which reads the parser itself. So they never fall behind, and there is one thing to test.
+The scripts know nothing about the commands. They pass the words on to `syncer complete` or `notifier
+complete`, which reads the parser itself, so the scripts never fall behind, and there is one thing to
+test.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ complete -c PROGRAM -a '(__PROGRAM_complete)'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument("shell", choices=SHELLS)
 
 
@@ -75,7 +76,7 @@ def script(shell: str, program: str) -> str:
 
 
 def typed_after(words: Sequence[str]) -> list[str] | None:
-    """What a script asks to complete, None where the words are not a question of one."""
+    """The words that a script asks to complete, None if it is another command."""
     if words[:1] != ["complete"]:
         return None
     return list(words[2:] if words[1:2] == ["--"] else words[1:])

@@ -1,8 +1,8 @@
 """
-How many notifications a hold keeps back now.
+How many notifications each hold keeps back now.
 
-What counts is decided by the rule that the controller obeys, for each notification that a hold is about,
-with its log.
+The rule that the controller obeys decides this, for each notification that a hold concerns, from its
+log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def count_held(
     at: Access, holds: Sequence[Hold], namespaces: Sequence[str], *, now: int
 ) -> tuple[Counter[str], list[str]]:
     """
-    Count, by hold, the notifications of which it keeps a due attempt from being made now.
+    Count, for each hold, the notifications with a due attempt that it keeps back now.
 
     One that two holds keep counts for both.
 

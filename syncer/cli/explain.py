@@ -13,7 +13,7 @@ HELP: Final = "explain why it was sent or not, and what comes next and when"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("object", metavar=OBJECT, nargs="?")
     add_event(which)

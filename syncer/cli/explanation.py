@@ -206,7 +206,7 @@ def _blocked(request: NotificationRequest, log: ReadLog, owner: Owner) -> str:
 
 
 def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
-    """Return why the controller does not believe the status, empty if it does."""
+    """Return why the controller does not trust the status, empty if it does."""
     named = highest_epoch(request.status)
     if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
         return ""
@@ -287,7 +287,7 @@ def next_step(found: Explanation) -> str:
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
-    """What each hold keeps back, and why, once for all of its channels."""
+    """The channels that each hold keeps back, and why."""
     channels: dict[str, list[str]] = {}
     for channel, reason in held:
         channels.setdefault(reason, []).append(channel)
@@ -346,7 +346,7 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
 
 
 def result_of(attempt: Attempt) -> str:
-    """Return what an attempt came to, in words."""
+    """Return the result of an attempt, in words."""
     if attempt.state is AttemptState.FAILED and attempt.failure is not None:
         words = {
             FailureClass.PERMANENT: "failed for good",

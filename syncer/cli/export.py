@@ -17,7 +17,7 @@ HELP: Final = "write logs as JSON lines"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     parser.add_argument(
         "--uid", action="append", metavar="UID", help="only this log; may be given again"
@@ -51,7 +51,7 @@ async def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _output(path: str | None) -> Iterator[TextIO]:
-    """Where an export goes; a file takes its place when it is whole; what was there stays until then."""
+    """The file of an export; it replaces an existing one only when it is complete."""
     if path is None or path == "-":
         yield sys.stdout
         return

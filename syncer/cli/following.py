@@ -1,14 +1,14 @@
 """
 Following logs: what is appended to any of them, at a bounded cost.
 
-The logs are the truth, so they are asked: a sweep walks all keys (SCAN, never KEYS), compares lengths,
-and reads what has grown from where it was known. Owners tell nobody of what they append, so the time
-between two sweeps is what news takes; it is at least four times as long as the last sweep took, so that
-following costs a fifth of a core here and a few per cent of Redis, whatever the number of logs. A wake-up
-(an operator's append, a former owner's) is looked at meanwhile; it may be lost, and the sweep finds the
+A sweep walks all keys (SCAN, never KEYS), compares lengths, and reads each log that has grown from its
+last known position. Owners announce nothing that they append, so news is as late as the time between
+two sweeps. That time is at least four times as long as the last sweep took, so following costs a fifth
+of a core here and a few per cent of Redis, whatever the number of logs. A log named by a wake-up (for
+an operator's append, or a former owner's) is read in between; if a wake-up is lost, the sweep finds the
 same.
 
-In memory are a number and a length for each log, and the newest events of the past that are asked for.
+In memory are a number and a length for each log, and the newest of the past events that are asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LATE: Final = 10_000
 
 
 class WakeUps:
-    """Uids of logs that somebody says have grown; a message of anyone, so only a reason to look."""
+    """Uids from wake-ups; anybody may send one, so each is only a reason to read the log."""
 
     def __init__(self) -> None:
         self._uids: dict[str, None] = {}
@@ -51,7 +51,7 @@ class WakeUps:
             self._event.set()
 
     async def wait(self, seconds: float) -> list[str]:
-        """Return what has been put, as soon as anything is there; nothing when the time is over."""
+        """Return the waiting uids as soon as there are any, or none when the time is over."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -86,11 +86,11 @@ class Follower:
 
     @property
     def resume(self) -> int:
-        """From when on to look again, Unix milliseconds: what was appended since then ended no earlier."""
+        """Unix milliseconds from which to follow again; nothing appended since then ended earlier."""
         return max(self._wanted.since, self.checked - LATE)
 
     def pause(self, least: float) -> float:
-        """Seconds to rest before the next sweep, at least so many."""
+        """Seconds to wait before the next sweep, at least `least`."""
         return max(least, self._pause)
 
     async def past(self, limit: int) -> list[Event]:
@@ -211,7 +211,7 @@ class Follower:
 def _batches(
     logs: Sequence[tuple[str, int]], lengths: Mapping[str, int]
 ) -> Iterator[list[tuple[str, int]]]:
-    """Divide what is to be read, each log from a position on, so that little is in memory together."""
+    """Divide the logs to read, each from a position on, into batches that bound memory."""
     batch: list[tuple[str, int]] = []
     number = 0
     for uid, start in logs:

@@ -12,7 +12,7 @@ HELP: Final = "send nothing to a receiver, or of a kind, until a given time"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     what = parser.add_argument_group(
         "what to hold",
         "Patterns, with `*` and `?`. Repeat an option, or separate patterns by commas, to match any of"

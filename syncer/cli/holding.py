@@ -27,7 +27,7 @@ COLOURS = {"released": "dim", "ended": "dim"}
 
 async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
     """
-    Read the holds on record, for a command that can do without; and why that is not possible.
+    Read the holds on record, and why they cannot be read, for a command that can do without.
 
     Raises:
         PortError: Redis does not answer, or refuses.

@@ -13,7 +13,7 @@ HELP: Final = "list the holds, until when they last, and how many notifications 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     parser.add_argument(
         "--over", action="store_true", help="also show holds that ended within the last week"

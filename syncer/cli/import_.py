@@ -16,7 +16,7 @@ HELP: Final = "read logs from JSON lines"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument("file", metavar="FILE", help="an export, `-` for standard input")
     parser.add_argument(
         "--by-name", action="store_true",
@@ -80,7 +80,7 @@ async def _import(options: argparse.Namespace, path: str) -> int:
 
 @contextmanager
 def _file_of(path: str) -> Iterator[str]:
-    """The file of an export; for standard input, which can be read once, a copy for as long as this."""
+    """The file of an export; for standard input, which can be read only once, a temporary copy."""
     if path != "-":
         yield path
         return

@@ -17,7 +17,7 @@ _OBJECT_TIMEOUT: Final = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_object(parser)
     parser.add_argument(
         "--uid", default="", help="read the log of this uid, whatever object has the name now"

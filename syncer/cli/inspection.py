@@ -1,10 +1,10 @@
 """
 One notification in its log, its fold and its status, side by side.
 
-Reads only: nothing is claimed, nothing is written, not even the store's metadata. The object names the
-uid; where the API server does not answer, or the object is gone, the log is looked up by the name in its
-header, so that it can be read during an outage too. What was not read was not compared, and the answer
-says so: a log alone does not show whether its object does.
+Reads only: nothing is claimed and nothing is written, not even the store's metadata. The object names
+the uid. If the API server does not answer, or the object is gone, the log is found by the name in its
+header, so that it can also be read during an outage. What was not read was not compared, and the answer
+says so: a log alone does not show whether the object agrees.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ async def inspect_object(
     store: ObjectClient, *, namespace: str, name: str, reason: str
 ) -> Inspection | None:
     """
-    Gather what an object shows whose log cannot be read; None if there is no such object.
+    Gather what an object shows if its log cannot be read; None if there is no such object.
 
     Args:
         store: The objects.

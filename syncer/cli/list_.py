@@ -21,7 +21,7 @@ HELP: Final = "list notifications, and which of them need attention"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     parser.add_argument(
         "--phase", action="append", metavar="PHASE", type=str.lower,

@@ -116,7 +116,7 @@ class Shown:
     """Where rows are written; `rows` counts them."""
 
     def __init__(self, columns: Columns, *, json: bool, again: bool) -> None:
-        """Write nothing yet; with `again`, what comes again is written if it reads otherwise then."""
+        """Write nothing yet; with `again`, a row that comes again is written if it has changed."""
         self._columns = columns
         self._json = json
         self._seen: dict[int, int] | None = {} if again else None
@@ -129,7 +129,7 @@ class Shown:
         write_page(self._columns, fresh, json=self._json, cells=lambda row: row.cells(now))
 
     def forget(self, row: Row) -> None:
-        """Take a row for one that was never written: it is no longer wanted, and is news if it is again."""
+        """Forget that a row was written: it no longer matches, and is new if it matches again."""
         if self._seen is not None:
             self._seen.pop(short_of(row.request.uid), None)
 
@@ -284,7 +284,7 @@ def row_of(
 
 
 def unpublished(head: LogHead) -> tuple[int, bool]:
-    """How many records of a log are not published, -1 where none is known; whether it is illegible."""
+    """How many records of a log are not published, -1 if unknown, and whether it is illegible."""
     if head.header is None:
         return -1, head.element is not None
     return max(0, head.length - 1 - head.header.acked), False

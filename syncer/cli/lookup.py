@@ -13,7 +13,7 @@ from syncer.rules.text import plain
 
 def namespace_and_name(key: str) -> tuple[str, str]:
     """
-    Part the key of an object.
+    Split the key of an object.
 
     Raises:
         ConfigError: it is not `namespace/name`. What stands behind another slash would be taken for a

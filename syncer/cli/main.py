@@ -75,7 +75,7 @@ class Command(Protocol):
         """One line on what it does."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Take the options of the command."""
+        """Add the options of the command."""
 
     async def run(self, options: argparse.Namespace) -> int:
         """Run the command; returns the exit code."""
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _completed(typed: Sequence[str]) -> list[str]:
-    """Return what the last word may become; the names of what exists are asked for at the servers."""
+    """Return the completions of the last word; names of existing objects come from the servers."""
     parser = _parser()
     found = completion.candidates(parser, typed)
     expected = completion.expected(parser, typed)
@@ -181,7 +181,7 @@ def _exit_code(error: LedgerError | TimeoutError) -> int:
 
 
 def _locate(options: argparse.Namespace) -> None:
-    """Put into the options where Redis is, and the settings file."""
+    """Set the options that locate Redis and the settings file."""
     options.redis_url, options.redis_from = _redis_url(options)
     if not (options.config or options.redis_url):
         options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)

@@ -1,8 +1,8 @@
 """
-Names of what exists, for a shell that completes one: notifications, and holds in force.
+Names of existing notifications and of holds in force, for a shell that completes one.
 
-Whoever completes a word waits for it and wants no error, so what cannot be had within a few seconds is as
-good as not there; the command itself says what is wrong.
+A shell waits for the answer and shows no error. So a name that cannot be read within a few seconds is
+left out; the command itself reports what is wrong.
 """
 
 from __future__ import annotations

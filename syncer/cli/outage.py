@@ -1,12 +1,12 @@
 """
-What the operators' command says while Redis does not answer: what objects and Leases show.
+What the operators' command shows while Redis does not answer: the contents of objects and Leases.
 
-The log is not read, so nothing is compared and nothing is claimed to be all. Where attempts are journaled
-(`docs/adr/0016-the-status-as-journal.md`), the Lease of a shard says so by a note, and an object by its
-mark: then the status is all that was recorded, and shows what comes next.
+The log is not read, so nothing is compared and nothing is presented as complete. If attempts are
+journaled (`docs/adr/0016-the-status-as-journal.md`), the shard's Lease has a note and the object has a
+mark: then the status holds everything that was recorded, and shows what comes next.
 
-Only silence leads here. A Redis that refuses the account, or that belongs to another installation, is an
-error as ever.
+This applies only if Redis does not answer. A Redis that refuses the account, or that belongs to another
+installation, is an error as usual.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def reason_of(error: Exception) -> str:
 
 
 def now_here() -> int:
-    """Return the time by the clock of this machine, in Unix milliseconds: Redis's is not to be had."""
+    """Return this machine's time in Unix milliseconds, because Redis's is not available."""
     return time.time_ns() // 1_000_000
 
 
 async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
     """
-    Return what is known of the installation if its store cannot say: by the settings, or by their defaults.
+    Return what the settings or their defaults say of the installation, because its store cannot be read.
 
     Args:
         at: Open connections.
@@ -85,7 +85,7 @@ async def store_or_silence(at: Access, *, needed: bool = False) -> tuple[Store, 
 
 
 async def log_of(at: Access, request: NotificationRequest) -> tuple[ReadLog, int, str]:
-    """Read a log and Redis's time; else what the status shows, our own time, and why."""
+    """Read a log and Redis's time; if that fails, return the status's content, our time, and why."""
     try:
         return read_log(await at.log.elements(request.uid)), await at.now(), ""
     except SILENT as error:
@@ -118,7 +118,7 @@ def held_back(request: NotificationRequest, owner: Owner) -> str:
 
 
 def complete(request: NotificationRequest, note: Note) -> bool:
-    """Whether the status shows all that was recorded, whoever owns the shard."""
+    """Whether the status shows everything that was recorded, whoever owns the shard."""
     created = request.created
     marked = request.status.journal == note.name
     return marked or bool(created and created >= note.since + BORN_MARGIN)
@@ -126,7 +126,7 @@ def complete(request: NotificationRequest, note: Note) -> bool:
 
 def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str]:
     """
-    Return what a reader of an answer without the log has to know.
+    Return remarks for the reader of an answer that was made without the log.
 
     Args:
         request: The object.

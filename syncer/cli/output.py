@@ -49,7 +49,7 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int = 0) ->
 
 
 def _stacked(head: Sequence[str], row: Sequence[str], indent: str, width: int) -> list[str]:
-    """One row as lines: its first cell, and below it each other that holds something, by its name."""
+    """One row as lines: its first cell, and below it each other cell that is not empty, with its name."""
     lines = textwrap.wrap(row[0], width, initial_indent=indent, subsequent_indent=indent)
     under = indent + "  "
     for name, cell in zip(head[1:], row[1:], strict=True):
@@ -139,7 +139,7 @@ class Columns:
         return "  ".join(out).rstrip()
 
     def report_cut(self) -> None:
-        """Say that cells were cut, if any were, and how to see them whole."""
+        """Report cells that were cut, and how to see them in full."""
         if self.cut:
             write_remark(
                 f"{MARK} marks text cut to fit {self._screen.width} columns; --width 0 cuts nothing"
@@ -196,7 +196,7 @@ def age(ms: int) -> str:
 
 
 class Progress:
-    """A line that shows how far long work is; silent unless the stream is a terminal."""
+    """A progress line for long work; silent unless the stream is a terminal."""
 
     #: The one whose line is on the terminal now.
     _drawn: Progress | None = None

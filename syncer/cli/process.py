@@ -10,7 +10,7 @@ import sys
 
 def begin() -> None:
     """
-    Set up what concerns the process as a whole.
+    Set up the process.
 
     What a terminal has no character for is written as an escape; an arrow would end the command.
 

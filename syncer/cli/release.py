@@ -12,7 +12,7 @@ HELP: Final = "release a hold"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument("hold", nargs="+", metavar=HOLD, help="id of a hold, from `syncer holds`")
     add_dry_run(parser, "which holds would be released")
     add_by(parser)

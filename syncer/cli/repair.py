@@ -29,7 +29,7 @@ HELP: Final = "repair what verify finds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "object",
         nargs="*",
@@ -164,7 +164,7 @@ async def _carry_out(
     *,
     by: str,
 ) -> tuple[list[Done], list[Result]]:
-    """Return what was done, and what of it still diverges when the time to wait is over."""
+    """Return what was done, and what still diverges when the time to wait is over."""
     from syncer.cli.output import Progress
     from syncer.cli.repairs import carry_out, wait_clean
     from syncer.cli.times import seconds_of

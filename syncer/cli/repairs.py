@@ -1,14 +1,14 @@
 """
 Repairs of a divergence: which steps they take, and taking them.
 
-`plan_repair` is pure: log and object with their findings in, steps out. A step appends facts (attempts and
-the plan that the status shows and the log lacks), puts a readable log in the place of one that cannot be
-read, or wakes the owner, who alone claims and writes statuses. Every repair leaves a `repair` record in the
-log, which names who did it and why; appending it also takes a wrong expiry off.
+`plan_repair` is pure: it computes the steps from a log, its object and the findings. A step appends
+facts (attempts and the plan that the status shows and the log lacks), replaces a log that cannot be
+read by a legible one, or wakes the owner, who alone claims and writes statuses. Every repair leaves a
+`repair` record in the log, which names who did it and why; appending it also removes a wrong expiry.
 
-Nothing here lowers what is known: facts are joined, and a log that is built anew holds everything legible
-of the old one, of the status, and an `unknown` for each attempt of which only the name is still legible.
-So the worst that a repair can do is to leave one send less allowed than there might have been.
+No repair lowers what is known: facts are joined, and a rebuilt log holds everything legible of the old
+one and of the status, and an `unknown` for each attempt of which only the name is legible. So the worst
+effect of a repair is that one send fewer is allowed than might have been.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
 
 
 async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> None:
-    """Record who repaired; a log that cannot take a record is left as it is."""
+    """Record who repaired; a log that cannot take a record stays as it is."""
     now = await at.now()
     record = repair_record(
         f"repair:{now}",

@@ -11,7 +11,7 @@ HELP: Final = "request one more attempt of a channel that ended without success"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_object(parser)
     add_reason(parser, "the reason")
     parser.add_argument(

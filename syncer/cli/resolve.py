@@ -11,7 +11,7 @@ HELP: Final = "record the result of an attempt that ended as unknown"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_object(parser)
     parser.add_argument(
         "--as",

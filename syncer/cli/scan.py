@@ -1,13 +1,13 @@
 """
-The scan: logs and objects joined, in pages, as `verify`, `repair` and `list` walk through them.
+The scan: logs joined with objects, page by page, for `verify`, `repair` and `list`.
 
-Objects are listed in pages and their logs are read page by page; then the logs are scanned for those
-without an object. What is held at any time is one page, and for each notification eight bytes of its uid,
-by which the scan tells a log whose object was seen. (Two uids that agree in these eight bytes would hide
-an orphan from one run; among a million that is one chance in forty million.)
+Objects are listed in pages, and their logs are read page by page; then the logs are scanned for those
+without an object. Memory holds one page, and eight bytes of the uid of each notification, by which the
+scan knows that the object of a log was seen. (Two uids that agree in these eight bytes would hide an
+orphan from one run; among a million, the chance is one in forty million.)
 
-What looks wrong is read again at the end, log first, object after it, because the two are read one after
-the other while a controller works on them.
+Whatever looks wrong is read again at the end, the log first and the object after it, because the two
+are read one after the other while a controller works on them.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class Scan:
         return short_of(uid) in self._seen
 
     def note_version(self, at: Access, version: str) -> None:
-        """Take up the resourceVersion of a list."""
+        """Note the resourceVersion of a list."""
         if version.isdigit():
             self.latest = make_epoch(at.settings.sharding.incarnation, version)
 
 
 class Name(NamedTuple):
-    """What a notification is found by: its uid, and `namespace/name`, empty if that is not known."""
+    """The identity of a notification: its uid, and `namespace/name`, empty if that is not known."""
 
     uid: str
     key: str
@@ -107,7 +107,7 @@ class Joined:
 
     @property
     def name(self) -> Name:
-        """What it is found by."""
+        """Its identity."""
         return Name(self.uid, self.key)
 
     def check(self, bounds: Bounds) -> tuple[Finding, ...]:
@@ -362,7 +362,7 @@ async def check_again(
     at: Access, scan: Scan, bounds: Bounds, suspects: Iterable[Name]
 ) -> AsyncIterator[Result]:
     """
-    Read notifications anew and yield those with findings.
+    Read notifications again and yield those with findings.
 
     Args:
         at: Open connections.

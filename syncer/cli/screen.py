@@ -1,8 +1,8 @@
 """
-How wide an answer may be, whether it has colours, and texts that fit.
+The width of an answer, its colours, and texts that fit.
 
-A width of 0 is not a limit: what goes into a file or a pipe is never cut unless asked for. A colour
-never carries a meaning of its own; the word stands beside it.
+A width of 0 means no limit: output to a file or a pipe is never cut unless asked for. A colour never
+carries a meaning by itself; the word stands beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NARROWEST: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What an answer is shown on: its width in columns, 0 for any number, and whether colours are shown."""
+    """The output's width in columns, 0 for no limit, and whether it shows colours."""
 
     width: int = 0
     color: bool = False
@@ -39,7 +39,7 @@ def screen_of(
     options: argparse.Namespace, stream: TextIO, environ: Mapping[str, str] = os.environ
 ) -> Screen:
     """
-    Return what an answer is shown on.
+    Return the screen of an output stream.
 
     Args:
         options: Of the command.

@@ -1,9 +1,9 @@
 """
-The end of standard input as the end of a command.
+Ends a command when its standard input closes.
 
-A command that is run in a pod by `kubectl exec` outlives the kubectl that started it: nobody tells it
-that the connection is gone, and a `tail -f` would go on for ever. Standard input is closed, though, and
-that is what is waited for here. What arrives on it is thrown away.
+A command that `kubectl exec` runs in a pod outlives the kubectl that started it: nobody tells it that
+the connection is gone, and a `tail -f` would go on for ever. But its standard input is closed, and this
+module waits for that. It discards what arrives on standard input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK: Final = 4096
 
 
 async def until_stdin_closes(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work until it is done or standard input ends, which cancels it; returns the exit code."""
+    """Run the work until it is done; the end of standard input cancels it. Returns the exit code."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
     closed = asyncio.Event()
 

@@ -59,7 +59,7 @@ class Store:
 
     @property
     def remark(self) -> str:
-        """What to report because the answer may mean less than it seems, empty if it does not."""
+        """A remark that limits the meaning of the answer, empty if there is none."""
         if self.state is StoreState.UNCHECKED:
             return f"the owner of the store was not checked: {self.text}"
         return self.text
@@ -72,7 +72,7 @@ def home_from_environment() -> str:
 
 async def check_store(at: Access, *, home: str = "") -> Store:
     """
-    Find out which installation a store belongs to; `home` is the controller's namespace if that is known.
+    Determine the installation of a store; `home` is the controller's namespace if that is known.
 
     Raises:
         ConfigError: it belongs to an installation that is not this cluster's, or not the configured one,

@@ -25,7 +25,7 @@ _AWAY: Final = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "object", nargs="*", metavar=OBJECT, help="only these notifications (default: all)"
     )

@@ -14,7 +14,7 @@ _DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 
 def seconds_of(text: str, option: str) -> float:
-    """Parse a span of time, as settings have it or with days (`3d`, `1d12h`); else ConfigError."""
+    """Parse a duration, as in settings or with days (`3d`, `1d12h`); else ConfigError."""
     days = _DAYS.match(text.strip())
     rest = text.strip()[days.end() :] if days else text
     try:
@@ -26,7 +26,7 @@ def seconds_of(text: str, option: str) -> float:
 
 def end_of(text: str, option: str, now: int) -> int:
     """
-    Parse a moment to come: a span of time from now, or a time as RFC 3339; Unix milliseconds.
+    Parse a future time, a duration from now or RFC 3339; returns Unix milliseconds.
 
     Args:
         text: As it was typed.
@@ -42,7 +42,7 @@ def end_of(text: str, option: str, now: int) -> int:
 
 def moment_of(text: str, option: str, now: int) -> int:
     """
-    Parse a moment of the past: a span of time before now, or a time as RFC 3339; Unix milliseconds.
+    Parse a past time, a duration before now or RFC 3339; returns Unix milliseconds.
 
     Args:
         text: As it was typed.

@@ -1,15 +1,15 @@
 """
-Logs out of one store and into another.
+Export of logs from one store, and import into another.
 
-An import reads the whole file before it writes anything. Each log is then written by one script that only
-ever adds: a log that exists must be the beginning of the imported one or hold it; any other is left alone
-and named. So an import may be repeated, and may end half-way.
+An import reads the whole file before it writes anything. Then one script writes each log, and it only
+ever adds: an existing log must be the beginning of the imported one or contain it; any other is left
+alone and named. So an import may be repeated, and may be interrupted.
 
-With `by_name` a log is given to the object that now bears its name: objects that were created anew in
+With `by_name` a log is given to the object that now has its name: objects that were created again in
 another cluster have new uids, and without their logs they would all be sent again. Such a log has not
-been published there, so it is imported with nothing marked as published. Where a controller has already
-begun a log for such an object, the two are different histories; `join` appends the attempts of the old one
-to the new one, as facts, so that nothing that was delivered is sent again.
+been published there, so it is imported with nothing marked as published. If a controller has already
+begun a log for such an object, the two are different histories; `join` appends the attempts of the old
+one to the new one, as facts, so that nothing that was delivered is sent again.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ async def import_logs(
 def _place(
     log: Log, header: Header, named: Mapping[str, NotificationRequest] | None
 ) -> tuple[str, tuple[bytes, ...]] | None:
-    """Return under which uid a log is written, and its elements; None if no object bears its name."""
+    """Return the uid under which a log is written, and its elements; None if no object has its name."""
     if named is None:
         return log.uid, log.elements
     namesake = named.get(header.object)

@@ -23,13 +23,13 @@ HELP: Final = "fold every log again and compare it with its status"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     add_check(parser)
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Name what diverges; returns the exit code."""
+    """Report divergences; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.advice import ADVICE
     from syncer.cli.namespaces import namespaces_of, report_missing
@@ -94,7 +94,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _silence(at: Access, options: argparse.Namespace) -> str:
-    """Check whose store it is; return why Redis does not answer, empty if it does."""
+    """Check the store's owner; return why Redis does not answer, empty if it does."""
     from syncer.cli.outage import SILENT, reason_of
     from syncer.cli.output import write_remark
     from syncer.cli.store import trusted_store

@@ -1,10 +1,10 @@
 """
 `syncer list --watch`: the rows of notifications that change.
 
-The API server's watch says which object has changed; its log is asked for what the row needs of it. Each
-namespace has a watch of its own, from before the list on, so that nothing falls between the two; what
-comes twice reads as before and is not shown again. Where the server has forgotten the place of a watch,
-everything is listed once more, and what is different is shown.
+The API server's watch shows which object has changed; the header of its log is read for the row. Each
+namespace has its own watch, opened before the list is read, so nothing is lost in between; a row that
+comes twice is the same and is not shown again. When a watch has expired, everything is listed once
+more, and the differences are shown.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class InARow:
 
 @dataclass(slots=True)
 class Watching:
-    """Watches of namespaces, each from the version on that it has come to."""
+    """Watches of namespaces, each from the version that it has reached."""
 
     at: Access
     wanted: Filter
@@ -77,7 +77,7 @@ class Watching:
         cls, at: Access, namespaces: Sequence[str], wanted: Filter, shown: Shown
     ) -> Watching:
         """
-        Remember where each namespace is now.
+        Remember the current version of each namespace.
 
         Args:
             at: Open connections.

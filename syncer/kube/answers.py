@@ -111,10 +111,10 @@ class Mapped:
         self._write = write
 
     def __enter__(self) -> None:
-        """Nothing has happened yet."""
+        """Enter; nothing is done."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise what stands for the error; any other passes."""
+        """Raise our error for the library's; any other passes."""
         if isinstance(error, _NOT_CONNECTED):
             cause = cause_of(error) or type(error).__name__
             raise Unavailable(f"cannot connect{_whereto(error)} ({cause})") from error

@@ -257,7 +257,7 @@ class KubeClient:
         idle_timeout: float,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """
-        Open a watch and hand out its lines, without their ends.
+        Open a watch and yield its lines, without line ends.
 
         The status is checked before a line is read, so entering raises what a request would. The
         iterator ends when the server ends the stream in an orderly way. Leaving closes the
@@ -356,7 +356,7 @@ class KubeClient:
             raise
 
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
-        """Raise what an answer means that is not a success."""
+        """Raise the error of an answer that is not a success."""
         if not 200 <= response.status <= 299:
             error = await refusal_of(response, write=call.write)
             self._yield(error)
@@ -392,7 +392,7 @@ class KubeClient:
         return self._session
 
     async def _renew(self, refused: Session, error: Unauthorised) -> bool:
-        """Whether other credentials than the refused ones are in use now."""
+        """Whether credentials other than the refused ones are in use now."""
         if error.reason != "Unauthorised":
             return False
         async with self._rebuilding:

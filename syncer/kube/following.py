@@ -1,15 +1,15 @@
 """
 Which shards a reflector follows, and from which version on.
 
-A replica follows the notifications of the shards that it owns, and nothing else. A shard is followed under
-one lease term: what was let go of at the end of a term is listed again in the next one, however soon that
-begins, since the cache may have dropped it meanwhile.
+A replica follows only the notifications of the shards that it owns. A shard is followed under one lease
+term: its objects are released at the end of the term and listed again in the next one, however soon
+that begins, because the cache may have dropped them meanwhile.
 
-Shards come while others are watched, and one watch serves them all. It is opened anew at the older of two
-versions: up to where it has come, and that of the list of what came. So nothing is lost, and some events
-come again. Each shard has the version up to which everything in it is known; an event that is not newer
-is in what was listed or watched before, and is passed over. Without that, an object that was created and
-deleted before the list would come to life once more.
+Shards are acquired while others are watched, and one watch serves them all. It is opened again at the
+older of two versions: the one that it has reached, and that of the list of the new shards. So nothing
+is lost, and some events are repeated. Each shard has the version up to which everything in it is known;
+an event that is not newer was part of an earlier list or watch, and is skipped. Otherwise an object
+that was created and deleted before the list would be taken for an existing one.
 
 No I/O, no clock.
 """
@@ -54,7 +54,7 @@ class Everything:
 
 
 class Novelty(Enum):
-    """What an event about an object means for a scope."""
+    """The meaning of an event for a scope."""
 
     NEWS = "to be taken"
     KNOWN = "not newer than what is known of its shard"
@@ -82,7 +82,7 @@ class Following:
         return frozenset(n for n, s in self._shards.items() if s.known)
 
     def left(self) -> frozenset[int]:
-        """Shards whose term is over and of which objects may still be known."""
+        """Shards whose term is over and whose objects may still be known."""
         owned = self._owned.owned
         return frozenset(n for n, s in self._shards.items() if owned.get(n) is not s.term)
 

@@ -1,12 +1,12 @@
 """
-The kubeconfig, read and checked as kubectl does; kubernetes-asyncio gets one context of it.
+Reads a kubeconfig and checks it as kubectl does; kubernetes-asyncio gets one context of it.
 
 The vendor's own reader raises whatever a malformed file leads to (TypeError, AssertionError), and its
 texts show the user entry with its token. Of several files it takes the last `current-context`, kubectl
-the first; a user that is not there is nobody to it, a cluster without an address `localhost`. Here each
-of these is an error that names file and field and says what to do.
+the first; it ignores a user that is missing, and takes `localhost` for a cluster without an address.
+Here each of these is an error that names file and field and says what to do.
 
-Only what kubectl refuses too is refused, and no value is quoted but names of contexts, clusters and
+Only what kubectl refuses too is refused, and the only values quoted are names of contexts, clusters and
 users, commands of plugins, and paths of files.
 """
 
@@ -203,7 +203,7 @@ def _plugin_of(plugin: object, file: Path, at: str) -> dict[str, Any]:
 
 
 def _said(entry: _Entry) -> dict[str, Any]:
-    """Copy what an entry says; what is empty counts as not written."""
+    """Copy an entry without its empty members."""
     return {key: value for key, value in entry.values.items() if value not in (None, "")}
 
 
@@ -224,7 +224,7 @@ def _resolve(values: dict[str, Any], file: Path, field: str, at: str) -> None:
 
 
 def _readable(file: Path, named: object, at: str) -> str:
-    """Return a path as it is from everywhere: it is relative to the folder of the kubeconfig."""
+    """Return an absolute path; a relative one starts at the folder of the kubeconfig."""
     if not isinstance(named, str):
         raise ConfigError(f"{at} must be the path of a file")
     path = file.absolute().parent / named

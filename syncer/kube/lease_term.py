@@ -103,7 +103,7 @@ class Session:
         return not self.ended and now <= self.renewed + self.timings.renew_deadline
 
     def end(self, reason: str) -> None:
-        """Allow nothing from now on, in any term; the first reason stays."""
+        """Allow nothing from now on, in any term; the first reason is kept."""
         if not self.ended:
             self.ended = reason
             self.is_over.set()
@@ -134,7 +134,7 @@ class LeaseTerm:
 
     @property
     def ended(self) -> str:
-        """Why it is over; empty while it is not."""
+        """Why it is over, empty while it is not."""
         return self._ended or self.session.ended
 
     def valid(self, now: float) -> bool:
@@ -158,5 +158,5 @@ class LeaseTerm:
         return 0.0 if self.ended else max(0.0, limit - now)
 
     def end(self, reason: str) -> None:
-        """Allow nothing from now on; the first reason stays."""
+        """Allow nothing from now on; the first reason is kept."""
         self._ended = self._ended or reason

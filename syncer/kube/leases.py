@@ -1,13 +1,13 @@
 """
 Leases: the calls on them, and one list and watch that shows those of a whole installation.
 
-What an installation's Leases have in common is a label, so that one watch shows sessions, shards and map
-in one order, that of their resourceVersions. The watch is level-based as the one of notifications is
-(`syncer.kube.reflector`): whatever fails leads to a new list. The list is a quorum read, and one that is
-older than what was seen is refused.
+All Leases of an installation have a label in common, so one watch shows sessions, shards and map in one
+order, that of their resourceVersions. Like the watch of notifications (`syncer.kube.reflector`), it is
+level-based: any failure leads to a new list. The list is a quorum read, and one that is older than what
+was seen is refused.
 
-Who looks again if an event is lost: a process's own renewals come back on this watch, so a stream that is
-silent for longer than a few of them, or does not show them, is given up and listed anew.
+If an event is lost: a process's own renewals come back on this watch, so a stream that is silent for
+longer than a few of them, or does not show them, is given up and listed again.
 
 Writes are compare-and-swap by resourceVersion, deletions by uid or by both; nothing is repeated here.
 """
@@ -244,15 +244,15 @@ class LeaseSink(Protocol):
     """Where a `LeaseWatch` puts what it learns."""
 
     def replace(self, leases: list[LeaseRecord], version: str) -> None:
-        """Take a complete list, and its resourceVersion."""
+        """Replace everything by a complete list and its resourceVersion."""
         ...
 
     def put(self, lease: LeaseRecord) -> None:
-        """Take a Lease that was created or written."""
+        """Note a Lease that was created or written."""
         ...
 
     def remove(self, lease: LeaseRecord) -> None:
-        """Take the last state of one that was deleted, or has lost the label."""
+        """Note the last state of a Lease that was deleted, or has lost the label."""
         ...
 
 
@@ -310,7 +310,7 @@ class LeaseWatch:
         return asyncio.get_running_loop().time() - self._shown_at
 
     def relist(self) -> None:
-        """List anew after the next event: what is known has turned out to be old."""
+        """List again after the next event, because the view has turned out to be out of date."""
         self._resume = ""
 
     async def _list(self) -> None:

@@ -54,7 +54,7 @@ class Source:
 @dataclass(slots=True)
 class Listed:
     """
-    What a list has brought.
+    The result of a list.
 
     Attributes:
         version: resourceVersion of the list.

@@ -1,15 +1,16 @@
 """
-The mirror of what the API server has shown, and the changes that it hands to a sink.
+The mirror of what the API server has shown, and the changes that it passes to a sink.
 
-A mirror keeps uid and resourceVersion of each object, no more; the objects belong to the sink. It makes
-one history of what lists and watches bring:
+A mirror keeps only uid and resourceVersion of each object; the objects belong to the sink. It makes one
+history of what lists and watches bring:
 
-- Events may come twice or late. One that is older than what is known of the uid is dropped, and so is one
-  of a uid that was deleted.
+- Events may come twice or late. One that is older than what is known of its uid is dropped, and so is
+  one of a deleted uid.
 - The same name with a new uid is a delete and an add.
-- An object that does not parse exists nevertheless: it is logged, and not deleted.
-- Objects of a shard that has left are let go of, which is not a deletion. What the sink has to keep for a
-  while stays known without a version, so that a later list of its shard tells of it, or of its end.
+- An object that does not parse still exists: it is logged, and not deleted.
+- Objects of a lost shard are released, which is not a deletion. An object that the sink must keep for a
+  while stays known without a version, so that a later list of its shard reports it again, or its
+  deletion.
 
 No I/O, no clock.
 """
@@ -55,7 +56,7 @@ class Sink(Protocol):
         """Forget an object; it may be one that was never handed over because it did not parse."""
 
     def release(self, uid: str) -> bool:
-        """Let go of an object that another replica follows; whether nothing of it is kept."""
+        """Release an object that another replica follows; returns whether nothing of it is kept."""
 
 
 class _Version(NamedTuple):
@@ -139,7 +140,7 @@ class Mirror:
             self._forget(namespace, name)
 
     def release(self, shards: Container[int]) -> None:
-        """Let go of the objects of some shards; they exist, and others follow them."""
+        """Release the objects of some shards; they exist, and other replicas follow them."""
         for namespace, name, known in list(self._of(shards)):
             if self._sink.release(known.uid):
                 self._drop(namespace, name)

@@ -162,7 +162,7 @@ class Reflector:
 
     @property
     def _readable(self) -> list[Scope]:
-        """What can be waited for: everything if nothing may be read."""
+        """The scopes to wait for: all of them if none may be read."""
         return [s for s in self._scopes if not s.refused] or self._scopes
 
     @property
@@ -269,7 +269,7 @@ class Reflector:
             scope.changed.set()
 
     async def _idle(self, scope: Scope) -> bool:
-        """Wait until something is owned; it is looked at every now and then in any case."""
+        """Wait until something is owned; checks from time to time in any case."""
         scope.switching = False
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timings.look):
@@ -278,7 +278,7 @@ class Reflector:
         return True
 
     async def _follow_shards(self, scope: Scope) -> None:
-        """Have the shards followed that are owned, whatever they become."""
+        """Keep following the shards that are owned, as they change."""
         streak = 0
         while True:
             await self._until_changed(scope)
@@ -313,7 +313,7 @@ class Reflector:
             await asyncio.sleep(self._timings.gather)
 
     async def _adjust(self, scope: Scope) -> None:
-        """Let go of shards that left, list those that came, and have one watch of all opened."""
+        """Release lost shards, list acquired ones, and have one watch of all opened."""
         left = self._let_go(scope)
         coming = scope.following.coming()
         if coming and scope.resume:

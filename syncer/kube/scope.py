@@ -59,7 +59,7 @@ class Scope(Source):
         return self.opened_at is not None and now - self.opened_at >= seconds
 
     def note(self, error: PortError) -> None:
-        """Note a failed list or watch; only one that is answered ends that it may not be read."""
+        """Note a failed list or watch; only an answered one ends the state of not being readable."""
         if isinstance(error, Unauthorised) and error.reason == "Forbidden":
             self.refused = True
 
@@ -69,7 +69,7 @@ class Scope(Source):
 
     def switch(self) -> None:
         """
-        End the open watch, so that one of what is followed now is opened.
+        End the open watch, so that one of the current shards is opened.
 
         No event of the old one is taken any more: it would move the version at which the new one begins.
         """

@@ -26,7 +26,7 @@ logger = logging.getLogger("ledger.kube")
 
 class Selection:
     """
-    Makes selectors, and learns what they come to.
+    Makes selectors, and learns whether the server obeys them.
 
     Attributes:
         selects: Whether the server sends nothing but what it was asked for, as far as it has shown; None if
@@ -46,7 +46,7 @@ class Selection:
         return self._owned.sharding.of(uid)
 
     def part(self, shards: Container[int]) -> Part:
-        """What a list or a watch asks for to get some shards, none perhaps."""
+        """The part that a list or watch of some shards requests, possibly none."""
         sharding = self._owned.sharding
         numbers = [n for n in range(sharding.shards) if n in shards]
         selector = ""

@@ -229,7 +229,7 @@ def _existing(paths: str) -> list[Path]:
 
 
 def _is_there(path: str) -> bool:
-    """Whether a file is there; one that cannot be looked at is, and its reading says why it cannot."""
+    """Whether a file exists; assumed if that cannot be checked, because reading it gives the error."""
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):

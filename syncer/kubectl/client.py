@@ -1,14 +1,15 @@
 """
-kubectl as it is run here: to list pods, and to run a command in one of them.
+Runs kubectl, to list pods and to run a command in one of them.
 
-A command in a pod outlives the kubectl that started it, so its standard input is what ends it: held open
-here as long as this process lives, and closed by the system if it is killed. That takes `exec -i` and no
-terminal (`-t`), under which nobody would notice. kubectl gets a session of its own: Ctrl-C reaches this
-process alone, which closes that input and lets the command say its last words.
+A command in a pod outlives the kubectl that started it, so closing its standard input is what ends it:
+this process holds it open as long as it lives, and the system closes it if this process is killed. That
+takes `exec -i` without a terminal (`-t`), under which the end would go unnoticed. kubectl runs in its
+own session: Ctrl-C reaches only this process, which closes that input and lets the command finish its
+output.
 
-kubectl says "command terminated with exit code N" after every command that ended with another code than 0,
-and itself ends with 1 if it could not run the command at all. That line tells the two apart.
-What else is said goes on at once, even in the middle of a line: somebody may be asked for a password.
+kubectl prints "command terminated with exit code N" after every command that ended with another code
+than 0, and itself ends with 1 if it could not run the command at all. That line tells the two apart.
+All other output is passed on at once, even in the middle of a line: it may be a prompt for a password.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Kubectl:
         )  # fmt: skip
 
     def ask(self, release: Release, pod: Pod, words: Sequence[str]) -> str:
-        """Return what a short command in a pod says; nothing if it does not in time."""
+        """Return the output of a short command in a pod; nothing if it takes too long."""
         try:
             done = subprocess.run(
                 self._exec(release, pod, words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -234,7 +235,7 @@ def _let_end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Said:
-    """Hands on what is written to standard error, but keeps some lines away; `held` if one came."""
+    """Passes on standard error without some lines; `held` says whether one came."""
 
     def __init__(self, stream: IO[bytes] | None, kept: re.Pattern[bytes]) -> None:
         """Read what a process says, and keep the lines away that match."""

@@ -179,7 +179,7 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
 
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
-    """Return the words that the plugin adds: what only this side knows. What is typed wins."""
+    """Return the options that the plugin adds from this side; typed ones win."""
     if command.program != "syncer":
         return []
     added = [ENDS] if held else []

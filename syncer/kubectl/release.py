@@ -1,9 +1,9 @@
 """
-Which release is meant, and which of its pods is asked.
+Which release is meant, and which of its pods runs the command.
 
-Everything is decided on the pods that kubectl lists by the labels of the chart. A pod that is ready is
-preferred; one that only runs will do, and this is said: where Redis is away no pod is ready, and that is
-when `doctor` is wanted most.
+All decisions use the pods that kubectl lists by the labels of the chart. A ready pod is preferred; one
+that only runs is accepted, with a remark: while Redis is away no pod is ready, and `doctor` is needed
+most.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _look(kubectl: Kubectl, meta: dict[str, Any], *, quiet: bool) -> tuple[int, 
 
 
 def _own(rest: Sequence[str]) -> tuple[list[str], bool, float, str]:
-    """Take out what is done here: whether to wait, how long, and the form of the answer."""
+    """Remove the options that apply here: whether to wait, how long, and the output format."""
     words: list[str] = []
     wait, timeout, form, left = False, _TIMEOUT, "text", list(rest)
     while left:

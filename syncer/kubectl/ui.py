@@ -134,7 +134,7 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 
 
 def _hand_on(stream: IO[bytes]) -> None:
-    """Hand on what went wrong; a tab that was closed is not an error of anybody's."""
+    """Pass on what went wrong; a closed tab is not an error."""
     with stream:
         for line in stream:
             text = line.decode("utf-8", "replace")

@@ -1,9 +1,9 @@
 """
-The words of a command line: what is the plugin's own, and what goes to the pod.
+The words of a command line: which are the plugin's own, and which go to the pod.
 
-Before the command's name stands how the release is found, and what kubectl needs for it. Behind it stands
-what the command is asked; `--release`, `--context` and `--kubeconfig` may stand there too, and `-n` and
-`-A` where the command has no such options itself.
+Options before the command's name say how the release is found, and what kubectl needs for it. The words
+after it belong to the command; `--release`, `--context` and `--kubeconfig` may also stand there, and so
+may `-n` and `-A` where the command has no such options itself.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Words:
 
 
 def split(typed: Sequence[str]) -> Words:
-    """Take a command line apart; PluginError if a value is missing or an option is not known."""
+    """Split a command line; PluginError if a value is missing or an option is not known."""
     words, left = Words(), list(typed)
     while left:
         word = left.pop(0)
@@ -66,7 +66,7 @@ def split(typed: Sequence[str]) -> Words:
 
 
 def _take(words: Words, word: str, left: list[str]) -> bool:
-    """Take an option of the plugin's own with its value; False if it is none."""
+    """Take one of the plugin's own options with its value; False if it is none."""
     name, equals, joined = word.partition("=")
     if word[:2] == "-n" and len(word) > 2 and not equals:
         name, equals, joined = "-n", "=", word[2:]

@@ -36,7 +36,7 @@ class Answer(StrEnum):
 
 @dataclass(slots=True)
 class Tries:
-    """What is known of the tries of one call: `uncertain` if one of them may be executed unanswered."""
+    """The tries of one call: `uncertain` if one of them may have been executed without an answer."""
 
     uncertain: bool = False
 

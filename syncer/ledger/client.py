@@ -229,7 +229,7 @@ class LedgerClient(RedisState):
 
     def _end_refusal(self, script: Script, key: str) -> None:
         """
-        Take note that a script was executed on a key.
+        Note that a script was executed on a key.
 
         It says nothing of an INTENT that was refused if it was a CLAIM, which is executed at maxmemory, or
         if another node of a cluster has executed it.

@@ -157,7 +157,7 @@ def encode_element(record: Record, before: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What is legible of an element that is damaged; `record` is None if its map cannot be trusted."""
+    """The legible part of a damaged element; `record` is None if its map cannot be trusted."""
 
     kind: Kind
     id: str

@@ -1,8 +1,8 @@
 """
-Ends of logs: how long each is, and what has been appended since it was last looked at.
+Ends of logs: how long each is, and what has been appended since the last look.
 
-Used to follow many logs. Nothing is claimed, and records are read once; of a log that has grown, the last
-known element is read again, because the chain of the new ones must follow from it.
+Used to follow many logs. Nothing is claimed, and each record is read once; only the last known element
+of a log that has grown is read again, because the chain of the new ones must follow from it.
 """
 
 from __future__ import annotations

@@ -67,13 +67,13 @@ class HoldStore:
             ) from None
 
     async def replace(self, before: StoredHolds, holds: tuple[Hold, ...]) -> bool:
-        """Put other holds in the place of those that were read; False if they have changed meanwhile."""
+        """Replace the holds that were read; False if they have changed meanwhile."""
         reply = await self._client.evaluate(lua.SWAP, self.key, [before.text, encode(holds)])
         return bytes(reply[0]) == b"OK"
 
     async def change(self, to: Callable[[tuple[Hold, ...]], tuple[Hold, ...]]) -> tuple[Hold, ...]:
         """
-        Change them; a change that is made twice must come to the same. Returns what is on record now.
+        Change them; `to` must be idempotent. Returns what is on record now.
 
         Raises:
             ValueError: as `to` raises.

@@ -1,8 +1,8 @@
 """
-What is wrong with the options of a Redis URL: the vendor's errors name none, or quote values.
+What is wrong with the options of a Redis URL: the vendor's errors name no option, or quote values.
 
-A URL is a secret as a whole, so nothing of it is shown but the name of an option, and that only where no
-part of a password can have become one.
+A whole URL is a secret, so only the name of an option is shown, and only where it cannot be part of a
+password.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Outage:
 
     def observe(self, unavailable_reason: str | None, now: float) -> float | None:
         """
-        Take why no attempt can be opened, None if one can.
+        Note why no attempt can be opened, None if one can.
 
         `now` is in seconds of a clock that does not go back. Returns the seconds that the outage has
         lasted, or had, if that is to be logged now; else None.

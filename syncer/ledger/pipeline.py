@@ -90,13 +90,13 @@ class Owner(Protocol):
         """
 
     def on_problem(self, pipeline: Pipeline) -> None:
-        """Take note that `problem` of the pipeline is set."""
+        """Note that `problem` of the pipeline is set."""
 
     def on_demoted(self, pipeline: Pipeline) -> None:
-        """Take note that the server is not a master."""
+        """Note that the server is not a master."""
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
-        """Take note that fewer replicas than requested have confirmed a round in time."""
+        """Note that fewer replicas than requested have confirmed a round in time."""
 
 
 PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
@@ -408,7 +408,7 @@ class Pipeline:
             await connection.disconnect(nowait=True)
 
     def _extend(self, limit: asyncio.Timeout, now: float) -> None:
-        """Give each reply as much time as the first one had; in steps, as replies mostly come together."""
+        """Give each reply as much time as the first; in steps, because replies mostly come together."""
         when = now + self._timeout
         if (limit.when() or 0.0) < when:
             limit.reschedule(when + self._timeout * _STEP)

@@ -87,7 +87,7 @@ CLOCK_FIX: Final = "correct the clocks of both machines (NTP), then wait for the
 
 
 def apart(ahead: float) -> str:
-    """Say by how much Redis's clock and the API server's disagree."""
+    """Describe by how much Redis's clock and the API server's disagree."""
     return (
         f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API server's"
     )

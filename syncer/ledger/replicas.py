@@ -52,7 +52,7 @@ class Replicas:
         self._primaries: dict[str, _Primary] = {}
 
     def observe(self, info: Mapping[str, str]) -> None:
-        """Take the newest INFO of a primary."""
+        """Note the newest INFO of a primary."""
         replicas = [_fields(v) for k, v in info.items() if _MEMBER.fullmatch(k)]
         if replicas or "min_slaves_good_slaves" in info:
             self.expected = True

@@ -66,7 +66,7 @@ async def read_apart(
     read: Callable[[Sequence[str]], Awaitable[Sequence[T]]], uids: Sequence[str], stranger: T
 ) -> list[T]:
     """
-    Read something of logs, although keys among them may hold what is not a list.
+    Read from logs, although some of the keys may hold something that is not a list.
 
     Args:
         read: Reads all at once; one such key has it refused.
@@ -83,7 +83,7 @@ async def read_apart(
 
 async def of_one_log(reply: Awaitable[T]) -> T:
     """
-    Await what concerns one log.
+    Await a call about one log.
 
     Raises:
         ContractError: its key is not a list: it cannot be read, like a log with another header.

@@ -188,7 +188,7 @@ class Standalone:
         self._note(info, meta)
 
     def on_problem(self, pipeline: Pipeline) -> None:
-        """Take over why Redis cannot be used, and believe another Sentinel."""
+        """Note why Redis cannot be used, and ask another Sentinel first."""
         self._redis.problem = pipeline.problem
         if self._master is not None:
             self._master.distrust()

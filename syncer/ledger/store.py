@@ -134,7 +134,7 @@ class RedisState:
         moved: Iterable[int] = (),
     ) -> None:
         """
-        Take over what a check of the servers has found.
+        Apply the result of a check of the servers.
 
         Args:
             server: The server that answers.

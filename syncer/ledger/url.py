@@ -43,7 +43,7 @@ class Topology(StrEnum):
 @dataclass(frozen=True, slots=True)
 class RedisTarget:
     """
-    A URL, taken apart.
+    A parsed URL.
 
     Attributes:
         nodes: The Sentinels, or nodes of the cluster to begin with; empty for one server.
@@ -85,7 +85,7 @@ def split_redis_url(url: str) -> SplitResult:
 
 
 def parse_redis_url(url: str) -> RedisTarget:
-    """Take a URL apart; the ValueError for one that cannot be used names the rule and quotes nothing."""
+    """Parse a URL; the ValueError for one that cannot be used names the rule and quotes nothing."""
     try:
         parts = split_redis_url(url)
     except ValueError:
@@ -136,7 +136,7 @@ def parse_redis_url(url: str) -> RedisTarget:
 
 
 def place_of(target: RedisTarget) -> str:
-    """Where a URL leads, for logs and errors: hosts and ports, never what stands before them."""
+    """The address in a URL, for logs and errors: hosts and ports, never the credentials before them."""
     nodes = ", ".join(f"{host}:{port}" for host, port in target.nodes)
     if target.topology is Topology.SENTINEL:
         return f"service {target.service} of the Sentinels {nodes}"

@@ -55,7 +55,7 @@ class AttemptState(IntEnum):
 @lru_cache(maxsize=1024)
 def shared_text(text: str) -> str:
     """
-    One object for equal texts, as far as they came lately: attempts mostly share a few errors.
+    One object for equal recent texts, because most attempts share a few errors.
 
     Not `sys.intern`, whose texts Python 3.12 keeps for ever: receivers and authors choose these.
     """
@@ -232,7 +232,7 @@ def attempt_key(attempt_id: AttemptId) -> tuple[tuple[tuple[int, str], ...], int
 
 def newest(attempts: Sequence[Attempt]) -> Attempt | None:
     """
-    Return the attempt that was opened last, None of none.
+    Return the attempt that was opened last, None if there is none.
 
     Ids tell, and neither places nor times do: a log may be given an earlier result later, and clocks jump.
     """

@@ -1,12 +1,13 @@
 """
-A hold that an operator has placed: what it keeps from being sent, until when, and who says so.
+A hold that an operator has placed: what it holds back, until when, and who placed it.
 
-A hold names what cannot be changed on a notification that exists: receivers, which routing chose and the
-plan froze, the namespace, and the type and severity of its spec, which the API server lets nobody change.
-Labels and annotations are left out, since their author could leave a hold by changing them.
+A hold matches what nobody can change on an existing notification: receivers, which routing chose and
+the plan froze, the namespace, and the type and severity of its spec, which the API server keeps
+immutable. Labels and annotations are left out, because their author could escape a hold by changing
+them.
 
-A hold never changes but once: it is released. So two copies of one differ at most in that, and joining them
-takes the released one.
+A hold changes only once: when it is released. So two copies of one differ at most in that, and the
+released one wins when they are joined.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Hold:
 
     @property
     def over_at(self) -> int:
-        """When it holds nothing any more."""
+        """When it ends."""
         return min(self.until, self.released) if self.released else self.until
 
     def in_force(self, now: int) -> bool:

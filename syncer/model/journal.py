@@ -1,15 +1,16 @@
 """
-What is said where while attempts are journaled in the status: the note in a Lease, the mark on an object.
+What is written while attempts are journaled in the status: the note in a Lease, the mark on an object.
 
-The *note* is an annotation of a shard's Lease. It says that since it was written no owner of the shard has
-opened an attempt in the log. Its name is never used again. It says under which acquisition it was kept
-(`leaseTransitions`): a version that knows no notes leaves it where it is and may have used the log, so one
-that the latest acquisition did not keep is none.
+The *note* is an annotation of a shard's Lease. It says that no owner of the shard has opened an attempt
+in the log since it was written. Its name is never used again. It names the acquisition under which it
+was kept (`leaseTransitions`): a version that does not know notes leaves it unchanged and may have used
+the log, so a note that the latest acquisition did not keep does not count.
 
-The *mark* is a member of the status: the name of the note under which the object's attempts were journaled
-(docs/adr/0016-the-status-as-journal.md). A second annotation says that there may be marks: it is written
-with the note, and removed once the logs hold all that was journaled. Until then the finished objects of the
-shard are listed whole, which otherwise come without what their status holds.
+The *mark* is a member of the status: the name of the note under which the object's attempts were
+journaled (docs/adr/0016-the-status-as-journal.md). A second annotation says that there may be marks: it
+is written with the note, and removed once the logs hold everything that was journaled. Until then the
+finished objects of the shard are listed in full; otherwise they are listed without the contents of
+their status.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Note:
 
 
 def parse_note(text: str) -> Note | None:
-    """Read the annotation; None for what says nothing that can be relied on."""
+    """Read the annotation; None if it cannot be relied on."""
     found = _NOTE.fullmatch(text)
     if found is None:
         return None

@@ -78,7 +78,7 @@ class Kind(StrEnum):
 
     @property
     def resolution(self) -> bool:
-        """Whether it is an operator's word, not a sender's."""
+        """Whether an operator has stated it, not a sender."""
         return self in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
 
 
@@ -222,7 +222,7 @@ def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
 
 
 def resend_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> Record:
-    """Wish for one more attempt on a channel that has ended; `by` names the operator."""
+    """Request one more attempt on a channel that has ended; `by` names the operator."""
     return Record(Kind.ORDER, note_id, channel, {"at": at, "by": by, "why": why})
 
 
@@ -248,7 +248,7 @@ def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, wh
 
 
 def repair_record(note_id: str, *, at: int, by: str, what: str, did: str) -> Record:
-    """Say who repaired which divergence of log and object, and how."""
+    """Record who repaired which divergence of log and object, and how."""
     return Record(Kind.REPAIR, note_id, NO_CHANNEL, {"at": at, "by": by, "what": what, "did": did})
 
 

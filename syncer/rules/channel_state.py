@@ -96,7 +96,7 @@ def stand(
     folded_unsent: int = 0,
 ) -> ChannelState:
     """
-    Decide where a channel stands.
+    Determine the state of a channel.
 
     Args:
         channel: Its name.

@@ -93,7 +93,7 @@ class Divergence(StrEnum):
 
     @property
     def remedy(self) -> Remedy:
-        """Who can mend it."""
+        """Who can repair it."""
         return _REMEDY.get(self, Remedy.PERSON)
 
 

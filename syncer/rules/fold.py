@@ -116,7 +116,7 @@ class LogView:
             self.opened.pop(attempt.id, None)
 
     def forget(self, attempt_id: AttemptId) -> None:
-        """Take back an attempt that was learned, and that nobody has recorded."""
+        """Remove an attempt that was learned, and that nobody has recorded."""
         self.attempts.pop(attempt_id, None)
         self.opened.pop(attempt_id, None)
 

@@ -53,7 +53,7 @@ _FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
 
 class Subject(Protocol):
-    """What a hold looks at, besides channels: a notification, or what is kept of one."""
+    """What a hold matches besides channels: a notification, or a summary of one."""
 
     @property
     def namespace(self) -> str:
@@ -71,7 +71,7 @@ class Subject(Protocol):
 @immutable
 class Held:
     """
-    Why a channel is held back, and what lets it go.
+    Why a channel is held back, and what ends that.
 
     `until` is the second of the monotonic clock at which that ends by itself; `since` is when it was
     placed, ledger time in milliseconds.
@@ -86,7 +86,7 @@ class Held:
 
 
 def concerns(hold: Hold, request: Subject) -> bool:
-    """Whether a hold is about a notification, whatever its channels."""
+    """Whether a hold matches a notification, whatever its channels."""
     return (
         _any(hold.namespaces, request.namespace)
         and _any(hold.types, request.type.lower(), lower=True)
@@ -95,7 +95,7 @@ def concerns(hold: Hold, request: Subject) -> bool:
 
 
 def holds_channel(hold: Hold, channel: str) -> bool:
-    """Whether a hold is about a channel: by its full name, or by that of its receiver."""
+    """Whether a hold matches a channel, by its full name or by that of its receiver."""
     if not hold.receivers:
         return True
     receiver = receiver_of(channel)
@@ -157,7 +157,7 @@ def keep_back(
 
 
 def reason_of(hold: Hold) -> str:
-    """Return why something is held back, with what lets it go; it goes into logs and on terminals."""
+    """Return why something is held back and what ends that, for logs and terminals."""
     why, by = (" ".join(plain(text).split()) for text in (hold.reason, hold.by))
     end = format_time(hold.until, millis=False)
     return f"held until {end} by {by}: {why} (syncer release {hold.id})"
@@ -345,7 +345,7 @@ def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
 
 def release(holds: Iterable[Hold], ids: Iterable[str], *, now: int, by: str) -> tuple[Hold, ...]:
     """
-    Return the record with holds let go; those that are over already stay as they are.
+    Return the record with holds released; those that have ended stay unchanged.
 
     Args:
         holds: The record.

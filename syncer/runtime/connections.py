@@ -1,10 +1,10 @@
 """
-Listening where anybody may connect: how many connections there are, and which one goes.
+Listening where anybody may connect: how many connections there may be, and which one is closed.
 
 Any client that reaches a port may open connections and send nothing. Each costs a descriptor, which the
-rest of the process needs as well. So a connection ends if no request arrives in time, and their number is
-bounded: the one that has been silent longest is closed for a new one. A good client is then answered
-whatever else is open, which would not be so if connections beyond the bound were refused.
+rest of the process needs as well. So a connection ends if no request arrives in time, and their number
+is bounded: a new one replaces the one that has been silent longest. So a well-behaved client is always
+answered, which would not be the case if connections beyond the bound were refused.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Take a new one; at the bound another one is closed for it."""
+        """Add a connection; at the bound another one is closed for it."""
         self._forget_closed()
         while self._silent or self._active:
             if len(self._silent) + len(self._active) + len(self._held) < self._most:
@@ -124,7 +124,7 @@ class Connections:
         self._active.move_to_end(transport)
 
     def replace(self, before: asyncio.Transport, transport: asyncio.Transport) -> None:
-        """Take the place of one that has become another by a handshake."""
+        """Replace a connection that a handshake has turned into another."""
         until = self._silent.pop(before, None)
         if until is not None:
             self._silent[transport] = until

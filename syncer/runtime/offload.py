@@ -1,12 +1,11 @@
 """
-Work that would hold the event loop for too long, done beside it.
+Work that would hold the event loop for too long, done in a thread.
 
-One thread for the process, and no more: its work competes with the loop for the interpreter's
-lock, and two threads would do so twice. What it is given is bounded by who gives it
-(`notifier.content.trim`), for a thread cannot be stopped; a caller that is tired of waiting leaves, and
-the work ends by itself.
+There is one thread for the whole process: its work competes with the loop for the interpreter's lock,
+and two threads would compete twice. The caller bounds the work (`notifier.content.trim`), because a
+thread cannot be stopped; a caller whose time is over leaves, and the work ends by itself.
 
-Small work is done at once: a change of threads costs more than it.
+Small work is done at once: a change of threads would cost more.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
-A thread that looks at files, and wakes the event loop only when it finds something.
+A thread that polls files and wakes the event loop only when it finds a change.
 
-Files are looked at in a thread, since a disk may hang. Nearly every look finds nothing. If the event loop
-kept the period and only the look ran in the thread, each would wake the loop twice, which at rest costs
-more than the look; so the thread itself waits for the next one.
+Files are read in a thread because a disk may hang. Nearly every poll finds nothing. If the event loop
+kept the period and only the read ran in the thread, each poll would wake the loop twice, which at rest
+costs more than the read; so the thread itself waits for the next one.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class LeaseView:
         self._on_change = on_change
 
     def replace(self, leases: list[LeaseRecord], version: str) -> None:
-        """Take a complete list, and its resourceVersion."""
+        """Replace everything by a complete list and its resourceVersion."""
         if not self.version:
             self.began = self._clock()
         present = {lease.name for lease in leases}
@@ -120,7 +120,7 @@ class LeaseView:
         self._advance(version)
 
     def put(self, lease: LeaseRecord) -> None:
-        """Take a Lease that was created or written."""
+        """Note a Lease that was created or written."""
         renewal = self._is_renewal(lease)
         self._see(lease)
         self.version = lease.resource_version

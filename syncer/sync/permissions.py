@@ -1,9 +1,8 @@
 """
-Permissions that the API server misses, by namespace: said once, tried now and then, shown by readiness.
+Missing permissions at the API server, by namespace: logged once, retried, shown by readiness.
 
-A call that is refused for want of a permission, or of credentials that are accepted, is refused to every
-object of its namespace. So what an operator has to know is one line for the namespace, not one for each
-object and try.
+A call that is refused for lack of a permission, or of valid credentials, is refused for every object of
+its namespace. So an operator needs one line for the namespace, not one for each object and try.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class MissingPermissions:
         return False
 
     def concerns(self, namespace: str, error: Exception) -> bool:
-        """Take note of a refusal; whether a permission is missing, or only one object is refused."""
+        """Note a refusal; returns whether a permission is missing, or only one object is refused."""
         if not isinstance(error, Unauthorised) or error.reason == DENIED:
             return False
         if namespace not in self._missing:
@@ -83,7 +82,7 @@ class MissingPermissions:
         return True
 
     def granted(self, namespace: str) -> bool:
-        """Take note of a call that was not refused; whether the last one was."""
+        """Note a call that was not refused; returns whether the last one was."""
         if self._missing.pop(namespace, None) is None:
             return False
         logger.warning(

@@ -212,7 +212,7 @@ class Recorder:
 
     @staticmethod
     def _end(entry: Entry, intent: Record) -> None:
-        """Take an attempt for one that is not under way in this process any more."""
+        """Note that an attempt is no longer under way in this process."""
         entry.executing.pop(intent.attempt_id, None)
         entry.never_sent.discard(intent.attempt_id)
 

@@ -1,10 +1,11 @@
 """
-Status writes that the API server refuses: what is said of them, and how often they are tried.
+Status writes that the API server refuses: what is logged, and how often they are tried.
 
-One object may be refused, by the schema, its rules, or an admission policy: that is said once for each
-reason, as of any write that fails, and its own back-off does the rest. A missing permission concerns every
-object of a namespace (`syncer.sync.permissions`). Until it is back, one write every few seconds tries
-whether it is; the others of the namespace wait without a request, and go at once when one was accepted.
+The schema, its rules or an admission policy may refuse one object: that is logged once for each reason,
+as for any write that fails, and the object's own back-off does the rest. A missing permission concerns
+every object of a namespace (`syncer.sync.permissions`). Until it is granted again, one write every few
+seconds tests it; the others of the namespace wait without a request, and go at once when one was
+accepted.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Refusals:
         return self._permissions.waits(entry.request.namespace)
 
     def refused(self, entry: Entry, error: Rejected) -> None:
-        """Take note of a refusal, and log it if it is news."""
+        """Note a refusal, and log it if it is new."""
         if self._permissions.concerns(entry.request.namespace, error):
             return
         if self.news(entry, error):
@@ -56,7 +57,7 @@ class Refusals:
         return known != entry.unwritten
 
     def accepted(self, entry: Entry) -> None:
-        """Take note of a write that was accepted; where none was before, the others go at once."""
+        """Note an accepted write; if none was accepted before, the others go at once."""
         entry.unwritten = ""
         if self._permissions.granted(entry.request.namespace):
             self._cache.retry_writes(entry.request.namespace)

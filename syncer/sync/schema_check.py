@@ -115,7 +115,7 @@ class SchemaCheck:
         return _MARK_DROPPED
 
     def on_log_back(self) -> None:
-        """Take note that nothing is to be journaled any more: lost marks are no problem now."""
+        """Note that journaling has ended: lost marks are no problem now."""
         if self._mark_alone:
             self.problem, self._mark_alone = None, False
 
@@ -124,7 +124,7 @@ class SchemaCheck:
         self._dropped_at = None if kept else self._monotonic()
 
     def mark_is_kept(self, stored: NotificationRequest, name: str) -> bool:
-        """Take note of the answer to a write that has set a mark; whether the mark is in it."""
+        """Note the answer to a write that has set a mark; returns whether the mark is in it."""
         self._note_mark(kept=stored.status.journal == name)
         if not self.keeps_mark:
             self.problem, self._mark_alone = _MARK_DROPPED, True
@@ -171,7 +171,7 @@ class SchemaCheck:
         self.problem, self._mark_alone = problem, False
 
     def on_read(self, current: NotificationRequest) -> None:
-        """Take note of an object that was read: once its attempts have ids, none are dropped."""
+        """Note an object that was read: once its attempts have ids, none are dropped."""
         if (
             self.problem in (_DROPPED, _LOST)
             and current.status.attempts

@@ -1,11 +1,11 @@
 """
-Shares of the status writers: how many of them one namespace may keep.
+Shares of the status writers: how many of them one namespace may occupy.
 
-Namespaces take turns, which is fair as long as each write is short. Where each takes ten seconds, because
-a webhook of one namespace dawdles, that namespace would soon have all writers, and the others one write
-in ten seconds of each. So a namespace whose writes were slow lately may have only as many under way as
-there are writers free: four of eight, and the next slow one two. Others are not limited: they give the
-writers back soon.
+Namespaces take turns, which is fair as long as each write is short. If the writes of one namespace take
+ten seconds each, because of a slow webhook, it would soon occupy all writers, and every other namespace
+would get one write in ten seconds. So a namespace whose recent writes were slow may have only as many
+under way as there are free writers: four of eight, and the next slow one two. Others are not limited,
+because they release their writers soon.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Shares:
         self._under_way[namespace] += 1
 
     def end(self, namespace: str, seconds: float) -> None:
-        """Take note of the end of a write, and how long it took."""
+        """Note the end of a write, and how long it took."""
         self._under_way -= Counter((namespace,))
         if seconds >= _SLOW:
             now = self._clock()

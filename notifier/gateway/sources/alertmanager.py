@@ -1,8 +1,8 @@
 """
 Alertmanager's webhook, version 4.
 
-It tries again on 5xx alone, and not for ever: what fires and resolves while it is refused is never sent.
-It waits for an answer until the flush ends, ten seconds at least.
+It retries on 5xx only, and not for ever: an alert that fires and resolves while requests are refused is
+never sent. It waits for an answer until the flush ends, at least ten seconds.
 """
 
 from __future__ import annotations

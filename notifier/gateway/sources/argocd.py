@@ -1,12 +1,13 @@
 """
 Argo CD's notifications, webhook service.
 
-Its body is the user's template. What is read here is the template of docs/gateway.md: a CloudEvent whose
-id is made of the application, the trigger and the start of the operation, so that the doubles it sends
-(it sends before it saves) are one event. Its default method is GET, without a content type.
+The user's template makes the body. This module reads what the template of docs/gateway.md makes: a
+CloudEvent with an id from the application, the trigger and the start of the operation, so that Argo
+CD's duplicates (it sends before it saves) are one event. Its default method is GET, without a content
+type.
 
-It has one worker: a slow answer stops all its notifications. It tries three times, within seven seconds
-or three times `Retry-After`.
+It has one worker, so a slow answer stops all its notifications. It tries three times, within seven
+seconds or three times `Retry-After`.
 """
 
 from __future__ import annotations

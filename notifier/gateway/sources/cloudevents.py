@@ -1,9 +1,9 @@
 """
 CloudEvents 1.0 over HTTP: structured and binary.
 
-`source` and `id` together are unique for an event, by the specification; so they are its identity. A body
-of JSON that says `specversion` is taken as structured under any content type, since some senders do so.
-Batches are for those who asked for them, and are refused.
+By the specification, `source` and `id` together are unique for an event, so they are its identity. A
+JSON body with `specversion` is read as structured under any content type, because some senders do not
+set the right one. Batches are refused: they are for receivers that have asked for them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
 Flux's notification-controller, provider types `generic` and `generic-hmac`.
 
-Its event has no id. The identity is the object, what happened to it, and when: without message and time
-"failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send the same
-event with other metadata, and meet here.
+Its event has no id. The identity is the object, what happened to it, and when: without message and
+time, "failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send
+the same event with different metadata, and get the same object.
 
-It tries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`: a longer one
-than that loses the event.
+It retries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`; if that is
+longer than the timeout, the event is lost.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 GitHub's webhooks.
 
-The delivery's GUID is the identity: it stays when somebody has GitHub deliver again. But it is in a header,
-and GitHub signs the body alone: where that signature is what proves a request, the body is the identity, so
-that whoever repeats what he has overheard makes nothing of it. GitHub waits ten seconds and never tries by
-itself. A ping becomes no notification.
+The delivery's GUID is the identity: it stays the same when somebody has GitHub deliver again. But it is
+in a header, and GitHub signs only the body. Where that signature is what proves a request, the body is
+the identity, so that a replay by somebody who has recorded a request creates nothing new. GitHub waits
+ten seconds and never retries by itself. A ping becomes no notification.
 """
 
 from __future__ import annotations

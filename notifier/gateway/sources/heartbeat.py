@@ -1,8 +1,8 @@
 """
-Signs of life: a request says that its sender lives, and becomes no notification.
+Signs of life: a request says that its sender is alive, and becomes no notification.
 
-For what sends in order to be missed when it does not: Alertmanager's Watchdog, the last line of a backup.
-`expectEvery` reports its silence.
+For senders whose silence is the alarm: Alertmanager's Watchdog, the last step of a backup.
+`expectEvery` reports that silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from notifier.gateway.draft import Draft, Incoming, Kind, Options
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """Make nothing of any request."""
+    """Return no draft for any request."""
     del incoming, options  # what it says is that it was sent
     return ()
 

@@ -1,9 +1,9 @@
 """
-Plain JSON: whatever can POST an object. Everything comes from the mapping.
+Plain JSON: for any program that can POST an object. Everything comes from the mapping.
 
-The mapping's `id` tells one event from another; without it the header `webhook-id` (Standard Webhooks),
-which stays over retries; without that, or where only the body is signed, equal bytes within ten minutes are
-one event.
+The mapping's `id` distinguishes events. Without it, the header `webhook-id` (Standard Webhooks) does,
+which stays the same in retries. Without that header, or where only the body is signed, equal bytes
+within ten minutes are one event.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ HELP: Final = "check Redis, API server, permissions, CRD, leases and clocks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     add_home(parser)
     parser.add_argument(

@@ -1,10 +1,10 @@
 """
 `syncer web`: the explorer, read-only pages about all notifications.
 
-What it shows comes from the code that the other commands use, so a page and a command never disagree. It
-runs in a process of its own: the controller's loop has nothing to do with how many look. The list is an
-index in memory (`index`), kept by a watch (`follow`); everything else is read when a page asks for it
-(`source`), and `pages` turns what was read into HTML.
+It uses the code of the other commands, so a page and a command never disagree. It runs in a process of
+its own, so the number of viewers does not affect the controller. The list is an index in memory
+(`index`), kept by a watch (`follow`); everything else is read when a page asks for it (`source`), and
+`pages` turns it into HTML.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PORT: Final = 8088
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the options of the command."""
+    """Add the options of the command."""
     add_namespaces(parser)
     parser.add_argument(
         "--port", type=count, default=_PORT, metavar="PORT",

@@ -1,9 +1,9 @@
 """
-What the explorer keeps of each notification, and the questions that are asked of it.
+What the explorer keeps of each notification, and the questions that it answers.
 
-An entry is what a row of the list shows and what a filter looks at, a few hundred bytes: a hundred
-thousand of them fit where two thousand whole objects would not. What repeats (phases, namespaces, the
-channels of notifications that were routed alike, errors) is shared between entries. Everything else is
+An entry holds what a row of the list shows and what a filter needs, a few hundred bytes: a hundred
+thousand of them take the memory of two thousand whole objects. Repeated values (phases, namespaces, the
+channels of notifications with the same routing, errors) are shared between entries. Everything else is
 read when a page asks for it.
 
 No I/O, no clock.
@@ -58,7 +58,7 @@ class Failure(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a hold may name of a notification's spec."""
+    """The parts of a spec that a hold may match."""
 
     type: str = ""
     severity: str = ""
@@ -136,7 +136,7 @@ class Position(NamedTuple):
 
     @property
     def token(self) -> str:
-        """As a page's address has it."""
+        """Its text in a page's address."""
         return f"{self.created}.{self.namespace}/{self.name}"
 
     @classmethod
@@ -237,7 +237,7 @@ PHASES: Final = ("none", "pending", "sending", "retrying", "sent", "partiallysen
 @dataclass(frozen=True, slots=True)
 class Query:
     """
-    What a list is asked for; an entry must meet each condition that is set.
+    The conditions of a list; an entry must meet each that is set.
 
     Attributes:
         text: In the name, a channel, an error or what it was made of, in any case.
@@ -257,7 +257,7 @@ class Query:
 
     @classmethod
     def of(cls, words: Mapping[str, str]) -> Query:
-        """Read the query of an address; what it cannot mean is as good as not there."""
+        """Read the query of an address; parts that make no sense are ignored."""
 
         def word(name: str) -> str:
             return words.get(name, "").strip()[:_TEXT]
@@ -270,7 +270,7 @@ class Query:
 
     @property
     def filters(self) -> dict[str, str]:
-        """The conditions as an address has them, without the place in the list."""
+        """The conditions as the query of an address, without the place in the list."""
         found = {
             "q": self.text, "phase": self.phase, "state": self.state, "namespace": self.namespace,
             "receiver": self.receiver,
@@ -278,7 +278,7 @@ class Query:
         return {name: text for name, text in found.items() if text}
 
     def matches(self, entry: Entry, placed: Placed) -> bool:
-        """Whether an entry meets every condition; `placed` is what operators hold."""
+        """Whether an entry meets every condition; `placed` has the operators' holds."""
         return (
             (not self.namespace or entry.namespace == self.namespace)
             and (not self.phase or (entry.phase.lower() or "none") == self.phase)

@@ -1,11 +1,11 @@
 """
-Keeps the index as the API server has it: a list of each namespace, then a watch from there on.
+Keeps the index in step with the API server: a list of each namespace, then a watch from there on.
 
-No reflector of the controller's is used: it keeps identity and version of each object a second time, and
-its rules about shards and finished objects are for who delivers. Here a late or a lost event costs a row
-that reads old until the next one. Where the server has forgotten the place of a watch, everything is
-listed anew, and what the list lacks is gone. While a server is away, what is known stays, and the pages
-say since when.
+The controller's reflector is not used: it would keep identity and version of each object a second time,
+and its rules about shards and finished objects are for delivery. Here a late or lost event costs a row
+that is out of date until the next event. When a watch has expired, everything is listed again, and
+entries that the list lacks are removed. While a server is away, the entries stay, and the pages say
+since when.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PAUSE_MOST: Final = 15.0
 
 
 class Follower:
-    """Follows namespaces; where there is a `problem`, what is shown is as it was at `since` or later."""
+    """Follows namespaces; if there is a `problem`, the entries are as of `since` or later."""
 
     def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
         """Prepare; `run` keeps the index up to date. Without namespaces, all are followed."""
@@ -53,7 +53,7 @@ class Follower:
 
     @property
     def problem(self) -> str:
-        """Why what is shown may be old, empty if it is not."""
+        """Why the entries may be out of date, empty if they are not."""
         return next((text for text, _ in self._problems.values()), "")
 
     @property

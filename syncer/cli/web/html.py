@@ -1,9 +1,9 @@
 """
-HTML as values: what is no `Safe` is text, whoever wrote it.
+HTML as values: whatever is not `Safe` is text, whoever wrote it.
 
-Names, errors and reasons come from tenants and receivers. There is one place that turns a text into HTML,
-`tag`, and it escapes every child and every attribute; a text becomes markup only by being made with
-`tag`. Neither an event handler nor a style nor a link to another site can be written with it.
+Names, errors and reasons come from tenants and receivers. One function turns text into HTML, `tag`, and
+it escapes every child and every attribute; only `tag` makes markup. It cannot produce event handlers,
+styles or links to other sites.
 
 No I/O, no clock.
 """

@@ -1,11 +1,11 @@
 """
-The entries of all notifications, the newest first, and what is counted over them.
+The entries of all notifications, newest first, and the counts over them.
 
-Asking the API server for each page would find no order by age, and no filter but names: a search would
-read everything, each time. So all entries are here, in their order, and a page is taken from where the
-one before ended. A search looks at all of them and gives the loop its turn every few thousand.
+The API server can neither sort by age nor filter by more than names, so every search would have to read
+everything. Therefore all entries are kept here, in order, and a page begins where the one before ended.
+A search visits all of them and yields to the event loop every few thousand.
 
-Bounds: entries (beyond it the oldest go, and the pages say so), attempts of the recent past.
+Bounds: entries (beyond the bound the oldest are dropped, and the pages say so), and recent attempts.
 
 No I/O, no clock.
 """
@@ -100,14 +100,14 @@ class Index:
         self.on_change(entry.key)
 
     def drop(self, namespace: str, name: str) -> None:
-        """Forget what is gone."""
+        """Remove a deleted object."""
         entry = self.get(namespace, name)
         if entry is not None:
             self._take_out(entry)
             self.on_change(entry.key)
 
     def keep_only(self, listing: int, namespace: str | None) -> None:
-        """Forget what a complete list of a namespace, or of all with None, has not shown."""
+        """Remove what a complete list of a namespace, or of all with None, lacks."""
         gone = [
             e for e in self._order
             if e.listing != listing and (namespace is None or e.namespace == namespace)

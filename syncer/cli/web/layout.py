@@ -1,7 +1,8 @@
 """
-What all pages share: the frame, tables, times, commands, and what is missing.
+What all pages share: the frame, tables, times, commands, and notes about what is missing.
 
-Every page is whole without a script. With one, the part in `main` is fetched anew when something changes.
+Every page is complete without a script. With one, the content of `main` is fetched again when something
+changes.
 
 No I/O, no clock.
 """
@@ -75,7 +76,7 @@ def page(
 
 
 def banner(missing: Sequence[str]) -> Safe | None:
-    """Say what could not be read, None if nothing is missing."""
+    """Return a banner that says what could not be read, None if nothing is missing."""
     if not missing:
         return None
     lines = [tag("li", text) for text in dict.fromkeys(missing)]
@@ -105,12 +106,12 @@ def table(label: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 
 def badge(text: str, tone: str = "") -> Safe:
-    """Return a word with the colour of what it means."""
+    """Return a word in the colour of its meaning."""
     return tag("span", text or "none yet", class_=f"badge {tone or _TONES.get(text, '')}".strip())
 
 
 def ago(then: int, now: int) -> Safe | None:
-    """Return how long something is ago, its moment as the title; None where that is not known."""
+    """Return how long ago something was, with the time as title; None if that is not known."""
     if not then:
         return None
     moment = format_time(then)
@@ -118,7 +119,7 @@ def ago(then: int, now: int) -> Safe | None:
 
 
 def moment_of(then: int, now: int) -> Safe | None:
-    """Return a moment, and how long it is ago or ahead; None where it is not known."""
+    """Return a time, and how far it is in the past or future; None if it is not known."""
     if not then:
         return None
     text = format_time(then)

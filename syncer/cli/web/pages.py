@@ -45,7 +45,7 @@ _DOCTOR: Final = "kubectl ledger doctor"
 @dataclass(frozen=True, slots=True)
 class Totals:
     """
-    What is known of all notifications: how many are in each phase, and in which namespaces there are any.
+    Totals over all notifications: how many are in each phase, and their namespaces.
 
     `complete` once all were listed since the start, `cut` if there are more than are kept.
     """
@@ -392,5 +392,5 @@ def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
 
 
 def problem(title: str, text: str) -> str:
-    """Return a page that says why there is no other."""
+    """Return a page that reports an error."""
     return page(title, "", [tag("p", text), tag("p", tag("a", "All notifications", href="/"))])

@@ -1,9 +1,9 @@
 """
-What stands behind each channel: how much goes there, how much fails, and what waits the longest.
+The state of each channel: how much is sent there, how much fails, and what has waited longest.
 
-Everything is counted over the index, that is, over statuses. A breaker lives in the memory of its
-controller and shows itself in the logs: where it keeps an attempt from being made, the log says so. So
-the logs of the notifications that have waited longest on a channel are read, a few for each.
+Everything is counted over the index, that is, over statuses. A circuit breaker is in the memory of its
+controller, but leaves a reason in the log of each attempt that it holds back. So the logs of the few
+notifications that have waited longest on a channel are read.
 
 No I/O, no clock.
 """
@@ -112,7 +112,7 @@ async def count(
 
 
 def to_read(found: Mapping[str, Receiver]) -> list[str]:
-    """Return the uids of the notifications whose logs say why a channel is not served."""
+    """Return the uids of the notifications whose logs show why a channel is not served."""
     waiting = sorted((r for r in found.values() if r.oldest), key=lambda r: r.oldest[0][0])
     uids = [entry.uid for r in waiting for _, entry in r.oldest]
     return list(dict.fromkeys(uids))[:READ]

@@ -227,7 +227,7 @@ class Explorer:
         return pages.health(results, missing=missing)
 
     def _missing(self, now: int) -> list[str]:
-        """Say why the entries may be old."""
+        """Say why the entries may be out of date."""
         if not self._follower.problem:
             return []
         ago = in_words(now - round(self._follower.since * 1000))

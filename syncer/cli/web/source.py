@@ -1,9 +1,9 @@
 """
 What a page needs from Redis and the API server, read with a deadline, or the reason why it is missing.
 
-A page is shown in any case. Each reading comes back as what was read, or as a sentence that says what
-could not be; a server that did not answer is not asked again for a few seconds, so that an outage does
-not make every page wait. What is costly (the doctor's examination, Leases) is read once for all who look.
+A page is always shown. Each read returns its result or a sentence that says what could not be read. A
+server that did not answer is not asked again for a few seconds, so that an outage does not make every
+page wait. Expensive results (the doctor's examination, Leases) are read once and shared by all viewers.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ _API: Final = "the API server"
 
 
 class Missing(LedgerError):
-    """What could not be read, and why; a sentence."""
+    """A sentence that says what could not be read, and why."""
 
 
 class Shared(Generic[T]):
-    """Something that is read once for all who ask for it within some seconds."""
+    """A value that is read once and shared by all who need it within some seconds."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], fresh: float) -> None:
-        """Read nothing yet; what `read` returns serves for `fresh` seconds."""
+        """Read nothing yet; the result of `read` is used for `fresh` seconds."""
         self._read = read
         self._fresh = fresh
         self._task: asyncio.Future[T] | None = None
         self._until = 0.0
 
     async def get(self) -> T:
-        """Return it, as it was read by whoever asked first; errors as of the reading."""
+        """Return the value, and read it unless it is fresh; raises what the read raises."""
         now = time.monotonic()
         if self._task is None or (self._task.done() and now >= self._until):
             self._task = asyncio.ensure_future(self._read())
@@ -141,7 +141,7 @@ class Overview:
 
 
 class Source:
-    """Reads what pages show."""
+    """Reads the contents of pages."""
 
     def __init__(
         self, at: Access, index: Index, *, namespaces: Sequence[str], home: str,
@@ -182,7 +182,7 @@ class Source:
         return Heads({e.uid: Head(*unpublished(head)) for e, head in pairs})
 
     async def holds(self) -> tuple[tuple[Hold, ...], str]:
-        """Read what operators hold, and why that could not be read."""
+        """Read the operators' holds, and why they could not be read."""
         try:
             return await self._ask(_REDIS, lambda: read_holds(self._at))
         except Missing as error:
@@ -194,7 +194,7 @@ class Source:
         return Rules(delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured)
 
     async def known(self, namespace: str, name: str) -> Known | None:
-        """Read one notification; None where there is neither an object nor a log bears the name."""
+        """Read one notification; None if neither an object nor a log has the name."""
         key, entry, missing = f"{namespace}/{name}", self._index.get(namespace, name), []
         request, gone = None, False
         try:

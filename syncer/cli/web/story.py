@@ -1,9 +1,8 @@
 """
 The story of one notification: what happened, in order, with the wait before each attempt.
 
-It comes from the log and from what the status shows besides; if the log is gone or cannot be read now, from
-the status alone. What comes next is not decided here: `syncer explain`
-says it.
+It comes from the log and from what only the status shows; if the log is gone or cannot be read now,
+from the status alone. `syncer explain` says what comes next.
 
 No I/O, no clock.
 """
@@ -70,7 +69,7 @@ class Story:
 
 
 def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
-    """Tell what happened by the object and its log, None for one that is gone or could not be read."""
+    """Tell what happened from the object and its log, either None if it could not be read."""
     view = log.view if log is not None else LogView()
     records = log.records if log is not None else ()
     moments: list[Moment] = []

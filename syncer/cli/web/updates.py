@@ -1,10 +1,10 @@
 """
-Telling open pages that something has changed, by server-sent events.
+Notifies open pages of changes, by server-sent events.
 
-An event holds no content: a page that gets one fetches itself anew, by the same way as before. Changes
-are gathered for a moment, so that a burst costs each page two fetches a second and no more. Clients are
-bounded; a page that finds no place looks again every few seconds. A client that does not read is ended by
-the server's own bound on silent connections.
+An event has no content: a page that receives one fetches itself again. Changes are gathered for a
+moment, so a burst costs each page at most two fetches a second. The number of clients is bounded; a
+page that is refused asks again every few seconds. The server's bound on silent connections ends a
+client that does not read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Client:
         self._changed = asyncio.Event()
 
     def tell(self, key: str) -> None:
-        """Take a change of one notification, or of anything with an empty key."""
+        """Note a change of one notification, or of any with an empty key."""
         if not (self._key and key) or key == self._key:
             self._changed.set()
 
@@ -61,13 +61,13 @@ class Updates:
         self._clients: set[Client] = set()
 
     def tell(self, key: str) -> None:
-        """Tell all who look at a notification that it has changed; all with an empty key."""
+        """Notify the pages about a notification that it has changed; all pages with an empty key."""
         for client in self._clients:
             client.tell(key)
 
     @contextmanager
     def join(self, key: str) -> Iterator[Client | None]:
-        """Follow changes while the block runs; None if too many clients do already."""
+        """Follow changes while the block runs; None if there are too many clients."""
         if len(self._clients) >= self._most:
             yield None
             return
