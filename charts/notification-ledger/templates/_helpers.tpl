@@ -265,3 +265,58 @@ true
 {{- fail (printf "The cluster does not know %s. Install Prometheus's operator first, or set renderMode to skipIfMissing, or to alwaysRender where Helm cannot ask the cluster (helm template, GitOps)." $what) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Probes of a container with a port `health`. */}}
+{{- define "ledger.probes" -}}
+startupProbe:
+  httpGet:
+    path: /healthz
+    port: health
+  {{- toYaml .Values.probes.startup | nindent 2 }}
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: health
+  {{- toYaml .Values.probes.liveness | nindent 2 }}
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: health
+  {{- toYaml .Values.probes.readiness | nindent 2 }}
+{{- end -}}
+
+{{/* Where the pods of a component run: (list $ "controller"). */}}
+{{- define "ledger.scheduling" -}}
+{{- $root := index . 0 -}}
+{{- $selector := dict "labelSelector" (dict "matchLabels" (include "ledger.selector" . | fromYaml)) -}}
+{{- with $root.Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  - {{- merge (deepCopy .) $selector | toYaml | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- with $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* How the processes of a pod of this product run. */}}
+{{- define "ledger.podSecurity" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
