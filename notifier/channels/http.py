@@ -101,7 +101,7 @@ _SEEN_BYTES: Final = 8 * 1024
 _WIRE_BYTES: Final = 256 * 1024
 
 
-class _Witness(ResponseHandler):
+class _BoundedAnswer(ResponseHandler):
     """
     Keeps the first bytes of an answer, bounds them all, and knows whether its connection can serve again.
 
@@ -214,7 +214,7 @@ class HttpClient:
             )
             # There is no public way to name the protocol.
             connector._factory = cast(  # noqa: SLF001, V101 - see above
-                "partial[ResponseHandler]", partial(_Witness, asyncio.get_running_loop())
+                "partial[ResponseHandler]", partial(_BoundedAnswer, asyncio.get_running_loop())
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,

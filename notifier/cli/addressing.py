@@ -25,7 +25,7 @@ _TYPES: Final = ("Simple", *(kind for kind in ALWAYS["type"] if kind != "Simple"
 _PRIORITIES: Final = tuple(reversed(ALWAYS["priority"]))
 
 
-class _Way(NamedTuple):
+class _Path(NamedTuple):
     """The conditions from the root to a route that names the receiver."""
 
     route: Route
@@ -76,8 +76,8 @@ def attributes_for(
     )
 
 
-def _ways(root: Route, receiver: str) -> Iterator[_Way]:
-    waiting = deque([_Way(root, {}, ())])
+def _ways(root: Route, receiver: str) -> Iterator[_Path]:
+    waiting = deque([_Path(root, {}, ())])
     while waiting:
         way = waiting.popleft()
         if way.route.receiver == receiver:
@@ -85,7 +85,7 @@ def _ways(root: Route, receiver: str) -> Iterator[_Way]:
         for child in way.route.routes:
             clash = way.clash or _clash(child, way.exact)
             waiting.append(
-                _Way(
+                _Path(
                     child, {**way.exact, **dict(child.match)}, way.patterns + child.match_re, clash
                 )
             )
@@ -103,7 +103,7 @@ def _clash(route: Route, above: Mapping[str, str]) -> str:
 def _tried(
     config: RoutingConfig,
     receiver: str,
-    way: _Way,
+    way: _Path,
     given: Mapping[str, str],
     reasons: dict[str, None],
 ) -> Iterator[dict[str, str]]:

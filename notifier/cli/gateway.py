@@ -81,7 +81,7 @@ def _test(options: argparse.Namespace) -> int:
     from notifier.cli.files import Files, load, routing_of
     from notifier.gateway import settings
     from notifier.gateway.draft import Incoming, Refused
-    from notifier.gateway.translation import wishes
+    from notifier.gateway.translation import translate
     from syncer.model.errors import ConfigError
     from syncer.rules.text import plain
 
@@ -95,7 +95,7 @@ def _test(options: argparse.Namespace) -> int:
             routing = routing_of(load(Files(None, Path(options.routing))))
         pairs = (header.partition(":") for header in options.header)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        made = wishes(source, Incoming(headers, _body(source.kind.max_body)), time.time())
+        made = translate(source, Incoming(headers, _body(source.kind.max_body)), time.time())
     except (ConfigError, Refused) as error:
         text = str(error)
         if isinstance(error, Refused):
@@ -105,7 +105,7 @@ def _test(options: argparse.Namespace) -> int:
         return DIFFERENT
     if not made:
         sys.stderr.write("notifier: such a request is accepted and creates no notification\n")
-    sys.stdout.write("---\n".join(_shown(wish.manifest, routing) for wish in made))
+    sys.stdout.write("---\n".join(_shown(desired.manifest, routing) for desired in made))
     return OK
 
 

@@ -82,7 +82,7 @@ class Dispatcher:
         self._monotonic = monotonic
         self._queues: dict[str, ReceiverQueue] = {}
         self._tasks: set[asyncio.Task[Outcome | None]] = set()
-        #: The pace of each receiver; a queue is forgotten when it is empty, its receiver's wishes are not.
+        #: The pace of each receiver; a queue is dropped when it is empty, its pace is kept.
         self._paces: dict[str, Pace] = {}
         self._arrivals = 0
         self._closed = False

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Final
 
 from notifier.gateway.metrics import GatewayMetrics
-from notifier.gateway.silence import Step, Terms, View, decide, heard_wish, silent_wish
+from notifier.gateway.silence import Step, Terms, View, decide, recovery_notice, silence_notice
 from notifier.gateway.submit import CALL, Submitter
-from notifier.gateway.translation import Source, Wish
+from notifier.gateway.translation import Desired, Source
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.errors import Conflict, Gone
 from syncer.model.times import format_time
@@ -119,10 +119,14 @@ class Expectation:
             await self._report_back(self._reported)
         if step is Step.REPORT:
             self._reported = lease.renew_time
-            wish = silent_wish(self._source, self._reported, self._terms)
-            await self._report("a source is silent", wish, self._reported)
+            desired = silence_notice(self._source, self._reported, self._terms)
+            await self._report("a source is silent", desired, self._reported)
             await self._leases.patch(
-                self._name, lease.resource_version, {SILENT: wish.identity.name}, {}, timeout=CALL
+                self._name,
+                lease.resource_version,
+                {SILENT: desired.identity.name},
+                {},
+                timeout=CALL,
             )
             self._reported = ""
         elif step is Step.REPORT_BACK:
@@ -151,12 +155,14 @@ class Expectation:
         return format_time(round((self._now() - ago) * 1000)).replace("Z", "000Z")
 
     async def _report_back(self, last: str) -> None:
-        await self._report("a silent source is heard again", heard_wish(self._source, last), last)
+        await self._report(
+            "a silent source is heard again", recovery_notice(self._source, last), last
+        )
         self._reported = ""
 
-    async def _report(self, event: str, wish: Wish, last: str) -> None:
+    async def _report(self, event: str, desired: Desired, last: str) -> None:
         """Make a notification exist."""
-        made = await self._submitter.submit(wish, asyncio.get_running_loop().time() + _PATIENCE)
+        made = await self._submitter.submit(desired, asyncio.get_running_loop().time() + _PATIENCE)
         logger.warning(
             event,
             extra={

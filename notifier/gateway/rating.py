@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.storm import MEMBERS, Bucket, digest_of
-from notifier.gateway.submit import Made, Submitter
-from notifier.gateway.translation import Source, Wish
+from notifier.gateway.submit import Submitted, Submitter
+from notifier.gateway.translation import Desired, Source
 from syncer.model.errors import Unavailable
 
 logger = logging.getLogger("ledger.gateway")
@@ -39,8 +39,8 @@ class OverRateError(Unavailable):
 class _Digest:
     """One that is open, or whose object is being made."""
 
-    def __init__(self, make: Callable[[_Digest], Coroutine[Any, Any, Made]]) -> None:
-        self.members: dict[str, Wish] = {}
+    def __init__(self, make: Callable[[_Digest], Coroutine[Any, Any, Submitted]]) -> None:
+        self.members: dict[str, Desired] = {}
         self.full = asyncio.Event()
         # Not the first request's: it is for all that wait.
         self.made = asyncio.create_task(make(self))
@@ -63,19 +63,19 @@ class Rating:
         self._clock = clock
         self._buckets: dict[str, Bucket] = {}
         self._open: dict[str, _Digest] = {}
-        self._tasks: set[asyncio.Task[Made]] = set()
+        self._tasks: set[asyncio.Task[Submitted]] = set()
 
     async def submit(
         self,
-        wish: Wish,
+        desired: Desired,
         until: float,
         gate: AbstractAsyncContextManager[object] | None = None,
-    ) -> Made:
+    ) -> Submitted:
         """
         Make an object exist, or be part of a digest.
 
         Args:
-            wish: The object.
+            desired: The object.
             until: When to give up, by the loop's clock.
             gate: Bounds what asks the API server at once; nobody is within it who waits for a digest.
 
@@ -85,27 +85,27 @@ class Rating:
             Refused: it never will.
         """
         async with gate or nullcontext():
-            made = await self._within(wish, until)
-        return made or await self._digested(wish, until)
+            made = await self._within(desired, until)
+        return made or await self._digested(desired, until)
 
-    async def _within(self, wish: Wish, until: float) -> Made | None:
+    async def _within(self, desired: Desired, until: float) -> Submitted | None:
         """Make an object exist, or find that it does; None if it is to be part of a digest."""
         rate = self._source.rate
         if rate is None:
-            return await self._submitter.submit(wish, until)
+            return await self._submitter.submit(desired, until)
         bucket = self._buckets.setdefault(
-            wish.namespace, Bucket(rate.per_minute, rate.burst, self._clock())
+            desired.namespace, Bucket(rate.per_minute, rate.burst, self._clock())
         )
         if bucket.take(self._clock()):
             created = False
             try:
-                made = await self._submitter.submit(wish, until)
+                made = await self._submitter.submit(desired, until)
                 created = not made.duplicate
             finally:
                 if not created:
                     bucket.give_back()
             return made
-        there = await self._submitter.find(wish, until)
+        there = await self._submitter.find(desired, until)
         if there is not None:
             return there
         if not rate.digest:
@@ -120,17 +120,17 @@ class Rating:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _digested(self, wish: Wish, until: float) -> Made:
-        digest = self._open.get(wish.namespace)
+    async def _digested(self, desired: Desired, until: float) -> Submitted:
+        digest = self._open.get(desired.namespace)
         if digest is None:
-            digest = _Digest(partial(self._make, wish.namespace))
-            self._open[wish.namespace] = digest
+            digest = _Digest(partial(self._make, desired.namespace))
+            self._open[desired.namespace] = digest
             self._tasks.add(digest.made)
             digest.made.add_done_callback(self._ended)
-        digest.members[wish.identity.name] = wish
+        digest.members[desired.identity.name] = desired
         if len(digest.members) >= MEMBERS:
             digest.full.set()
-            del self._open[wish.namespace]
+            del self._open[desired.namespace]
         done, _ = await asyncio.wait(
             {digest.made}, timeout=max(0.0, until - asyncio.get_running_loop().time())
         )
@@ -140,13 +140,13 @@ class Rating:
             raise Unavailable("the gateway is shutting down")
         return replace(digest.made.result(), digested=True)
 
-    def _ended(self, task: asyncio.Task[Made]) -> None:
+    def _ended(self, task: asyncio.Task[Submitted]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             # Read here too: all who waited may have gone.
             task.exception()
 
-    async def _make(self, namespace: str, digest: _Digest) -> Made:
+    async def _make(self, namespace: str, digest: _Digest) -> Submitted:
         """Collect for a share of the patience, then create the object within the rest."""
         patience = self._source.patience
         until = asyncio.get_running_loop().time() + patience * 0.95
@@ -163,5 +163,5 @@ class Rating:
             extra={"source": self._source.name, "namespace": namespace, "members": len(members)},
         )
         # One alone needs no list.
-        wish = members[0] if len(members) == 1 else digest_of(self._source.name, members)
-        return await self._submitter.submit(wish, until)
+        desired = members[0] if len(members) == 1 else digest_of(self._source.name, members)
+        return await self._submitter.submit(desired, until)

@@ -31,9 +31,9 @@ from notifier.gateway.draft import ALERTS, Incoming, Refused
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
-from notifier.gateway.submit import Made, Submitter
+from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.tls import certificate_of
-from notifier.gateway.translation import Source, Wish, wishes
+from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
 from syncer.runtime.connections import Connections, listen
 from syncer.runtime.offload import SMALL, offload
@@ -168,7 +168,9 @@ class Gateway:
         self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
         return answer
 
-    async def _take(self, entry: Entry | None, request: web.Request, began: float) -> list[Made]:
+    async def _take(
+        self, entry: Entry | None, request: web.Request, began: float
+    ) -> list[Submitted]:
         if entry is None:
             raise Refused("there is no source of this name; the path is /v1/<name>", status=404)
         if request.method == "OPTIONS" and entry.source.kind.handshake:
@@ -200,7 +202,9 @@ class Gateway:
         self._waiting[name] += size
         self._buffered += size
 
-    async def _translated(self, entry: Entry, request: web.Request) -> tuple[tuple[Wish, ...], int]:
+    async def _translated(
+        self, entry: Entry, request: web.Request
+    ) -> tuple[tuple[Desired, ...], int]:
         """
         Read a request and translate it, once its sender is proven; returns the objects, and their bytes.
 
@@ -222,11 +226,11 @@ class Gateway:
             body.clear()
             now = self._now()
 
-            def work() -> tuple[tuple[Wish, ...], int]:
+            def work() -> tuple[tuple[Desired, ...], int]:
                 entry.access.check_body(incoming, now)
                 request[_PROVEN] = True
-                found = wishes(entry.source, incoming, now)
-                return found, sum(len(orjson.dumps(wish.manifest)) for wish in found)
+                found = translate(entry.source, incoming, now)
+                return found, sum(len(orjson.dumps(desired.manifest)) for desired in found)
 
             # A mapping may look at all alerts for each of them.
             size = taken * (ALERTS if entry.source.options.each else 1)
@@ -288,20 +292,22 @@ class Gateway:
         self._leaving[oldest] = len(self._arriving.pop(oldest))
         oldest.abort()
 
-    async def _submit(self, label: str, wanted: tuple[Wish, ...], until: float) -> list[Made]:
+    async def _submit(
+        self, label: str, wanted: tuple[Desired, ...], until: float
+    ) -> list[Submitted]:
         rating = self._ratings[label]
         if len(wanted) == 1:
             return [await rating.submit(wanted[0], until)]
         gate = asyncio.Semaphore(_TOGETHER)
 
-        async def one(wish: Wish) -> Made | Refused | Unavailable:
+        async def one(desired: Desired) -> Submitted | Refused | Unavailable:
             try:
-                return await rating.submit(wish, until, gate)
+                return await rating.submit(desired, until, gate)
             except (Refused, Unavailable) as error:
                 return error
 
         results = await asyncio.gather(*map(one, wanted))
-        made = [result for result in results if isinstance(result, Made)]
+        made = [result for result in results if isinstance(result, Submitted)]
         # What may still succeed decides: a retry meets what exists already.
         for kind in (Unavailable, Refused):
             for result in results:
@@ -310,7 +316,7 @@ class Gateway:
                     raise result
         return made
 
-    def _count(self, label: str, made: list[Made]) -> None:
+    def _count(self, label: str, made: list[Submitted]) -> None:
         for one in made:
             self._metrics.notifications.labels(label, one.result).inc()
             logger.debug(
@@ -323,7 +329,7 @@ class Gateway:
         if made:
             self._metrics.last.labels(label).set(self._now())
 
-    def _done(self, label: str, made: list[Made]) -> web.Response:
+    def _done(self, label: str, made: list[Submitted]) -> web.Response:
         self._count(label, made)
         return _json(
             200,

@@ -18,7 +18,7 @@ from typing import Final
 
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import line, object_of
-from notifier.gateway.translation import Source, Wish
+from notifier.gateway.translation import Desired, Source
 from syncer.model.immutable import immutable
 from syncer.model.resource import Json
 
@@ -96,7 +96,7 @@ def decide(view: View, terms: Terms, now: float) -> Step:
     return Step.WAIT
 
 
-def silent_wish(source: Source, last: str, terms: Terms) -> Wish:
+def silence_notice(source: Source, last: str, terms: Terms) -> Desired:
     """
     Return the notification that a source is silent.
 
@@ -115,7 +115,7 @@ def silent_wish(source: Source, last: str, terms: Terms) -> Wish:
     )  # fmt: skip
 
 
-def heard_wish(source: Source, last: str) -> Wish:
+def recovery_notice(source: Source, last: str) -> Desired:
     """Return the notification that a source is heard again, which had been heard `last` before."""
     return _wish(
         source, "heard", last,
@@ -127,7 +127,7 @@ def heard_wish(source: Source, last: str) -> Wish:
 
 def _wish(
     source: Source, status: str, last: str, *, type_: str, priority: str, subject: str, body: str
-) -> Wish:
+) -> Desired:
     identity = hashed(f"{status[0]}{status[-1]}", source.name, status, last)
     spec: Json = {
         "type": type_,
@@ -142,7 +142,7 @@ def _wish(
     namespace = source.namespaces[0]
     event = f"gateway:{source.name}"
     manifest = object_of(identity, source=source.name, namespace=namespace, event=event, spec=spec)
-    return Wish(namespace, identity, manifest, repeat=False)
+    return Desired(namespace, identity, manifest, repeat=False)
 
 
 def _shown(seconds: float) -> str:

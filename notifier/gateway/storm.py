@@ -15,7 +15,7 @@ from typing import Final
 from notifier.gateway.draft import cut
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import PRIORITIES, line, object_of
-from notifier.gateway.translation import Wish
+from notifier.gateway.translation import Desired
 from syncer.model.resource import Json
 
 #: Members of a digest; more of them begin another one.
@@ -48,15 +48,15 @@ class Bucket:
         self._tokens = min(self._burst, self._tokens + 1)
 
 
-def digest_of(source: str, members: Sequence[Wish]) -> Wish:
+def digest_of(source: str, members: Sequence[Desired]) -> Desired:
     """
     Return one notification that stands for several (at least one, all of one namespace).
 
     The same members make the same digest, in whatever order they came.
     """
-    ordered = sorted(members, key=lambda wish: wish.identity.digest)
-    identity = hashed(_PREFIX, source, "digest", *(wish.identity.name for wish in ordered))
-    specs = [wish.manifest["spec"] for wish in ordered]
+    ordered = sorted(members, key=lambda desired: desired.identity.digest)
+    identity = hashed(_PREFIX, source, "digest", *(desired.identity.name for desired in ordered))
+    specs = [desired.manifest["spec"] for desired in ordered]
     worst = min(specs, key=lambda spec: PRIORITIES.index(spec["priority"]))
     spec: Json = {
         "type": worst["type"],
@@ -71,7 +71,7 @@ def digest_of(source: str, members: Sequence[Wish]) -> Wish:
     namespace = members[0].namespace
     event = f"digest of {len(specs)}"
     manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
-    return Wish(namespace, identity, manifest, repeat=False)
+    return Desired(namespace, identity, manifest, repeat=False)
 
 
 def _common(specs: Sequence[Json]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from notifier.gateway.draft import Refused
 from notifier.gateway.manifest import IDENTITY
-from notifier.gateway.translation import Wish
+from notifier.gateway.translation import Desired
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path
 from syncer.model.errors import (
@@ -48,9 +48,9 @@ _NO_STATUS: Final = "HTTP"
 
 
 @immutable
-class Made:
+class Submitted:
     """
-    What exists now.
+    An object that exists now.
 
     Attributes:
         duplicate: Whether it was there before this request.
@@ -113,7 +113,7 @@ class Submitter:
         #: Why the last create failed; empty if it did not.
         self.problem = ""
 
-    async def submit(self, wish: Wish, until: float) -> Made:
+    async def submit(self, desired: Desired, until: float) -> Submitted:
         """
         Make one object exist; `until` is when to give up, by the loop's clock.
 
@@ -127,7 +127,7 @@ class Submitter:
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    made = await self._once(wish)
+                    made = await self._once(desired)
                 self.problem = ""
                 return made
             except TimeoutError:
@@ -150,7 +150,7 @@ class Submitter:
             await asyncio.sleep(wait)
             pause = min(pause * 2, _PAUSE_MOST)
 
-    async def find(self, wish: Wish, until: float) -> Made | None:
+    async def find(self, desired: Desired, until: float) -> Submitted | None:
         """
         Return the object of an event if it exists, or the occurrence before that still stands for it.
 
@@ -158,37 +158,37 @@ class Submitter:
         """
         try:
             async with asyncio.timeout_at(until):
-                if wish.identity.before and (found := await self._young(wish)) is not None:
+                if desired.identity.before and (found := await self._young(desired)) is not None:
                     return found
-                there = await self._objects.get(wish.namespace, wish.identity.name)
+                there = await self._objects.get(desired.namespace, desired.identity.name)
         except Gone:
             return None
         except (PortError, TimeoutError) as error:
             raise Unavailable(str(error) or "the API server did not answer in time") from None
-        return _made(there, wish, duplicate=True) if _same(there, wish) else None
+        return _submitted(there, desired, duplicate=True) if _same(there, desired) else None
 
-    async def _once(self, wish: Wish) -> Made:
-        identity = wish.identity
-        if identity.before and (found := await self._young(wish)) is not None:
+    async def _once(self, desired: Desired) -> Submitted:
+        identity = desired.identity
+        if identity.before and (found := await self._young(desired)) is not None:
             return found
         try:
-            made = await self._objects.create(wish.namespace, wish.manifest)
+            made = await self._objects.create(desired.namespace, desired.manifest)
         except Conflict:
-            there = await self._objects.get(wish.namespace, identity.name)
-            if not _same(there, wish):
+            there = await self._objects.get(desired.namespace, identity.name)
+            if not _same(there, desired):
                 raise Refused(
-                    f"the name {identity.name} is taken in {wish.namespace} by an object of"
+                    f"the name {identity.name} is taken in {desired.namespace} by an object of"
                     " another origin",
                     status=409,
                 ) from None
-            return _made(there, wish, duplicate=True)
-        return _made(made, wish, duplicate=False)
+            return _submitted(there, desired, duplicate=True)
+        return _submitted(made, desired, duplicate=False)
 
-    async def _young(self, wish: Wish) -> Made | None:
+    async def _young(self, desired: Desired) -> Submitted | None:
         """Return the occurrence before, if it is young enough to be this one."""
-        identity = wish.identity
+        identity = desired.identity
         try:
-            before = await self._objects.get(wish.namespace, identity.before)
+            before = await self._objects.get(desired.namespace, identity.before)
         except Gone:
             return None
         created = time_of((before.get("metadata") or {}).get("creationTimestamp"))
@@ -197,7 +197,7 @@ class Submitter:
             or self._now() - created / 1000 >= identity.window
         ):
             return None
-        return _made(before, wish, duplicate=True)
+        return _submitted(before, desired, duplicate=True)
 
 
 def _refusal(error: Rejected) -> Refused:
@@ -206,8 +206,8 @@ def _refusal(error: Rejected) -> Refused:
     return Refused(f"the API server refuses the object: {error}", status=status)
 
 
-def _same(document: Json, wish: Wish) -> bool:
-    return _annotation(document) == wish.identity.digest
+def _same(document: Json, desired: Desired) -> bool:
+    return _annotation(document) == desired.identity.digest
 
 
 def _annotation(document: Json) -> str:
@@ -215,12 +215,12 @@ def _annotation(document: Json) -> str:
     return str(found.get(IDENTITY, ""))
 
 
-def _made(document: Json, wish: Wish, *, duplicate: bool) -> Made:
+def _submitted(document: Json, desired: Desired, *, duplicate: bool) -> Submitted:
     meta = document.get("metadata") or {}
-    return Made(
+    return Submitted(
         name=str(meta.get("name", "")),
         namespace=str(meta.get("namespace", "")),
         uid=str(meta.get("uid", "")),
         duplicate=duplicate,
-        thinned=duplicate and wish.repeat,
+        thinned=duplicate and desired.repeat,
     )

@@ -56,9 +56,9 @@ class Source:
 
 
 @immutable
-class Wish:
+class Desired:
     """
-    An object that is to exist.
+    An object that should exist.
 
     Attributes:
         identity: Its name, and the one before it.
@@ -71,7 +71,7 @@ class Wish:
     repeat: bool
 
 
-def wishes(source: Source, incoming: Incoming, now: float) -> tuple[Wish, ...]:
+def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, ...]:
     """
     Translate a request.
 
@@ -99,5 +99,5 @@ def wishes(source: Source, incoming: Incoming, now: float) -> tuple[Wish, ...]:
         else:
             namespace = source.namespaces[0]
         body = manifest(draft, source.rules, identity, source=source.name, namespace=namespace)
-        out.append(Wish(namespace, identity, body, draft.repeat))
+        out.append(Desired(namespace, identity, body, draft.repeat))
     return tuple(out)

@@ -32,7 +32,7 @@ class Unreachable(NamedTuple):
     fix: str
 
 
-class _Way(NamedTuple):
+class _Path(NamedTuple):
     """What holds wherever a route is reached: exact values, and patterns that are found."""
 
     exact: Mapping[str, str]
@@ -56,14 +56,14 @@ class _Way(NamedTuple):
 
 def unreachable(root: Route) -> Iterator[Unreachable]:
     """Find the routes of a tree that never match, in the order of the file."""
-    yield from _below(root, _Way({}), [_COMPARED])
+    yield from _below(root, _Path({}), [_COMPARED])
 
 
-def _below(parent: Route, way: _Way, left: list[int]) -> Iterator[Unreachable]:
+def _below(parent: Route, way: _Path, left: list[int]) -> Iterator[Unreachable]:
     before: list[tuple[int, Route]] = []
     for n, route in enumerate(parent.routes):
         exact = {**way.exact, **dict(route.match)}
-        inner = _Way(exact, (*way.patterns, *route.match_re))
+        inner = _Path(exact, (*way.patterns, *route.match_re))
         left[0] -= len(before) + len(inner.patterns)
         if left[0] <= 0:
             return
@@ -90,7 +90,7 @@ def _taken(number: int, route: Route) -> tuple[str, str, str]:
     )
 
 
-def _contradiction(route: Route, above: _Way, way: _Way) -> tuple[str, str, str] | None:
+def _contradiction(route: Route, above: _Path, way: _Path) -> tuple[str, str, str] | None:
     """Say which condition of a route cannot hold together with the others, why, and what to do."""
     for key, value in route.match:
         outer = above.exact.get(key, value)

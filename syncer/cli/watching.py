@@ -38,7 +38,7 @@ _PAUSE_MOST: Final = 30.0
 _STEADY: Final = 60.0
 
 
-class InARow:
+class FailureStreak:
     """
     Watches of one namespace that ended with an error, one soon after the other.
 
@@ -110,7 +110,7 @@ class Watching:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, namespace: str | None) -> None:
-        row, away = InARow(), 0
+        row, away = FailureStreak(), 0
         while True:
             before = self.versions[namespace]
             try:

@@ -77,7 +77,7 @@ class Kubectl:
             process = subprocess.Popen(
                 [*command, f"--request-timeout={_ANSWER}"], stdout=answer, stderr=subprocess.PIPE
             )
-            said = _Said(process.stderr, _FORBIDDEN)
+            said = _StderrFilter(process.stderr, _FORBIDDEN)
             try:
                 code = process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ class Kubectl:
                 self._exec(release, pod, words), stdin=subprocess.PIPE if feed is None else feed,
                 stdout=out, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
-            said = _Said(process.stderr, _TERMINATED)
+            said = _StderrFilter(process.stderr, _TERMINATED)
             threading.Thread(target=_wait, args=(process, done), daemon=True).start()
             interrupted = done.get()
             _let_end(process)
@@ -234,7 +234,7 @@ def _let_end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class _Said:
+class _StderrFilter:
     """Passes on standard error without some lines; `held` says whether one came."""
 
     def __init__(self, stream: IO[bytes] | None, kept: re.Pattern[bytes]) -> None:

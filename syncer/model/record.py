@@ -9,7 +9,7 @@ A record is written once and never changes. Its kind is one of these:
   the log had lost it;
 - `skip`: decided not to send, with the reason;
 - `resolve.<state>`: the manual resolution of an attempt, id `resolve:<attempt id>:<state>`;
-- `order`: an operator's wish for one more attempt;
+- `order`: an operator's request for one more attempt;
 - `repair`: who mended what; it changes nothing that is known.
 
 Bodies hold string and integer values only, so that the Redis server's own Lua can print them.

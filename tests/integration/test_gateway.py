@@ -27,7 +27,7 @@ from notifier.gateway.reviews import Reviews
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
-from notifier.gateway.translation import Source, Wish, wishes
+from notifier.gateway.translation import Desired, Source, translate
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
@@ -719,12 +719,12 @@ async def test_a_source_has_one_large_body_translated(
     }
     going, order = threading.Event(), []
 
-    def watched(of: Source, *given: Any) -> tuple[Wish, ...]:
+    def watched(of: Source, *given: Any) -> tuple[Desired, ...]:
         order.append(of.name)
         assert going.wait(30)
-        return wishes(of, *given)
+        return translate(of, *given)
 
-    monkeypatch.setattr("notifier.gateway.server.wishes", watched)
+    monkeypatch.setattr("notifier.gateway.server.translate", watched)
     payload = json.dumps(group(("a", "firing", stamp()))).encode()
     payload += b" " * SMALL
     async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
@@ -1002,11 +1002,11 @@ async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
     assert len(body) < SMALL
     threads = []
 
-    def watched(*given: Any) -> tuple[Wish, ...]:
+    def watched(*given: Any) -> tuple[Desired, ...]:
         threads.append(threading.current_thread())
-        return wishes(*given)
+        return translate(*given)
 
-    monkeypatch.setattr("notifier.gateway.server.wishes", watched)
+    monkeypatch.setattr("notifier.gateway.server.translate", watched)
     async with gateway(kubeconfig, document) as here:
         code, answer, _ = await here.send("am", body)
     # Equal labels and starts: the hundred are one event, and the rest is another one.

@@ -14,7 +14,7 @@ import pytest
 
 from notifier.gateway.draft import Incoming
 from notifier.gateway.settings import of_document
-from notifier.gateway.translation import wishes
+from notifier.gateway.translation import translate
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import Kind, Plan, Record, attempt_record, plan_record
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
@@ -159,8 +159,8 @@ async def test_a_notification_is_found_by_its_sender_s_words(
             alertmanager(alert(status="resolved"), groupKey=group),
             alertmanager(alert(), groupKey="{}:{}"),
         ):  # fmt: skip
-            (wish,) = wishes(source, Incoming({}, json.dumps(payload).encode()), time.time())
-            answer = await here.api.ask("POST", here.api.requests, wish.manifest)
+            (desired,) = translate(source, Incoming({}, json.dumps(payload).encode()), time.time())
+            answer = await here.api.ask("POST", here.api.requests, desired.manifest)
             assert answer.code == 201, answer
             # The API server's times are whole seconds: which is the newest must be beyond doubt.
             await asyncio.sleep(1.1)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import of_document
-from notifier.gateway.translation import Source, Wish, wishes
+from notifier.gateway.translation import Desired, Source, translate
 from syncer.kube.notification_requests import list_path
 from syncer.model.resource import Json
 from tests.fakes.apianswers import Request
@@ -139,9 +139,9 @@ def check(kind: str, body: bytes, headers: dict[str, str]) -> None:
     """The law, for one request."""
     for source in SOURCES[kind]:
         refusal: Refused | None = None
-        made: tuple[Wish, ...] = ()
+        made: tuple[Desired, ...] = ()
         try:
-            made = wishes(source, Incoming(headers, body), NOW)
+            made = translate(source, Incoming(headers, body), NOW)
         except Refused as refused:
             refusal = refused
         if refusal is not None:
@@ -151,8 +151,8 @@ def check(kind: str, body: bytes, headers: dict[str, str]) -> None:
             # Where there is no member, the body is no object.
             assert refusal.status != 400 or refusal.path or refusal.reason.startswith("the body ")
         assert len(made) <= 101
-        for wish in made:
-            answer = _create(wish.manifest)
+        for desired in made:
+            answer = _create(desired.manifest)
             assert answer[0] == 201, answer
 
 
@@ -202,7 +202,7 @@ def test_every_kind_is_tried() -> None:
 def test_the_good_ones_are_taken(kind: str) -> None:
     """What hostile payloads are made of is taken, so that they are more than refused."""
     for source in SOURCES[kind]:
-        (first, *_) = wishes(source, Incoming(HEADERS, json.dumps(GOOD[kind]).encode()), NOW)
+        (first, *_) = translate(source, Incoming(HEADERS, json.dumps(GOOD[kind]).encode()), NOW)
         assert _create(first.manifest)[0] == 201
 
 

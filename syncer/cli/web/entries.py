@@ -154,7 +154,7 @@ def position_of(entry: Entry) -> Position:
     return Position(entry.created, entry.namespace, entry.name)
 
 
-class Maker:
+class EntryMaker:
     """Makes entries of objects, and shares what repeats."""
 
     def __init__(self) -> None:

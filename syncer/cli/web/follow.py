@@ -18,7 +18,7 @@ from itertools import count
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.watching import Change, InARow, changes
+from syncer.cli.watching import Change, FailureStreak, changes
 from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.errors import Expired, LedgerError
@@ -68,7 +68,7 @@ class Follower:
                 group.create_task(self._follow(namespace))
 
     async def _follow(self, namespace: str | None) -> None:
-        version, row = "", InARow()
+        version, row = "", FailureStreak()
         while True:
             try:
                 if not version:

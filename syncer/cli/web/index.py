@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.cli.web.entries import Entry, Maker, Placed, Query, position_of
+from syncer.cli.web.entries import Entry, EntryMaker, Placed, Query, position_of
 from syncer.model.attempt import AttemptState
 from syncer.model.resource import NotificationRequest
 
@@ -34,7 +34,7 @@ _TURN: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RecentAttempt:
     """An attempt of the recent past."""
 
     channel: str
@@ -55,10 +55,10 @@ class Index:
     def __init__(self, *, most: int = MOST) -> None:
         """Begin without entries; it keeps `most` of them."""
         self._most = most
-        self._maker = Maker()
+        self._maker = EntryMaker()
         self._entries: dict[str, dict[str, Entry]] = {}
         self._order: list[Entry] = []
-        self._recent: dict[tuple[str, str], Tried] = {}
+        self._recent: dict[tuple[str, str], RecentAttempt] = {}
         self._ends: list[tuple[int, tuple[str, str]]] = []
         self.phases: Counter[str] = Counter()
         self.cut = False
@@ -74,7 +74,7 @@ class Index:
         return sorted(self._entries)
 
     @property
-    def recent(self) -> list[Tried]:
+    def recent(self) -> list[RecentAttempt]:
         """Attempts of the recent past, as far as they are kept."""
         return list(self._recent.values())
 
@@ -162,7 +162,7 @@ class Index:
             known = identity in self._recent
             if not attempt.ended:
                 continue
-            self._recent[identity] = Tried(attempt.channel, attempt.ended, attempt.state)
+            self._recent[identity] = RecentAttempt(attempt.channel, attempt.ended, attempt.state)
             if not known:
                 heapq.heappush(self._ends, (attempt.ended, identity))
             if len(self._ends) > RECENT:

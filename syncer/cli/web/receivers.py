@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.cli.web.entries import Entry
-from syncer.cli.web.index import WINDOW, Tried
+from syncer.cli.web.index import WINDOW, RecentAttempt
 from syncer.model.attempt import AttemptState, receiver_of
 
 #: Channels that are listed one by one; a route may name as many as there are recipients.
@@ -77,7 +77,7 @@ class Receiver:
 
 
 async def count(
-    entries: AsyncIterator[Entry], recent: Iterable[Tried], *, now: int
+    entries: AsyncIterator[Entry], recent: Iterable[RecentAttempt], *, now: int
 ) -> tuple[dict[str, Receiver], bool]:
     """
     Count over all entries.

@@ -10,7 +10,7 @@ import pytest
 from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
-from notifier.gateway.translation import Wish, wishes
+from notifier.gateway.translation import Desired, translate
 from syncer.model.event import EVENT, event_label
 from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
@@ -18,26 +18,26 @@ from tests.unit.notifier.gateway.payloads import alert, alertmanager
 NOW = 1_795_752_060.0
 
 
-def wish(payload: Json, kind: str = "alertmanager", **source: Any) -> Wish:
+def desired(payload: Json, kind: str = "alertmanager", **source: Any) -> Desired:
     """What a payload becomes under a source of the gateway's file."""
     entry = {
         "name": "src", "kind": kind, "namespace": "alerts", "auth": {"insecure": True}, **source,
     }  # fmt: skip
     loaded = of_document({"sources": [entry]})
     assert loaded.warnings == ()
-    (found,) = wishes(loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW)
+    (found,) = translate(loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW)
     return found
 
 
 def spec(payload: Json, kind: str = "alertmanager", **source: Any) -> Json:
     """The spec of it."""
-    found: Json = wish(payload, kind, **source).manifest["spec"]
+    found: Json = desired(payload, kind, **source).manifest["spec"]
     return found
 
 
 def test_the_object_names_its_source_and_its_event() -> None:
     """Label and annotations let people and the gateway find it again."""
-    found = wish(alertmanager())
+    found = desired(alertmanager())
     meta = found.manifest["metadata"]
     assert meta["name"] == found.identity.name
     assert meta["namespace"] == found.namespace == "alerts"
@@ -49,7 +49,7 @@ def test_the_object_names_its_source_and_its_event() -> None:
 def test_an_event_of_any_length_is_found() -> None:
     """The label is within its bound and of what the annotation says, also where that is cut."""
     key = "{" + ",".join(f'label{n}="value"' for n in range(200)) + "}"
-    meta = wish(alertmanager(groupKey=key)).manifest["metadata"]
+    meta = desired(alertmanager(groupKey=key)).manifest["metadata"]
     assert len(meta["annotations"][EVENT]) == 1024
     assert meta["labels"][EVENT] == event_label(f"alertmanager:{key}")
     assert meta["labels"][EVENT] == event_label(meta["annotations"][EVENT])
@@ -58,7 +58,7 @@ def test_an_event_of_any_length_is_found() -> None:
 
 def test_what_has_no_event_has_no_label_of_one() -> None:
     """Plain JSON without an id is found by its name alone."""
-    found = wish({"a": 1}, "json", mapping={"subject": "s", "body": "b"})
+    found = desired({"a": 1}, "json", mapping={"subject": "s", "body": "b"})
     assert found.manifest["metadata"]["labels"] == {SOURCE_LABEL: "src"}
 
 
@@ -120,7 +120,7 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
         "extensions": {"x": "${upper(alerts)}", "alertname": "${lower(alerts)}"},
         "retentionDays": "${commonLabels.alertname}",
     }
-    found = wish(alertmanager(), mapping=mapping).manifest
+    found = desired(alertmanager(), mapping=mapping).manifest
     spec = found["spec"]
     assert (spec["priority"], spec["subject"]) == ("Critical", "[FIRING:1] Disk: disk is full")
     assert "retentionDays" not in spec
@@ -134,7 +134,7 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
         " (JMESPathTypeError); "
         "retentionDays: does not yield a number of days"
     )
-    assert FAULTS not in wish(alertmanager()).manifest["metadata"]["annotations"]
+    assert FAULTS not in desired(alertmanager()).manifest["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_days_of_retention_are_brought_within_their_bounds(given: object, days: 
 def test_what_does_not_fit_is_noted_within_a_bound() -> None:
     """Very many faults end in an ellipsis."""
     mapping = {"extensions": {f"e{n}": "${lower(alerts)}" for n in range(50)}}
-    annotations = wish(alertmanager(), mapping=mapping).manifest["metadata"]["annotations"]
+    annotations = desired(alertmanager(), mapping=mapping).manifest["metadata"]["annotations"]
     assert len(annotations[FAULTS]) == 1024
     assert annotations[FAULTS].endswith("…")
 
@@ -217,7 +217,7 @@ def test_an_id_of_the_mapping_tells_events_apart() -> None:
     """Two payloads of one id are one event, whatever else they say."""
     mapping = {"subject": "s", "body": "b", "id": "${id}"}
     names = [
-        wish({"id": i, "n": n}, "json", mapping=mapping).identity.name
+        desired({"id": i, "n": n}, "json", mapping=mapping).identity.name
         for i, n in ((1, 1), (1, 2), (2, 1))
     ]
     assert names[0] == names[1] != names[2]
@@ -227,7 +227,7 @@ def test_long_ids_that_end_differently_are_two_events() -> None:
     """The whole id is hashed: a long message may be one."""
     mapping = {"subject": "s", "body": "b", "id": "${id}"}
     first, second = (
-        wish({"id": "x" * 3000 + end}, "json", mapping=mapping).identity.name for end in "ab"
+        desired({"id": "x" * 3000 + end}, "json", mapping=mapping).identity.name for end in "ab"
     )
     assert first != second
 
@@ -235,8 +235,8 @@ def test_long_ids_that_end_differently_are_two_events() -> None:
 def test_an_id_that_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     """A page that may come twice beats none."""
     mapping = {"subject": "s", "body": "b", "id": "${lower(run)}"}
-    found = wish({"run": 5}, "json", mapping=mapping)
-    plain = wish({"run": 5}, "json", mapping={"subject": "s", "body": "b"})
+    found = desired({"run": 5}, "json", mapping=mapping)
+    plain = desired({"run": 5}, "json", mapping={"subject": "s", "body": "b"})
     assert found.identity == plain.identity
     assert found.manifest["metadata"]["annotations"][FAULTS].startswith("id: the expression")
 
@@ -244,7 +244,7 @@ def test_an_id_that_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
 def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
     """A template leads to the namespaces of the list and to no other: 403."""
     source: Json = {"namespace": "${commonLabels.namespace}", "namespaces": ["shop", "bank"]}
-    assert wish(alertmanager(), **source).namespace == "shop"
+    assert desired(alertmanager(), **source).namespace == "shop"
     with pytest.raises(Refused) as refused:
-        wish(alertmanager(commonLabels={"namespace": "kube-system"}), **source)
+        desired(alertmanager(commonLabels={"namespace": "kube-system"}), **source)
     assert refused.value.status == 403

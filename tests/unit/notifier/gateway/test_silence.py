@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from notifier.gateway.settings import of_document
-from notifier.gateway.silence import Step, Terms, View, decide, heard_wish, silent_wish
+from notifier.gateway.silence import Step, Terms, View, decide, recovery_notice, silence_notice
 from notifier.gateway.translation import Source
 
 TERMS: Final = Terms(600.0)
@@ -66,7 +66,7 @@ LAST: Final = "2026-11-27T04:00:00Z"
 
 def test_a_silence_is_told_to_people() -> None:
     """It wakes somebody, says since when, and is one object for all replicas that decide it."""
-    told = silent_wish(source(), LAST, TERMS)
+    told = silence_notice(source(), LAST, TERMS)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"], spec["severity"]) == (
         "Escalation", "Critical", "critical",
@@ -77,15 +77,15 @@ def test_a_silence_is_told_to_people() -> None:
     assert "retryPolicy" not in spec
     assert told.identity.name == f"st-{told.identity.digest[:32]}"
     assert (told.namespace, told.repeat) == ("alerts", False)
-    assert silent_wish(source(), LAST, TERMS) == told
-    assert silent_wish(source(), "2026-11-27T05:00:00Z", TERMS).identity != told.identity
-    assert "every 90 s." in silent_wish(source(), LAST, Terms(90.0)).manifest["spec"]["body"]
+    assert silence_notice(source(), LAST, TERMS) == told
+    assert silence_notice(source(), "2026-11-27T05:00:00Z", TERMS).identity != told.identity
+    assert "every 90 s." in silence_notice(source(), LAST, Terms(90.0)).manifest["spec"]["body"]
 
 
 def test_a_return_is_told_to_who_was_woken() -> None:
     """It goes where the silence went, wakes nobody, and keeps the source's retry policy."""
     given = source(retryPolicy={"maxAttempts": 3})
-    told, silent = heard_wish(given, LAST), silent_wish(given, LAST, TERMS)
+    told, silent = recovery_notice(given, LAST), silence_notice(given, LAST, TERMS)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"]) == ("Completion", "Low")
     assert spec["severity"] == silent.manifest["spec"]["severity"]

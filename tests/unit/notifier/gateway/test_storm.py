@@ -15,8 +15,8 @@ from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import of_document
 from notifier.gateway.storm import Bucket, digest_of
-from notifier.gateway.submit import Made, Submitter
-from notifier.gateway.translation import Source, Wish, wishes
+from notifier.gateway.submit import Submitted, Submitter
+from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import FLUX
@@ -37,9 +37,9 @@ def source(kind: str = "flux", **rate: Any) -> Source:
     return of_document({"sources": [entry]}).sources["s"][0]
 
 
-def wish(payload: Json) -> Wish:
+def desired(payload: Json) -> Desired:
     """What a payload becomes."""
-    (found,) = wishes(source(), Incoming({}, json.dumps(payload).encode()), NOW)
+    (found,) = translate(source(), Incoming({}, json.dumps(payload).encode()), NOW)
     return found
 
 
@@ -56,11 +56,11 @@ class Rated:
             lambda: 0.0,
         )
 
-    async def send(self, *names: str, patience: float = 5.0) -> list[Made]:
+    async def send(self, *names: str, patience: float = 5.0) -> list[Submitted]:
         """Send events, all at once."""
         until = asyncio.get_running_loop().time() + patience
         return await asyncio.gather(
-            *(self.rating.submit(wish(flux(name)), until) for name in names)
+            *(self.rating.submit(desired(flux(name)), until) for name in names)
         )
 
 
@@ -82,7 +82,7 @@ def test_a_bucket_gives_back_with_time() -> None:
 def test_a_digest_lists_what_it_stands_for() -> None:
     """The worst comes first and lends its urgency; attributes that all have stay, so routes match."""
     members = [
-        wish(flux("a", severity="info")), wish(flux("b")), wish(flux("b", message="again")),
+        desired(flux("a", severity="info")), desired(flux("b")), desired(flux("b", message="again")),
     ]  # fmt: skip
     found = digest_of("s", members)
     assert digest_of("s", members[::-1]) == found
@@ -107,7 +107,7 @@ def test_a_digest_lists_what_it_stands_for() -> None:
 
 def test_a_large_digest_is_bounded() -> None:
     """What does not fit the body is counted."""
-    members = [wish(flux(f"n{n}" + "x" * 150)) for n in range(400)]
+    members = [desired(flux(f"n{n}" + "x" * 150)) for n in range(400)]
     body = digest_of("s", members).manifest["spec"]["body"]
     assert len(body) < 32 * 1024
     left_out = int(body.rpartition("… and ")[2].removesuffix(" more."))
@@ -118,14 +118,14 @@ def test_a_large_digest_is_bounded() -> None:
 
 def test_a_digest_is_ordered_and_counted_by_its_subjects() -> None:
     """Of one urgency the frequent comes first; a long subject is cut, and what is left out is counted."""
-    often = [wish(flux("b", message=f"{n}")) for n in range(3)]
-    twice = [wish(flux("a" * 250, message=f"{n}")) for n in range(2)]
-    once = [wish(flux("c"))]
+    often = [desired(flux("b", message=f"{n}")) for n in range(3)]
+    twice = [desired(flux("a" * 250, message=f"{n}")) for n in range(2)]
+    once = [desired(flux("c"))]
     lines = digest_of("s", [*twice, *once, *often]).manifest["spec"]["body"].splitlines()[1:]
     assert [line.rpartition(" (")[2] for line in lines[:2]] == ["3 times)", "2 times)"]
     assert "Kustomization apps/c" in lines[2]
     assert len(lines[1]) == len("- High: ") + 200 + len(" (2 times)")
-    many = [wish(flux(f"n{n}" + "x" * 190, message=m)) for n in range(200) for m in "ab"]
+    many = [desired(flux(f"n{n}" + "x" * 190, message=m)) for n in range(200) for m in "ab"]
     body = digest_of("s", many).manifest["spec"]["body"]
     listed = body.count(" (2 times)")
     assert body.endswith(f"\n… and {400 - 2 * listed} more.")

@@ -11,8 +11,8 @@ import pytest
 from notifier.gateway.draft import Refused
 from notifier.gateway.identity import Identity
 from notifier.gateway.manifest import IDENTITY
-from notifier.gateway.submit import Made, Submitter
-from notifier.gateway.translation import Wish
+from notifier.gateway.submit import Submitted, Submitter
+from notifier.gateway.translation import Desired
 from syncer.model.errors import (
     Ambiguous,
     Conflict,
@@ -67,14 +67,14 @@ class Objects:
         return self.there[name]
 
 
-def wish(slot: int = 0, *, repeat: bool = False) -> Wish:
+def desired(slot: int = 0, *, repeat: bool = False) -> Desired:
     """An object of an event with occurrences."""
     identity = Identity(f"am-{slot}", "d", f"am-{slot - 1}" if slot else "", WINDOW)
     manifest = {"metadata": {"name": identity.name, "annotations": {IDENTITY: "d"}}}
-    return Wish("ns", identity, manifest, repeat)
+    return Desired("ns", identity, manifest, repeat)
 
 
-async def submit(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Made:
+async def submit(objects: Objects, wanted: Desired, *, patience: float = 5.0) -> Submitted:
     """Submit with some patience."""
     until = asyncio.get_running_loop().time() + patience
     return await Submitter(objects, lambda: NOW).submit(wanted, until)
@@ -93,17 +93,17 @@ async def submit(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Ma
 async def test_what_may_pass_is_tried_again(error: PortError) -> None:
     """The object exists in the end; without patience the answer is Unavailable, with the reason."""
     objects = Objects(error)
-    made = await submit(objects, wish())
+    made = await submit(objects, desired())
     assert (made.name, made.duplicate) == ("am-0", False)
     submitter = Submitter(Objects(error, error), lambda: NOW)
     now = asyncio.get_running_loop().time()
     with pytest.raises(Unavailable):
-        await submitter.submit(wish(), now + 0.01)
+        await submitter.submit(desired(), now + 0.01)
     assert submitter.problem == str(error)
-    await submitter.submit(wish(), now + 5)
+    await submitter.submit(desired(), now + 5)
     assert submitter.problem == ""
     with pytest.raises(Unavailable, match=str(error)):
-        await submit(Objects(*[error] * 99), wish(1), patience=0.3)
+        await submit(Objects(*[error] * 99), desired(1), patience=0.3)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_what_never_passes_is_refused_at_once(reason: str, status: int) ->
     """A refusal of the object ends it, with the server's words."""
     objects = Objects(Rejected("spec.type: no", reason=reason))
     with pytest.raises(Refused, match=r"spec\.type: no") as refused:
-        await submit(objects, wish())
+        await submit(objects, desired())
     assert refused.value.status == status
     assert (objects.errors, objects.created) == ([], [])
 
@@ -122,11 +122,11 @@ async def test_an_object_that_exists_is_a_duplicate() -> None:
     """Retry and twin get the object's name and uid; one of another identity is 409."""
     objects = Objects()
     objects.put("am-0", "d", ago=60)
-    made = await submit(objects, wish())
-    assert made == Made("am-0", "ns", "uid-am-0", duplicate=True)
+    made = await submit(objects, desired())
+    assert made == Submitted("am-0", "ns", "uid-am-0", duplicate=True)
     objects.put("am-0", "other", ago=60)
     with pytest.raises(Refused, match="taken") as refused:
-        await submit(objects, wish())
+        await submit(objects, desired())
     assert refused.value.status == 409
 
 
@@ -138,7 +138,7 @@ async def test_a_retry_over_the_end_of_a_slot(ago: float, digest: str, duplicate
     """The occurrence before is the event's own as long as it is younger than the window."""
     objects = Objects()
     objects.put("am-0", digest, ago=ago)
-    made = await submit(objects, wish(1))
+    made = await submit(objects, desired(1))
     assert (made.name, made.duplicate) == (("am-0", True) if duplicate else ("am-1", False))
     assert objects.created == ([] if duplicate else ["am-1"])
 
@@ -148,9 +148,9 @@ async def test_a_repeat_that_comes_too_early_is_told_apart() -> None:
     objects = Objects()
     objects.put("am-0", "d", ago=60)
     for slot in (0, 1):
-        assert (await submit(objects, wish(slot, repeat=True))).thinned
-        assert not (await submit(objects, wish(slot))).thinned
-    assert not (await submit(Objects(), wish(repeat=True))).thinned
+        assert (await submit(objects, desired(slot, repeat=True))).thinned
+        assert not (await submit(objects, desired(slot))).thinned
+    assert not (await submit(Objects(), desired(repeat=True))).thinned
 
 
 async def test_an_own_create_whose_answer_was_lost() -> None:
@@ -165,11 +165,11 @@ async def test_an_own_create_whose_answer_was_lost() -> None:
             return made
 
     objects = Deaf()
-    made = await submit(objects, wish())
+    made = await submit(objects, desired())
     assert (made.name, made.duplicate, objects.created) == ("am-0", True, ["am-0"])
 
 
-async def find(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Made | None:
+async def find(objects: Objects, wanted: Desired, *, patience: float = 5.0) -> Submitted | None:
     """Ask for the object of an event."""
     until = asyncio.get_running_loop().time() + patience
     return await Submitter(objects, lambda: NOW).find(wanted, until)
@@ -178,15 +178,15 @@ async def find(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Made
 async def test_an_event_that_has_its_object_is_found() -> None:
     """Its own, or the occurrence before while that is young; nothing is created."""
     objects = Objects()
-    assert await find(objects, wish(1)) is None
+    assert await find(objects, desired(1)) is None
     objects.put("am-0", "d", ago=WINDOW)
-    assert await find(objects, wish(1)) is None
+    assert await find(objects, desired(1)) is None
     objects.put("am-1", "other", ago=0)
-    assert await find(objects, wish(1)) is None
+    assert await find(objects, desired(1)) is None
     objects.put("am-1", "d", ago=0)
-    assert await find(objects, wish(1)) == Made("am-1", "ns", "uid-am-1", duplicate=True)
+    assert await find(objects, desired(1)) == Submitted("am-1", "ns", "uid-am-1", duplicate=True)
     objects.put("am-0", "d", ago=WINDOW - 1)
-    assert await find(objects, wish(1)) == Made("am-0", "ns", "uid-am-0", duplicate=True)
+    assert await find(objects, desired(1)) == Submitted("am-0", "ns", "uid-am-0", duplicate=True)
     assert objects.created == []
 
 
@@ -203,11 +203,11 @@ async def test_whether_an_event_has_its_object_may_not_be_known() -> None:
             raise Unauthorised("forbidden", reason="Forbidden")
 
     with pytest.raises(Unavailable, match="did not answer in time"):
-        await find(Mute(), wish(), patience=0.01)
+        await find(Mute(), desired(), patience=0.01)
     with pytest.raises(Unavailable, match="forbidden"):
-        await find(Odd(), wish())
+        await find(Odd(), desired())
     with pytest.raises(Unavailable, match="did not answer in time"):
-        await submit(Mute(), wish(1), patience=0.01)
+        await submit(Mute(), desired(1), patience=0.01)
 
 
 def tries(retry_after: float | None, *, patience: float) -> list[float]:
@@ -222,7 +222,7 @@ def tries(retry_after: float | None, *, patience: float) -> list[float]:
     async def ask(loop: SimLoop) -> None:
         began = loop.time()
         with pytest.raises(Unavailable, match="away"):
-            await submit(Away(), wish(), patience=patience)
+            await submit(Away(), desired(), patience=patience)
         assert loop.time() < began + patience
 
     simulate(1, ask)
@@ -249,12 +249,12 @@ def test_a_server_that_asks_for_time_gets_a_second() -> None:
 @pytest.mark.parametrize(
     ("made", "word"),
     [
-        (Made("n", "ns", "u", duplicate=False), "created"),
-        (Made("n", "ns", "u", duplicate=True), "duplicate"),
-        (Made("n", "ns", "u", duplicate=True, thinned=True), "thinned"),
-        (Made("n", "ns", "u", duplicate=True, thinned=True, digested=True), "digested"),
+        (Submitted("n", "ns", "u", duplicate=False), "created"),
+        (Submitted("n", "ns", "u", duplicate=True), "duplicate"),
+        (Submitted("n", "ns", "u", duplicate=True, thinned=True), "thinned"),
+        (Submitted("n", "ns", "u", duplicate=True, thinned=True, digested=True), "digested"),
     ],
 )
-def test_what_became_of_an_event_is_one_word(made: Made, word: str) -> None:
+def test_what_became_of_an_event_is_one_word(made: Submitted, word: str) -> None:
     """The value of a label, and of the answer."""
     assert made.result == word

@@ -17,7 +17,7 @@ from syncer.cli.access import Access
 from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown, row_of, rows
 from syncer.cli.output import Columns
 from syncer.cli.screen import Screen
-from syncer.cli.watching import InARow, Watching
+from syncer.cli.watching import FailureStreak, Watching
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Epoch
@@ -327,7 +327,7 @@ def test_watches_that_fail_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """That one was opened ends no row; that one has lasted, or has ended by itself, does."""
     now = 100.0
     monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now))
-    row, counted = InARow(), []
+    row, counted = FailureStreak(), []
     for lasts, failed in (
         (None, True),
         (0.0, True),

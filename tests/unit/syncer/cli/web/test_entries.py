@@ -12,8 +12,8 @@ from syncer.cli.web.entries import (
     HELD,
     QUARANTINE,
     Channel,
+    EntryMaker,
     Failure,
-    Maker,
     Placed,
     Query,
 )
@@ -48,7 +48,7 @@ def attempt(identity: str, error: str = "", *, at: str = ENDED, channel: str = C
 
 def test_an_entry_is_what_the_status_shows() -> None:
     """Names, numbers, channels with what is due, and the failure that came last."""
-    found = Maker().entry(
+    found = EntryMaker().entry(
         made(
             phase="Retrying",
             channels=[
@@ -75,7 +75,7 @@ def test_what_has_ended_has_nothing_due() -> None:
     """Whatever its status says; and what was sent has no failure."""
     channels = [{"name": C, "state": "Retrying", "nextRetryTime": ENDED}]
     for phase, failures in (("Failed", 1), ("Sent", 0)):
-        found = Maker().entry(
+        found = EntryMaker().entry(
             made(phase=phase, channels=channels, deliveryAttempts=[attempt("0.7-1", "no")])
         )
         assert found.finished
@@ -86,7 +86,7 @@ def test_what_has_ended_has_nothing_due() -> None:
 @pytest.mark.parametrize("uid", [UID, UID.upper(), "u"])
 def test_a_uid_comes_back_as_it_was(uid: str) -> None:
     """One of the usual form takes half the place."""
-    found = Maker().entry(made(uid))
+    found = EntryMaker().entry(made(uid))
     assert found.uid == uid
     assert isinstance(found.identity, bytes) is (uid == UID)
 
@@ -112,7 +112,7 @@ FLAGS: Final[dict[str, tuple[dict[str, Any], int]]] = {
 def test_flags(case: str) -> None:
     """What a list can be limited to, told apart."""
     changes, flags = FLAGS[case]
-    found = Maker().entry(made(**changes))
+    found = EntryMaker().entry(made(**changes))
     assert found.flags == flags
     for state, flag in (("held", HELD), ("quarantined", QUARANTINE)):
         assert Query(state=state).matches(found, Placed()) is bool(flags & flag)
@@ -139,7 +139,9 @@ def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
     hold = Hold("00000001", NOW - 1, NOW + 1, "alice", "they mend it", **about)
     shown = [{"name": C, "state": "Retrying"}, {"name": "slack:done", "state": "Delivered"}]
     waits, ended = (
-        Maker().entry(made(phase=phase, channels=shown, uncertainAttempts=0, severity="Critical"))
+        EntryMaker().entry(
+            made(phase=phase, channels=shown, uncertainAttempts=0, severity="Critical")
+        )
         for phase in ("Pending", "Sent")
     )
     for state in ("held", "attention"):
@@ -152,7 +154,7 @@ def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
 def test_what_repeats_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two entries of one kind hold the same channels and failure, as long as there is place."""
     monkeypatch.setattr(module, "_SHARED", 5)
-    maker = Maker()
+    maker = EntryMaker()
     one = made(channels=[{"name": C}], deliveryAttempts=[attempt("0.7-1", "no")])
     two = made(channels=[{"name": "slack:b"}], deliveryAttempts=[attempt("0.7-1", "yes")])
     first, other, again, another = (maker.entry(each) for each in (one, two, one, two))
@@ -165,7 +167,7 @@ def test_what_repeats_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     """Of an error its beginning, of many channels the first."""
-    found = Maker().entry(
+    found = EntryMaker().entry(
         made(
             channels=[{"name": f"slack:{n}"} for n in range(30)],
             deliveryAttempts=[attempt("0.7-1", "x" * 500)],
@@ -213,7 +215,7 @@ IN_STATES: Final = {
 def test_states(case: str) -> None:
     """Each state takes what it says."""
     phase, unknown, states = IN_STATES[case]
-    found = Maker().entry(made(phase=phase, uncertainAttempts=unknown))
+    found = EntryMaker().entry(made(phase=phase, uncertainAttempts=unknown))
     assert {
         state for state in module.STATES if Query(state=state).matches(found, Placed())
     } == states

@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli.web import receivers as module
 from syncer.cli.web.entries import Channel, Entry, Failure
-from syncer.cli.web.index import WINDOW, Tried
+from syncer.cli.web.index import WINDOW, RecentAttempt
 from syncer.cli.web.receivers import Receiver, count, to_read
 from syncer.model.attempt import AttemptState
 from tests.unit.syncer.cli.samples import NOW, C
@@ -37,7 +37,7 @@ async def walk(entries: Iterable[Entry]) -> AsyncIterator[Entry]:
         yield each
 
 
-async def counted(*entries: Entry, recent: Iterable[Tried] = ()) -> dict[str, Receiver]:
+async def counted(*entries: Entry, recent: Iterable[RecentAttempt] = ()) -> dict[str, Receiver]:
     """Receivers by channel."""
     found, more = await count(walk(entries), recent, now=NOW)
     assert not more
@@ -104,10 +104,11 @@ async def test_the_latest_failure_is_shown() -> None:
 async def test_the_last_hour() -> None:
     """Attempts of a channel that some notification has, by their results, as far back as the window."""
     tried = [
-        Tried(C, NOW, AttemptState.SUCCESS), Tried(C, NOW - WINDOW, AttemptState.FAILED),
-        Tried(C, NOW - 2, AttemptState.FAILED), Tried(C, NOW - 3, AttemptState.UNKNOWN),
-        Tried(C, NOW - 4, AttemptState.SUCCESS),
-        Tried(C, NOW - WINDOW - 1, AttemptState.FAILED), Tried("slack:gone", NOW, AttemptState.FAILED),
+        RecentAttempt(C, NOW, AttemptState.SUCCESS), RecentAttempt(C, NOW - WINDOW, AttemptState.FAILED),
+        RecentAttempt(C, NOW - 2, AttemptState.FAILED), RecentAttempt(C, NOW - 3, AttemptState.UNKNOWN),
+        RecentAttempt(C, NOW - 4, AttemptState.SUCCESS),
+        RecentAttempt(C, NOW - WINDOW - 1, AttemptState.FAILED),
+        RecentAttempt("slack:gone", NOW, AttemptState.FAILED),
     ]  # fmt: skip
     found = await counted(entry("a"), entry("b", channel="slack:b"), recent=tried)
     assert [(r.tried, r.refused, r.unknown) for r in found.values()] == [(5, 2, 1), (0, 0, 0)]
