@@ -62,80 +62,94 @@ class Entry:
     Attributes:
         request: Newest version of the object that this process has seen.
         uid: Identity of the notification, which every version has.
-        view: Fold of its log up to `view.position`.
-        claim: None until claimed, and after a claim turned out to be stale.
         fresh: First seen in a watch event without status, in this lease term.
         deleted: The object is gone; nothing is sent any more.
+        doubtful: The newest version came from the watch and shows less than the one before: the object is
+            read again before anything is merged with it.
+        unreadable: The object could not be read at the last claim.
+
+        view: Fold of its log up to `view.position`.
+        claim: None until claimed, and after a claim turned out to be stale.
+        reread: The view may lack records of others: read the log again before relying on it.
         quarantine: Why the log cannot be read, empty if it can.
         violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
+        acked: Position up to which the log is marked as published.
+        audited: Position up to which the log is marked as handed to the audit feed's sinks.
+        expiring: The log has been given its time to live.
+
         executing: Open attempts that tasks of this process carry out, with their channels.
         never_sent: Executing attempts of which no byte has left, because the log has not allowed it yet.
         unrecorded: Results that could not be written to the log, with their intents.
         due: Second of the monotonic clock before which a channel must not be tried again.
-        without_log_since: Second since which a due attempt could not be made without Redis, 0 if none.
-        without_log: Whether that has lasted long enough for the status to show it.
-        acked: Position up to which the log is marked as published.
-        audited: Position up to which the log is marked as handed to the audit feed's sinks.
-        expiring: The log has been given its time to live.
+        withheld: Due channels that the last decision held back.
+        last_check: The last check that ended with a decision, None if a later one did not.
+        unchecked_since: Second since which the resync requests a check without success, 0 if it does not.
+
         dirty_since: Second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
         ticket: Second at which its write is due, infinite if none is scheduled, negative while it waits for
             its turn.
+        writing: A write of its status is under way.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         jitter: Share of the back-off to wait after the last of them.
         unwritten: Why the last status was not written, empty if it was.
         ending: Version of the object to which a final phase was written, unless that write was refused.
-        reread: The view may lack records of others: read the log again before relying on it.
-        doubtful: The newest version came from the watch and shows less than the one before: the object is
-            read again before anything is merged with it.
-        unreadable: The object could not be read at the last claim.
+
+        without_log_since: Second since which a due attempt could not be made without Redis, 0 if none.
+        without_log: Whether that has lasted long enough for the status to show it.
         known_in: Lease term of the last claim; everything recorded since then is in memory.
         ahead: Executing attempts that are journaled.
         seeded: Journaled attempts that the log may have received.
         journaled: Name of the note under which this process has journaled it, empty if it has not.
         unjournaled: Why it must wait while the log is away and others are journaled, None if it need not.
-        last_check: The last check that ended with a decision, None if a later one did not.
-        withheld: Due channels that the last decision held back.
-        unchecked_since: Second since which the resync requests a check without success, 0 if it does not.
     """
 
+    # The object.
     request: NotificationRequest
     uid: str = field(init=False)
-    view: LogView = field(default_factory=LogView)
-    claim: Claim | None = None
     fresh: bool = False
     deleted: bool = False
+    doubtful: bool = False
+    unreadable: bool = False
+
+    # Its log.
+    view: LogView = field(default_factory=LogView)
+    claim: Claim | None = None
+    reread: bool = False
     quarantine: str = ""
     violation: str = ""
+    acked: int = 0
+    audited: int = 0
+    expiring: bool = False
+
+    # Its attempts and decisions here.
     executing: dict[AttemptId, str] = field(default_factory=dict)
     never_sent: set[AttemptId] = field(default_factory=set)
     unrecorded: dict[AttemptId, tuple[Record, Record]] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
-    without_log_since: float = 0.0
-    without_log: bool = False
-    acked: int = 0
-    audited: int = 0
-    expiring: bool = False
+    withheld: tuple[str, ...] = ()
+    last_check: Check | None = None
+    unchecked_since: float = 0.0
+
+    # The write of its status.
     dirty_since: float | None = None
     urgent: bool = False
     ticket: float = math.inf
+    writing: bool = False
     failures: int = 0
     last_failure: float = 0.0
     jitter: float = 1.0
-    writing: bool = False
     unwritten: str = ""
     ending: str = ""
-    reread: bool = False
-    doubtful: bool = False
-    unreadable: bool = False
+
+    # Delivery while the log is away.
+    without_log_since: float = 0.0
+    without_log: bool = False
     known_in: Epoch | None = None
     ahead: set[AttemptId] = field(default_factory=set)
     seeded: set[AttemptId] = field(default_factory=set)
     journaled: str = ""
     unjournaled: Basis | None = None
-    last_check: Check | None = None
-    withheld: tuple[str, ...] = ()
-    unchecked_since: float = 0.0
 
     def __post_init__(self) -> None:
         """Cache the uid, which is read most often."""

@@ -90,18 +90,18 @@ def test_appended_log_does_not_expire_any_more() -> None:
 
 def test_mark_over_a_pending_order_is_not_the_end() -> None:
     """A finished log ends at its last record, unless an order in it waits to be carried out."""
-    entry = Entry(request("Failed"), fold(snapshot(*LOG).records))
+    entry = Entry(request("Failed"), view=fold(snapshot(*LOG).records))
     assert entry.ends_at(3)
-    entry = Entry(request("Failed"), fold(snapshot(*LOG, ORDER).records))
+    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, ORDER).records))
     assert entry.ordered == {C}
     assert not entry.ends_at(4)
-    entry = Entry(request("Failed"), fold(snapshot(*LOG, ORDER, failed(3, C)).records))
+    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, ORDER, failed(3, C)).records))
     assert entry.ends_at(5)
 
 
 def test_order_for_a_channel_that_is_not_planned_holds_nothing_up() -> None:
     """What nobody can carry out does not keep a log for ever."""
     stray = resend_record("order:x:1", "x", at=1, by="me", why="w")
-    entry = Entry(request("Failed"), fold(snapshot(*LOG, stray).records))
+    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, stray).records))
     assert entry.ordered == frozenset()
     assert entry.ends_at(4)
