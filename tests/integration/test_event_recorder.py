@@ -200,7 +200,7 @@ async def test_a_slow_namespace_holds_up_no_other(tmp_path: Path) -> None:
             for namespace in ("one", "two"):
                 recorder.emit(request(namespace), "Normal", "Sent", f"{n}", discriminator=str(n))
         await eventually(lambda: len(server.seen) == 9)
-        # No place was left: what the slow one had most of made room.
+        # The queue was full: events of the slow one, which had most of them, were dropped.
         assert recorder.dropped == 7
         go.set()
         assert await recorder.drain(30) == 0
