@@ -38,7 +38,7 @@ class Objects:
         self.mishap: Exception | None = None
         self.sent_before: list[int] = []
 
-    async def get(self, _namespace: str, _name: str) -> NotificationRequest:
+    async def get(self, _namespace: str, _name: str, _known: object = None) -> NotificationRequest:
         """Answer what is stored."""
         return self.stored
 

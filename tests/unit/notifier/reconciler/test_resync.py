@@ -52,7 +52,7 @@ class Store:
         self.world = world
         self.error: Exception | None = None
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None) -> NotificationRequest:
         """The object as it is now."""
         if self.error is not None:
             raise self.error

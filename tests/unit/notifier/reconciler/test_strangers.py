@@ -118,7 +118,7 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     }  # fmt: skip
     request = parse_object(forged)
 
-    async def get(_namespace: str, _name: str) -> NotificationRequest:
+    async def get(_namespace: str, _name: str, _known: object = None) -> NotificationRequest:
         return request
 
     recorder = world.controller.recorder
