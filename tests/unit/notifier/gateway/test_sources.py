@@ -318,6 +318,15 @@ def test_members_are_bounded_like_parts() -> None:
     assert len(draft.view["x"]) == 2_700_000
 
 
+def test_elements_are_bounded_like_parts() -> None:
+    """Short texts and numbers in a list are neither objects nor members, and cost as much."""
+    (draft,) = read("json", b'{"x": [' + b'"",' * 800_000 + b'""]}')
+    assert len(draft.view["x"]) == 800_001
+    with pytest.raises(Refused, match="more than 800000 commas") as refused:
+        read("json", b'{"x": [' + b"0," * 800_001 + b"0]}")
+    assert (refused.value.status, refused.value.path) == (413, "")
+
+
 def test_the_alerts_of_a_group_are_bounded() -> None:
     """More than 8 MiB of real ones are no group; they would be sorted in one go."""
     tiny = {"status": "firing"}
