@@ -4,7 +4,8 @@ Make a body readable: the id of a workflow becomes its name.
 Only the body is touched, never the subject and never the stored object; without a name, or without
 an id to look for, the body stays as it is. Runs before the sanitiser, so a name is sanitised, too.
 
-An id of one letter and a name of a mebibyte would make a body that no memory holds. Names are short;
+An id of one letter and a name of a mebibyte would make a body that no memory holds, and whether a message
+is made beside the event loop goes by the size of the object, without what names add. Names are short;
 where replacing would add more than `MAX_GROWTH`, nothing is replaced.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 #: Characters that names may add to a body.
-MAX_GROWTH: Final = 64 * 1024
+MAX_GROWTH: Final = 4 * 1024
 
 
 def enrich(body: str, context: Mapping[str, Any]) -> str:

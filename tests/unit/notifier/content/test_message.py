@@ -159,10 +159,10 @@ def test_enrich(case: str) -> None:
 
 
 def test_enrichment_is_bounded() -> None:
-    """Names may add 64 KiB to a body; where they would add more, the ids stay."""
+    """Names may add 4 KiB to a body; where they would add more, the ids stay."""
     workflow = {"workflow": {"workflowId": "x", "workflowName": "yyy"}}
-    assert enrich("x" * 32_768, workflow) == "yyy" * 32_768
-    assert enrich("x" * 32_769, workflow) == "x" * 32_769
+    assert enrich("x" * 2_048, workflow) == "yyy" * 2_048
+    assert enrich("x" * 2_049, workflow) == "x" * 2_049
 
 
 def test_enriched_body_is_sanitised() -> None:

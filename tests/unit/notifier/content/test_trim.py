@@ -216,6 +216,15 @@ def test_answer_is_cleaned_as_far_as_it_is_shown(cleaned: list[int]) -> None:
         assert sum(cleaned) <= 4 * PIECE_CHARS, unit[:40]
 
 
+def test_a_small_object_makes_no_large_message(cleaned: list[int]) -> None:
+    """What is small enough for the loop stays so, whatever a name puts into its body."""
+    workflow = {"workflowId": "~", "workflowName": "secret:=x "}
+    for mentions in range(400, 15_000, 200):
+        cleaned.clear()
+        message(body="~" * mentions, context={"workflow": workflow})
+        assert sum(cleaned) <= 2 * SMALL, mentions
+
+
 async def test_large_work_leaves_the_loop() -> None:
     """Small work is done at once, large work by another thread; waiting for it has an end."""
     assert await offload(threading.get_ident, size=SMALL, seconds=5) == threading.get_ident()
