@@ -61,7 +61,7 @@ PERMANENT_PREFIX: Final = "permanent failure"
 
 #: Characters of a severity that are kept to match a hold.
 _SEVERITY: Final = 253
-#: Seconds; a longer call was none.
+#: Seconds; a longer call was none, in either direction.
 _LONGEST_CALL: Final = 1e9
 
 Json = dict[str, Any]
@@ -425,7 +425,7 @@ def _parse_attempts(
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
         ended = time_of(entry.get("timestamp"))
-        duration = round(min(float(entry.get("durationSeconds") or 0), _LONGEST_CALL) * 1000)
+        seconds = float(entry.get("durationSeconds") or 0)
         out.append(
             Attempt(
                 id=ids[index],
@@ -435,7 +435,7 @@ def _parse_attempts(
                 started=time_of(entry.get("startedAt")),
                 ended=ended,
                 due=due_of.get(channel, 0) if newest.get(channel) == index else 0,
-                duration=duration,
+                duration=round(max(-_LONGEST_CALL, min(seconds, _LONGEST_CALL)) * 1000),
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
                 error=shared_text(error),
                 code=int(entry.get("code") or 0),

@@ -340,11 +340,13 @@ def test_numbers_without_measure() -> None:
     """The schema bounds neither the length of a call nor the form of an epoch."""
     status = parse_status(
         {
-            "deliveryAttempts": [{"channel": "a", "durationSeconds": 1e308}],
+            "deliveryAttempts": [
+                {"channel": "a", "durationSeconds": number} for number in (1e308, -1e308, -0.5)
+            ],
             "log": {"position": 1, "epoch": "no epoch", "store": "s"},
         }
     )
-    assert status.attempts[0].duration == 10**12
+    assert [a.duration for a in status.attempts] == [10**12, -(10**12), -500]
     (bare,) = parse_status({"deliveryAttempts": [{"channel": "a"}]}).attempts
     assert (bare.duration, bare.code, bare.number, bare.started, bare.due) == (0, 0, 0, 0, 0)
     assert status.log == LogMark(1, "", "s")
