@@ -187,6 +187,10 @@ class ShardManager:
         if self._watch.problem and self._watch.silent_for() > self._timings.duration:
             # It keeps its shards, and could take none over.
             return f"other replicas' leases are not known ({self._watch.problem})"
+        if self._session.current is None and self._session.problem:
+            return (
+                f"this replica has no session, and could take none over ({self._session.problem})"
+            )
         return None
 
     @property

@@ -190,7 +190,12 @@ class SessionLease:
                     begun = await self._create()
             self._begin_problem = None
         except PortError as error:
-            self._begin_problem = f"lease {self._name}: {error}"
+            problem = f"lease {self._name}: {error}"
+            if problem != self._begin_problem:
+                logger.warning(
+                    "no session can be begun; this replica owns no shard", extra={"error": problem}
+                )
+            self._begin_problem = problem
             return None
         self.current = begun
         return begun

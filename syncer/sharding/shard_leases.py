@@ -62,6 +62,8 @@ class ShardLeases:
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
+        #: Why no shard can be acquired, as was logged; empty after one was.
+        self._refusal = ""
         self._leases = leases
         self._view = view
         self._identity = identity
@@ -247,9 +249,12 @@ class ShardLeases:
                 annotations[NOTE] = note.text() if note else None
             taken = await self._take(name, seen.lease if seen else None, annotations, spec)
             epoch = make_epoch(self._incarnation, taken.resource_version) if taken else None
-            self.problem = None
+            self.problem, self._refusal = None, ""
         except PortError as error:
             self.problem = f"lease {name}: {error}"
+            if str(error) != self._refusal:
+                self._refusal = str(error)
+                logger.warning("shard not acquired", extra={"shard": n, "error": str(error)})
             return None
         if taken is None or epoch is None:
             return None

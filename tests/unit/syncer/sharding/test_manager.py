@@ -20,7 +20,14 @@ import pytest
 
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import Leases
-from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
+from syncer.model.errors import (
+    DENIED,
+    Ambiguous,
+    ConfigError,
+    PortError,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.journal import NOTE, parse_note
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import Place, ShardManager
@@ -732,6 +739,12 @@ def test_readiness_says_why_a_shard_has_no_owner(
         told = [line["error"] for line in said(caplog, "session lost")]
         assert all("403 no rights" in error for error in told)
         assert bool(told) is (wrong == "PATCH")
+        never = [
+            line["error"]
+            for line in said(caplog, "no session can be begun; this replica owns no shard")
+        ]
+        assert len(never) == (wrong == "POST")
+        assert all("403 no rights" in error for error in never)
         a.kube.fail = lambda _: None
         await here.until(lambda: a.manager.problem is None)
 
@@ -839,6 +852,49 @@ async def test_a_call_that_fails_is_not_made_for_every_event(here: Town) -> None
     assert len(rounds) >= 4
     assert all(b - a >= PERIOD / 4 for a, b in pairwise(rounds[1:]))
     await a.kill()
+
+
+def test_a_replica_that_could_take_nothing_over_is_not_ready(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As by a quota: one that has no session, or gets no Lease of a shard, says so, once."""
+
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a = await here.replica("a")
+        await here.until(lambda: len(a.owned) == 4)
+        b = Replica(here, "b")
+        quota = "403 Forbidden: exceeded quota"
+
+        def refuse(request: Request) -> None:
+            if request.method == "POST":
+                raise Unauthorised(quota, reason=DENIED)
+
+        b.kube.fail = refuse
+        b.task = asyncio.create_task(b.manager.run())
+        await asyncio.sleep(3 * DURATION)
+        reason = f"lease {session_name('nl', 'b')}: {quota}"
+        assert a.manager.problem is None
+        assert (
+            b.manager.problem == f"this replica has no session, and could take none over ({reason})"
+        )
+        b.kube.fail = lambda _: None
+        await here.until(lambda: len(b.owned) == 2 and b.manager.problem is None)
+        assert len(said(caplog, "no session can be begun; this replica owns no shard")) == 1
+
+        b.kube.fail = refuse
+        await a.kill()
+        lost = [n for n in range(4) if n not in b.owned]
+        for n in lost:
+            here.ask("DELETE", f"nl-{n}")
+        await asyncio.sleep(3 * DURATION)
+        (line,) = said(caplog, "shard not acquired")
+        assert line["shard"] in lost
+        assert line["error"] == quota
+        b.kube.fail = lambda _: None
+        await here.until(lambda: len(b.owned) == 4)
+
+    simulate(1, main)
 
 
 @town(seeds=(1,))
