@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from syncer.runtime import health
 from syncer.runtime.health import AdminServer
 
 Answer = tuple[int, dict[str, str], str]
@@ -35,11 +36,13 @@ class World:
         registry = CollectorRegistry()
         self.gauge = Gauge("waiting", "How many wait.", registry=registry)
         self.waiting = 0
+        self.scrapes = 0
         self.server = AdminServer(registry)
         self.server.on_scrape(self._refresh)
         self.said: dict[str, str | None] = {"lease": None, "redis": None, "note": None}
 
     def _refresh(self) -> None:
+        self.scrapes += 1
         self.gauge.set(self.waiting)
 
     async def bind(self, *, port: int = 0, health: bool = True, metrics: bool = True) -> int:
@@ -104,17 +107,63 @@ async def test_metrics_are_those_of_the_moment(world: World) -> None:
     assert body.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("application/openmetrics-text;version=x", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=7.3", "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=x", "text/plain; version=0.0.4"),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;q=0.1",
+            "application/openmetrics-text; version=1.0.0",
+        ),
+    ],
+)
+async def test_a_version_that_nobody_knows(world: World, accept: str, wanted: str) -> None:
+    """What a client writes is neither an error of ours nor repeated; there are two formats."""
+    code, headers, _ = await get(await world.bind(), "/metrics", accept=accept)
+    assert code == 200
+    assert headers["content-type"].startswith(wanted)
+
+
+async def test_who_asks_without_end_does_not_hold_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics that took long are given to all who ask in the next while, in each format."""
+    monkeypatch.setattr(health, "_CHEAP", 0.0)
+    monkeypatch.setattr(health, "_KEPT", 1e9)
+    port = await world.bind()
+    world.waiting = 3
+    asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((asked + b"\r\n") * 20 + asked + b"Connection: close\r\n\r\n")
+    async with asyncio.timeout(20):
+        answers = (await reader.read()).decode().split("HTTP/1.1 200 OK")[1:]
+    writer.close()
+    assert [a for a in answers if "waiting 3.0" not in a] == []
+    assert (len(answers), world.scrapes) == (21, 1)
+    world.waiting = 5
+    _, _, body = await get(port, "/metrics", accept="application/openmetrics-text")
+    assert "waiting 5.0" in body
+    assert world.scrapes == 2
+    monkeypatch.setattr(health, "_KEPT", 0.0)
+    world.server._made.clear()
+    assert "waiting 5.0" in (await get(port, "/metrics"))[2]
+    await get(port, "/metrics")
+    assert world.scrapes == 4
+
+
 async def test_an_address_serves_what_it_is_for(world: World) -> None:
     """With an address each, neither answers for the other."""
-    health = await world.bind(metrics=False)
+    probes = await world.bind(metrics=False)
     metrics = await world.bind(health=False)
     codes = {
         (port, path): (await get(port, path))[0]
-        for port in (health, metrics)
+        for port in (probes, metrics)
         for path in ("/healthz", "/readyz", "/metrics")
     }
     assert codes == {
-        (health, "/healthz"): 200, (health, "/readyz"): 200, (health, "/metrics"): 404,
+        (probes, "/healthz"): 200, (probes, "/readyz"): 200, (probes, "/metrics"): 404,
         (metrics, "/healthz"): 404, (metrics, "/readyz"): 404, (metrics, "/metrics"): 200,
     }  # fmt: skip
 
