@@ -118,8 +118,8 @@ app.kubernetes.io/part-of: notification-ledger
 {{- toYaml $block -}}
 {{- end -}}
 
-{{/* What a pod may speak to that works with logs and objects: names, the API server, Redis. */}}
-{{- define "ledger.egress.own" -}}
+{{/* Egress of every pod: DNS and the API server. */}}
+{{- define "ledger.egress.apiServer" -}}
 - ports:
     - port: 53
       protocol: UDP
@@ -138,6 +138,11 @@ app.kubernetes.io/part-of: notification-ledger
         {{- include "ledger.block" (dict "cidr" .) | nindent 8 }}
     {{- end }}
   {{- end }}
+{{- end -}}
+
+{{/* Egress of a pod that works with logs and objects: DNS, the API server, Redis. */}}
+{{- define "ledger.egress.own" -}}
+{{- include "ledger.egress.apiServer" . }}
 {{- if eq .Values.redis.mode "embedded" }}
 - ports:
     - port: 6379
@@ -318,5 +323,36 @@ imagePullSecrets:
 {{- with .Values.podSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What Prometheus scrapes of a component: (list $ "controller" name), and labels that its Service has besides. */}}
+{{- define "ledger.monitor" -}}
+{{- $root := index . 0 -}}
+{{- $monitor := $root.Values.metrics.monitor -}}
+{{- if and $monitor.enabled (include "ledger.render" (list $root $monitor.renderMode "monitoring.coreos.com/v1" $monitor.kind)) }}
+{{- $endpoint := merge (deepCopy $monitor.endpoint) (dict "port" "metrics" "interval" $monitor.interval "scrapeTimeout" $monitor.scrapeTimeout) }}
+apiVersion: monitoring.coreos.com/v1
+kind: {{ $monitor.kind }}
+metadata:
+  name: {{ index . 2 }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "ledger.labels" . | nindent 4 }}
+    {{- with $monitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "ledger.selector" . | nindent 6 }}
+      {{- if and (eq $monitor.kind "ServiceMonitor") (gt (len .) 3) }}
+      {{- toYaml (index . 3) | nindent 6 }}
+      {{- end }}
+  namespaceSelector:
+    matchNames:
+      - {{ $root.Release.Namespace }}
+  {{ ternary "podMetricsEndpoints" "endpoints" (eq $monitor.kind "PodMonitor") }}:
+    - {{- toYaml $endpoint | nindent 6 }}
 {{- end }}
 {{- end -}}
