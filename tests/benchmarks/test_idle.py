@@ -14,7 +14,7 @@ from tests.benchmarks.report import cpu_seconds
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-SMALL = Scale((1, 2), 1, 6.0, 2.0)
+SMALL = Scale((1, 2), 1, 5.0, 1.0)
 BARE = Window(
     9.99, {"PUT leases": 1, "GET pods": 1}, {"pods": 3}, {"ping": 10}, (), (),
     {"etcd": 2.0, "redis": 0.5},

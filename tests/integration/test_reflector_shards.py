@@ -97,6 +97,13 @@ class Place:
                 await self.delete(name)
         return names
 
+    async def fill(self, count: int) -> None:
+        """Create objects until each shard has so many; some have more."""
+        found = dict.fromkeys(range(FOUR.shards), 0)
+        while min(found.values()) < count:
+            made = await self.api.create(f"n-{uuid.uuid4().hex[:10]}")
+            found[FOUR.of(made["metadata"]["uid"])] += 1
+
     async def label(self, name: str, value: str) -> str:
         """Change an object; returns its version."""
         change = {"metadata": {"labels": {"at": value}}}
@@ -159,8 +166,7 @@ def shown(mirror: Mirror) -> dict[str, str]:
 async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> None:
     """By list and by watch; and the reflector knows whether the server selects."""
     mirror, terms = Mirror(), Terms(1, 3)
-    for shard in range(4):
-        await place.create(shard, 3)
+    await place.fill(3)
     reflector = place.reflector(mirror, terms)
     async with running(reflector):
         await eventually(lambda: reflector.synced)
