@@ -14,6 +14,7 @@ import certifi
 import pytest
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.errors import OversizedLine
@@ -482,6 +483,41 @@ async def test_a_refused_certificate_has_its_authority_read_again(
         with pytest.raises(Unavailable, match="certificate is not accepted"):
             await client.request("GET", base, timeout=5)
         authority.write_bytes(control_plane.ca_file.read_bytes())
+        await client.request("GET", base, timeout=5)
+
+
+async def test_mounted_token_is_followed(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pod, what the kubelet puts there serves the next call, however young the old token is."""
+    url = URL(control_plane.server)
+    for name, value in (("HOST", url.host), ("PORT", url.port)):
+        monkeypatch.setenv(f"KUBERNETES_SERVICE_{name}", str(value))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    vendor = "kubernetes_asyncio.config.incluster_config"
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    monkeypatch.setattr(f"{vendor}.SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(f"{vendor}.SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setattr("syncer.kube.session.SERVICE_TOKEN_FILENAME", str(token))
+
+    def mount(version: str, text: str) -> None:
+        # As it is done there: one link is exchanged, under which all files lie.
+        folder = tmp_path / version
+        folder.mkdir()
+        (folder / "token").write_text(text)
+        (folder / "ca.crt").write_bytes(control_plane.ca_file.read_bytes())
+        (tmp_path / "..tmp").symlink_to(folder)
+        (tmp_path / "..tmp").rename(tmp_path / "..data")
+
+    for file in (token, authority):
+        file.symlink_to(tmp_path / "..data" / file.name)
+    await asyncio.to_thread(mount, "..1", "old")
+    base = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with await KubeClient.connect(None, user_agent="t", file_check_period=3600) as client:
+        for _ in range(3):
+            with pytest.raises(Unauthorised):
+                await client.request("GET", base, timeout=5)
+        await asyncio.to_thread(mount, "..2", control_plane.admin_token)
         await client.request("GET", base, timeout=5)
 
 
