@@ -476,16 +476,23 @@ def test_numbered_states_have_the_steps_of_their_states(
     """What is remembered of a step is what it does, in each state and whatever ran before."""
     components = Components(model.start(options), options, model.SPLIT)
     moves = components.moves(model.parts(options))
-    for o in (options, replace(options, **mutant), options):
+    without = replace(options, **mutant)
+    expected: dict[Any, dict[Any, list[Transition[Any]]]] = {options: {}, without: {}}
+    for o in (options, without, options):
         todo = [components.number(model.start(o), o)]
-        known = set(todo)
+        states = {todo[0]: model.start(o)}
         for number in todo:
-            state = components.state(number)
-            taken = [(label, components.state(n), broken) for label, n, broken in moves(number)]
-            assert taken == list(model.steps(state, o))
-            new = dict.fromkeys(components.number(following, o) for _, following, _ in taken)
-            todo += [n for n in new if n not in known]
-            known |= new.keys()
+            state, steps = states[number], expected[o]
+            if state not in steps:
+                steps[state] = list(model.steps(state, o))
+            taken = []
+            for label, n, broken in moves(number):
+                if n not in states:
+                    states[n] = components.state(n)
+                    assert components.number(states[n], o) == n
+                    todo.append(n)
+                taken.append((label, states[n], broken))
+            assert taken == steps[state]
         assert len(todo) > 200
 
 
