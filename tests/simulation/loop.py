@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from enum import Enum
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVarTuple, cast
 
 from syncer.runtime import offload
 
@@ -48,6 +48,9 @@ _BLOCKING: Final = frozenset(
 )  # fmt: skip
 #: Cancelled timers that may lie around before the heap is made anew.
 _CANCELLED: Final = 200
+
+
+Ts = TypeVarTuple("Ts")
 
 
 class Blocked(BaseException):
@@ -106,6 +109,17 @@ class _Selector(selectors.BaseSelector):
         return {}
 
 
+class _Timer(asyncio.TimerHandle):
+    """A timer that the heap compares by its time alone, which stands before it there."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+
 class SimLoop(asyncio.SelectorEventLoop):
     """
     The loop.
@@ -117,7 +131,8 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     # Members of the standard loop that its stubs do not tell.
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
+    #: With their times, which the heap compares without a call of Python.
+    _scheduled: list[tuple[float, asyncio.TimerHandle]]
     _stopping: bool
     _timer_cancelled_count: int
 
@@ -135,6 +150,29 @@ class SimLoop(asyncio.SelectorEventLoop):
         """Return the virtual second."""
         return self._now
 
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have something called at a virtual second."""
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, (when, timer))
+        timer._scheduled = True  # type: ignore[attr-defined]  # the standard loop's own, or ours
+        return timer
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have something called after virtual seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
     def world_call(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Have the world itself do something, whoever asks for it and whether he lives to see."""
         return self.call_later(delay, call, context=Context())
@@ -143,24 +181,24 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         self.turns += 1
-        self._drop_cancelled()
-        if not self._ready and not self._stopping:
-            if not self._scheduled:
+        ready, scheduled = self._ready, self._drop_cancelled()
+        if not ready and not self._stopping:
+            if not scheduled:
                 raise Deadlock("nothing is ready and nothing is scheduled")
-            self._spins *= self._now >= self._scheduled[0].when()
-            self._now = max(self._now, self._scheduled[0].when())
+            self._spins *= self._now >= scheduled[0][0]
+            self._now = max(self._now, scheduled[0][0])
         self._spins += 1
         if self._spins > _SPIN:
             raise Deadlock("the loop goes round, and no time passes")
-        while self._scheduled and self._scheduled[0].when() <= self._now:
-            timer = heapq.heappop(self._scheduled)
+        while scheduled and scheduled[0][0] <= self._now:
+            _, timer = heapq.heappop(scheduled)
             timer._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             if not timer.cancelled():
-                self._ready.append(timer)
+                ready.append(timer)
             else:
                 self._timer_cancelled_count -= 1
-        batch = [h for h in self._ready if not h.cancelled()]
-        self._ready.clear()
+        batch = [h for h in ready if not h.cancelled()]
+        ready.clear()
         if len(batch) > 1:
             self._order(batch)
             self.random.shuffle(batch)
@@ -180,18 +218,21 @@ class SimLoop(asyncio.SelectorEventLoop):
         """Take back callbacks that were kept."""
         self._ready.extend(handles)
 
-    def _drop_cancelled(self) -> None:
+    def _drop_cancelled(self) -> list[tuple[float, asyncio.TimerHandle]]:
+        """Return the timers, the first of which is not cancelled."""
+        scheduled = self._scheduled
         if self._timer_cancelled_count > _CANCELLED:
-            kept = [h for h in self._scheduled if not h.cancelled()]
-            for timer in self._scheduled:
+            kept = [entry for entry in scheduled if not entry[1].cancelled()]
+            for _, timer in scheduled:
                 if timer.cancelled():
                     timer._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             heapq.heapify(kept)
-            self._scheduled = kept
+            self._scheduled = scheduled = kept
             self._timer_cancelled_count = 0
-        while self._scheduled and self._scheduled[0].cancelled():
-            heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
+        while scheduled and scheduled[0][1].cancelled():
+            heapq.heappop(scheduled)[1]._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             self._timer_cancelled_count -= 1
+        return scheduled
 
     @staticmethod
     def _order(batch: list[asyncio.Handle]) -> None:
@@ -317,8 +358,10 @@ def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) ->
     # Held to the end: a dropped task that is collected early would run its `finally` blocks.
     graveyard: set[asyncio.Task[Any]] = set()
     collecting = gc.isenabled()
-    # When cycles are collected depends on the machine, and what is collected may act.
+    # When cycles are collected depends on the machine, and what is collected may act. What the product
+    # freezes, once it has listed, would be frozen for good.
     gc.disable()
+    freeze, gc.freeze = gc.freeze, lambda: None
     try:
         with isolated():
             task = loop.create_task(main(loop))
@@ -329,7 +372,7 @@ def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) ->
     finally:
         _bury(graveyard)
         loop.close()
-        gc.unfreeze()  # the product freezes what it has listed, for good
+        gc.freeze = freeze
         if collecting:
             gc.enable()
         random.setstate(state)
