@@ -111,10 +111,11 @@ SPEC: Final = st.fixed_dictionaries(
         "actionLinks": st.lists(LINK, max_size=25),
     },
 )  # fmt: skip
+NAME: Final = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,30}[a-z0-9])?", fullmatch=True)
 DOCUMENT: Final = st.fixed_dictionaries(
     {
         "metadata": st.fixed_dictionaries(
-            {"name": st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,30}[a-z0-9])?", fullmatch=True),
+            {"name": NAME,
              "namespace": st.sampled_from(["ops", ""]),
              "uid": st.just("0a1b2c3d-0000-4000-8000-000000000001")},
             optional={"labels": st.dictionaries(TEXT, TEXT, max_size=3),
@@ -236,14 +237,14 @@ def test_any_notification_becomes_a_payload(document: Json) -> None:
         assert len(built) <= bound, kind
 
 
-@given(document=DOCUMENT)
-def test_any_notification_has_a_file_name(document: Json) -> None:
+@given(name=NAME)
+def test_any_notification_has_a_file_name(name: str) -> None:
     """A name is one component of a path, and short enough for any file system."""
     from datetime import UTC, datetime  # noqa: PLC0415 - used here alone
 
-    name = file_name(document["metadata"]["name"] * 9, datetime.fromtimestamp(0, UTC), "json")
-    assert len(name.encode()) < 255
-    assert not set(name) & {"/", "\0"}
+    file = file_name(name * 9, datetime.fromtimestamp(0, UTC), "json")
+    assert len(file.encode()) < 255
+    assert not set(file) & {"/", "\0"}
 
 
 # -- size and time --------------------------------------------------------------------------------
