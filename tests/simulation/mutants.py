@@ -19,6 +19,7 @@ from typing import Any, Final
 import notifier.reconciler.controller
 import syncer.rules.channel_state
 import syncer.sharding.manager
+import syncer.sync.claim
 import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
@@ -100,13 +101,16 @@ def ack_before_patch() -> AbstractContextManager[None]:
 
 
 def overwrite() -> AbstractContextManager[None]:
-    """The status becomes what the log says, whatever it showed before."""
+    """The status becomes what the log says, and gives nothing back to it."""
     merge: Any = vars(syncer.sync.status_writer)["merge"]
 
     def log_alone(status: Any, view: Any, facts: Any, **rest: Any) -> Any:
         return merge(replace(status, attempts=(), rollup=None), view, facts, **rest)
 
-    return _instead((syncer.sync.status_writer, "merge", log_alone))
+    return _instead(
+        (syncer.sync.status_writer, "merge", log_alone),
+        (syncer.sync.claim, "lacking", lambda _view, _status: ()),
+    )
 
 
 def send_before_intent() -> AbstractContextManager[None]:
