@@ -901,10 +901,11 @@ class Checks:
         other; B1 is judged without that. The order of a log is its own, but for what it lost with its
         end and was given back behind an outcome that came in between.
         """
-        if found.kind is not Kind.REORDERED:
-            return False
-        if not found.detail.endswith("in the log"):
+        if found.kind is Kind.REORDERED and not found.detail.endswith("in the log"):
             return True
+        if found.kind not in (Kind.REORDERED, Kind.AFTER_SUCCESS):
+            return False
+        # It was opened before; S7 judges each intent when it is accepted.
         return found.detail.split()[1] in self.subjects[found.name].overtaken
 
     @staticmethod
