@@ -126,6 +126,8 @@ class KubeClient:
         self._read_state = session.state
         self._unreadable = ""
         self._checked_at = asyncio.get_running_loop().time()
+        #: A call has failed since the files were last looked at.
+        self._failed = False
         self._on_time = on_time
         self._yields = yields
         #: Second of the loop's clock before which nothing is sent.
@@ -352,7 +354,7 @@ class KubeClient:
                 )
         except Unavailable:
             # Perhaps the server has another authority now, and its file is there: the next call looks.
-            self._checked_at = float("-inf")
+            self._failed = True
             raise
 
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
@@ -381,11 +383,15 @@ class KubeClient:
             self._on_time(round(parsedate_to_datetime(date).timestamp() * 1000))
 
     async def _current(self) -> Session:
-        now = asyncio.get_running_loop().time()
-        if now - self._checked_at >= self._file_check_period:
-            self._checked_at = now
-            session = self._session
-            if session.outdated:
+        session, now = self._session, asyncio.get_running_loop().time()
+        due = now - self._checked_at >= self._file_check_period
+        if due or self._failed:
+            self._failed = False
+            if due:
+                self._checked_at = now
+            state = session.current_state
+            # Files that could not be read are read again when they change, and in each period.
+            if state != session.state and (due or state != self._read_state):
                 async with self._rebuilding:
                     if self._session is session:
                         await self._rebuild()
@@ -404,18 +410,19 @@ class KubeClient:
                 self._renew_at = now + exponential(_RENEW_FIRST, _RENEW_MOST, self._renewals)
                 if await self._rebuild():
                     return True
-            if not self._refused:
-                self._refused = True
-                logger.warning(
-                    "the API server refuses our credentials; they are read again when a file of theirs"
-                    " changes, and every so often",
-                    extra={"client": self._user_agent, "error": str(error)},
-                )
+                if not self._refused:
+                    self._refused = True
+                    logger.warning(
+                        "the API server refuses our credentials; they are read again when a file of"
+                        " theirs changes, and every so often",
+                        extra={"client": self._user_agent, "error": str(error)},
+                    )
             return False
 
     def _accepted(self) -> None:
-        """Note that the credentials are good."""
-        self._renewals, self._renew_at = 0, float("-inf")
+        """Note that the credentials are good; of several servers, one may refuse what the others accept."""
+        soon = asyncio.get_running_loop().time() + _RENEW_FIRST
+        self._renewals, self._renew_at = 0, min(self._renew_at, soon)
         if self._refused:
             self._refused = False
             logger.info(
@@ -439,7 +446,7 @@ class KubeClient:
         if new.equals(old):
             await new.close()
             return False
-        self._session = new
+        self._session, self._read_state = new, new.state
         logger.info("credentials and configuration for the API server were reloaded")
         await old.retire()
         return True

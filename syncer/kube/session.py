@@ -103,11 +103,6 @@ class Session:
         """State of the files as they are now."""
         return _state_of(self.files)
 
-    @property
-    def outdated(self) -> bool:
-        """Whether a file of the configuration has changed since it was read."""
-        return self.current_state != self.state
-
     def equals(self, other: Session) -> bool:
         """Whether it was made from the same files as another one, unchanged, with the same credentials."""
         one, two = self.api.configuration, other.api.configuration

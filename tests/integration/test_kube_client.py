@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -16,8 +17,10 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
+from syncer.kube import client as client_module
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.errors import OversizedLine
+from syncer.kube.session import Session, SessionSource
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
@@ -438,6 +441,77 @@ async def test_plugin_is_not_started_for_each_refusal(tmp_path: Path) -> None:
                     await client.request("GET", "/x", timeout=20)
         assert len(server.seen) == 10
         assert len(asked.read_text()) <= 4
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each reading of the configuration; what stays refused is read again in an hour."""
+    made: list[object] = []
+    build = SessionSource.build
+
+    async def count(source: SessionSource) -> Session:
+        made.append(source)
+        return await build(source)
+
+    monkeypatch.setattr(SessionSource, "build", count)
+    monkeypatch.setattr(client_module, "_RENEW_FIRST", 3600.0)
+    monkeypatch.setattr(client_module, "_RENEW_MOST", 3600.0)
+    return made
+
+
+async def test_one_of_several_servers_that_refuses_starts_no_plugin_for_each_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, builds: list[object]
+) -> None:
+    """What another server accepts ends neither the pause between renewals, nor is each change logged."""
+    caplog.set_level(logging.INFO, "ledger.kube")
+    refuses = itertools.cycle([True, False])
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return (
+            status(401, "Unauthorized", "Unauthorized") if next(refuses) else web.json_response({})
+        )
+
+    async with ScriptedServer(handle) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
+        async with await connect(config) as client:
+            for _ in range(5):
+                with pytest.raises(Unauthorised):
+                    await client.request("GET", "/x", timeout=2)
+                await client.request("GET", "/x", timeout=2)
+    assert len(builds) == 2
+    assert [m.partition(";")[0] for m in caplog.messages] == [REFUSED, ACCEPTED]
+
+
+async def test_files_of_new_credentials_are_no_change(tmp_path: Path, builds: list[object]) -> None:
+    """Refused credentials in other files than the ones before are not read again for that."""
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    async with ScriptedServer(accept("three")) as server:
+        config = write_kubeconfig(
+            tmp_path / "k", server.url, user={"tokenFile": str(tmp_path / "one")}
+        )
+        async with await connect(config) as client:
+            write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(tmp_path / "two")})
+            for _ in range(4):
+                with pytest.raises(Unauthorised):
+                    await client.request("GET", "/x", timeout=2)
+    assert len(builds) == 2
+
+
+async def test_an_unreadable_file_is_not_read_for_each_call_that_fails(
+    tmp_path: Path, builds: list[object]
+) -> None:
+    """While the server is away, a file that cannot be read is tried when it changes, not by each call."""
+    config = write_kubeconfig(
+        tmp_path / "k", f"http://127.0.0.1:{free_port()}", user={"token": "t"}
+    )
+    async with await connect(config, file_check_period=3600) as client:
+        for text in ("clusters: [", "clusters: [[["):
+            (tmp_path / "k").write_text(text)
+            for _ in range(4):
+                with pytest.raises(Unavailable):
+                    await client.request("GET", "/x", timeout=2)
+    assert len(builds) == 3
 
 
 async def test_new_authority_is_used_and_open_watches_go_on(
