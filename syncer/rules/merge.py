@@ -22,6 +22,7 @@ from dataclasses import replace
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
 from syncer.model.conditions import QUARANTINED, Condition, set_condition
 from syncer.model.immutable import immutable
+from syncer.model.record import MAX_INT
 from syncer.model.resource import (
     FAILED,
     PARTIALLY_SENT,
@@ -273,11 +274,14 @@ def _ahead(attempt: Attempt) -> Attempt:
 
 
 def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
-    highest: dict[str, int] = {}
+    given = {(a.channel, a.number) for a in status.attempts}
     if status.rollup:
-        highest = {c.name: c.number for c in status.rollup.channels}
-    for shown in status.attempts:
-        highest[shown.channel] = max(highest.get(shown.channel, 0), shown.number)
+        given.update((c.name, c.number) for c in status.rollup.channels)
+    highest: dict[str, int] = {}
+    for channel, number in given:
+        # Whoever may write a status may write any number; after the largest, none would be accepted.
+        if number < MAX_INT:
+            highest[channel] = max(highest.get(channel, 0), number)
     kept = {a.id: a.number for a in status.attempts}
     out = []
     for attempt in attempts:
@@ -286,6 +290,8 @@ def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
         number = kept.get(attempt.id, 0)
         if not number:
             number = highest.get(attempt.channel, 0) + 1
+            while (attempt.channel, number) in given:
+                number += 1
             highest[attempt.channel] = number
         out.append(
             attempt

@@ -295,6 +295,23 @@ def test_numbers_of_the_object_win() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("edited", [10**14 - 1, 10**14, 2**63 - 1])
+@pytest.mark.parametrize("folded", [False, True])
+def test_no_number_makes_a_status_unacceptable(edited: int, *, folded: bool) -> None:
+    """Whatever number an edited status shows, the next ones are its own and fit an int64."""
+    one, two, three, four = (attempt(n, "a", FAILED) for n in (1, 2, 3, 4))
+    status = Status(attempts=(replace(one, number=edited), replace(two, number=2)))
+    if folded:
+        rollup = Rollup(1, (ChannelRollup("a", 1, AttemptId("0.7-1"), edited),))
+        status = Status(attempts=status.attempts[1:], rollup=rollup)
+    found = shown(status, log(ONE, two, three))
+    found = shown(found, log(ONE, two, three, four))
+    numbers = [a.number for a in found.attempts]
+    assert len({*numbers, edited}) == 4
+    assert max(n for n in numbers if n != edited) <= 10**14 + 2
+    assert [n for n in numbers if n not in (2, edited)] == sorted(set(numbers) - {2, edited})
+
+
 def test_numbers_continue_after_folded_entries() -> None:
     """The next number follows the highest one given, folded entries included."""
     rollup = Rollup(4, (ChannelRollup("a", 4, AttemptId("0.7-4"), 4),))
