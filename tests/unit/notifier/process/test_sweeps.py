@@ -37,7 +37,7 @@ class Store:
     def __init__(self, error: LedgerError | None) -> None:
         self.error = error
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read."""
         if self.error is not None:
             raise self.error
@@ -110,7 +110,7 @@ class Objects:
         self.asked: list[str] = []
         self.gone: set[str] = set()
 
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
+    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read."""
         self.asked.append(f"{namespace}/{name}")
         if name in self.gone:
