@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
 from syncer.model.errors import PortError, Rejected, Unavailable
 from syncer.runtime.causes import cause_of
+from syncer.runtime.places import own
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -132,4 +133,4 @@ class Mapped:
 def _whereto(error: BaseException) -> str:
     """Host and port of a connection that failed, without the URL, which may hold credentials."""
     host, port = getattr(error, "host", None), getattr(error, "port", None)
-    return f" to {host}:{port}" if host and port else ""
+    return f" to {own(f'{host}:{port}')}" if host and port else ""

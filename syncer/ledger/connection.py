@@ -25,6 +25,7 @@ from syncer.ledger.replies import classify_reply, is_malformed
 from syncer.model.errors import ConfigError, LedgerError, Unavailable
 from syncer.runtime.causes import cause_of
 from syncer.runtime.clock import monotonic_clock
+from syncer.runtime.places import own
 
 #: Connections of one pool.
 _CONNECTIONS: Final = 4
@@ -65,7 +66,7 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
 
 def lost_connection(error: BaseException, place: str) -> LedgerError:
     """Map the error of a connection to `place` that could not be made, or was lost."""
-    at = f" at {place}" if place else ""
+    at = f" at {own(place)}" if place else ""
     # The vendor takes LOADING for a lost connection.
     if isinstance(
         error, ResponseError | AuthenticationError | AuthorizationError | BusyLoadingError

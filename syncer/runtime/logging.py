@@ -5,7 +5,7 @@ Everything goes through the standard library's `logging`, so a line of aiohttp l
 formatter is written here: a library did it at twice the CPU for each line and a tenth of that of a start.
 What a caller passes as `extra` becomes members of the object. Texts that may quote others (errors,
 exceptions) pass through `redact` before they are rendered; the composition root passes it in, since this
-package knows nothing of messages.
+package knows nothing of messages. Addresses of our own servers stay (`syncer.runtime.places`).
 
 Loggers are named `ledger.<area>`, an area being what an operator filters by (`ledger.delivery`,
 `ledger.redis`, `ledger.kube`, `ledger.claim`), not a module. The console channel alone logs as
@@ -30,6 +30,7 @@ from typing import Any, Final, TextIO
 import orjson
 
 from syncer.rules.text import escaped, escaped_json
+from syncer.runtime.places import spare
 
 _LEVELS: Final = {
     "DEBUG": logging.DEBUG,
@@ -97,7 +98,7 @@ class _Lines(logging.Formatter):
         if not line.pop(REDACTED, False):
             for key in _FOREIGN:
                 if isinstance(value := line.get(key), str):
-                    line[key] = self._redact(value)
+                    line[key] = spare(value, self._redact)
         return self._render(line)
 
 

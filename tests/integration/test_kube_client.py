@@ -17,6 +17,7 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
+from notifier.content.sanitise import sanitise
 from syncer.kube import client as client_module
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.errors import OversizedLine
@@ -32,6 +33,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
+from syncer.runtime.places import spare
 from tests.integration.scripted import (
     ScriptedServer,
     eventually,
@@ -877,10 +879,11 @@ async def test_proxy_that_is_no_url_is_said_at_once(
 
 
 async def test_a_refused_connection_names_where_it_was_to_go(tmp_path: Path) -> None:
-    """Host and port, and the system's word; whatever else the kubeconfig holds stays out of it."""
+    """Host and port, also in the log, and the system's word; nothing else of the kubeconfig."""
     port = free_port()
     config = write_kubeconfig(tmp_path / "k", f"http://user:canary@127.0.0.1:{port}")
     async with await connect(config) as client:
         with pytest.raises(Unavailable) as caught:
             await client.request("GET", "/x", timeout=2)
     assert str(caught.value) == f"cannot connect to 127.0.0.1:{port} (ECONNREFUSED)"
+    assert spare(str(caught.value), sanitise) == str(caught.value)

@@ -10,8 +10,10 @@ import aiohttp
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from notifier.content.sanitise import sanitise
 from syncer.ledger.connection import lost_connection
 from syncer.runtime.causes import cause_of
+from syncer.runtime.places import spare
 
 
 def expired() -> OSError:
@@ -67,7 +69,9 @@ def test_a_certificate_of_redis_is_named_with_its_place() -> None:
     """As readiness and log show it."""
     wrapped = RedisConnectionError("cannot connect")
     wrapped.__cause__ = expired()
-    assert str(lost_connection(wrapped, "h:6379")) == (
-        "Redis cannot be reached at h:6379"
+    text = str(lost_connection(wrapped, "10.9.0.7:6379"))
+    assert text == (
+        "Redis cannot be reached at 10.9.0.7:6379"
         " (its certificate is not accepted: certificate has expired)"
     )
+    assert spare(text, sanitise) == text

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from notifier.content.sanitise import sanitise
 from syncer.runtime.logging import REDACTED, configure
+from syncer.runtime.places import own, spare
 
 LOG = logging.getLogger("ledger.test")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -55,6 +57,38 @@ def test_secrets_are_taken_out_unless_the_caller_has() -> None:
     done = json.loads(said("json", "hunter2", extra={REDACTED: True}))
     assert done["event"] == "hunter2"
     assert REDACTED not in done
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No place of our servers is known."""
+    monkeypatch.setattr("syncer.runtime.places._places", {})
+
+
+@pytest.mark.usefixtures("root", "places")
+def test_places_of_our_servers_are_shown() -> None:
+    """Of a server of ours host and port are shown, of any other neither; a secret beside them is not."""
+    for place in ("10.96.0.1:443", "service m of the Sentinels 10.0.0.1:26379, 10.0.0.2:26379"):
+        text = f"cannot connect to {own(place)} (ECONNREFUSED), not 110.96.0.1:4430 or 10.0.0.9:443"
+        wanted = text.replace("110.96.0.1:", "[REDACTED]:").replace("10.0.0.9", "[REDACTED]")
+        out = io.StringIO()
+        configure(level="INFO", form="json", redact=sanitise, stream=out)
+        LOG.error(text, extra={"error": text})
+        line = json.loads(out.getvalue())
+        assert (line["event"], line["error"]) == (wanted, wanted)
+    text = "password: 10.96.0.1:443, at 10.96.0.1:443"
+    assert spare(text, sanitise) == "password: [REDACTED], at 10.96.0.1:443"
+
+
+@pytest.mark.usefixtures("places")
+def test_places_are_bounded_and_nobody_forges_one() -> None:
+    """The oldest is forgotten; a text that has what stands for one meanwhile is redacted as any other."""
+    for n in range(100):
+        own(f"10.0.0.{n}:1")
+    shown = [n for n in range(100) if spare(f"10.0.0.{n}:1", sanitise) == f"10.0.0.{n}:1"]
+    assert shown == list(range(36, 100))
+    assert own("") == ""
+    assert spare("\x007\x00 10.0.0.99:1", sanitise) == "\x007\x00 [REDACTED]:1"
 
 
 @pytest.mark.usefixtures("root")
