@@ -10,7 +10,8 @@ holds the port is alive, so a lease under the same identity belongs to a predece
 
 Any client that reaches the port may open connections and send nothing: `syncer.runtime.connections` bounds
 them, so that a probe is answered whatever else is open. It may also ask for the metrics again and again, on
-all of them; they are made on the event loop, so an answer that took long is given for a while.
+all of them. They are made on the event loop, so each format may take a share of its time; who asks more
+often gets what was made last.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ CONNECTIONS: Final = 64
 FIRST_SECONDS: Final = 5.0
 #: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
 IDLE_SECONDS: Final = 75.0
-#: Seconds that metrics may take to be made without being kept; for how many times as long they are kept.
-_CHEAP: Final = 0.005
-_KEPT: Final = 9.0
+#: Share of the loop's time that metrics of one format may take, and seconds of which it may be used ahead.
+_SHARE: Final = 0.1
+_AHEAD: Final = 0.2
 _OPEN_METRICS: Final = "application/openmetrics-text"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -73,7 +74,7 @@ class AdminServer:
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
         self._bounds = connections, first_seconds, idle_seconds
-        #: Metrics by content type, and until when they are given, by the loop's clock.
+        #: Metrics by content type, and until when their share is used up, by the loop's clock.
         self._made: dict[str, tuple[float, bytes]] = {}
         self._runners: list[web.AppRunner] = []
         self._servers: list[tuple[asyncio.Server, Connections]] = []
@@ -141,12 +142,11 @@ class AdminServer:
         # Not the header itself: the library fails at a version that is no number, and repeats any other.
         accepted = _OPEN_METRICS if _OPEN_METRICS in request.headers.get("Accept", "") else ""
         encode, content_type = choose_encoder(accepted)
-        until, body = self._made.get(content_type, (0.0, b""))
+        used, body = self._made.get(content_type, (0.0, b""))
         began = asyncio.get_running_loop().time()
-        if began >= until:
+        if used - began <= _AHEAD:
             self._refresh()
             body = encode(self._registry)
-            ended = asyncio.get_running_loop().time()
-            took = ended - began
-            self._made[content_type] = (ended + _KEPT * took if took > _CHEAP else 0.0, body)
+            took = asyncio.get_running_loop().time() - began
+            self._made[content_type] = max(used, began) + took / _SHARE, body
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
