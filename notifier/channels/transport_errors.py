@@ -121,6 +121,7 @@ def _spellings(character: str) -> str:
         f"&{_NAMED.get(character, 'x')};",
         re.escape(json.dumps(character)[1:-1]),
         rf"\\?{re.escape(character)}",
+        *([r"\+"] if character == " " else []),
     )
     # Atomic: some forms are the same text, and each would be tried with each of all the others.
     return f"(?>{'|'.join(forms)})"

@@ -105,7 +105,7 @@ def silence_notice(source: Source, last: str, terms: Terms) -> Desired:
         last: When it was heard last, as the Lease has it.
         terms: What is expected.
     """
-    return _wish(
+    return _notice(
         source, "silent", last,
         type_="Escalation", priority="Critical",
         subject=f"[SILENT] {source.name} has stopped sending",
@@ -117,7 +117,7 @@ def silence_notice(source: Source, last: str, terms: Terms) -> Desired:
 
 def recovery_notice(source: Source, last: str) -> Desired:
     """Return the notification that a source is heard again, which had been heard `last` before."""
-    return _wish(
+    return _notice(
         source, "heard", last,
         type_="Completion", priority="Low",
         subject=f"[HEARD] {source.name} sends again",
@@ -125,7 +125,7 @@ def recovery_notice(source: Source, last: str) -> Desired:
     )  # fmt: skip
 
 
-def _wish(
+def _notice(
     source: Source, status: str, last: str, *, type_: str, priority: str, subject: str, body: str
 ) -> Desired:
     identity = hashed(f"{status[0]}{status[-1]}", source.name, status, last)

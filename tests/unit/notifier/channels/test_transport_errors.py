@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from itertools import pairwise
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -122,6 +122,7 @@ SPELT: dict[str, Callable[[str], str]] = {
     "in capitals": str.upper,
     "in a URL": lambda s: quote(s, safe=""),
     "in a path": quote,
+    "in a form": quote_plus,
     "in a URL, in lower case": lambda s: quote(s, safe="").lower(),
     "in a URL inside of another": lambda s: quote(quote(s, safe=""), safe=""),
     "in JSON": json.dumps,
@@ -135,7 +136,8 @@ SPELT: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("way", SPELT)
 @pytest.mark.parametrize(
-    "secret", ["Zk9+q/8w=LmR2&tT7$x1", 'a"b\\c&d%e', "pässwörd-日本", "plain0123"]
+    "secret",
+    ["Zk9+q/8w=LmR2&tT7$x1", 'a"b\\c&d%e', "pässwörd-日本", "plain0123", "two words & more"],
 )
 def test_a_secret_in_another_spelling(way: str, secret: str) -> None:
     """What a receiver repeats is found as its language writes it, too."""
