@@ -312,6 +312,16 @@ def test_no_number_makes_a_status_unacceptable(edited: int, *, folded: bool) -> 
     assert [n for n in numbers if n not in (2, edited)] == sorted(set(numbers) - {2, edited})
 
 
+def test_no_count_makes_a_status_unacceptable() -> None:
+    """What an edited status has folded adds up to no more than an int64."""
+    largest = 2**63 - 1
+    rollup = Rollup(largest, (ChannelRollup("a", largest, AttemptId("0.7-1"), 1, largest),))
+    status = Status(rollup=rollup, total_attempts=largest)
+    found = shown(status, log(ONE, attempt(2, "a", FAILED), attempt(3, "a", FAILED)))
+    assert found.total_attempts == largest
+    assert [c.attempts for c in found.channels] == [largest]
+
+
 def test_numbers_continue_after_folded_entries() -> None:
     """The next number follows the highest one given, folded entries included."""
     rollup = Rollup(4, (ChannelRollup("a", 4, AttemptId("0.7-4"), 4),))
