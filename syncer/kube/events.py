@@ -7,7 +7,8 @@ write. Errors are counted and not raised: an event that cannot be written must n
 what it reports about.
 
 Namespaces take turns, with one event of each under way: where a webhook of one dawdles, its events wait for
-each other and not those of the rest. If there is no place left, the namespace with the most loses its last.
+each other and not those of the rest. If there is no place left, the namespace with the most loses its last;
+none loses its only one.
 
 The name of an event is derived from the object's uid, the reason and a discriminator that the
 caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
@@ -142,15 +143,18 @@ class EventRecorder:
                 repeat.
         """
         waiting = self._waiting.get(obj.namespace)
+        if self._left >= self._limits.queue:
+            self.dropped += 1
+            most = max(self._waiting.values(), key=len, default=deque())
+            if len(most) <= max(1, len(waiting or ())):
+                return
+            most.pop()
+            self._left -= 1
         if waiting is None:
             waiting = self._waiting[obj.namespace] = deque()
             self._turns.put_nowait(obj.namespace)
         waiting.append(self._document(obj, kind, reason, message, discriminator))
         self._left += 1
-        if self._left > self._limits.queue:
-            max(self._waiting.values(), key=len).pop()
-            self._left -= 1
-            self.dropped += 1
 
     async def run(self) -> None:
         """Send until cancelled."""

@@ -212,6 +212,17 @@ async def test_a_slow_namespace_holds_up_no_other(tmp_path: Path) -> None:
         assert order == [str(n) for n in range(13)]
 
 
+async def test_many_namespaces_take_no_more_places(tmp_path: Path) -> None:
+    """Of namespaces that have lost their only event nothing would be left but a turn; none loses it."""
+    async with recording(
+        write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1"), EventLimits(queue=3)
+    ) as recorder:
+        for n in range(20):
+            recorder.emit(request(f"n{n}"), "Normal", "Sent", "x", discriminator="1")
+        assert list(recorder._waiting) == ["n0", "n1", "n2"]
+        assert recorder.dropped == 17
+
+
 async def test_lost_answer_is_tried_again_under_the_same_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
