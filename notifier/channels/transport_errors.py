@@ -29,6 +29,8 @@ EXCERPT_BYTES: Final = 1024
 #: the search for more of it would hold the event loop.
 _READ_CHARS: Final = 8 * EXCERPT_BYTES
 _LINKS: Final = 16
+#: Words as sentences have them, which a part of a URL may be: `Operations`, `alerts-Prod`.
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+([-_.][A-Z]?[a-z]+)*")
 #: Names of characters in HTML.
 _NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
@@ -104,8 +106,13 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
 def _finder(secrets: frozenset[str]) -> re.Pattern[str]:
     """Find secrets however they are spelt, the longest first, for one may be a part of another."""
     ordered = sorted(secrets, key=len, reverse=True)
-    forms = (f"{re.escape(s)}|{''.join(map(_spellings, s))}" for s in ordered)
-    return re.compile("|".join(forms), re.IGNORECASE)
+    return re.compile("|".join(map(_forms, ordered)))
+
+
+def _forms(secret: str) -> str:
+    """Pattern of a secret; one that is a word is found as it is written, for sentences hold it as well."""
+    forms = f"{re.escape(secret)}|{''.join(map(_spellings, secret))}"
+    return forms if _WORD.fullmatch(secret) else f"(?i:{forms})"
 
 
 def _spellings(character: str) -> str:
@@ -124,7 +131,7 @@ def _spellings(character: str) -> str:
         *([r"\+"] if character == " " else []),
     )
     # Atomic: some forms are the same text, and each would be tried with each of all the others.
-    return f"(?>{'|'.join(forms)})"
+    return f"(?i:(?>{'|'.join(forms)}))"
 
 
 def _describe(link: BaseException) -> str:

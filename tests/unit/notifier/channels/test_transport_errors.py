@@ -145,6 +145,14 @@ def test_a_secret_in_another_spelling(way: str, secret: str) -> None:
     assert found.replace('"', "") == f"said: {REDACTED}; {REDACTED}"
 
 
+def test_a_word_as_a_secret_takes_no_other_word() -> None:
+    """A part of a URL may be one; in a sentence it is written otherwise."""
+    secrets = ["Webhooks", "alerts-Prod"]
+    text = "Webhooks: no webhooks for Alerts-prod, alerts%2dProd, alerts-Prod"
+    wanted = f"{REDACTED}: no webhooks for Alerts-prod, {REDACTED}, {REDACTED}"
+    assert excerpt(text, secrets) == wanted
+
+
 def test_a_secret_that_holds_a_spelling() -> None:
     """As it is, one is found whatever stands in it."""
     assert excerpt("said: x&amp;y%25z", ["x&amp;y%25z"]) == f"said: {REDACTED}"
