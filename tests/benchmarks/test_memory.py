@@ -4,7 +4,7 @@ The sizing formula holds for what it was not fitted to, and the page states its 
 The shapes here are others than those of the suite, and small numbers are enough: what Redis uses is
 counted exactly, and the private memory of a replica varies by a percent from run to run. A machine that
 is busy with other things adds to it what the process had in flight and has not given back, by chance; so
-where a figure is off, all are taken again, and the least of each is what is held.
+where a figure is off, what may have been too much is taken again, and the least of each is what is held.
 """
 
 from __future__ import annotations
@@ -91,26 +91,31 @@ async def test_a_replica_takes_what_the_formula_says(
     # Tables grow by doubling: beyond 21,845 each would be half empty, and a notification take a tenth more.
     some, many = (Crowd(n, Shape(), finished=True) for n in (1_000, 20_000))
 
+    cases = {"first": (few, some), "unfinished": (more, some), "finished": (few, many)}
     least: dict[str, Held] = {}
     found: dict[str, float] = {}
+    again = set(cases)
     for take in range(_TAKES):
-        for case, crowds in (("first", (few, some)), ("live", (more, some)), ("done", (few, many))):
+        for case in sorted(again):
             folder = tmp_path / f"{case}-{take}"
-            taken = await after_start(control_plane, redis_url, folder, crowds)
+            taken = await after_start(control_plane, redis_url, folder, cases[case])
             before = least.get(case, taken)
             least[case] = Held(
                 min(before.resident, taken.resident), min(before.private, taken.private)
             )
         first = least["first"]
-        live = least["live"].private - first.private
-        finished = least["done"].private - first.private
+        live = least["unfinished"].private - first.private
+        finished = least["finished"].private - first.private
         found = {
-            "by itself": first.resident / replica_bytes(few.n, some.n, shape),
+            "first": first.resident / replica_bytes(few.n, some.n, shape),
             "unfinished": live / (more.n - few.n) / live_bytes(shape),
             "finished": finished / (many.n - some.n) / FINISHED,
         }
-        if found == pytest.approx(dict.fromkeys(found, 1), abs=WITHIN):
-            return
+        # A difference is too small if the first had too much.
+        again = {case for case, share in found.items() if share > 1 + WITHIN}
+        again |= {"first" for share in found.values() if share < 1 - WITHIN}
+        if not again:
+            break
     assert found == pytest.approx(dict.fromkeys(found, 1), abs=WITHIN)
 
 
