@@ -763,7 +763,9 @@ class Checks:
                 self.mark("delivered in an outage of all")
             if known.barred and not subject.excused:
                 self.fail("S7", f"{where}: {known.barred}")
-            if subject.shown.get(message.attempt_id, -1) < _UNKNOWN:
+            # A status may be wiped between the write ahead and the send.
+            shown = subject.shown.get(message.attempt_id, -1) >= _UNKNOWN
+            if not shown and message.attempt_id not in subject.lost:
                 self.fail("S1", f"{where}: sent before the status shows it")
         elif attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
             self.fail("S18", f"{where}: sent without a claim in its epoch")

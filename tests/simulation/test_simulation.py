@@ -63,6 +63,7 @@ REGRESSIONS: Final = {
     "of what a status had folded, a lost log left only a number": [(10953, False)],
     "an outcome came to a log that had lost its end": [(12784, False), (14074, False)],
     "a status showed a result before the log that had lost its intent": [(13283, True)],
+    "a status was wiped between a write ahead and its send": [(20253, True)],
 }
 
 
