@@ -261,8 +261,7 @@ def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
                     at = f"{receiver.path}.webhookConfigs[{n}]"
                     for key, message, fix in _of_webhook(entry):
                         path = f"{at}.{key}"
-                        line = config.lines.get(path) or config.lines.get(at, 0)
-                        yield Finding(Severity.WARNING, path, message, fix, line)
+                        yield Finding(Severity.WARNING, path, message, fix, config.lines[path])
 
 
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:

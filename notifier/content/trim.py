@@ -43,8 +43,7 @@ class Budget:
 
     def text(self, text: str, limit: int = TEXT_CHARS) -> str:
         """The part of a text that fits."""
-        if len(text) > self.left or len(text) > limit:
-            text = head(text, max(0, min(limit, self.left)))
+        text = head(text, max(0, min(limit, self.left)))
         self.left -= len(text) + TEXT_COST
         return text
 

@@ -106,7 +106,7 @@ def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
     for route, key, why, fix in unreachable(tree):
         reader.warn(f"{route.path}.{key}" if key else route.path, why, fix)
     lines = {path: line for path, line in reader.lines.items() if path.startswith("receivers[")}
-    lines |= {route.path: reader.lines.get(route.path, 0) for route in routes_of(tree)}
+    lines |= {route.path: reader.lines[route.path] for route in routes_of(tree)}
     return RoutingConfig(
         tree, receivers, native, reader.findings(), reader.doubts, MappingProxyType(lines)
     )

@@ -67,15 +67,15 @@ class WebhookConfig:
     be sent over http://.
     """
 
-    url: str = field(default="", repr=False)
-    credential_ref: str = ""
-    bearer_token: str = field(default="", repr=False)
-    bearer_token_ref: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    password_ref: str = ""
-    signing_refs: tuple[str, ...] = ()
-    in_clear: bool = False
+    url: str = field(repr=False)
+    credential_ref: str
+    bearer_token: str = field(repr=False)
+    bearer_token_ref: str
+    username: str
+    password: str = field(repr=False)
+    password_ref: str
+    signing_refs: tuple[str, ...]
+    in_clear: bool
 
     @property
     def complete(self) -> bool:

@@ -21,9 +21,8 @@ _BAD: Final = ("fail", "degrad", "error", "unknown", "missing")
 _SHOWN: Final = ("phase", "health", "sync", "message", "revision", "project", "repoURL")
 
 
-def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     """Make a draft of an event; Refused if a member has another form."""
-    del options  # nothing of this kind depends on them
     event = Reader(json_object(incoming.body))
     identity = event.text("id", None)
     source, trigger = event.text("source", None), event.text("type", None)

@@ -34,9 +34,8 @@ _OWN: Final = frozenset({
 })  # fmt: skip
 
 
-def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     """Make a draft of an event; Refused for a batch, another version, or what lacks a required member."""
-    del options  # nothing of this kind depends on them
     content = incoming.header("content-type").lower()
     if content.startswith(_BATCH):
         raise Refused("batches are not taken: send events one by one", status=415)

@@ -19,9 +19,8 @@ from syncer.model.times import format_time
 _SEVERITIES: Final = ("info", "error", "trace")
 
 
-def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     """Make a draft of an event; Refused if a member has another form."""
-    del options  # nothing of this kind depends on them
     event = Reader(json_object(incoming.body))
     about = event.object("involvedObject", required=True)
     kind, name = about.text("kind", None), about.text("name", None)

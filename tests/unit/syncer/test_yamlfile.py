@@ -154,6 +154,8 @@ def test_a_key_that_is_written_twice_is_remembered() -> None:
     assert source.repeated == (("a.c[0].d", 3), ("a.b", 4), ("5", 6))
     assert source.values["a"]["b"] == 3
     assert read_document("x: &x {a: 1}\ny: {<<: *x, a: 2}\nz: [*x, *x]\n").repeated == ()
+    twice = "u: {b: 1, b: 2}\nx: &x {a: 1}\nz: [*x, *x]\n"
+    assert read_document(twice).repeated == (("u.b", 1),)
 
 
 @pytest.mark.parametrize("c", [True, False])

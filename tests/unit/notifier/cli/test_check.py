@@ -639,3 +639,15 @@ def test_a_credential_that_cannot_be_one(
     _, answer, _ = checked(capsys, tmp_path, *words, config=SWITCHES, routing=routing)
     found = [f for f in answer["findings"] if message in f["message"]]
     assert severity in {f["severity"] for f in found}
+
+
+def test_a_credential_that_two_entries_name_is_looked_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, credentials: Path
+) -> None:
+    """A file that everybody can read is one mistake, however many places name it."""
+    (credentials / "open").write_text("https://h/x")
+    slack = "slackConfigs: [{credentialRef: open}, {credentialRef: open}]"
+    routing = f"route: {{receiver: a}}\nreceivers:\n  - name: a\n    {slack}\n"
+    _, answer, _ = checked(capsys, tmp_path, "--credentials", str(credentials), routing=routing)
+    said = [f for f in answer["findings"] if "read by every user" in f["message"]]
+    assert [f["fix"] for f in said] == [f"chmod 600 {credentials / 'open'}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,6 +16,8 @@ from notifier.gateway.proofs import (
     SignatureSettings,
     TokenReviewSettings,
 )
+from notifier.gateway.tls import Tls
+from notifier.gateway.translation import Source
 from syncer.model.errors import ConfigError, Unavailable
 
 
@@ -57,6 +60,10 @@ def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     assert str(refused.value) == text
 
 
+async def no_review(_incoming: Incoming, _caller: object) -> None:
+    """Let anybody in."""
+
+
 def test_a_proof_that_nobody_can_check_ends_the_start() -> None:
     """A source that asks for a review or a certificate is never served without what checks it."""
     for auth, text in (
@@ -68,6 +75,10 @@ def test_a_proof_that_nobody_can_check_ends_the_start() -> None:
     ):
         with pytest.raises(ConfigError, match=text):
             Access(auth, "auth", lambda: 0.0)
+        with pytest.raises(ConfigError, match=text):
+            Access(auth, "auth", lambda: 0.0, source=cast("Source", object()))
+        with pytest.raises(ConfigError, match=text):
+            Access(auth, "auth", lambda: 0.0, review=no_review, tls=cast("Tls", object()))
 
 
 def test_every_proof_must_hold(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from notifier.gateway.reviews import _KEPT, _PENDING, ALLOWED, TOKENS, Caller, R
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
+from tests.simulation.loop import SimLoop, simulate
 
 CALLER = Caller("am", ("default",), ("gateway",))
 
@@ -126,3 +127,21 @@ async def test_answers_are_kept_up_to_a_number(world: World) -> None:
     for n in range(_KEPT + 10):
         await world.check(f"made-up-{n}")
     assert len(world.reviews._rejected) == _KEPT
+
+
+def test_who_waits_for_a_review_is_answered_before_a_sender_gives_up() -> None:
+    """Alertmanager and others wait for ten seconds; the review itself goes on for those that follow."""
+
+    async def main(loop: SimLoop) -> None:
+        world, began = World(), loop.time()
+        world.server.open.clear()
+        assert await world.check("good") == "later"
+        assert loop.time() < began + 10
+        again = asyncio.create_task(world.check("good"))
+        await asyncio.sleep(1)
+        world.server.open.set()
+        assert await again == "in"
+        assert world.server.reviewed == ["good"]
+        await world.reviews.close()
+
+    simulate(1, main)

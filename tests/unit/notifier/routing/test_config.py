@@ -143,7 +143,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         "receiver name holds a control character",
     ),
     "a name that colours": (receivers(r'- name: "a\e[31m"'), "receiver name holds a control"),
-    "a name without measure": (receivers(f"- name: {'x' * 300}"), "receiver name is longer than"),
+    "a name without measure": (receivers(f"- name: {'x' * 257}"), "receiver name is longer than"),
 }
 
 
@@ -156,6 +156,18 @@ def test_a_bad_file_says_why(case: str) -> None:
     assert str(caught.value).startswith(reason)
     assert CANARY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_longest_name_is_a_name() -> None:
+    """As many characters as are shown of it."""
+    name = "x" * 256
+    assert parse(receivers(f"- name: {name}")).receiver(name) is not None
+
+
+def test_what_is_shown_of_a_routing_names_each_receiver_once() -> None:
+    """What is made of them is left out, so a log line has a measure."""
+    shown = repr(parse(receivers("- name: first\n- name: second")))
+    assert (shown.count("'first'"), shown.count("'second'")) == (1, 1)
 
 
 def test_routes_may_be_nested_fifty_deep() -> None:

@@ -82,6 +82,25 @@ def test_a_file_with_everything_is_accepted() -> None:
     }  # fmt: skip
 
 
+def test_what_is_not_delivered_needs_no_credential() -> None:
+    """Kinds that are switched off are passed over, and only they."""
+    for native, wanted in (
+        ({"webhook"}, ("s", "p", "t", "w", "old", "new")),
+        (set[str](), ("s", "p", "t")),
+    ):
+        text = FILE.replace("a@example.com\n", "a@example.com\n        credentialRef: m\n")
+        config, _ = examine(text, native=frozenset(native))
+        assert config is not None
+        assert config.credential_refs() == wanted
+
+
+def test_a_key_that_opens_a_mapping_is_named_by_its_own_line() -> None:
+    """Not by the line of what stands below it."""
+    config, (finding,) = examine(f"{FILE}global:\n  nonsense: 1\n", native=NATIVE)
+    assert config is not None
+    assert (finding.path, finding.line) == ("global", FILE.count("\n") + 1)
+
+
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_a_key_that_nothing_reads_is_named_everywhere(mapping: str) -> None:
     """With its path and its line, and the file is used all the same."""

@@ -95,6 +95,7 @@ def test_a_json_line() -> None:
         "circuit open",
     )
     assert skipped["due"] is None
+    assert event(SENT).as_json()["durationMs"] == 1250
 
 
 #: Conditions, and whether they take the failure on slack:ops.
@@ -399,6 +400,8 @@ def test_little_is_read_together() -> None:
     assert len(batches) == 4
     assert list(_batches([("huge", 1)], {"huge": 10**6})) == [[("huge", 1)]]
     assert list(_batches([], {})) == []
+    full = {"a": following._RECORDS - 1, "b": 1, "c": 1}
+    assert list(_batches([(uid, 0) for uid in full], full)) == [[("a", 0), ("b", 0)], [("c", 0)]]
 
 
 async def test_a_rest_is_as_long_as_a_sweep_is_dear(logs: Logs) -> None:

@@ -66,6 +66,7 @@ TAKEN: Final[dict[str, tuple[dict[str, Any], bool]]] = {
     "its event": ({"event": 'alertmanager:{}:{alertname="Disk"}'}, True),
     "a part of its event": ({"event": "alertmanager:{}"}, False),
     "neither": ({"since": NOW - 500_000}, False),
+    "a result that is not known": ({"unknown": True}, False),
     "attempted since then on another channel": ({"since": NOW - 900_000, "channel": C}, False),
     "all of them": (
         {"channel": C, "receiver": "ops", "error": "after", "since": NOW - HOUR}, True,
@@ -89,6 +90,7 @@ def test_an_event_is_looked_for_by_the_api_server() -> None:
 def test_notes_name_what_deserves_attention() -> None:
     """The worst first; the last error belongs to what is not sent."""
     held = request(entry("unknown", 1, A1), hold="x", uncertainAttempts=1)
+    assert Filter(unknown=True).matches(Row(held, 0, quarantined=False), NOW)
     assert Row(held, 3, quarantined=True, held=True).notes == [
         "quarantined",
         "held",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.cli.times import seconds_of
+from syncer.cli.times import moment_of, seconds_of
 from syncer.model.errors import ConfigError
 
 
@@ -22,3 +22,11 @@ def test_other_spans_are_refused_with_an_example(text: str) -> None:
     """What is no span of time is refused by the option's name."""
     with pytest.raises(ConfigError, match=r"--older-than: .*3d"):
         seconds_of(text, "--older-than")
+
+
+@pytest.mark.parametrize("text", ["2026-13-01T00:00:00Z", "2026-01-31T", "T"])
+def test_a_time_that_is_none_is_refused_as_a_time(text: str) -> None:
+    """What has a T was not meant as a span, so no span is asked for."""
+    with pytest.raises(ConfigError) as caught:
+        moment_of(text, "--since", 0)
+    assert str(caught.value) == "--since: must be a time such as 2026-01-31T08:00:00Z"

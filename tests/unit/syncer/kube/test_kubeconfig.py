@@ -165,15 +165,15 @@ async def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 async def test_a_context_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
-    """At most eight names, each cut."""
+    """At most eight names, each cut where it has more than 64 characters."""
     path = tmp_path / "k"
-    names = ["n" * 100, *(f"x{n}" for n in range(9))]
+    names = ["l" * 65, "m" * 64, *(f"x{n}" for n in range(8))]
     path.write_text(
         yaml.safe_dump(config(contexts=[{"name": n, "context": {"cluster": "k"}} for n in names]))
     )
     assert await error_of(path, "other") == (
-        f"{path} has no context 'other'; its contexts are '{'n' * 64}…', 'x0', 'x1', 'x2', 'x3', 'x4',"
-        " 'x5', 'x6' and 2 more"
+        f"{path} has no context 'other'; its contexts are '{'l' * 64}…', '{'m' * 64}', 'x0', 'x1', 'x2',"
+        " 'x3', 'x4', 'x5' and 2 more"
     )
 
 

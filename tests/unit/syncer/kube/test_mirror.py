@@ -13,14 +13,15 @@ class Seen:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.busy: set[str] = set()
+        self.versions: set[tuple[str, str]] = set()
 
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Note it."""
         self.calls.append(f"{'new' if first_seen_by_watch else 'seen'} {obj.uid}")
 
     def has(self, uid: str, resource_version: str) -> bool:
-        """Nothing."""
-        return False
+        """Whether it was said to have this version."""
+        return (uid, resource_version) in self.versions
 
     def delete(self, uid: str, namespace: str, name: str) -> None:
         """Note it."""
@@ -111,3 +112,17 @@ def test_an_empty_namespace_leaves_nothing() -> None:
         here.put(f"team-{n}", "x", "w-1", 2)
         here.mirror.release({1})
     assert here.mirror._known == {}
+
+
+def test_what_the_sink_has_already_is_known_and_not_handed_over() -> None:
+    """This very version alone; from then on an older one is no news."""
+    here = Bench()
+    here.sink.versions = {("u-1", "3")}
+    assert not here.mirror.sink_has(Meta("u-1", "a", "x", "4"))
+    assert not here.knows("a", "x", "u-1")
+    assert here.mirror.sink_has(Meta("u-1", "a", "x", "3"))
+    assert here.mirror.version_of(Meta("u-1", "a", "x", "9")) == "3"
+    here.put("a", "x", "u-1", 2, added=True)
+    assert here.told == []
+    here.put("a", "x", "u-1", 4, added=True)
+    assert here.told == ["seen u-1"]

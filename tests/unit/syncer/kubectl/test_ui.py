@@ -203,3 +203,16 @@ def test_a_signal_ends_both(kubectl: StandIn, number: signal.Signals) -> None:
         process.communicate()
     with pytest.raises(ProcessLookupError):
         os.kill(int(kubectl.wrote("pid")), 0)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_no_kubectl_is_left_behind(deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not end when it is asked to is ended, and each is waited for."""
+    monkeypatch.setattr(ui, "_LAST_WORDS", 0.1 if deaf else 60.0)
+    script = f"{'trap : TERM;' if deaf else ''} echo ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    ui._end(process)
+    assert process.returncode == -(signal.SIGKILL if deaf else signal.SIGTERM)
+    assert process.stdout.closed

@@ -40,6 +40,8 @@ class Server:
         ended: Whether the other side has closed the connection.
         held: Connections that were taken from the pool and not given back.
         closed: How many connections were closed by the pipeline.
+        connected: How many connections of the pool were connected anew.
+        unreachable: Whether that fails.
         told: What the owner was told.
     """
 
@@ -52,6 +54,8 @@ class Server:
         self.ended = False
         self.held = 0
         self.closed = 0
+        self.connected = 0
+        self.unreachable = False
         self.told: list[tuple[str, Pipeline]] = []
 
     async def get_connection(self) -> Server:
@@ -71,7 +75,10 @@ class Server:
         self.ended = self.ended or nowait or inuse_connections
 
     async def connect(self) -> None:
-        """Always possible."""
+        """Connect anew."""
+        if self.unreachable:
+            raise RedisConnectionError("refused")
+        self.connected += 1
 
     async def can_read(self) -> bool:
         return self.ended
@@ -540,5 +547,33 @@ def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
             with pytest.raises(Ambiguous):
                 await pipeline.submit(GET)
             assert server.ended
+
+    simulate(1, main)
+
+
+def test_a_connection_to_a_former_master_is_replaced() -> None:
+    """Closed without waiting for its end, which that server may never answer; another one is made."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            pipeline._current = lambda _: bool(server.closed)
+            assert await pipeline.submit(GET) == b"OK"
+            assert (server.closed, server.held, server.connected) == (1, 1, 1)
+
+    simulate(1, main)
+
+
+def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> None:
+    """The pool counts those that are out; its call was not executed."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            pipeline._current = lambda _: False
+            server.unreachable = True
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await pipeline.submit(GET)
+            assert (server.held, server.sent) == (0, [])
 
     simulate(1, main)

@@ -158,6 +158,7 @@ LEFT: dict[
     str, tuple[tuple[int, int | None, int, int, list[AttemptState | FailureClass]], int, int]
 ] = {
     "the policy's": ((5, None, 0, 0, []), 5, 0),
+    "none, of a policy that allows none": ((0, None, 0, 0, []), 0, 0),
     "less what was made": ((5, None, 0, 0, [FAILED, UNKNOWN]), 3, 0),
     "less what a restored log does not hold": ((5, None, 2, 0, []), 3, 0),
     "never negative": ((5, None, 9, 0, []), 0, 0),
@@ -182,3 +183,13 @@ def test_left(case: str) -> None:
         folded_unsent=unsent,
     )  # fmt: skip
     assert (found.left, found.unsent) == (left, run)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "state", "reason"),
+    [(0, State.EXHAUSTED, "attempts used up"), (1, State.PENDING, "no attempt yet")],
+)
+def test_before_the_first_attempt(allowed: int, state: State, reason: str) -> None:
+    """A policy that allows one has it made; one that allows none has nothing left."""
+    found = stand("slack:ops", [], max_attempts=allowed)
+    assert (found.state, found.reason, found.left) == (state, reason, allowed)

@@ -295,6 +295,13 @@ def test_numbers_of_the_object_win() -> None:
     ]  # fmt: skip
 
 
+def test_an_attempt_without_a_number_gets_the_first_that_is_free() -> None:
+    """A writer of older types may have shown it without one; that counts as none."""
+    one, two = (attempt(n, "a", FAILED) for n in (1, 2))
+    found = shown(Status(attempts=(replace(one, number=0),)), log(ONE, one, two))
+    assert [(a.id, a.number) for a in found.attempts] == [("0.7-1", 1), ("0.7-2", 2)]
+
+
 @pytest.mark.parametrize("edited", [10**14 - 1, 10**14, 2**63 - 1])
 @pytest.mark.parametrize("folded", [False, True])
 def test_no_number_makes_a_status_unacceptable(edited: int, *, folded: bool) -> None:

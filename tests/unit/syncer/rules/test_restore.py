@@ -64,3 +64,15 @@ def test_a_plan_that_is_missing() -> None:
         assert record is not None
         assert (read_plan(record).channels, read_plan(record).at) == (("a", "b"), at)
     assert missing_plan(LogView(), Status()) is None
+
+
+def test_what_is_shown_behind_an_attempt_that_it_lacks_is_given_with_its_place() -> None:
+    """One of the replaced controller as well, if it is known; one that is not comes with its wait later."""
+    former = Attempt(AttemptId("0-0"), "a", AttemptState.FAILED, 1, 2, number=1)
+    unknown = Attempt(AttemptId("0-1"), "a", AttemptState.FAILED, 3, 4, number=2)
+    view = LogView()
+    own = Attempt(ID, "a", AttemptState.FAILED, 5, 6)
+    view.attempts |= {own.id: own, former.id: former}
+    status = Status(attempts=(former, unknown), total_attempts=2)
+    seeds = seeds_of_view(view, status)
+    assert [seed.id for seed in seeds] == ["0-0", "0.7-1"]

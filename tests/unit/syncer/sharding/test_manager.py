@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -985,3 +985,33 @@ async def test_a_newcomer_looks_before_it_speaks(here: Town) -> None:
     assert a.manager.problem == ("no owner yet for shard 0, 1, 2, 3 (watch of leases: no list)")
     a.kube.fail = lambda _: None
     await here.until(lambda: len(a.owned) == 4)
+
+
+@town(seeds=(1,))
+async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town) -> None:
+    """For so long no session can have ended unseen."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    silent = DURATION
+    watch = cast("Any", a.manager._watch)
+    watch.problem, watch.silent_for = "watch of leases: no list", lambda: silent
+    assert a.manager.problem is None
+    silent += 0.001
+    assert a.manager.problem == "other replicas' leases are not known (watch of leases: no list)"
+
+
+@town(seeds=(1,))
+async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: Town) -> None:
+    """The watch shows neither, as the new one has no label; the old one is over by its uid."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    await a.kill()
+    name = session_name("nl", "a")
+    here.ask("DELETE", name)
+    spec = {"holderIdentity": "a", "leaseDurationSeconds": 18}
+    kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    here.ask("POST", name, {**kind, "metadata": {"name": name}, "spec": spec})
+    await here.until(lambda: len(b.owned) == 4, within=3 * DURATION)
+    assert here.lease(name)["metadata"].get("labels") is None, "it is nobody's to be followed"

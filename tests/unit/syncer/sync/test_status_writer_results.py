@@ -21,7 +21,7 @@ from syncer.sync import status_writer
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed, Limits
 from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
-from tests.unit.syncer.sync.test_holes import Held, bench
+from tests.unit.syncer.sync.test_holes import Bench, Held, bench
 from tests.unit.syncer.sync.test_status_writer import Shaky, delivered, refusing, writing
 
 
@@ -705,3 +705,137 @@ async def test_a_refused_status_goes_on_backing_off_when_the_log_is_back() -> No
         here.cache.failed(entry)
         here.cache.retry_marks()
         assert entry.failures == 1
+
+
+async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library loses the cancellation, its write ends, and no other one follows."""
+    async with bench(most=3) as (here, entry):
+        here.cache.entries["v"] = Entry(replace(entry.request, uid="v"))
+        here.sync.limits = Limits(1)
+        for uid in ("u", "v"):
+            here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+        begun = list[str]()
+
+        async def flush(entry: Entry) -> Flushed:
+            begun.append(entry.uid)
+            here.cache.begin_write(entry)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return Flushed.EQUAL
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        running = asyncio.create_task(here.sync.run())
+        async with asyncio.timeout(30):
+            while not begun:
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert begun == ["u"]
+
+
+async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a write of it was slow, so many of its writes are under way as there are free writers."""
+    async with bench(most=3) as (here, _):
+        sync, _ = writing(here, Shaky())
+        sync._shares.begin("ns")
+        sync._shares.end("ns", 10.0)
+        for n in range(sync.limits.writers):
+            meta = {"uid": f"v{n}", "namespace": "ns", "name": f"n{n}", "resourceVersion": "1"}
+            other = here.cache.entries[f"v{n}"] = Entry(parse_object({"metadata": meta}))
+            here.cache.mark_dirty(other, urgent=True)
+        begun = list[str]()
+
+        async def flush(entry: Entry) -> Flushed:
+            begun.append(entry.uid)
+            await asyncio.Event().wait()
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(sync, "flush", flush)
+        sync._start_due()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(begun) == sync.limits.writers // 2
+        await sync._stop()
+
+
+# -- without the log ------------------------------------------------------------------------------
+
+NOTE_NAME: Final = "0.7-1"
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_a_claim_takes_the_mark_of_an_outage_away(claimed: bool) -> None:
+    """The log holds everything then; while it is away, each write keeps the mark."""
+    async with bench({"phase": "Sending", "journal": {"outage": "0.3-1"}}, most=3) as (here, entry):
+        await delivered(here, entry)
+        entry.journaled = NOTE_NAME
+        if not claimed:
+            entry.claim = None
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        status = here.objects.request.status
+        assert (status.phase, status.journal) == ("Sent", None if claimed else NOTE_NAME)
+
+
+async def ahead(here: Bench, entry: Entry) -> tuple[StatusWriter, list[tuple[Entry, Status]]]:
+    """An attempt that is about to be journaled, the writer, and what it reports as written."""
+    entry.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
+    here.recorder.begin_journaled(entry, Held(), "console")
+    reported: list[tuple[Entry, Status]] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda who, was, _merged: reported.append((who, was)),
+    )  # fmt: skip
+    sync.schema.keeps_mark = True
+    return sync, reported
+
+
+async def test_a_write_ahead_is_reported_and_remembered() -> None:
+    """Like any other write: who follows the object learns of it, with the status before it."""
+    async with bench(most=3) as (here, entry):
+        sync, reported = await ahead(here, entry)
+        before = entry.request.status
+        assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.WRITTEN
+        assert reported == [(entry, before)]
+        assert entry.request == here.objects.request
+        assert (entry.journaled, entry.request.status.journal) == (NOTE_NAME, NOTE_NAME)
+        (attempt,) = entry.request.status.attempts
+        assert attempt.state is AttemptState.UNKNOWN
+
+
+async def test_a_write_ahead_that_meets_another_object_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under its name and version, as after a restore of etcd: it is gone, and nothing is journaled."""
+    async with bench(most=3) as (here, entry):
+        sync, reported = await ahead(here, entry)
+        patch = here.objects.patch
+
+        async def another(*args: Any, **options: Any) -> NotificationRequest:
+            return replace(await patch(*args, **options), uid="v")
+
+        monkeypatch.setattr(here.objects, "patch", another)
+        assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.GONE
+        assert (reported, entry.journaled, entry.uid) == ([], "", "u")
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_write_ahead_is_not_repeated_after_a_conflict(
+    gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object is read once, for whoever decides anew; there may be none any more."""
+    async with bench(most=3) as (here, entry):
+        sync, reported = await ahead(here, entry)
+        sizes = refusing(here, monkeypatch, Conflict("first"))
+        here.objects.request = replace(here.objects.request, resource_version="9")
+        if gone:
+
+            async def get(*_: object) -> NotificationRequest:
+                raise Gone("gone")
+
+            monkeypatch.setattr(here.objects, "get", get)
+        result = await sync.write_ahead(entry, Held(), NOTE_NAME)
+        assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
+        assert (len(sizes), reported, entry.journaled) == (1, [], "")
+        assert entry.request.resource_version == ("5" if gone else "9")
