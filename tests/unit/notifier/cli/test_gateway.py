@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from notifier.cli import controller
 from notifier.cli.main import main
 from tests.unit.notifier.gateway.payloads import alertmanager
 
@@ -90,3 +92,39 @@ def test_a_payload_does_not_command_the_terminal(
     code, out, err = tried(capsys, monkeypatch, payload)
     assert (code, out) == (1, "")
     assert "alerts[0].labels. ]0;owned : must be text (HTTP 422)" in err
+
+
+def test_what_is_odd_about_the_configuration_is_said(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, beside the answer; a source that is not there is answered with those that are."""
+    text = (files / "gateway.yaml").read_text()
+    (files / "gateway.yaml").write_text(f"{text}\nnonsense: 1\n")
+    code, out, err = tried(capsys, monkeypatch, alertmanager())
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("notifier: ")
+    assert "nonsense" in err
+    assert out.startswith("apiVersion: ")
+    assert "# receivers" not in out, "nobody asked for them"
+    (files / "gateway.yaml").write_text(text)
+    code, out, err = tried(capsys, monkeypatch, alertmanager(), "--source", "x")
+    assert (code, out) == (1, "")
+    assert err == "notifier: there is no source x; the file has am, gh\n"
+
+
+def test_the_gateway_is_a_process_that_lasts(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run with the settings of its file, whose warnings it logs; its exit code is the process's."""
+    text = (files / "gateway.yaml").read_text()
+    (files / "gateway.yaml").write_text(f"{text}\nnonsense: 1\nlogging: {{level: debug}}\n")
+    prepared: list[controller.Program] = []
+
+    def run(prepare: Callable[[], controller.Program]) -> int:
+        prepared.append(prepare())
+        return 7
+
+    monkeypatch.setattr(controller, "run", run)
+    assert main(["gateway", "--config", "gateway.yaml"]) == 7
+    (program,) = prepared
+    assert program.logging.level == "DEBUG"
+    assert [w for w in program.warnings if "nonsense" in w] == list(program.warnings)
+    assert len(program.warnings) == 1

@@ -126,3 +126,23 @@ def test_a_process_that_is_over_soon_is_set_up_as_one(
     monkeypatch.setattr(cli.COMMANDS[words[0]], "run", lambda _options: 0)
     assert cli.main(None if own else words) == 0
     assert bool(begun) is (own and short)
+
+
+def test_words_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the shells' scripts ask for it, with or without what ends the options."""
+    for words in (["complete", "--", "s"], ["complete", "s"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out == "schema\nsend\n"
+    assert cli.main(["complete", "--", "schema", ""]) == 0
+    assert "gateway\n" in capsys.readouterr().out
+
+
+def test_who_has_read_enough_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `head` does: the command ends well, and the end of the process has nothing to complain of."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert cli.main(["crd"]) == 0
+        print("more")  # noqa: T201 - what is still written goes nowhere
+        out.flush()

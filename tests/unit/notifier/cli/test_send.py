@@ -345,3 +345,13 @@ def test_an_attempt_as_a_line(case: str) -> None:
         }
     )  # fmt: skip
     assert line_of(attempt, seen) == line
+
+
+def test_an_interrupt_ends_it_with_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was created goes on without it."""
+
+    async def send(_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("notifier.cli.sending.send", send)
+    assert main(["send", "--receiver", "chat"]) == 130

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, cast
 
 import pytest
 
 from notifier.gateway.draft import Refused
 from notifier.gateway.identity import Identity
 from notifier.gateway.manifest import IDENTITY
-from notifier.gateway.submit import Submitted, Submitter
+from notifier.gateway.submit import KubeObjects, Submitted, Submitter
 from notifier.gateway.translation import Desired
+from syncer.kube.client import KubeClient
 from syncer.model.errors import (
     Ambiguous,
     Conflict,
@@ -258,3 +259,39 @@ def test_a_server_that_asks_for_time_gets_a_second() -> None:
 def test_what_became_of_an_event_is_one_word(made: Submitted, word: str) -> None:
     """The value of a label, and of the answer."""
     assert made.result == word
+
+
+async def test_objects_are_those_of_the_api_server() -> None:
+    """Created and read in the namespace, each within a few seconds."""
+
+    class Server:
+        def __init__(self) -> None:
+            self.asked: list[Any] = []
+
+        async def request(self, method: str, path: str, **options: Any) -> Json:
+            self.asked.append((method, path.partition("/v1alpha1/")[2], options))
+            return {"metadata": {"uid": "u"}}
+
+    server = Server()
+    objects = KubeObjects(cast("KubeClient", server))
+    assert await objects.create("ns", {"a": 1}) == {"metadata": {"uid": "u"}}
+    assert await objects.get("ns", "n") == {"metadata": {"uid": "u"}}
+    path = "namespaces/ns/notificationrequests"
+    assert server.asked == [
+        ("POST", path, {"body": {"a": 1}, "timeout": 3.0}),
+        ("GET", f"{path}/n", {"timeout": 3.0}),
+    ]
+
+
+def test_what_passes_soon_is_tried_again_soon() -> None:
+    """A namespace that ends, or a proxy in between, asks for no pause."""
+
+    async def main(loop: SimLoop) -> None:
+        for error in (
+            Rejected("terminating", reason="NamespaceTerminating"), KindMissing("no definition"),
+        ):  # fmt: skip
+            began = loop.time()
+            await submit(Objects(error), desired())
+            assert 0.05 <= loop.time() - began <= 0.1
+
+    simulate(1, main)

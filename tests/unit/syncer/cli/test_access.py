@@ -7,7 +7,15 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.access import Access, Where, _redis_at, access, kubeconfig_of
+from syncer.cli.access import (
+    Access,
+    Where,
+    _Redis,
+    _redis_at,
+    access,
+    kubeconfig_of,
+    operator_name,
+)
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, Unavailable
 
@@ -128,3 +136,36 @@ async def test_several_replies_of_redis_are_those_of_redis(monkeypatch: pytest.M
 def test_an_error_names_the_address_and_no_password(url: str, place: str) -> None:
     """Whatever is in the URL beside hosts and ports stays out of it."""
     assert _redis_at(Where(redis_url=url), url) == f"Redis at {place}, by --redis-url"
+
+
+@pytest.mark.parametrize("call", ["evaluate", "command", "probe", "gather"])
+async def test_an_error_of_redis_names_it(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, whatever passes it on; an answer is passed on as it is."""
+    client = _Redis("redis://127.0.0.1:1", prefix="nl")
+    client.where = "Redis at h"
+    arguments: dict[str, tuple[Any, ...]] = {
+        "evaluate": ("script", "key", ()), "command": ("PING",), "probe": (), "gather": ([],),
+    }  # fmt: skip
+    answers: list[Any] = ["an answer", Unavailable("away"), TimeoutError()]
+
+    async def answer(*_: object, **__: object) -> object:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(LedgerClient, call, answer)
+    made = getattr(client, call)
+    assert await made(*arguments[call]) == "an answer"
+    for error in (Unavailable, TimeoutError):
+        with pytest.raises(error) as caught:
+            await made(*arguments[call])
+        assert caught.value.__notes__ == ["Redis at h"]
+
+
+def test_who_an_operator_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one line and with a measure: it becomes part of the record."""
+    assert operator_name(" Ada \n Lovelace ") == "Ada Lovelace"
+    assert operator_name("x" * 129) == "x" * 128
+    monkeypatch.setattr("getpass.getuser", lambda: "y" * 200)
+    assert operator_name(None) == "y" * 128

@@ -90,6 +90,42 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         cluster(server=f"{CANARY}:6443"),
         "{k}: cluster 'k': server must be a URL such as https://10.0.0.1:6443"
     ),
+    "the address is half an address": (
+        cluster(server=f"https://[{CANARY}"),
+        "{k}: cluster 'k': server must be a URL such as https://10.0.0.1:6443"
+    ),
+    "a server's name is a list": (
+        cluster(server="https://h", **{"tls-server-name": [CANARY]}),
+        "{k}: cluster 'k': tls-server-name must be a text",
+    ),
+    "a switch is a text": (
+        cluster(server="https://h", **{"insecure-skip-tls-verify": CANARY}),
+        "{k}: cluster 'k': insecure-skip-tls-verify must be true or false",
+    ),
+    "a provider is a word": (
+        user(**{"auth-provider": CANARY}),
+        "{k}: user 'u': auth-provider must be a mapping with name and config",
+    ),
+    "a provider's settings are a word": (
+        user(**{"auth-provider": {"name": "oidc", "config": CANARY}}),
+        "{k}: user 'u': auth-provider must be a mapping with name and config",
+    ),
+    "a plugin's arguments are a word": (
+        user(exec={"apiVersion": "v1", "command": "c", "args": CANARY}),
+        "{k}: user 'u': exec.args must be a list of texts",
+    ),
+    "an argument of a plugin is a number": (
+        user(exec={"apiVersion": "v1", "command": "c", "args": [7]}),
+        "{k}: user 'u': exec.args must be a list of texts",
+    ),
+    "a plugin's variables are a mapping": (
+        user(exec={"apiVersion": "v1", "command": "c", "env": {"A": CANARY}}),
+        "{k}: user 'u': exec.env must be a list of mappings with name and value",
+    ),
+    "a plugin's variable has no value": (
+        user(exec={"apiVersion": "v1", "command": "c", "env": [{"name": "A"}]}),
+        "{k}: user 'u': exec.env must be a list of mappings with name and value",
+    ),
     "a certificate is a missing file": (
         cluster(server="https://h", **{"certificate-authority": "ca.crt"}),
         "{k}: cluster 'k': certificate-authority: cannot read {dir}/ca.crt: No such file or directory",

@@ -11,7 +11,7 @@ import pytest
 
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord, Leases, LeaseSink, LeaseWatch
-from syncer.model.errors import ContractError, Unavailable
+from syncer.model.errors import ContractError, Expired, Unavailable
 
 LEASE: Final[dict[str, Any]] = {
     "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"},
@@ -78,3 +78,56 @@ def test_a_member_of_another_type_is_an_error_of_ours(value: Any) -> None:
     """So is a number that no integer holds."""
     with pytest.raises(ContractError):
         LeaseRecord.of({**LEASE, "spec": {"leaseTransitions": value or ["x"]}})
+
+
+class Sink:
+    """Notes the versions of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def replace(self, leases: list[LeaseRecord], version: str) -> None:
+        """A list."""
+        self.told.append(f"{[lease.resource_version for lease in leases]} at {version}")
+
+    def put(self, lease: LeaseRecord) -> None:
+        """A change."""
+        self.told.append(f"put {lease.resource_version}")
+
+    def remove(self, lease: LeaseRecord) -> None:
+        """An end."""
+        self.told.append(f"remove {lease.resource_version}")
+
+
+async def test_an_older_list_takes_nothing_back() -> None:
+    """As of a server that is behind the others: it is asked again."""
+    sink = Sink()
+    newer, older = ({"metadata": {"resourceVersion": v}, "items": [LEASE]} for v in ("9", "8"))
+    watch = LeaseWatch(leases(newer, older), sink, lagging=lambda: False, patience=1)
+    await watch._list()
+    with pytest.raises(Unavailable, match="an older state than it has shown before"):
+        await watch._list()
+    assert sink.told == ["['7'] at 9"]
+
+
+#: A line of a watch, and why it ends the watch.
+LINES: Final = {
+    "half a line": (b'{"type":"ADD', "a line is not an event"),
+    "another document": (b"[]", "a line is not an event"),
+    "no lease": (b'{"type":"ADDED","object":{"metadata":7}}', "a line is not an event"),
+    "an error": (b'{"type":"ERROR","object":{"code":410}}', "ERROR 410"),
+    "an error without a document": (b'{"type":"ERROR","object":"x"}', "ERROR None"),
+    "an unknown kind": (b'{"type":"BOOKMARK","object":{}}', "BOOKMARK None"),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_line_that_is_no_change_of_a_lease_ends_the_watch(case: str) -> None:
+    """What follows it could be understood wrongly; a new list cannot."""
+    line, why = LINES[case]
+    sink = Sink()
+    watch = LeaseWatch(leases(), sink, lagging=lambda: False, patience=1)
+    with pytest.raises(Expired) as caught:
+        watch._event(line)
+    assert str(caught.value) == why
+    assert sink.told == []

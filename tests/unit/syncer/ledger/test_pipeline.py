@@ -20,6 +20,7 @@ from redis.exceptions import ResponseError
 from syncer.ledger.calls import Call, StaleGuard
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Pipeline
+from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import Refused, WrongType
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.simulation.loop import SimLoop, simulate
@@ -307,17 +308,104 @@ def test_a_script_that_had_to_be_loaded_waits_for_replicas_as_well() -> None:
     simulate(1, main)
 
 
+INFO = b"# Server\r\nredis_version:7.2.0\r\nrole:master\r\n"
+
+
+class Named(Server):
+    """One that says who it is; its owner is told of each connection with what it said."""
+
+    def __init__(self, *pauses: float | None) -> None:
+        super().__init__(*pauses)
+        self.infos: list[dict[str, str]] = []
+        self.asked: list[bytes] = []
+
+    async def on_connect(self, *known: Any) -> None:
+        """Both of a connection, and of its owner."""
+        self.infos += [each for each in known if isinstance(each, dict)]
+
+    async def send_command(self, *command: object, check_health: bool) -> None:
+        """One command."""
+        packed = b"".join(map(str.encode, map(str, command)))
+        await self.send_packed_command([packed], check_health=check_health)
+
+    async def send_packed_command(self, packed: Any, *, check_health: bool) -> None:
+        """Keep what is asked."""
+        packed = [packed] if isinstance(packed, bytes) else list(packed)
+        self.asked.append(b"".join(packed))
+        await super().send_packed_command(packed, check_health=check_health)
+
+
+def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
+    """An ACL may be mended: a WAIT that asks for nothing finds out, and until then it is said."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Named(0.0)
+        async with serving(server) as pipeline:
+            pipeline.wait_refused = True
+            server.replies = [INFO, [b"appendfsync", b"always"]]
+            await pipeline._identify(cast("AbstractConnection", server))
+            assert server.infos[-1][NO_WAIT] == "1"
+            server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
+            assert (await pipeline.read_info())[NO_WAIT] == "1"
+            assert pipeline.wait_refused
+            server.replies = [INFO, 0, [b"appendfsync", b"always"]]
+            assert NO_WAIT not in await pipeline.read_info()
+            assert not pipeline.wait_refused
+            waits = [asked for asked in server.asked if b"WAIT" in asked]
+            assert waits == [b"*3\r\n$4\r\nWAIT\r\n$1\r\n0\r\n$1\r\n0\r\n"] * 2
+            server.replies = [INFO, [b"appendfsync", b"always"]]
+            await pipeline._identify(cast("AbstractConnection", server))
+            assert NO_WAIT not in server.infos[-1]
+
+    simulate(1, main)
+
+
+def test_a_server_that_became_a_replica_is_left() -> None:
+    """INFO says so before a write is refused: its owner is told, and later calls connect anew."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Named(0.0)
+        replica = INFO.replace(b"master", b"slave")
+        async with serving(server) as pipeline:
+            server.replies = [replica, [b"appendfsync", b"always"]]
+            with pytest.raises(Unavailable, match=r"^Redis answers READONLY$"):
+                await pipeline.read_info()
+            assert server.told == [("demoted", pipeline), ("problem", pipeline)]
+            closed = server.closed
+            assert await pipeline.submit(GET) == b"OK"
+            assert server.closed == closed + 1
+            server.told.clear()
+            server.replies = [replica, [b"appendfsync", b"always"]]
+            with pytest.raises(ResponseError, match="READONLY connected to a replica"):
+                await pipeline._identify(cast("AbstractConnection", server))
+            assert server.told == [("demoted", pipeline)]
+            assert server.infos == [], "no claim is compared with a replica"
+
+    simulate(1, main)
+
+
+def test_a_call_whose_caller_goes_while_another_connects_is_not_sent() -> None:
+    """Those of its round that are still awaited are."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.connecting = TIMEOUT / 2
+        async with serving(server) as pipeline:
+            async with pipeline._round_lock:
+                calls = [asyncio.create_task(pipeline.submit(GET)) for _ in range(3)]
+                await asyncio.sleep(0)
+            await asyncio.sleep(TIMEOUT / 4)
+            calls[1].cancel()
+            await asyncio.wait(calls)
+            assert server.sent == [2]
+            assert [calls[n].result() for n in (0, 2)] == [b"OK", b"OK"]
+
+    simulate(1, main)
+
+
 def test_a_setting_is_read_where_the_newest_connection_may() -> None:
     """What an ACL refuses is not asked for again, until a connection is made to which it is allowed."""
-    info = b"# Server\r\nredis_version:7.2.0\r\nrole:master\r\n"
-
-    class Named(Server):
-        async def on_connect(self, *_: object) -> None:
-            """Both of a connection, and of its owner."""
-
-        async def send_command(self, *command: object, check_health: bool) -> None:
-            packed = b"".join(map(str.encode, map(str, command)))
-            await self.send_packed_command([packed], check_health=check_health)
+    info = INFO
 
     async def main(_loop: SimLoop) -> None:
         server = Named(0.0)

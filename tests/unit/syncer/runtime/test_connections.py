@@ -9,19 +9,24 @@ import socket
 import ssl
 from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]  # not public
 from asyncio.sslproto import SSLProtocol
-from types import FunctionType
+from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
+from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from syncer.runtime.connections import (
     _DESCRIPTORS,
     _READ_BYTES,
     Connections,
+    _Secured,
     bound_reads,
+    listen,
     raise_descriptor_limit,
 )
+from tests.channels.receiver import Certificates
 from tests.simulation.loop import SimLoop, simulate
 
 
@@ -276,3 +281,101 @@ def test_a_connection_reads_little_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     before = asyncio.run(longest())
     bound_reads()
     assert before > _READ_BYTES >= asyncio.run(longest())
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+class Arriving(Stream):
+    """A connection that has just been accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = False
+
+    def pause_reading(self) -> None:
+        """Leave what comes to the handshake."""
+        self.paused = True
+
+
+#: What a handshake comes to.
+HANDSHAKES: Final[dict[str, object]] = {
+    "it ends well": "another stream",
+    "the other side speaks no TLS": ssl.SSLError("no TLS"),
+    "the other side goes": ConnectionResetError(),
+    "it was closed meanwhile": None,
+}
+
+
+@pytest.mark.parametrize("case", HANDSHAKES)
+async def test_a_connection_is_handed_over_once_it_is_encrypted(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as silent from the beginning; one whose handshake fails is ended."""
+    connections = Connections(4, first=600.0, idle=600.0)
+    raw, secured, context = Arriving(), Stream(), object()
+    tasks: set[asyncio.Task[None]] = set()
+    handed: list[object] = []
+    protocol = cast("Any", SimpleNamespace(connection_made=handed.append))
+
+    async def start_tls(stream: object, *given: object, server_side: bool, **_: float) -> object:
+        assert (stream, given, server_side) == (raw, (protocol, context), True)
+        found = HANDSHAKES[case]
+        if isinstance(found, Exception):
+            raise found
+        return secured if found else None
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", start_tls)
+    _Secured(connections, protocol, cast("Any", lambda: context), tasks).connection_made(
+        cast("Any", raw)
+    )
+    (until,) = connections._silent.values()
+    assert raw.paused
+    (task,) = tasks
+    await task
+    await asyncio.sleep(0)
+    assert not tasks, "nothing is kept of a handshake that is over"
+    if case == "it ends well":
+        assert (handed, raw.closed) == ([secured], False)
+        assert connections._silent == {cast("Any", secured): until}
+    else:
+        assert (handed, raw.closed) == ([], True)
+    connections.close()
+
+
+async def test_a_connection_that_is_no_longer_silent_is_not_counted_twice() -> None:
+    """It gave its place to another one during its handshake."""
+    connections = Connections(4, first=600.0, idle=600.0)
+    before, after = made(2)
+    connections.replace(before, after)
+    assert not connections._silent
+
+
+async def test_an_address_with_tls_answers_who_speaks_it(tmp_path: Path) -> None:
+    """Anybody else gets nothing."""
+    authority = Certificates(tmp_path)
+    context = authority.context("server")
+    app = web.Application()
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app.router.add_get("/", hello)
+    connections = Connections(8, first=600.0, idle=600.0)
+    runner, server = await listen(
+        app, "127.0.0.1", 0, connections, idle_seconds=60.0, tls=lambda: context
+    )
+    try:
+        port = server.sockets[0].getsockname()[1]
+        asked = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        trusting = ssl.create_default_context(cafile=authority.ca)
+        async with asyncio.timeout(60):
+            for tls, answered in ((trusting, True), (None, False)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+                writer.write(asked)
+                assert (b"hello" in await reader.read()) is answered
+                writer.close()
+    finally:
+        server.close()
+        await runner.cleanup()
+        connections.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,3 +97,59 @@ async def test_open_pages_hear_of_a_server_that_is_away_and_back(
     await _follow(Follower(at, index, ()), cast("Any", at.kube))
     # Away, back, and listed to the end.
     assert heard == ["", "", ""]
+
+
+def _event(kind: str, uid: str, **more: Any) -> bytes:
+    """A line of a watch."""
+    meta = {"uid": uid, "namespace": "ns", "name": f"n{uid}", "resourceVersion": "9"}
+    return json.dumps({"type": kind, "object": {"metadata": meta, **more}}).encode()
+
+
+async def test_what_a_watch_shows_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something new, and what is gone, even if it cannot be read."""
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", lambda *_: 0.0)
+    news = [_event("ADDED", "3"), _event("DELETED", "1"), _event("DELETED", "2", spec=7)]
+    index = Index()
+    at = cast("Access", SimpleNamespace(
+        objects=Objects(page(named("1"), named("2"), named("4"), version="5")), kube=Kube(news, []),
+    ))  # fmt: skip
+    await _follow(Follower(at, index, ()), cast("Any", at.kube))
+    assert [n for n in "1234" if index.get("ns", f"n{n}") is not None] == ["3", "4"]
+
+
+async def test_a_watch_that_ends_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends each after some minutes; the next one begins behind what was shown."""
+    pauses = []
+
+    def pause(_first: float, _most: float, n: int) -> float:
+        pauses.append(n)
+        return 0.0
+
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", pause)
+    kube = Kube([b'{"type":"ERROR","object":{}}'], *([_event("ADDED", "3")] for _ in range(2)), [])
+    objects = Objects(page(version="5"), page(version="6"))
+    at = cast("Access", SimpleNamespace(objects=objects, kube=kube))
+    await _follow(Follower(at, Index(), ()), kube)
+    assert pauses == [2, 1, 1]
+    assert [version for _, version in kube.asked] == ["5", "6", "9", "9"]
+
+
+async def test_a_list_of_many_pages_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first page ends the problem; the others may take a while."""
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", lambda *_: 0.0)
+    problems: list[str] = []
+    first = page(named("1"), version="5", token="t")
+    objects = Objects(Unavailable("away"), first, page(named("2")))
+    list_page = objects.list_page
+
+    async def listed(*args: Any, **options: Any) -> Page:
+        problems.append(follower.problem)
+        return await list_page(*args, **options)
+
+    monkeypatch.setattr(objects, "list_page", listed)
+    kube = Kube([])
+    follower = Follower(cast("Access", SimpleNamespace(objects=objects, kube=kube)), Index(), ())
+    await _follow(follower, kube)
+    assert problems == ["", "away", ""]
+    assert [token for *_, token in objects.asked] == ["", "", "t"]
+    assert [version for _, version in kube.asked] == ["5"]
