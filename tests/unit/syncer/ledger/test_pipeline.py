@@ -341,16 +341,17 @@ def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
     async def main(_loop: SimLoop) -> None:
         server = Named(0.0)
         async with serving(server) as pipeline:
-            pipeline.wait_refused = True
+            pipeline.wait_refused, pipeline.problem = True, "away"
             server.replies = [INFO, [b"appendfsync", b"always"]]
             await pipeline._identify(cast("AbstractConnection", server))
             assert server.infos[-1][NO_WAIT] == "1"
             server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
             assert (await pipeline.read_info())[NO_WAIT] == "1"
-            assert pipeline.wait_refused
+            known = [pipeline.wait_refused]
             server.replies = [INFO, 0, [b"appendfsync", b"always"]]
             assert NO_WAIT not in await pipeline.read_info()
-            assert not pipeline.wait_refused
+            known.append(pipeline.wait_refused)
+            assert known == [True, False]
             waits = [asked for asked in server.asked if b"WAIT" in asked]
             assert waits == [b"*3\r\n$4\r\nWAIT\r\n$1\r\n0\r\n$1\r\n0\r\n"] * 2
             server.replies = [INFO, [b"appendfsync", b"always"]]
@@ -373,7 +374,8 @@ def test_a_server_that_became_a_replica_is_left() -> None:
             assert server.told == [("demoted", pipeline), ("problem", pipeline)]
             closed = server.closed
             assert await pipeline.submit(GET) == b"OK"
-            assert server.closed == closed + 1
+            assert await pipeline.submit(GET) == b"OK"
+            assert server.closed == closed + 1, "once"
             server.told.clear()
             server.replies = [replica, [b"appendfsync", b"always"]]
             with pytest.raises(ResponseError, match="READONLY connected to a replica"):
