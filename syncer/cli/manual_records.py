@@ -14,11 +14,14 @@ is woken and acts upon them. What is refused is refused before anything is writt
 from __future__ import annotations
 
 import argparse
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypedDict
 
-from syncer.cli.access import Access
+from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import DIFFERENT, OK, Refused
+from syncer.cli.lookup import read_both
 from syncer.cli.output import write_json, write_lines
+from syncer.cli.store import trusted_store
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
 from syncer.model.attempt import AttemptId, AttemptState
@@ -235,6 +238,27 @@ async def append(at: Access, uid: str, records: tuple[ManualRecord, ...]) -> lis
         out.append(Appended(one, answer.answer is Answer.OK, stands))
     await at.log.wake_owner(uid)
     return out
+
+
+class Stamp(TypedDict):
+    """What every record says: Redis time in milliseconds, who records it, and why."""
+
+    at: int
+    by: str
+    reason: str
+
+
+async def record(
+    options: argparse.Namespace,
+    make: Callable[[Access, NotificationRequest, ReadLog, Stamp], tuple[ManualRecord, ...]],
+) -> int:
+    """Read a notification and write the records that `make` returns for it; returns the exit code."""
+    reason, by = parse_reason(options.reason), operator_name(options.by)
+    async with access(where_of(options)) as at:
+        await trusted_store(at, options, writes=not options.dry_run)
+        request, log = await read_both(at, options.object)
+        stamp: Stamp = {"at": await at.now(), "by": by, "reason": reason}
+        return await write_records(at, request, make(at, request, log, stamp), options, by=by)
 
 
 async def write_records(

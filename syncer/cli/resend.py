@@ -24,22 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Record a resend request; returns the exit code."""
-    from syncer.cli.access import access, operator_name, where_of
-    from syncer.cli.lookup import read_both
-    from syncer.cli.manual_records import parse_reason, resend_requests, write_records
-    from syncer.cli.store import trusted_store
+    from syncer.cli.manual_records import record, resend_requests
 
-    reason, by = parse_reason(options.reason), operator_name(options.by)
-    async with access(where_of(options)) as at:
-        await trusted_store(at, options, writes=not options.dry_run)
-        request, log = await read_both(at, options.object)
-        records = resend_requests(
-            request,
-            log,
-            channels=tuple(options.channel or ()),
-            at_most_once=at.settings.delivery.at_most_once,
-            at=await at.now(),
-            by=by,
-            reason=reason,
-        )
-        return await write_records(at, request, records, options, by=by)
+    return await record(
+        options,
+        lambda at, request, log, stamp: resend_requests(
+            request, log, channels=tuple(options.channel or ()),
+            at_most_once=at.settings.delivery.at_most_once, **stamp,
+        ),
+    )  # fmt: skip

@@ -34,23 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Record a manual resolution; returns the exit code."""
-    from syncer.cli.access import access, operator_name, where_of
-    from syncer.cli.lookup import read_both
-    from syncer.cli.manual_records import parse_reason, resolutions, write_records
-    from syncer.cli.store import trusted_store
+    from syncer.cli.manual_records import record, resolutions
 
-    reason, by = parse_reason(options.reason), operator_name(options.by)
-    async with access(where_of(options)) as at:
-        await trusted_store(at, options, writes=not options.dry_run)
-        request, log = await read_both(at, options.object)
-        records = resolutions(
-            log,
-            attempt=options.attempt or "",
-            channel=options.channel or "",
-            delivered=options.result == "delivered",
-            even_open=options.even_open,
-            at=await at.now(),
-            by=by,
-            reason=reason,
-        )
-        return await write_records(at, request, records, options, by=by)
+    return await record(
+        options,
+        lambda _at, _request, log, stamp: resolutions(
+            log, attempt=options.attempt or "", channel=options.channel or "",
+            delivered=options.result == "delivered", even_open=options.even_open, **stamp,
+        ),
+    )  # fmt: skip
