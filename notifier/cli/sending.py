@@ -32,7 +32,7 @@ from notifier.cli.sample import (
 from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
 from syncer.cli.access import kubeconfig_of, operator_name
-from syncer.cli.exits import DIFFERENT, OK, REFUSED, UNAVAILABLE, USAGE, CommandError, Refused
+from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of
 from syncer.cli.output import write_json, write_lines
 from syncer.configfile import parse_duration
 from syncer.kube.client import KubeClient
@@ -42,12 +42,9 @@ from syncer.model.errors import (
     DENIED,
     Ambiguous,
     ConfigError,
-    Conflict,
-    ContractError,
     Gone,
     LedgerError,
     PortError,
-    Rejected,
     Unauthorised,
 )
 from syncer.model.resource import SENT, NotificationRequest
@@ -92,21 +89,7 @@ async def send(options: argparse.Namespace) -> int:
         return await _create_and_follow(options, chosen, timeout)
     except (LedgerError, TimeoutError) as error:
         sys.stderr.write(plain(f"notifier: {str(error) or 'no answer in time'}") + "\n")
-        return _exit_code(error)
-
-
-def _exit_code(error: LedgerError | TimeoutError) -> int:
-    match error:
-        case CommandError():
-            return error.exit_code
-        case Unauthorised():
-            return REFUSED
-        case ConfigError() | ContractError():
-            return USAGE
-        case Conflict() | Gone() | Rejected():
-            return DIFFERENT
-        case _:
-            return UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _seconds(text: str) -> float:

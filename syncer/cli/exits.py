@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from syncer.model.errors import LedgerError
+from syncer.model.errors import (
+    ConfigError,
+    Conflict,
+    ContractError,
+    Gone,
+    LedgerError,
+    PortError,
+    Rejected,
+    Unauthorised,
+)
 
 OK: Final = 0
 #: Something is not as it should be, or what was asked for was refused.
@@ -47,3 +56,20 @@ class BadExport(CommandError):
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}")
+
+
+def exit_code_of(error: LedgerError | TimeoutError) -> int:
+    """Return the exit code of a command that an error has ended."""
+    match error:
+        case CommandError():
+            return error.exit_code
+        case Unauthorised():
+            return REFUSED
+        case Rejected() | Conflict() | Gone():
+            return DIFFERENT
+        case PortError() | TimeoutError():
+            return UNAVAILABLE
+        case ConfigError() | ContractError():
+            return USAGE
+        case _:
+            return DIFFERENT

@@ -46,25 +46,9 @@ from syncer.cli import (
     web,
 )
 from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, Parser, where_to_look
-from syncer.cli.exits import (
-    DIFFERENT,
-    EPILOG,
-    INTERRUPTED,
-    OK,
-    REFUSED,
-    UNAVAILABLE,
-    USAGE,
-    CommandError,
-)
+from syncer.cli.exits import EPILOG, INTERRUPTED, OK, exit_code_of
 from syncer.cli.process import begin
-from syncer.model.errors import (
-    ConfigError,
-    ContractError,
-    LedgerError,
-    PortError,
-    Rejected,
-    Unauthorised,
-)
+from syncer.model.errors import ConfigError, LedgerError
 
 
 class Command(Protocol):
@@ -161,23 +145,7 @@ async def _run(options: argparse.Namespace) -> int:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
         text = neutral(f"{str(error) or 'no answer in time'}{sources}")
         sys.stderr.write(f"syncer: {text}\n")
-        return _exit_code(error)
-
-
-def _exit_code(error: LedgerError | TimeoutError) -> int:
-    match error:
-        case CommandError():
-            return error.exit_code
-        case Unauthorised():
-            return REFUSED
-        case Rejected():
-            return DIFFERENT
-        case PortError() | TimeoutError():
-            return UNAVAILABLE
-        case ConfigError() | ContractError():
-            return USAGE
-        case _:
-            return DIFFERENT
+        return exit_code_of(error)
 
 
 def _locate(options: argparse.Namespace) -> None:
