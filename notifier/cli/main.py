@@ -1,18 +1,6 @@
 """
 Run the controller and the gateway, check their files, and send test notifications.
 
-    notifier run --config FILE        run until SIGTERM
-    notifier gateway --config FILE    take webhooks until SIGTERM
-    notifier gateway test --source NAME < PAYLOAD
-                                      show what a webhook would become
-    notifier check                    what is wrong with settings, routing, credentials, the gateway's file
-    notifier routes show|test         the routing tree, and who would get a notification
-    notifier send --receiver NAME     a test notification, followed to its end
-    notifier crd [--without-rules]    print the CustomResourceDefinition
-    notifier schema FILE              print the JSON schema of a file: settings, routing or gateway
-    notifier completion bash|zsh|fish complete words in a shell
-    notifier --version
-
 Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are
 made when these are imported: what a command needs is imported when it runs, so that `--help` is quick and
 `run` handles signals from its first moment.
@@ -26,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, completion, crd, gateway, routes, run, schema, send
+from notifier.cli import check, crd, gateway, routes, run, schema, send
+from syncer.cli import completion
 from syncer.cli.arguments import Parser
-from syncer.cli.completion import candidates, typed_after
 from syncer.cli.exits import OK, USAGE
 from syncer.cli.process import begin
 
@@ -62,9 +50,9 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, or exits with it if a thread of the controller hangs."""
     parser = _parser()
-    typed = typed_after(sys.argv[1:] if arguments is None else arguments)
+    typed = completion.typed_after(sys.argv[1:] if arguments is None else arguments)
     if typed is not None:
-        sys.stdout.writelines(f"{word}\n" for word in candidates(parser, typed))
+        sys.stdout.writelines(f"{word}\n" for word in completion.candidates(parser, typed))
         return OK
     options = parser.parse_args(arguments)
     if options.version:

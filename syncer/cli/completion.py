@@ -57,16 +57,12 @@ complete -c PROGRAM -a '(__PROGRAM_complete)'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("shell", choices=SHELLS)
+    parser.set_defaults(program=parser.prog.partition(" ")[0])
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the script of a shell; returns the exit code."""
-    return write_script(options.shell, "syncer")
-
-
-def write_script(shell: str, program: str) -> int:
-    """Write the script of a shell for a program; returns the exit code."""
-    sys.stdout.write(script(shell, program))
+    sys.stdout.write(script(options.shell, options.program))
     return OK
 
 
