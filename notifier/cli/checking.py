@@ -146,25 +146,17 @@ def _in_file(source: Document) -> Iterator[Finding]:
     redis = source.values.get("redis")
     url = redis.get("url") if isinstance(redis, dict) else None
     if isinstance(url, str) and url and holds_password(url):
-        yield Finding(
-            Severity.WARNING,
-            "redis.url",
-            "holds a password, visible to every reader of this file",
-            "remove it, and name a file that holds it in redis.passwordFile",
-            source.line("redis", "url"),
-        )
+        text = "holds a password, visible to every reader of this file"
+        fix = "remove it, and name a file that holds it in redis.passwordFile"
+        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis", "url"))
 
 
 def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
     whole = settings.redis.url.get_secret_value()
     if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
-        yield Finding(
-            Severity.NOTE,
-            "redis.url",
-            "sends the password without TLS",
-            "use rediss:// unless nobody can listen on the network",
-            source.line("redis", "url"),
-        )
+        text = "sends the password without TLS"
+        fix = "use rediss:// unless nobody can listen on the network"
+        yield Finding(Severity.NOTE, "redis.url", text, fix, source.line("redis", "url"))
 
 
 def _local(url: str) -> bool:
@@ -183,36 +175,23 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
         fix = "name a readable file with --routing or $ROUTING_CONFIG_PATH"
         return None, [Finding(Severity.ERROR, "", fault, fix)]
     if not text.strip():
-        return None, [
-            Finding(
-                Severity.WARNING,
-                "",
-                "is empty: everything goes to the console",
-                "write a route and its receivers; docs/routing.md has examples",
-                1,
-            )
-        ]
+        fault = "is empty: everything goes to the console"
+        fix = "write a route and its receivers; docs/routing.md has examples"
+        return None, [Finding(Severity.WARNING, "", fault, fix, 1)]
     config, findings = examine(text, native=native_kinds(settings))
     found = list(findings)
     if config is not None:
-        found += _missing(config)
-        found += _unused(config)
-        found += _shown_secrets(config)
-        found += _of_extensions(config)
+        for rule in (_missing, _unused, _shown_secrets, _of_extensions):
+            found += rule(config)
         if settings is not None:
             found += _switched_off(config, settings)
     return config, found
 
 
 def _missing(config: RoutingConfig) -> Iterator[Finding]:
+    fix = "add credentialRef: NAME, where NAME is a file in delivery.credentials.dir"
     for _, path, line in config.without_credential():
-        yield Finding(
-            Severity.ERROR,
-            path,
-            "names no credential",
-            "add credentialRef: NAME, where NAME is a file in delivery.credentials.dir",
-            line,
-        )
+        yield Finding(Severity.ERROR, path, "names no credential", fix, line)
 
 
 def _unused(config: RoutingConfig) -> Iterator[Finding]:
@@ -229,13 +208,9 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
         ):
             continue
         why = f"only {routes[0]} names it, and never matches" if routes else "no route names it"
-        yield Finding(
-            Severity.WARNING,
-            receiver.path,
-            f"gets nothing: {why}",
-            f"add a route with receiver: {receiver.name}, or remove it",
-            config.lines.get(f"{receiver.path}.name") or config.lines.get(receiver.path, 0),
-        )
+        fix = f"add a route with receiver: {receiver.name}, or remove it"
+        line = config.lines.get(f"{receiver.path}.name") or config.lines.get(receiver.path, 0)
+        yield Finding(Severity.WARNING, receiver.path, f"gets nothing: {why}", fix, line)
 
 
 def _of_extensions(config: RoutingConfig) -> Iterator[Finding]:
@@ -244,13 +219,9 @@ def _of_extensions(config: RoutingConfig) -> Iterator[Finding]:
         for key in written:
             if key in KNOWN or likely_meant(key) or unseen(key):
                 continue
-            yield Finding(
-                Severity.NOTE,
-                route.path,
-                f"matches {quoted(key)}, which only spec.extensions can set",
-                "make sure that whoever creates notifications sets it",
-                config.lines.get(route.path, 0),
-            )
+            text = f"matches {quoted(key)}, which only spec.extensions can set"
+            fix = "make sure that whoever creates notifications sets it"
+            yield Finding(Severity.NOTE, route.path, text, fix, config.lines.get(route.path, 0))
 
 
 def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
@@ -266,19 +237,13 @@ def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
 
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
     everybody = "visible to every reader of this file"
-    moved = "move it into a credential, and name that in {}"
+    moved = "move it into a credential, and name that in"
     if entry.bearer_token:
-        yield (
-            "httpConfig.bearerToken",
-            f"is the token itself, {everybody}",
-            moved.format("bearerTokenRef"),
-        )
+        text = f"is the token itself, {everybody}"
+        yield "httpConfig.bearerToken", text, f"{moved} bearerTokenRef"
     if entry.password:
-        yield (
-            "httpConfig.basicAuth.password",
-            f"is the password itself, {everybody}",
-            moved.format("passwordRef"),
-        )
+        text = f"is the password itself, {everybody}"
+        yield "httpConfig.basicAuth.password", text, f"{moved} passwordRef"
     if not entry.url:
         return
     try:
@@ -289,23 +254,14 @@ def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
         yield "url", f"is not a usable URL: {error}", "write an http:// or https:// URL"
         return
     if parts.username or parts.password:
-        yield (
-            "url",
-            f"holds a user or password, {everybody}",
-            "use httpConfig.basicAuth with passwordRef",
-        )
+        text = f"holds a user or password, {everybody}"
+        yield "url", text, "use httpConfig.basicAuth with passwordRef"
     elif any(host == known or host.endswith(f".{known}") for known in _SECRET_HOSTS):
-        yield (
-            "url",
-            f"is a secret, since whoever knows it can send there: {everybody}",
-            moved.format("credentialRef"),
-        )
+        text = f"is a secret, since whoever knows it can send there: {everybody}"
+        yield "url", text, f"{moved} credentialRef"
     if in_clear(entry.url) and entry.in_clear:
-        yield (
-            "httpConfig.credentialsOverHttp",
-            "sends the token or password over http://, readable on the network",
-            "use https://, and remove it",
-        )
+        text = "sends the token or password over http://, readable on the network"
+        yield "httpConfig.credentialsOverHttp", text, "use https://, and remove it"
 
 
 def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding]:
@@ -319,13 +275,9 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
             if missing:
                 path = f"{receiver.path}.{kind}Configs"
                 line = config.lines.get(f"{path}[0]") or config.lines.get(receiver.path, 0)
-                yield Finding(
-                    Severity.ERROR,
-                    path,
-                    "is never delivered: the channel is switched off in the settings",
-                    f"set {key} in the settings file, or remove the list",
-                    line,
-                )
+                text = "is never delivered: the channel is switched off in the settings"
+                fix = f"set {key} in the settings file, or remove the list"
+                yield Finding(Severity.ERROR, path, text, fix, line)
 
 
 # -- credentials ----------------------------------------------------------------------------------
@@ -334,15 +286,9 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
 def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Finding]]:
     seen = look(place)
     if not seen.exists:
-        yield (
-            str(place),
-            Finding(
-                Severity.ERROR,
-                "",
-                f"cannot be read ({seen.fault}): deliveries that need a credential are held",
-                "mount the credentials there, or name the directory: delivery.credentials.dir",
-            ),
-        )
+        text = f"cannot be read ({seen.fault}): deliveries that need a credential are held"
+        fix = "mount the credentials there, or name the directory: delivery.credentials.dir"
+        yield str(place), Finding(Severity.ERROR, "", text, fix)
         return
     refused = dict(seen.refused)
     named: set[str] = set()
@@ -351,16 +297,9 @@ def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Find
         named.add(ref)
         if ref not in seen.values:
             why = refused.get(ref, "there is no such file")
-            yield (
-                "",
-                Finding(
-                    Severity.ERROR,
-                    path,
-                    f"names credential {ref}, which cannot be used: {why}",
-                    f"put the secret into {place / ref}",
-                    line,
-                ),
-            )
+            text = f"names credential {ref}, which cannot be used: {why}"
+            fix = f"put the secret into {place / ref}"
+            yield "", Finding(Severity.ERROR, path, text, fix, line)
         elif wrong := _wrong(kind, path, seen.values[ref]):
             yield "", Finding(wrong[0], path, f"names credential {ref}, {wrong[1]}", wrong[2], line)
         if first:
@@ -379,10 +318,8 @@ def _others(place: Path, seen: Look, named: set[str]) -> Iterator[tuple[str, Fin
             yield str(place / name), Finding(Severity.WARNING, "", text, fix)
     for name in seen.values:
         if name not in named:
-            text, fix = (
-                "is not named in this routing file",
-                "remove it, unless something else uses it",
-            )
+            text = "is not named in this routing file"
+            fix = "remove it, unless something else uses it"
             yield str(place / name), Finding(Severity.NOTE, "", text, fix)
             yield from _exposed(place, name)
 
@@ -399,17 +336,11 @@ def _wrong(kind: str, path: str, value: str) -> tuple[Severity, str, str] | None
     try:
         parse_target(value)
     except ValueError as error:
-        return (
-            Severity.ERROR,
-            f"which is not a URL: {error}",
-            "put the whole URL into it, https://…",
-        )
+        fix = "put the whole URL into it, https://…"
+        return Severity.ERROR, f"which is not a URL: {error}", fix
     if in_clear(value):
-        return (
-            Severity.WARNING,
-            "a URL to which requests go over http://, readable on the network",
-            "use https://",
-        )
+        text = "a URL to which requests go over http://, readable on the network"
+        return Severity.WARNING, text, "use https://"
     return None
 
 
