@@ -58,13 +58,8 @@ async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
 def check_api_server(facts: ApiFacts) -> list[Result]:
     """Check the API server; a single failure if it cannot be asked."""
     if facts.error:
-        return [
-            fail(
-                "api-connect", facts.error,
-                "name a kubeconfig (--kubeconfig or $KUBECONFIG), or run this in a pod with a service"
-                " account",
-            )
-        ]  # fmt: skip
+        fix = "name a kubeconfig (--kubeconfig or $KUBECONFIG), or run this in a pod with a service account"
+        return [fail("api-connect", facts.error, fix)]
     return [
         ok("api-connect", "answers"),
         ok("api-latency", f"{facts.latency:.0f} ms for a small read")

@@ -58,20 +58,16 @@ def clock(name: str, offset: int, whose: str) -> Result:
 def check_api_clock(offset: int | None) -> Result:
     """Check the API server's clock against ours; `offset` as of `read_offset`."""
     if offset is None:
-        return unknown(
-            "api-clock", "the clock could not be read (by a dry run of a Lease)",
-            "grant create on Leases, and name the controller's namespace"
-            " (--controller-namespace)",
-        )  # fmt: skip
+        fix = "grant create on Leases, and name the controller's namespace (--controller-namespace)"
+        return unknown("api-clock", "the clock could not be read (by a dry run of a Lease)", fix)
     return clock("api-clock", offset, "the API server")
 
 
 def check_clocks(redis: int | None, api: int | None) -> Result:
     """Check whether Redis and the API server agree; each is its clock minus ours in ms, None if unread."""
     if redis is None or api is None:
-        return unknown(
-            "clocks", "one of the two clocks could not be read", "see the other findings"
-        )
+        text = "one of the two clocks could not be read"
+        return unknown("clocks", text, "see the other findings")
     ahead = (redis - api) / 1000
     if abs(ahead) <= CLOCK_ODD:
         return ok("clocks", "Redis and the API server agree on the time")

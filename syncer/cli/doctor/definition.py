@@ -37,15 +37,11 @@ async def read_definition(kube: KubeClient) -> DefinitionFacts:
 def check_definition(facts: DefinitionFacts) -> list[Result]:
     """Check whether the CRD is the one of this version."""
     apply = "apply the CRD of this version (`notifier crd | kubectl apply --server-side -f -`)"
+    if facts.absent:
+        return [fail("crd-served", "the CRD is not installed", apply)]
     if facts.served is None:
-        if facts.absent:
-            return [fail("crd-served", "the CRD is not installed", apply)]
-        return [
-            unknown(
-                "crd-served", f"the CRD cannot be read: {facts.problem}",
-                "grant get on it; the first status write shows what it lacks",
-            )
-        ]  # fmt: skip
+        fix = "grant get on it; the first status write shows what it lacks"
+        return [unknown("crd-served", f"the CRD cannot be read: {facts.problem}", fix)]
     lost = missing_fields(facts.served) + refused_values(facts.served)
     rules = missing_rules(facts.served)
     return [

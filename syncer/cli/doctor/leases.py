@@ -99,39 +99,23 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
         fix = "name the controller's namespace (--controller-namespace)"
         return [unknown("shards", "Leases were not read", fix)]
     if facts.problem:
-        return [
-            warn(
-                "shards", facts.problem,
-                "start the controller; compare sharding.leaseName and the namespace with its own",
-            )
-        ]  # fmt: skip
-    if shards is not None and facts.shards != shards:
-        return [
-            fail(
-                "shards", f"the installation has {facts.shards} shard(s), the settings have {shards}",
-                "give this command the controller's own settings file, or set sharding.shards back",
-            )
-        ]  # fmt: skip
-    count = facts.shards
-    checks = [
-        ok("shards", f"{count} shard(s), as configured")
-        if shards is not None
-        else unknown(
-            "shards", f"the installation has {count} shard(s); no settings file to compare with",
-            "give the controller's (--config)",
-        )
-    ]  # fmt: skip
-    if facts.unowned:
-        numbers = ", ".join(map(str, facts.unowned[:8]))
-        checks.append(
-            fail(
-                "owners", f"{len(facts.unowned)} of {count} shard(s) have no owner: {numbers}",
-                "start a replica of the controller; check the readiness of those that run",
-            )
-        )  # fmt: skip
+        fix = "start the controller; compare sharding.leaseName and the namespace with its own"
+        return [warn("shards", facts.problem, fix)]
+    found = f"the installation has {facts.shards} shard(s)"
+    if shards is None:
+        text = f"{found}; no settings file to compare with"
+        number = unknown("shards", text, "give the controller's (--config)")
+    elif facts.shards == shards:
+        number = ok("shards", f"{shards} shard(s), as configured")
     else:
-        checks.append(ok("owners", "every shard has an owner"))
-    return checks
+        fix = "give this command the controller's own settings file, or set sharding.shards back"
+        return [fail("shards", f"{found}, the settings have {shards}", fix)]
+    if not facts.unowned:
+        return [number, ok("owners", "every shard has an owner")]
+    numbers = ", ".join(map(str, facts.unowned[:8]))
+    text = f"{len(facts.unowned)} of {facts.shards} shard(s) have no owner: {numbers}"
+    fix = "start a replica of the controller; check the readiness of those that run"
+    return [number, fail("owners", text, fix)]
 
 
 def check_journal(facts: LeaseFacts, *, redis: bool, now: int) -> list[Result]:

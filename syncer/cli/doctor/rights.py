@@ -103,31 +103,23 @@ async def _allowed(kube: KubeClient, right: Right, verb: str, namespace: str, ac
 
 def check_rights(facts: RightsFacts, *, home: str) -> list[Result]:
     """Check the rights; `home` is the controller's namespace, empty if that is not known."""
-    checks = []
-    for right in RIGHTS:
-        resource = right.resource + (f"/{right.subresource}" if right.subresource else "")
-        if facts.problem:
-            checks.append(
-                unknown(
-                    right.check, f"permissions cannot be checked: {facts.problem}",
-                    "grant create on (self)subjectaccessreviews",
-                )
-            )  # fmt: skip
-        elif right.leases and not home:
-            checks.append(
-                unknown(
-                    right.check, "the controller's namespace is not known",
-                    "name it (--controller-namespace)",
-                )
-            )  # fmt: skip
-        elif right.check in facts.missing:
-            checks.append(
-                fail(
-                    right.check, f"{resource}: missing {', '.join(facts.missing[right.check])}",
-                    "apply the chart's roles; to ask about the controller's account instead of your"
-                    " own, name it (--service-account NAMESPACE/NAME)",
-                )
-            )  # fmt: skip
-        else:
-            checks.append(ok(right.check, f"{resource}: {', '.join(right.verbs)}"))
-    return checks
+    return [_check(right, facts, home) for right in RIGHTS]
+
+
+def _check(right: Right, facts: RightsFacts, home: str) -> Result:
+    resource = right.resource + (f"/{right.subresource}" if right.subresource else "")
+    if facts.problem:
+        text = f"permissions cannot be checked: {facts.problem}"
+        return unknown(right.check, text, "grant create on (self)subjectaccessreviews")
+    if right.leases and not home:
+        text = "the controller's namespace is not known"
+        return unknown(right.check, text, "name it (--controller-namespace)")
+    if right.check in facts.missing:
+        fix = (
+            "apply the chart's roles; to ask about the controller's account instead of your own, name it"
+            " (--service-account NAMESPACE/NAME)"
+        )
+        return fail(
+            right.check, f"{resource}: missing {', '.join(facts.missing[right.check])}", fix
+        )
+    return ok(right.check, f"{resource}: {', '.join(right.verbs)}")
