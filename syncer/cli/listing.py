@@ -19,7 +19,7 @@ from syncer.cli.output import Columns, Progress, age, write_page
 from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Attempt
-from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, find_condition
+from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest, Status
@@ -108,8 +108,7 @@ class Row:
 
 def waits_for_log(status: Status) -> bool:
     """Whether a due attempt is held because the log is away, as the status shows it."""
-    condition = find_condition(status.conditions, LOG_UNAVAILABLE)
-    return condition is not None and condition.status == "True"
+    return true_condition(status.conditions, LOG_UNAVAILABLE) is not None
 
 
 class Shown:
@@ -276,8 +275,7 @@ def row_of(
         now: Redis time in milliseconds.
         deleted: The object is gone.
     """
-    condition = find_condition(request.status.conditions, QUARANTINED)
-    quarantined = condition is not None and condition.status == "True"
+    quarantined = true_condition(request.status.conditions, QUARANTINED) is not None
     unsynced, unreadable = unpublished(head)
     held = request.hold is not None or is_held(request, holds, now=now)
     return Row(request, unsynced, quarantined or unreadable, deleted, held)

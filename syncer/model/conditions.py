@@ -68,6 +68,12 @@ def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Co
     return None
 
 
+def true_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
+    """Return the condition of a type if it is true, or None."""
+    found = find_condition(conditions, condition_type)
+    return found if found is not None and found.status == "True" else None
+
+
 def bounded(text: str, limit: int) -> str:
     """
     Cut a text to a number of UTF-8 bytes, at a code point, with a visible mark.

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from syncer.cli.attempts import on_channel
 from syncer.model.attempt import Attempt
-from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
 from syncer.model.resource import TERMINAL_PHASES, NotificationRequest
 from syncer.rules.holds import keep_back
@@ -201,9 +201,8 @@ def _identity(uid: str) -> bytes | str:
 
 
 def _flags(request: NotificationRequest) -> int:
-    condition = find_condition(request.status.conditions, QUARANTINED)
     held = HELD if request.hold is not None else 0
-    quarantined = QUARANTINE if condition is not None and condition.status == "True" else 0
+    quarantined = QUARANTINE if true_condition(request.status.conditions, QUARANTINED) else 0
     return held | quarantined | (DELETING if request.deleting else 0)
 
 
