@@ -45,8 +45,7 @@ async def count_held(
     """
     found: Counter[str] = Counter()
     unread: list[str] = []
-    delivery = at.settings.delivery
-    rules = Rules(delivery.at_most_once, delivery.paused, delivery.max_age, holds=tuple(holds))
+    rules = Rules.of(at, tuple(holds))
     with Progress("objects") as progress:
         async with aclosing(objects(at, Scan(), namespaces)) as pages:
             async for page in pages:

@@ -44,11 +44,7 @@ async def run(options: argparse.Namespace) -> int:
         if not unread:
             log, now, unread = await log_of(at, request)
         owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
-        delivery = at.settings.delivery
-        holds, problem = ((), unread) if unread else await read_holds(at)
-        rules = Rules(
-            delivery.at_most_once, delivery.paused, delivery.max_age, at.configured, holds, problem
-        )
+        rules = Rules.of(at, *(((), unread) if unread else await read_holds(at)))
         found = explain(request, log, rules, now=now, owner=owner, unread=unread)
     if options.json:
         write_json(as_json(found))

@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from syncer.cli.access import Access
 from syncer.cli.outage import held_back, remarks
 from syncer.cli.output import age, in_words, table
 from syncer.cli.owner import Owner
 from syncer.cli.screen import cut
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key
-from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest
@@ -63,6 +64,14 @@ class Rules:
     #: What operators hold, and why that is not known, empty if it is.
     holds: tuple[Hold, ...] = ()
     holds_problem: str = ""
+
+    @classmethod
+    def of(cls, at: Access, holds: tuple[Hold, ...] = (), problem: str = "") -> Rules:
+        """Return the rules of the settings that were read, with holds, and why these are not known."""
+        delivery = at.settings.delivery
+        return cls(
+            delivery.at_most_once, delivery.paused, delivery.max_age, at.configured, holds, problem
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +165,17 @@ def explain(
     if blocked:
         decision = Withhold(decision.channels, decision.then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
-    shown = {a.id: a for a in status.attempts}
+    shown = {a.id: a for a in status.attempts if a.id not in view.attempts}
+    following = {c: round(now + wait * 1000) for c, wait in due.items() if wait > 0}
     histories = tuple(
         ChannelHistory(
             s,
             tuple(
                 (a, opened.get(a.id))
-                for a in [
-                    *view.of_channel(s.channel),
-                    *(
-                        b for b in shown.values()
-                        if b.channel == s.channel and b.id not in view.attempts
-                    ),
-                ]
+                for a in (*view.attempts.values(), *shown.values())
+                if a.channel == s.channel
             ),
-            round(now + due[s.channel] * 1000)
-            if s.channel in due and not s.state.finished and due[s.channel] > 0
-            else 0,
+            0 if s.state.finished else following.get(s.channel, 0),
             view.last_skip.get(s.channel, ""),
             view.order_ids.get(s.channel, "") if s.channel in ordered else "",
         )
@@ -218,8 +221,8 @@ def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
 
 def _held_by_controller(request: NotificationRequest) -> str:
     """Return why the controller has put it in quarantine, empty if it has not."""
-    condition = find_condition(request.status.conditions, QUARANTINED)
-    return condition.message if condition is not None and condition.status == "True" else ""
+    condition = true_condition(request.status.conditions, QUARANTINED)
+    return condition.message if condition is not None else ""
 
 
 def _notes(

@@ -188,11 +188,6 @@ class Source:
         except Missing as error:
             return (), str(error)
 
-    @property
-    def _rules(self) -> Rules:
-        delivery = self._at.settings.delivery
-        return Rules(delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured)
-
     async def known(self, namespace: str, name: str) -> Known | None:
         """Read one notification; None if neither an object nor a log has the name."""
         key, entry, missing = f"{namespace}/{name}", self._index.get(namespace, name), []
@@ -242,17 +237,13 @@ class Source:
         owner = await find_owner(
             self._at, store, namespace=request.namespace, uid=request.uid, home=self._home
         )
-        log = log_by_status(request)
-        return explain(request, log, self._rules, now=now, owner=owner, unread=unread)
+        log, rules = log_by_status(request), Rules.of(self._at)
+        return explain(request, log, rules, now=now, owner=owner, unread=unread)
 
     async def _explained(
         self, request: NotificationRequest, log: ReadLog, now: int, missing: list[str]
     ) -> Explanation | None:
-        delivery = self._at.settings.delivery
-        holds, problem = await self.holds()
-        rules = Rules(
-            delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured, holds, problem
-        )  # fmt: skip
+        rules = Rules.of(self._at, *await self.holds())
         try:
             store = await self._ask(_REDIS, lambda: check_store(self._at, home=self._home))
             owner = await self._ask(

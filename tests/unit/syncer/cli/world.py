@@ -81,6 +81,7 @@ class World:
             delivery=SimpleNamespace(at_most_once=True),
             sync=SimpleNamespace(max_status_bytes=4_000),
         )
+        self.configured = True
         self.scan = Scan()
         self.progress = Progress("scan", stream=io.StringIO())
 
