@@ -26,13 +26,7 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
-    """
-    Add the option for the format of the answer.
-
-    Args:
-        parser: Of the command.
-        forms: Those that there are; the first is the default.
-    """
+    """Add the option for the format of the answer; the first of the forms is the default."""
     parser.add_argument(
         "-o",
         "--output",

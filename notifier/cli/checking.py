@@ -61,13 +61,7 @@ class Report:
 
 
 def check(files: Files, *, credentials: Path | None = None) -> Report:
-    """
-    Look at all files.
-
-    Args:
-        files: Where they are.
-        credentials: The directory of credentials; None for the one that the settings name.
-    """
+    """Look at all files; without `credentials` at the directory that the settings name."""
     found: list[tuple[str, Finding]] = []
     said = list(files.remarks)
     settings: Settings | None = None

@@ -54,12 +54,9 @@ class Program(NamedTuple):
 
 def run(prepare: Callable[[], Program]) -> int:
     """
-    Run a program until SIGTERM.
+    Run what `prepare` returns until SIGTERM, and return the exit code; if a thread hangs, exit with it.
 
-    Returns the exit code, or exits with it if a thread hangs.
-
-    Args:
-        prepare: Imports and reads what the program needs; may raise ConfigError.
+    `prepare` imports and reads what the program needs; it may raise ConfigError.
     """
     return _ended(_run(prepare))
 

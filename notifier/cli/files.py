@@ -91,12 +91,7 @@ class Loaded:
 
 
 def load(files: Files) -> Loaded:
-    """
-    Read the files as the controller does.
-
-    Raises:
-        ConfigError: one cannot be used.
-    """
+    """Read the files as the controller does; ConfigError if one cannot be used."""
     settings = None
     if files.settings is not None:
         source = read_file(files.settings)
@@ -118,12 +113,7 @@ def load(files: Files) -> Loaded:
 
 
 def routing_of(loaded: Loaded) -> RoutingConfig:
-    """
-    Return the routing.
-
-    Raises:
-        ConfigError: none was named.
-    """
+    """Return the routing; ConfigError if none was named."""
     if loaded.routing is None:
         raise ConfigError("name the routing file: --routing FILE")
     return loaded.routing

@@ -51,14 +51,9 @@ class _Named:
 
 def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     """
-    Look at a gateway's file.
+    Return findings about a gateway's file, and what was not looked at, and why.
 
-    Args:
-        path: The file.
-        in_pod: Whether this is a pod, so that whatever is missing is missing.
-
-    Returns:
-        Findings, and what was not looked at, and why.
+    In a pod (`in_pod`) whatever is missing is missing.
     """
     try:
         source = read_file(path)

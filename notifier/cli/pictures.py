@@ -18,13 +18,7 @@ from syncer.cli.output import table
 
 
 def drawing(config: RoutingConfig, remark: Callable[[Node], str]) -> list[str]:
-    """
-    Draw the tree.
-
-    Args:
-        config: The routing.
-        remark: What is said of a route, at the end of its line.
-    """
+    """Draw the tree; a remark is what is said of a route, at the end of its line."""
     rows = [
         (f"{branch}{conditions(route)}{_goes_to(route)}".rstrip(), remark(route))
         for branch, route in _branches(config.route, "", "")

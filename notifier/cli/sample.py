@@ -80,12 +80,7 @@ def left_out(root: Route, attributes: Mapping[str, str]) -> Iterator[str]:
 
 
 def manifest_at(path: str) -> dict[str, Any]:
-    """
-    Read a manifest from a file, or from standard input for `-`.
-
-    Raises:
-        ConfigError: it cannot be read, or is not a NotificationRequest.
-    """
+    """Read a manifest from a file, `-` for standard input; ConfigError if it is no NotificationRequest."""
     if path == "-":
         document = read_document(sys.stdin.read(MAX_FILE)).values
     else:
@@ -96,12 +91,7 @@ def manifest_at(path: str) -> dict[str, Any]:
 
 
 def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
-    """
-    Return the attributes that the controller would see.
-
-    Raises:
-        ConfigError: a member has another type than the CRD says.
-    """
+    """Return the attributes that the controller would see; ConfigError if the spec does not fit the CRD."""
     meta = document.get("metadata") or {}
     try:
         attributes = attributes_of(
@@ -133,16 +123,10 @@ def manifest_of(
     attributes: Mapping[str, str], *, name: str, subject: str, body: str
 ) -> dict[str, Any]:
     """
-    Return the manifest of a test notification.
+    Return the manifest of a test notification, by that name unless the attributes say another.
 
     What is neither the object's own nor a field of the spec becomes an extension, under which routing sees
     it by the same name.
-
-    Args:
-        attributes: What routing is to see.
-        name: Of the object, unless the attributes say it.
-        subject: Of the notification.
-        body: Of the notification.
     """
     spec: dict[str, Any] = {"type": "Simple", "priority": "Low", "subject": subject, "body": body}
     extensions: dict[str, str] = {}

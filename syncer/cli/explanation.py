@@ -127,15 +127,9 @@ def explain(
     unread: str = "",
 ) -> Explanation:
     """
-    Explain one notification.
+    Explain one notification by its log, at a Redis time in milliseconds.
 
-    Args:
-        request: The object.
-        log: Its log as read.
-        rules: What is configured.
-        now: Redis time in milliseconds.
-        owner: Who works on it.
-        unread: Why the log was not read, so that `log` is what the status shows; empty if it was.
+    If the log was not read, `unread` says why, and `log` is what the status shows.
     """
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.at_most_once)

@@ -35,10 +35,8 @@ def lines_of(uid: str, elements: Sequence[bytes], ttl: int) -> Iterator[Json]:
     """
     Render one log: the object of its header, then one for each record.
 
-    Args:
-        uid: Of the notification.
-        elements: The log as stored, header first; not empty.
-        ttl: Seconds until it expires, negative if it does not.
+    Its elements are as stored, header first, and not empty; `ttl` is the seconds until it expires, negative
+    if it does not.
     """
     head: Json = {"log": uid, "records": len(elements) - 1}
     if ttl >= 0:
@@ -100,10 +98,9 @@ class Log:
 
 def read_export(lines: Iterable[str]) -> Iterator[Log]:
     """
-    Read an export, log by log; to check a file, exhaust it before anything is written.
+    Read an export, log by log; BadExport if it is none, not whole, or something in it does not follow.
 
-    Raises:
-        BadExport: it is none, or not whole, or something in it does not follow.
+    To check a file, exhaust it before anything is written.
     """
     reader = _Reader()
     number = 0

@@ -117,8 +117,7 @@ class Follower:
         """
         Look at every log, and yield what is wanted of what was appended, page by page.
 
-        Raises:
-            PortError: Redis does not answer, or refuses; call it again later.
+        It raises PortError if Redis does not answer, or refuses; call it again later.
         """
         async with aclosing(self._walk(first=False)) as pages:
             async for events in pages:

@@ -40,12 +40,9 @@ async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
 
 def is_held(request: NotificationRequest, holds: Sequence[Hold], *, now: int) -> bool:
     """
-    Whether an operator holds back a channel of a notification that its status does not show as finished.
+    Whether an operator holds back a channel that the status does not show as finished.
 
-    Args:
-        request: The notification.
-        holds: All on record.
-        now: Redis time in milliseconds.
+    `now` is Redis time in milliseconds.
     """
     status = request.status
     if not holds or status.terminal:
@@ -55,12 +52,9 @@ def is_held(request: NotificationRequest, holds: Sequence[Hold], *, now: int) ->
 
 def cells_of(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
     """
-    Return a hold as cells of a table.
+    Return a hold as cells of a table, at a Redis time in milliseconds.
 
-    Args:
-        hold: The hold.
-        held: How many notifications it holds, None if that is not known.
-        now: Redis time in milliseconds.
+    `held` is how many notifications it holds, None if that is not known.
     """
     if hold.released:
         ends, by = "released", f"{hold.by}, {hold.released_by}"
@@ -73,14 +67,7 @@ def cells_of(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
 
 
 def as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
-    """
-    Return a hold as one JSON object; the keys are an interface.
-
-    Args:
-        hold: The hold.
-        held: How many notifications it holds, None if that is not known.
-        now: Redis time in milliseconds.
-    """
+    """Return a hold as one JSON object, by the arguments of `cells_of`; the keys are an interface."""
     return {
         "id": hold.id,
         "inForce": hold.in_force(now),

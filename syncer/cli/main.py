@@ -159,8 +159,7 @@ def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
     """
     Return the URL of Redis, None for the settings file's own, and what gave it.
 
-    Raises:
-        ConfigError: it is given twice, or its file cannot be used.
+    It raises ConfigError if it is given twice, or if its file cannot be used.
     """
     url: str | None = options.redis_url
     if options.redis_url_file:

@@ -64,12 +64,7 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
     """
     Find out who works on a notification; never raises for what the API server answers.
 
-    Args:
-        at: Open connections.
-        store: The store, checked.
-        namespace: Of the notification.
-        uid: Of the notification.
-        home: Namespace of the controller, empty if that is not known.
+    The store is checked before. `home`, the controller's namespace, is empty if that is not known.
     """
     unread: list[str] = []
     watched = _watched(at, namespace, home or store.home, unread)
@@ -130,18 +125,7 @@ def note_of(lease: Json) -> Note | None:
 
 
 async def read_holder(kube: KubeClient, namespace: str, installation: str, lease: Json) -> str:
-    """
-    Return who holds a shard's Lease, empty if no replica does any more.
-
-    Args:
-        kube: The API server.
-        namespace: Of the Lease.
-        installation: First part of its name.
-        lease: As it was read.
-
-    Raises:
-        PortError: the session of its holder could not be read.
-    """
+    """Return who holds a shard's Lease, empty if none does; PortError if the session cannot be read."""
     try:
         record = LeaseRecord.of(lease)
     except ContractError as error:

@@ -122,11 +122,8 @@ async def join(
     """
     Read all objects with their logs, page by page; then the logs without an object.
 
-    Args:
-        at: Open connections.
-        scan: Is kept up to date.
-        namespaces: Only these; empty for all.
-        progress: Counts each object and each log without one.
+    The scan is kept up to date, and progress counts each object and each log without one. No namespaces are
+    all.
 
     Raises:
         PortError: one of the servers does not answer, or refuses.
@@ -157,13 +154,9 @@ async def objects(
     at: Access, scan: Scan, namespaces: Sequence[str], *, labels: str = ""
 ) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
     """
-    List objects page by page, each once.
+    List objects page by page, each once, and keep the scan up to date.
 
-    Args:
-        at: Open connections.
-        scan: Is kept up to date.
-        namespaces: Only these; empty for all.
-        labels: Selector of labels; empty for all.
+    No namespaces are all, and an empty selector of labels, too.
 
     Raises:
         PortError: the API server does not answer, or refuses.
@@ -303,15 +296,9 @@ async def diverging(
     pause: float,
 ) -> AsyncIterator[Result]:
     """
-    Check everything, and yield what is still wrong when it is checked again.
+    Check everything, and yield what is still wrong when it is checked again, `pause` seconds later.
 
-    Args:
-        at: Open connections.
-        scan: Is kept up to date.
-        bounds: Of the check; its time and latest epoch are taken anew here.
-        namespaces: Only these; empty for all.
-        progress: Counts each notification.
-        pause: Seconds between the end of the scan and the second check.
+    The scan is kept up to date. Time and latest epoch of the bounds are taken anew. No namespaces are all.
     """
     suspects: list[Name] = []
     async with aclosing(join(at, scan, namespaces, progress)) as pages:
@@ -334,13 +321,9 @@ async def by_status(
     at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
 ) -> AsyncIterator[Result]:
     """
-    Check each object by itself, and read no log; yield those with findings.
+    Check each object by itself, do not ask Redis, and yield those with findings.
 
-    Args:
-        at: Open connections; Redis is not asked.
-        scan: Is kept up to date.
-        namespaces: Only these; empty for all.
-        progress: Counts each object.
+    The scan is kept up to date, and progress counts each object. No namespaces are all.
 
     Raises:
         PortError: the API server does not answer, or refuses.
@@ -364,11 +347,7 @@ async def check_again(
     """
     Read notifications again and yield those with findings.
 
-    Args:
-        at: Open connections.
-        scan: Its latest epoch is kept up to date.
-        bounds: Of the check; its time and latest epoch are taken anew here.
-        suspects: The notifications.
+    Time and latest epoch, also that of the scan, are taken anew.
     """
     waiting = list(suspects)
     near = next((key.partition("/")[0] for _, key in waiting if key), "")

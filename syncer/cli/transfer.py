@@ -36,17 +36,9 @@ async def export(
     at: Access, namespaces: Sequence[str], uids: Sequence[str], out: TextIO, progress: Progress
 ) -> Counts:
     """
-    Write logs as JSON lines.
+    Write logs as JSON lines; no namespaces are all, and no uids.
 
-    Args:
-        at: Open connections.
-        namespaces: Only logs of objects in these; empty for all.
-        uids: Only these logs; empty for all.
-        out: Where to.
-        progress: Counts each log.
-
-    Raises:
-        PortError: Redis does not answer; the file then lacks its last line and is not a whole export.
+    If Redis does not answer (PortError), the file lacks its last line and is not a whole export.
     """
     counts = Counts()
 
@@ -134,11 +126,11 @@ async def import_logs(
     dry_run: bool = False,
 ) -> Imported:
     """
-    Write logs.
+    Write the logs of a file that was read to its end before.
 
     Args:
         at: Open connections.
-        logs: Of a file that was read to its end before.
+        logs: Of the file.
         progress: Counts each log.
         named: Objects by name, to give each log to who bears its name now; None keeps uids.
         join: Where a log holds another history, append to it what is known of attempts there.

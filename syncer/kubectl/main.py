@@ -137,12 +137,7 @@ def _explorer(kubectl: Kubectl, words: Words) -> Release:
 
 def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
     """
-    Return the release that is meant.
-
-    Args:
-        kubectl: Lists its pods.
-        words: That were typed.
-        labels: Of the pods.
+    Return the release that is meant, by its pods with these labels.
 
     Raises:
         PluginError: there is none, or several might be meant, or it cannot be looked for.

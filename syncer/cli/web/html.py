@@ -38,13 +38,10 @@ class Safe(str):
 
 def tag(element: str, /, *children: object, **attributes: str | bool | None) -> Safe:
     """
-    Return an element.
+    Return an element with children (texts, markup, sequences of them; None is nothing) and attributes.
 
-    Args:
-        element: Its name.
-        children: Texts, markup, sequences of them; None is nothing.
-        attributes: By their names, `_` for `-`, `class_` for what Python reserves; None
-            and False leave one out, True writes it without a value.
+    Names of attributes have `_` for `-`, `class_` for what Python reserves. None and False leave one out,
+    True writes it without a value.
 
     Raises:
         ValueError: an attribute is none of those that may be written, or a link leaves this server.

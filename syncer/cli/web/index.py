@@ -117,12 +117,9 @@ class Index:
 
     async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Entry], bool]:
         """
-        Return what matches, the newest first, and whether there is more.
+        Return so many entries that match, the newest first, and whether there is more.
 
-        Args:
-            query: Conditions, and where the page before ended.
-            size: Entries at most.
-            placed: What operators hold.
+        The query says where the page before ended; `placed` has the operators' holds.
         """
         found: list[Entry] = []
         async for entry in self.walk(query):

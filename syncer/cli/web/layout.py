@@ -33,12 +33,8 @@ def page(
     """
     Return a whole document.
 
-    Args:
-        title: Of the page.
-        here: Address of the page in the navigation, empty for none.
-        body: What it shows.
-        events: Address of the stream of changes, empty for none.
-        missing: What could not be read; sentences.
+    `here` is its address in the navigation, and `events` that of the stream of changes; each may be empty.
+    `missing` says in sentences what could not be read.
     """
     navigation = [
         tag("a", name, href=where, aria_current="page" if where == here else None)
@@ -88,12 +84,9 @@ def banner(missing: Sequence[str]) -> Safe | None:
 
 def table(label: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Safe:
     """
-    Return a table; on a narrow screen each row becomes a block, each cell with its column's name.
+    Return a table, labelled with what it holds.
 
-    Args:
-        label: What it holds.
-        head: Names of the columns.
-        rows: Cells.
+    On a narrow screen each row becomes a block, each cell with its column's name.
     """
     columns = [tag("th", name, scope="col") for name in head]
     lines = [

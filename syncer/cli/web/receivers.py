@@ -80,15 +80,9 @@ async def count(
     entries: AsyncIterator[Entry], recent: Iterable[RecentAttempt], *, now: int
 ) -> tuple[dict[str, Receiver], bool]:
     """
-    Count over all entries.
+    Count over all entries, by channel; also return whether there are more channels than that.
 
-    Args:
-        entries: All of them.
-        recent: Attempts of the recent past.
-        now: Unix milliseconds.
-
-    Returns:
-        By channel; and whether there are more channels than that.
+    `recent` are attempts of the recent past; `now` is in Unix milliseconds.
     """
     found: dict[str, Receiver] = {}
     more = False

@@ -298,10 +298,7 @@ class Source:
         """
         Ask a server within a few seconds.
 
-        Args:
-            server: Its name.
-            call: Asks it.
-            walks: It is asked for much: that it takes longer says nothing of the server.
+        Where a call `walks`, it asks for much: that it takes longer says nothing of the server.
 
         Raises:
             Missing: it does not answer, refuses, or is not the one that it should be.
