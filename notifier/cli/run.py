@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from notifier.cli import controller
 
     def prepare() -> controller.Program:
-        from notifier.app import run as start
+        from notifier.process.production import run as start
         from notifier.settings import load
 
         loaded = load(options.config, os.environ)

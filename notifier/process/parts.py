@@ -1,37 +1,61 @@
-"""The parts of the product, as `notifier.app.build` has wired them."""
+"""
+The composition root: creates every part of the product and injects what each needs.
+
+It contains wiring only; the modules beside it have what happens at startup, while the process runs, and at
+its end. What a part needs from a higher layer, it gets as an argument: a port, or a function to call. The
+outside world comes as one object (`notifier.process.outside`); the simulation passes one of its own.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from notifier.audit.assembly import Audit
+from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.breaker import Breakers
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.retry import delay
 from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.hold_reader import HoldReader
 from notifier.process.outside import Outside
-from notifier.process.shards import Takeover
+from notifier.process.shards import ShardWork, Takeover, make_manager
+from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.journal import Journal
-from notifier.settings import Loaded, Settings
-from syncer.kube.events import EventRecorder
+from notifier.reconciler.ports import Ports
+from notifier.reporter import EventReporter, emit_nothing, emit_through
+from notifier.settings import Loaded
+from notifier.version import __version__
+from syncer.kube.events import EventLimits, EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
-from syncer.ledger.client import LedgerClient
+from syncer.ledger.holds import HoldStore
 from syncer.ledger.log import RedisLog
+from syncer.ledger.preflight import unfit
 from syncer.metrics import SyncMetrics
-from syncer.runtime.clock import MonotonicClock
+from syncer.rules.resync import Bounds
+from syncer.runtime.clock import LedgerTime
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.clock_skew import Clocks
+from syncer.sync.flushes import Limits
+from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import StatusWriter
+
+#: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
+#: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.
+_PATIENCE: Final = 15.0
+_IMPATIENCE: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -55,10 +79,9 @@ class Progress:
     draining: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Parts:
     """
-    What the startup, the sweeps, the gauges and the shutdown work with.
+    The parts of the product, wired; what a part works with, it was given when it was made.
 
     Attributes:
         loaded: The settings, and the file that they come from.
@@ -74,41 +97,179 @@ class Parts:
         scrubber: None where the self-audit is switched off.
     """
 
-    loaded: Loaded
-    outside: Outside
-    progress: Progress
-    takeover: Takeover
-    metrics: SyncMetrics
-    delivery_metrics: DeliveryMetrics
-    clocks: Clocks
-    client: LedgerClient
-    log: RedisLog
-    cache: Cache
-    shards: Shards
-    queue: WorkQueue
-    wake_ups: WakeUps
-    objects: NotificationRequestClient
-    claimer: Claimer
-    events: EventRecorder
-    breakers: Breakers
-    controller: Controller
-    holds: HoldReader
-    journal: Journal
-    sync: StatusWriter
-    resync: Resync
-    retention: Retention
-    scrubber: Scrubber | None
-    audit: Audit | None
-    reflector: Reflector
-    installation: Installation
-    manager: ShardManager
+    installation: Final[Installation]
+    manager: Final[ShardManager]
 
-    @property
-    def settings(self) -> Settings:
-        """What the settings file says."""
-        return self.loaded.settings
+    def __init__(self, loaded: Loaded, outside: Outside) -> None:
+        """Make and wire all parts; nothing runs and nothing is connected yet."""
+        self.loaded: Final = loaded
+        self.outside: Final = outside
+        self.settings: Final = loaded.settings
+        self.monotonic: Final = outside.monotonic
+        self.progress: Final = Progress()
+        self.takeover: Final = Takeover()
+        delivery, sync, events = self.settings.delivery, self.settings.sync, self.settings.events
+        at_most_once = delivery.guarantee == "atMostOnce"
 
-    @property
-    def monotonic(self) -> MonotonicClock:
-        """Boot-time seconds."""
-        return self.outside.monotonic
+        self.metrics: Final = SyncMetrics(outside.registry)
+        outside.watch.on_stall(self.metrics.loop_stalls.observe)
+        self.events: Final = EventRecorder(
+            outside.objects,
+            instance=outside.identity,
+            limits=EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst),
+        )
+        self.delivery_metrics: Final = DeliveryMetrics(
+            outside.registry,
+            events_dropped=lambda: self.events.dropped,
+            egress_denied=outside.egress_denied,
+            foreign_objects=lambda: self.reflector.selection.foreign,
+        )
+        self.delivery_metrics.build.labels(__version__).set(1)
+
+        # The log, the cache, and what connects them.
+        time = LedgerTime(self.monotonic, api_time=outside.api_time)
+        time.set(round(outside.wall().timestamp() * 1000))
+        self.wake_ups: Final = WakeUps()
+        self.clocks: Final = Clocks(outside.api_time)
+        self.client: Final = outside.redis(
+            fitness=self._unfit,
+            on_change=lambda: self.controller.reconcile_all(),  # noqa: PLW0108 - made below
+            on_wake_up=self.wake_ups.add,
+        )
+        journaling = delivery.log_outage == "journal"
+        self.log: Final = RedisLog(
+            self.client,
+            replicas=lambda: self.client.replicas_wanted,
+            patience=_IMPATIENCE if journaling else _PATIENCE,
+        )
+        self.cache: Final = Cache(
+            window=sync.window, monotonic=self.monotonic, audit_limit=self.settings.audit_limit
+        )
+        self.shards: Final = Shards(self.settings.sharding.shards)
+        self.queue: Final = WorkQueue(self.monotonic, group=self.cache.namespace_of)
+        self.objects: Final = NotificationRequestClient(outside.objects)
+        recorder = Recorder(self.log, self.cache, time, self.metrics, identity=outside.identity)
+        # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
+        backoff = partial(delay, jitter=0.0)
+        self.claimer: Final = Claimer(recorder, self.objects, self.metrics, backoff=backoff)
+        audit: Audit | None = None
+        if outside.audit is not None:
+            audit = Audit(
+                self.settings,
+                outside.audit,
+                cache=self.cache,
+                log=self.log,
+                ownership=self.shards,
+                registry=outside.registry,
+                now=time.certain,
+            )
+        self.audit: Final = audit
+
+        # Delivery.
+        emit = emit_through(self.events) if events.enabled else emit_nothing
+        reporter = EventReporter(emit, self.delivery_metrics)
+        self.breakers: Final = Breakers()
+        # Status writes, and attempts that are recorded by one while the log is away.
+        self.sync: Final = StatusWriter(
+            recorder,
+            self.objects,
+            self.shards,
+            self.metrics,
+            limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
+            on_settled=reporter.status_written,
+            on_stale=self.queue.add,
+        )
+        self.journal: Final = Journal(
+            recorder,
+            self.sync,
+            notes=lambda: self.manager,
+            api_time=outside.api_time,
+            listed=lambda: self.reflector.synced and not self.reflector.refused,
+            on_change=lambda: self.controller.reconcile_all(),  # noqa: PLW0108 - made below
+            enabled=journaling,
+            after=delivery.journal_after,
+            allowance=Allowance(delivery.journal_per_second, self.monotonic),
+            on_journaled=lambda basis: self.delivery_metrics.journaled_attempts.labels(basis).inc(),
+            refused=self.sync.schema.journal_refused,
+            backoff=backoff,
+        )
+        ports = Ports(
+            self.queue,
+            recorder,
+            self.claimer,
+            ownership=self.shards,
+            router=outside.router,
+            reporter=reporter,
+            metrics=self.delivery_metrics,
+            bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
+            journal=self.journal,
+        )
+        dispatcher = partial(
+            Dispatcher,
+            per_channel=delivery.per_receiver,
+            total=delivery.total,
+            rate=delivery.rate_per_second,
+            breakers=self.breakers,
+            on_rejected=self.queue.add,
+            on_opened=lambda channel: self.delivery_metrics.breaker_openings.labels(channel).inc(),
+            monotonic=self.monotonic,
+        )
+        self.controller: Final[Controller] = Controller(ports, dispatcher)
+        self.controller.pause(delivery.paused)
+        self.holds: Final = HoldReader(HoldStore(self.client), self.controller, time)
+
+        # What finds what a lost event would have reported.
+        self.resync: Final = Resync(
+            recorder,
+            self.shards,
+            self.metrics,
+            bounds=Bounds(period=sync.resync),
+            blocked=self.controller.holds.blocked,
+            waits=self.controller.dispatcher.waits,
+            request_check=self.queue.add,
+            journals=lambda: self.journal.active,
+            journaled=self.journal.applies,
+        )
+        self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
+        scrubber: Scrubber | None = None
+        if sync.scrub_rate:
+            scrubber = Scrubber(
+                recorder,
+                self.objects,
+                self.shards,
+                self.sync,
+                self.metrics,
+                rate=sync.scrub_rate,
+                on_change=self.queue.add,
+            )
+        self.scrubber: Final = scrubber
+        self.reflector: Final[Reflector] = Reflector(
+            outside.objects,
+            None if loaded.namespaces is None else list(loaded.namespaces),
+            self.controller.watch,
+            clock=self.monotonic,
+            owned=self.shards,
+            # Who deletes finished objects needs their times; a journaled one may show what its log lacks.
+            brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
+        )
+
+        # Ownership. Without Redis nothing can be sent, without lists nothing is known: shards are left to
+        # others.
+        self.installation, self.manager = make_manager(
+            loaded,
+            outside,
+            self.shards,
+            owner=ShardWork(self.shards, self.controller, self.takeover),
+            able=lambda: self.log.available and self._serving(),
+            journaling=lambda: self.journal.enabled and self._serving(),
+        )
+
+    def _unfit(self, info: dict[str, str]) -> str | None:
+        """Why a server of Redis must not be given attempts, from the members of INFO."""
+        redis = self.settings.redis
+        return unfit(
+            redis.seen_in(info), durability=redis.durability, ahead=self.clocks.ahead(info)
+        )
+
+    def _serving(self) -> bool:
+        return not self.progress.draining and self.reflector.answered

@@ -26,7 +26,9 @@ from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry
+from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside, RedisFactory, Stop
+from notifier.process.parts import Parts
 from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from notifier.settings import Loaded, Settings
@@ -46,6 +48,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ledger")
 
 _AGENT: Final = f"notification-ledger/{__version__}"
+
+
+async def run(loaded: Loaded, watch: LoopWatch) -> None:
+    """
+    Run the product in this process until SIGTERM or SIGINT.
+
+    Args:
+        loaded: The settings.
+        watch: Of the running loop.
+
+    Raises:
+        ConfigError: something in the files cannot be used, or another installation's store is there.
+    """
+    async with production(loaded, watch) as outside:
+        await Lifecycle(Parts(loaded, outside)).run()
 
 
 @asynccontextmanager

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.app import run
+from notifier.process.production import run
 from notifier.settings import load
 from syncer.model.errors import ConfigError
+from syncer.runtime.stalls import LoopWatch
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
@@ -166,7 +167,7 @@ async def test_a_start_that_cannot_work_names_the_place(case: str, tmp_path: Pat
     env = written(tmp_path, start)
     try:
         with pytest.raises(ConfigError) as caught:
-            await run(load(tmp_path / "config.yaml", env))
+            await run(load(tmp_path / "config.yaml", env), LoopWatch())
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.app import build
 from notifier.process.lifecycle import Lifecycle
 from notifier.process.parts import Parts
 from notifier.process.production import production
@@ -42,7 +41,7 @@ BY: Final = "tester@bench"
 async def owner(process: NotifierProcess) -> AsyncIterator[Parts]:
     """The controller that a process would run, on this loop, from when it has swept its shard."""
     loaded = load(process._config, process._env)
-    async with production(loaded, LoopWatch()) as outside, running(build(loaded, outside)) as app:
+    async with production(loaded, LoopWatch()) as outside, running(Parts(loaded, outside)) as app:
         yield app
 
 

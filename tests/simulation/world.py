@@ -2,7 +2,7 @@
 A whole installation in one thread.
 
 Replicas of the real controller, and everything that befalls them. A process here is built by
-`notifier.app.build`, as in production, and handed another outside: a client of each server that goes
+`notifier.process.parts`, as in production, and handed another outside: a client of each server that goes
 through the simulated network, clocks of its own host, a static router. Only what touches the machine is
 left out: files, signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing
 keeps them; a drained one has left by itself. The next one on the same host bears the same identity.
@@ -31,7 +31,6 @@ from typing import Any, Final, cast
 import orjson
 from prometheus_client import CollectorRegistry
 
-from notifier.app import build as build_product
 from notifier.contract import Channel, NotReady
 from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside, RedisFactory, Stop
@@ -456,7 +455,7 @@ class Process:
         world = self.world
         settings = _settings(world.profile)
         loaded = Loaded(settings, (), Environment(_HOME, Path("unused")))
-        self.app = build_product(loaded, _outside(world, self, settings))
+        self.app = Parts(loaded, _outside(world, self, settings))
         self.hear = self.app.client.on_wake_up
         self.world.looks.attend(self)
         # A process offers what the start needs of a task group.

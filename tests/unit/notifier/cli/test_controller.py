@@ -155,7 +155,7 @@ def test_what_is_odd_about_the_settings_is_logged(
     async def product(*given: object) -> None:
         ran.append(given)
 
-    monkeypatch.setattr("notifier.app.run", product)
+    monkeypatch.setattr("notifier.process.production.run", product)
     monkeypatch.setattr("syncer.runtime.failpoints.armed", lambda: "this process fails on purpose")
     monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "ns")
     settings = "redis: {url: 'redis://127.0.0.1:1'}\ncontroller: {leaderElection: true}\n"
@@ -241,7 +241,7 @@ def test_how_the_product_ends(
         if error is not None:
             raise error
 
-    monkeypatch.setattr("notifier.app.run", product)
+    monkeypatch.setattr("notifier.process.production.run", product)
     monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "ns")
     assert main(["run", "--config", _settings(tmp_path, GOOD)]) == code
     assert ran == ["WARN"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from notifier.app import build
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import (
     OPEN_FIRST,
@@ -23,6 +22,7 @@ from notifier.dispatch.breaker import (
     refusal,
 )
 from notifier.process.gauges import Gauges
+from notifier.process.parts import Parts
 from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.outside import unreachable
@@ -357,7 +357,7 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("redis: {url: redis://127.0.0.1:1/0}\n", encoding="utf-8")
     outside = unreachable()
-    parts = build(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
+    parts = Parts(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
 
     def scraped(channel: str) -> float | None:
         Gauges(parts).refresh()

@@ -12,12 +12,12 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.app import build
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.gauges import Gauges, pulse
+from notifier.process.parts import Parts
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import Ports
@@ -312,7 +312,7 @@ class Scraped:
         outside = replace(unreachable(router=self.router), monotonic=lambda: self.now)
         outside.api_time.monotonic = outside.monotonic
         loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
-        self.parts = build(loaded, outside)
+        self.parts = Parts(loaded, outside)
         self.gauges = Gauges(self.parts)
 
     def value(self, name: str, **labels: str) -> float | None:

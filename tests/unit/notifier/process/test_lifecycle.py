@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from notifier.app import build
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.process.lifecycle import WORKERS, Lifecycle
@@ -41,7 +40,7 @@ class Product:
         outside = unreachable(self.admin, self.router)
         if settings.auditing:
             outside = replace(outside, audit=Outlets(loaded, EgressGuard()))
-        self.parts: Parts = build(loaded, outside)
+        self.parts = Parts(loaded, outside)
         self.lifecycle = Lifecycle(self.parts)
 
     def problems(self) -> dict[str, str]:

@@ -63,7 +63,10 @@ def test_what_is_left_out_says_so() -> None:
 
 def test_the_start_imports_no_generated_code() -> None:
     """No module of the program brings the whole package back."""
-    code = "import notifier.app, sys; print([m for m in sys.modules if 'asyncio.client.' in m])"
+    code = (
+        "import notifier.process.production, sys;"
+        " print([m for m in sys.modules if 'asyncio.client.' in m])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
