@@ -9,6 +9,7 @@ bounded by the routing file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -40,87 +41,77 @@ class DeliveryMetrics:
             egress_denied: How many addresses were not dialled, as the guard counts them.
             foreign_objects: How many objects of others came, as the reflector counts them.
         """
-        self.active = Gauge(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.active = gauge(
             f"{UPSTREAM}_reconciler_active",
             "Notifications of this replica's shards by phase, including finished ones while their "
             "objects exist.",
             ("phase",),
-            registry=registry,
         )
-        self.attempts = Counter(
+        self.attempts = counter(
             f"{UPSTREAM}_delivery_attempts",
             "Calls to receivers, by result; an unknown result counts as failed.",
             ("channel", "status"),
-            registry=registry,
         )
-        self.journaled_attempts = Counter(
+        self.journaled_attempts = counter(
             "notification_ledger_journaled_attempts",
             "Attempts recorded in the status before the send while Redis was away, by the reason "
             "why that was safe.",
             ("basis",),
-            registry=registry,
         )
-        self.duration = Histogram(
+        self.duration = histogram(
             f"{UPSTREAM}_delivery_duration_seconds",
             "Duration of one call to a receiver.",
             ("channel",),
-            registry=registry,
         )
-        self.retries = Counter(
+        self.retries = counter(
             f"{UPSTREAM}_delivery_retries",
             "Repeated calls for a notification and channel, by the class of the failure before.",
             ("channel", "reason"),
-            registry=registry,
         )
-        self.breaker = Gauge(
+        self.breaker = gauge(
             f"{UPSTREAM}_channel_circuit_breaker_state",
             "Circuit breaker of a receiver: 0 closed, 1 half-open, 2 open.",
             ("channel",),
-            registry=registry,
         )
-        self.breaker_openings = Counter(
+        self.breaker_openings = counter(
             "notification_ledger_breaker_openings",
             "Times that a receiver's circuit breaker opened, including after a failed probe.",
             ("channel",),
-            registry=registry,
         )
-        self.postponed = Counter(
+        self.postponed = counter(
             "notification_ledger_postponed",
             "Due attempts that waited because their receiver's circuit breaker was open.",
             ("channel",),
-            registry=registry,
         )
-        self.uncertain = Counter(
+        self.uncertain = counter(
             "notification_ledger_uncertain",
             "Attempts made by this process whose result is unknown.",
-            registry=registry,
         )
-        self.completion = Histogram(
+        self.completion = histogram(
             "notification_ledger_completion_seconds",
             "Time from the creation of a notification to the end of its last attempt, observed "
             "when the final phase is written.",
             ("phase",),
             buckets=_LATENCY,
-            registry=registry,
         )
         for phase in _ENDS:
             self.completion.labels(phase)
-        self.oldest_due = Gauge(
+        self.oldest_due = gauge(
             "notification_ledger_oldest_due_seconds",
             "Time for which the oldest due attempt has been waiting, 0 if none is due. Attempts "
             "that wait for Redis count, attempts held back on purpose do not.",
-            registry=registry,
         )
-        self.routing_stale = Gauge(
+        self.routing_stale = gauge(
             "notification_ledger_routing_stale",
             "1 while the routing in force is not that of the files, because these cannot be used.",
-            registry=registry,
         )
-        self.routing_doubts = Gauge(
+        self.routing_doubts = gauge(
             "notification_ledger_routing_doubtful_keys",
             "Keys of the routing file in force that look like typos: nothing reads them, or no "
             "notification has an attribute of that name.",
-            registry=registry,
         )
         for count in (
             _Count(
@@ -142,26 +133,18 @@ class DeliveryMetrics:
             ),
         ):
             registry.register(count)
-        self.build = Gauge(
-            "notification_ledger_build_info", "Always 1; the label is the version.", ("version",),
-            registry=registry,
-        )  # fmt: skip
-        self.fenced_notifications = Counter(
+        self.build = gauge(
+            "notification_ledger_build_info", "Always 1; the label is the version.", ("version",)
+        )
+        self.fenced_notifications = counter(
             "notification_ledger_fenced_notifications",
             "Checks of a notification whose log belongs to a later epoch.",
-            registry=registry,
         )
-        self.running = Gauge(
-            "notification_ledger_running_attempts", "Attempts under way.", registry=registry
+        self.running = gauge("notification_ledger_running_attempts", "Attempts under way.")
+        self.queue_depth = gauge(
+            "notification_ledger_queue_depth", "Notifications waiting for a worker."
         )
-        self.queue_depth = Gauge(
-            "notification_ledger_queue_depth", "Notifications waiting for a worker.",
-            registry=registry,
-        )  # fmt: skip
-        self.delayed = Gauge(
-            "notification_ledger_delayed", "Notifications waiting for a due time.",
-            registry=registry,
-        )  # fmt: skip
+        self.delayed = gauge("notification_ledger_delayed", "Notifications waiting for a due time.")
 
 
 class _Count(Collector):

@@ -6,6 +6,7 @@ They exist only where a feed does, so an absent series says that nothing is audi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -20,34 +21,27 @@ class AuditMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Create the series, those of known labels at 0."""
-        dropped = Counter(
-            "audit_events_dropped",
-            "Audit events dropped after audit.maxAge.",
-            ("service",),
-            registry=registry,
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        dropped = counter(
+            "audit_events_dropped", "Audit events dropped after audit.maxAge.", ("service",)
         )
         self.dropped = dropped.labels(ACTOR)
-        self.sent = Counter(
+        self.sent = counter(
             f"{_OURS}_events_sent",
             "Audit events accepted by every sink; one that was sent again counts again.",
             ("kind",),
-            registry=registry,
         )
         for kind in EventKind:
             self.sent.labels(kind.value)
-        self.failures = Counter(
-            f"{_OURS}_write_failures",
-            "Batches that a sink did not accept.",
-            ("sink", "verdict"),
-            registry=registry,
+        self.failures = counter(
+            f"{_OURS}_write_failures", "Batches that a sink did not accept.", ("sink", "verdict")
         )
-        self.lag = Gauge(
+        self.lag = gauge(
             f"{_OURS}_lag_seconds",
             "Age of the oldest event that a sink has not accepted, 0 if none waits.",
-            registry=registry,
         )
-        self.waiting = Gauge(
+        self.waiting = gauge(
             f"{_OURS}_waiting_notifications",
             "Notifications with records that the feed has yet to read or hand over.",
-            registry=registry,
         )

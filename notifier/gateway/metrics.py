@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,54 +16,48 @@ class GatewayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Create the series."""
-        self.requests = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter(
             f"{_PREFIX}_requests",
             "Requests by source and HTTP status of the answer; unknown sources count as none.",
             ("source", "code"),
-            registry=registry,
         )
-        self.notifications = Counter(
+        self.notifications = counter(
             f"{_PREFIX}_notifications",
             "Events by result: created, duplicate (a retry, or the same event from a peer), "
             "thinned (a repeat within the window), digested (part of a digest).",
             ("source", "result"),
-            registry=registry,
         )
-        self.over_rate = Counter(
+        self.over_rate = counter(
             f"{_PREFIX}_over_rate",
             "Events above their source's rate: part of a digest, or refused for now.",
             ("source", "result"),
-            registry=registry,
         )
-        self.seconds = Histogram(
+        self.seconds = histogram(
             f"{_PREFIX}_request_seconds",
             "Time from the headers of a request to its answer, including waiting for the API "
             "server.",
             ("source",),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.last = Gauge(
+        self.last = gauge(
             f"{_PREFIX}_last_request_timestamp_seconds",
             "When a source last sent something that became or repeated a notification; 0 if it never did.",
             ("source",),
-            registry=registry,
         )
-        self.expected = Gauge(
+        self.expected = gauge(
             f"{_PREFIX}_expected_seconds",
             "Interval within which a source is expected to send (`expectEvery`).",
             ("source",),
-            registry=registry,
         )
-        self.unheard = Gauge(
+        self.unheard = gauge(
             f"{_PREFIX}_unheard_seconds",
             "Time for which a replica has seen no request of a source that is expected to send, "
             "on itself or another replica; counted from its start.",
             ("source",),
-            registry=registry,
         )
-        self.in_flight = Gauge(
-            f"{_PREFIX}_requests_in_flight",
-            "Requests that wait for the API server.",
-            registry=registry,
+        self.in_flight = gauge(
+            f"{_PREFIX}_requests_in_flight", "Requests that wait for the API server."
         )
