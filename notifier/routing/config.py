@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from notifier.routing.receivers import (
     ALWAYS_QUALIFIED,
     KINDS,
     QUALIFIED_IF_NATIVE,
+    ChannelConfig,
     LocalConfig,
     Receiver,
     Target,
@@ -161,50 +162,48 @@ class RoutingConfig:
 
     def without_credential(self) -> Iterator[tuple[str, str, int]]:
         """Yield the entries that need a credential and name none: receiver and place, path, line."""
-        keys = dict(KINDS)
-        for receiver in self.receivers:
-            for kind, configs in receiver.entries:
-                if kind not in ALWAYS_QUALIFIED:
-                    continue
-                for n, config in enumerate(configs):
-                    if not named_credentials(config):
-                        place = f"{keys[kind]}[{n}]"
-                        path = f"{receiver.path}.{place}"
-                        yield f"{quoted(receiver.name)} {place}", path, self.lines.get(path, 0)
+        for receiver, kind, place, config in _entries(self.receivers):
+            if kind in ALWAYS_QUALIFIED and not named_credentials(config):
+                path = f"{receiver.path}.{place}"
+                yield f"{quoted(receiver.name)} {place}", path, self.lines.get(path, 0)
 
     def refused_in_clear(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Webhooks by which nothing can be sent, since their URL among the credentials is http://."""
         if "webhook" not in self.native:
             return ()
         return tuple(
-            f"receiver {quoted(receiver.name)} webhookConfigs[{n}]: its URL, a credential, is http://, so"
+            f"receiver {quoted(receiver.name)} {place}: its URL, a credential, is http://, so"
             " all that it is to get fails: token or password would be sent over http://; use https://, or"
             " set credentialsOverHttp: true"
-            for receiver in self._by_name.values()
-            for _, configs in receiver.entries
-            for n, config in enumerate(configs)
+            for receiver, _, place, config in _entries(self._by_name.values())
             if isinstance(config, WebhookConfig)
             and sends_in_clear(config, values.get(config.credential_ref, ""))
         )
 
     def references(self) -> Iterator[Reference]:
         """Yield every place that names a credential, in the order of `credential_refs`."""
-        keys = dict(KINDS)
-        for receiver in self.receivers:
-            for kind, configs in receiver.entries:
-                if kind in QUALIFIED_IF_NATIVE - self.native:
-                    continue
-                for n, config in enumerate(configs):
-                    at = f"{receiver.path}.{keys[kind]}[{n}]"
-                    for ref, key in named_credentials(config):
-                        path = f"{at}.{key}"
-                        # Entries of mail are one for each recipient, and may be more than the file has.
-                        line = self.lines.get(path) or self.lines.get(receiver.path, 0)
-                        yield Reference(ref, kind, path, line)
+        for receiver, kind, place, config in _entries(self.receivers):
+            if kind in QUALIFIED_IF_NATIVE - self.native:
+                continue
+            for ref, key in named_credentials(config):
+                path = f"{receiver.path}.{place}.{key}"
+                # Entries of mail are one for each recipient, and may be more than the file has.
+                line = self.lines.get(path) or self.lines.get(receiver.path, 0)
+                yield Reference(ref, kind, path, line)
 
     def credential_refs(self) -> tuple[str, ...]:
         """Credentials that must exist, in file order; those of kinds not delivered are not."""
         return tuple(dict.fromkeys(reference.ref for reference in self.references()))
+
+
+def _entries(
+    receivers: Iterable[Receiver],
+) -> Iterator[tuple[Receiver, str, str, ChannelConfig]]:
+    """Yield every entry of some receivers: its receiver, its kind, its place in there, what it holds."""
+    for receiver in receivers:
+        for kind, configs in receiver.entries:
+            for n, config in enumerate(configs):
+                yield receiver, kind, f"{KINDS[kind]}[{n}]", config
 
 
 def routes_of(root: Route) -> Iterator[Route]:

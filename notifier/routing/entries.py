@@ -17,7 +17,7 @@ import yaml
 
 from notifier.routing.config import in_clear, quoted, sends_in_clear
 from notifier.routing.document import MAX_NAME, Reader, Table
-from notifier.routing.keys import MAPPINGS, RECEIVER
+from notifier.routing.keys import MAPPINGS
 from notifier.routing.mail import (
     PORTS,
     Security,
@@ -56,7 +56,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
         native: Kinds among `email` and `webhook` that are delivered here.
     """
     for n, (node, path) in enumerate(top.items("receivers")):
-        table = top.reader.table(node, path, RECEIVER)
+        table = top.reader.table(node, path, MAPPINGS["receiver"])
         if table is None:
             top.reader.refuse(f"receivers[{n}] is empty", node, path=path, fix="remove the dash")
             continue
@@ -66,7 +66,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
                 f"receiver name {wrong}", node, path=f"{path}.name", fix="write name: NAME"
             )
         entries = []
-        for kind, key in KINDS:
+        for kind, key in KINDS.items():
             configs = [
                 config
                 for entry, where in table.items(key)
@@ -128,7 +128,7 @@ def _namespaces(table: Table) -> tuple[str, ...]:
 def _entry(
     kind: str, node: yaml.Node, reader: Reader, path: str, native: frozenset[str]
 ) -> list[ChannelConfig]:
-    keys = MAPPINGS[dict(KINDS)[kind]]
+    keys = MAPPINGS[KINDS[kind]]
     reader.lines[path] = node.start_mark.line + 1
     table = reader.table(node, path, keys) or Table(reader, path, {}, keys)
     table.idle()

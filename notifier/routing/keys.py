@@ -45,176 +45,158 @@ class Key:
 Keys = Mapping[str, Key]
 
 _CREDENTIAL: Final = "Name of the credential that holds {}: a file in `delivery.credentials.dir`."
-_ENABLED: Final = (
+_ENABLED: Final = Key(
+    FLAG,
     "Has no effect: every listed entry is delivered. `false` causes a warning; remove the entry "
-    "to disable it."
+    "to disable it.",
 )
-
-FILE: Final[Keys] = {
-    "route": Key("route", "The root of the tree. It matches everything.", required=True),
-    "receivers": Key("receiver", "All receivers.", listed=True, required=True),
-}
-
-ROUTE: Final[Keys] = {
-    "receiver": Key(
-        TEXT,
-        "Name of the receiver of notifications that match here and no route below. A route "
-        "without one adds no receiver; what ends there goes to the console, or to a route above.",
-    ),
-    "match": Key(
-        PAIRS,
-        "Attributes and the exact values that they must have, all of them. A missing attribute "
-        "counts as empty text. No effect on the root.",
-    ),
-    "matchRe": Key(
-        PAIRS,
-        "Attributes and patterns (RE2) that must match them, all of them. A pattern matches "
-        "anywhere in the value: anchor it with `^` and `$`. A missing attribute matches no "
-        "pattern. No effect on the root.",
-    ),
-    "continue": Key(
-        FLAG,
-        "Whether the routes after this one are tried as well, although this one matched; default "
-        "false. No effect on the root.",
-    ),
-    "routes": Key(
-        "route",
-        "Child routes, tried in order. The first that matches and does not continue is the last "
-        "one tried.",
-        listed=True,
-    ),
-    "groupBy": Key(TEXTS, "Accepted without effect: nothing is grouped.", idle=True),
-}
-
-RECEIVER: Final[Keys] = {
-    "name": Key(
-        TEXT,
-        "Name by which routes refer to it; part of its channels' names. At most 256 characters. "
-        "If two receivers have one name, the last is used.",
-        required=True,
-    ),
-    "slackConfigs": Key("slackConfigs", "Slack webhooks.", listed=True),
-    "pagerdutyConfigs": Key("pagerdutyConfigs", "PagerDuty services.", listed=True),
-    "teamsConfigs": Key("teamsConfigs", "Microsoft Teams workflows.", listed=True),
-    "emailConfigs": Key(
-        "emailConfigs", "E-mail, if `delivery.email.enabled` is true.", listed=True
-    ),
-    "webhookConfigs": Key(
-        "webhookConfigs",
-        "Generic webhooks, if `delivery.webhook.enabled` is true.",
-        listed=True,
-    ),
-    "consoleConfigs": Key(
-        "consoleConfigs", "The controller's standard output, one for all receivers.", listed=True
-    ),
-    "fileConfigs": Key(
-        "fileConfigs", "A file for each notification in `delivery.file.outputDir`.", listed=True
-    ),
-    "logConfigs": Key(
-        "logConfigs", "One line of JSON for each, if `delivery.log.enabled` is true.", listed=True
-    ),
-    "allowedNamespaces": Key(
-        TEXTS,
-        "Namespaces from which it accepts notifications: names, or patterns with `*` and `?`; "
-        "default all. What another namespace sends there fails permanently. Not for console, file "
-        "and log.",
-    ),
-}
-
-SLACK: Final[Keys] = {
-    "credentialRef": Key(TEXT, _CREDENTIAL.format("the webhook's URL"), required=True),
-    "channel": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
-    "username": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
-    "iconEmoji": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
-}
-
-PAGERDUTY: Final[Keys] = {
-    "credentialRef": Key(
-        TEXT, _CREDENTIAL.format("the routing key (Events API v2)"), required=True
-    ),
-    "url": Key(TEXT, "Where events go instead of PagerDuty's own address."),
-    "severity": Key(
-        TEXT, "Accepted without effect: the notification's priority decides.", idle=True
-    ),
-}
-
-TEAMS: Final[Keys] = {
-    "credentialRef": Key(TEXT, _CREDENTIAL.format("the workflow's URL"), required=True),
-}
-
-EMAIL: Final[Keys] = {
-    "to": Key(
-        TEXT,
-        "Addresses, separated by commas, at most 100. Each is a channel of its own.",
-        required=True,
-    ),
-    "from": Key(TEXT, "One address, with or without a name.", required=True),
-    "smarthost": Key(
-        TEXT, "The mail server: `host`, `host:port` or `[address]:port`.", required=True
-    ),
-    "tls": Key(
-        TEXT,
-        "How the connection is protected; default `starttls` (port 587), on port 465 `implicit`. "
-        "`none` (port 25) only without a password.",
-        words=("starttls", "implicit", "none"),
-    ),
-    "requireTls": Key(FLAG, "Has no effect unless `tls` is `none`, which it forbids."),
-    "username": Key(TEXT, "User at the mail server; goes with `credentialRef`."),
-    "credentialRef": Key(TEXT, _CREDENTIAL.format("the password")),
-}
-
-WEBHOOK: Final[Keys] = {
-    "url": Key(TEXT, "Where to POST. A URL that is a secret belongs in `credentialRef`."),
-    "credentialRef": Key(TEXT, _CREDENTIAL.format("the URL, in place of `url`")),
-    "signingSecretRefs": Key(
-        TEXTS,
-        "Names of the credentials with which each request is signed (Standard Webhooks); several while"
-        " one is replaced.",
-    ),
-    "httpConfig": Key(
-        "httpConfig",
-        "How the controller authenticates to the receiver: a token, or user and password.",
-    ),
-}
-
-HTTP: Final[Keys] = {
-    "bearerTokenRef": Key(TEXT, _CREDENTIAL.format("the bearer token")),
-    "bearerToken": Key(TEXT, "The token itself, visible to every reader of this file."),
-    "basicAuth": Key("basicAuth", "User and password."),
-    "credentialsOverHttp": Key(
-        FLAG,
-        "Allows a token or password to be sent over http://, readable on the network; default false.",
-    ),
-}
-
-BASIC: Final[Keys] = {
-    "username": Key(TEXT, "The user; holds no colon.", required=True),
-    "passwordRef": Key(TEXT, _CREDENTIAL.format("the password")),
-    "password": Key(TEXT, "The password itself, visible to every reader of this file."),
-}
-
-CONSOLE: Final[Keys] = {"enabled": Key(FLAG, _ENABLED)}
-FILES: Final[Keys] = {
-    "enabled": Key(FLAG, _ENABLED),
-    "path": Key(TEXT, "Accepted without effect: `delivery.file.outputDir` decides.", idle=True),
-}
-LOG: Final[Keys] = {"enabled": Key(FLAG, _ENABLED)}
+_DECIDED: Final = Key(TEXT, "Accepted without effect: the webhook decides.", idle=True)
 
 #: Every mapping of the file by name.
 MAPPINGS: Final[Mapping[str, Keys]] = {
-    "file": FILE,
-    "route": ROUTE,
-    "receiver": RECEIVER,
-    "slackConfigs": SLACK,
-    "pagerdutyConfigs": PAGERDUTY,
-    "teamsConfigs": TEAMS,
-    "emailConfigs": EMAIL,
-    "webhookConfigs": WEBHOOK,
-    "httpConfig": HTTP,
-    "basicAuth": BASIC,
-    "consoleConfigs": CONSOLE,
-    "fileConfigs": FILES,
-    "logConfigs": LOG,
+    "file": {
+        "route": Key("route", "The root of the tree. It matches everything.", required=True),
+        "receivers": Key("receiver", "All receivers.", listed=True, required=True),
+    },
+    "route": {
+        "receiver": Key(
+            TEXT,
+            "Name of the receiver of notifications that match here and no route below. A route "
+            "without one adds no receiver; what ends there goes to the console, or to a route above.",
+        ),
+        "match": Key(
+            PAIRS,
+            "Attributes and the exact values that they must have, all of them. A missing attribute "
+            "counts as empty text. No effect on the root.",
+        ),
+        "matchRe": Key(
+            PAIRS,
+            "Attributes and patterns (RE2) that must match them, all of them. A pattern matches "
+            "anywhere in the value: anchor it with `^` and `$`. A missing attribute matches no "
+            "pattern. No effect on the root.",
+        ),
+        "continue": Key(
+            FLAG,
+            "Whether the routes after this one are tried as well, although this one matched; default "
+            "false. No effect on the root.",
+        ),
+        "routes": Key(
+            "route",
+            "Child routes, tried in order. The first that matches and does not continue is the last "
+            "one tried.",
+            listed=True,
+        ),
+        "groupBy": Key(TEXTS, "Accepted without effect: nothing is grouped.", idle=True),
+    },
+    "receiver": {
+        "name": Key(
+            TEXT,
+            "Name by which routes refer to it; part of its channels' names. At most 256 characters. "
+            "If two receivers have one name, the last is used.",
+            required=True,
+        ),
+        "slackConfigs": Key("slackConfigs", "Slack webhooks.", listed=True),
+        "pagerdutyConfigs": Key("pagerdutyConfigs", "PagerDuty services.", listed=True),
+        "teamsConfigs": Key("teamsConfigs", "Microsoft Teams workflows.", listed=True),
+        "emailConfigs": Key(
+            "emailConfigs", "E-mail, if `delivery.email.enabled` is true.", listed=True
+        ),
+        "webhookConfigs": Key(
+            "webhookConfigs",
+            "Generic webhooks, if `delivery.webhook.enabled` is true.",
+            listed=True,
+        ),
+        "consoleConfigs": Key(
+            "consoleConfigs",
+            "The controller's standard output, one for all receivers.",
+            listed=True,
+        ),
+        "fileConfigs": Key(
+            "fileConfigs", "A file for each notification in `delivery.file.outputDir`.", listed=True
+        ),
+        "logConfigs": Key(
+            "logConfigs",
+            "One line of JSON for each, if `delivery.log.enabled` is true.",
+            listed=True,
+        ),
+        "allowedNamespaces": Key(
+            TEXTS,
+            "Namespaces from which it accepts notifications: names, or patterns with `*` and `?`; "
+            "default all. What another namespace sends there fails permanently. Not for console, file "
+            "and log.",
+        ),
+    },
+    "slackConfigs": {
+        "credentialRef": Key(TEXT, _CREDENTIAL.format("the webhook's URL"), required=True),
+        "channel": _DECIDED,
+        "username": _DECIDED,
+        "iconEmoji": _DECIDED,
+    },
+    "pagerdutyConfigs": {
+        "credentialRef": Key(
+            TEXT, _CREDENTIAL.format("the routing key (Events API v2)"), required=True
+        ),
+        "url": Key(TEXT, "Where events go instead of PagerDuty's own address."),
+        "severity": Key(
+            TEXT, "Accepted without effect: the notification's priority decides.", idle=True
+        ),
+    },
+    "teamsConfigs": {
+        "credentialRef": Key(TEXT, _CREDENTIAL.format("the workflow's URL"), required=True),
+    },
+    "emailConfigs": {
+        "to": Key(
+            TEXT,
+            "Addresses, separated by commas, at most 100. Each is a channel of its own.",
+            required=True,
+        ),
+        "from": Key(TEXT, "One address, with or without a name.", required=True),
+        "smarthost": Key(
+            TEXT, "The mail server: `host`, `host:port` or `[address]:port`.", required=True
+        ),
+        "tls": Key(
+            TEXT,
+            "How the connection is protected; default `starttls` (port 587), on port 465 `implicit`. "
+            "`none` (port 25) only without a password.",
+            words=("starttls", "implicit", "none"),
+        ),
+        "requireTls": Key(FLAG, "Has no effect unless `tls` is `none`, which it forbids."),
+        "username": Key(TEXT, "User at the mail server; goes with `credentialRef`."),
+        "credentialRef": Key(TEXT, _CREDENTIAL.format("the password")),
+    },
+    "webhookConfigs": {
+        "url": Key(TEXT, "Where to POST. A URL that is a secret belongs in `credentialRef`."),
+        "credentialRef": Key(TEXT, _CREDENTIAL.format("the URL, in place of `url`")),
+        "signingSecretRefs": Key(
+            TEXTS,
+            "Names of the credentials with which each request is signed (Standard Webhooks); several while"
+            " one is replaced.",
+        ),
+        "httpConfig": Key(
+            "httpConfig",
+            "How the controller authenticates to the receiver: a token, or user and password.",
+        ),
+    },
+    "httpConfig": {
+        "bearerTokenRef": Key(TEXT, _CREDENTIAL.format("the bearer token")),
+        "bearerToken": Key(TEXT, "The token itself, visible to every reader of this file."),
+        "basicAuth": Key("basicAuth", "User and password."),
+        "credentialsOverHttp": Key(
+            FLAG,
+            "Allows a token or password to be sent over http://, readable on the network; default false.",
+        ),
+    },
+    "basicAuth": {
+        "username": Key(TEXT, "The user; holds no colon.", required=True),
+        "passwordRef": Key(TEXT, _CREDENTIAL.format("the password")),
+        "password": Key(TEXT, "The password itself, visible to every reader of this file."),
+    },
+    "consoleConfigs": {"enabled": _ENABLED},
+    "fileConfigs": {
+        "enabled": _ENABLED,
+        "path": Key(TEXT, "Accepted without effect: `delivery.file.outputDir` decides.", idle=True),
+    },
+    "logConfigs": {"enabled": _ENABLED},
 }
 
 #: Keys of other programs' routing files, and what is done here instead.

@@ -28,7 +28,7 @@ from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unse
 from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
 from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, too_much
 from notifier.routing.entries import read_receivers, warn_about_names
-from notifier.routing.keys import FILE, ROUTE
+from notifier.routing.keys import MAPPINGS
 from notifier.routing.reach import unreachable
 from syncer.configfile import nearest
 from syncer.model.errors import ConfigError
@@ -83,7 +83,7 @@ def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
     if not text.strip():
         raise ConfigError("empty configuration")
     root = reader.compose(text)
-    top = reader.table(root, "", FILE)
+    top = reader.table(root, "", MAPPINGS["file"])
     if top is None:
         raise ConfigError("route is required")
     route_node = top.node("route")
@@ -129,7 +129,7 @@ def _route(
     """
     if depth > MAX_DEPTH:
         raise too_much("routes are nested too deeply", node)
-    table = reader.table(node, path, ROUTE)
+    table = reader.table(node, path, MAPPINGS["route"])
     if table is None:
         return None
     receiver = _receiver(table, names)

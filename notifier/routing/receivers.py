@@ -107,16 +107,10 @@ def named_credentials(config: ChannelConfig) -> tuple[tuple[str, str], ...]:
 
 
 #: Kinds in the order in which a receiver's channels are named, each with its key in the file.
-KINDS: Final = (
-    ("slack", "slackConfigs"),
-    ("pagerduty", "pagerdutyConfigs"),
-    ("teams", "teamsConfigs"),
-    ("email", "emailConfigs"),
-    ("webhook", "webhookConfigs"),
-    ("console", "consoleConfigs"),
-    ("file", "fileConfigs"),
-    ("log", "logConfigs"),
-)
+KINDS: Final = {
+    kind: f"{kind}Configs"
+    for kind in ("slack", "pagerduty", "teams", "email", "webhook", "console", "file", "log")
+}
 ALWAYS_QUALIFIED: Final = frozenset({"slack", "pagerduty", "teams"})
 QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
 #: Kinds whose channel is one for all receivers.

@@ -25,7 +25,7 @@ from notifier.settings import DeliverySettings
 from tests.properties.test_payloads import BUILDERS, CHECKS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-CHANNELS: Final = [kind for kind, _ in KINDS]
+CHANNELS: Final = list(KINDS)
 #: Always there, so they have no switch and no part of a credential.
 SWITCHED: Final = {"webhook", "email"}
 WITH_CREDENTIAL: Final = {"slack", "pagerduty", "teams", "webhook", "email"}
@@ -64,7 +64,7 @@ def _module(kind: str) -> None:
 
 
 def _routing(kind: str) -> None:
-    key = dict(KINDS)[kind]
+    key = KINDS[kind]
     text = f"route: {{receiver: r}}\nreceivers: [{{name: r, {key}: [{{credentialRef: c}}]}}]"
     config: RoutingConfig = parse(text)
     ((named, _),) = config.receivers[0].channels()
@@ -128,7 +128,7 @@ def _properties(kind: str) -> None:
 
 def _canary(kind: str) -> None:
     text = _read("tests/e2e/test_canary.py")
-    assert f'"{dict(KINDS)[kind]}":' in text
+    assert f'"{KINDS[kind]}":' in text
     assert kind not in WITH_CREDENTIAL or re.search(rf'"{kind}|smtp password|hook url', text)
 
 

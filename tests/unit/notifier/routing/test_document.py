@@ -7,9 +7,8 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-from notifier.routing import keys as every_key
 from notifier.routing.document import MAX_TEXT, Reader, Table
-from notifier.routing.keys import Keys
+from notifier.routing.keys import MAPPINGS, Keys
 from notifier.routing.mail import Security
 from notifier.routing.parse import examine
 from syncer.model.errors import ConfigError
@@ -17,7 +16,7 @@ from syncer.model.finding import Severity
 
 KEYS: Final[Keys] = cast("Keys", dict.fromkeys(["a", "b", "c", "enabled"]))
 #: Those of three mappings that have keys without effect.
-IDLE: Final[Keys] = {**every_key.ROUTE, **every_key.SLACK, **every_key.FILES}
+IDLE: Final[Keys] = {**MAPPINGS["route"], **MAPPINGS["slackConfigs"], **MAPPINGS["fileConfigs"]}
 
 
 def node_of(text: str, reader: Reader | None = None) -> yaml.Node:
@@ -319,16 +318,8 @@ def test_what_has_no_effect_is_noted() -> None:
 
 def test_what_has_no_effect_is_marked() -> None:
     """The schema calls deprecated what the page says has none, and nothing else."""
-    tables = {
-        name: t for name, t in vars(every_key).items() if name.isupper() and isinstance(t, dict)
-    }
-    marked = {
-        (name, key)
-        for name, table in tables.items()
-        for key, known in table.items()
-        if isinstance(known, every_key.Key) and known.idle
-    }
+    marked = {f"{name}.{key}" for name, keys in MAPPINGS.items() for key in keys if keys[key].idle}
     assert marked == {
-        ("ROUTE", "groupBy"), ("SLACK", "channel"), ("SLACK", "username"), ("SLACK", "iconEmoji"),
-        ("PAGERDUTY", "severity"), ("FILES", "path"),
+        "route.groupBy", "slackConfigs.channel", "slackConfigs.username", "slackConfigs.iconEmoji",
+        "pagerdutyConfigs.severity", "fileConfigs.path",
     }  # fmt: skip
