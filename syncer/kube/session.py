@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
 from yarl import URL
@@ -41,6 +42,14 @@ _CREDENTIALS: Final = (
     "host", "api_key", "username", "password", "ssl_ca_cert", "cert_file", "key_file",
     "tls_server_name",
 )  # fmt: skip
+#: A peer may be gone without a word, and whoever only listens, as a watch does, sends nothing that would
+#: show it. So the kernel asks after seconds of silence, asks again, and then ends the connection.
+_KEEPALIVE: Final = {
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 20_000,  # the same in milliseconds for what was sent and is not acknowledged
+}
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
 
@@ -197,7 +206,8 @@ def _session_of(api: ApiClient) -> aiohttp.ClientSession:
     that is half the CPU of a small request, and what `.netrc` has for the host would be sent.
     """
     vendor = api.rest_client.pool_manager
-    connector = vendor.connector
+    connector = cast("aiohttp.TCPConnector", vendor.connector)
+    connector._socket_factory = _socket  # noqa: SLF001, V101 (the vendor made it without one)
     vendor.detach()
     session = aiohttp.ClientSession(
         connector=connector,
@@ -207,6 +217,16 @@ def _session_of(api: ApiClient) -> aiohttp.ClientSession:
     )
     api.rest_client.pool_manager = session
     return session
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """Make the socket of a connection; `address` is an entry of `getaddrinfo`."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if option := getattr(socket, name, None):  # not every system has each of them
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _proxy_of(configuration: Configuration, base: URL) -> URL | None:

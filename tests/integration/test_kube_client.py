@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -686,6 +687,35 @@ async def test_stream_checks_the_status_before_it_reads_lines(tmp_path: Path) ->
         with pytest.raises(Unavailable, match="502"):
             async with client.stream("/w", {}, connect_timeout=2, idle_timeout=2):
                 pytest.fail("entered")
+
+
+async def test_a_server_that_is_gone_without_a_word_is_noticed_by_the_kernel(
+    tmp_path: Path,
+) -> None:
+    """A connection ends within 30 s, sooner than a watch is too silent, whether anything is sent or not."""
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        begun = await send_lines(request, [b"{}\n"])
+        await asyncio.sleep(60)
+        return begun
+
+    async with ScriptedServer(silent) as server:
+        session = await SessionSource(str(write_kubeconfig(tmp_path / "k", server.url))).build()
+        async with session as http, http.get(server.url) as answer:
+            assert answer.connection is not None
+            assert answer.connection.transport is not None
+            sock = answer.connection.transport.get_extra_info("socket")
+            idle, every, times, unacknowledged = (
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            )  # fmt: skip
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert idle + every * times <= 30
+            assert 0 < unacknowledged <= 30_000
+        await session.close()
 
 
 async def read_all(client: KubeClient, *, idle_timeout: float = 5) -> list[bytes]:
