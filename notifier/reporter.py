@@ -117,8 +117,9 @@ class EventReporter:
                 f"Attempt on channel {channel} may or may not have been delivered: {error}", attempt.id,
             )  # fmt: skip
             return
-        wait = attempt.due - attempt.ended if attempt.due else 0
-        then = f"next attempt in {go_duration(wait)}" if attempt.due else "it is not tried again"
+        then = "it is not tried again"
+        if attempt.due:
+            then = f"next attempt in {go_duration(attempt.due - attempt.ended)}"
         self._emit(
             request, "Warning", "DeliveryFailed", f"Attempt on channel {channel} failed, {then}: {error}",
             attempt.id,

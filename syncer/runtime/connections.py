@@ -152,7 +152,6 @@ class Connections:
         now = loop.time()
         for group in (self._silent, self._active):
             for transport in [t for t, until in group.items() if until <= now]:
-                del group[transport]
                 transport.abort()
         if self._silent or self._active or self._held:
             self._timer = loop.call_later(self._first / 2, self._sweep)

@@ -183,6 +183,7 @@ def test_unknown_keys() -> None:
     document = {
         "needed": {"url": "u", "urll": "x"}, "someGroup": {"maxage": 1, "deep": {"er": 1}},
         "maybe": {"lvel": 1}, 7: 1, "k" * 70: 1, "count": {"no": "group"}, "some_group": 5,
+        "somGroup": 1,
     }  # fmt: skip
     assert [(f.text, f.fix) for f in unknown_keys(Document, document)] == [
         ("needed.urll is unknown and ignored: did you mean url?", "write url instead"),
@@ -191,6 +192,7 @@ def test_unknown_keys() -> None:
         ("maybe.lvel is unknown and ignored: did you mean level?", "write level instead"),
         ("7 is unknown and ignored", "remove it"),
         (f"{'k' * 64} is unknown and ignored", "remove it"),
+        ("somGroup is unknown and ignored: did you mean someGroup?", "write someGroup instead"),
     ]
     assert unknown_keys(Document, 5) == unknown_keys(Document, GOOD) == []
 

@@ -24,6 +24,7 @@ CASES = {
     "an automatic one behind a bracket": ("](<file:a>", r"]\(\<file:a>"),
     "one that is escaped already": (r"\<file:a>", r"\<file:a>"),
     "one behind an escaped backslash": (r"\\<file:a>", r"\\\<file:a>"),
+    "one that is escaped behind an escaped backslash": (r"\\\<file:a>", r"\\\<file:a>"),
     "an image": ("![a](data:b)", r"![a]\(data:b)"),
     "a definition": ("[a][1]\n\n[1]: msteams:b", "[a][1]\n\n[1]\\: msteams:b"),
     "an automatic one": ("<tel:1> <https://a>", r"\<tel:1> <https://a>"),

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from notifier.gateway import access as access_module
 from notifier.gateway.access import Access, Secrets
 from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.proofs import (
     AuthSettings,
+    BasicSettings,
     BearerSettings,
     ClientCertificateSettings,
     SignatureSettings,
     TokenReviewSettings,
 )
+from notifier.gateway.reviews import Caller
 from notifier.gateway.tls import Tls
 from notifier.gateway.translation import Source
 from syncer.model.errors import ConfigError, Unavailable
@@ -96,3 +101,44 @@ def test_every_proof_must_hold(tmp_path: Path) -> None:
         access.check_body(request, 0.0)
     with pytest.raises(Refused, match="bearer token"):
         access.check_headers(Incoming({}, b""))
+
+
+async def test_each_proof_of_a_source_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate and a password before anything is read; the API server behind them, for its source."""
+    file = tmp_path / "secret"
+    file.write_text("s")
+    source = cast("Source", SimpleNamespace(name="am", namespaces=("ns",)))
+    tls = cast("Tls", SimpleNamespace(anchors=lambda name: f"anchors of {name}"))
+    asked: list[object] = []
+
+    def certificate(*given: object) -> None:
+        asked.append(given)
+        if given[0] is None:
+            raise Refused("no certificate", status=401)
+
+    async def review(incoming: Incoming, caller: Caller) -> None:
+        asked.append((incoming.header("authorization"), caller))
+
+    monkeypatch.setattr(access_module, "check_certificate", certificate)
+    names = ("dns:am.example.com",)
+    certificates = ClientCertificateSettings(ca_files=("f",), names=names)
+    basic = AuthSettings(
+        basic=BasicSettings(user="u", password_files=(str(file),)), client_certificate=certificates
+    )
+    access = Access(basic, "auth", lambda: 0.0, source=source, tls=tls)
+    password = "Basic " + base64.b64encode(b"u:s").decode()
+    incoming = Incoming({"authorization": password}, b"", certificate=cast("Any", "theirs"))
+    access.check_headers(incoming)
+    assert asked == [("theirs", "anchors of am", names)]
+    with pytest.raises(Refused, match="no certificate"):
+        access.check_headers(Incoming({"authorization": password}, b""))
+    with pytest.raises(Refused):
+        access.check_headers(Incoming({}, b"", certificate=cast("Any", "theirs")))
+    asked.clear()
+    reviewed = AuthSettings(token_review=TokenReviewSettings(audiences=("gateway",)))
+    access = Access(reviewed, "auth", lambda: 0.0, source=source, review=review)
+    await access.check_caller(incoming)
+    assert asked == [(password, Caller("am", ("ns",), ("gateway",)))]
+    await Access(basic, "auth", lambda: 0.0, source=source, tls=tls).check_caller(incoming)

@@ -26,19 +26,24 @@ class Server:
         self.reviewed: list[str] = []
         self.asked: list[Json] = []
         self.known = "good"
+        self.audiences = ["gateway"]
+        self.allowed = True
+        self.fails = False
 
     async def request(self, _method: str, path: str, *, body: Json, **_: Any) -> Json:
         """Answer a review."""
         await self.open.wait()
         if path != TOKENS:
             self.asked.append(body["spec"])
-            return {"status": {"allowed": True}}
+            return {"status": {"allowed": self.allowed}}
         token = body["spec"]["token"]
         self.reviewed.append(token)
         if token != self.known:
-            return {"status": {"authenticated": False}}
+            return {"status": {"authenticated": False, "audiences": self.audiences}}
+        if self.fails:
+            raise Unavailable("away")
         user = {"username": "sender"}
-        return {"status": {"authenticated": True, "audiences": ["gateway"], "user": user}}
+        return {"status": {"authenticated": True, "audiences": self.audiences, "user": user}}
 
 
 class World:
@@ -127,6 +132,55 @@ async def test_answers_are_kept_up_to_a_number(world: World) -> None:
     for n in range(_KEPT + 10):
         await world.check(f"made-up-{n}")
     assert len(world.reviews._rejected) == _KEPT
+    asked = len(world.server.reviewed)
+    assert await world.check(f"made-up-{_KEPT + 9}") == "401"
+    assert len(world.server.reviewed) == asked, "the newest are kept"
+
+
+@pytest.mark.parametrize("audiences", [[], ["another"], None])
+async def test_a_token_for_somebody_else_is_no_proof(
+    audiences: list[str] | None, world: World
+) -> None:
+    """Nor is one of which the API server does not say for whom it is."""
+    world.server.audiences = cast("list[str]", audiences)
+    assert await world.check("good") == "401"
+    assert world.server.asked == []
+
+
+async def test_who_may_not_send_is_asked_about_again_soon(world: World) -> None:
+    """A refusal holds for ten seconds, a permission for a minute."""
+    world.server.allowed = False
+    assert await world.check("good") == "403"
+    world.server.allowed = True
+    world.now = 9.9
+    assert await world.check("good") == "403"
+    world.now = 10.0
+    assert await world.check("good") == "in"
+    world.server.allowed = False
+    world.now = 69.9
+    assert await world.check("good") == "in"
+    world.now = 70.0
+    assert await world.check("good") == "403"
+
+
+async def test_an_api_server_that_fails_refuses_nobody(world: World) -> None:
+    """The sender tries again, and nothing is remembered of it."""
+    world.server.fails = True
+    assert await world.check("good") == "later"
+    world.server.fails = False
+    assert await world.check("good") == "in"
+
+
+async def test_reviews_end_with_the_gateway(world: World) -> None:
+    """None is left under way, and whoever waits for one is told."""
+    world.server.open.clear()
+    waiting = asyncio.create_task(world.check("good"))
+    await asyncio.sleep(0)
+    (task,) = world.reviews._pending.values()
+    await world.reviews.close()
+    assert task.cancelled()
+    assert await waiting == "later"
+    assert world.reviews._pending == {}
 
 
 def test_who_waits_for_a_review_is_answered_before_a_sender_gives_up() -> None:

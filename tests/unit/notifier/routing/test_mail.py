@@ -321,3 +321,13 @@ def test_the_length_of_a_name_is_bounded(chars: int, used: bool) -> None:
     else:
         with pytest.raises(ValueError, match="holds a name that cannot be used"):
             parse_sender(text)
+
+
+@pytest.mark.parametrize("missing", ["", "to", "from", "smarthost"])
+def test_mail_that_lacks_something_is_no_channel(missing: str) -> None:
+    """Recipient, sender and server: nothing can be sent without one of them."""
+    parts = {"to": "a@x", "from": "n@x", "smarthost": "mail:25"}
+    entry = ", ".join(f"{key}: '{value}'" for key, value in parts.items() if key != missing)
+    config = _routing(f"{{{entry}}}").receivers[0].entries[0][1][0]
+    assert isinstance(config, EmailConfig)
+    assert config.complete is not bool(missing)

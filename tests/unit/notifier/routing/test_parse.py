@@ -94,6 +94,14 @@ def test_what_is_not_delivered_needs_no_credential() -> None:
         assert config.credential_refs() == wanted
 
 
+def test_every_child_is_looked_at() -> None:
+    """One that is empty hides nothing of those behind it."""
+    text = "route: {receiver: a, routes: [~, {receiver: nobody}, ~]}\nreceivers: [{name: a}]"
+    _, findings = examine(text, native=NATIVE)
+    errors = [f.path for f in findings if f.severity is Severity.ERROR]
+    assert errors == ["route.routes[0]", "route.routes[1].receiver", "route.routes[2]"]
+
+
 def test_a_key_that_opens_a_mapping_is_named_by_its_own_line() -> None:
     """Not by the line of what stands below it."""
     config, (finding,) = examine(f"{FILE}global:\n  nonsense: 1\n", native=NATIVE)

@@ -665,3 +665,28 @@ async def test_what_will_be_refused_is_said_at_the_start(
     assert all('receiver "r" webhookConfigs[0]' in text for text in said)
     assert CANARY not in caplog.text
     assert "u:p" not in caplog.text
+
+
+async def test_a_warning_is_logged_once(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """Not again whenever something else changes; again, once it was mended in between."""
+    files.credential("a", "A")
+    odd = f"{slack('a')}\nnonsense: 1\n"
+    files.route(odd)
+
+    def warned() -> int:
+        return sum("nonsense" in r.getMessage() for r in caplog.records)
+
+    async with running(routing_of(files)) as routing:
+        for name in ("b", "c"):
+            files.credential(name, "x")
+
+            def read(name: str = name) -> bool:
+                return name in routing.current.credentials
+
+            await until(read, "it is read")
+        assert warned() == 1
+        files.route(slack("a"))
+        generation = routing.current.generation
+        await until(lambda: routing.current.generation > generation, "it is mended")
+        files.route(odd)
+        await until(lambda: warned() == 2, "it is said again")

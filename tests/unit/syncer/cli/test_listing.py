@@ -87,6 +87,14 @@ def test_an_event_is_looked_for_by_the_api_server() -> None:
     assert Filter(name="x").labels == ""
 
 
+def test_what_has_just_been_created_is_listed() -> None:
+    """Unless an age is asked for, at least which it must have."""
+    row = Row(replace(TIMEOUT, created=NOW), 0, quarantined=False)
+    assert Filter().matches(row, NOW)
+    assert not Filter(older=1).matches(row, NOW)
+    assert Filter(older=1).matches(row, NOW + 1)
+
+
 def test_notes_name_what_deserves_attention() -> None:
     """The worst first; the last error belongs to what is not sent."""
     held = request(entry("unknown", 1, A1), hold="x", uncertainAttempts=1)

@@ -381,3 +381,27 @@ def test_a_start_without_docstrings(module: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_process_of_a_command_is_set_up_for_a_short_life(
+    own: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of somebody who calls the function is left as it is."""
+    begun: list[bool] = []
+    monkeypatch.setattr(cli, "begin", lambda: begun.append(True))
+    words = ["completion", "bash"]
+    monkeypatch.setattr(sys, "argv", ["syncer", *words])
+    assert cli.main(None if own else words) == 0
+    assert bool(begun) is own
+    assert capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Although each command's own options are made for that command alone."""
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    for name, module in cli.COMMANDS.items():
+        assert f"\n    {name} " in shown, name
+        assert " ".join(module.HELP.split())[:20] in " ".join(shown.split()), name

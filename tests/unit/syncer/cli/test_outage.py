@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from syncer.cli.outage import (
     held_back,
     log_by_status,
     log_of,
+    now_here,
     reason_of,
     store_or_silence,
     store_without_redis,
@@ -307,3 +309,9 @@ def test_doctor_tells_an_outage(
     assert said in result.text
     assert bool(result.fix) == (wanted is Grade.WARN)
     assert check_journal(LeaseFacts(problem="gone"), redis=redis, now=0) == []
+
+
+def test_without_redis_this_machine_says_what_time_it_is() -> None:
+    """In its milliseconds."""
+    before = time.time()
+    assert before - 1 <= now_here() / 1000 <= time.time() + 1

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from syncer.cli.output import Columns, Progress, age, table, write_json, write_lines, write_remark
+from syncer.cli.output import (
+    Columns,
+    Progress,
+    age,
+    table,
+    write_json,
+    write_lines,
+    write_page,
+    write_remark,
+)
 from syncer.cli.screen import Screen
 from syncer.rules.text import plain
 
@@ -36,10 +48,14 @@ def test_an_answer_is_not_glued_to_the_progress(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setattr("sys.stderr", terminal)
     with Progress("objects") as progress:
-        progress.step()
-        write_lines(["NAMESPACE  NAME"])
-        write_json({"a": 1})
-        write_remark("none")
+        writes: list[Callable[[], None]] = [
+            lambda: write_lines(["NAMESPACE  NAME"]), lambda: write_json({"a": 1}),
+            lambda: write_remark("none"),
+        ]  # fmt: skip
+        for write in writes:
+            progress._next = 0.0
+            progress.step()
+            write()
     screen = terminal.getvalue()
     for line in ("NAMESPACE  NAME\n", '{"a": 1}\n', "syncer: none\n"):
         before = screen[: screen.index(line)]
@@ -198,3 +214,14 @@ def test_a_cell_may_be_as_long_as_its_author_likes() -> None:
     found = Columns(("a", "b", "c"), Screen(80), flexible={"b": 10, "c": 10})
     found._widths = [6, 10**12, 10**12]
     assert found._fitting() == [6, 35, 35]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_page_is_there_at_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for whoever reads a pipe, and waits for what `tail` shows."""
+    with io.BytesIO() as raw, io.TextIOWrapper(io.BufferedWriter(raw)) as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        item = cast("Any", SimpleNamespace(as_json=lambda: {"name": "n"}))
+        columns = Columns(("NAME",), Screen(0))
+        write_page(columns, [item], json=as_json, cells=lambda _: ("n",))
+        assert raw.getvalue().splitlines()[-1] == (b'{"name": "n"}' if as_json else b"n")

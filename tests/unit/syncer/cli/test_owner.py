@@ -196,3 +196,9 @@ async def test_a_shard_that_is_not_known_is_none() -> None:
     found = await find_owner(access(), store(text="t"), namespace="ns", uid="u", home="h")
     assert (found.shard, found.holder) == (-1, None)
     assert found.unread == ("who owns its shard is not known: t",)
+
+
+async def test_what_answers_for_a_lease_and_is_none_says_nothing_of_an_owner() -> None:
+    """It is an outage, not a Lease without a holder."""
+    with pytest.raises(Unavailable):
+        await read_holder(cast("Any", None), "ns", "nl", {"metadata": 7})

@@ -131,3 +131,27 @@ def test_a_line_that_is_no_change_of_a_lease_ends_the_watch(case: str) -> None:
         watch._event(line)
     assert str(caught.value) == why
     assert sink.told == []
+
+
+async def test_a_server_that_fails_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure in a row counts once, up to the patience."""
+    asked: list[tuple[float, float, int]] = []
+    ended = asyncio.Event()
+
+    def pause(*given: Any) -> float:
+        asked.append(given)
+        if len(asked) == 3:
+            ended.set()
+        return 0.0
+
+    async def request(*_: object, **__: object) -> Any:
+        await asyncio.sleep(0)
+        raise Unavailable("away")
+
+    monkeypatch.setattr("syncer.kube.leases.exponential", pause)
+    unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
+    watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
+    task = asyncio.create_task(watch.run())
+    await asyncio.wait_for(ended.wait(), 30)
+    task.cancel()
+    assert asked[:3] == [(0.1, 5.0, n) for n in (1, 2, 3)]

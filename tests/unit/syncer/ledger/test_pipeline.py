@@ -341,17 +341,19 @@ def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
     async def main(_loop: SimLoop) -> None:
         server = Named(0.0)
         async with serving(server) as pipeline:
-            pipeline.wait_refused, pipeline.problem = True, "away"
+            pipeline.wait_refused = True
             server.replies = [INFO, [b"appendfsync", b"always"]]
             await pipeline._identify(cast("AbstractConnection", server))
             assert server.infos[-1][NO_WAIT] == "1"
             server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
+            known: list[object] = []
+            pipeline.problem = "away"
             assert (await pipeline.read_info())[NO_WAIT] == "1"
-            known = [pipeline.wait_refused]
+            known += [pipeline.problem, pipeline.wait_refused]
             server.replies = [INFO, 0, [b"appendfsync", b"always"]]
             assert NO_WAIT not in await pipeline.read_info()
             known.append(pipeline.wait_refused)
-            assert known == [True, False]
+            assert known == [None, True, False]
             waits = [asked for asked in server.asked if b"WAIT" in asked]
             assert waits == [b"*3\r\n$4\r\nWAIT\r\n$1\r\n0\r\n$1\r\n0\r\n"] * 2
             server.replies = [INFO, [b"appendfsync", b"always"]]
@@ -665,5 +667,38 @@ def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> No
             with pytest.raises(Unavailable, match="cannot be reached"):
                 await pipeline.submit(GET)
             assert (server.held, server.sent) == (0, [])
+
+    simulate(1, main)
+
+
+def test_replicas_have_the_time_that_they_are_given() -> None:
+    """The answer to WAIT may take that long and a reply's time more, and no longer."""
+
+    async def main(loop: SimLoop) -> None:
+        server = Server(0.0, 5.5)
+        async with serving(server) as pipeline:
+            server.replies = [b"OK", 1]
+            wanted = Call(("SET", "x", "1"), wait=(1, 5000))
+            assert await pipeline.submit(wanted) == (b"OK", 1)
+            server.pauses = [0.0, None]
+            began = loop.time()
+            with pytest.raises(Ambiguous):
+                await pipeline.submit(wanted)
+            assert 6.0 <= loop.time() - began <= 6.5
+
+    simulate(1, main)
+
+
+def test_a_reset_drops_what_is_under_way() -> None:
+    """A renewal of the connections does not: its calls are answered."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            assert await pipeline.submit(GET) == b"OK"
+            await pipeline.renew()
+            assert not server.ended
+            await pipeline.reset()
+            assert server.ended
 
     simulate(1, main)

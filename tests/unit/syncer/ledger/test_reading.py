@@ -41,6 +41,7 @@ def test_a_damaged_record() -> None:
     read = read_log(damaged)
     assert (len(read.records), read.view.position) == (1, 1)
     assert read.problem.startswith("record 2: ")
+    assert lines_of(read, damaged)[1].error == read.problem, "as a reader of the log says it"
 
 
 def test_a_record_behind_the_damage() -> None:
@@ -57,5 +58,6 @@ def test_a_record_that_cannot_be_folded() -> None:
     log = elements(replace(record, body={**record.body, "class": "no class"}))
     read = read_log(log)
     assert (read.header is not None, read.records) == (True, ())
+    assert shown(log) == [(1, "?")]
     assert read.problem.startswith("record 1: ")
     assert shown(log) == [(1, "?")]

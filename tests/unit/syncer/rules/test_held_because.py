@@ -16,6 +16,7 @@ AWAY = "A delivery is due and is held, because the log cannot be reached or acce
 def test_each_reason_is_named() -> None:
     """Without a journal it waits for the log; with one, the reason tells why it is not journaled."""
     assert held_because(None) == ("DeliveryHeld", AWAY)
+    assert {held_because(b) for b in Basis if b.complete} == {("DeliveryHeld", AWAY)}
     found = {held_because(b) for b in INCOMPLETE}
     assert {reason for reason, _ in found} == {
         "OutageNotRecorded", "RecordsNotRead",

@@ -170,3 +170,15 @@ def test_a_success_is_final_whatever_the_log_says() -> None:
     view = view_with(Attempt(OPEN.id, OPEN.channel, AttemptState.SUCCESS, 900, 1100))
     rules = Facts(1, RetryPolicy(max_attempts=1), unread=True)
     assert merge(Status(), view, rules, now=1200).status.phase == "Sent"
+
+
+def test_what_is_carried_out_elsewhere_stays_unknown() -> None:
+    """An attempt in hand counts as open; one of a former owner does not, and is an attempt made."""
+    former = Attempt(
+        AttemptId("0.19-1"), "slack:ops", AttemptState.UNKNOWN, started=1, ended=2,
+        failure=FailureClass.UNCERTAIN,
+    )  # fmt: skip
+    rules = Facts(1, RetryPolicy(max_attempts=3), in_hand=frozenset((OPEN.id,)))
+    found = merge(Status(), view_with(former, OPEN), rules, now=1000).status
+    assert [(a.id, a.state) for a in found.attempts] == [("0.19-1", AttemptState.UNKNOWN)]
+    assert (found.uncertain, found.total_attempts) == (1, 1)

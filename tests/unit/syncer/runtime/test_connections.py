@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import resource
 import socket
@@ -357,23 +358,26 @@ async def test_an_address_with_tls_answers_who_speaks_it(tmp_path: Path) -> None
     context = authority.context("server")
     app = web.Application()
 
-    async def hello(_request: web.Request) -> web.Response:
-        return web.Response(text="hello")
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(body=b"hello " + await request.read())
 
-    app.router.add_get("/", hello)
+    app.router.add_post("/", hello)
     connections = Connections(8, first=600.0, idle=600.0)
     runner, server = await listen(
         app, "127.0.0.1", 0, connections, idle_seconds=60.0, tls=lambda: context
     )
     try:
         port = server.sockets[0].getsockname()[1]
-        asked = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        # A signature is of the bytes as they came, so they come as they were sent.
+        body = gzip.compress(b"x")
+        head = "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
+        asked = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         trusting = ssl.create_default_context(cafile=authority.ca)
         async with asyncio.timeout(60):
             for tls, answered in ((trusting, True), (None, False)):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
                 writer.write(asked)
-                assert (b"hello" in await reader.read()) is answered
+                assert (b"hello " + body in await reader.read()) is answered
                 writer.close()
     finally:
         server.close()

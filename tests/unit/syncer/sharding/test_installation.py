@@ -36,3 +36,26 @@ async def test_what_is_no_lease_is_waited_for(answer: Any) -> None:
     """The start tries again; any other error would end it."""
     with pytest.raises(Unavailable, match="what answers for the Lease n-map is none"):
         await installation(answer).found()
+
+
+async def test_a_lease_that_lacks_something_is_completed() -> None:
+    """Its number of shards, or the label by which it is followed; one that has both is not written."""
+    label = {"notification-ledger/installation": "n"}
+    shards = {"notification-ledger/shards": str(installation({}).sharding)}
+    for labels, shown, written in (
+        (label, shards, False), ({}, shards, True), (label, {}, True), (None, None, True),
+    ):  # fmt: skip
+        meta = {"uid": "u", "labels": labels, "annotations": shown}
+        asked: list[str] = []
+
+        async def request(
+            method: str, *_: object, asked: list[str] = asked, meta: Any = meta, **__: object
+        ) -> Any:
+            asked.append(method)
+            whole = {**meta, "labels": label, "annotations": shards}
+            return {"metadata": meta if method == "GET" else whole}
+
+        client = cast("KubeClient", SimpleNamespace(request=request))
+        made = Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+        assert await made.found() == "ns/n@u"
+        assert asked == ["GET", "PATCH"] if written else ["GET"]

@@ -1015,3 +1015,34 @@ async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: To
     here.ask("POST", name, {**kind, "metadata": {"name": name}, "spec": spec})
     await here.until(lambda: len(b.owned) == 4, within=3 * DURATION)
     assert here.lease(name)["metadata"].get("labels") is None, "it is nobody's to be followed"
+
+
+@town(seeds=(1,))
+async def test_a_release_has_its_time_and_no_more(here: Town) -> None:
+    """An API server that does not answer keeps the process for that long, twice."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+
+    async def silent(*_: Any, **__: Any) -> Any:
+        await asyncio.sleep(3600)
+
+    a.kube.request = silent  # type: ignore[method-assign]  # nothing comes back
+    began = here.clock()
+    assert await a.manager.release(timeout=4.0) == 0
+    assert here.clock() - began <= 8.0
+    await a.kill()
+
+
+@town(seeds=(1,))
+async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
+    """As one of another number of shards: what it would write there is for others to read."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
+    await here.until(lambda: a.refused, within=1)
+    member = "member.notification-ledger/old"
+    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: "1 1"}}})
+    a.kube.requests.clear()
+    await asyncio.sleep(5 * PERIOD)
+    assert [r for r in a.kube.requests if r.endswith("nl-map")] == []
+    assert await a.manager.release() == 4

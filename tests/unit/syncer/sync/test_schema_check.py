@@ -118,3 +118,14 @@ async def test_what_else_a_definition_drops_stays_a_problem() -> None:
             await schema.after_write(nameless, {"deliveryAttempts": []})
         schema.on_log_back()
         assert "drops the ids" in (schema.problem or "")
+
+
+async def test_attempts_that_are_missing_in_an_answer_are_noticed() -> None:
+    """However well the schema was verified: a webhook may have taken them away since."""
+    async with bench() as (here, _):
+        schema = here.sync.schema
+        schema.verified = True
+        with pytest.raises(Unavailable, match="without all of its attempts"):
+            await schema.after_write(here.objects.request, {"deliveryAttempts": [{"id": "0.7-1"}]})
+        assert (schema.verified, "mutating admission" in (schema.problem or "")) == (False, True)
+        await schema.after_write(here.objects.request, {"phase": "Sending"})

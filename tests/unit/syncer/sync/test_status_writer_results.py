@@ -839,3 +839,21 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
         assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
         assert (len(sizes), reported, entry.journaled) == (1, [], "")
         assert entry.request.resource_version == ("5" if gone else "9")
+
+
+async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
+    """Neither while a notification is under way, nor once its log is to expire."""
+    async with bench(most=3) as (here, entry):
+        await here.claimer.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        calls = len(here.log.client.redis.calls)
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert len(here.log.client.redis.calls) == calls
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert entry.expiring
+        calls = len(here.log.client.redis.calls)
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert len(here.log.client.redis.calls) == calls
