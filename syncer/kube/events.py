@@ -7,8 +7,9 @@ write. Errors are counted and not raised: an event that cannot be written must n
 what it reports about.
 
 Namespaces take turns, with one event of each under way: where a webhook of one dawdles, its events wait for
-each other and not those of the rest. If there is no place left, the namespace with the most loses its last;
-none loses its only one.
+each other and not those of the rest. A namespace that does not take an event at once has its turns among
+those of its like until it does: however many they are, half of the senders are for the others alone. If
+there is no place left, the namespace with the most loses its last; none loses its only one.
 
 The name of an event is derived from the object's uid, the reason and a discriminator that the
 caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
@@ -48,8 +49,10 @@ COMPONENT: Final = "notification-controller"
 _MESSAGE_BYTES: Final = 1024
 _NAME_CHARS: Final = 200
 _TRIES: Final = 3
-#: Namespaces whose events are sent at once.
-_SENDERS: Final = 8
+#: Events that are sent at once for quick namespaces, and for slow ones.
+_SENDERS: Final = 4
+#: Seconds within which a quick namespace takes an event.
+_QUICK: Final = 1.0
 #: Seconds between tries, at first and at most.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 5.0
@@ -115,9 +118,11 @@ class EventRecorder:
         self._bucket = TokenBucket(limits.rate, limits.burst, time.monotonic())
         #: Events by namespace, of those that have some waiting or one under way.
         self._waiting: dict[str, deque[Json]] = {}
+        #: Events that wait or are under way.
         self._left = 0
-        #: Namespaces whose next event may be sent, in the order of their turns.
-        self._turns: asyncio.Queue[str] = asyncio.Queue()
+        #: Namespaces whose next event may be sent, in the order of their turns: quick and slow ones.
+        self._turns: tuple[asyncio.Queue[str], ...] = asyncio.Queue(), asyncio.Queue()
+        self._slow: set[str] = set()
         #: Namespace whose events cannot be written, as was logged; empty while all can.
         self._reported = ""
         self.dropped = 0
@@ -152,33 +157,56 @@ class EventRecorder:
             self._left -= 1
         if waiting is None:
             waiting = self._waiting[obj.namespace] = deque()
-            self._turns.put_nowait(obj.namespace)
+            self._take_turn(obj.namespace)
         waiting.append(self._document(obj, kind, reason, message, discriminator))
         self._left += 1
 
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for n in range(_SENDERS):
-                group.create_task(self._serve(), name=f"events-{n}")
+            for n in range(_SENDERS * 2):
+                group.create_task(self._serve(slow=n >= _SENDERS), name=f"events-{n}")
 
-    async def _serve(self) -> None:
+    def _take_turn(self, namespace: str) -> None:
+        self._turns[namespace in self._slow].put_nowait(namespace)
+
+    async def _serve(self, *, slow: bool) -> None:
         """Send an event of the namespace whose turn it is, again and again."""
+        turns = self._turns[slow]
         while True:
-            namespace = await self._turns.get()
+            namespace = await turns.get()
             waiting = self._waiting[namespace]
             try:
                 if waiting:
-                    event = waiting.popleft()
-                    self._left -= 1
-                    await asyncio.sleep(self._bucket.take(time.monotonic()))
-                    await self._send(event)
+                    await self._next(namespace, waiting, slow=slow)
             finally:
                 if waiting:
-                    self._turns.put_nowait(namespace)
+                    self._take_turn(namespace)
                 else:
                     del self._waiting[namespace]
-                self._turns.task_done()
+                turns.task_done()
+
+    async def _next(self, namespace: str, waiting: deque[Json], *, slow: bool) -> None:
+        event = waiting.popleft()
+        again: object = None
+        try:
+            await asyncio.sleep(self._bucket.take(time.monotonic()))
+            began = time.monotonic()
+            if slow:
+                await self._send(event)
+            else:
+                again = await self._try(event, _QUICK)
+        finally:
+            if again:
+                waiting.appendleft(event)
+            else:
+                self._left -= 1
+        if again:
+            while len(self._slow) >= self._limits.queue:
+                self._slow.pop()
+            self._slow.add(namespace)
+        elif time.monotonic() - began < _QUICK:
+            self._slow.discard(namespace)
 
     async def drain(self, timeout: float) -> int:
         """
@@ -187,47 +215,58 @@ class EventRecorder:
         `run` must still be running.
 
         Returns:
-            How many were dropped.
+            How many were dropped; those under way are, too, since nobody waits for their answers.
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._turns.join()
+                while self._left:
+                    for turns in self._turns:
+                        await turns.join()
         except TimeoutError:
-            left, self._left = self._left, 0
-            for waiting in self._waiting.values():
-                waiting.clear()
+            left = self._left
             self.dropped += left
+            for waiting in self._waiting.values():
+                self._left -= len(waiting)
+                waiting.clear()
             return left
         return 0
 
     async def _send(self, event: Json) -> None:
+        """Try a few times, with pauses."""
+        for again in range(1, _TRIES + 1):
+            error = await self._try(event, self._limits.timeout)
+            if error is None:
+                return
+            if again < _TRIES:
+                requested = getattr(error, "retry_after", None) or 0.0
+                wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again)
+                await asyncio.sleep(min(_PAUSE_MOST, max(requested, wait)))
+            else:
+                self._failed(event["metadata"]["namespace"], error)
+
+    async def _try(self, event: Json, timeout: float) -> Unavailable | Ambiguous | None:
+        """Send once; returns the error if a further try may help."""
         namespace = event["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
-        for again in range(_TRIES):
-            try:
-                await self._client.request("POST", path, body=event, timeout=self._limits.timeout)
-            except Conflict:
-                logger.debug("an event is there already")
-            except Gone as error:
+        try:
+            await self._client.request("POST", path, body=event, timeout=timeout)
+        except Conflict:
+            logger.debug("an event is there already")
+        except Gone as error:
+            self._ended(error)
+        except Rejected as error:
+            if error.reason == "NamespaceTerminating":
                 self._ended(error)
-            except Rejected as error:
-                if error.reason == "NamespaceTerminating":
-                    self._ended(error)
-                else:
-                    self._failed(namespace, error)
-            except (Unavailable, Ambiguous) as error:
-                if again + 1 < _TRIES:
-                    requested = getattr(error, "retry_after", None) or 0.0
-                    wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again + 1)
-                    await asyncio.sleep(min(_PAUSE_MOST, max(requested, wait)))
-                    continue
-                self._failed(namespace, error)
-            except PortError as error:
-                self._failed(namespace, error)
             else:
-                if namespace == self._reported:
-                    self._reported = ""
-            return
+                self._failed(namespace, error)
+        except (Unavailable, Ambiguous) as error:
+            return error
+        except PortError as error:
+            self._failed(namespace, error)
+        else:
+            if namespace == self._reported:
+                self._reported = ""
+        return None
 
     def _ended(self, error: PortError) -> None:
         self.dropped += 1

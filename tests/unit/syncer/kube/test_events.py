@@ -1,0 +1,132 @@
+"""Whose Events wait for whose where webhooks of namespaces are slow, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from syncer.kube import events
+from syncer.kube.events import EventLimits, EventRecorder
+from syncer.model.errors import Ambiguous
+from syncer.model.resource import NotificationRequest, parse_object
+from tests.integration.scripted import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from syncer.kube.client import KubeClient
+
+QUICK = 0.02
+
+
+class Server:
+    """Takes Events at once, of namespaces named slow when it is let."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.tried: list[tuple[str, float]] = []
+        self.taken: list[str] = []
+
+    async def request(self, _method: str, path: str, *, body: Any, timeout: float) -> None:
+        """As the client's."""
+        namespace = path.split("/")[4]
+        self.tried.append((namespace, timeout))
+        if namespace.startswith("slow"):
+            try:
+                await asyncio.wait_for(self.go.wait(), timeout)
+            except TimeoutError as error:
+                raise Ambiguous("no answer") from error
+        self.taken.append(body["message"])
+
+
+@pytest.fixture(autouse=True)
+def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_QUICK", QUICK)
+
+
+@asynccontextmanager
+async def recording(limits: EventLimits) -> AsyncIterator[tuple[Server, EventRecorder]]:
+    """Run a recorder for the time of the context."""
+    server = Server()
+    recorder = EventRecorder(cast("KubeClient", server), instance="pod-0", limits=limits)
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield server, recorder
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def request(namespace: str) -> NotificationRequest:
+    """Return a NotificationRequest to speak about."""
+    metadata = {"namespace": namespace, "name": "a", "uid": "u", "resourceVersion": "7"}
+    return parse_object({"metadata": metadata, "spec": {"type": "Simple", "subject": "s"}})
+
+
+def emit(recorder: EventRecorder, namespace: str, message: str) -> None:
+    """Emit an event that is told by its message."""
+    recorder.emit(request(namespace), "Normal", "Sent", message, discriminator=message)
+
+
+async def test_slow_namespaces_leave_senders_to_the_others() -> None:
+    """However many webhooks dawdle, others wait for a first try of each; of theirs, nothing is lost."""
+    async with recording(EventLimits(timeout=60)) as (server, recorder):
+        slow = [f"slow-{n}" for n in range(20)]
+        for n in range(2):
+            for namespace in slow:
+                emit(recorder, namespace, f"{namespace}-{n}")
+        for n in range(3):
+            emit(recorder, "quick", f"quick-{n}")
+        await eventually(lambda: len(server.taken) == 3)
+        assert server.taken == ["quick-0", "quick-1", "quick-2"]
+        await eventually(lambda: len(server.tried) == 3 + 20 + events._SENDERS)
+        server.go.set()
+        assert await recorder.drain(60) == 0
+        assert recorder.dropped == 0
+        assert len(server.taken) == len(set(server.taken)) == 43
+        for namespace in slow:
+            told = [message for message in server.taken if message.startswith(f"{namespace}-")]
+            assert told == [f"{namespace}-0", f"{namespace}-1"]
+
+
+async def test_a_namespace_that_is_quick_again_has_its_turns_among_the_quick() -> None:
+    """It is slow only until it takes an event at once; a further one is tried as at first."""
+    async with recording(EventLimits(timeout=60)) as (server, recorder):
+        emit(recorder, "slow", "1")
+        await eventually(lambda: len(server.tried) == 2)
+        # Nothing of it is under way or waits now, and it is known all the same.
+        await asyncio.sleep(QUICK)
+        server.go.set()
+        assert await recorder.drain(60) == 0
+        for message in "23":
+            emit(recorder, "slow", message)
+            assert await recorder.drain(60) == 0
+        assert [timeout for _, timeout in server.tried] == [QUICK, 60, 60, QUICK]
+
+
+async def test_what_is_under_way_at_the_end_is_counted() -> None:
+    """Nobody waits for its answer, so it is as lost as what waits."""
+    async with recording(EventLimits(timeout=60)) as (server, recorder):
+        for namespace in ("slow-1", "slow-2", "slow-2"):
+            emit(recorder, namespace, "1")
+        await eventually(lambda: len(server.tried) == 4)
+        assert await recorder.drain(0.01) == 3
+        assert recorder.dropped == 3
+
+
+async def test_no_more_slow_namespaces_are_remembered_than_events() -> None:
+    """Namespaces come and go; what is known of them is bounded."""
+    async with recording(EventLimits(queue=2, timeout=60)) as (server, recorder):
+        for n in range(5):
+            server.go.clear()
+            server.tried.clear()
+            emit(recorder, f"slow-{n}", "1")
+            await eventually(lambda: len(server.tried) == 2)
+            await asyncio.sleep(QUICK)
+            server.go.set()
+            assert await recorder.drain(60) == 0
+        assert len(recorder._slow) == 2
