@@ -38,6 +38,7 @@ from syncer.model.attempt import (
 from syncer.model.conditions import Condition
 from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
+from syncer.model.record import MAX_INT
 from syncer.model.times import time_of
 
 GROUP: Final = "kubernaut.ai"
@@ -424,7 +425,6 @@ def _parse_attempts(
         channel = str(entry.get("channel", ""))
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
-        ended = time_of(entry.get("timestamp"))
         seconds = float(entry.get("durationSeconds") or 0)
         out.append(
             Attempt(
@@ -433,7 +433,7 @@ def _parse_attempts(
                 channel=sys.intern(channel),
                 state=state,
                 started=time_of(entry.get("startedAt")),
-                ended=ended,
+                ended=time_of(entry.get("timestamp")),
                 due=due_of.get(channel, 0) if newest.get(channel) == index else 0,
                 duration=round(max(-_LONGEST_CALL, min(seconds, _LONGEST_CALL)) * 1000),
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
@@ -453,6 +453,7 @@ _STATE_OF_WORD: Final = {
     "invalid": AttemptState.FAILED,
     "unknown": AttemptState.UNKNOWN,
 }
+_CLASS_OF_WORD: Final = {c.value: c for c in FailureClass}
 
 
 def _epoch_of(text: str) -> str:
@@ -467,10 +468,7 @@ def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | No
     if state is AttemptState.SUCCESS:
         return None
     if word:
-        try:
-            return FailureClass(word)
-        except ValueError:
-            return FailureClass.TRANSIENT
+        return _CLASS_OF_WORD.get(word, FailureClass.TRANSIENT)
     if state is AttemptState.UNKNOWN:
         return FailureClass.UNCERTAIN
     permanent = error.startswith(PERMANENT_PREFIX)
@@ -481,14 +479,15 @@ def _parse_rollup(rollup: Json | None) -> Rollup | None:
     if not rollup:
         return None
     return Rollup(
-        through=int(rollup.get("through") or 0),
+        # No writer of ours reaches MAX_INT, and nothing could be added to what an edit can show.
+        through=n if (n := int(rollup.get("through") or 0)) < MAX_INT else 0,
         channels=tuple(
             ChannelRollup(
                 str(c.get("name", "")),
-                int(c.get("failed") or 0),
+                min(MAX_INT, int(c.get("failed") or 0)),
                 parse_attempt_id(str(c.get("lastId") or "0-0")),
                 int(c.get("number") or 0),
-                int(c.get("notSent") or 0),
+                min(MAX_INT, int(c.get("notSent") or 0)),
             )
             for c in rollup.get("channels") or []
         ),

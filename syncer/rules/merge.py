@@ -48,8 +48,6 @@ _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
 #: Text of an attempt that is journaled, until its result is known.
 WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
-#: The API server takes no larger integer; sums with what an edited status shows could be.
-_LARGEST = 2**63 - 1
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
@@ -348,7 +346,7 @@ def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
     # The server refuses to lower the first two; an object that counts more than its list (written by
     # another controller, or edited by hand) keeps its counts.
     return (
-        min(max(len(published) + folded, old.total_attempts), _LARGEST),
+        max(len(published) + folded, old.total_attempts),
         max(successful, old.successful),
         len(channels) - successful,
     )
@@ -424,7 +422,7 @@ def _channels(
             s.channel,
             # An open attempt is not shown before its result; the word would flicker otherwise.
             s.state.value,
-            min(s.attempts - (1 if s.state is State.SENDING else 0), _LARGEST),
+            s.attempts - (1 if s.state is State.SENDING else 0),
             s.last.due if s.last and s.state is State.RETRYING and not terminal else 0,
         )
         for s in channel_states

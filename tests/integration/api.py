@@ -298,6 +298,26 @@ RULE_CASES: dict[str, tuple[Json, Json | None, set[str]]] = {
         {"rollup": {}},
         {_THROUGH},
     ),
+    "a roll-up that no controller reaches may shrink": (
+        {"rollup": {"through": 10**14}},
+        {"rollup": {"through": 1}},
+        set(),
+    ),
+    "the largest roll-up that a controller reaches may not": (
+        {"rollup": {"through": 10**14 - 1}},
+        {"rollup": {"through": 1}},
+        {_THROUGH},
+    ),
+    "an attempt may be folded away behind an edited roll-up": (
+        {"deliveryAttempts": _TWO, "rollup": {"through": 2**63 - 1}},
+        {"deliveryAttempts": _TWO[1:], "rollup": {"through": 1}},
+        set(),
+    ),
+    "an attempt may not vanish behind an edited roll-up": (
+        {"deliveryAttempts": _TWO, "rollup": {"through": 2**63 - 1}},
+        {"deliveryAttempts": _TWO[1:], "rollup": {"through": 0}},
+        {_LOST},
+    ),
     "an empty roll-up may vanish": ({"rollup": {"through": 0}}, {"reason": "x"}, set()),
     "an attempt may be added": ({"deliveryAttempts": _TWO[:1]}, {"deliveryAttempts": _TWO}, set()),
     "attempts may change places": (

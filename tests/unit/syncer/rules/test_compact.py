@@ -171,6 +171,20 @@ def test_folding_goes_on_where_it_stopped() -> None:
     assert second.rollup.channels[0].failed == second.rollup.through
 
 
+@pytest.mark.parametrize("edited", [10**14 - 1, 10**14, 2**63 - 1])
+def test_no_edited_number_keeps_a_status_from_being_folded(edited: int) -> None:
+    """Whatever an edited status has folded, what is folded next is counted, and fits an int64."""
+    edit = Rollup(edited, (ChannelRollup("a", edited, AttemptId("0.7-1"), 1, edited),))
+    shown = Status(rollup=edit)
+    for count in (60, 80):
+        read_back = parse_status(render_status(shown))
+        shown = compact(merged(*(attempt(n) for n in range(2, count)), status=read_back), limit=1)
+        assert shown.rollup is not None
+        assert read_back.rollup is not None
+        assert shown.rollup.through > read_back.rollup.through
+        assert max(shown.rollup.channels[0].failed, shown.rollup.channels[0].not_sent) < 2**53
+
+
 def test_publishing_a_cut_status_again_changes_nothing() -> None:
     """A cut status, merged with its log and cut again, is the same: nothing is written twice."""
     attempts = [attempt(n, error=900) for n in range(1, 121)]
