@@ -262,6 +262,7 @@ class Parts:
             owner=ShardWork(self.shards, self.controller, self.takeover),
             able=lambda: self.log.available and self._serving(),
             journaling=lambda: self.journal.enabled and self._serving(),
+            problem=lambda: "" if self.journal.active else self.log.unavailable_reason or "",
         )
 
     def _unfit(self, info: dict[str, str]) -> str | None:

@@ -79,6 +79,7 @@ def make_manager(
     owner: Owner,
     able: Callable[[], bool],
     journaling: Callable[[], bool],
+    problem: Callable[[], str],
 ) -> tuple[Installation, ShardManager]:
     """
     Make the manager of the shards.
@@ -90,6 +91,7 @@ def make_manager(
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
         journaling: Whether it could do so without the log while no replica reaches the log.
+        problem: Why this process opens no attempt now, empty if it does.
 
     Returns:
         The installation, which the startup looks up first, and the manager.
@@ -126,6 +128,7 @@ def make_manager(
         timings=timings,
         able=able,
         journaling=journaling,
+        problem=problem,
         refused=outside.stop.refuse,
     )
     return installation, manager

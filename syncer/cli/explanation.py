@@ -25,7 +25,7 @@ from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
 from syncer.model.record import Kind, Record
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import ReadLog
@@ -266,7 +266,10 @@ def next_step(found: Explanation) -> str:
         case Resolve(reason):
             return f"its channels are resolved: {reason}"
         case Deliver(channels, _, _, held):
-            return "; ".join([f"an attempt is due now on {', '.join(channels)}", *_held_back(held)])
+            skips = {c.channel_state.channel: c.skip for c in found.channels if c.skip}
+            skipped = [f"{c} was last not tried: {skips[c]}" for c in channels if c in skips]
+            due = f"an attempt is due now on {', '.join(channels)}"
+            return "; ".join([due, *skipped, *_held_back(held)])
         case Withhold((), _, reason, _):
             return f"nothing: {reason}"
         case Withhold(channels, _, reason, held):
@@ -280,7 +283,8 @@ def next_step(found: Explanation) -> str:
         case Await(reason):
             return f"the result of what is being sent: {reason}"
         case Finish(reason):
-            return f"nothing: {reason}"
+            again = found.channels and found.request.status.phase in {FAILED, PARTIALLY_SENT}
+            return f"nothing: {reason}" + ("; `resend` requests one more attempt" if again else "")
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.cli.access import Access
@@ -21,7 +21,7 @@ from syncer.model.errors import ContractError, Gone, PortError, Unavailable
 from syncer.model.journal import NOTE, Note, parse_note
 from syncer.model.times import parse_time
 from syncer.rules.shards import Sharding
-from syncer.sharding.view import session_name, session_of
+from syncer.sharding.view import PROBLEM, session_name, session_of
 
 _TIMEOUT: Final = 10.0
 _SHARDS: Final = "notification-ledger/shards"
@@ -36,6 +36,7 @@ class Owner:
         watched: Whether its namespace is watched, None if that is not known.
         shard: Its shard, -1 if that is not known.
         holder: Who holds the shard's Lease, empty if no replica does, None if that is not known.
+        idle: Why the holder opens no attempt now, as its session says; empty if it does.
         note: What the Lease says of attempts that are journaled, None if it says nothing.
         unread: What could not be found out, and why; each a sentence.
         missing: Why no controller can have worked on it, empty if one may have.
@@ -44,6 +45,7 @@ class Owner:
     watched: bool | None = None
     shard: int = -1
     holder: str | None = None
+    idle: str = ""
     unread: tuple[str, ...] = ()
     missing: str = ""
     note: Note | None = None
@@ -57,7 +59,7 @@ class Owner:
             return self.missing
         if self.holder == "":
             return f"no replica owns its shard ({self.shard}): no controller runs, or none that can serve"
-        return ""
+        return f"its owner {self.holder} opens no attempt: {self.idle}" if self.idle else ""
 
 
 async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home: str) -> Owner:
@@ -70,12 +72,10 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
     watched = _watched(at, namespace, home or store.home, unread)
     if store.state is StoreState.NEW:
         return Owner(watched, unread=tuple(unread), missing=store.text)
-    shard, holder, note = -1, None, None
     if store.map is None:
         unread.append(f"who owns its shard is not known: {store.text}")
-    else:
-        shard, holder, note = await _owner(at, store, uid, unread)
-    return Owner(watched, shard, holder, tuple(unread), note=note)
+        return Owner(watched, unread=tuple(unread))
+    return replace(await _owner(at, store, uid, unread), watched=watched, unread=tuple(unread))
 
 
 def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool | None:
@@ -91,27 +91,25 @@ def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool |
     return namespace in (watched or (home,))
 
 
-async def _owner(
-    at: Access, store: Store, uid: str, unread: list[str]
-) -> tuple[int, str | None, Note | None]:
+async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> Owner:
     annotations = ((store.map or {}).get("metadata") or {}).get("annotations") or {}
     sharding = Sharding.read(str(annotations.get(_SHARDS, "")))
     if sharding is None or at.kube is None:
         unread.append(
             "who owns its shard is not known: the installation does not say how many there are"
         )
-        return -1, None, None
+        return Owner()
     shard = sharding.of(uid)
     try:
         path = lease_path(store.home, f"{store.lease}-{shard}")
         lease = await at.kube.request("GET", path, timeout=_TIMEOUT)
-        holder = await read_holder(at.kube, store.home, store.lease, lease)
+        holder, idle = await read_holder(at.kube, store.home, store.lease, lease)
     except Gone:
-        return shard, "", None
+        return Owner(shard=shard, holder="")
     except PortError as error:
         unread.append(f"who owns its shard is not known: {error}")
-        return shard, None, None
-    return shard, holder, note_of(lease)
+        return Owner(shard=shard)
+    return Owner(shard=shard, holder=holder, idle=idle, note=note_of(lease))
 
 
 def note_of(lease: Json) -> Note | None:
@@ -124,20 +122,27 @@ def note_of(lease: Json) -> Note | None:
     return note if note is not None and note.kept == record.transitions else None
 
 
-async def read_holder(kube: KubeClient, namespace: str, installation: str, lease: Json) -> str:
-    """Return who holds a shard's Lease, empty if none does; PortError if the session cannot be read."""
+async def read_holder(
+    kube: KubeClient, namespace: str, installation: str, lease: Json
+) -> tuple[str, str]:
+    """
+    Return who holds a shard's Lease, empty if none does, and why it opens no attempt now.
+
+    PortError if the session cannot be read.
+    """
     try:
         record = LeaseRecord.of(lease)
     except ContractError as error:
         raise Unavailable(str(error)) from error
     if not (uid := session_of(record)):
-        return holder_of(record, now=time.time())
+        return holder_of(record, now=time.time()), ""
     path = lease_path(namespace, session_name(installation, record.holder))
     try:
         session = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
     except (Gone, ContractError):
-        return ""
-    return holder_of(session, now=time.time()) if session.uid == uid else ""
+        return "", ""
+    holder = holder_of(session, now=time.time()) if session.uid == uid else ""
+    return holder, session.annotation(PROBLEM) if holder else ""
 
 
 def holder_of(lease: LeaseRecord, *, now: float) -> str:

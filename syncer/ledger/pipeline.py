@@ -42,6 +42,7 @@ from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with
 from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import (
     MALFORMED,
+    Refused,
     classify_reply,
     is_malformed,
     parse_info,
@@ -393,7 +394,12 @@ class Pipeline:
                     await self._confirm(connection, written, wait, limit)
                 for script in {w.call.script for w in missing if w.call.script}:
                     limit.reschedule(loop.time() + self._timeout)
-                    await ask(connection, "SCRIPT", "LOAD", script.source)
+                    try:
+                        await ask(connection, "SCRIPT", "LOAD", script.source)
+                    except ResponseError as error:
+                        # The script is not there, so nothing was executed.
+                        lacking = [w for w in missing if w.call.script is script]
+                        self._fail(lacking, classify_reply(error))
         except (RedisError, OSError, TimeoutError, *MALFORMED, asyncio.CancelledError) as error:
             # A reply may still be on its way: the connection must not serve anyone else.
             await connection.disconnect(nowait=True)
@@ -477,7 +483,7 @@ class Pipeline:
         await self._owner.on_connect(self, connection, info)
 
     def _demoted(self) -> None:
-        self._main.problem = "Redis answers READONLY"
+        self._main.problem = str(Refused("READONLY"))
         self._owner.on_demoted(self._main)
         self._owner.on_problem(self._main)
 

@@ -115,7 +115,7 @@ class Cluster:
                     await self._read_map(readings, hint=self._resolve(pipeline, moved.address))
                 except Refused as refused:
                     if refused.word == "CLUSTERDOWN":
-                        self._map_problem = "Redis answers CLUSTERDOWN: not every slot is served"
+                        self._map_problem = str(refused)
                         self._doubted = True
                         self._update_problem()
                     raise

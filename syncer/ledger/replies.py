@@ -29,6 +29,17 @@ _NOT_EXECUTED: Final = frozenset(
         "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOSCRIPT",
     }
 )  # fmt: skip
+#: What such a word says of the server.
+_SAYS: Final = {
+    "BUSY": "a script runs for too long",
+    "CLUSTERDOWN": "not every slot is served",
+    "LOADING": "it still reads its data",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "MISCONF": "it cannot write to its disk",
+    "NOREPLICAS": "too few replicas are connected",
+    "OOM": "it is full (maxmemory)",
+    "READONLY": "it is a replica",
+}
 #: Those that refuse writes for as long as the server's state is what it is.
 REFUSING: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
@@ -58,8 +69,11 @@ class WrongType(Rejected):
 class RefusedInside(Unauthorised):
     """The user may run a script, and not one of its commands; others may have been executed before."""
 
-    def __init__(self) -> None:
-        super().__init__("Redis refuses a command within a script (NOPERM)", reason="NOPERM")
+    def __init__(self, lacks: str = "") -> None:
+        lacks = lacks or "`syncer doctor` says which"
+        super().__init__(
+            f"Redis refuses a command within a script (NOPERM): {lacks}", reason="NOPERM"
+        )
 
 
 async def read_apart(
@@ -98,7 +112,7 @@ class Refused(Unavailable):
     """An error reply that means not executed; `word` is its first word."""
 
     def __init__(self, word: str) -> None:
-        super().__init__(f"Redis answers {word}")
+        super().__init__(f"Redis answers {word}" + (f": {_SAYS[word]}" if word in _SAYS else ""))
         self.word = word
 
 
@@ -131,10 +145,12 @@ def classify_reply(error: BaseException) -> LedgerError:
     if "NLFORMAT" in text:
         return ContractError("the key holds no log of this format")
     if any(part in text for part in _INSIDE):
-        return RefusedInside()
+        return RefusedInside(_denied(text))
     if word in _UNAUTHORISED or "AUTH" in text[:24]:
-        what = f"{word}{_denied(text)}"
-        return Unauthorised(f"Redis refuses the credentials or the command ({what})", reason=word)
+        what = "the credentials", "check the user and the password"
+        if word == "NOPERM":
+            what = "the command", _denied(text) or "the user lacks a permission"
+        return Unauthorised(f"Redis refuses {what[0]} ({word}): {what[1]}", reason=word)
     if "-OOM" in text or "OOM command" in text:
         word = "OOM"
     if isinstance(error, AskError):  # MOVED is one too
@@ -154,9 +170,9 @@ def classify_reply(error: BaseException) -> LedgerError:
 def _denied(text: str) -> str:
     """Return which right a user lacks, empty if the reply does not say."""
     if run := _MAY_NOT_RUN.search(text):
-        return f": the user may not run {run[1].upper().replace('|', ' ')}"
+        return f"the user may not run {run[1].upper().replace('|', ' ')}"
     if use := _MAY_NOT_USE.search(text):
-        return f": the user may not use this {use[1]}"
+        return f"the user may not use this {use[1]}"
     return ""
 
 

@@ -102,6 +102,7 @@ class ShardManager:
         timings: LeaseTimings,
         able: Callable[[], bool],
         journaling: Callable[[], bool] = lambda: False,
+        problem: Callable[[], str] = str,
         refused: Callable[[ConfigError], None],
     ) -> None:
         """
@@ -116,6 +117,7 @@ class ShardManager:
             timings: Equal in all replicas.
             able: Whether this replica could work on a shard now, and could go on working on one.
             journaling: Whether it could do so without the log, as long as nobody has that.
+            problem: Why this replica opens no attempt now, empty if it does; its session shows it.
             refused: Called once, when the installation has another number of shards; `release` must follow.
         """
         self._shards = shards
@@ -143,6 +145,7 @@ class ShardManager:
             place.identity,
             timings,
             able=self._serving,
+            problem=problem,
             clock=place.clock,
             times=times,
         )

@@ -7,7 +7,7 @@ session's uid stands for one uninterrupted life, and whoever finds it gone knows
 
 A renewal counts from its start, not from its answer, and only once it is confirmed: one whose answer was
 lost counts when the Lease, read back, shows the time that we wrote. It is the only thing that is written
-at rest, and carries whether this replica could own a shard.
+at rest, and carries whether this replica could own a shard, and why it opens no attempt now.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from syncer.model.conditions import bounded
 from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
 from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
-from syncer.sharding.view import ABLE
+from syncer.sharding.view import ABLE, PROBLEM
 
 #: Renewals whose answer was lost and that may still turn out to have been written.
 _PENDING: Final = 8
 #: Shortest wait, so that clocks that differ by a rounding do not spin.
 _SOON: Final = 0.01
+#: Characters of an annotation.
+_LONGEST_PROBLEM: Final = 300
 
 logger = logging.getLogger("ledger.shards")
 
@@ -82,6 +84,7 @@ class SessionLease:
         timings: LeaseTimings,
         *,
         able: Callable[[], bool],
+        problem: Callable[[], str],
         clock: Callable[[], float],
         times: TimesOfDay,
     ) -> None:
@@ -89,8 +92,8 @@ class SessionLease:
         Prepare; `run` starts.
 
         `identity` is unique among living processes, `timings` are equal in all replicas. `able` tells
-        whether this replica could own a shard now, `clock` gives monotonic seconds, `times` the times of
-        day that the Lease shows, `jitter` random numbers in [0, 1).
+        whether this replica could own a shard now, `problem` why it opens no attempt now, empty if it does.
+        `clock` gives monotonic seconds, `times` the times of day that the Lease shows.
         """
         self.current: Session | None = None
         self._begin_problem: str | None = None
@@ -100,6 +103,7 @@ class SessionLease:
         self._identity = identity
         self._timings = timings
         self._able = able
+        self._why_idle = problem
         self._clock = clock
         self._times = times
         #: resourceVersion of the Lease as it was written or read last.
@@ -295,7 +299,8 @@ class SessionLease:
             session.renewed = max(session.renewed, self._pending[found.renew_time])
 
     def _annotations(self) -> dict[str, str]:
-        return {ABLE: "true" if self._able() else "false"}
+        able = "true" if self._able() else "false"
+        return {ABLE: able, PROBLEM: bounded(self._why_idle(), _LONGEST_PROBLEM)}
 
     def _wrote(self, lease: LeaseRecord) -> None:
         self._version = lease.resource_version

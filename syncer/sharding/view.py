@@ -26,6 +26,8 @@ LABEL: Final = "notification-ledger/installation"
 SESSION: Final = "notification-ledger/session"
 #: Annotation of a session's Lease: whether its replica could own a shard now.
 ABLE: Final = "notification-ledger/able"
+#: Annotation of a session's Lease: why its replica opens no attempt now, for operators; empty if it does.
+PROBLEM: Final = "notification-ledger/problem"
 #: `leaseDurationSeconds` of a shard that a session holds. It decides nothing but that a version without
 #: sessions never takes such a Lease for expired.
 FOREVER: Final = 2**31 - 1

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
+from tests.e2e.harness import BUSY, CHANNEL, OK, QUICK, Stage, stage, until
+from tests.integration.operating import Operator
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 from tests.servers.topology import call, port_of
@@ -83,9 +84,13 @@ async def test_due_objects_say_that_the_log_is_away(
 
 
 async def test_a_redis_that_is_full_is_an_unavailable_log(
-    control_plane: ControlPlane, redis_server: RedisServer, redis_url: str, tmp_path: Path
+    control_plane: ControlPlane,
+    redis_server: RedisServer,
+    redis_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It answers and takes no intents: readiness, metrics, the object and the log say that."""
+    """It answers and takes no intents: readiness, metrics, the object, the log and commands say that."""
     async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
         process = here.notifier(sync={"window": "100ms", "holdNotice": "2s"})
         process.start()
@@ -113,13 +118,21 @@ async def test_a_redis_that_is_full_is_an_unavailable_log(
                 overdue.append(await process.metric("notification_ledger_oldest_due_seconds"))
             # At every scrape, also while an intent is being asked for.
             assert min(overdue) > 1
+            answer = await Operator(here, capsys).run("explain", f"{here.namespace}/waits")
+            (headline,) = [line for line in answer.out.splitlines() if line.startswith("NEXT")]
+            assert headline.startswith(f"NEXT    nothing: {CHANNEL} is due and its owner ")
+            assert headline.endswith(" opens no attempt: Redis answers OOM: it is full (maxmemory)")
+            assert answer.code == 1
         finally:
             await asyncio.to_thread(call, port, "CONFIG", "SET", "maxmemory", "0")
         await here.wait_phase(waits)
         await until(lambda: not condition(here, waits), process.tail, within=30)
         assert len(here.receiver.calls("waits")) == 1
         (line,) = process.lines("the log is unavailable; no attempt is opened in it")
-        assert (line["reason"], line["redis"]) == ("Redis answers OOM", f"127.0.0.1:{port}")
+        assert (line["reason"], line["redis"]) == (
+            "Redis answers OOM: it is full (maxmemory)",
+            f"127.0.0.1:{port}",
+        )
         await until(
             lambda: len(process.lines("the log is available again")) == 1, process.tail, within=10
         )

@@ -28,7 +28,7 @@ from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
-from syncer.ledger.replies import classify_reply
+from syncer.ledger.replies import Refused, classify_reply
 from syncer.ledger.store import Server
 from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
 
@@ -662,7 +662,7 @@ class MemoryClient:
                 self.server = replace(self.server, role=self.redis.role)
                 self.generation += 1
                 self.on_change()
-            self.problem = "Redis answers READONLY"
+            self.problem = str(Refused("READONLY"))
             raise Unavailable(self.problem)
         key = f"{self.prefix}:meta"
         meta = self.redis.strings.get(key)

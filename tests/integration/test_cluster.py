@@ -411,7 +411,7 @@ async def test_one_primary_that_is_full_is_said_while_others_are_not(
         for n in range(1, 6):
             attempt = AttemptId(f"0.7-{n}")
             assert (await intent(log, attempt, uid=uids[spared])).answer is Answer.OK
-            assert client.unavailable_reason == "Redis answers OOM"
+            assert client.unavailable_reason == "Redis answers OOM: it is full (maxmemory)"
             await log.outcome(uids[spared], failed(attempt), None, name=NAME)
     finally:
         call(full, "CONFIG", "SET", "maxmemory", 0)

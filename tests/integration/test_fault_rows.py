@@ -113,7 +113,10 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
             await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True, patience=0.0)
         for n in range(20):
             claimed = await log.claim(f"u{n}", EPOCH, name="ns/n")
-            assert (claimed.answer, client.unavailable_reason) == (Answer.OK, "Redis answers OOM")
+            assert (claimed.answer, client.unavailable_reason) == (
+                Answer.OK,
+                "Redis answers OOM: it is full (maxmemory)",
+            )
         await _set(server.url, {"maxmemory": "0"})
         # Without any call: the client itself tries.
         await until(lambda: _fit(client), "the client sees that it is over", within=20)
@@ -140,7 +143,11 @@ async def test_a_server_that_loads_says_so() -> None:
             for n in range(400):
                 await admin.set(f"other:{n}", "x" * 100)
         restart = asyncio.create_task(server.restart())
-        await until(lambda: _says(client, "Redis answers LOADING"), "it is said", within=20)
+        await until(
+            lambda: _says(client, "Redis answers LOADING: it still reads its data"),
+            "it is said",
+            within=20,
+        )
         assert not restart.done()
         await restart
         await until(lambda: _fit(client), "the client sees that it is over", within=20)

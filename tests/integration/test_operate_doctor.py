@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class Case:
         spoil: What is done to it once it runs.
         url: How it is reached.
         durability: As configured.
+        names: The command that it must name.
     """
 
     check: str
@@ -80,12 +82,18 @@ class Case:
     spoil: Callable[[int], object] = lambda _: None
     url: str = "redis://127.0.0.1:{port}"
     durability: str = "relaxed"
+    names: str = ""
 
 
 def full(port: int) -> None:
     """Leave almost no memory."""
     used = int(call(port, "INFO", "memory")["used_memory"])
     call(port, "CONFIG", "SET", "maxmemory", round(used * 1.03))
+
+
+def forbid(command: str, port: int) -> None:
+    """Make a user who may run all but one command."""
+    call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", f"-{command}")
 
 
 ILL = {
@@ -137,10 +145,22 @@ ILL = {
         "redis://u:p@127.0.0.1:{port}",
     ),
     "a user that may not write": Case(
-        "redis-write", Grade.FAIL, "let the user write keys", {},
+        "redis-write", Grade.FAIL, "give the user the permissions", {},
         lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "%R~*", "&*", "+@all"),
         "redis://u:p@127.0.0.1:{port}",
     ),
+    **{
+        f"a user that may not run {command}": Case(
+            check, Grade.FAIL, fix, {}, partial(forbid, command), "redis://u:p@127.0.0.1:{port}",
+            names=command.replace("|", " ").upper(),
+        )
+        for check, fix, commands in (
+            ("redis-write", "give the user the permissions", ("rpush", "lset", "expire", "persist", "del")),
+            ("redis-scripts", "let the user run EVALSHA", ("script|load",)),
+            ("redis-connect", "give the user the permissions", ("time",)),
+        )
+        for command in commands
+    },
     "a user that may not publish": Case(
         "redis-poke", Grade.WARN, "let the user run PUBLISH and SUBSCRIBE", {},
         lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "+@all"),
@@ -179,6 +199,7 @@ async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_
     found = checks[case.check]
     assert found["grade"] == case.grade.value, found
     assert case.fix in found["fix"]
+    assert not case.names or found["found"].endswith(f"the user may not run {case.names}")
     # There is no way to the API server in this test, so something fails in any case.
     assert code == 1
     assert not [c for c in checks.values() if c["grade"] in {"warn", "fail"} and not c["fix"]]
@@ -220,7 +241,7 @@ async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert odd.pop("redis-stamp")["grade"] == "unknown"
     assert odd == {}
     assert sum(n.startswith("redis-") for n in checks) >= 15
-    assert sorted(k.split(":")[1] for k in keys) == ["doctor", "meta"], "one key, which expires"
+    assert sorted(k.split(":")[1] for k in keys) == ["meta"], "what was tried is gone"
 
 
 # -- everything -----------------------------------------------------------------------------------

@@ -345,7 +345,7 @@ async def test_a_refused_write_is_no_other_history(
             await cli.execute(["import", out, "--unchecked-store", *words, *more]) == exits.REFUSED
         )
         text = "".join(capsys.readouterr())
-        assert "Redis refuses the credentials or the command" in text
+        assert "Redis refuses the command (NOPERM)" in text
         assert "another history" not in text
 
 

@@ -871,7 +871,7 @@ def test_full_memory(real: Served) -> None:
     try:
         refused = real.run(KEY, intent(NOW, A3, OTHER))
         assert isinstance(refused, Unavailable)
-        assert str(refused) == "Redis answers OOM"
+        assert str(refused) == "Redis answers OOM: it is full (maxmemory)"
         log = built(real, note(PLAN), recover(NOW, A2), outcome(A2))
         assert [e.split(b" ")[0] for e in log[1:]] == [b"intent", b"plan", b"unknown", b"success"]
         assert real.run(KEY, ack(4, chain_of(log[4]), ttl=60)) == [b"OK", 1]

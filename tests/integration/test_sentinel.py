@@ -409,7 +409,7 @@ async def test_a_server_that_is_demoted_under_a_connection() -> None:
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await intent(log, FIRST, generation=generation)
         assert log.generation_of("u") == generation + 1
-        assert client.problem == "Redis answers READONLY"
+        assert client.problem == "Redis answers READONLY: it is a replica"
         call(port_of(one), "REPLICAOF", "NO", "ONE")
         # The same process, the same role, the same store: and yet it may have lost what it had.
         refused = await intent(log, FIRST, generation=generation)

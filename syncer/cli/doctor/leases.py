@@ -32,6 +32,7 @@ class LeaseFacts:
         installation: Id of the installation, empty without a map Lease.
         problem: Why they could not be read, empty if they could.
         holders: Who holds each shard, empty where its Lease is free or its holder is gone.
+        idle: Why holders open no attempt now, as their sessions say; only of those that do not.
         notes: What the Leases of shards say of attempts that are journaled, by shard.
     """
 
@@ -39,6 +40,7 @@ class LeaseFacts:
     installation: str = ""
     problem: str = ""
     holders: list[str] = field(default_factory=list)
+    idle: dict[str, str] = field(default_factory=dict)
     notes: dict[int, Note] = field(default_factory=dict)
 
     @property
@@ -61,8 +63,9 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
         found_shards = await asyncio.gather(
             *(_shard(kube, home, name, n) for n in range(facts.shards))
         )
-        facts.holders = [holder for holder, _ in found_shards]
-        facts.notes = {n: note for n, (_, note) in enumerate(found_shards) if note is not None}
+        facts.holders = [holder for holder, _, _ in found_shards]
+        facts.idle = {holder: idle for holder, idle, _ in found_shards if idle}
+        facts.notes = {n: note for n, (*_, note) in enumerate(found_shards) if note is not None}
     except Gone:
         facts.problem = "there is no Lease of this installation"
     except (PortError, TimeoutError, ValueError) as error:
@@ -70,13 +73,15 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     return facts
 
 
-async def _shard(kube: KubeClient, home: str, name: str, shard: int) -> tuple[str, Note | None]:
+async def _shard(
+    kube: KubeClient, home: str, name: str, shard: int
+) -> tuple[str, str, Note | None]:
     try:
         path = lease_path(home, f"{name}-{shard}")
         lease = await kube.request("GET", path, timeout=_TIMEOUT)
     except Gone:
-        return "", None
-    return await read_holder(kube, home, name, lease), note_of(lease)
+        return "", "", None
+    return *await read_holder(kube, home, name, lease), note_of(lease)
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:
@@ -100,6 +105,11 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     else:
         fix = "give this command the controller's own settings file, or set sharding.shards back"
         return [fail("shards", f"{found}, the settings have {shards}", fix)]
+    if facts.idle and not facts.unowned:
+        said = "; ".join(f"{holder}: {idle}" for holder, idle in sorted(facts.idle.items()))
+        text = f"every shard has an owner, but these open no attempt: {said}"
+        fix = "mend what each names; what passes here may fail there, over another network path"
+        return [number, fail("owners", text, fix)]
     if not facts.unowned:
         return [number, ok("owners", "every shard has an owner")]
     numbers = ", ".join(map(str, facts.unowned[:8]))

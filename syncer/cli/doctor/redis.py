@@ -18,7 +18,7 @@ from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.model.attempt import Epoch, epoch_key
-from syncer.model.errors import ContractError, LedgerError, Unauthorised
+from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised
 from syncer.model.hold import Hold
 from syncer.model.record import repair_record
 from syncer.model.times import format_time
@@ -77,6 +77,13 @@ class RedisFacts:
 
 _SETTINGS: Final = (
     "min-replicas-to-write", "maxmemory", "maxmemory-policy", "appendfsync", "appendonly", "timeout",
+)  # fmt: skip
+
+
+#: The commands with which scripts write, on a key that is gone again at the end.
+_WRITING: Final[tuple[tuple[Any, ...], ...]] = (
+    ("PERSIST",), ("SET", "1", "EX", 5), ("RPUSH", "1"), ("LSET", 0, "1"), ("LRANGE", 0, 0), ("EXPIRE", 5),
+    ("DEL",),
 )  # fmt: skip
 
 
@@ -141,11 +148,23 @@ async def _run_script(at: Access) -> None:
     answer = await at.log.note(unknown, repair_record("repair:0", at=0, by="", what="", did=""))
     if answer.answer is not Answer.NOOP:
         raise ContractError("a script gave an unexpected answer")
+    # Servers forget scripts when they restart.
+    await at.client.command("SCRIPT", "LOAD", "return 1")
 
 
 async def _write(at: Access) -> None:
     key = f"{at.client.prefix}:doctor:{secrets.token_hex(8)}"
-    await at.client.command("SET", key, "1", "EX", 5)
+    lacking = []
+    for name, *args in _WRITING:
+        try:
+            await at.client.command(name, key, *args)
+        except Unauthorised:
+            lacking.append(name)
+        except Rejected:
+            # The user may run it: it is for lists, and the key holds none.
+            continue
+    if lacking:
+        raise Unauthorised(f"the user may not run {', '.join(lacking)}", reason="NOPERM")
 
 
 async def _wake_up(at: Access) -> None:
@@ -188,7 +207,8 @@ _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("have format", "use the version that wrote them, or set another redis.keyPrefix"),
     ("NOAUTH", _LOG_IN),
     ("WRONGPASS", _LOG_IN),
-    ("credentials", f"{_LOG_IN}; the user must be allowed to run INFO, GET and PING"),
+    ("NOPERM", "give the user the permissions that docs/install.md lists"),
+    ("credentials", _LOG_IN),
     ("no database", "correct the number after the last / of redis.url"),
     ("name does not resolve", "correct the host in redis.url, or the DNS of this machine"),
     ("LOADING", "wait until the server has read its data"),
@@ -225,10 +245,9 @@ def check_redis(
         _idle(facts.settings),
         _transport(url),
         _done("redis-scripts", facts.script, "scripts run",
-              "let the user run EVALSHA, SCRIPT LOAD and the commands that scripts use (LRANGE,"
-              " RPUSH, LSET, EXPIRE, PERSIST, DEL, TIME)"),
+              "let the user run EVALSHA, SCRIPT LOAD, LRANGE and TIME"),
         _done("redis-write", facts.write, "keys can be written",
-              "let the user write keys that begin with the prefix; look at disk, maxmemory and"
+              "give the user the permissions that docs/install.md lists; look at disk, maxmemory and"
               " min-replicas-to-write"),
         _done("redis-scan", facts.scan, f"logs can be found ({facts.logs} read)",
               "let the user run SCAN, LINDEX, LLEN and TTL"),

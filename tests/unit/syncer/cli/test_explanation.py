@@ -125,6 +125,24 @@ def test_explains_that_some_channels_are_held() -> None:
     assert as_json(some)["next"]["held"] == dict(held)
 
 
+def test_explains_why_what_is_due_was_not_tried() -> None:
+    """The first line names a breaker that is open, not only the lines about the channel."""
+    skip = skip_record("skip:1", C, at=NOW, why="slack circuit breaker is open")
+    _, text = explained(PLAN, skip)
+    assert (
+        f"NEXT    an attempt is due now on {C}; {C} was last not tried: slack circuit breaker is open\n"
+        in text
+    )
+
+
+def test_explains_what_can_be_done_at_the_end() -> None:
+    """Only what was not delivered everywhere can be sent once more."""
+    again = "; `resend` requests one more attempt"
+    for phase, said in (("Failed", again), ("PartiallySent", again), ("Sent", "")):
+        answer = explain(request(phase=phase), read_log(elements(PLAN)), Rules(), now=NOW)
+        assert next_step(answer) == f"nothing: the published phase is final{said}"
+
+
 def test_explains_an_order() -> None:
     """An ordered channel is due now, by name of the order; the attempt that follows bears it."""
     order = resend_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
@@ -174,6 +192,10 @@ BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Owner, str]] = 
     "a shard without an owner": (
         elements(PLAN, opened(A1), failed(A1)), request(), Owner(watched=True, shard=3, holder=""),
         NOBODY,
+    ),
+    "an owner that opens no attempt": (
+        elements(PLAN), request(), Owner(watched=True, shard=3, holder="pod-1", idle="Redis answers OOM"),
+        "its owner pod-1 opens no attempt: Redis answers OOM",
     ),
     "no controller at all": (
         (), request(phase=""), Owner(missing="no controller has"), "no controller has",

@@ -10,13 +10,13 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.owner import find_owner, holder_of, read_holder
+from syncer.cli.owner import Owner, find_owner, holder_of, read_holder
 from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json
 from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.errors import Gone, Unavailable
 from syncer.model.times import format_time
-from syncer.sharding.view import FOREVER, SESSION, session_name
+from syncer.sharding.view import FOREVER, PROBLEM, SESSION, session_name
 from tests.fakes.apistate import ApiState
 from tests.fakes.directkube import DirectKube
 from tests.unit.syncer.cli.samples import NOW
@@ -67,7 +67,22 @@ async def test_who_holds_a_shard(session: float | None, names: str, held: str) -
         uid = made["metadata"]["uid"] if names == "it" else "another"
     shard = lease_of("nl-0", "a", FOREVER, time.time() - 9999, **{SESSION: uid})
     lease = await kube.request("POST", path, body=shard, timeout=1)
-    assert await read_holder(kube, "default", "nl", lease) == held
+    assert await read_holder(kube, "default", "nl", lease) == (held, "")
+
+
+async def test_why_a_holder_opens_no_attempt() -> None:
+    """Its session says it, as long as it lasts."""
+    kube = DirectKube(ApiState(install=False))
+    path = lease_path("default")
+    for n, (ago, said) in enumerate([(0, ("a0", "Redis answers OOM")), (60, ("", ""))]):
+        name = session_name("nl", f"a{n}")
+        body = lease_of(name, f"a{n}", 15, time.time() - ago, **{PROBLEM: "Redis answers OOM"})
+        uid = (await kube.request("POST", path, body=body, timeout=1))["metadata"]["uid"]
+        shard = lease_of(f"nl-{n}", f"a{n}", FOREVER, time.time() - 9999, **{SESSION: uid})
+        lease = await kube.request("POST", path, body=shard, timeout=1)
+        assert await read_holder(kube, "default", "nl", lease) == said
+    idle = Owner(watched=True, shard=0, holder="a0", idle="Redis answers OOM")
+    assert idle.problem == "its owner a0 opens no attempt: Redis answers OOM"
 
 
 async def test_who_holds_a_shard_without_a_session() -> None:
@@ -77,7 +92,7 @@ async def test_who_holds_a_shard_without_a_session() -> None:
     for n, (holder, ago, held) in enumerate([("old", 0, "old"), ("old", 60, ""), ("", 0, "")]):
         body = lease_of(f"nl-{n}", holder, 15, time.time() - ago, **{SESSION: "left-behind"})
         lease = await kube.request("POST", path, body=body, timeout=1)
-        assert await read_holder(kube, "default", "nl", lease) == held
+        assert await read_holder(kube, "default", "nl", lease) == (held, "")
 
 
 WATCHED: Final[dict[str, tuple[Any, bool | None, str]]] = {

@@ -245,6 +245,9 @@ SCRIPTS: dict[str, tuple[list[Any], list[int], object]] = {
         [ResponseError("NOSCRIPT No matching script"), b"sha", b"done"], [1, 1, 1], b"done",
     ),
     "one that it refuses": ([ResponseError("NOPERM no")], [1], Unauthorised),
+    "one that may not be loaded": (
+        [ResponseError("NOSCRIPT a"), ResponseError("NOPERM no")], [1, 1], Unauthorised,
+    ),
     "one that is lost as soon as it is loaded": (
         [ResponseError("NOSCRIPT a"), b"sha", ResponseError("NOSCRIPT b")], [1, 1, 1], Refused,
     ),
@@ -371,7 +374,7 @@ def test_a_server_that_became_a_replica_is_left() -> None:
         replica = INFO.replace(b"master", b"slave")
         async with serving(server) as pipeline:
             server.replies = [replica, [b"appendfsync", b"always"]]
-            with pytest.raises(Unavailable, match=r"^Redis answers READONLY$"):
+            with pytest.raises(Unavailable, match=r"^Redis answers READONLY: it is a replica$"):
                 await pipeline.read_info()
             assert server.told == [("demoted", pipeline), ("problem", pipeline)]
             closed = server.closed
@@ -603,7 +606,7 @@ def test_a_demotion_closes_the_connection() -> None:
             assert isinstance(found[0], Exception)
             assert server.closed == 1
             assert server.told == [("demoted", pipeline), ("problem", pipeline)]
-            assert pipeline.problem == "Redis answers READONLY"
+            assert pipeline.problem == "Redis answers READONLY: it is a replica"
 
     simulate(1, main)
 

@@ -70,14 +70,23 @@ async def world() -> World:
 
 #: What a CLAIM or an INTENT meets, and what is said of it; None: it says nothing about the server.
 MET: Final[dict[str, tuple[Exception, str | None]]] = {
-    "the disk is full": (Refused("MISCONF"), "Redis answers MISCONF"),
-    "replicas are missing": (Refused("NOREPLICAS"), "Redis answers NOREPLICAS"),
-    "another's script runs": (Refused("BUSY"), "Redis answers BUSY"),
+    "the disk is full": (Refused("MISCONF"), "Redis answers MISCONF: it cannot write to its disk"),
+    "replicas are missing": (
+        Refused("NOREPLICAS"), "Redis answers NOREPLICAS: too few replicas are connected",
+    ),
+    "another's script runs": (Refused("BUSY"), "Redis answers BUSY: a script runs for too long"),
     "the user may not": (
         FORBIDDEN,
-        "Redis refuses the credentials or the command (NOPERM: the user may not run EVALSHA)",
+        "Redis refuses the command (NOPERM): the user may not run EVALSHA",
     ),
-    "the user may not, within": (RefusedInside(), "Redis refuses a command within a script (NOPERM)"),
+    "the user may not, within": (
+        RefusedInside("the user may not run LSET"),
+        "Redis refuses a command within a script (NOPERM): the user may not run LSET",
+    ),
+    "the user may not, within, and which command is not said": (
+        RefusedInside(),
+        "Redis refuses a command within a script (NOPERM): `syncer doctor` says which",
+    ),
     "writes are paused": (Ambiguous("no reply"), "Redis does not answer what is written"),
     "nothing in time": (TimeoutError(), "Redis does not answer what is written"),
     "it loads": (Refused("LOADING"), None),
@@ -103,7 +112,7 @@ async def test_one_that_is_executed_ends_it(world: World) -> None:
 async def test_a_claim_does_not_end_what_an_intent_has_met(world: World) -> None:
     """At maxmemory claims are executed, one after the other, and no intent is."""
     assert await world.run(INTENT, Refused("OOM"))
-    assert await world.run(CLAIM, [b"OK"]) == "Redis answers OOM"
+    assert await world.run(CLAIM, [b"OK"]) == "Redis answers OOM: it is full (maxmemory)"
     assert await world.run(INTENT, [b"RECLAIM"]) is None
     assert await world.run(CLAIM, Refused("MISCONF"))
     assert await world.run(CLAIM, [b"OK"]) is None
@@ -113,7 +122,10 @@ async def test_a_node_of_a_cluster_answers_for_itself(world: World) -> None:
     """What another one executes says nothing of the one that is full."""
     world.servers.apart = True
     assert await world.run(INTENT, Refused("OOM"))
-    assert await world.run(INTENT, [b"OK"], "nl:{elsewhere}") == "Redis answers OOM"
+    assert (
+        await world.run(INTENT, [b"OK"], "nl:{elsewhere}")
+        == "Redis answers OOM: it is full (maxmemory)"
+    )
     assert await world.run(INTENT, [b"RECLAIM"]) is None
 
 
@@ -144,16 +156,22 @@ async def test_another_script_that_is_forbidden_is_said_once(
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "The user executing the script can't run this command or subcommand script: 1f2e, on @user",
-        "ACL failure in script: User u has no permissions to run the 'rpush' command script: on @user",
+        (
+            "The user executing the script can't run this command or subcommand script: 1f2e, on @user",
+            "`syncer doctor` says which",
+        ),
+        (
+            "ACL failure in script: User u has no permissions to run the 'rpush' command script: on @user",
+            "the user may not run RPUSH",
+        ),
     ],
     ids=["Redis 7.0", "later"],
 )
-def test_a_right_that_is_missing_within_a_script_is_recognised(text: str) -> None:
-    """Its first word is none of the words for it; nothing of its text is passed on."""
+def test_a_right_that_is_missing_within_a_script_is_recognised(text: str, said: str) -> None:
+    """Its first word is none of the words for it; of its text only the command is passed on."""
     error = classify_reply(ResponseError(text))
     assert isinstance(error, RefusedInside)
     assert error.reason == "NOPERM"
-    assert "rpush" not in str(error)
+    assert str(error) == f"Redis refuses a command within a script (NOPERM): {said}"
