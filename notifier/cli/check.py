@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Final
 
 from notifier.cli.arguments import add_files, add_output
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     from notifier.cli.checking import check, in_order
     from notifier.cli.files import files_of
-    from syncer.cli.output import write_json, write_lines
+    from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.model.errors import ConfigError
     from syncer.model.finding import Severity
     from syncer.rules.text import plain
@@ -49,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         files = files_of(options)
     except ConfigError as error:
-        sys.stderr.write(f"notifier: {error}\n")
+        write_remark(str(error), "notifier")
         return USAGE
     report = check(files, credentials=Path(options.credentials) if options.credentials else None)
     shown = [
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     counts = {s: sum(f.severity is s for _, f in report.found) for s in Severity}
     for remark in report.remarks:
-        sys.stderr.write(f"notifier: {plain(remark)}\n")
+        write_remark(remark, "notifier")
     if options.output == "json":
         write_json(
             {

@@ -28,11 +28,9 @@ _CONFIG: Final = "/etc/notification-gateway/gateway.yaml"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default=_CONFIG,
+        "--config", metavar="FILE", default=_CONFIG,
         help="the configuration file (default %(default)s)",
-    )
+    )  # fmt: skip
     parser.epilog = (
         "exit codes: 0 stopped by a signal, or tested; 1 the configuration cannot be used, or the payload"
         " becomes no notification; 2 wrong usage"
@@ -50,11 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a header of the request; may be given several times",
     )  # fmt: skip
     test.add_argument(
-        "--config",
-        metavar="FILE",
-        default=argparse.SUPPRESS,
+        "--config", metavar="FILE", default=argparse.SUPPRESS,
         help="the gateway's configuration file",
-    )
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,13 +78,13 @@ def _test(options: argparse.Namespace) -> int:
     from notifier.gateway import settings
     from notifier.gateway.draft import Incoming, Refused
     from notifier.gateway.translation import translate
+    from syncer.cli.output import write_remark
     from syncer.model.errors import ConfigError
-    from syncer.rules.text import plain
 
     try:
         loaded = settings.load(options.config)
         for warning in loaded.warnings:
-            sys.stderr.write(plain(f"notifier: {warning}") + "\n")
+            write_remark(warning, "notifier")
         source = _source(loaded, options.source)
         routing = None
         if options.routing:
@@ -100,11 +96,10 @@ def _test(options: argparse.Namespace) -> int:
         text = str(error)
         if isinstance(error, Refused):
             text = f"the payload becomes no notification: {text} (HTTP {error.status})"
-        # A payload's keys are among it.
-        sys.stderr.write(plain(f"notifier: {text}") + "\n")
+        write_remark(text, "notifier")
         return DIFFERENT
     if not made:
-        sys.stderr.write("notifier: such a request is accepted and creates no notification\n")
+        write_remark("such a request is accepted and creates no notification", "notifier")
     sys.stdout.write("---\n".join(_shown(desired.manifest, routing) for desired in made))
     return OK
 

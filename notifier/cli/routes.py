@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
@@ -44,21 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show or test; returns the exit code."""
     from notifier.cli.files import files_of, load, native_kinds, routing_of
+    from syncer.cli.output import write_remark
     from syncer.model.errors import ConfigError, ContractError
-    from syncer.rules.text import plain
 
     try:
         loaded = load(files_of(options))
         config = routing_of(loaded)
         kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
         if loaded.settings is None and kinds & native_kinds(None):
-            sys.stderr.write(
-                "notifier: e-mail and webhooks are assumed to be enabled; name the settings file with"
-                " --config to use its switches\n"
-            )
+            write_remark(
+                "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
+                " use its switches", "notifier",
+            )  # fmt: skip
         return _show(options, config) if options.routes == "show" else _test(options, config)
     except (ConfigError, ContractError) as error:
-        sys.stderr.write(plain(f"notifier: {error}") + "\n")
+        write_remark(str(error), "notifier")
         return USAGE
 
 
@@ -84,7 +83,7 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
         parse_attributes,
     )
     from notifier.routing.tree import resolve, trace
-    from syncer.cli.output import write_json, write_lines
+    from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.rules.text import plain
 
     attributes: dict[str, str] = {}
@@ -92,7 +91,7 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
         attributes = attributes_of_manifest(manifest_at(options.notification))
     attributes |= parse_attributes(options.attributes)
     for doubt in (*doubtful(attributes), *left_out(config.route, attributes)):
-        sys.stderr.write(f"notifier: {plain(doubt)}\n")
+        write_remark(doubt, "notifier")
     found, seen = resolve(config, attributes), trace(config, attributes)
     namespace = attributes.get("namespace")
     denials = [
@@ -104,23 +103,19 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
         document = document_of_one(config, seen, found)
         write_json({"attributes": attributes, **document, "refused": denials})
     else:
-        write_lines(map(plain, of_one(config, seen)))
-        write_lines(
-            map(
-                plain,
-                [
-                    "",
-                    f"receivers: {', '.join(found.receivers)}",
-                    f"channels:  {', '.join(found.channels)}",
-                    *(f"refused:   {denial}" for denial in denials),
-                    *(f"doubt:     {doubt}" for doubt in found.doubts),
-                ],
-            )
-        )
+        lines = [
+            *of_one(config, seen),
+            "",
+            f"receivers: {', '.join(found.receivers)}",
+            f"channels:  {', '.join(found.channels)}",
+            *(f"refused:   {denial}" for denial in denials),
+            *(f"doubt:     {doubt}" for doubt in found.doubts),
+        ]
+        write_lines(map(plain, lines))
     if options.expect is None:
         return OK
     wanted = {name.strip() for name in options.expect.split(",") if name.strip()}
     if wanted == set(found.receivers):
         return OK
-    sys.stderr.write(plain(f"notifier: expected {', '.join(sorted(wanted)) or 'nobody'}") + "\n")
+    write_remark(f"expected {', '.join(sorted(wanted)) or 'nobody'}", "notifier")
     return DIFFERENT

@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
-from syncer.cli.arguments import add_kubeconfig
+from syncer.cli.arguments import add_kubeconfig, add_time
 from syncer.cli.exits import INTERRUPTED
 
 HELP: Final = "create a test notification, and follow it to its end"
@@ -45,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--wait", action="store_true", help="show its attempts until the notification has ended"
     )
-    parser.add_argument(
-        "--timeout",
-        default="2m",
-        metavar="TIME",
-        help="give up waiting after this time (default %(default)s)",
-    )
+    add_time(parser, "--timeout", "2m", "give up waiting after this time")
     group = parser.add_argument_group("the API server")
     add_kubeconfig(group)
     add_output(parser, ("text", "json"))

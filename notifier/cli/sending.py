@@ -33,8 +33,8 @@ from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
 from syncer.cli.access import kubeconfig_of, operator_name
 from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of
-from syncer.cli.output import write_json, write_lines
-from syncer.configfile import parse_duration
+from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.cli.times import seconds_of
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path, readable
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
@@ -80,7 +80,7 @@ class Chosen:
 async def send(options: argparse.Namespace) -> int:
     """Choose, create and follow; returns the exit code."""
     try:
-        timeout = _seconds(options.timeout)
+        timeout = seconds_of(options.timeout, "--timeout")
         chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
         _announce(chosen)
         if options.dry_run:
@@ -88,15 +88,8 @@ async def send(options: argparse.Namespace) -> int:
             return OK
         return await _create_and_follow(options, chosen, timeout)
     except (LedgerError, TimeoutError) as error:
-        sys.stderr.write(plain(f"notifier: {str(error) or 'no answer in time'}") + "\n")
+        write_remark(str(error) or "no answer in time", "notifier")
         return exit_code_of(error)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(str(error), path="--timeout") from None
 
 
 # -- choosing -------------------------------------------------------------------------------------
@@ -120,7 +113,7 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
             "name a receiver (--receiver NAME) or attributes (--attributes KEY=VALUE,…)"
         )
     for doubt in doubtful(given):
-        sys.stderr.write(plain(f"notifier: {doubt}") + "\n")
+        write_remark(doubt, "notifier")
     loaded = _loaded(options)
     if options.receiver:
         if loaded.routing is None:
@@ -190,7 +183,7 @@ def _announce(chosen: Chosen) -> None:
     else:
         text = f"receivers: {', '.join(chosen.receivers)}; channels: {', '.join(chosen.channels)}"
     for line in (text, *chosen.denials):
-        sys.stderr.write(plain(f"notifier: {line}") + "\n")
+        write_remark(line, "notifier")
 
 
 def _write_manifest(options: argparse.Namespace, manifest: dict[str, Any]) -> None:
@@ -325,9 +318,7 @@ def _not_ended(
     phase = seen.status.phase if seen is not None else ""
     state = f"it is {phase}" if phase else "no controller has picked it up"
     why = f": {seen.status.message}" if seen is not None and seen.status.message else ""
-    sys.stderr.write(
-        plain(f"notifier: {chosen.key} has not ended within {timeout:g} s: {state}{why}") + "\n"
-    )
+    write_remark(f"{chosen.key} has not ended within {timeout:g} s: {state}{why}", "notifier")
     return NOT_ENDED
 
 

@@ -166,10 +166,10 @@ def write_page(
     sys.stdout.flush()
 
 
-def write_remark(text: str) -> None:
+def write_remark(text: str, program: str = "syncer") -> None:
     """Write a remark that is not part of the answer."""
     Progress.clear()
-    sys.stderr.write(f"syncer: {plain(text)}\n")
+    sys.stderr.write(f"{program}: {plain(text)}\n")
 
 
 def in_words(ms: int) -> str:
