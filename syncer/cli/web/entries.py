@@ -57,16 +57,6 @@ class Failure(NamedTuple):
     error: str
 
 
-class Kind(NamedTuple):
-    """The parts of a spec that a hold may match."""
-
-    type: str = ""
-    severity: str = ""
-
-
-_NO_KIND: Final = Kind()
-
-
 @dataclass(slots=True, eq=False)
 class Entry:
     """
@@ -83,6 +73,7 @@ class Entry:
         last: End of the latest attempt, 0 where there is no failure.
         event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
+        type: Of the spec, as is the severity: a hold may match them.
     """
 
     namespace: str
@@ -98,17 +89,8 @@ class Entry:
     last: int
     event: str = ""
     listing: int = 0
-    kind: Kind = _NO_KIND
-
-    @property
-    def type(self) -> str:
-        """Of the spec."""
-        return self.kind.type
-
-    @property
-    def severity(self) -> str:
-        """Of the spec."""
-        return self.kind.severity
+    type: str = ""
+    severity: str = ""
 
     @property
     def key(self) -> str:
@@ -176,7 +158,7 @@ class EntryMaker:
                 )
             ),
             failure, last, self._share(request.event[:_EVENT]), listing,
-            self._share(Kind(request.type, request.severity)),
+            request.type, request.severity,
         )  # fmt: skip
 
     def _failure(self, attempts: tuple[Attempt, ...]) -> Failure | None:
