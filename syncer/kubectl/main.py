@@ -31,7 +31,7 @@ from syncer.kubectl.client import SIGNALS, Kubectl
 from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
 from syncer.kubectl.exits import DIFFERENT, EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
 from syncer.kubectl.output import Output
-from syncer.kubectl.release import EXPLORER, LABELS, Pod, Release, choose, pod_of, releases_of
+from syncer.kubectl.release import EXPLORER, LABELS, Release, choose, pod_of, releases_of
 from syncer.kubectl.sending import send
 from syncer.kubectl.ui import HELP, serve
 from syncer.kubectl.words import Words, split
@@ -41,14 +41,7 @@ _COLUMNS: Final = 100
 #: Name under which kubectl asks for the completion of a word.
 COMPLETER: Final = "kubectl_complete-ledger"
 #: Options of a command that reads a file, which have a value.
-_VALUED: Final = (
-    "--config",
-    "--redis-url",
-    "--redis-url-file",
-    "--key-prefix",
-    "--width",
-    "--color",
-)
+_VALUED: Final = ("--config", "--redis-url", "--redis-url-file", "--key-prefix", WIDTH, COLOR)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
@@ -95,9 +88,9 @@ def _run(words: Words) -> int:
         return 0 if words.help else USAGE
     command = COMMANDS.get(words.command)
     if command is None:
+        known = ", ".join(COMMANDS)
         raise PluginError(
-            USAGE,
-            f"no command {words.command!r}; the commands are {', '.join(COMMANDS)}; see --help",
+            USAGE, f"no command {words.command!r}; the commands are {known}; see --help"
         )
     if not command.program and {"-h", "--help"} & set(words.rest):
         sys.stdout.write(HELP)
@@ -144,10 +137,8 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
     """
     namespace = words.namespace or words.release.rpartition("/")[0]
     if namespace and not words.everywhere:
-        listed, where = (
-            kubectl.pods(namespace, everywhere=False, labels=labels),
-            f"in namespace {namespace}",
-        )
+        listed = kubectl.pods(namespace, everywhere=False, labels=labels)
+        where = f"in namespace {namespace}"
     else:
         listed, where = kubectl.pods(None, everywhere=True, labels=labels), "in the cluster"
         if listed is None and not words.everywhere:
@@ -239,25 +230,21 @@ def _complete(typed: Sequence[str]) -> int:
     found: list[str] = []
     try:
         asked = split(words)
+        command = COMMANDS.get(asked.command)
         if not asked.command:
             found = [name for name in COMMANDS if name.startswith(current)]
-        elif asked.command in COMMANDS and not COMMANDS[asked.command].program:
+        elif command is not None and not command.program:
             found = [word for word in ("--no-open", "--port", "--help") if word.startswith(current)]
-        elif asked.command in COMMANDS:
+        elif command is not None and command.program == "syncer":
             kubectl = Kubectl(asked.kubectl)
             release = find(kubectl, asked)
-            found = _asked(kubectl, release, pod_of(release), [asked.command, *asked.rest, current])
+            line = ["syncer", "complete", "--", asked.command, *asked.rest, current]
+            found = kubectl.ask(release, pod_of(release), line).split()
     except PluginError:
         # Whoever completes a word wants no error; the command itself says what is wrong.
         found = []
     sys.stdout.write("".join(f"{word}\n" for word in found) + ":4\n")
     return 0
-
-
-def _asked(kubectl: Kubectl, release: Release, pod: Pod, line: Sequence[str]) -> list[str]:
-    if COMMANDS[line[0]].program != "syncer":
-        return []
-    return kubectl.ask(release, pod, ["syncer", "complete", "--", *line]).split()
 
 
 def _version() -> str:

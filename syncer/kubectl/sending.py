@@ -60,13 +60,10 @@ def send(
     """
     words, wait, timeout, form = _own(rest)
     if not any(word.partition("=")[0] == "--body" for word in words):
-        words += [
-            "--body",
-            f"Sent by {by} with `kubectl ledger send` to see that it arrives. Nothing is wrong.",
-        ]
-    code, said = kubectl.answer(
-        release, pod, ["notifier", "send", "--dry-run", "-o", "json", *words]
-    )
+        why = "to see that it arrives. Nothing is wrong."
+        words += ["--body", f"Sent by {by} with `kubectl ledger send` {why}"]
+    chosen = ["notifier", "send", "--dry-run", "-o", "json", *words]
+    code, said = kubectl.answer(release, pod, chosen)
     if code != 0:
         return code
     code, meta = _create(kubectl, _manifest(said))
@@ -208,10 +205,8 @@ def _show_new(attempts: list[dict[str, Any]], shown: dict[str, object]) -> None:
         )
         if shown.get(key) != state:
             shown[key] = state
-            _show(
-                f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {state}"
-                + (f": {error}" if error else "")
-            )
+            why = f": {error}" if error else ""
+            _show(f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {state}{why}")
 
 
 def _named(meta: dict[str, Any]) -> dict[str, Any]:
