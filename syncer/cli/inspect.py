@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import Final
 
 from syncer.cli.arguments import add_object
@@ -32,7 +31,7 @@ async def run(options: argparse.Namespace) -> int:
     namespace, name = namespace_and_name(options.object)
     from syncer.cli.access import access, where_of
     from syncer.cli.inspection import as_json, as_text, inspect, inspect_object
-    from syncer.cli.outage import store_or_silence
+    from syncer.cli.outage import now_here, store_or_silence
     from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState
@@ -59,7 +58,7 @@ async def run(options: argparse.Namespace) -> int:
         else:
             write_remark(f"no log (objects were not asked) {namespace}/{name}")
         return ABSENT if objects is not None or options.log_only else NOT_COMPARED
-    now = time.time_ns() // 1_000_000
+    now = now_here()
     if options.json:
         write_json(as_json(found, now=now))
     else:

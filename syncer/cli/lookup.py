@@ -1,13 +1,11 @@
-"""One notification by its name: the object, and its log."""
+"""One notification by its name."""
 
 from __future__ import annotations
 
 from syncer.cli.access import Access
 from syncer.cli.exits import Absent
-from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Gone
 from syncer.model.resource import NotificationRequest
-from syncer.rules.fold import ReadLog
 from syncer.rules.text import plain
 
 
@@ -39,16 +37,3 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
         return await at.objects.get(namespace, name)
     except Gone:
         raise Absent(f"there is no object {key}") from None
-
-
-async def read_both(at: Access, key: str) -> tuple[NotificationRequest, ReadLog]:
-    """
-    Read an object, and its log after it.
-
-    Raises:
-        ConfigError: as `read_request`.
-        Absent: as `read_request`.
-        PortError: one of the servers does not answer, or refuses.
-    """
-    request = await read_request(at, key)
-    return request, read_log(await at.log.elements(request.uid))

@@ -19,11 +19,12 @@ from typing import Final, NamedTuple, TypedDict
 
 from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import DIFFERENT, OK, Refused
-from syncer.cli.lookup import read_both
+from syncer.cli.lookup import read_request
 from syncer.cli.output import write_json, write_lines
 from syncer.cli.store import trusted_store
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptId, AttemptState
 from syncer.model.record import Record, resend_record, resolution_record
 from syncer.model.resource import NotificationRequest, Status
@@ -241,7 +242,8 @@ async def record(
     reason, by = parse_reason(options.reason), operator_name(options.by)
     async with access(where_of(options)) as at:
         await trusted_store(at, options, writes=not options.dry_run)
-        request, log = await read_both(at, options.object)
+        request = await read_request(at, options.object)
+        log = read_log(await at.log.elements(request.uid))
         stamp: Stamp = {"at": await at.now(), "by": by, "reason": reason}
         return await write_records(at, request, make(at, request, log, stamp), options, by=by)
 

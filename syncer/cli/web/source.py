@@ -22,7 +22,7 @@ from syncer.cli.explanation import Explanation, Rules, explain
 from syncer.cli.holding import read_holds
 from syncer.cli.inspection import find_uid
 from syncer.cli.listing import unpublished
-from syncer.cli.outage import log_by_status, store_without_redis
+from syncer.cli.outage import log_by_status, now_here, store_without_redis
 from syncer.cli.owner import find_owner
 from syncer.cli.scan import Joined, read_logs
 from syncer.cli.store import check_store
@@ -168,7 +168,7 @@ class Source:
         try:
             return await self._ask(_REDIS, self._at.now)
         except Missing:
-            return round(time.time() * 1000)
+            return now_here()
 
     async def heads(self, entries: Sequence[Entry]) -> Heads:
         """Read what the list shows of logs."""

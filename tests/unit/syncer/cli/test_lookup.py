@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from syncer.cli.exits import Absent
-from syncer.cli.lookup import namespace_and_name, read_both, read_request
+from syncer.cli.lookup import namespace_and_name, read_request
 from syncer.model.errors import ConfigError
-from tests.unit.syncer.cli.world import Objects, World, logged, named
+from tests.unit.syncer.cli.world import Objects, World, named
 
 
 def test_a_key_is_parted() -> None:
@@ -23,12 +23,10 @@ def test_what_is_no_key_is_refused(key: str) -> None:
     assert str(refusal.value) == f"NAMESPACE/NAME expected, not {key!r}"
 
 
-async def test_an_object_and_its_log_are_read() -> None:
-    """By the name of the one and the uid in it; what is not there is named."""
+async def test_an_object_is_read() -> None:
+    """By its name; what is not there is named."""
     world = World(Objects())
     world.objects.kept["ns/n1"] = named("1")
-    world.redis.twin.logs["nl:{1}"] = list(logged("1"))
-    request, log = await read_both(world.at, "ns/n1")
-    assert (request.uid, log.problem, log.view.position) == ("1", "", 1)
+    assert (await read_request(world.at, "ns/n1")).uid == "1"
     with pytest.raises(Absent, match=r"^there is no object ns/n2$"):
         await read_request(world.at, "ns/n2")
