@@ -28,9 +28,6 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
     """Add the option for the format of the answer; the first of the forms is the default."""
     parser.add_argument(
-        "-o",
-        "--output",
-        choices=forms,
-        default=forms[0],
+        "-o", "--output", choices=forms, default=forms[0],
         help="output format (default %(default)s)",
-    )
+    )  # fmt: skip

@@ -175,18 +175,10 @@ def explain(
         )
         for s in channel_states
     )  # fmt: skip
+    notes = (*remarks(request, owner, unread), *_notes(request, log, rules, owner, unread))
+    next_at = 0 if decision.then is None else round(now + decision.then * 1000)
     return Explanation(
-        request,
-        log,
-        decision,
-        0 if decision.then is None else round(now + decision.then * 1000),
-        histories,
-        (*remarks(request, owner, unread), *_notes(request, log, rules, owner, unread)),
-        now,
-        owner,
-        rule,
-        blocked,
-        unread,
+        request, log, decision, next_at, histories, notes, now, owner, rule, blocked, unread
     )
 
 
@@ -330,20 +322,17 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
         )
     if history.skip:
         out.append(f"  last due attempt was not made: {history.skip}")
-    rows = [("attempt", "opened", "ended", "result", "code", "because", "error")]
-    for attempt, intent in history.attempts:
-        rows.append(
-            (
-                attempt.id,
-                format_time(attempt.started),
-                format_time(attempt.ended),
-                result_of(attempt),
-                str(attempt.code or ""),
-                _because(intent),
-                cut(attempt.error, 100),
-            )
+    if not history.attempts:
+        return [*out, "  no attempt yet"]
+    rows = [
+        (
+            a.id, format_time(a.started), format_time(a.ended), result_of(a), str(a.code or ""),
+            _because(intent), cut(a.error, 100),
         )
-    return out + (table(rows, indent="  ", width=width) if len(rows) > 1 else ["  no attempt yet"])
+        for a, intent in history.attempts
+    ]  # fmt: skip
+    head = ("attempt", "opened", "ended", "result", "code", "because", "error")
+    return out + table([head, *rows], indent="  ", width=width)
 
 
 def result_of(attempt: Attempt) -> str:

@@ -26,18 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--namespace", action="append", metavar="NAMESPACE",
         help="notifications in this namespace",
     )  # fmt: skip
-    what.add_argument(
-        "--type",
-        action="append",
-        metavar="TYPE",
-        help="notifications with this spec.type, ignoring case",
-    )
-    what.add_argument(
-        "--severity",
-        action="append",
-        metavar="SEVERITY",
-        help="notifications with this spec.severity, ignoring case",
-    )
+    for field in ("type", "severity"):
+        what.add_argument(
+            f"--{field}", action="append", metavar=field.upper(),
+            help=f"notifications with this spec.{field}, ignoring case",
+        )  # fmt: skip
     parser.add_argument(
         "--until", required=True, metavar="TIME",
         help="when the hold ends by itself: a duration from now (`2h`, `3d`), or a time",

@@ -259,22 +259,16 @@ def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
     rows += [_row(line) for line in found.lines]
     out += table(rows, indent="  ", width=width) if len(rows) > 1 else []
     shown = {a.id: a for a in found.request.status.attempts} if found.request else {}
-    ids = list(dict.fromkeys([*found.view.attempts, *shown]))
     out += ["", "ATTEMPTS"]
     attempts: list[tuple[str, ...]] = [("id", "channel", "no", "log", "status", "")]
-    for identity in ids:
+    for identity in dict.fromkeys([*found.view.attempts, *shown]):
         logged, seen = found.view.attempts.get(identity), shown.get(identity)
         either = logged or shown[identity]
-        attempts.append(
-            (
-                identity,
-                either.channel,
-                str(seen.number) if seen else "-",
-                logged.state.word if logged else "-",
-                seen.state.word if seen else "-",
-                "log not read" if found.log_problem else _remark(logged, seen, found.compared),
-            )
-        )
+        attempts.append((
+            identity, either.channel, str(seen.number) if seen else "-",
+            logged.state.word if logged else "-", seen.state.word if seen else "-",
+            "log not read" if found.log_problem else _remark(logged, seen, found.compared),
+        ))  # fmt: skip
     out += table(attempts, indent="  ", width=width) if len(attempts) > 1 else ["  none"]
     out.append("")
     if found.request is None:

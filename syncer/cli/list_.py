@@ -33,11 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", metavar="PATTERN", help="only names that match this pattern (`*` and `?`)"
     )
     parser.add_argument(
-        "--older-than",
-        metavar="TIME",
-        default="0",
+        "--older-than", metavar="TIME", default="0",
         help="only notifications at least this old (`72h`, `3d`)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--unsynced", action="store_true", help="only notifications with unpublished records"
     )

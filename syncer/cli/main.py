@@ -3,13 +3,6 @@ Show what was sent, why not, and what comes next; hold, resend, repair. It never
 
 It reads, appends facts to logs and wakes their owners; it never claims a log.
 
-    syncer list | tail | inspect | explain | verify | doctor     read only
-    syncer repair | resolve | resend                             repair logs, record an operator's decision
-    syncer hold | holds | release                                hold back a receiver or a kind, for a time
-    syncer export | import                                       move logs
-    syncer web                                                   pages about all of them, on this machine
-    syncer completion bash|zsh|fish                              complete words in a shell
-
 The first of these that is there says where to look: `--config` (the controller's own settings file),
 `--redis-url`, `$REDIS_URL`, the settings file of the pod that this runs in. Exit codes are those of
 `syncer.cli.exits`.

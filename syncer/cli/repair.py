@@ -31,11 +31,9 @@ HELP: Final = "repair what verify finds"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "object",
-        nargs="*",
-        metavar=OBJECT,
+        "object", nargs="*", metavar=OBJECT,
         help="a notification to repair (default: all that diverge)",
-    )
+    )  # fmt: skip
     add_namespaces(parser)
     add_check(parser)
     add_dry_run(parser, "what would be done")

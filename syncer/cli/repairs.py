@@ -255,13 +255,9 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
 async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> None:
     """Record who repaired; a log that cannot take a record stays as it is."""
     now = await at.now()
-    record = repair_record(
-        f"repair:{now}",
-        at=now,
-        by=by,
-        what=" ".join(sorted({f.kind for f in result.findings})),
-        did="; ".join(s.text for s in steps if not s.idle)[:512],
-    )
+    what = " ".join(sorted({f.kind for f in result.findings}))
+    did = "; ".join(s.text for s in steps if not s.idle)[:512]
+    record = repair_record(f"repair:{now}", at=now, by=by, what=what, did=did)
     try:
         await at.log.note(result.joined.uid, record)
     except ContractError:

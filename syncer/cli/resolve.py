@@ -14,12 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_object(parser)
     parser.add_argument(
-        "--as",
-        dest="result",
-        required=True,
-        choices=("delivered", "failed"),
+        "--as", dest="result", required=True, choices=("delivered", "failed"),
         help="the result to record",
-    )
+    )  # fmt: skip
     add_reason(parser, "how you know the result")
     parser.add_argument(
         "--attempt", metavar="ID", help="id of an attempt (default: all whose result is unknown)"

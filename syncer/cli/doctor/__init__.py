@@ -45,12 +45,9 @@ async def run(options: argparse.Namespace) -> int:
     home = options.controller_namespace or await controller_namespace()
     async with access(where) as at:
         results = await examine(
-            at,
-            warnings=warnings,
-            namespaces=await namespaces_of(at, options),
-            home=home,
+            at, warnings=warnings, namespaces=await namespaces_of(at, options), home=home,
             account=options.service_account or "",
-        )
+        )  # fmt: skip
     if options.json:
         for name, grade, text, fix in results:
             write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})

@@ -276,11 +276,9 @@ def check_holds(holds: Sequence[Hold], problem: str, *, now: int) -> Result:
     old = [h for h in acting if now - h.at > _OLD_HOLD]
     if old:
         days = (now - min(h.at for h in old)) // 86_400_000
-        return warn(
-            "holds",
-            f"in force for {days} days: {'; '.join(map(_hold_text, old))}",
-            f"syncer release {' '.join(h.id for h in old)}, or keep them on purpose",
-        )
+        text = f"in force for {days} days: {'; '.join(map(_hold_text, old))}"
+        fix = f"syncer release {' '.join(h.id for h in old)}, or keep them on purpose"
+        return warn("holds", text, fix)
     texts = "; ".join(map(_hold_text, acting))
     return ok("holds", f"{len(acting)} in force: {texts}" if acting else "no hold is in force")
 
@@ -336,22 +334,18 @@ def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durabilit
             "bring a replica back, or set min-replicas-to-write 0 on the server",
         )  # fmt: skip
     if not count:
-        return ok(
-            "redis-replicas", "no replica: there is no failover, and so none that loses records"
-        )
+        text = "no replica: there is no failover, and so none that loses records"
+        return ok("redis-replicas", text)
     if durability == "strict":
         return ok("redis-replicas", f"{count} replica(s); each attempt waits for one to confirm")
     floor = settings.get("min-replicas-to-write", "")
     # INFO has this member only where a number of replicas is demanded.
     if (floor and floor != "0") or "min_slaves_good_slaves" in info:
-        return ok(
-            "redis-replicas", f"{count} replica(s), at least {floor or 'one'} needed to write"
-        )
-    return warn(
-        "redis-replicas",
-        f"{count} replica(s), and none must confirm: a failover may lose the newest records",
-        "set redis.durability: strict, or min-replicas-to-write 1 on the server",
-    )
+        text = f"{count} replica(s), at least {floor or 'one'} needed to write"
+        return ok("redis-replicas", text)
+    text = f"{count} replica(s), and none must confirm: a failover may lose the newest records"
+    fix = "set redis.durability: strict, or min-replicas-to-write 1 on the server"
+    return warn("redis-replicas", text, fix)
 
 
 def _clients(info: Mapping[str, str]) -> Result:
