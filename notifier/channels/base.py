@@ -55,13 +55,18 @@ async def rendered_beside(
         return Outcome.not_sent(f"the {kind} payload was not made in time")
 
 
-def credential(kind: str, provider: Provider) -> str | Outcome:
-    """The credential of a provider, or the outcome of an attempt that is not sent without it."""
+def credential(kind: str, provider: Provider, name: str, message: Message) -> str | Outcome:
+    """
+    The credential of a provider, or the outcome of an attempt that is not sent without it.
+
+    `name` is what the text of an empty one calls it (`slack webhook URL`).
+    """
     try:
-        return provider()
+        value = provider()
     except Exception as exc:  # noqa: BLE001 - a missing credential is no fault of the message
         _log.warning("%s credential is not available: %s", kind, type(exc).__name__)
         return Outcome.not_sent(f"{kind} credential is not available")
+    return value or Outcome.permanent(f"{name} is empty for notification {message.key}")
 
 
 def http_headers(message: Message) -> dict[str, str]:

@@ -178,12 +178,10 @@ class EmailChannel:
         """Hand the message to the server."""
         password = ""
         if self._relay.username:
-            given = credential(KIND, self._password or str)
+            given = credential(KIND, self._password or str, "email password", message)
             if isinstance(given, Outcome):
                 return given
             password = given
-            if not password:
-                return Outcome.permanent(f"email password is empty for notification {message.key}")
         now = self._clock() // 1000
 
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:

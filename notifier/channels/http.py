@@ -72,14 +72,6 @@ REST_SECONDS: Final = 0.005
 #: Bodies up to this size are handed over at once.
 _PIECE_BYTES: Final = 1 << 20
 
-_AddrInfo = tuple[
-    int | socket.AddressFamily,
-    int | socket.SocketKind,
-    int,
-    str,
-    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
-]
-
 
 @dataclass(slots=True)
 class _RequestState:
@@ -378,7 +370,7 @@ class HttpClient:
             self._resolver.proxies.add(proxy_host)
         return proxy
 
-    def _socket(self, info: _AddrInfo) -> socket.socket:
+    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         # Defence in depth: whatever path an address came by, it passes here. The mode was applied
         # where the name was known.

@@ -12,7 +12,6 @@ fits, always at a code point.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
@@ -49,7 +48,7 @@ class PagerDutyChannel:
         http_client: HttpClient,
         routing_key: Provider,
         *,
-        url: str | Callable[[], str] = ENDPOINT,
+        url: str = ENDPOINT,
         dedup_namespace: bool = False,
         timeout_s: float,
     ) -> None:
@@ -61,17 +60,9 @@ class PagerDutyChannel:
 
     async def send(self, message: Message) -> Outcome:
         """Trigger the event."""
-        key = credential(KIND, self._routing_key)
+        key = credential(KIND, self._routing_key, "pagerduty routing key", message)
         if isinstance(key, Outcome):
             return key
-        if not key:
-            return Outcome.permanent(
-                f"pagerduty routing key is empty for notification {message.key}"
-            )
-        given = self._url
-        url = given if isinstance(given, str) else credential(KIND, given)
-        if isinstance(url, Outcome):
-            return url
         body = rendered(
             KIND,
             lambda m: pagerduty_body(m, key, dedup_namespace=self._dedup_namespace),
@@ -80,7 +71,7 @@ class PagerDutyChannel:
         if isinstance(body, Outcome):
             return body
         return await self._http_client.post(
-            Target(url or ENDPOINT, (key,)),
+            Target(self._url, (key,)),
             body,
             http_headers(message),
             timeout_s=self.timeout_s,

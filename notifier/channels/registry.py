@@ -103,21 +103,14 @@ class ChannelRegistry:
         target = resolved.target
         refs = target.credential_refs
         match target.kind:
-            case "slack" if refs:
-                return SlackChannel(
-                    self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout
-                )
-            case "teams" if refs:
-                return TeamsChannel(
-                    self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout
-                )
+            case "slack" | "teams" if refs:
+                made = SlackChannel if target.kind == "slack" else TeamsChannel
+                return made(self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout)
             case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
-                config = target.config
-                key = self._secret(name, refs[0])
                 return PagerDutyChannel(
                     self._http_client,
-                    key,
-                    url=config.url or ENDPOINT,
+                    self._secret(name, refs[0]),
+                    url=target.config.url or ENDPOINT,
                     dedup_namespace=self._dedup_namespace,
                     timeout_s=self._timeout,
                 )

@@ -46,11 +46,9 @@ class SlackChannel:
 
     async def send(self, message: Message) -> Outcome:
         """Post the blocks."""
-        url = credential(KIND, self._url)
+        url = credential(KIND, self._url, "slack webhook URL", message)
         if isinstance(url, Outcome):
             return url
-        if not url:
-            return Outcome.permanent(f"slack webhook URL is empty for notification {message.key}")
         body = rendered(KIND, lambda m: encode(slack_payload(m)), message)
         if isinstance(body, Outcome):
             return body

@@ -44,11 +44,9 @@ class TeamsChannel:
 
     async def send(self, message: Message) -> Outcome:
         """Post the card."""
-        url = credential(KIND, self._url)
+        url = credential(KIND, self._url, "teams webhook URL", message)
         if isinstance(url, Outcome):
             return url
-        if not url:
-            return Outcome.permanent(f"teams webhook URL is empty for notification {message.key}")
         body = rendered(KIND, teams_body, message)
         if isinstance(body, Outcome):
             return body

@@ -118,13 +118,11 @@ class WebhookChannel:
         self._clock = clock
         self.timeout_s = timeout_s
 
-    async def send(self, message: Message) -> Outcome:  # noqa: PLR0911 (one answer for each thing that can be missing)
+    async def send(self, message: Message) -> Outcome:
         """Post the body, signed if there is a secret."""
-        url = credential(KIND, self._url)
+        url = credential(KIND, self._url, "webhook URL", message)
         if isinstance(url, Outcome):
             return url
-        if not url:
-            return Outcome.permanent(f"webhook URL is empty for notification {message.key}")
         body = rendered(KIND, lambda m: encode(webhook_payload(m)), message)
         if isinstance(body, Outcome):
             return body

@@ -58,7 +58,7 @@ def compose(
             be changed afterwards.
         channel: Full channel name, for example `slack:ops`.
         attempt_id: Chosen before the send.
-        spec: What `shown_spec` made of the document, None to make it now.
+        spec: That of an earlier message of the object, None to make it now.
         live: Show labels and annotations as well, which may change.
         breath: Called every few milliseconds while a large message is made; None for a small one.
 
@@ -67,11 +67,11 @@ def compose(
     """
     metadata = _mapping(document.get("metadata"))
     status = _mapping(document.get("status"))
+    clean = _cleaner(breath)
     try:
-        spec = spec or shown_spec(document, breath)
+        spec = spec or _shown_spec(document, clean)
     except (TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("the spec is not of the schema's shape") from exc
-    clean = _cleaner(breath)
     labels, annotations = (
         _texts(_shown(metadata.get(part)), clean) if live else {}
         for part in ("labels", "annotations")
@@ -143,34 +143,14 @@ def idempotency_key(uid: str, channel: str) -> str:
     return "nl_" + base64.b32encode(digest).decode().rstrip("=").lower()
 
 
-def _trimmed(spec: Spec) -> Spec:
-    """The part of a spec that is shown; subject and body have their own budgets, the rest shares one."""
-    budget = Budget(REST_CHARS)
-    return Spec(
-        type=budget.text(spec.type),
-        priority=budget.text(spec.priority),
-        subject=Budget(REST_CHARS).text(spec.subject),
-        body=Budget(BODY_CHARS).text(enrich(spec.body, spec.context), BODY_CHARS),
-        severity=budget.text(spec.severity),
-        phase=budget.text(spec.phase),
-        review_source=budget.text(spec.review_source),
-        cluster_id=budget.text(spec.cluster_id),
-        remediation_request=budget.text(spec.remediation_request),
-        context=budget.tree(spec.context, MAX_DEPTH),
-        action_links=_trimmed_links(spec, budget),
-        extensions=budget.texts(spec.extensions),
-        retention_days=spec.retention_days,
-    )
-
-
-def _trimmed_links(spec: Spec, budget: Budget) -> tuple[tuple[str, str, str], ...]:
+def _trimmed_links(spec: Spec, budget: Budget) -> list[tuple[str, str, str]]:
     links: list[tuple[str, str, str]] = []
     for service, url, label in spec.action_links:
         if budget.left <= 0:
             links.append((MORE, "", f"{len(spec.action_links) - len(links)} further links"))
             break
         links.append((budget.text(service), budget.text(url), budget.text(label)))
-    return tuple(links)
+    return links
 
 
 def _shown(value: object) -> dict[str, str]:
@@ -178,15 +158,39 @@ def _shown(value: object) -> dict[str, str]:
     return Budget(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
-def shown_spec(document: Mapping[str, Any], breath: Breath | None) -> Spec:
+def _shown_spec(document: Mapping[str, Any], clean: Callable[[str], str]) -> Spec:
     """
     The spec as every channel and every attempt sees it: bounded, enriched, sanitised.
+
+    Subject and body have budgets of their own, the rest shares one.
 
     Raises:
         TypeError, AttributeError, ValueError: a member has an impossible type.
     """
-    spec = _trimmed(parse_spec(dict(_mapping(document.get("spec")))))
-    return _sanitised(spec, _cleaner(breath))
+    spec = parse_spec(dict(_mapping(document.get("spec"))))
+    budget = Budget(REST_CHARS)
+
+    def shown(text: str) -> str:
+        return clean(budget.text(text))
+
+    return Spec(
+        type=shown(spec.type),
+        priority=shown(spec.priority),
+        subject=clean(Budget(REST_CHARS).text(spec.subject)),
+        body=clean(Budget(BODY_CHARS).text(enrich(spec.body, spec.context), BODY_CHARS)),
+        severity=shown(spec.severity),
+        phase=shown(spec.phase),
+        review_source=shown(spec.review_source),
+        cluster_id=shown(spec.cluster_id),
+        remediation_request=shown(spec.remediation_request),
+        context=sanitise_tree(budget.tree(spec.context, MAX_DEPTH), clean=clean),
+        action_links=tuple(
+            (clean(service), clean(url), clean(label))
+            for service, url, label in _trimmed_links(spec, budget)
+        ),
+        extensions=_texts(budget.texts(spec.extensions), clean),
+        retention_days=spec.retention_days,
+    )
 
 
 def _cleaner(breath: Breath | None) -> Callable[[str], str]:
@@ -205,27 +209,6 @@ def _cleaner(breath: Breath | None) -> Callable[[str], str]:
         return "".join(pieces)
 
     return clean
-
-
-def _sanitised(spec: Spec, sanitise: Callable[[str], str]) -> Spec:
-    return Spec(
-        type=sanitise(spec.type),
-        priority=sanitise(spec.priority),
-        subject=sanitise(spec.subject),
-        body=sanitise(spec.body),
-        severity=sanitise(spec.severity),
-        phase=sanitise(spec.phase),
-        review_source=sanitise(spec.review_source),
-        cluster_id=sanitise(spec.cluster_id),
-        remediation_request=sanitise(spec.remediation_request),
-        context=sanitise_tree(spec.context, clean=sanitise),
-        extensions=_texts(spec.extensions, sanitise),
-        action_links=tuple(
-            (sanitise(service), sanitise(url), sanitise(label))
-            for service, url, label in spec.action_links
-        ),
-        retention_days=spec.retention_days,
-    )
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

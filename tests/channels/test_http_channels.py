@@ -57,7 +57,7 @@ MAKERS: dict[str, Make] = {
     "teams": lambda http_client, url: TeamsChannel(http_client, url, timeout_s=1),
     "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
     "pagerduty": lambda http_client, url: PagerDutyChannel(
-        http_client, lambda: "routing-canary-key", url=url, timeout_s=1
+        http_client, lambda: "routing-canary-key", url=url(), timeout_s=1
     ),
 }
 
@@ -395,7 +395,7 @@ async def test_refusal_names_the_kind(http_client: HttpClient, kind: str) -> Non
     assert outcome.error == f"{kind} webhook returned 503 (retryable): busy"
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "pagerduty"])
 async def test_rotated_credential_serves_the_next_call(http_client: HttpClient, kind: str) -> None:
     """The credential is asked for at each send."""
     async with receiving() as receiver:
@@ -406,6 +406,17 @@ async def test_rotated_credential_serves_the_next_call(http_client: HttpClient, 
     assert [r.line.split()[1] for r in receiver.requests] == ["/old", "/new"]
 
 
+async def test_rotated_routing_key_serves_the_next_call(http_client: HttpClient) -> None:
+    """PagerDuty's credential is in the body, and asked for at each send as well."""
+    keys = ["old", "new"]
+    async with receiving() as receiver:
+        left = iter(keys)
+        channel = PagerDutyChannel(http_client, lambda: next(left), url=receiver.url(), timeout_s=1)
+        await channel.send(message())
+        await channel.send(message())
+    assert [json.loads(r.body)["routing_key"] for r in receiver.requests] == keys
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str) -> None:
     """A provider that has nothing to give means not sent, and its error's text stays inside."""
@@ -413,7 +424,11 @@ async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str
     def missing() -> str:
         raise LookupError("canary")
 
-    outcome = await MAKERS[kind](http_client, missing).send(message())
+    if kind == "pagerduty":
+        channel: Channel = PagerDutyChannel(http_client, missing, timeout_s=1)
+    else:
+        channel = MAKERS[kind](http_client, missing)
+    outcome = await channel.send(message())
     assert outcome == Outcome.not_sent(f"{kind} credential is not available")
 
 
