@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from notifier.gateway.draft import Options
 from notifier.gateway.expressions import Template
@@ -39,17 +39,21 @@ from syncer.model.finding import Finding
 from syncer.settings import LABEL, LoggingSettings
 from syncer.yamlfile import Document, read_file
 
-#: Templates of a mapping that are texts of their own.
-_TEXTS: Final = {
-    "type": "type", "priority": "priority", "severity": "severity", "subject": "subject",
-    "body": "body", "clusterID": "cluster_id", "id": "id", "retentionDays": "retention_days",
-}  # fmt: skip
 #: Entries of a file.
 MOST_SOURCES: Final = 100
 
 
 def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _label(text: str) -> str:
+    if not LABEL.fullmatch(text):
+        raise ValueError("must be lower-case letters, digits and dashes, at most 63")
+    return text
+
+
+Label = Annotated[str, AfterValidator(_label)]
 
 
 class LimitSettings(Group):
@@ -165,7 +169,9 @@ class RateSettings(Group):
 class SourceSettings(Group):
     """One program that sends; its address is `/v1/<name>`."""
 
-    name: str = Field(description="Part of the address, of metrics and of a label of the objects.")
+    name: Label = Field(
+        description="Part of the address, of metrics and of a label of the objects."
+    )
     kind: str = Field(description=f"The program that sends: {', '.join(sorted(KINDS))}.")
     namespace: str = Field(
         description="Where its notifications are created. It may be a template if `namespaces` lists the "
@@ -212,13 +218,6 @@ class SourceSettings(Group):
         default_factory=MappingSettings, description="What becomes what."
     )
 
-    @field_validator("name")
-    @classmethod
-    def _label(cls, name: str) -> str:
-        if not LABEL.fullmatch(name):
-            raise ValueError("must be lower-case letters, digits and dashes, at most 63")
-        return name
-
     @field_validator("kind")
     @classmethod
     def _known(cls, kind: str) -> str:
@@ -249,18 +248,11 @@ class LeaseSettings(Group):
         description="Their namespace; default that of the pod. Whoever may write Leases there can "
         "hide a silence.",
     )
-    prefix: str = Field(
+    prefix: Label = Field(
         default="notification-gateway",
         description="Prefix of their names, followed by a dash and the source's name; replicas "
         "share it, other gateways of the namespace must not.",
     )
-
-    @field_validator("prefix")
-    @classmethod
-    def _label(cls, prefix: str) -> str:
-        if not LABEL.fullmatch(prefix):
-            raise ValueError("must be lower-case letters, digits and dashes, at most 63")
-        return prefix
 
 
 class GatewaySettings(Group):
@@ -434,11 +426,10 @@ def _rate(given: RateSettings | None) -> Rate | None:
 
 def _rules(given: SourceSettings, path: str) -> Rules:
     mapping, place = given.mapping, f"{path}.mapping"
-    texts = {
-        key: _template(text, f"{place}.{key}")
-        for key, name in _TEXTS.items()
-        if (text := getattr(mapping, name)) is not None
-    }
+    given_texts = mapping.model_dump(
+        by_alias=True, exclude_none=True, exclude={"extensions", "links"}
+    )
+    texts = {key: _template(text, f"{place}.{key}") for key, text in given_texts.items()}
     for key, words in (("type", TYPES), ("priority", PRIORITIES)):
         template = texts.get(key)
         if template and template.constant and template.text not in words:
@@ -462,13 +453,8 @@ def _rules(given: SourceSettings, path: str) -> Rules:
         for number, link in enumerate(mapping.links)
     )
     policy = given.retry_policy
-    return Rules(
-        texts,
-        extensions,
-        links,
-        policy.model_dump(by_alias=True, exclude_none=True) if policy else {},
-        place,
-    )
+    retries = policy.model_dump(by_alias=True, exclude_none=True) if policy else {}
+    return Rules(texts, extensions, links, retries, place)
 
 
 def _template(text: str, path: str) -> Template:

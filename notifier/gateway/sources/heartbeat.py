@@ -12,9 +12,8 @@ from typing import Final
 from notifier.gateway.draft import Draft, Incoming, Kind, Options
 
 
-def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """Return no draft for any request."""
-    del incoming, options  # what it says is that it was sent
+def read(_incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
+    """Return no draft: what a request says is that it was sent."""
     return ()
 
 
