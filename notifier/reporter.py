@@ -149,13 +149,9 @@ class EventReporter:
 
     def rejected(self, request: NotificationRequest, channel: str, reason: str, made: int) -> None:
         """
-        Report a due attempt that waits for its receiver's circuit breaker.
+        Report a due attempt that waits for its receiver's circuit breaker, for upstream's `reason`.
 
-        Args:
-            request: The notification.
-            channel: Full channel name, for example `slack:ops`.
-            reason: Upstream's text for it.
-            made: Attempts made on the channel before.
+        `made` is how many attempts were made on the channel before.
         """
         self._metrics.postponed.labels(channel).inc()
         self._emit(
@@ -164,14 +160,7 @@ class EventReporter:
         )  # fmt: skip
 
     def status_written(self, entry: Entry, before: Status, merged: Merged) -> None:
-        """
-        Report what a written status shows for the first time: a wait, or the end of the notification.
-
-        Args:
-            entry: Holds the object as it was stored.
-            before: The status before the write.
-            merged: What was written.
-        """
+        """Report what a written status shows for the first time: a wait, or the end."""
         request = entry.request
         after = request.status
         if after.phase == RETRYING and len(after.attempts) > len(before.attempts):

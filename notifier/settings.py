@@ -571,9 +571,7 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
     """
     Find settings that have no effect, or another effect than intended.
 
-    Args:
-        source: The file as it was read.
-        settings: What was made of it; None if it cannot be used, then only its keys are looked at.
+    Without settings, because the file cannot be used, only its keys are looked at.
     """
     found = repeated_keys(source)
     found += unknown_keys(Settings, source.values, source)

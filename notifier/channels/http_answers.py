@@ -23,9 +23,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     """
     Seconds that a `Retry-After` header asks for, at most an hour; None if it holds nothing usable.
 
-    Args:
-        value: The header: seconds or an HTTP date.
-        now: Unix seconds.
+    It holds seconds or an HTTP date; `now` is in Unix seconds.
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
@@ -66,11 +64,8 @@ def text_of(body: bytes, encoding: str) -> str:
     """
     The text of a body in UTF-8; of one in UTF-16, which has a NUL beside each ASCII character, these.
 
-    Args:
-        body: As it came.
-        encoding: How it is compressed, if it is.
-
-    Nobody finds a secret in the midst of NULs, but whoever reads it without them does.
+    Nobody finds a secret in the midst of NULs, but whoever reads it without them does. `encoding` is how
+    the body is compressed, if it is.
     """
     body = inflate(body, encoding)
     if body.count(0) * 3 > len(body):

@@ -67,13 +67,7 @@ class LogChannel:
 
 
 def log_json(message: Message, now: int) -> str:
-    """
-    The line as JSON.
-
-    Args:
-        message: What to show.
-        now: Unix milliseconds.
-    """
+    """The line as JSON; `now` is in Unix milliseconds."""
     spec = message.spec
     line: dict[str, Any] = {
         "timestamp": format_time(now),
@@ -105,9 +99,7 @@ def log_text(message: Message, now: int) -> str:
     """
     The line as text; line breaks and what commands a terminal are written as escapes.
 
-    Args:
-        message: What to show.
-        now: Unix milliseconds.
+    `now` is in Unix milliseconds.
     """
     spec = message.spec
     text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"

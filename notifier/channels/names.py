@@ -26,13 +26,7 @@ Found = tuple[
 
 
 class Names:
-    """
-    Resolves names for one client.
-
-    Args:
-        guard: Checks every address.
-        threads: Name of the threads.
-    """
+    """Resolves names for one client, in threads of this name; the guard checks every address."""
 
     def __init__(self, guard: EgressGuard, threads: str) -> None:
         self._guard = guard
@@ -47,13 +41,7 @@ class Names:
         proxy: bool = False,
     ) -> Sequence[Found]:
         """
-        Return the addresses of a host, one at least.
-
-        Args:
-            host: Name or address.
-            port: Of the server.
-            family: Of the addresses.
-            proxy: The host is a proxy.
+        Return the addresses of a host, one at least; `proxy` tells that it is a proxy.
 
         Raises:
             OSError: the name did not resolve, or (`EgressDenied`) one address is refused.

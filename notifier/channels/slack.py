@@ -28,14 +28,7 @@ _OTHER_EMOJI: Final = "📢"
 
 
 class SlackChannel:
-    """
-    Sends to one incoming webhook.
-
-    Args:
-        http_client: Sends the requests.
-        url: Provider of the webhook's URL, which is the credential.
-        timeout_s: Deadline of one request in seconds.
-    """
+    """Sends to one incoming webhook, whose URL is the credential; a request may take `timeout_s`."""
 
     shows_status: bool = False
 

@@ -26,14 +26,7 @@ Json = dict[str, Any]
 
 
 class TeamsChannel:
-    """
-    Sends to one Workflows webhook.
-
-    Args:
-        http_client: Sends the requests.
-        url: Provider of the webhook's URL, which is the credential.
-        timeout_s: Deadline of one request in seconds.
-    """
+    """Sends to one Workflows webhook, whose URL is the credential; a request may take `timeout_s`."""
 
     shows_status: bool = False
 

@@ -83,11 +83,9 @@ def describe(links: Iterable[BaseException]) -> str:
 
 def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
-    The part of an answer that may be recorded, at most `EXCERPT_BYTES` of UTF-8.
+    The part of a bounded answer that may be recorded, at most `EXCERPT_BYTES` of UTF-8.
 
-    Args:
-        text: The answer, already bounded.
-        secrets: Texts that must not come back, whatever they look like.
+    None of the secrets comes back in it, whatever they look like.
     """
     if len(text) > _READ_CHARS:
         # Of a token that is cut, nobody would know the half.

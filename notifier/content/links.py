@@ -26,12 +26,7 @@ def is_link(target: str) -> bool:
 
 
 def only_safe_links(markdown: str) -> str:
-    """
-    Disable every Markdown link with another target by a backslash; the text stays.
-
-    Args:
-        markdown: Of a body, a headline, the value of a fact.
-    """
+    """Disable every Markdown link with another target by a backslash; the text stays."""
 
     def defuse(match: re.Match[str]) -> str:
         text = match.group()

@@ -102,10 +102,6 @@ def sanitised_document(source: Mapping[str, Any], breath: Breath = lambda: None)
 
     Managed fields are left out, the body is enriched, what is beyond `OBJECT_CHARS` is left out with a
     mark, and the identity (name, namespace, uid) is as stored, whatever it looks like.
-
-    Args:
-        source: The object, as `NotificationRequest.document()` gives it.
-        breath: Is called every few milliseconds.
     """
     metadata = {k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"}
     spec = dict(_mapping(source.get("spec")))

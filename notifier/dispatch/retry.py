@@ -45,11 +45,9 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
 
 def unsent_delay(n: int, jitter: float) -> int:
     """
-    Milliseconds to wait after the n-th attempt in a row that was not sent.
+    Milliseconds to wait after the n-th attempt (from 1) in a row that was not sent.
 
-    Args:
-        n: From 1.
-        jitter: Uniform in [-1, 1).
+    `jitter` is uniform in [-1, 1).
     """
     wait = exponential(UNSENT_FIRST, UNSENT_MOST, n)
     return round(near_jitter(wait, jitter, first=UNSENT_FIRST, most=UNSENT_MOST))
@@ -57,13 +55,9 @@ def unsent_delay(n: int, jitter: float) -> int:
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
     """
-    Milliseconds from the end of the n-th attempt to the start of the next.
+    The same as `delay`, and at least as long as the receiver asked for.
 
-    Args:
-        policy: Seconds and factor of the notification.
-        n: As for `delay`.
-        jitter: Uniform in [-1, 1).
-        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
+    It may ask for `retry_after` seconds, of which at most 3,600 count, or for none.
     """
     wait = delay(policy, n, jitter)
     if retry_after is None:

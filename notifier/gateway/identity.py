@@ -52,8 +52,8 @@ def identity_of(
 
     Args:
         source: Name of the source: two sources never share an event.
-        kind: Its kind.
-        draft: What the source read.
+        kind: Of the source.
+        draft: As it was read.
         given: The mapping's `id`; it wins over what the source found. Empty if there is none.
         body: Of the request, for what has no other identity.
         now: Unix seconds.

@@ -60,12 +60,7 @@ class Lifecycle:
         return loops
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """
-        Start everything.
-
-        Args:
-            group: Owns the tasks. One of them ends with `Stopped` after the drain.
-        """
+        """Start everything; one of the tasks of the group ends with `Stopped` after the drain."""
         for name, work in self.loops():
             group.create_task(critical(name, work), name=name)
         for sweep in self._sweeps.rounds():

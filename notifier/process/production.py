@@ -52,11 +52,7 @@ _AGENT: Final = f"notification-ledger/{__version__}"
 
 async def run(loaded: Loaded, watch: LoopWatch) -> None:
     """
-    Run the product in this process until SIGTERM or SIGINT.
-
-    Args:
-        loaded: The settings.
-        watch: Of the running loop.
+    Run the product in this process until SIGTERM or SIGINT; `watch` is of the running loop.
 
     Raises:
         ConfigError: something in the files cannot be used, or another installation's store is there.
@@ -69,10 +65,6 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
 async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]:
     """
     Make the outside of this process, and take it down again at the end.
-
-    Args:
-        loaded: The settings.
-        watch: Of the running loop.
 
     Raises:
         ConfigError: something in the files cannot be used, or a port is taken.

@@ -49,9 +49,6 @@ class StartUp:
         """
         Wait for the servers one after the other, and start what can run once each answers.
 
-        Args:
-            group: Owns the tasks.
-
         Raises:
             ConfigError: the store or the lease map belongs to another installation. Where attempts are
                 journaled, and may be under way by then, the process is asked to end instead.

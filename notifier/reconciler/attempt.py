@@ -163,14 +163,9 @@ class Attempts:
         confirmed: bool = True,
     ) -> Outcome:
         """
-        Send an attempt whose intent is recorded, and record its outcome.
+        Send an attempt whose intent is recorded, in the log or in the status, and record its outcome.
 
-        Args:
-            entry: The notification.
-            term: Must cover the send.
-            intent: As recorded in the log or in the status.
-            via: The channel, None if no channel has its name.
-            confirmed: Whether enough replicas of Redis have the intent.
+        Without enough replicas of Redis that have `confirmed` the intent, nothing is sent.
         """
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.ports.cache.monotonic()
@@ -198,12 +193,6 @@ class Attempts:
         End a channel that is given up, by recording an attempt that is certainly not sent.
 
         The end is thereby on record like any other, and every reader of log or status sees the reason.
-
-        Args:
-            entry: The notification.
-            term: Under which its log is claimed.
-            channel: Full channel name.
-            reason: Text of the attempt's error.
 
         Raises:
             PortError: Redis did not answer; the claim is given up.
@@ -269,10 +258,7 @@ class Attempts:
         """
         Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
 
-        Args:
-            entry: The notification.
-            channel: Full channel name.
-            noted: Record the reason in the log, if that is possible.
+        If `noted`, the reason is recorded in the log, where that is possible.
         """
         problem = self.ports.router.not_ready(channel)
         if problem is None:

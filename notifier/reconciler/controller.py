@@ -45,13 +45,7 @@ class Controller:
     """Delivers every notification in the cache that is ours."""
 
     def __init__(self, ports: Ports, dispatcher: Callable[[Run], Dispatcher]) -> None:
-        """
-        Wire the parts.
-
-        Args:
-            ports: What they share.
-            dispatcher: Makes the dispatcher, which runs attempts with the function passed to it.
-        """
+        """Wire the parts; the dispatcher is made with the function that makes one attempt."""
         self.queue, self.recorder = ports.queue, ports.recorder
         recorder, ownership = ports.recorder, ports.ownership
         self.cache = cache = ports.cache
@@ -136,14 +130,9 @@ class Controller:
 
     async def drain(self, *, sending: float, recording: float) -> int:
         """
-        Start nothing more, and let attempts under way end.
+        Start nothing more, and let attempts under way end; returns how many outcomes were not recorded.
 
-        Args:
-            sending: Seconds for sends; those that take longer are cancelled.
-            recording: Seconds for recording outcomes after that.
-
-        Returns:
-            How many outcomes could not be recorded.
+        Sends are cancelled after `sending` seconds; the rest has `recording` seconds after that.
         """
         self.holds.draining = True
         self.dispatcher.close()

@@ -52,15 +52,7 @@ class Outcomes:
     def submit(
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
     ) -> asyncio.Task[None]:
-        """
-        Start recording an outcome, in a task that outlives the caller.
-
-        Args:
-            entry: The notification.
-            intent: The attempt's intent.
-            outcome: The attempt's outcome.
-            seconds: Duration of the send.
-        """
+        """Start recording the outcome of a send, in a task that outlives the caller."""
         recording = asyncio.create_task(
             self.record(entry, intent, outcome, seconds), name=f"record-{entry.uid}"
         )
@@ -150,11 +142,7 @@ class Outcomes:
         """
         Milliseconds until the next attempt, None if the channel is finished.
 
-        Args:
-            policy: The notification's retry policy.
-            outcome: Outcome of the attempt that has ended.
-            earlier: Earlier attempts of the channel.
-            left: How many of these may have reached the receiver.
+        Of its `earlier` attempts, so many have `left`: they may have reached the receiver.
         """
         if outcome.state is AttemptState.SUCCESS or outcome.failure is FailureClass.PERMANENT:
             return None

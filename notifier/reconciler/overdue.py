@@ -40,11 +40,7 @@ class Overdue:
         """
         Have the status of objects show that a due attempt waits for the log, or no longer waits.
 
-        A journaled attempt does not wait for the log.
-
-        Args:
-            available: Whether attempts can be opened.
-            notice: Seconds of waiting after which the status says so.
+        They say so after `notice` seconds. A journaled attempt does not wait for the log.
         """
         now = self.cache.monotonic()
         for entry in self.cache.entries.values():
@@ -90,12 +86,9 @@ class Overdue:
 
     def _seconds(self, entry: Entry, now: int, least: float) -> float:
         """
-        For how many seconds an entry has had an attempt due.
+        For how many seconds a live entry of ours has had an attempt due; `now` is in milliseconds.
 
-        Args:
-            entry: A live notification of ours.
-            now: Ledger time in milliseconds.
-            least: Any answer up to this value serves, whether exact or not.
+        Any answer up to `least` serves, whether exact or not.
         """
         view, request = entry.view, entry.request
         if request.status.terminal or hold_of(request.hold, paused=self.holds.paused):

@@ -127,14 +127,9 @@ def unseen(key: str) -> str:
 
 def odd_value(key: str, value: str) -> tuple[str, str] | None:
     """
-    Say what is odd about a value that a route wants an attribute to have.
+    Say what is odd about a value that a route wants an attribute to have, and what to do.
 
-    Args:
-        key: The attribute.
-        value: As the route has it.
-
-    Returns:
-        What is wrong and what to do; None if nothing is.
+    None if nothing is.
     """
     values = ALWAYS.get(key) or SOMETIMES.get(key)
     if values is None or value in values or (not value and key in SOMETIMES):

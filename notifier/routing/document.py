@@ -113,16 +113,7 @@ class Reader:
         *,
         severity: Severity = Severity.WARNING,
     ) -> None:
-        """
-        Collect a warning, up to a bound.
-
-        Args:
-            path: Of the key, or of the mapping that it is about.
-            message: What is wrong.
-            fix: What to do.
-            line: Where, if not where the path stands.
-            severity: How much it matters.
-        """
+        """Collect a warning, up to a bound; without a line it stands where the path does."""
         if self.full:
             self._left_out += 1
             return
@@ -132,13 +123,7 @@ class Reader:
 
     def refuse(self, text: str, node: yaml.Node | None, *, path: str, fix: str) -> None:
         """
-        Raise an error, or collect it.
-
-        Args:
-            text: The whole text, as the log has it, without the line.
-            node: Where it is.
-            path: Of the key.
-            fix: What to do.
+        Raise an error, or collect it; `text` is as the log has it, without the line.
 
         Raises:
             ConfigError: unless errors are collected.

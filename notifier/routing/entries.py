@@ -48,13 +48,7 @@ _NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
 
 
 def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
-    """
-    Read the receivers of a file.
-
-    Args:
-        top: The file.
-        native: Kinds among `email` and `webhook` that are delivered here.
-    """
+    """Read the receivers of a file; the `native` kinds are delivered here."""
     for n, (node, path) in enumerate(top.items("receivers")):
         table = top.reader.table(node, path, MAPPINGS["receiver"])
         if table is None:

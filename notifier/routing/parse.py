@@ -42,11 +42,7 @@ _SEEN: Final = "match an attribute that routing sees; docs/routing.md lists them
 
 def parse(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
     """
-    Read a routing file.
-
-    Args:
-        text: The whole file.
-        native: Kinds among `email` and `webhook` that are delivered here.
+    Read a routing file; `native` are the kinds among `email` and `webhook` that are delivered here.
 
     Raises:
         ConfigError: with upstream's text as prefix, and the line where there is one.
@@ -58,16 +54,9 @@ def examine(
     text: str, *, native: frozenset[str] = frozenset()
 ) -> tuple[RoutingConfig | None, tuple[Finding, ...]]:
     """
-    Read a routing file and say everything that is wrong with it, errors first.
+    Read a routing file, if anything can be made of it, and say all that is wrong with it, errors first.
 
-    What is read after an error is read with nothing in its place.
-
-    Args:
-        text: The whole file.
-        native: Kinds among `email` and `webhook` that are delivered here.
-
-    Returns:
-        The file, None if nothing can be made of it, and what is wrong.
+    What is read after an error is read with nothing in its place. `native` is as for `parse`.
     """
     reader = Reader(collect=True)
     config: RoutingConfig | None = None
