@@ -20,7 +20,7 @@ from syncer.cli.output import table
 def drawing(config: RoutingConfig, remark: Callable[[Node], str]) -> list[str]:
     """Draw the tree; a remark is what is said of a route, at the end of its line."""
     rows = [
-        (f"{branch}{conditions(route)}{_goes_to(route)}".rstrip(), remark(route))
+        (f"{branch}{conditions(route)} → {route.receiver or 'nobody'}", remark(route))
         for branch, route in _branches(config.route, "", "")
     ]
     width = max(len(text) for text, _ in rows)
@@ -34,10 +34,6 @@ def conditions(route: Node) -> str:
     if route.goes_on:
         parts.append("(continue)")
     return " ".join(parts) or "everything"
-
-
-def _goes_to(route: Node) -> str:
-    return f" → {route.receiver}" if route.receiver else " → nobody"
 
 
 def _branches(route: Node, own: str, below: str) -> Iterator[tuple[str, Node]]:
