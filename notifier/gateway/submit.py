@@ -136,7 +136,7 @@ class Submitter:
                 # Rights may come back: a server that has just started does not know them yet. The
                 # namespace may, too.
                 last = str(error)
-                wanted = getattr(error, "retry_after", None) or 0.0
+                wanted = error.retry_after or 0.0
             except Rejected as error:
                 if error.reason not in _PASSING and not error.reason.startswith(_NO_STATUS):
                     raise _refusal(error) from None

@@ -238,7 +238,7 @@ class EventRecorder:
             if error is None:
                 return
             if again < _TRIES:
-                requested = getattr(error, "retry_after", None) or 0.0
+                requested = error.retry_after or 0.0
                 wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again)
                 await asyncio.sleep(min(_PAUSE_MOST, max(requested, wait)))
             else:

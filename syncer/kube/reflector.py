@@ -31,7 +31,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,10 +50,10 @@ from syncer.model.errors import (
     PortError,
     Rejected,
     Unauthorised,
-    Unavailable,
 )
 from syncer.model.resource import GROUP, PLURAL, version_key
 from syncer.rules.backoff import as_requested, equal_jitter, exponential, late_jitter
+from syncer.runtime.supervise import elapse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -227,34 +226,28 @@ class Reflector:
         scope.streak += 1
         scope.note(error)
         self.selection.on_failure(error)
-        pause = 0.0
+        scope.problem = str(error)
         match error:
             case OversizedLine():
                 scope.resume = ""
-                scope.problem = str(error)
             case Expired():
                 scope.resume = ""
                 scope.problem = f"list again ({error})"
             case KindMissing():
                 scope.resume = ""
                 scope.problem = f"the resource {PLURAL}.{GROUP} is not served"
-                pause = error.retry_after or 0.0
             case Unauthorised():
                 scope.problem = f"access is refused ({error})"
             case Rejected():
                 # Perhaps it is the version at which the watch would begin that is refused.
                 scope.resume = ""
-                scope.problem = str(error)
-            case Unavailable():
-                scope.problem = str(error)
-                pause = error.retry_after or 0.0
             case _:
-                scope.problem = str(error)
+                pass
         if str(error) != scope.interrupted:
             scope.interrupted = str(error)
             where = scope.namespace or "all namespaces"
             logger.info("watch of %s interrupted: %s", where, error)
-        return pause
+        return error.retry_after or 0.0
 
     def _pause(self, streak: int, *, requested: float = 0.0) -> float:
         """Seconds to the next try; where the server names a time, not much longer than that."""
@@ -271,9 +264,7 @@ class Reflector:
     async def _idle(self, scope: Scope) -> bool:
         """Wait until something is owned; checks from time to time in any case."""
         scope.switching = False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timings.look):
-                await scope.wake.wait()
+        await elapse(self._timings.look, scope.wake)
         scope.wake.clear()
         return True
 
@@ -294,7 +285,7 @@ class Reflector:
                 if behind != scope.behind:
                     logger.info("%s", behind)
                 scope.behind = behind
-                pause = self._pause(streak, requested=getattr(error, "retry_after", None) or 0.0)
+                pause = self._pause(streak, requested=error.retry_after or 0.0)
             else:
                 streak, scope.behind = 0, None
             await asyncio.sleep(pause)
@@ -303,9 +294,7 @@ class Reflector:
         scope.changed.clear()
         if scope.is_behind:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._timings.look):
-                await scope.changed.wait()
+        await elapse(self._timings.look, scope.changed)
         for _ in range(_SETTLING):
             if not scope.changed.is_set():
                 break

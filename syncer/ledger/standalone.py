@@ -23,6 +23,7 @@ from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of
 from syncer.model.errors import ConfigError, LedgerError
+from syncer.runtime.supervise import elapse
 
 if TYPE_CHECKING:
     from syncer.ledger.sentinel import Master
@@ -142,9 +143,7 @@ class Standalone:
     async def _watch(self) -> None:
         while True:
             calm = self._redis.problem is None and self._redis.unfit is None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
-                    await self._probe_now.wait()
+            await elapse(_PROBE_SECONDS if calm else _PROBE_TROUBLED, self._probe_now)
             self._probe_now.clear()
             try:
                 await self.probe()

@@ -48,6 +48,9 @@ class ContractError(LedgerError):
 class PortError(LedgerError):
     """A call to Redis or to the API server has failed."""
 
+    #: Seconds that the server asks to wait, None if it does not.
+    retry_after: float | None = None
+
 
 class Unavailable(PortError):
     """Not executed; call again later: after `retry_after` seconds, if the server requests that."""

@@ -65,14 +65,15 @@ async def restarting(
             await asyncio.sleep(pause)
         else:
             failures = 0
-            await _elapse(every, sooner)
+            if sooner is None:
+                await asyncio.sleep(every)
+            else:
+                await elapse(every, sooner)
+                sooner.clear()
 
 
-async def _elapse(seconds: float, sooner: asyncio.Event | None) -> None:
-    if sooner is None:
-        await asyncio.sleep(seconds)
-        return
+async def elapse(seconds: float, sooner: asyncio.Event) -> None:
+    """Wait for so many seconds, or until an event is set if that comes first."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(max(0.0, seconds)):
             await sooner.wait()
-    sooner.clear()

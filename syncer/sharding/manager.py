@@ -26,6 +26,7 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ConfigError, Conflict, Gone, PortError
 from syncer.model.journal import Note
+from syncer.runtime.supervise import elapse
 from syncer.sharding.assignment import (
     Fitness,
     HandOver,
@@ -323,9 +324,7 @@ class ShardManager:
     # -- taking ---------------------------------------------------------------------------------
 
     async def _wait(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._changed.wait()
+        await elapse(seconds, self._changed)
         self._changed.clear()
 
     async def _assign(self) -> None:

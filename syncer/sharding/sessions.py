@@ -27,6 +27,7 @@ from syncer.model.conditions import bounded
 from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
 from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
+from syncer.runtime.supervise import elapse
 from syncer.sharding.view import ABLE, PROBLEM
 
 #: Renewals whose answer was lost and that may still turn out to have been written.
@@ -130,7 +131,7 @@ class SessionLease:
             session = await self._begin()
             if session is None:
                 wait = late_jitter(self._timings.retry_period, random.random())  # noqa: S311 - jitter
-                await _elapse(wait, self._stop)
+                await elapse(wait, self._stop)
                 continue
             on_begun(session)
             try:
@@ -240,7 +241,7 @@ class SessionLease:
         next_at = session.renewed + period
         while not session.ended:
             deadline = session.renewed + self._timings.renew_deadline
-            await _elapse(min(next_at, deadline) - self._clock(), session.is_over)
+            await elapse(min(next_at, deadline) - self._clock(), session.is_over)
             now = self._clock()
             if now >= deadline:
                 session.end(f"not renewed for {self._timings.renew_deadline:g} s")
@@ -312,9 +313,3 @@ class SessionLease:
 
 def _text(when: datetime) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-async def _elapse(seconds: float, unless: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            await unless.wait()

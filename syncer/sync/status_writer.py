@@ -41,6 +41,7 @@ from syncer.rules.fold import History
 from syncer.rules.merge import Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.runtime.supervise import elapse
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.flushes import Flushed, Limits, ends_badly, facts_of
 from syncer.sync.recorder import Recorder
@@ -144,12 +145,7 @@ class StatusWriter:
         if due <= since:
             first = None if self._full else self.cache.next_due()
             due = math.inf if first is None else first
-        wait = min(_LOOK, max(0.0, due - self.cache.monotonic()))
-        try:
-            async with asyncio.timeout(wait):
-                await self.cache.wake.wait()
-        except TimeoutError:
-            pass
+        await elapse(min(_LOOK, due - self.cache.monotonic()), self.cache.wake)
 
     async def _stop(self) -> None:
         for task in list(self._running):
