@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Final, TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Bytes or characters of input up to which work is done at once: a few milliseconds at worst.
@@ -30,24 +30,9 @@ _STINT: Final = 0.002
 _REST_MOST: Final = 0.01
 
 
-class _Thread(Executor):
-    """The thread, from when there is work for it."""
-
-    def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="offload")
-        return self._executor.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
-        self._executor = None
-
-
-_thread: Final = _Thread()
+@cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="offload")
 
 
 class Breath:
@@ -79,7 +64,8 @@ def _on_the_loop() -> bool:
 
 def end() -> None:
     """Let the thread go once it has no work left; one that has is found to hang at a process's end."""
-    _thread.shutdown(wait=False)
+    _thread().shutdown(wait=False)
+    _thread.cache_clear()
 
 
 async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
@@ -97,4 +83,4 @@ async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
     if size <= SMALL:
         return work()
     async with asyncio.timeout(seconds):
-        return await asyncio.get_running_loop().run_in_executor(_thread, work)
+        return await asyncio.get_running_loop().run_in_executor(_thread(), work)

@@ -283,7 +283,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self, executor: Any, work: Any, *arguments: Any
     ) -> asyncio.Future[Any]:
         """Refuse, but for what the product does beside its loop: that is done here and at once."""
-        if executor is not offload._thread:
+        if executor is not offload._thread():
             raise Blocked("a thread was to be used")
         done: asyncio.Future[Any] = self.create_future()
         try:
