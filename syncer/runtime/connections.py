@@ -169,23 +169,8 @@ def binding(address: object, path: str) -> Iterator[None]:
 
 
 class _Arrival(asyncio.Protocol):
-    """Counts a new connection and passes it to its protocol."""
-
-    def __init__(self, connections: Connections, protocol: asyncio.Protocol) -> None:
-        self._connections = connections
-        self._protocol = protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count, and step aside."""
-        stream = cast("asyncio.Transport", transport)
-        self._connections.add(stream)
-        stream.set_protocol(self._protocol)
-        self._protocol.connection_made(transport)
-
-
-class _Secured(asyncio.Protocol):
     """
-    Counts a new connection, has TLS spoken over it, and passes it to its protocol.
+    Counts a new connection, has TLS spoken over it where that is wanted, and passes it to its protocol.
 
     It counts before the handshake: who never ends one takes the place of a silent connection, and goes as
     such.
@@ -195,7 +180,7 @@ class _Secured(asyncio.Protocol):
         self,
         connections: Connections,
         protocol: asyncio.Protocol,
-        tls: Callable[[], ssl.SSLContext],
+        tls: Callable[[], ssl.SSLContext] | None,
         tasks: set[asyncio.Task[None]],
     ) -> None:
         self._connections = connections
@@ -204,19 +189,23 @@ class _Secured(asyncio.Protocol):
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count, and begin the handshake."""
+        """Count, then step aside or begin the handshake."""
         stream = cast("asyncio.Transport", transport)
         self._connections.add(stream)
+        if self._tls is None:
+            stream.set_protocol(self._protocol)
+            self._protocol.connection_made(transport)
+            return
         # What has arrived is the handshake's.
         stream.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._secure(stream))
+        task = asyncio.get_running_loop().create_task(self._secure(stream, self._tls))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _secure(self, stream: asyncio.Transport) -> None:
+    async def _secure(self, stream: asyncio.Transport, tls: Callable[[], ssl.SSLContext]) -> None:
         try:
             secured = await asyncio.get_running_loop().start_tls(
-                stream, self._protocol, self._tls(), server_side=True,
+                stream, self._protocol, tls(), server_side=True,
                 ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_SHUTDOWN,
             )  # fmt: skip
         except (OSError, ssl.SSLError):
@@ -274,15 +263,9 @@ async def listen(  # noqa: PLR0913 - what a server is given once
     await runner.setup()
     serve = cast("web.Server", runner.server)
     tasks: set[asyncio.Task[None]] = set()
-
-    def arrival() -> asyncio.Protocol:
-        if tls is None:
-            return _Arrival(connections, serve())
-        return _Secured(connections, serve(), tls, tasks)
-
     try:
         server = await asyncio.get_running_loop().create_server(
-            arrival,
+            lambda: _Arrival(connections, serve(), tls, tasks),
             host or None,
             port,
             reuse_address=True,

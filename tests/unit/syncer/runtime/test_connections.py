@@ -22,7 +22,7 @@ from syncer.runtime.connections import (
     _DESCRIPTORS,
     _READ_BYTES,
     Connections,
-    _Secured,
+    _Arrival,
     bound_reads,
     listen,
     raise_descriptor_limit,
@@ -327,7 +327,7 @@ async def test_a_connection_is_handed_over_once_it_is_encrypted(
         return secured if found else None
 
     monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", start_tls)
-    _Secured(connections, protocol, cast("Any", lambda: context), tasks).connection_made(
+    _Arrival(connections, protocol, cast("Any", lambda: context), tasks).connection_made(
         cast("Any", raw)
     )
     (until,) = connections._silent.values()
