@@ -43,24 +43,22 @@ class ServerTime:
         return None if self.offset is None else round(self.monotonic() * 1000 + self.offset)
 
 
-class LedgerTime:
+class LedgerTime(ServerTime):
     """Redis time, extrapolated with the monotonic clock since it was last read."""
+
+    offset: float
 
     def __init__(
         self, monotonic: MonotonicClock = monotonic_clock, *, api_time: ServerTime | None = None
     ) -> None:
         """Start with the machine's wall clock until a claim brings the server's time."""
-        self.monotonic = monotonic
+        super().__init__(monotonic)
         self.api_time = api_time
-        self._offset = time.time() * 1000 - monotonic() * 1000
-
-    def set(self, now: int) -> None:
-        """Take the server's time (Unix milliseconds) as of this moment."""
-        self._offset = now - self.monotonic() * 1000
+        self.offset = time.time() * 1000 - monotonic() * 1000
 
     def now(self) -> int:
         """Redis time in Unix milliseconds, as far as known."""
-        return round(self.monotonic() * 1000 + self._offset)
+        return round(self.monotonic() * 1000 + self.offset)
 
     def certain(self) -> int:
         """
