@@ -7,7 +7,10 @@ Labels come from enums only: no uid, object name, URL or text. Upstream's own se
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from functools import partial
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,34 +18,28 @@ from syncer.model.attempt import AttemptState
 from syncer.rules.divergence import AUDITED
 from syncer.rules.journal import INCOMPLETE
 
+M = TypeVar("M", Counter, Gauge)
+
 PREFIX: Final = "notification_ledger"
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 _SIZES: Final = (1, 2, 3, 5, 8, 13, 21, 50, 100)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 _STALLS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-#: Why a notification is held; values of a label.
-QUARANTINED: Final = "quarantined"
-SELF_AUDIT: Final = "self-audit"
-NO_LOG: Final = "log-unavailable"
-FENCED: Final = "fenced"
-EPOCH_AHEAD: Final = "epoch-ahead"
-NOT_SENT: Final = "not-sent"
-ON_HOLD: Final = "hold"
-PAUSED: Final = "paused"
-PLACED: Final = "operator"
-#: The first that applies counts.
-HOLDS: Final = (
-    QUARANTINED,
-    SELF_AUDIT,
-    FENCED,
-    EPOCH_AHEAD,
-    NO_LOG,
-    NOT_SENT,
-    ON_HOLD,
-    PAUSED,
-    PLACED,
-)
+
+
+class HoldReason(StrEnum):
+    """Why a notification is held; values of a label. The first that applies counts."""
+
+    QUARANTINED = "quarantined"
+    SELF_AUDIT = "self-audit"
+    FENCED = "fenced"
+    EPOCH_AHEAD = "epoch-ahead"
+    NO_LOG = "log-unavailable"
+    NOT_SENT = "not-sent"
+    ON_HOLD = "hold"
+    PAUSED = "paused"
+    PLACED = "operator"
 
 
 class SyncMetrics:
@@ -51,30 +48,35 @@ class SyncMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Create the series; a registry of its own keeps tests apart."""
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"{PREFIX}_{name}", text, labels, registry=registry)
+        def series(
+            kind: type[M], name: str, text: str, label: str = "", values: Iterable[str] = ()
+        ) -> M:
+            made = kind(f"{PREFIX}_{name}", text, [label] if label else (), registry=registry)
+            for value in values:
+                made.labels(value)
+            return made
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"{PREFIX}_{name}", text, labels, registry=registry)
+        counter, gauge = partial(series, Counter), partial(series, Gauge)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"{PREFIX}_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.intents = counter("intents", "Attempts opened in the log.")
         self.outcomes = counter(
             "outcomes",
             "Results recorded in the log by this process, including those of abandoned attempts.",
             "state",
+            (s.word for s in AttemptState if s is not AttemptState.INTENT),
         )
-        for state in (AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS):
-            self.outcomes.labels(state.word)
         self.not_sent = counter(
             "not_sent",
             "Attempts opened by this process and not sent; they use up nothing and are repeated.",
         )
-        self.append_seconds = Histogram(
-            f"{PREFIX}_append_seconds",
+        self.append_seconds = histogram(
+            "append_seconds",
             "Duration of one append to the log, including retries.",
-            ("script",),
-            buckets=_FAST,
-            registry=registry,
+            _FAST,
+            "script",
         )
         self.claims = counter("claims", "Logs claimed, by the row of the decision table.", "row")
         self.reclaims = counter(
@@ -92,14 +94,16 @@ class SyncMetrics:
         self.conflicts = counter(
             "status_conflicts", "Status writes answered with 409, by what followed.", "result"
         )
-        self.patches = counter("sync_patch", "Status writes, by result.", "result")
-        for result in ("written", "conflict", "unclear", "refused", "gone", "unavailable"):
-            self.patches.labels(result)
-        self.batch_records = Histogram(
-            f"{PREFIX}_sync_batch_attempts",
+        self.patches = counter(
+            "sync_patch",
+            "Status writes, by result.",
+            "result",
+            ("written", "conflict", "unclear", "refused", "gone", "unavailable"),
+        )
+        self.batch_records = histogram(
+            "sync_batch_attempts",
             "Attempts that one status write shows for the first time.",
-            buckets=_SIZES,
-            registry=registry,
+            _SIZES,
         )
         self.dirty_oldest = gauge(
             "dirty_oldest_seconds", "Age of the oldest change that its status does not show yet."
@@ -131,9 +135,8 @@ class SyncMetrics:
             "Notifications of this replica for which nothing is sent, by reason; finished ones "
             "only if their log cannot be read.",
             "reason",
+            HoldReason,
         )
-        for reason in HOLDS:
-            self.held.labels(reason)
         self.holds = gauge("holds", "Operators' holds in force.")
         self.held_critical = gauge(
             "held_critical_seconds",
@@ -147,9 +150,8 @@ class SyncMetrics:
             "not_journaled_notifications",
             "Notifications of this replica that cannot be journaled while others are, by reason.",
             "basis",
+            INCOMPLETE,
         )
-        for basis in INCOMPLETE:
-            self.not_journaled.labels(basis.value)
         self.log_available = gauge(
             "log_available",
             "1 while Redis answers, accepts writes and is fit for attempts, else 0.",
@@ -172,34 +174,27 @@ class SyncMetrics:
             "Time left in which sends may begin without another renewal of the session; 0 without "
             "a shard.",
         )
-        self.loop_lag = Histogram(
-            f"{PREFIX}_loop_lag_seconds",
+        self.loop_lag = histogram(
+            "loop_lag_seconds",
             "How much later than requested the event loop wakes a sleeper.",
-            buckets=_LAGS,
-            registry=registry,
+            _LAGS,
         )
-        self.loop_stalls = Histogram(
-            f"{PREFIX}_loop_stall_seconds",
-            "Stalls of the event loop longer than 10 ms.",
-            buckets=_STALLS,
-            registry=registry,
+        self.loop_stalls = histogram(
+            "loop_stall_seconds", "Stalls of the event loop longer than 10 ms.", _STALLS
         )
-        self.loop_stall = Gauge(
-            f"{PREFIX}_loop_longest_stall_seconds",
+        self.loop_stall = gauge(
+            "loop_longest_stall_seconds",
             "Longest stall of the event loop within the last five to ten minutes.",
-            registry=registry,
         )
         self.scrub_looks = counter(
-            "scrub_looks", "Checks by the self-audit, by result.",
+            "scrub_looks",
+            "Checks by the self-audit, by result.",
             "result",
-        )  # fmt: skip
-        for result in ("agrees", "diverges", "passed", "unanswered"):
-            self.scrub_looks.labels(result)
-        self.divergences = counter(
-            "scrub_divergence", "Divergences that the self-audit found.", "class"
+            ("agrees", "diverges", "passed", "unanswered"),
         )
-        for divergence in AUDITED:
-            self.divergences.labels(divergence.value)
+        self.divergences = counter(
+            "scrub_divergence", "Divergences that the self-audit found.", "class", AUDITED
+        )
         self.scrub_coverage = gauge(
             "scrub_coverage_ratio",
             "Share of this replica's live notifications that the self-audit has checked in this "

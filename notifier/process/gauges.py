@@ -12,7 +12,7 @@ from typing import Final
 
 from notifier.process.parts import Parts
 from syncer.kube.lease_term import LeaseTerm
-from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
+from syncer.metrics import HoldReason, SyncMetrics
 from syncer.rules.journal import INCOMPLETE
 from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.stalls import LoopWatch
@@ -50,9 +50,9 @@ class Gauges:
         metrics.finished.set(len(finished))
         metrics.dirty_oldest.set(parts.cache.oldest_dirty())
         held = parts.controller.holds.by_reason()
-        for reason in HOLDS:
+        for reason in HoldReason:
             metrics.held.labels(reason).set(held[reason])
-        metrics.quarantined.set(held[QUARANTINED])
+        metrics.quarantined.set(held[HoldReason.QUARANTINED])
         metrics.holds.set(parts.controller.placed.in_force())
         metrics.held_critical.set(parts.controller.holds.critical_seconds())
         metrics.journaling.set(parts.journal.active)

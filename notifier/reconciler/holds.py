@@ -14,17 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from notifier.reconciler.placed import PlacedHolds
-from syncer.metrics import (
-    EPOCH_AHEAD,
-    FENCED,
-    NO_LOG,
-    NOT_SENT,
-    ON_HOLD,
-    PAUSED,
-    PLACED,
-    QUARANTINED,
-    SELF_AUDIT,
-)
+from syncer.metrics import HoldReason
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
@@ -163,21 +153,21 @@ class Holds:
 
     def _reason(self, entry: Entry) -> str:
         if entry.quarantine:
-            return QUARANTINED
+            return HoldReason.QUARANTINED
         if entry.violation:
-            return SELF_AUDIT
+            return HoldReason.SELF_AUDIT
         if entry.uid in self.fenced:
-            return FENCED
+            return HoldReason.FENCED
         if entry.uid in self.distrusted:
-            return EPOCH_AHEAD
+            return HoldReason.EPOCH_AHEAD
         if entry.without_log_since:
-            return NO_LOG
+            return HoldReason.NO_LOG
         if find_condition(entry.request.status.conditions, ATTEMPTS_NOT_SENT):
-            return NOT_SENT
+            return HoldReason.NOT_SENT
         if hold_of(entry.request.hold, paused=False):
-            return ON_HOLD
-        placed = PLACED if self.placed.of(entry.request, entry.withheld) else ""
-        return PAUSED if self.paused else placed
+            return HoldReason.ON_HOLD
+        placed = HoldReason.PLACED if self.placed.of(entry.request, entry.withheld) else ""
+        return HoldReason.PAUSED if self.paused else placed
 
     def critical_seconds(self) -> float:
         """Longest time in seconds for which operators' holds have held back a critical notification."""

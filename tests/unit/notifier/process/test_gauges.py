@@ -26,7 +26,7 @@ from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.ledger.connection import CLOCK
-from syncer.metrics import HOLDS, SyncMetrics
+from syncer.metrics import HoldReason, SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan
 from syncer.model.resource import HOLD_ANNOTATION, parse_object
@@ -356,7 +356,7 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     """Each reason has a series from the start; a damaged log has one of its own as well."""
     product = Scraped(sharding={"shards": 1})
     product.parts.shards.take(0, Held())
-    assert [product.own("held_notifications", reason=reason) for reason in HOLDS] == [0.0] * 9
+    assert [product.own("held_notifications", reason=reason) for reason in HoldReason] == [0.0] * 9
     assert product.own("quarantined") == 0
     for uid in ("a", "b"):
         add(product.parts.controller, uid).quarantine = "record 3"

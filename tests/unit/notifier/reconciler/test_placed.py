@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.metrics import PLACED
+from syncer.metrics import HoldReason
 from syncer.model.hold import Hold
 from syncer.model.resource import parse_object
 from syncer.rules.holds import reason_of
@@ -106,7 +106,7 @@ async def test_what_is_held_is_counted_and_not_overdue(world: World) -> None:
     assert world.controller.overdue.oldest() == 30
     world.controller.take_holds([OPS])
     decided(world, entry)
-    assert holds.by_reason() == {PLACED: 1}
+    assert holds.by_reason() == {HoldReason.PLACED: 1}
     assert world.controller.overdue.oldest() == 0
     holds.paused = True
     assert holds.by_reason() == {"paused": 1}
