@@ -198,13 +198,13 @@ class NotificationRequest:
     namespace: str
     name: str
     resource_version: str
-    generation: int
-    created: int
-    deleting: bool
-    priority: str
-    policy: RetryPolicy
-    retention_days: int
-    status: Status
+    generation: int = 0
+    created: int = 0
+    deleting: bool = False
+    priority: str = ""
+    policy: RetryPolicy = _STANDARD
+    retention_days: int = 7
+    status: Status = NO_STATUS
     raw: bytes = b""
     specified: bool = True
     hold: str | None = None

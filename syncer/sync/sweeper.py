@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
-from syncer.model.resource import NotificationRequest, RetryPolicy, Status
+from syncer.model.resource import NotificationRequest
 from syncer.sync.cache import Entry, Finished
 from syncer.sync.claim import Claimer
 
@@ -151,16 +151,4 @@ class Sweeper:
 
 def tombstone(uid: str, namespace: str, name: str) -> NotificationRequest:
     """Return a request in the place of an object that is gone, as far as its log names it."""
-    return NotificationRequest(
-        uid=uid,
-        namespace=namespace,
-        name=name,
-        resource_version="",
-        generation=0,
-        created=0,
-        deleting=True,
-        priority="",
-        policy=RetryPolicy(),
-        retention_days=7,
-        status=Status(),
-    )
+    return NotificationRequest(uid, namespace, name, resource_version="", deleting=True)
