@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from syncer.cli.access import Access
 from syncer.cli.output import Progress
 from syncer.cli.times import seconds_of
-from syncer.kube.notification_requests import Page, Unreadable
+from syncer.kube.notification_requests import ObjectPage, Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.codec import decode_header
 from syncer.ledger.reading import read_log
@@ -183,10 +183,12 @@ async def objects(
                     yield fresh
 
 
-async def _listed(at: Access, namespace: str | None, labels: str) -> AsyncGenerator[Page, None]:
+async def _listed(
+    at: Access, namespace: str | None, labels: str
+) -> AsyncGenerator[ObjectPage, None]:
     """List pages. The next one is requested before this one is processed, since both take time."""
 
-    def ask(token: str = "") -> asyncio.Task[Page]:
+    def ask(token: str = "") -> asyncio.Task[ObjectPage]:
         return asyncio.create_task(
             at.objects.list_page(namespace, limit=PAGE, continue_token=token, labels=labels)
         )

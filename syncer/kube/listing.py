@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from syncer.kube.client import KubeClient
 from syncer.kube.errors import OVERSIZED
@@ -30,6 +31,8 @@ from syncer.kube.notification_requests import (
 )
 from syncer.model.errors import Rejected, Unavailable
 from syncer.model.resource import TERMINAL_PHASES, version_key
+
+P = TypeVar("P")
 
 #: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
 PAGE_BYTES: Final = 8 << 20
@@ -129,20 +132,14 @@ class Lister:
             return None
         token, limit, begin = "", self._page_size, version_key(listed.version)
         while True:
-            try:
-                async with self._reading:
-                    page = await list_rows(
-                        self._client, source.namespace, limit=limit, continue_token=token,
-                        timeout=self._timeout, part=part,
-                        max_bytes=self._page_bytes if limit > 1 else 0,
-                    )  # fmt: skip
-            except Rejected as error:
-                if error.reason != OVERSIZED:
-                    raise
-                # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
-                limit = max(1, limit // _FEWER)
-                continue
-            limit = min(self._page_size, 2 * limit)
+            # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
+            page, limit = await self._page(
+                limit,
+                partial(
+                    list_rows, self._client, source.namespace, continue_token=token,
+                    timeout=self._timeout, part=part,
+                ),
+            )  # fmt: skip
             if page is None:
                 self._list_whole_objects("objects are not printed with their phase")
                 return None
@@ -150,7 +147,7 @@ class Lister:
                 raise Unavailable(_OLDER)
             listed.anonymous += page.anonymous
             listed.foreign += page.foreign
-            for row in page.rows:
+            for row in page.objects:
                 listed.present.add(row.meta.uid)
                 # Changed since the first list: the watch begins there, and brings the whole object.
                 if version_key(row.meta.resource_version) > begin:
@@ -174,20 +171,14 @@ class Lister:
         # As of now: a watch beside the list comes further while its answer is under way.
         newest = source.newest
         while True:
-            try:
-                async with self._reading:
-                    page = await list_page(
-                        self._client, source.namespace, limit=limit, continue_token=token,
-                        timeout=self._timeout, known=source.mirror.version_of,
-                        max_bytes=self._page_bytes if limit > 1 else 0, part=part,
-                    )  # fmt: skip
-            except Rejected as error:
-                if error.reason != OVERSIZED:
-                    raise
-                # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
-                limit = max(1, limit // _FEWER)
-                continue
-            limit = min(self._page_size, 2 * limit)
+            # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
+            page, limit = await self._page(
+                limit,
+                partial(
+                    list_page, self._client, source.namespace, continue_token=token,
+                    timeout=self._timeout, known=source.mirror.version_of, part=part,
+                ),
+            )  # fmt: skip
             # Later pages belong to the first.
             if version_key(page.resource_version) < version_key(listed.version or newest):
                 raise Unavailable(_OLDER)
@@ -205,6 +196,19 @@ class Lister:
             token = page.continue_token
             if not token:
                 return listed
+
+    async def _page(self, limit: int, read: Callable[..., Awaitable[P]]) -> tuple[P, int]:
+        """Read a page of `limit` objects, or of fewer if that is too large; and the limit of the next."""
+        while True:
+            try:
+                async with self._reading:
+                    page = await read(limit=limit, max_bytes=self._page_bytes if limit > 1 else 0)
+            except Rejected as error:
+                if error.reason != OVERSIZED:
+                    raise
+                limit = max(1, limit // _FEWER)
+            else:
+                return page, min(self._page_size, 2 * limit)
 
 
 def _take_row(mirror: Mirror, row: Row) -> bool:

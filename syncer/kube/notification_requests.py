@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
@@ -27,11 +27,12 @@ from syncer.model.resource import (
     TERMINAL_PHASES,
     VERSION,
     NotificationRequest,
-    RetryPolicy,
     Status,
     parse_object,
 )
 from syncer.model.times import parse_time
+
+T = TypeVar("T")
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
@@ -43,7 +44,6 @@ UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMIN
 #: Asks for a list as it is printed: of each object its metadata and a few cells.
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
-_NO_POLICY: Final = RetryPolicy()
 #: What a row shows of a finished object.
 _ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
@@ -112,12 +112,12 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[T]):
     """
     One page of a list.
 
     Attributes:
-        objects: What parsed, and what exists and did not.
+        objects: What parsed, and what exists and did not; of a list in brief, the rows.
         unchanged: What the caller knows in this very version, not parsed.
         anonymous: How many entries had no identity at all.
         foreign: How many belong to others; nothing else is known of them.
@@ -125,12 +125,15 @@ class Page:
         resource_version: Of the list, the same on every page.
     """
 
-    objects: tuple[NotificationRequest | Unreadable, ...]
+    objects: tuple[T, ...]
     anonymous: int
     continue_token: str
     resource_version: str
     unchanged: tuple[Meta, ...] = ()
     foreign: int = 0
+
+
+ObjectPage = Page[NotificationRequest | Unreadable]
 
 
 @immutable
@@ -144,17 +147,6 @@ class Row:
     def outline(self) -> NotificationRequest:
         """What is kept of a finished object; retention and the time of its end are not known."""
         return _outlined(self.meta, _ENDED[self.phase], deleting=self.deleting, days=7)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """One page of a list in brief; members as of `Page`."""
-
-    rows: tuple[Row, ...]
-    anonymous: int
-    continue_token: str
-    resource_version: str
-    foreign: int = 0
 
 
 class NotificationRequestClient:
@@ -259,7 +251,7 @@ class NotificationRequestClient:
         limit: int = PAGE_SIZE,
         continue_token: str = "",
         labels: str = "",
-    ) -> Page:
+    ) -> ObjectPage:
         """Read one page of a namespace, or of all with None; Expired if the token is too old."""
         return await list_page(
             self._client, namespace, limit=limit, continue_token=continue_token,
@@ -278,7 +270,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     max_bytes: int = 0,
     part: Part | None = None,
     labels: str = "",
-) -> Page:
+) -> ObjectPage:
     """
     Read one page of objects; the first is as fresh as the call, the others belong to the first.
 
@@ -302,15 +294,11 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
         Rejected: the CRD does not let a field be selected (`BadRequest`).
         PortError: as `KubeClient.request`.
     """
-    params = {"limit": str(limit)} | (part.params() if part else {})
-    if labels:
-        params["labelSelector"] = labels
-    if continue_token:
-        params["continue"] = continue_token
+    params = _query(limit, continue_token, part, labels)
     answer = await client.request(
         "GET", list_path(namespace), params=params, timeout=timeout, max_bytes=max_bytes
     )
-    meta, items = _list_of(answer, "items")
+    items, token, list_version = _list_of(answer, "items")
     objects: list[NotificationRequest | Unreadable] = []
     unchanged: list[Meta] = []
     foreign = 0
@@ -334,8 +322,8 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     return Page(
         tuple(objects),
         len(items) - len(objects) - len(unchanged) - foreign,
-        str(meta.get("continue") or ""),
-        str(meta["resourceVersion"]),
+        token,
+        list_version,
         tuple(unchanged),
         foreign,
     )
@@ -350,33 +338,17 @@ async def list_rows(
     timeout: float,
     part: Part,
     max_bytes: int,
-) -> Rows | None:
+) -> Page[Row] | None:
     """
     Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
 
-    Args:
-        client: Where to ask.
-        namespace: Of the list; None is all of them.
-        limit: Objects in a page.
-        continue_token: Of the page before; empty for the first.
-        timeout: Seconds.
-        part: The objects that are wanted.
-        max_bytes: Of the page, 0 for no bound.
-
-    Returns:
-        None if the server does not print objects of this type with their phase.
-
-    Raises:
-        Expired: the continue token is too old.
-        PortError: as `KubeClient.request`.
+    Arguments and errors are those of `list_page`. Returns None if the server does not print objects of
+    this type with their phase.
     """
-    params = {"limit": str(limit)} | part.params()
-    if continue_token:
-        params["continue"] = continue_token
     answer = await client.request(
         "GET",
         list_path(namespace),
-        params=params,
+        params=_query(limit, continue_token, part),
         accept=_TABLE,
         timeout=timeout,
         max_bytes=max_bytes,
@@ -388,7 +360,7 @@ async def list_rows(
         return None
     column = names.index(_PHASE_COLUMN)
     # Of an empty list the rows are null.
-    meta, found = _list_of({**answer, "rows": answer.get("rows") or []}, "rows")
+    found, token, version = _list_of({**answer, "rows": answer.get("rows") or []}, "rows")
     rows: list[Row] = []
     foreign = 0
     for row in found:
@@ -403,20 +375,26 @@ async def list_rows(
             continue
         deleting = bool(document["metadata"].get("deletionTimestamp"))
         rows.append(Row(about, str(phase or ""), deleting))
-    return Rows(
-        tuple(rows),
-        len(found) - len(rows) - foreign,
-        str(meta.get("continue") or ""),
-        str(meta["resourceVersion"]),
-        foreign,
-    )
+    anonymous = len(found) - len(rows) - foreign
+    return Page(tuple(rows), anonymous, token, version, foreign=foreign)
 
 
-def _list_of(answer: Json, member: str) -> tuple[Json, list[Json]]:
+def _query(limit: int, continue_token: str, part: Part | None, labels: str = "") -> dict[str, str]:
+    asked = {
+        "limit": str(limit),
+        **(part.params() if part else {}),
+        "labelSelector": labels,
+        "continue": continue_token,
+    }
+    return {name: text for name, text in asked.items() if text}
+
+
+def _list_of(answer: Json, member: str) -> tuple[list[Json], str, str]:
+    """The entries of a list, the token of its next page, and its resourceVersion."""
     meta, found = answer.get("metadata"), answer.get(member)
     if not (isinstance(meta, dict) and isinstance(found, list) and meta.get("resourceVersion")):
         raise Unavailable("the answer is not a list")
-    return meta, found
+    return found, str(meta.get("continue") or ""), str(meta["resourceVersion"])
 
 
 def outline(document: Json, meta: Meta) -> NotificationRequest | None:
@@ -439,18 +417,9 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
 
 def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> NotificationRequest:
     return NotificationRequest(
-        uid=meta.uid,
-        namespace=meta.namespace,
-        name=meta.name,
-        resource_version=meta.resource_version,
-        generation=0,
-        created=0,
-        deleting=deleting,
-        priority="",
-        policy=_NO_POLICY,
-        retention_days=days,
-        status=status,
-    )
+        meta.uid, meta.namespace, meta.name, meta.resource_version,
+        deleting=deleting, retention_days=days, status=status,
+    )  # fmt: skip
 
 
 def parse(

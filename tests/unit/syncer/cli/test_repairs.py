@@ -20,7 +20,7 @@ from syncer.cli.repairs import (
     wait_clean,
 )
 from syncer.cli.scan import Joined, Result
-from syncer.kube.notification_requests import Page
+from syncer.kube.notification_requests import ObjectPage
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, Epoch
@@ -239,7 +239,7 @@ async def test_a_repair_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     world.objects.pages["ns"] = [page() for _ in range(1_000)]
 
     class Mended(Objects):
-        async def list_page(self, *asked: Any, **options: Any) -> Page:
+        async def list_page(self, *asked: Any, **options: Any) -> ObjectPage:
             if len(self.asked) == 2:
                 self.kept["ns/na"] = named("a")
             return await super().list_page(*asked, **options)

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from syncer.cli.access import Access
 from syncer.cli.output import Progress
 from syncer.cli.scan import Scan
-from syncer.kube.notification_requests import Page, Unreadable
+from syncer.kube.notification_requests import ObjectPage, Page, Unreadable
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch
 from syncer.model.errors import Gone
@@ -40,8 +40,8 @@ def logged(uid: str, namespace: str = "ns") -> tuple[bytes, ...]:
 class Objects:
     """The API server: pages by namespace, None for all; what is no page is raised, once."""
 
-    def __init__(self, *pages: Page | Exception, namespace: str | None = None) -> None:
-        self.pages: dict[str | None, list[Page | Exception]] = {namespace: list(pages)}
+    def __init__(self, *pages: ObjectPage | Exception, namespace: str | None = None) -> None:
+        self.pages: dict[str | None, list[ObjectPage | Exception]] = {namespace: list(pages)}
         self.asked: list[tuple[str | None, int, str]] = []
         self.selectors: list[str] = []
         self.kept: dict[str, NotificationRequest | Exception] = {}
@@ -53,7 +53,7 @@ class Objects:
         limit: int,
         continue_token: str = "",
         labels: str = "",
-    ) -> Page:
+    ) -> ObjectPage:
         self.selectors.append(labels)
         self.asked.append((namespace, limit, continue_token))
         found = self.pages[namespace].pop(0)
@@ -97,6 +97,8 @@ class World:
         self.redis.twin.logs[f"nl:{{{uid}}}"] = list(log)
 
 
-def page(*objects: NotificationRequest | Unreadable, token: str = "", version: str = "77") -> Page:
+def page(
+    *objects: NotificationRequest | Unreadable, token: str = "", version: str = "77"
+) -> ObjectPage:
     """A page of a list."""
     return Page(objects, 0, token, version)

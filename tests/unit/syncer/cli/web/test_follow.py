@@ -11,7 +11,7 @@ import pytest
 
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
-from syncer.kube.notification_requests import Page
+from syncer.kube.notification_requests import ObjectPage
 from syncer.model.errors import Unavailable
 from tests.unit.syncer.cli.test_listing import Kube
 from tests.unit.syncer.cli.world import Objects, World, named, page
@@ -40,7 +40,7 @@ async def test_what_is_shown_may_be_old_while_the_server_is_away(
     objects = Objects(Unavailable("away"), Unavailable("still away"), page(version="5"))
     list_page = objects.list_page
 
-    async def listed(*args: Any, **options: Any) -> Page:
+    async def listed(*args: Any, **options: Any) -> ObjectPage:
         seen.append((follower.problem, follower.since > 0))
         return await list_page(*args, **options)
 
@@ -142,7 +142,7 @@ async def test_a_list_of_many_pages_is_an_answer(monkeypatch: pytest.MonkeyPatch
     objects = Objects(Unavailable("away"), first, page(named("2")))
     list_page = objects.list_page
 
-    async def listed(*args: Any, **options: Any) -> Page:
+    async def listed(*args: Any, **options: Any) -> ObjectPage:
         problems.append(follower.problem)
         return await list_page(*args, **options)
 
