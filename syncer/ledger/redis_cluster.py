@@ -156,10 +156,12 @@ class Cluster:
         """Complete a redirection, which may leave out the host: then it is the same host."""
         if address[0]:
             return address
-        asked = next(
-            (a for a, known in self._pipelines.items() if known is pipeline), self._seeds[0]
-        )
+        asked = self._address_of(pipeline) or self._seeds[0]
         return (asked[0], address[1])
+
+    def _address_of(self, pipeline: Pipeline) -> Address | None:
+        """The address of a pipeline, None if it was dropped."""
+        return next((a for a, known in self._pipelines.items() if known is pipeline), None)
 
     def together(self, one: str, other: str) -> bool:
         """Whether the same primary holds both keys, as far as is known."""
@@ -423,7 +425,7 @@ class Cluster:
             raise ConfigError(
                 "the server is not a node of a Redis Cluster; begin with redis://", path="redis.url"
             )
-        address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
+        address = self._address_of(pipeline)
         if address is None:
             raise ResponseError("ERR the pipeline is closed")
         node = text_of(await ask(connection, "CLUSTER", "MYID"))
@@ -450,7 +452,7 @@ class Cluster:
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
-        address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
+        address = self._address_of(pipeline)
         info = self._infos.get(address, {}) if address is not None else {}
         self._redis.lag(info.get("run_id", ""))
 

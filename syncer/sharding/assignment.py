@@ -191,8 +191,7 @@ def state_of(
 
 
 def _absent(view: LeaseView, n: int, identity: str, now: float) -> ShardState:
-    name = f"{view.installation}-{n}"
-    gone = [d for d in view.departed.values() if d.lease.name == name]
+    gone = [d for d in view.departed.values() if d.lease.name == view.name_of(n)]
     last = max(gone, key=lambda d: d.at, default=None)
     if last is None:
         return ShardState(Hold.FREE, since=view.began)

@@ -136,15 +136,11 @@ class ShardLeases:
 
     async def clear_marks(self, n: int) -> bool:
         """Record in one of our Leases that no object carries a mark; returns whether that is confirmed."""
-        name, held = f"{self._view.installation}-{n}", self._written[n]
+        held = self._written[n]
         if n not in self.terms or self.may_carry_note(n):
             return False
-        try:
-            found = await self._leases.get(name, timeout=self._timeout)
-        except PortError as error:
-            self.problem = f"lease {name}: {error}"
-            return False
-        if (found.holder, found.transitions) != (self._identity, held.transitions):
+        found = await self._read(n)
+        if found is None or not self._is_ours(found, held):
             return False
         if not await self._write(n, held, found.resource_version, {MARKS_LEFT: None}):
             return False
@@ -155,16 +151,24 @@ class ShardLeases:
         """Learn the version of a Lease whose note is in doubt; False if it is not known, or not ours."""
         if n not in self._doubted:
             return True
-        try:
-            found = await self._leases.get(f"{self._view.installation}-{n}", timeout=self._timeout)
-        except PortError as error:
-            self.problem = f"lease {self._view.installation}-{n}: {error}"
-            return False
-        held = self._written[n]
-        if (found.holder, found.transitions) != (self._identity, held.transitions):
+        found = await self._read(n)
+        if found is None or not self._is_ours(found, self._written[n]):
             return False
         self._written[n] = Held(found.resource_version, found.transitions)
         return True
+
+    async def _read(self, n: int) -> LeaseRecord | None:
+        """Read a Lease from the server; None if that failed."""
+        name = self._view.name_of(n)
+        try:
+            return await self._leases.get(name, timeout=self._timeout)
+        except PortError as error:
+            self.problem = f"lease {name}: {error}"
+            return None
+
+    def _is_ours(self, found: LeaseRecord, held: Held) -> bool:
+        """Whether nobody has acquired a Lease since a write of ours."""
+        return (found.holder, found.transitions) == (self._identity, held.transitions)
 
     async def _write_note(self, n: int, annotations: Mapping[str, str | None]) -> bool:
         """Compare and swap; without a clear answer, the note stays in doubt."""
@@ -183,7 +187,7 @@ class ShardLeases:
 
         `held` is our last write of it as the caller knows it, `version` what the Lease must have.
         """
-        name = f"{self._view.installation}-{n}"
+        name = self._view.name_of(n)
         # The time changes with each write, so that one before it that is still on its way is refused.
         spec: Json = {"renewTime": self._times.next()}
         try:
@@ -224,10 +228,11 @@ class ShardLeases:
             seen: The Lease that was found to be free to take, None if there was none. The view may have
                 gone on since, and shows another owner's by now.
         """
-        name, time = f"{self._view.installation}-{n}", self._times.next()
+        name, time = self._view.name_of(n), self._times.next()
+        lease = seen.lease if seen else None
         # Always counted up: a write that changes nothing would keep the resourceVersion,
         # and with it the epoch of our predecessor.
-        transitions = (seen.lease.transitions + 1) % _TRANSITIONS if seen else 0
+        transitions = (lease.transitions + 1) % _TRANSITIONS if lease else 0
         spec: Json = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": FOREVER,
@@ -235,9 +240,10 @@ class ShardLeases:
             "renewTime": time,
             "leaseTransitions": transitions,
         }
+        noted = lease.annotation(NOTE) if lease else ""
         note = note_after(
-            seen.lease.annotation(NOTE) if seen else "",
-            transitions=seen.lease.transitions if seen else 0,
+            noted,
+            transitions=lease.transitions if lease else 0,
             incarnation=self._incarnation,
             taken=transitions,
         )
@@ -245,9 +251,9 @@ class ShardLeases:
             return None
         try:
             annotations: dict[str, str | None] = {SESSION: session.uid}
-            if seen and seen.lease.annotation(NOTE):
+            if noted:
                 annotations[NOTE] = note.text() if note else None
-            taken = await self._take(name, seen.lease if seen else None, annotations, spec)
+            taken = await self._take(name, lease, annotations, spec)
             epoch = make_epoch(self._incarnation, taken.resource_version) if taken else None
             self.problem, self._refusal = None, ""
         except PortError as error:
@@ -264,7 +270,7 @@ class ShardLeases:
         self._marked.discard(n)
         if note is not None:
             self._notes[n] = note
-        if seen and seen.lease.annotation(MARKS_LEFT):
+        if lease and lease.annotation(MARKS_LEFT):
             self._marked.add(n)
         if session.ended:
             return None
@@ -304,7 +310,7 @@ class ShardLeases:
             return False  # lost while the release was on its way
         term.end("released")
         self._releasing.add(n)
-        name = f"{self._view.installation}-{n}"
+        name = self._view.name_of(n)
         try:
             async with asyncio.timeout(timeout):
                 return await self._free(n, name, timeout)
@@ -329,7 +335,7 @@ class ShardLeases:
                 )
             except Conflict:
                 found = await self._leases.get(name, timeout=timeout)
-                if (found.holder, found.transitions) != (self._identity, held.transitions):
+                if not self._is_ours(found, held):
                     return False
                 version = found.resource_version
             else:

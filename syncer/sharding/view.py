@@ -145,9 +145,13 @@ class LeaseView:
         found = self.leases.get(name)
         return found.lease.resource_version if found else ""
 
+    def name_of(self, n: int) -> str:
+        """Return the name of a shard's Lease."""
+        return f"{self.installation}-{n}"
+
     def shard(self, n: int) -> Sighting | None:
         """Return the Lease of a shard."""
-        return self.leases.get(f"{self.installation}-{n}")
+        return self.leases.get(self.name_of(n))
 
     def map(self) -> LeaseRecord | None:
         """Return the Lease that all replicas agree on."""
