@@ -207,13 +207,9 @@ class RedisLog:
             again=(*_LATER, Unauthorised),
         )
 
-    async def recover(
-        self, uid: str, epoch: Epoch, record: Record, *, guard: Callable[[], bool] | None = None
-    ) -> Appended:
+    async def recover(self, uid: str, epoch: Epoch, record: Record) -> Appended:
         """Mark an open attempt that no process executes as unknown."""
-        return await self._append(
-            lua.RECOVER, uid, [epoch, record.id, encode_record(record)], guard=guard
-        )
+        return await self._append(lua.RECOVER, uid, [epoch, record.id, encode_record(record)])
 
     async def note(self, uid: str, record: Record) -> Appended:
         """

@@ -242,15 +242,9 @@ def _rows(situation: Situation) -> list[Row]:
 
 def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
     """Name the relation of log and object."""
-    match log_exceeds, object_exceeds:
-        case True, True:
-            return Comparison.APART
-        case True, False:
-            return Comparison.LOG_ABOVE
-        case False, True:
-            return Comparison.OBJECT_ABOVE
-        case _:
-            return Comparison.EQUAL
+    if log_exceeds:
+        return Comparison.APART if object_exceeds else Comparison.LOG_ABOVE
+    return Comparison.OBJECT_ABOVE if object_exceeds else Comparison.EQUAL
 
 
 def _decision(rows: list[Row]) -> ClaimDecision:

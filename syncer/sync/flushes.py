@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from syncer.model.resource import SENT, NotificationRequest, Status
+from syncer.model.resource import SENT, Status
 from syncer.rules.compact import SOFT_LIMIT
-from syncer.rules.merge import Facts
 from syncer.sync.cache import Entry
 
 
@@ -31,30 +30,6 @@ class Limits:
     writers: int = 8
     status_bytes: int = SOFT_LIMIT
     at_most_once: bool = False
-
-
-def facts_of(
-    entry: Entry, request: NotificationRequest, *, at_most_once: bool, unread: bool
-) -> Facts:
-    """
-    What a merge has to know beside log and status.
-
-    Args:
-        entry: What is in memory of the notification.
-        request: Its object, as it is shown now.
-        at_most_once: Whether an unknown result ends a channel.
-        unread: What is known is all there is, while the log cannot be read.
-    """
-    return Facts(
-        request.generation,
-        request.policy,
-        at_most_once,
-        held=entry.without_log,
-        held_by=entry.unjournaled,
-        violation=entry.violation,
-        unread=unread,
-        in_hand=frozenset(entry.executing),
-    )
 
 
 def ends_badly(entry: Entry, wanted: Status) -> bool:

@@ -38,12 +38,12 @@ from syncer.model.rendering import difference
 from syncer.model.resource import TERMINAL_PHASES, Json, LogMark, NotificationRequest, Status
 from syncer.rules.compact import compact, least
 from syncer.rules.fold import History
-from syncer.rules.merge import Merged, merge, quarantine
+from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import elapse
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.flushes import Flushed, Limits, ends_badly, facts_of
+from syncer.sync.flushes import Flushed, Limits, ends_badly
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
 from syncer.sync.schema_check import SchemaCheck
@@ -108,7 +108,9 @@ class StatusWriter:
                 await self._wait(now)
         finally:
             self._serving = False
-            await self._stop()
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start_due(self) -> None:
         while not self._full and (entry := self._take()) is not None:
@@ -146,11 +148,6 @@ class StatusWriter:
             first = None if self._full else self.cache.next_due()
             due = math.inf if first is None else first
         await elapse(min(_LOOK, due - self.cache.monotonic()), self.cache.wake)
-
-    async def _stop(self) -> None:
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def drain(self, deadline: float) -> int:
         """
@@ -196,12 +193,9 @@ class StatusWriter:
                 if entry.dirty_since is not None:
                     self.cache.mark_dirty(entry)
                 self.cache.retire_if_settled(entry)
-            case Flushed.GONE:
-                entry.deleted = True
-                self.cache.clean(entry)
-                self._on_stale(entry.uid)
-            case Flushed.NOT_OURS:
-                # The next lease term claims it, and claiming marks it again.
+            case Flushed.GONE | Flushed.NOT_OURS:
+                entry.deleted |= result is Flushed.GONE
+                # What is not ours is claimed by the next lease term, and claiming marks it again.
                 self.cache.clean(entry)
                 self._on_stale(entry.uid)
             case _:
@@ -356,8 +350,16 @@ class StatusWriter:
     ) -> Merged:
         now = self.recorder.time.now()
         request = shown or entry.request
-        unread = self._journals(entry)
-        facts = facts_of(entry, request, at_most_once=self.limits.at_most_once, unread=unread)
+        facts = Facts(
+            request.generation,
+            request.policy,
+            self.limits.at_most_once,
+            held=entry.without_log,
+            held_by=entry.unjournaled,
+            violation=entry.violation,
+            unread=self._journals(entry),
+            in_hand=frozenset(entry.executing),
+        )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
             journal = (entry.journaled or None) if entry.claim is None else ""

@@ -757,7 +757,9 @@ async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.Monk
         for _ in range(3):
             await asyncio.sleep(0)
         assert len(begun) == sync.limits.writers // 2
-        await sync._stop()
+        for task in sync._running:
+            task.cancel()
+        await asyncio.gather(*sync._running, return_exceptions=True)
 
 
 # -- without the log ------------------------------------------------------------------------------
