@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Protocol
 
 from syncer.model.resource import version_key
 from syncer.rules.shards import Sharding
@@ -41,16 +41,6 @@ class Owned(Protocol):
     def on_change(self, call: Callable[[], None]) -> None:
         """Register a function to be called whenever a shard is acquired or lost."""
         ...
-
-
-class Everything:
-    """One shard that is always owned, for a caller that follows all objects."""
-
-    sharding: Final = Sharding(1, "crc32")
-    owned: Final[Mapping[int, object]] = {0: "for good"}
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Nothing changes."""
 
 
 class Novelty(Enum):

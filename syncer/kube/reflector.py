@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from syncer.kube.errors import OversizedLine
-from syncer.kube.following import Everything, Following, Novelty, Owned
+from syncer.kube.following import Following, Novelty, Owned
 from syncer.kube.listing import PAGE_BYTES, Listed, Lister
 from syncer.kube.mirror import Mirror, Shared, Sink
 from syncer.kube.notification_requests import Meta, Part, list_path, parse, uid_of
@@ -108,7 +108,7 @@ class Reflector:
         sink: Sink,
         *,
         clock: Callable[[], float],
-        owned: Owned | None = None,
+        owned: Owned,
         timings: ReflectorTimings | None = None,
         page_size: int = 500,
         page_bytes: int = PAGE_BYTES,
@@ -123,7 +123,7 @@ class Reflector:
             namespaces: To watch, at least one; None is all of them, with one list and one watch.
             sink: Receives the changes, in order for each object.
             clock: Seconds of the monotonic clock.
-            owned: The shards to follow; None follows all objects.
+            owned: The shards to follow.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
@@ -148,11 +148,11 @@ class Reflector:
             brief=brief,
         )
         self._jitter = jitter
-        self._owned: Owned = Everything() if owned is None else owned
-        self._owned.on_change(self._on_change)
-        self.selection = Selection(self._owned)
+        self._owned = owned
+        owned.on_change(self._on_change)
+        self.selection = Selection(owned)
         shared = Shared(sink, self.selection.shard_of)
-        self._scopes = [Scope(n, Mirror(shared), following=Following(self._owned)) for n in scopes]
+        self._scopes = [Scope(n, Mirror(shared), following=Following(owned)) for n in scopes]
 
     @property
     def refused(self) -> frozenset[str | None]:

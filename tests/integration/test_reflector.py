@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 from aiohttp import web
@@ -15,6 +15,7 @@ from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import list_path
 from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.model.resource import TERMINAL_PHASES
+from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
 from tests.integration.scripted import (
     ScriptedServer,
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 QUICK = ReflectorTimings(
     request_timeout=5, watch_timeout=30, idle_timeout=20, pause_min=0.05, pause_max=0.4, settled=0.3
 )
+
+
+class Everything:
+    """One shard that is always owned, so that all objects are followed."""
+
+    sharding = Sharding(1, "crc32")
+    owned: ClassVar = {0: "for good"}
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Nothing changes."""
 
 
 def obj(name: str, version: int, uid: str = "", namespace: str = "ns") -> dict[str, Any]:
@@ -234,7 +245,12 @@ async def mirroring(
         ) as client,
     ):
         reflector = Reflector(
-            client, namespaces, mirror, clock=monotonic_clock, timings=timings, **more
+            client,
+            namespaces,
+            mirror,
+            clock=monotonic_clock,
+            timings=timings,
+            **({"owned": Everything()} | more),
         )
         async with running(reflector):
             yield reflector, mirror, server
@@ -727,7 +743,12 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
         ) as client,
     ):
         reflector = Reflector(
-            client, ["one", "two", "one"], mirror, clock=monotonic_clock, timings=QUICK
+            client,
+            ["one", "two", "one"],
+            mirror,
+            clock=monotonic_clock,
+            owned=Everything(),
+            timings=QUICK,
         )
         async with running(reflector):
             await eventually(lambda: lists() == 1)
@@ -737,7 +758,7 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             assert sorted(mirror.objects) == ["uid-one", "uid-two"]
             assert reflector.synced
         with pytest.raises(ValueError, match="no namespace"):
-            Reflector(client, [], mirror, clock=monotonic_clock)
+            Reflector(client, [], mirror, clock=monotonic_clock, owned=Everything())
 
 
 async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path) -> None:
@@ -764,7 +785,9 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, ["one", "two"], mirror, clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         async with running(reflector):
             await eventually(lambda: reflector.synced)
             assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
@@ -780,7 +803,9 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
             await eventually(lambda: reflector.problem is None)
             assert (reflector.refused, reflector.synced) == (frozenset(), True)
         closed.update(("one", "two"))
-        reflector = Reflector(client, ["one", "two"], mirror, clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         async with running(reflector):
             await eventually(lambda: reflector.refused == {"one", "two"})
             answers = (reflector.answered, reflector.synced, reflector.follows("uid-one"))
@@ -809,7 +834,9 @@ async def test_few_of_many_namespaces_are_listed_at_once(tmp_path: Path) -> None
         ) as client,
     ):
         spaces = [f"n{n}" for n in range(30)]
-        reflector = Reflector(client, spaces, Mirror(), clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, spaces, Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         async with running(reflector):
             await eventually(lambda: reflector.synced)
     assert 1 < most <= 8
@@ -839,7 +866,9 @@ async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, None, Broken(), clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, None, Broken(), clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(reflector.run(), 5)
         assert caught.group_contains(ZeroDivisionError)
@@ -854,7 +883,9 @@ async def test_cancelled_reflector_leaves_no_task(tmp_path: Path) -> None:
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, ["a", "b"], Mirror(), clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, ["a", "b"], Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         async with running(reflector):
             await eventually(lambda: reflector.synced)
         left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("reflector")}
@@ -881,7 +912,13 @@ async def test_real_server_is_mirrored_over_a_restart(
         for n in range(5):
             await create(f"n{n}")
         reflector = Reflector(
-            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, page_size=2
+            client,
+            [namespace],
+            mirror,
+            clock=monotonic_clock,
+            owned=Everything(),
+            timings=QUICK,
+            page_size=2,
         )
         async with running(reflector):
             await eventually(lambda: lists() == 1)
@@ -936,7 +973,9 @@ async def test_real_type_may_come_late_and_go(
     mirror = Mirror()
     async with ControlPlane(control_plane_assets, bare=True) as plane:
         client = await KubeClient.connect(str(plane.kubeconfig), user_agent="t")
-        reflector = Reflector(client, None, mirror, clock=monotonic_clock, timings=QUICK)
+        reflector = Reflector(
+            client, None, mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
+        )
         async with client, running(reflector):
             await eventually(lambda: "is not served" in (reflector.problem or ""))
             assert not reflector.synced
@@ -1133,7 +1172,13 @@ async def test_real_server_lists_in_brief(
     path = list_path(namespace)
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
         empty = Reflector(
-            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, brief=lambda: True
+            client,
+            [namespace],
+            mirror,
+            clock=monotonic_clock,
+            owned=Everything(),
+            timings=QUICK,
+            brief=lambda: True,
         )
         async with running(empty):
             await eventually(lambda: lists() == 1)
@@ -1152,6 +1197,7 @@ async def test_real_server_lists_in_brief(
             [namespace],
             mirror,
             clock=monotonic_clock,
+            owned=Everything(),
             timings=QUICK,
             page_size=2,
             brief=lambda: True,

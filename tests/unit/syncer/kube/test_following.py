@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.kube.following import Everything, Following, Novelty
+from syncer.kube.following import Following, Novelty
 from syncer.rules.shards import Sharding
 
 
@@ -118,19 +118,3 @@ def test_no_event_is_lost_and_none_comes_twice(
     watch(following, told, range(resume + 1, newest + 1))
     for n, versions in told.items():
         assert versions == list(range(listed[n] + 1, newest + 1))
-
-
-def test_who_follows_everything_owns_one_shard_for_good() -> None:
-    """Every object is in it, and nothing changes; a shard may be let go of all the same."""
-    everything = Everything()
-    heard: list[None] = []
-    everything.on_change(lambda: heard.append(None))
-    assert {everything.sharding.of(f"u{n}") for n in range(20)} == {0}
-    assert list(everything.owned) == [0]
-    following = Following(everything)
-    following.begin(following.coming())
-    following.start("5")
-    assert following.shards == {0}
-    assert (len(following.left()), following.complete) == (0, True)
-    assert following.novelty(0, "6") is Novelty.NEWS
-    assert not heard
