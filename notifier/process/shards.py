@@ -12,8 +12,9 @@ from syncer.kube.lease_term import LeaseTimings
 from syncer.kube.leases import Leases
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import Owner, Place, ShardManager
+from syncer.sharding.manager import Owner, ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sharding.sessions import Place
 from syncer.sharding.view import LABEL
 
 

@@ -18,8 +18,6 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol
 
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
@@ -42,7 +40,7 @@ from syncer.sharding.assignment import (
 )
 from syncer.sharding.installation import Installation
 from syncer.sharding.ownership import Shards
-from syncer.sharding.sessions import SessionLease, TimesOfDay
+from syncer.sharding.sessions import Place, SessionLease, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import SESSION, LeaseView, Sighting, session_name
 
@@ -65,28 +63,6 @@ class Owner(Protocol):
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Begin no more work in a shard and publish its results; False if it did not end in time."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """
-    Where a replica stands, and by which clocks.
-
-    Attributes:
-        installation: First part of the names of the Leases.
-        identity: Unique among living processes.
-        incarnation: First part of each epoch.
-        clock: Boot-time seconds.
-        wall: Time of day, for the times that Leases show.
-        api_time: The API server's time in Unix milliseconds, None if that is not known.
-    """
-
-    installation: str
-    identity: str
-    incarnation: int
-    clock: Callable[[], float]
-    wall: Callable[[], datetime]
-    api_time: Callable[[], int | None] = lambda: None
 
 
 class ShardManager:
@@ -139,32 +115,17 @@ class ShardManager:
             clock=place.clock,
             on_change=self._changed.set,
         )
-        name = session_name(place.installation, place.identity)
         self._session = SessionLease(
-            leases,
-            name,
-            place.identity,
-            timings,
-            able=self._serving,
-            problem=problem,
-            clock=place.clock,
-            times=times,
+            leases, place, timings, able=self._serving, problem=problem, times=times
         )
         self._watch = LeaseWatch(
             leases,
             self._view,
-            lagging=lambda: self._session.lagging(self._view.version_of(name)),
+            lagging=lambda: self._session.lagging(self._view.version_of(self._session.name)),
             patience=timings.renew_deadline,
         )
         self._held = ShardLeases(
-            leases,
-            self._view,
-            place.identity,
-            incarnation=place.incarnation,
-            clock=place.clock,
-            times=times,
-            timeout=timings.call_timeout,
-            api_time=place.api_time,
+            leases, self._view, place, times=times, timeout=timings.call_timeout
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()

@@ -28,7 +28,7 @@ from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
 from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
 from syncer.runtime.supervise import elapse
-from syncer.sharding.view import ABLE, PROBLEM
+from syncer.sharding.view import ABLE, PROBLEM, session_name
 
 #: Renewals whose answer was lost and that may still turn out to have been written.
 _PENDING: Final = 8
@@ -38,6 +38,28 @@ _SOON: Final = 0.01
 _LONGEST_PROBLEM: Final = 300
 
 logger = logging.getLogger("ledger.shards")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Where a replica stands, and by which clocks.
+
+    Attributes:
+        installation: First part of the names of the Leases.
+        identity: Unique among living processes.
+        incarnation: First part of each epoch.
+        clock: Boot-time seconds.
+        wall: Time of day, for the times that Leases show.
+        api_time: The API server's time in Unix milliseconds, None if that is not known.
+    """
+
+    installation: str
+    identity: str
+    incarnation: int
+    clock: Callable[[], float]
+    wall: Callable[[], datetime]
+    api_time: Callable[[], int | None] = lambda: None
 
 
 class TimesOfDay:
@@ -72,6 +94,7 @@ class SessionLease:
 
     Attributes:
         current: The session that is not over, or None.
+        name: Of the Lease.
         problem: Why the last call failed, for readiness; None after one that did not. A renewal that failed
             stays the reason until another one succeeds: a session may be begun again without the right to
             renew it.
@@ -80,32 +103,30 @@ class SessionLease:
     def __init__(
         self,
         leases: Leases,
-        name: str,
-        identity: str,
+        place: Place,
         timings: LeaseTimings,
         *,
         able: Callable[[], bool],
         problem: Callable[[], str],
-        clock: Callable[[], float],
         times: TimesOfDay,
     ) -> None:
         """
         Prepare; `run` starts.
 
-        `identity` is unique among living processes, `timings` are equal in all replicas. `able` tells
-        whether this replica could own a shard now, `problem` why it opens no attempt now, empty if it does.
-        `clock` gives monotonic seconds, `times` the times of day that the Lease shows.
+        `timings` are equal in all replicas. `able` tells whether this replica could own a shard now,
+        `problem` why it opens no attempt now, empty if it does. `times` gives the times of day that the
+        Lease shows.
         """
         self.current: Session | None = None
         self._begin_problem: str | None = None
         self._renewal_problem: str | None = None
         self._leases = leases
-        self._name = name
-        self._identity = identity
+        self.name = session_name(place.installation, place.identity)
+        self._identity = place.identity
         self._timings = timings
         self._able = able
         self._why_idle = problem
-        self._clock = clock
+        self._clock = place.clock
         self._times = times
         #: resourceVersion of the Lease as it was written or read last.
         self._version = ""
@@ -156,7 +177,7 @@ class SessionLease:
         session.end("released")
         try:
             async with asyncio.timeout(timeout), self._calling:
-                await self._leases.delete(self._name, session.uid, timeout=timeout)
+                await self._leases.delete(self.name, session.uid, timeout=timeout)
         except (Gone, Conflict):
             return True
         except (PortError, TimeoutError) as error:
@@ -195,7 +216,7 @@ class SessionLease:
                     begun = await self._create()
             self._begin_problem = None
         except PortError as error:
-            problem = f"lease {self._name}: {error}"
+            problem = f"lease {self.name}: {error}"
             if problem != self._begin_problem:
                 logger.warning(
                     "no session can be begun; this replica owns no shard", extra={"error": problem}
@@ -210,7 +231,7 @@ class SessionLease:
         if self._stop.is_set():
             return None
         made = await self._leases.create(
-            self._name,
+            self.name,
             self._annotations(),
             {
                 "holderIdentity": self._identity,
@@ -228,10 +249,8 @@ class SessionLease:
     async def _end_predecessor(self) -> None:
         timeout = self._timings.call_timeout
         with suppress(Gone):
-            found = await self._leases.get(self._name, timeout=timeout)
-            await self._leases.delete(
-                self._name, found.uid, found.resource_version, timeout=timeout
-            )
+            found = await self._leases.get(self.name, timeout=timeout)
+            await self._leases.delete(self.name, found.uid, found.resource_version, timeout=timeout)
 
     # -- renewing -------------------------------------------------------------------------------
 
@@ -260,7 +279,7 @@ class SessionLease:
             try:
                 try:
                     written = await self._leases.patch(
-                        self._name,
+                        self.name,
                         self._version,
                         self._annotations(),
                         {
@@ -271,12 +290,12 @@ class SessionLease:
                         timeout=timeout,
                     )
                 except Conflict:
-                    self._examine(session, await self._leases.get(self._name, timeout=timeout))
+                    self._examine(session, await self._leases.get(self.name, timeout=timeout))
                     return False
             except Gone:
                 session.end("its lease was deleted")
             except PortError as error:
-                self._renewal_problem = f"lease {self._name}: {error}"
+                self._renewal_problem = f"lease {self.name}: {error}"
                 if isinstance(error, Ambiguous):
                     self._pending[time] = start
                     if len(self._pending) > _PENDING:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from syncer.kube.client import Json
@@ -29,7 +29,7 @@ from syncer.model.attempt import make_epoch
 from syncer.model.errors import Conflict, Gone, PortError, Unavailable
 from syncer.model.journal import MARKS_LEFT, NOTE, Note, note_after
 from syncer.sharding.assignment import Held, loss_of
-from syncer.sharding.sessions import TimesOfDay
+from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView, Sighting
 
 logger = logging.getLogger("ledger.shards")
@@ -45,20 +45,15 @@ class ShardLeases:
         self,
         leases: Leases,
         view: LeaseView,
-        identity: str,
+        place: Place,
         *,
-        incarnation: int,
-        clock: Callable[[], float],
         times: TimesOfDay,
         timeout: float,
-        api_time: Callable[[], int | None] = lambda: None,
     ) -> None:
         """
         Hold nothing yet.
 
-        `identity` is unique among living processes, `incarnation` the first part of each epoch. `clock`
-        gives monotonic seconds, `times` the times of day that Leases show, `api_time` the API server's
-        time in Unix milliseconds, None if that is not known. A call takes at most `timeout` seconds.
+        `times` gives the times of day that Leases show. A call takes at most `timeout` seconds.
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
@@ -66,12 +61,9 @@ class ShardLeases:
         self._refusal = ""
         self._leases = leases
         self._view = view
-        self._identity = identity
-        self._incarnation = incarnation
-        self._clock = clock
+        self._place = place
         self._times = times
         self._timeout = timeout
-        self._api_time = api_time
         #: Our last write of each Lease; kept after the term, as the view may be behind it.
         self._written: dict[int, Held] = {}
         self._releasing: set[int] = set()
@@ -168,7 +160,7 @@ class ShardLeases:
 
     def _is_ours(self, found: LeaseRecord, held: Held) -> bool:
         """Whether nobody has acquired a Lease since a write of ours."""
-        return (found.holder, found.transitions) == (self._identity, held.transitions)
+        return (found.holder, found.transitions) == (self._place.identity, held.transitions)
 
     async def _write_note(self, n: int, annotations: Mapping[str, str | None]) -> bool:
         """Compare and swap; without a clear answer, the note stays in doubt."""
@@ -213,7 +205,7 @@ class ShardLeases:
         lost = {}
         for n, term in self.terms.items():
             uid = term.session.uid
-            if reason := loss_of(self._view, n, self._written[n], self._identity, uid):
+            if reason := loss_of(self._view, n, self._written[n], self._place.identity, uid):
                 term.end(reason)
                 lost[n] = term
         return lost
@@ -234,7 +226,7 @@ class ShardLeases:
         # and with it the epoch of our predecessor.
         transitions = (lease.transitions + 1) % _TRANSITIONS if lease else 0
         spec: Json = {
-            "holderIdentity": self._identity,
+            "holderIdentity": self._place.identity,
             "leaseDurationSeconds": FOREVER,
             "acquireTime": time,
             "renewTime": time,
@@ -244,17 +236,17 @@ class ShardLeases:
         note = note_after(
             noted,
             transitions=lease.transitions if lease else 0,
-            incarnation=self._incarnation,
+            incarnation=self._place.incarnation,
             taken=transitions,
         )
-        if not session.valid(self._clock()):
+        if not session.valid(self._place.clock()):
             return None
         try:
             annotations: dict[str, str | None] = {SESSION: session.uid}
             if noted:
                 annotations[NOTE] = note.text() if note else None
             taken = await self._take(name, lease, annotations, spec)
-            epoch = make_epoch(self._incarnation, taken.resource_version) if taken else None
+            epoch = make_epoch(self._place.incarnation, taken.resource_version) if taken else None
             self.problem, self._refusal = None, ""
         except PortError as error:
             self.problem = f"lease {name}: {error}"
@@ -274,7 +266,7 @@ class ShardLeases:
             self._marked.add(n)
         if session.ended:
             return None
-        term = self.terms[n] = LeaseTerm(epoch, session, since=self._api_time() or 0)
+        term = self.terms[n] = LeaseTerm(epoch, session, since=self._place.api_time() or 0)
         return term
 
     async def _take(

@@ -20,8 +20,9 @@ from syncer.model.attempt import epoch_key, make_epoch
 from syncer.model.errors import ConfigError, Conflict, Gone
 from syncer.runtime.clock import monotonic_clock
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import Place, ShardManager
+from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sharding.sessions import Place
 from syncer.sharding.view import ABLE, FOREVER, LABEL, PROBLEM, SESSION, session_name
 from tests.fakes.proxy import Delay, Fault, SwallowReply
 from tests.fakes.proxy import Proxy as FaultyProxy

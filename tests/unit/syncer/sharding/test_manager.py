@@ -30,8 +30,9 @@ from syncer.model.errors import (
 )
 from syncer.model.journal import NOTE, parse_note
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import Place, ShardManager
+from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sharding.sessions import Place
 from syncer.sharding.view import FOREVER, LABEL, SESSION, session_name
 from tests.fakes.apianswers import Request
 from tests.fakes.apistate import MERGE_PATCH, ApiState

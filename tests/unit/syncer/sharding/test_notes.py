@@ -14,7 +14,7 @@ from syncer.kube.lease_term import LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.errors import Ambiguous, Conflict
 from syncer.model.journal import MARKS_LEFT, NOTE, parse_note
-from syncer.sharding.sessions import TimesOfDay
+from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView, Sighting
 
@@ -72,11 +72,9 @@ class Server:
 def leases(server: Server, identity: str = "me") -> ShardLeases:
     """One replica's."""
     view = LeaseView("nl", duration=10.0, clock=lambda: 0.0, on_change=lambda: None)
-    times = TimesOfDay(lambda: datetime(2030, 1, 1, tzinfo=UTC))
-    return ShardLeases(
-        cast("Leases", server), view, identity, incarnation=0, clock=lambda: 0.0, times=times,
-        timeout=1.0,
-    )  # fmt: skip
+    place = Place("nl", identity, 0, lambda: 0.0, lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    times = TimesOfDay(place.wall)
+    return ShardLeases(cast("Leases", server), view, place, times=times, timeout=1.0)
 
 
 async def acquire(held: ShardLeases, server: Server) -> None:
