@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.model.finding import Finding, Severity
 from syncer.runtime.deferred import defer
 from syncer.yamlfile import SHOWN_KEY, Document, path_of
@@ -137,8 +137,7 @@ def secret_of(path: str, key: str) -> str:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_SECRET + 1).decode("utf-8").rstrip("\r\n")
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"cannot be read: {reason}", path=key) from None
+        raise ConfigError(f"cannot be read: {reason_of(error)}", path=key) from None
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8", path=key) from None
     if not text or len(text) > _MAX_SECRET:
@@ -236,24 +235,14 @@ def unknown_keys(
     if not isinstance(document, Mapping):
         return []
     keys = keys_of(model)
+    spelled = {key: model.model_fields[name].alias or name for key, name in keys.items()}
     found: list[Finding] = []
     for key, value in document.items():
         name = str(key)[:SHOWN_KEY]
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
             where = path_of((*at, name))
-            near = (
-                ""
-                if len(found) >= _HINTS
-                else nearest(
-                    name,
-                    {
-                        name: known.alias or n
-                        for n, known in model.model_fields.items()
-                        for name in (n, known.alias or n)
-                    },
-                )
-            )
+            near = nearest(name, spelled) if len(found) < _HINTS else ""
             found.append(
                 Finding(
                     Severity.WARNING,

@@ -20,7 +20,7 @@ from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 
 #: Bytes of a settings file; a ConfigMap holds no more.
 MAX_FILE: Final = 1 << 20
@@ -122,8 +122,7 @@ def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
         with Path(path).open("rb") as file:
             raw = file.read(max_bytes + 1)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"cannot read {path}: {reason}") from None
+        raise ConfigError(f"cannot read {path}: {reason_of(error)}") from None
     if len(raw) > max_bytes:
         raise ConfigError(f"{path} is larger than {max_bytes} bytes")
     try:

@@ -24,7 +24,7 @@ from typing import Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
@@ -163,9 +163,7 @@ def binding(address: object, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
-        ) from error
+        raise ConfigError(f"cannot listen on {address}: {reason_of(error)}", path=path) from error
 
 
 class _Arrival(asyncio.Protocol):
