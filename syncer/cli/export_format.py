@@ -221,9 +221,7 @@ class _Reader:
         ttl = self.head.get("ttl", -1)
         if not isinstance(ttl, int):
             raise BadExport(number, "the time to live of the previous log is not a number")
-        done = Log(self.uid, tuple(self.elements), ttl, self.header, self.damaged)
-        self.elements = []
-        return done
+        return Log(self.uid, tuple(self.elements), ttl, self.header, self.damaged)
 
 
 def _base64(element: bytes) -> str:

@@ -99,4 +99,6 @@ def test_text_of_a_body() -> None:
         assert text_of("key k-123".encode(order), "") == "key k-123"
     assert text_of("key k-123".encode("utf-16"), "").endswith("key k-123")
     assert text_of(b"a\0b\xff", "") == "a\0b\ufffd"
+    assert text_of(b"ab\0", "") == "ab\0", "a third of it is no sign"
+    assert text_of(b"ab\0\0", "") == "ab"
     assert text_of(gzip.compress("key k-123".encode("utf-16-le")), "gzip") == "key k-123"

@@ -646,8 +646,9 @@ def test_a_credential_that_two_entries_name_is_looked_at_once(
 ) -> None:
     """A file that everybody can read is one mistake, however many places name it."""
     (credentials / "open").write_text("https://h/x")
-    slack = "slackConfigs: [{credentialRef: open}, {credentialRef: open}]"
-    routing = f"route: {{receiver: a}}\nreceivers:\n  - name: a\n    {slack}\n"
-    _, answer, _ = checked(capsys, tmp_path, "--credentials", str(credentials), routing=routing)
-    said = [f for f in answer["findings"] if "read by every user" in f["message"]]
-    assert [f["fix"] for f in said] == [f"chmod 600 {credentials / 'open'}"]
+    for times in (1, 3):
+        slack = f"slackConfigs: [{', '.join(['{credentialRef: open}'] * times)}]"
+        routing = f"route: {{receiver: a}}\nreceivers:\n  - name: a\n    {slack}\n"
+        _, answer, _ = checked(capsys, tmp_path, "--credentials", str(credentials), routing=routing)
+        said = [f for f in answer["findings"] if "read by every user" in f["message"]]
+        assert [f["fix"] for f in said] == [f"chmod 600 {credentials / 'open'}"]

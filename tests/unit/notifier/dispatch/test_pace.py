@@ -14,7 +14,6 @@ from notifier.dispatch.pace import (
     INTERVAL_LEAST,
     INTERVAL_MOST,
     QUIET_LEAST,
-    QUIET_MOST,
     Pace,
 )
 
@@ -32,7 +31,7 @@ def refused(retry_after: float | None = None) -> Outcome:
         "no time": (None, QUIET_LEAST),
         "less than a second": (0.0, QUIET_LEAST),
         "a while": (7.0, 7.0),
-        "an hour": (3600.0, QUIET_MOST),
+        "an hour": (3600.0, 30.0),
     }.values(),
     ids=["no time", "less than a second", "a while", "an hour"],
 )

@@ -199,3 +199,11 @@ def test_who_waits_for_a_review_is_answered_before_a_sender_gives_up() -> None:
         await world.reviews.close()
 
     simulate(1, main)
+
+
+async def test_the_newest_answers_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind as many as may be; the oldest is asked for again."""
+    monkeypatch.setattr("notifier.gateway.reviews._KEPT", 2)
+    for token in ("a", "b", "c", "b", "c", "a"):
+        assert await world.check(token) == "401"
+    assert world.server.reviewed == ["a", "b", "c", "a"]

@@ -288,7 +288,7 @@ def test_what_passes_soon_is_tried_again_soon() -> None:
 
     async def main(loop: SimLoop) -> None:
         for error in (
-            Rejected("terminating", reason="NamespaceTerminating"), KindMissing("no definition"),
+            Rejected("terminating", reason="NamespaceTerminating"), PortError("something else"),
         ):  # fmt: skip
             began = loop.time()
             await submit(Objects(error), desired())

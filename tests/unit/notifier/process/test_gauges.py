@@ -367,6 +367,16 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     assert product.own("quarantined") == 2
 
 
+def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many holds are in force, and for how long one has kept back what is critical."""
+    product = Scraped()
+    assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [0, 0]
+    controller = product.parts.controller
+    monkeypatch.setattr(controller.placed, "in_force", lambda: 3)
+    monkeypatch.setattr(controller.holds, "critical_seconds", lambda: 7.5)
+    assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [3, 7.5]
+
+
 def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:
     """Its age grows until a write has begun."""
     product = Scraped()

@@ -20,6 +20,8 @@ from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_status
 from syncer.rules.journal import Basis
 from syncer.rules.merge import WRITTEN_AHEAD
+from syncer.rules.plan import Deliver
+from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
@@ -373,6 +375,7 @@ async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     away.entry.known_in = None
     assert await away.controller.reconciler.reconcile("uid-a") is None
     assert away.entry.unjournaled is Basis.OLDER
+    assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
     assert await away.attempt() is None
     assert (away.receiver.sent, away.objects.patches) == (0, [])
 
@@ -595,3 +598,53 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
     away.journal.take_up(away.entry, term)
     assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, SENDER_ENDED]
     assert (asked, away.entry.due) == ([2], {"c": NOW + 1.0})
+
+
+class Dispatched:
+    """Takes every attempt."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+
+    def submit(self, uid: str, channel: str, **_: object) -> None:
+        """Take it."""
+        self.taken.append((uid, channel))
+
+
+@pytest.mark.parametrize("planned", [True, False])
+async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
+    """It is planned first, if it was not: its status freezes the plan, and the next claim the log."""
+    away = Away()
+    if planned:
+        await away.begin()
+    else:
+        away.entry.known_in = EPOCH
+        away.lose()
+        away.journal.active = True
+    taken = Dispatched()
+    away.controller.reconciler.dispatcher = cast("Any", taken)
+    calls = len(away.redis.calls)
+    decision = await away.controller.reconciler.reconcile("uid-a")
+    assert isinstance(decision, Deliver)
+    assert taken.taken == [("uid-a", "c")]
+    assert away.entry.view.plan is not None
+    assert away.entry.view.plan.channels == ("c",)
+    assert away.entry.journaled == NOTE.name
+    assert len(away.redis.calls) == calls, "the log is left alone"
+    assert away.entry.unjournaled is None
+
+
+async def test_points_at_which_a_process_may_end_around_a_write_ahead(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests of crashes stop it there: before anything is on record, and before anything is sent."""
+    hit: list[tuple[str, int, int]] = []
+
+    class Armed:
+        def hit(self, name: str) -> None:
+            hit.append((name, len(away.objects.patches), away.receiver.sent))
+
+    monkeypatch.setattr(failpoints, "_armed", Armed())
+    assert await away.attempt() == Outcome.success(200)
+    around = (failpoints.Failpoint.BEFORE_INTENT, failpoints.Failpoint.AFTER_INTENT)
+    assert [each for each in hit if each[0] in around] == [(around[0], 0, 0), (around[1], 1, 0)]

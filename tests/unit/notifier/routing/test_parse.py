@@ -100,6 +100,9 @@ def test_every_child_is_looked_at() -> None:
     _, findings = examine(text, native=NATIVE)
     errors = [f.path for f in findings if f.severity is Severity.ERROR]
     assert errors == ["route.routes[0]", "route.routes[1].receiver", "route.routes[2]"]
+    _, findings = examine("route: {receiver: a}\nreceivers: [~, {name: a}, ~]", native=NATIVE)
+    errors = [f.path for f in findings if f.severity is Severity.ERROR]
+    assert errors == ["receivers[0]", "receivers[2]"]
 
 
 def test_a_key_that_opens_a_mapping_is_named_by_its_own_line() -> None:

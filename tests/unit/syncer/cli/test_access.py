@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -14,9 +16,11 @@ from syncer.cli.access import (
     _redis_at,
     access,
     kubeconfig_of,
+    opened,
     operator_name,
 )
 from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, Unavailable
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
@@ -169,3 +173,21 @@ def test_who_an_operator_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operator_name("x" * 129) == "x" * 128
     monkeypatch.setattr("getpass.getuser", lambda: "y" * 200)
     assert operator_name(None) == "y" * 128
+
+
+async def test_nothing_serves_a_log_behind_its_block() -> None:
+    """What serves it has ended when the block has."""
+    ended: list[bool] = []
+
+    async def serve() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    log = cast("RedisLog", SimpleNamespace(serve=serve))
+    async with opened(log) as served:
+        await asyncio.sleep(0)
+        assert served is log
+    assert ended == [True]

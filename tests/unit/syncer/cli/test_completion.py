@@ -14,7 +14,7 @@ import pytest
 from notifier.cli import main as notifier
 from syncer.cli import main as cli
 from syncer.cli.arguments import HOLD, OBJECT
-from syncer.cli.completion import SHELLS, _commands, candidates, expected, script
+from syncer.cli.completion import SHELLS, _commands, candidates, expected, script, typed_after
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
@@ -202,3 +202,11 @@ def test_names_are_asked_for_at_the_servers(
 def test_a_parser_without_commands() -> None:
     """It has none to offer."""
     assert _commands(argparse.ArgumentParser()) == {}
+
+
+def test_what_ends_the_options_is_none_of_the_words() -> None:
+    """Only where the shell's script puts it."""
+    assert typed_after(["complete", "--", "list", "--"]) == ["list", "--"]
+    assert typed_after(["complete", "--"]) == []
+    assert typed_after(["complete", "list"]) == ["list"]
+    assert typed_after(["list"]) is None

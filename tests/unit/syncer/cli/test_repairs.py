@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -247,8 +248,16 @@ async def test_a_repair_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     mended = Mended()
     mended.pages, mended.kept = world.objects.pages, dict(world.objects.kept)
     world.objects = mended
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
     assert await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=60) == []
-    assert len(mended.asked) == 3
+    assert (len(mended.asked), pauses.count(0.01)) == (3, 2)
 
     lagging(world)
     (wrong,) = await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -16,6 +18,7 @@ from syncer.cli.scan import (
     Joined,
     Name,
     Scan,
+    _listed,
     bounds_of,
     by_status,
     check_again,
@@ -24,7 +27,7 @@ from syncer.cli.scan import (
     read_again,
     read_logs,
 )
-from syncer.kube.notification_requests import Meta, Unreadable
+from syncer.kube.notification_requests import Meta, Page, Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.replies import WrongType
 from syncer.model.attempt import Epoch
@@ -380,3 +383,24 @@ async def test_a_page_of_logs_that_were_seen_hides_none_behind_it(
         "stray",
         "tramp",
     ]
+
+
+async def test_a_list_that_is_given_up_leaves_nothing_under_way() -> None:
+    """The next page is asked for ahead; whoever has enough does not wait for it."""
+    asked: list[str] = []
+
+    class Slow(Objects):
+        async def list_page(self, *given: Any, **options: Any) -> Page[Any]:
+            asked.append(options["continue_token"])
+            if options["continue_token"]:
+                await asyncio.Event().wait()
+            return await super().list_page(*given, **options)
+
+    world = World(Slow(page(named("a"), token="t")))
+    async with asyncio.timeout(30):
+        async with aclosing(_listed(world.at, None, "")) as pages:
+            async for _ in pages:
+                await asyncio.sleep(0)
+                break
+    assert asked == ["", "t"]
+    assert len(asyncio.all_tasks()) == 1

@@ -357,3 +357,18 @@ async def test_objects_by_name() -> None:
     full = replace(named("a"), raw=b"{}")
     world = World(Objects(page(full, Unreadable(meta, "ContractError"))))
     assert await objects_by_name(world.at, ()) == {"ns/na": replace(full, raw=b"")}
+
+
+async def test_what_is_joined_names_its_object() -> None:
+    """Should the other history expire meanwhile, a log is made of it under that name."""
+    named: list[str] = []
+    target = Target(OTHER)
+    outcome = target.log.outcome
+
+    async def noted(*given: Any, name: str, **more: Any) -> Any:
+        named.append(name)
+        return await outcome(*given, name=name, **more)
+
+    target.log.outcome = noted
+    await target.bring(moved(), join=True)
+    assert named == [HEADER.object]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from syncer.kube.mirror import Mirror, Shared
-from syncer.kube.notification_requests import Meta, parse
+import pytest
+
+from syncer.kube.mirror import Mirror, Shared, _Recent
+from syncer.kube.notification_requests import Meta, Unreadable, parse
 from syncer.model.resource import NotificationRequest
 
 
@@ -126,3 +128,40 @@ def test_what_the_sink_has_already_is_known_and_not_handed_over() -> None:
     assert here.told == []
     here.put("a", "x", "u-1", 4, added=True)
     assert here.told == ["seen u-1"]
+
+
+def test_an_object_that_cannot_be_read_exists(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, handed to nobody, and is gone when a list lacks it."""
+    here = Bench()
+    unreadable = Unreadable(Meta("u-1", "a", "x", "3"), "KeyError")
+    for _ in range(2):
+        here.mirror.upsert(unreadable, added=True)
+    here.mirror.upsert(Unreadable(Meta("w-1", "a", "y", "3"), "TypeError"), added=False)
+    assert [r.getMessage() for r in caplog.records] == [
+        "a/x cannot be parsed (KeyError) and is skipped",
+        "a/y cannot be parsed (TypeError) and is skipped",
+    ]
+    assert here.told == []
+    assert here.mirror.version_of(Meta("u-1", "a", "x", "9")) == "3"
+    here.mirror.keep_only({"w-1"}, {1})
+    assert here.told == ["gone a/x u-1"]
+
+
+def test_what_comes_late_is_no_news() -> None:
+    """An older version, and any version of what is deleted."""
+    here = Bench()
+    here.put("a", "x", "u-1", 5)
+    here.put("a", "x", "u-1", 4)
+    here.put("a", "x", "u-1", 5)
+    here.mirror.delete(Meta("u-1", "a", "x", "6"))
+    here.put("a", "x", "u-1", 7, added=True)
+    assert here.told == ["seen u-1", "gone a/x u-1"]
+    assert not here.knows("a", "x", "u-1")
+
+
+def test_the_newest_are_remembered() -> None:
+    """As many as may be; the oldest is forgotten first."""
+    recent = _Recent(2)
+    for each in "abc":
+        recent.add(each)
+    assert [each in recent for each in "abc"] == [False, True, True]

@@ -549,6 +549,7 @@ def test_a_connection_that_comes_up_after_the_end_is_closed() -> None:
                 await pipeline.submit(GET)
             with pytest.raises(Unavailable, match="is closed"):
                 await pipeline.submit(confirmed())
+            assert (server.closed, server.held) == (1, 1), "nobody connects any more"
         assert server.sent == []
 
     simulate(1, main)
@@ -703,5 +704,23 @@ def test_a_reset_drops_what_is_under_way() -> None:
             assert not server.ended
             await pipeline.reset()
             assert server.ended
+
+    simulate(1, main)
+
+
+def test_a_full_queue_refuses_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds it full hears at once that nothing was executed."""
+    monkeypatch.setattr("syncer.ledger.pipeline._QUEUE", 2)
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            async with pipeline._round_lock:
+                calls = asyncio.create_task(together(pipeline, 3))
+                await asyncio.sleep(0.01)
+            found = await calls
+        assert sorted(map(str, found)) == [
+            "b'OK'", "b'OK'", "too many calls are waiting for Redis",
+        ]  # fmt: skip
 
     simulate(1, main)

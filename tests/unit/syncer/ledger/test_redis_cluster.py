@@ -295,3 +295,16 @@ async def test_one_slot_that_moved_makes_its_claims_stale(world: Make) -> None:
     assert woken == [before + 2], (
         "a primary without a slot may be away: all is claimed again at once"
     )
+
+
+async def test_keys_that_one_primary_holds(world: Make) -> None:
+    """Whether two do is known by the map: of the same slot, or of slots of the same node."""
+    half = 8192
+    halves = Layout(layout(A).slots[:half] + layout(B).slots[half:], healthy=True)
+    here = world(halves)
+    await here.submit()
+    keys = [f"k{n}" for n in range(32)]
+    lower = {key for key in keys if key_slot(key.encode()) < half}
+    assert 0 < len(lower) < len(keys)
+    for key in keys:
+        assert here.cluster.together("k0", key) is ((key in lower) is ("k0" in lower))

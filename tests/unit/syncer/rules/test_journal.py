@@ -175,10 +175,14 @@ def test_a_success_is_final_whatever_the_log_says() -> None:
 def test_what_is_carried_out_elsewhere_stays_unknown() -> None:
     """An attempt in hand counts as open; one of a former owner does not, and is an attempt made."""
     former = Attempt(
-        AttemptId("0.19-1"), "slack:ops", AttemptState.UNKNOWN, started=1, ended=2,
+        AttemptId("0.19-1"), "file", AttemptState.UNKNOWN, started=1, ended=2,
         failure=FailureClass.UNCERTAIN,
     )  # fmt: skip
-    rules = Facts(1, RetryPolicy(max_attempts=3), in_hand=frozenset((OPEN.id,)))
-    found = merge(Status(), view_with(former, OPEN), rules, now=1000).status
+    view = view_with(former, OPEN)
+    view.plan = Plan(("slack:ops", "file"), at=500)
+    found = merge(Status(), view, facts(OPEN.id, at_most_once=True), now=1000).status
+    states = {channel.name: channel.state for channel in found.channels}
+    assert states["slack:ops"] == "Sending"
+    assert states["file"] != "Sending"
     assert [(a.id, a.state) for a in found.attempts] == [("0.19-1", AttemptState.UNKNOWN)]
     assert (found.uncertain, found.total_attempts) == (1, 1)

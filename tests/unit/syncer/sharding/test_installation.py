@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.kube.client import KubeClient
-from syncer.model.errors import Unavailable
+from syncer.model.errors import Conflict, Gone, Unavailable
 from syncer.sharding.installation import Installation
 
 
@@ -59,3 +59,22 @@ async def test_a_lease_that_lacks_something_is_completed() -> None:
         made = Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
         assert await made.found() == "ns/n@u"
         assert asked == ["GET", "PATCH"] if written else ["GET"]
+
+
+async def test_a_lease_that_another_replica_has_just_made_is_read() -> None:
+    """Both found none, and one was first."""
+    label = {"notification-ledger/installation": "n"}
+    shards = {"notification-ledger/shards": str(installation({}).sharding)}
+    lease = {"metadata": {"uid": "u", "labels": label, "annotations": shards}}
+    answers: list[Any] = [Gone("none"), Conflict("there is one"), lease]
+
+    async def request(*_: object, **__: object) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = cast("KubeClient", SimpleNamespace(request=request))
+    made = Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+    assert await made.found() == "ns/n@u"
+    assert answers == []

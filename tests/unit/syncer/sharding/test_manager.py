@@ -1041,9 +1041,46 @@ async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
     await here.until(lambda: len(a.owned) == 4)
     here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
     await here.until(lambda: a.refused, within=1)
-    member = "member.notification-ledger/old"
-    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: "1 1"}}})
+    here.ask("DELETE", "nl-map")
     a.kube.requests.clear()
     await asyncio.sleep(5 * PERIOD)
     assert [r for r in a.kube.requests if r.endswith("nl-map")] == []
     assert await a.manager.release() == 4
+
+
+@town(seeds=(1,))
+async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(here: Town) -> None:
+    """After a failure it rests for a quarter of the period, however much changes meanwhile."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    tries: list[float] = []
+
+    def refuse(request: Request) -> None:
+        if request.method == "DELETE":
+            tries.append(here.clock())
+            raise Unauthorised("403 Forbidden", reason=DENIED)
+
+    b.kube.fail = refuse
+    await a.kill()
+    await here.until(lambda: tries)
+    for n in range(100):
+        here.ask("PATCH", "nl-map", {"metadata": {"labels": {"n": str(n)}}})
+        await asyncio.sleep(PERIOD / 100)
+    assert len(tries) >= 4
+    assert all(b - a >= PERIOD / 4 for a, b in pairwise(tries))
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 4)
+
+
+@town(seeds=(1,))
+async def test_that_no_mark_is_left_is_told(here: Town) -> None:
+    """Whether it was written, for whoever asks again if not."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    assert await a.manager.put_notes(1_000) == 4
+    assert await a.manager.remove_notes() == 4
+    (shard, *_) = a.manager.marks_left
+    assert await a.manager.clear_marks(shard) is True
+    assert shard not in a.manager.marks_left

@@ -67,3 +67,13 @@ def test_what_was_not_begun_frees_nothing() -> None:
     here = Bench()
     here.shares.end("a", 1.0)
     assert here.begun("a") == 4
+
+
+def test_a_minute_is_a_whole_minute() -> None:
+    """At its end a slow namespace is still one."""
+    here = Bench()
+    here.slow("a")
+    here.now += 60.0
+    assert here.begun("a") == 4
+    here.now += 0.001
+    assert here.shares.may("a")

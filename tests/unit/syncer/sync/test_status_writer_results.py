@@ -859,3 +859,40 @@ async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
         calls = len(here.log.client.redis.calls)
         assert await here.sync.flush(entry) is Flushed.EQUAL
         assert len(here.log.client.redis.calls) == calls
+
+
+@pytest.mark.parametrize("tries", [0, 2])
+async def test_a_write_that_another_object_answers_is_not_believed(
+    tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
+        patch, before = here.objects.patch, entry.request
+
+        async def another(*args: Any, **options: Any) -> NotificationRequest:
+            stored = await patch(*args, **options)
+            return stored if options.get("dry_run") else replace(stored, uid="v")
+
+        monkeypatch.setattr(here.objects, "patch", another)
+        monkeypatch.setattr(here.sync.schema, "verified", True)
+        assert await here.sync.flush(entry) is Flushed.GONE
+        assert (entry.request, entry.acked) == (before, 0)
+
+
+async def test_an_object_that_shows_the_least_already_is_not_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is still no space for the attempts: it stays refused, and nothing is acknowledged."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        large = Rejected("no", reason="TooLarge")
+        sizes = refusing(here, monkeypatch, large, large)
+        assert await here.sync.flush(entry) is Flushed.REFUSED
+        sizes.clear()
+        refusing(here, monkeypatch, large, large)
+        written = len(here.objects.written)
+        here.sync.refusals.accepted(entry)
+        assert await here.sync.flush(entry) is Flushed.REFUSED
+        assert (len(here.objects.written), entry.acked) == (written, 0)
