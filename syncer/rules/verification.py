@@ -238,24 +238,20 @@ def _numbers(status: Status) -> list[Finding]:
 
 def _same(shown: Status, wanted: Status) -> bool:
     """Whether two statuses are rendered alike, without rendering them: most are equal."""
+    return _computed(shown) == _computed(wanted)
+
+
+def _computed(status: Status) -> tuple[object, ...]:
+    """What the members of `_COMPUTED` are rendered from."""
     return (
-        shown.phase == wanted.phase
-        and (shown.total_attempts, shown.successful, shown.failed, shown.uncertain)
-        == (wanted.total_attempts, wanted.successful, wanted.failed, wanted.uncertain)
-        and shown.channels == wanted.channels
-        and len(shown.attempts) == len(wanted.attempts)
-        and all(
-            a.id == b.id
-            and a.state is b.state
-            and a.number == b.number
-            and a.ended == b.ended
-            and a.started == b.started
-            and a.error == b.error
-            and (a.duration, a.code, a.failure, a.channel)
-            == (b.duration, b.code, b.failure, b.channel)
-            for a, b in zip(shown.attempts, wanted.attempts, strict=True)
-        )
-    )
+        status.phase, status.total_attempts, status.successful, status.failed, status.uncertain,
+        status.channels,
+        [
+            (a.id, a.state, a.number, a.ended, a.started, a.error, a.duration, a.code, a.failure,
+             a.channel)
+            for a in status.attempts
+        ],
+    )  # fmt: skip
 
 
 def _housekeeping(
