@@ -185,14 +185,9 @@ def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
 
 def build(model: type[G], document: Mapping[str, Any], source: Document | None = None) -> G:
     """
-    Make settings from a document.
+    Make settings from a document, read from `source`, which knows the lines for errors.
 
     A required group that is missing is reported by its required key (`redis.url`).
-
-    Args:
-        model: Of the settings.
-        document: What to read.
-        source: The file that it comes from, for the lines of errors.
 
     Raises:
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
@@ -226,11 +221,7 @@ def unknown_keys(
     """
     Find the keys of a document that mean nothing to a model.
 
-    Args:
-        model: Of the settings.
-        document: What was read.
-        source: The file that it comes from, for lines.
-        at: Where the document stands in the file.
+    `source` is the file that it comes from, for lines, and `at` is where the document stands in it.
     """
     if not isinstance(document, Mapping):
         return []

@@ -31,11 +31,7 @@ _NOT_CONNECTED: Final = (
 
 async def body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
-    Read a body to its end.
-
-    Args:
-        response: The answer.
-        max_bytes: Of it, 0 for no bound.
+    Read a body to its end; a `max_bytes` of 0 is no bound.
 
     Raises:
         Rejected: it is larger (`OVERSIZED`).

@@ -136,14 +136,10 @@ class Leases:
         timeout: float,
     ) -> LeaseRecord:
         """
-        Write a Lease, and its label with it. Not a PUT, which would create.
+        Write members of a Lease, and its label with them. Not a PUT, which would create.
 
-        Args:
-            name: Of the Lease.
-            version: resourceVersion that it must have, else `Conflict`; empty for any.
-            annotations: To set; None removes one.
-            spec: Members to set.
-            timeout: Seconds.
+        It must have the resourceVersion `version`, if that is not empty, else `Conflict`. An annotation of
+        None is removed.
         """
         meta: Json = {"labels": dict([self.label]), "annotations": dict(annotations)}
         if version:
@@ -170,15 +166,7 @@ class Leases:
         )
 
     async def delete(self, name: str, uid: str, version: str = "", *, timeout: float) -> None:
-        """
-        Delete a Lease if it is still the one that is meant.
-
-        Args:
-            name: Of the Lease.
-            uid: That it must have, else `Conflict`.
-            version: resourceVersion that it must have as well; empty for any.
-            timeout: Seconds.
-        """
+        """Delete a Lease; `Conflict` if it has another uid, or another `version`, if that is not empty."""
         conditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
         await self._client.request(
             "DELETE",

@@ -151,7 +151,7 @@ class Row:
 
 class NotificationRequestClient:
     """
-    The NotificationRequests of a cluster, read live.
+    The NotificationRequests of a cluster, read live; an `ObjectClient` (`syncer.model.ports`).
 
     Every method raises `Unavailable`, `KindMissing` or `Unauthorised` where the API server or its
     permission is missing.
@@ -166,13 +166,7 @@ class NotificationRequestClient:
     async def get(
         self, namespace: str, name: str, known: NotificationRequest | None = None, /
     ) -> NotificationRequest:
-        """
-        Read one object as it is now; `known` itself if nothing of it has changed, which costs no parsing.
-
-        Raises:
-            Gone: there is no object of this name.
-            ContractError: it exists and does not parse.
-        """
+        """Read one object, as `ObjectClient` says; what has not changed since `known` is not parsed."""
         path = object_path(namespace, name)
         async with self._reads:
             found = await self._client.request("GET", path, timeout=self._timeout)
@@ -188,21 +182,17 @@ class NotificationRequestClient:
         dry_run: bool = False,
     ) -> NotificationRequest:
         """
-        Merge members into the status of the object that has this resourceVersion.
-
-        A dry run is checked and answered like a write, and changes nothing.
+        Merge members into the status of an object, as `ObjectClient` says.
 
         Members with the value null are removed, a list is replaced as one. The object as it is after
         the write is returned; a patch that changes nothing keeps the resourceVersion.
 
         Raises:
             ValueError: no resourceVersion is given; such a write would be unconditional.
-            Conflict: the object has another resourceVersion.
-            Gone: there is no object of this name.
             Rejected: the schema or its rules refuse the status (`Invalid`), or the object would
                 become too large (`TooLarge`).
-            Ambiguous: the write may have happened.
             ContractError: written, and what came back does not parse.
+            PortError: as `ObjectClient` says.
         """
         if not resource_version:
             raise ValueError("a status write needs a resourceVersion")

@@ -24,7 +24,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
@@ -64,34 +64,6 @@ _TRIED_AGAIN: Final = 35.0
 #: Seconds between checks for an outage, and for the end of one.
 _OUTAGE_POLL: Final = 1.0
 _OUTAGE_END_POLL: Final = 0.25
-
-
-class Servers(subscriber.Servers, Protocol):
-    """The servers behind a client, whatever their number."""
-
-    #: Raised whenever keys are held by other servers than before.
-    layout: int
-
-    async def submit(self, call: Call, at: str | None) -> Any:
-        """Run a command where its key is, or at a named server."""
-
-    def together(self, one: str, other: str) -> bool:
-        """Whether the same server holds both keys, as far as is known."""
-
-    async def primaries(self) -> tuple[str, ...]:
-        """Names of all servers that hold keys, for `at`."""
-
-    async def open(self) -> None:
-        """Connect to every server."""
-
-    async def probe(self) -> None:
-        """Ask every server who it is now."""
-
-    async def run(self) -> None:
-        """Serve until cancelled."""
-
-    async def close(self) -> None:
-        """Close all connections."""
 
 
 class LedgerClient(RedisState):
@@ -154,7 +126,7 @@ class LedgerClient(RedisState):
         if problem := file_problem(target):
             raise ConfigError(problem, path="redis.url")
         try:
-            self._servers: Servers = _servers_of(target)(target, self, timeout=timeout)
+            self._servers: Standalone | Cluster = _servers_of(target)(target, self, timeout=timeout)
         except (ValueError, TypeError, OSError, RedisError):
             # TypeError: an option that the vendor does not know. OSError: a file that is not there.
             raise ConfigError(option_problem(target), path="redis.url") from None
@@ -171,15 +143,8 @@ class LedgerClient(RedisState):
         """
         Run a script on one key.
 
-        Args:
-            script: What to run.
-            key: On which key.
-            args: With which arguments.
-            guard: Called right before the command is written, with the connection up; False means
-                that it is not sent.
-            wait: Replicas that must have the write, and milliseconds to wait for them. The result
-                is then a pair: the reply, and how many replicas confirmed. Such calls share a
-                connection of their own, and one WAIT for all that are on their way together.
+        `guard` and `wait` are those of a `Call`. Calls that replicas must confirm share a connection of
+        their own, and one WAIT for all that are on their way together.
 
         Raises:
             StaleGuard: the guard returned False; nothing was sent.

@@ -166,17 +166,7 @@ class Pipeline:
     # -- calls --------------------------------------------------------------------------------
 
     async def submit(self, call: Call) -> Any:
-        """
-        Run one command.
-
-        Raises:
-            StaleGuard: the guard returned False; nothing was sent.
-            Unavailable: not executed.
-            Ambiguous: may have been executed.
-            Rejected: refused for good (wrong type, no permission).
-            ContractError: the key holds something that is not a log of this format.
-            TimeoutError: may have been executed.
-        """
+        """Run one command; errors as for `LedgerClient.evaluate`. TimeoutError: may have been executed."""
         if call.wait and self._confirming is not None:
             return await self._confirming.submit(call)
         if self._closed:

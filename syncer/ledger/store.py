@@ -191,10 +191,7 @@ def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
     """
     Id of the store that its metadata names, empty where there is none.
 
-    Args:
-        meta: The metadata as stored.
-        prefix: Of every key.
-        installation: Id of this installation, empty if that is not to be compared.
+    `installation` is the id of this one, empty if that is not to be compared.
 
     Raises:
         ConfigError: the store belongs to another installation, another format or another program.

@@ -36,9 +36,7 @@ class PollingThread:
         """
         Call a function again and again until its result is not None; the future has that result.
 
-        Args:
-            look: The function.
-            every: Seconds before each call.
+        `every` is the seconds before each call.
         """
         return self.run(partial(self._poll, look, every))
 
