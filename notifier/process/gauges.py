@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from typing import Final
 
-from notifier.process.parts import Parts
+from notifier.app import Parts
 from syncer.kube.lease_term import LeaseTerm
 from syncer.metrics import HoldReason, SyncMetrics
 from syncer.rules.journal import INCOMPLETE

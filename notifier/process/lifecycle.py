@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from notifier.app import Parts
 from notifier.process.gauges import Gauges, pulse
-from notifier.process.parts import Parts
 from notifier.process.pause import PauseSwitch
 from notifier.process.shutdown import Drain, Stopped
 from notifier.process.startup import StartUp

@@ -20,15 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry
+from notifier.outside import Outside, RedisFactory, Stop
 from notifier.process.lifecycle import Lifecycle
-from notifier.process.outside import Outside, RedisFactory, Stop
-from notifier.process.parts import Parts
 from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from notifier.settings import Loaded, Settings

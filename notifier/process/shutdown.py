@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import Final
 
-from notifier.process.parts import Parts
+from notifier.app import Parts
 
 logger = logging.getLogger("ledger")
 

@@ -13,7 +13,7 @@ import gc
 import logging
 from typing import Final, Literal
 
-from notifier.process.parts import Parts
+from notifier.app import Parts
 from notifier.process.sweeps import Sweeps
 from syncer.kube.crd import missing_fields, missing_rules, refused_values
 from syncer.ledger.preflight import Severity, preflight

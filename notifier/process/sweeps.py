@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.process.hold_reader import PERIOD
-from notifier.process.parts import Parts
+from notifier.app import Parts
+from notifier.reconciler.hold_reader import PERIOD
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError

@@ -3,7 +3,7 @@ The operators' holds, as this process knows them, and which channels they hold b
 
 Every decision asks this module, with the current time: a hold applies as soon as it is known, and ends by
 itself. The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends
-no hold early. `notifier.process.hold_reader` reads the holds from Redis, and restores them there.
+no hold early. `notifier.reconciler.hold_reader` reads the holds from Redis, and restores them there.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from notifier.contract import Channel, NotReady
-from notifier.process.outside import Outside, RedisFactory, Stop
+from notifier.outside import Outside, RedisFactory, Stop
 from notifier.router import Routed
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.app import Parts
 from notifier.process.lifecycle import Lifecycle
-from notifier.process.parts import Parts
 from notifier.process.production import production
 from notifier.settings import load
 from syncer.cli import main as cli

@@ -2,7 +2,7 @@
 A whole installation in one thread.
 
 Replicas of the real controller, and everything that befalls them. A process here is built by
-`notifier.process.parts`, as in production, and handed another outside: a client of each server that goes
+`notifier.app`, as in production, and handed another outside: a client of each server that goes
 through the simulated network, clocks of its own host, a static router. Only what touches the machine is
 left out: files, signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing
 keeps them; a drained one has left by itself. The next one on the same host bears the same identity.
@@ -31,10 +31,10 @@ from typing import Any, Final, cast
 import orjson
 from prometheus_client import CollectorRegistry
 
+from notifier.app import Parts
 from notifier.contract import Channel, NotReady
+from notifier.outside import Outside, RedisFactory, Stop
 from notifier.process.lifecycle import Lifecycle
-from notifier.process.outside import Outside, RedisFactory, Stop
-from notifier.process.parts import Parts
 from notifier.process.shutdown import Stopped
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from notifier.app import Parts
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import (
     OPEN_FIRST,
@@ -22,7 +23,6 @@ from notifier.dispatch.breaker import (
     refusal,
 )
 from notifier.process.gauges import Gauges
-from notifier.process.parts import Parts
 from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.outside import unreachable

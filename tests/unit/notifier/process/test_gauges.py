@@ -12,12 +12,12 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.app import Parts
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.gauges import Gauges, pulse
-from notifier.process.parts import Parts
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import Ports

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.process.lifecycle import WORKERS, Lifecycle
-from notifier.process.parts import Parts
 from notifier.process.sweeps import Sweeps
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings

@@ -25,7 +25,7 @@ from notifier.audit.sinks import Result, Written
 from notifier.channels.email import MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
-from notifier.process.outside import Outside
+from notifier.outside import Outside
 from notifier.process.production import production
 from notifier.router import LiveRouter
 from notifier.settings import Loaded, load

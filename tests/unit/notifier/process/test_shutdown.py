@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from notifier.process.outside import Stop
-from notifier.process.parts import Parts, Progress
+from notifier.app import Parts
+from notifier.outside import Stop
 from notifier.process.shutdown import Drain, Stopped
+from notifier.progress import Progress
 
 
 class Process:

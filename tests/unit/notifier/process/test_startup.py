@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 
 import pytest
 
-from notifier.process.outside import Stop
-from notifier.process.parts import Parts, Progress
-from notifier.process.shards import Takeover
+from notifier.app import Parts
+from notifier.outside import Stop
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
+from notifier.progress import Progress, Takeover
 from syncer.kube.crd import load_crd
 from syncer.model.errors import (
     ConfigError,

@@ -12,11 +12,11 @@ from typing import Any, Final, cast
 
 import pytest
 
+from notifier.app import Parts
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import sweeps as module
-from notifier.process.parts import Parts
-from notifier.process.shards import Takeover
 from notifier.process.sweeps import Sweeps
+from notifier.progress import Takeover
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING

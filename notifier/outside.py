@@ -1,7 +1,7 @@
 """
 What the product reaches the world through, as one object.
 
-`notifier.process.parts` makes every part of the product and takes the rest from an `Outside`: clocks,
+`notifier.app` makes every part of the product and takes the rest from an `Outside`: clocks,
 clients, channels, the admin server. `notifier.process.production` makes that of a real process. The
 simulation passes one of its own and gets the same product.
 """

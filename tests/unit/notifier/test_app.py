@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import pytest
 
+from notifier import app as composition
+from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
-from notifier.process import parts as composition
+from notifier.outside import Outside
 from notifier.process import production as process
-from notifier.process.outside import Outside
-from notifier.process.parts import Parts
-from notifier.process.shards import make_manager
+from notifier.reconciler.shards import make_manager
 from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
 from syncer.configfile import build as build_settings

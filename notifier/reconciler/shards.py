@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-from notifier.process.outside import Outside
+from notifier.outside import Outside
+from notifier.progress import Takeover
 from notifier.reconciler.controller import Controller
 from notifier.settings import Loaded
 from syncer.kube.lease_term import LeaseTimings
@@ -16,32 +16,6 @@ from syncer.sharding.manager import Owner, ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place
 from syncer.sharding.view import LABEL
-
-
-class Takeover:
-    """
-    The sweeps that start early when a shard is acquired: they find what its last owner has left.
-
-    Attributes:
-        owning: Set once this process has owned a shard.
-        finished: Set to start the sweep of finished notifications.
-        orphans: Set to start the sweep of logs without an object.
-    """
-
-    def __init__(self) -> None:
-        self.owning = asyncio.Event()
-        self.finished = asyncio.Event()
-        self.orphans = asyncio.Event()
-
-    def start_sweeps(self) -> None:
-        """Start both sweeps."""
-        self.finished.set()
-        self.orphans.set()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether one of them has not started yet."""
-        return self.finished.is_set() or self.orphans.is_set()
 
 
 class ShardWork:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.process.outside import Stop
-from notifier.process.shards import ShardWork, Takeover
+from notifier.outside import Stop
+from notifier.progress import Takeover
+from notifier.reconciler.shards import ShardWork
 from syncer.model.errors import ConfigError
 from syncer.runtime import failpoints
 from syncer.sharding.ownership import Shards

@@ -1,14 +1,13 @@
 """
 The composition root: creates every part of the product and injects what each needs.
 
-It contains wiring only; the modules beside it have what happens at startup, while the process runs, and at
-its end. What a part needs from a higher layer, it gets as an argument: a port, or a function to call. The
-outside world comes as one object (`notifier.process.outside`); the simulation passes one of its own.
+It contains wiring only; `notifier.process` has what happens at startup, while the process runs, and at its
+end. What a part needs from a higher layer, it gets as an argument: a port, or a function to call. The
+outside world comes as one object (`notifier.outside`); the simulation passes one of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -20,13 +19,14 @@ from notifier.dispatch.retry import delay
 from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.process.hold_reader import HoldReader
-from notifier.process.outside import Outside
-from notifier.process.shards import ShardWork, Takeover, make_manager
+from notifier.outside import Outside
+from notifier.progress import Progress, Takeover
 from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.hold_reader import HoldReader
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import Ports
+from notifier.reconciler.shards import ShardWork, make_manager
 from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
 from notifier.version import __version__
@@ -58,27 +58,6 @@ _PATIENCE: Final = 15.0
 _IMPATIENCE: Final = 2.0
 
 
-@dataclass(slots=True)
-class Progress:
-    """
-    What is missing before this process can work, None for what is there.
-
-    Attributes:
-        redis: Whether Redis was reached and may be used.
-        cluster: Whether the installation was found, and is followed.
-        shards: Whether shards are looked at.
-        listed: Whether all objects of ours were listed once; shards that come later are listed while the
-            others are worked on.
-        draining: The process is about to end.
-    """
-
-    redis: str | None = "not connected yet"
-    cluster: str | None = "not connected yet"
-    shards: str | None = "shards are not examined yet"
-    listed: bool = False
-    draining: bool = False
-
-
 class Parts:
     """
     The parts of the product, wired; what a part works with, it was given when it was made.
@@ -86,13 +65,10 @@ class Parts:
     Attributes:
         loaded: The settings, and the file that they come from.
         outside: The world that the product works in.
-        progress: How far the start has come.
         takeover: Starts sweeps early when a shard is acquired.
         clocks: How far Redis's clock is ahead of the API server's.
         client: Of Redis; `log` goes through it.
-        queue: Notifications that must be looked at.
         wake_ups: Uids of logs that others have appended to.
-        claimer: Claims logs, and compares them with what is known.
         audit: None where no sink takes audit events.
         scrubber: None where the self-audit is switched off.
     """
@@ -152,9 +128,8 @@ class Parts:
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
         self.claimer: Final = Claimer(recorder, self.objects, self.metrics, backoff=backoff)
-        audit: Audit | None = None
-        if outside.audit is not None:
-            audit = Audit(
+        self.audit: Final = (
+            Audit(
                 self.settings,
                 outside.audit,
                 cache=self.cache,
@@ -163,13 +138,14 @@ class Parts:
                 registry=outside.registry,
                 now=time.certain,
             )
-        self.audit: Final = audit
+            if outside.audit is not None
+            else None
+        )
 
         # Delivery.
         emit = emit_through(self.events) if events.enabled else emit_nothing
         reporter = EventReporter(emit, self.delivery_metrics)
         self.breakers: Final = Breakers()
-        # Status writes, and attempts that are recorded by one while the log is away.
         self.sync: Final = StatusWriter(
             recorder,
             self.objects,
@@ -231,9 +207,8 @@ class Parts:
             journaled=self.journal.applies,
         )
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
-        scrubber: Scrubber | None = None
-        if sync.scrub_rate:
-            scrubber = Scrubber(
+        self.scrubber: Final = (
+            Scrubber(
                 recorder,
                 self.objects,
                 self.shards,
@@ -242,7 +217,9 @@ class Parts:
                 rate=sync.scrub_rate,
                 on_change=self.queue.add,
             )
-        self.scrubber: Final = scrubber
+            if sync.scrub_rate
+            else None
+        )
         self.reflector: Final[Reflector] = Reflector(
             outside.objects,
             None if loaded.namespaces is None else list(loaded.namespaces),
@@ -253,8 +230,7 @@ class Parts:
             brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
         )
 
-        # Ownership. Without Redis nothing can be sent, without lists nothing is known: shards are left to
-        # others.
+        # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
         self.installation, self.manager = make_manager(
             loaded,
             outside,
@@ -267,10 +243,8 @@ class Parts:
 
     def _unfit(self, info: dict[str, str]) -> str | None:
         """Why a server of Redis must not be given attempts, from the members of INFO."""
-        redis = self.settings.redis
-        return unfit(
-            redis.seen_in(info), durability=redis.durability, ahead=self.clocks.ahead(info)
-        )
+        redis, ahead = self.settings.redis, self.clocks.ahead(info)
+        return unfit(redis.seen_in(info), durability=redis.durability, ahead=ahead)
 
     def _serving(self) -> bool:
         return not self.progress.draining and self.reflector.answered

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from notifier.process.hold_reader import HoldReader
+from notifier.reconciler.hold_reader import HoldReader
 from notifier.reconciler.placed import PlacedHolds
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.holds import HOLDS_CHANGED, HoldStore, StoredHolds

@@ -1,0 +1,57 @@
+"""
+How far this process has come.
+
+Startup and shutdown (`notifier.process`) and the parts that they surround (`notifier.app`) tell each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Progress:
+    """
+    What is missing before this process can work, None for what is there.
+
+    Attributes:
+        redis: Whether Redis was reached and may be used.
+        cluster: Whether the installation was found, and is followed.
+        shards: Whether shards are looked at.
+        listed: Whether all objects of ours were listed once; shards that come later are listed while the
+            others are worked on.
+        draining: The process is about to end.
+    """
+
+    redis: str | None = "not connected yet"
+    cluster: str | None = "not connected yet"
+    shards: str | None = "shards are not examined yet"
+    listed: bool = False
+    draining: bool = False
+
+
+class Takeover:
+    """
+    The sweeps that start early when a shard is acquired: they find what its last owner has left.
+
+    Attributes:
+        owning: Set once this process has owned a shard.
+        finished: Set to start the sweep of finished notifications.
+        orphans: Set to start the sweep of logs without an object.
+    """
+
+    def __init__(self) -> None:
+        self.owning = asyncio.Event()
+        self.finished = asyncio.Event()
+        self.orphans = asyncio.Event()
+
+    def start_sweeps(self) -> None:
+        """Start both sweeps."""
+        self.finished.set()
+        self.orphans.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one of them has not started yet."""
+        return self.finished.is_set() or self.orphans.is_set()
