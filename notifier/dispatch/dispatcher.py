@@ -229,7 +229,6 @@ class Dispatcher:
 
     def _woken(self, receiver_queue: ReceiverQueue) -> None:
         receiver_queue.timer = None
-        receiver_queue.timer_at = math.inf
         self.refill()
 
     async def _run_job(self, job: Job, receiver_queue: ReceiverQueue) -> Outcome | None:

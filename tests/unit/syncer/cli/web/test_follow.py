@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -153,3 +154,23 @@ async def test_a_list_of_many_pages_is_an_answer(monkeypatch: pytest.MonkeyPatch
     assert problems == ["", "away", ""]
     assert [token for *_, token in objects.asked] == ["", "", "t"]
     assert [version for _, version in kube.asked] == ["5"]
+
+
+async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ends it then is the first failure in a row."""
+    pauses, clock = [], itertools.count(0, 1_000)
+
+    def pause(_first: float, _most: float, n: int) -> float:
+        pauses.append(n)
+        return 0.0
+
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", pause)
+    monkeypatch.setattr("syncer.cli.watching.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
+    objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
+    await _follow(
+        Follower(cast("Access", SimpleNamespace(objects=objects, kube=kube)), Index(), ()), kube
+    )
+    assert pauses == [2, 2, 2]
