@@ -253,6 +253,21 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "delivery.log.enabled",
         "boolean",
     ),
+    "the audit store's url has an impossible port": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'http://h:x'}",
+        "datastorage.url",
+        "is not a URL",
+    ),
+    "the audit store's url has another scheme": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'ftp://h'}",
+        "datastorage.url",
+        "must be an http:// or https:// URL",
+    ),
+    "the audit store's url names no host": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'http:///x'}",
+        "datastorage.url",
+        "must be an http:// or https:// URL",
+    ),
     "a number is a text": (
         "redis: {url: redis://h}\nsync: {writers: '16'}",
         "sync.writers",

@@ -186,3 +186,8 @@ async def test_a_deletion(world: World) -> None:
     world.cache.finished["v"] = cast("Any", None)
     world.handlers.delete("v", "ns", "m")
     assert (world.cache.finished, await world.woken()) == ({}, 0)
+
+
+def test_what_is_not_known_is_released() -> None:
+    """Nothing of it is kept, so nothing keeps it."""
+    assert World().handlers.release("nobody") is True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,7 @@ from notifier.routing.attributes import (
     disguised,
     flatten_context,
     likely_meant,
+    unseen,
 )
 from syncer.model.resource import parse_spec
 
@@ -204,3 +205,22 @@ def test_what_is_likely_meant(case: str) -> None:
     """A key is doubted only if it looks like an attribute that is known without being it."""
     key, wanted = LIKELY[case]
     assert likely_meant(key) == wanted
+
+
+#: A key of a route, and why no notification matches it.
+NEVER: Final = {
+    "a member that routing does not look at": ("body", "routing does not look at this member"),
+    "with its place": ("spec.priority", "without their place, as priority"),
+    "a label": ("metadata.labels.team", "without their place, as team"),
+    "a label without its place": ("labels.team", "take no part in routing; use extensions"),
+    "an annotation": ("annotations.team", "take no part in routing; use extensions"),
+    "an attribute": ("priority", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NEVER)
+def test_what_routing_never_sees(case: str) -> None:
+    """It is said of a route, with what to write instead."""
+    key, why = NEVER[case]
+    found = unseen(key)
+    assert (why in found) if why else found == ""

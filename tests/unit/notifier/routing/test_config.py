@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.config import RoutingConfig, console_fallback
+from notifier.routing.config import RoutingConfig, console_fallback, in_clear
 from notifier.routing.mail import recipient_tag
 from notifier.routing.parse import parse
 from notifier.routing.receivers import (
@@ -762,3 +762,15 @@ def test_merges_within_merges_to_the_bound() -> None:
     assert parse(text(50)).route.receiver == "x"
     with pytest.raises(ConfigError, match="merged too deeply"):
         parse(text(51))
+
+
+@pytest.mark.parametrize(
+    ("url", "readable"),
+    [
+        ("http://h/x", True), ("https://h/x", False), ("http://localhost/x", False),
+        ("http://127.0.0.1/x", False), ("http://[::1]/x", False), ("http://[::1", False), ("", False),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_on_its_way(url: str, readable: bool) -> None:
+    """Only over http, and not to this machine; of what is no URL nothing is sent."""
+    assert in_clear(url) is readable

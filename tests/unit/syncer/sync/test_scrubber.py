@@ -469,3 +469,26 @@ async def test_the_age_of_a_round() -> None:
             return float(next(iter(age.collect())).samples[0].value)
 
         assert [at(now + 7), at(now - 7)] == [pytest.approx(7.0), 0.0]
+
+
+@pytest.mark.parametrize("how", ["another's", "gone", "made anew"])
+async def test_what_is_no_longer_ours_is_passed_over(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another replica, of the cache no longer, or under the name of another object."""
+    async with scene() as here:
+        objects = here.bench.objects
+        if how == "another's":
+            monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _: None)
+        elif how == "gone":
+            read = here.bench.log.read
+
+            async def forgotten(uid: str) -> Any:
+                here.bench.cache.entries.clear()
+                return await read(uid)
+
+            monkeypatch.setattr(here.bench.log, "read", forgotten)
+        else:
+            objects.request = replace(objects.request, uid="v")
+        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert here.found() == set()
