@@ -156,8 +156,7 @@ class Cluster:
         """Complete a redirection, which may leave out the host: then it is the same host."""
         if address[0]:
             return address
-        asked = self._address_of(pipeline) or self._seeds[0]
-        return (asked[0], address[1])
+        return ((self._address_of(pipeline) or self._seeds[0])[0], address[1])
 
     def _address_of(self, pipeline: Pipeline) -> Address | None:
         """The address of a pipeline, None if it was dropped."""
@@ -452,8 +451,7 @@ class Cluster:
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
-        address = self._address_of(pipeline)
-        info = self._infos.get(address, {}) if address is not None else {}
+        info = self._infos.get(self._address_of(pipeline) or ("", 0), {})
         self._redis.lag(info.get("run_id", ""))
 
     def _identified(self, address: Address, node: str, info: dict[str, str]) -> bool:
