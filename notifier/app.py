@@ -21,8 +21,8 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.outside import Outside
 from notifier.progress import Progress, Takeover
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.hold_reader import HoldReader
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import Ports

@@ -57,6 +57,8 @@ class Message:
         successful: Channels delivered so far, by the status.
         failed: Channels failed so far, by the status.
         size: Characters of the texts that take the most.
+        document: Makes the whole object, sanitised, since only the file channel wants it; takes a `Breath`
+            or nothing.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
             before it writes, and answers *not sent* if not.
     """
@@ -74,7 +76,7 @@ class Message:
     successful: int
     failed: int
     size: int
-    _document: Callable[[Breath], Json] = field(repr=False, compare=False)
+    document: Callable[..., Json] = field(repr=False, compare=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     @property
@@ -99,15 +101,6 @@ class Message:
         if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):
             return ""
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
-
-    def document(self, breath: Breath = lambda: None) -> Json:
-        """
-        The whole object, sanitised: apiVersion, kind, metadata, spec, status.
-
-        Each call makes it anew (`notifier.content.message.sanitised_document`), since only the file channel
-        wants it.
-        """
-        return self._document(breath)
 
 
 @immutable

@@ -305,23 +305,20 @@ class AuditFeed:
         return []
 
     async def _events(self, entry: Entry, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
-        after = snapshot.header.audited
-        request = entry.request
         write = partial(
-            events_of, snapshot.records, request, after=after, at_most_once=self._at_most_once
+            events_of,
+            snapshot.records,
+            after=snapshot.header.audited,
+            at_most_once=self._at_most_once,
         )
+        request = entry.request
         try:
-            return await offload(write, size=len(request.raw), seconds=_WRITE)
+            return await offload(lambda: write(request), size=len(request.raw), seconds=_WRITE)
         except ValueError:
             logger.exception(
                 "a notification is audited without its content", extra={"uid": entry.uid}
             )
-            return events_of(
-                snapshot.records,
-                replace(request, raw=b""),
-                after=after,
-                at_most_once=self._at_most_once,
-            )
+            return write(replace(request, raw=b""))
 
     # -- one batch ------------------------------------------------------------------------------
 

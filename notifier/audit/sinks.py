@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from syncer.model.attempt import AttemptState
+from syncer.model.errors import reason_of
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"
 #: Codes by which a store speaks of the events sent, not of itself or of our rights.
@@ -153,8 +154,7 @@ class FileSink:
         except TimeoutError:
             return Written(Result.RETRY, f"not written within {self._timeout_s:g} s")
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            return Written(Result.RETRY, reason.lower())
+            return Written(Result.RETRY, reason_of(error).lower())
         return Written(Result.STORED)
 
     def _append(self, lines: Sequence[bytes]) -> None:

@@ -30,7 +30,7 @@ import yaml
 
 from notifier.channels.base import WITHHELD, rendered
 from notifier.contract import Message, Outcome
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.rules.text import escaped_json
 from syncer.runtime.offload import Breath
 
@@ -91,7 +91,8 @@ class FileChannel:
                         left.unlink()
         except OSError as exc:
             raise ConfigError(
-                f"output directory is not writable: {_reason(exc)}", path="delivery.file.outputDir"
+                f"output directory is not writable: {reason_of(exc).lower()}",
+                path="delivery.file.outputDir",
             ) from exc
 
     def close(self) -> None:
@@ -130,11 +131,11 @@ class FileChannel:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            return Outcome.transient(f"failed to create output directory: {_reason(exc)}")
+            return Outcome.transient(f"failed to create output directory: {reason_of(exc).lower()}")
         try:
             descriptor, final = self._reserve(message.name)
         except OSError as exc:
-            return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
+            return Outcome.transient(f"failed to write temporary file: {reason_of(exc).lower()}")
         temporary = final.with_name(f"{final.name}.tmp")
         renamed = False
         try:
@@ -144,7 +145,9 @@ class FileChannel:
                     out.flush()
                     os.fsync(out.fileno())
             except OSError as exc:
-                return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
+                return Outcome.transient(
+                    f"failed to write temporary file: {reason_of(exc).lower()}"
+                )
             if not message.may_leave():
                 return WITHHELD
             if not right.take():
@@ -154,7 +157,7 @@ class FileChannel:
                 renamed = True
                 self._sync_directory()
             except OSError as exc:
-                text = f"failed to rename temporary file: {_reason(exc)}"
+                text = f"failed to rename temporary file: {reason_of(exc).lower()}"
                 return Outcome.unknown(text) if renamed else Outcome.transient(text)
         finally:
             if not renamed:
@@ -217,7 +220,3 @@ def file_content(document: dict[str, Any], form: str) -> bytes:
         text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=harmless)
         return text.encode()
     return f"{shown}\n".encode()
-
-
-def _reason(exc: OSError) -> str:
-    return (exc.strerror or type(exc).__name__).lower()

@@ -92,7 +92,7 @@ def compose(
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
-        _document=partial(sanitised_document, document),
+        document=partial(sanitised_document, document),
     )
 
 

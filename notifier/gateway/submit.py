@@ -24,7 +24,6 @@ from notifier.gateway.translation import Desired
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path
 from syncer.model.errors import (
-    Ambiguous,
     Conflict,
     Gone,
     PortError,
@@ -132,17 +131,11 @@ class Submitter:
                 return made
             except TimeoutError:
                 raise Unavailable(last) from None
-            except (Unavailable, Ambiguous, Gone, Unauthorised) as error:
-                # Rights may come back: a server that has just started does not know them yet. The
-                # namespace may, too.
+            except PortError as error:
+                if isinstance(error, Rejected) and not _passes(error):
+                    raise _refusal(error) from None
                 last = str(error)
                 wanted = error.retry_after or 0.0
-            except Rejected as error:
-                if error.reason not in _PASSING and not error.reason.startswith(_NO_STATUS):
-                    raise _refusal(error) from None
-                last, wanted = str(error), 0.0
-            except PortError as error:
-                last, wanted = str(error), 0.0
             self.problem = last
             wait = max(min(wanted, _PAUSE_MOST), pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
             if loop.time() + wait >= until:
@@ -192,12 +185,18 @@ class Submitter:
         except Gone:
             return None
         created = time_of((before.get("metadata") or {}).get("creationTimestamp"))
-        if (
-            _annotation(before) != identity.digest
-            or self._now() - created / 1000 >= identity.window
-        ):
+        if not _same(before, desired) or self._now() - created / 1000 >= identity.window:
             return None
         return _submitted(before, desired, duplicate=True)
+
+
+def _passes(error: Rejected) -> bool:
+    # Rights may come back: a server that has just started does not know them yet.
+    return (
+        isinstance(error, Unauthorised)
+        or error.reason in _PASSING
+        or error.reason.startswith(_NO_STATUS)
+    )
 
 
 def _refusal(error: Rejected) -> Refused:
@@ -207,12 +206,8 @@ def _refusal(error: Rejected) -> Refused:
 
 
 def _same(document: Json, desired: Desired) -> bool:
-    return _annotation(document) == desired.identity.digest
-
-
-def _annotation(document: Json) -> str:
     found = (document.get("metadata") or {}).get("annotations") or {}
-    return str(found.get(IDENTITY, ""))
+    return bool(found.get(IDENTITY) == desired.identity.digest)
 
 
 def _submitted(document: Json, desired: Desired, *, duplicate: bool) -> Submitted:

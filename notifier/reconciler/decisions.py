@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.content.sanitise import sanitise
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.holds import Holds
 from syncer.rules.channel_state import ChannelState
 from syncer.rules.merge import Facts, channel_states_of
@@ -24,6 +23,22 @@ from syncer.sync.cache import Cache, Entry
 
 #: Characters of the hold annotation that are sanitised; a hundred are shown.
 _HOLD_CHARS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBounds:
+    """
+    Bounds of delivery.
+
+    Attributes:
+        at_most_once: Stop at an attempt whose result is unknown.
+        max_age: Seconds after which a notification is no longer sent, 0 for no limit.
+        outcome_patience: Seconds for which an outcome is kept in memory while Redis is away.
+    """
+
+    at_most_once: bool
+    max_age: float
+    outcome_patience: float = 7 * 86400.0
 
 
 @dataclass(eq=False)

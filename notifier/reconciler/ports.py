@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.bounds import DeliveryBounds
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.journal import Journal
 from notifier.reporter import EventReporter
 from notifier.router import Router

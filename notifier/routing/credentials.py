@@ -16,7 +16,6 @@ A value never appears in a text, a repr or a warning; warnings name the file.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -25,6 +24,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from syncer.model.errors import reason_of
 
 #: Bytes of one credential.
 MAX_VALUE: Final = 65_536
@@ -132,7 +133,7 @@ def look(directory: Path) -> Look:
     try:
         names = _names(directory)
     except OSError as error:
-        return Look(exists=False, fault=_words(error))
+        return Look(exists=False, fault=reason_of(error))
     values: dict[str, str] = {}
     refused: list[tuple[str, str]] = []
     for name in names[:MAX_ENTRIES]:
@@ -142,7 +143,7 @@ def look(directory: Path) -> Look:
             # Gone since the listing, or a dangling link: not there.
             continue
         except OSError as error:
-            refused.append((_plain(name), _words(error)))
+            refused.append((_plain(name), reason_of(error)))
             continue
         if raw is None:
             continue
@@ -205,7 +206,3 @@ def _is_text(name: str) -> bool:
 
 def _plain(name: str) -> str:
     return name.encode("utf-8", "replace").decode()
-
-
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else errno.errorcode.get(errno.EIO, "EIO")

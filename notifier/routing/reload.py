@@ -38,7 +38,7 @@ from notifier.routing.credentials import Credentials, Look, Stamp, look, merge, 
 from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import parse
 from notifier.routing.receivers import Target
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 from syncer.model.immutable import immutable
 from syncer.runtime.polling import PollingThread
 
@@ -115,7 +115,7 @@ def read_text(path: Path) -> tuple[str | None, str]:
         with path.open("rb") as file:
             raw = file.read(MAX_TEXT + 1)
     except OSError as error:
-        return None, f"cannot read {path}: {error.strerror or type(error).__name__}"
+        return None, f"cannot read {path}: {reason_of(error)}"
     if len(raw) > MAX_TEXT:
         return None, f"{path} is larger than {MAX_TEXT} bytes"
     try:

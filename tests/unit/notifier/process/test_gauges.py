@@ -18,8 +18,8 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.gauges import Gauges, pulse
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from notifier.settings import Environment, Loaded, Settings

@@ -16,8 +16,8 @@ from redis.exceptions import ResponseError
 from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from notifier.router import Routed
 from syncer.ledger.answers import Answer

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from syncer.cli.manual_records import append
 from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics

@@ -13,8 +13,8 @@ from notifier.contract import Message, NotReady, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.bounds import DeliveryBounds
 from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
