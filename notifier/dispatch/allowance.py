@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 
+from syncer.rules.bucket import TokenBucket
 from syncer.runtime.clock import MonotonicClock
 
 #: Smaller is more urgent.
@@ -23,10 +24,8 @@ class Allowance:
 
     def __init__(self, per_second: float, monotonic: MonotonicClock) -> None:
         """`per_second` is more than 0, and may be less than 1."""
-        self._rate = per_second
         self._monotonic = monotonic
-        self._tokens = max(1.0, per_second)
-        self._filled = monotonic()
+        self._bucket = TokenBucket(per_second, max(1.0, per_second), monotonic())
         #: By namespace, in the order of their turns.
         self._waiting: dict[str, list[_Waiting]] = {}
         self._arrivals = 0
@@ -34,7 +33,7 @@ class Allowance:
 
     async def acquire(self, namespace: str, urgency: Urgency) -> None:
         """Wait for a turn, after everything in the namespace that is more urgent."""
-        if not self._waiting and self._take():
+        if not self._waiting and self._bucket.take(self._monotonic()):
             return
         self._arrivals += 1
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -51,25 +50,15 @@ class Allowance:
                     given.set_result(None)
         self._waiting.clear()
 
-    def _take(self) -> bool:
-        now = self._monotonic()
-        most = max(1.0, self._rate)
-        self._tokens = min(most, self._tokens + max(0.0, now - self._filled) * self._rate)
-        self._filled = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
-
     def _set_timer(self) -> None:
         if self._timer is None:
-            wait = max(0.0, 1.0 - self._tokens) / self._rate
+            wait = self._bucket.wait(self._monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._give)
 
     def _give(self) -> None:
         self._timer = None
         while (queue := self._first()) is not None:
-            if not self._take():
+            if not self._bucket.take(self._monotonic()):
                 self._set_timer()
                 return
             heapq.heappop(queue)[2].set_result(None)

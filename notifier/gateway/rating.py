@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any, Final
 
 from notifier.gateway.metrics import GatewayMetrics
-from notifier.gateway.storm import MEMBERS, Bucket, digest_of
+from notifier.gateway.storm import MEMBERS, digest_of
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.translation import Desired, Source
 from syncer.model.errors import Unavailable
+from syncer.rules.bucket import TokenBucket
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -61,7 +62,7 @@ class Rating:
         self._submitter = submitter
         self._metrics = metrics
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._open: dict[str, _Digest] = {}
         self._tasks: set[asyncio.Task[Submitted]] = set()
 
@@ -94,7 +95,7 @@ class Rating:
         if rate is None:
             return await self._submitter.submit(desired, until)
         bucket = self._buckets.setdefault(
-            desired.namespace, Bucket(rate.per_minute, rate.burst, self._clock())
+            desired.namespace, TokenBucket(rate.per_minute / 60, rate.burst, self._clock())
         )
         if bucket.take(self._clock()):
             created = False

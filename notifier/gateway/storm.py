@@ -24,30 +24,6 @@ _PREFIX: Final = "dg"
 _BODY: Final = 30_000
 
 
-class Bucket:
-    """How many notifications may be created now."""
-
-    def __init__(self, per_minute: int, burst: int, now: float) -> None:
-        """Begin with `burst` of them; `per_minute` come back in a minute, `now` is monotonic seconds."""
-        self._rate = per_minute / 60
-        self._burst = float(burst)
-        self._tokens = self._burst
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        """Take one; False if there is none."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-    def give_back(self) -> None:
-        """Return one that was not needed: there was nothing to create."""
-        self._tokens = min(self._burst, self._tokens + 1)
-
-
 def digest_of(source: str, members: Sequence[Desired]) -> Desired:
     """
     Return one notification that stands for several (at least one, all of one namespace).

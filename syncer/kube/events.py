@@ -39,6 +39,7 @@ from syncer.model.errors import (
 )
 from syncer.model.resource import GROUP, KIND, VERSION
 from syncer.rules.backoff import exponential
+from syncer.rules.bucket import TokenBucket
 
 if TYPE_CHECKING:
     from syncer.kube.client import Json, KubeClient
@@ -76,24 +77,6 @@ class EventLimits:
     rate: float = 50.0
     burst: int = 1000
     timeout: float = 5.0
-
-
-class TokenBucket:
-    """A rate with a burst; pure, the time comes in."""
-
-    def __init__(self, rate: float, burst: int, now: float) -> None:
-        """Begin full. `rate` is per second."""
-        self._rate = rate
-        self._burst = float(burst)
-        self._tokens = self._burst
-        self._at = now
-
-    def take(self, now: float) -> float:
-        """Take a token, if need be one of the future; returns the seconds to wait for it."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = max(self._at, now)
-        self._tokens -= 1
-        return max(0.0, -self._tokens / self._rate)
 
 
 class EventRecorder:
@@ -190,7 +173,7 @@ class EventRecorder:
         event = waiting.popleft()
         again: object = None
         try:
-            await asyncio.sleep(self._bucket.take(time.monotonic()))
+            await asyncio.sleep(self._bucket.reserve(time.monotonic()))
             began = time.monotonic()
             if slow:
                 await self._send(event)

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from syncer.kube.client import KubeClient
-from syncer.kube.events import EventLimits, EventRecorder, TokenBucket, event_name
+from syncer.kube.events import EventLimits, EventRecorder, event_name
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.integration.scripted import ScriptedServer, eventually, status, write_kubeconfig
 
@@ -282,17 +282,6 @@ async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:
         assert await recorder.drain(30) == 0
         assert len(server.seen) == 15
         assert time.monotonic() - began >= 0.45
-
-
-def test_bucket_gives_the_burst_then_waits() -> None:
-    """A bucket starts full, refills with time up to the burst, and ignores time that goes back."""
-    bucket = TokenBucket(10.0, 2, now=0.0)
-    assert [bucket.take(0.0), bucket.take(0.0)] == [0.0, 0.0]
-    assert bucket.take(0.0) == pytest.approx(0.1)
-    assert bucket.take(0.2) == 0.0
-    assert bucket.take(-5.0) == pytest.approx(0.1)
-    assert bucket.take(0.2) == pytest.approx(0.2)
-    assert [bucket.take(100.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(0.1)]
 
 
 NAMES: dict[str, tuple[Any, ...]] = {

@@ -14,7 +14,7 @@ from notifier.gateway.draft import Incoming
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import of_document
-from notifier.gateway.storm import Bucket, digest_of
+from notifier.gateway.storm import digest_of
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
@@ -62,21 +62,6 @@ class Rated:
         return await asyncio.gather(
             *(self.rating.submit(desired(flux(name)), until) for name in names)
         )
-
-
-def test_a_bucket_gives_back_with_time() -> None:
-    """A burst at once, then one in each share of the minute, and never more than a burst."""
-    bucket = Bucket(120, 2, now=0.0)
-    assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
-    assert [bucket.take(t) for t in (0.25, 0.5, 0.75)] == [False, True, False]
-    assert [bucket.take(100.0) for _ in range(3)] == [True, True, False]
-    bucket.give_back()
-    assert [bucket.take(100.0) for _ in range(2)] == [True, False]
-    # A clock that steps back gives nothing, and takes nothing away.
-    assert [bucket.take(t) for t in (50.0, 50.25, 50.5)] == [False, False, True]
-    for _ in range(3):
-        bucket.give_back()
-    assert [bucket.take(50.5) for _ in range(3)] == [True, True, False]
 
 
 def test_a_digest_lists_what_it_stands_for() -> None:
