@@ -198,13 +198,9 @@ class Leases:
         self, version: str, *, seconds: float, connect_timeout: float, idle_timeout: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """
-        Watch all Leases of the installation.
+        Watch all Leases of the installation after a resourceVersion; the server ends it after `seconds`.
 
-        Args:
-            version: resourceVersion after which it begins.
-            seconds: After which the server ends it.
-            connect_timeout: Seconds until the answer begins.
-            idle_timeout: Longest silence in seconds.
+        The timeouts are those of `KubeClient.stream`.
         """
         params = {
             "watch": "1",

@@ -138,11 +138,7 @@ def next_chain(chain: str, text: bytes) -> str:
 
 def stored(record: Record, before: str, position: int) -> Record:
     """The record as it stands in the log once a script appended it after `before`."""
-    encoded = encode_record(record)
-    text = encoded[: encoded.index(b" ", encoded.index(b" ", encoded.index(b" ") + 1) + 1) + 10]
-    return Record(
-        record.kind, record.id, record.channel, record.body, position, next_chain(before, text)
-    )
+    return record.stored_at(position, chain_of(encode_element(record, before)))
 
 
 def encode_element(record: Record, before: str) -> bytes:

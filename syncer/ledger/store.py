@@ -134,15 +134,10 @@ class RedisState:
         moved: Iterable[int] = (),
     ) -> None:
         """
-        Apply the result of a check of the servers.
+        Apply the result of a check of the servers; `run_ids` are those of all primaries.
 
-        Args:
-            server: The server that answers.
-            info: Members of INFO.
-            unfit: The result of `fitness`.
-            changed: Another server or store than before: claims are stale.
-            run_ids: Of all primaries.
-            moved: Slots that another primary holds than before: claims of the logs in them are stale.
+        If another server or store answers than before (`changed`), all claims are stale; claims of logs in
+        slots that another primary holds (`moved`) are, too.
         """
         if changed:
             logger.warning(

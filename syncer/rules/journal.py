@@ -36,10 +36,8 @@ class Basis(StrEnum):
     @property
     def complete(self) -> bool:
         """Whether an attempt may be journaled."""
-        return self in _COMPLETE
+        return self not in _HELD
 
-
-_COMPLETE = frozenset({Basis.MEMORY, Basis.OWN, Basis.MARKED, Basis.BORN})
 
 #: Why an attempt is not journaled: reason of a condition, and the rest of a sentence.
 _HELD: Final = {

@@ -294,8 +294,7 @@ class Cache:
 
     def clean(self, entry: Entry) -> None:
         """Note that everything up to now is published, or is not ours to publish."""
-        entry.dirty_since = None
-        entry.urgent = False
+        self.begin_write(entry)
         entry.failures = 0
 
     def failed(self, entry: Entry) -> None:
