@@ -19,28 +19,16 @@ from syncer.sync.permissions import MissingPermissions
 logger = logging.getLogger("ledger.sync")
 
 
-class Refusals:
-    """The refusals that hold now."""
+class Refusals(MissingPermissions):
+    """The refusals that hold now: missing permissions, and those of single statuses."""
 
     def __init__(self, cache: Cache) -> None:
         """Nothing is refused yet."""
-        self._cache = cache
-        self._permissions = MissingPermissions(
-            cache, "status writes", lambda e: e.dirty_since is not None or e.writing
-        )
-
-    @property
-    def problem(self) -> str | None:
-        """Why no status may be written in some namespace where one waits, None if there is none."""
-        return self._permissions.problem
-
-    def waits(self, entry: Entry) -> bool:
-        """Whether a write would be refused like the last one of its namespace; if not, it finds out."""
-        return self._permissions.waits(entry.request.namespace)
+        super().__init__(cache, "status writes", lambda e: e.dirty_since is not None or e.writing)
 
     def refused(self, entry: Entry, error: Rejected) -> None:
         """Note a refusal, and log it if it is new."""
-        if self._permissions.concerns(entry.request.namespace, error):
+        if self.concerns(entry.request.namespace, error):
             return
         if self.news(entry, error):
             logger.error(
@@ -59,5 +47,5 @@ class Refusals:
     def accepted(self, entry: Entry) -> None:
         """Note an accepted write; if none was accepted before, the others go at once."""
         entry.unwritten = ""
-        if self._permissions.granted(entry.request.namespace):
+        if self.granted(entry.request.namespace):
             self._cache.retry_writes(entry.request.namespace)

@@ -20,6 +20,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from syncer.metrics import SyncMetrics
@@ -34,49 +35,36 @@ logger = logging.getLogger("ledger.resync")
 SLICE: Final = 400
 
 
+@dataclass(eq=False)
 class Resync:
     """Requests a check of every live entry of ours that needs one."""
 
-    def __init__(  # noqa: PLR0913 (wiring: each is a question of its own)
-        self,
-        recorder: Recorder,
-        ownership: Ownership,
-        metrics: SyncMetrics,
-        *,
-        bounds: Bounds,
-        blocked: Callable[[Entry], object],
-        waits: Callable[[str, str], bool],
-        request_check: Callable[[str], None],
-        journals: Callable[[], bool] = lambda: False,
-        journaled: Callable[[Entry, LeaseTerm], bool] = lambda _e, _t: False,
-    ) -> None:
-        """
-        Args:
-            recorder: Of the logs; its cache is what is walked.
-            ownership: Knows which shards are ours.
-            metrics: Show missing checks and their age.
-            bounds: The periods.
-            blocked: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
-            waits: Whether a per-receiver queue holds a channel of a notification.
-            request_check: Requests a check of a notification.
-            journals: Whether attempts are journaled, as the log is away.
-            journaled: Whether those of an entry are.
-        """  # noqa: D205 - the class says what it is
-        self.recorder = recorder
-        self.cache = recorder.cache
-        self.ownership = ownership
-        self.metrics = metrics
-        self.bounds = bounds
-        self._blocked = blocked
-        self._waits = waits
-        self._request_check = request_check
-        self._journals = journals
-        self._journaled = journaled
+    #: Its cache is what is walked.
+    recorder: Recorder
+    ownership: Ownership
+    #: Show missing checks and their age.
+    metrics: SyncMetrics
+    _: KW_ONLY
+    bounds: Bounds
+    #: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
+    blocked: Callable[[Entry], object]
+    #: Whether a per-receiver queue holds a channel of a notification.
+    waits: Callable[[str, str], bool]
+    #: Requests a check of a notification.
+    request_check: Callable[[str], None]
+    #: Whether attempts are journaled, as the log is away.
+    journals: Callable[[], bool] = lambda: False
+    #: Whether those of an entry are.
+    journaled: Callable[[Entry, LeaseTerm], bool] = lambda _e, _t: False
+
+    def __post_init__(self) -> None:
+        """Show the age of the oldest missing check."""
+        self.cache = self.recorder.cache
         self._rounded = self.cache.monotonic()
         #: Second at which Redis last did not answer: that is not a time without a check.
         self._away = 0.0
         self._oldest = 0.0
-        metrics.unchecked_seconds.set_function(self.unchecked)
+        self.metrics.unchecked_seconds.set_function(self.unchecked)
 
     def unchecked(self) -> float:
         """Longest time in seconds for which an entry may have needed a check and not had one."""
@@ -85,7 +73,7 @@ class Resync:
     async def round(self) -> None:
         """Walk once over all that is live."""
         away = not self.recorder.log.available
-        if away and not self._journals():
+        if away and not self.journals():
             self._away = self.cache.monotonic()
             self._end(0, 0.0)
             return
@@ -108,10 +96,10 @@ class Resync:
                     entry.unchecked_since = max(since, self._away) if since else now
                     missing += entry.unchecked_since < now
                     oldest = max(oldest, now - entry.unchecked_since)
-                    self._request_check(entry.uid)
+                    self.request_check(entry.uid)
             await asyncio.sleep(0)
         for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
-            self._request_check(uid)
+            self.request_check(uid)
         self._end(missing, oldest)
 
     def _end(self, missing: int, oldest: float) -> None:
@@ -129,11 +117,11 @@ class Resync:
             # Not ours any more: it is dropped as soon as no task works on it. What only this process
             # knows is recorded until the log takes it.
             return None if entry.busy else Reason.STALE
-        if not self.ownership.accepts(entry.uid) or (away and not self._journaled(entry, term)):
+        if not self.ownership.accepts(entry.uid) or (away and not self.journaled(entry, term)):
             return None
         last_check, executing = entry.last_check, entry.executing
         idle = last_check is not None and any(
-            c not in executing.values() and not self._waits(entry.uid, c)
+            c not in executing.values() and not self.waits(entry.uid, c)
             for c in last_check.channels
         )
         if entry.deleted and executing:
@@ -142,7 +130,7 @@ class Resync:
         return reason_of(
             last_check,
             deleted=entry.deleted,
-            blocked=bool(self._blocked(entry)),
+            blocked=bool(self.blocked(entry)),
             claimed=away or self._claimed(entry, term),
             # What cannot be read is for the claim that follows the outage.
             unread=not away

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from syncer.ledger.log import RedisLog
@@ -66,23 +67,16 @@ class Remover(ObjectClient, Protocol):
         ...
 
 
+@dataclass(eq=False)
 class Retention:
     """Deletes finished objects whose retention time is over."""
 
-    def __init__(
-        self,
-        log: RedisLog,
-        objects: Remover,
-        ownership: Ownership,
-        time: LedgerTime,
-        metrics: SyncMetrics,
-    ) -> None:
-        """`time` is Redis time, in which the retention is counted, checked against the API server's."""
-        self.log = log
-        self.objects = objects
-        self.ownership = ownership
-        self.time = time
-        self.metrics = metrics
+    log: RedisLog
+    objects: Remover
+    ownership: Ownership
+    #: Redis time, in which the retention is counted, checked against the API server's.
+    time: LedgerTime
+    metrics: SyncMetrics
 
     async def sweep(self, summaries: Sequence[Finished]) -> int:
         """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -46,36 +47,27 @@ class Result(StrEnum):
     UNANSWERED = "unanswered"
 
 
+@dataclass(eq=False)
 class Scrubber:
     """Checks live notifications again and again."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        objects: ObjectClient,
-        ownership: Ownership,
-        sync: StatusWriter,
-        metrics: SyncMetrics,
-        *,
-        rate: float,
-        on_change: Callable[[str], None],
-    ) -> None:
-        """
-        Make at most `rate` checks per second.
+    recorder: Recorder
+    objects: ObjectClient
+    ownership: Ownership
+    #: Knows what it would write.
+    sync: StatusWriter
+    metrics: SyncMetrics
+    _: KW_ONLY
+    #: Checks per second at most.
+    rate: float
+    #: Called with the uid of an object that the controller must check.
+    on_change: Callable[[str], None]
 
-        `sync` knows what it would write. `on_change` is called with the uid of an object that the
-        controller must check.
-        """
-        self.recorder = recorder
-        self.cache = recorder.cache
-        self.objects = objects
-        self.ownership = ownership
-        self.sync = sync
-        self.metrics = metrics
-        self._pause = 1.0 / rate
-        self._on_change = on_change
+    def __post_init__(self) -> None:
+        """Show the time since the last round, or the start."""
+        self.cache = self.recorder.cache
         self._ended = self.cache.monotonic()
-        metrics.scrub_age.set_function(lambda: max(0.0, self.cache.monotonic() - self._ended))
+        self.metrics.scrub_age.set_function(lambda: max(0.0, self.cache.monotonic() - self._ended))
 
     async def round(self) -> None:
         """Check once everything that is ours now."""
@@ -88,7 +80,7 @@ class Scrubber:
             if entry is not None:
                 result = await self.check(entry)
                 self.metrics.scrub_looks.labels(result.value).inc()
-                await asyncio.sleep(self._pause)
+                await asyncio.sleep(1.0 / self.rate)
             self.metrics.scrub_coverage.set(n / len(uids))
         self._ended = self.cache.monotonic()
 
@@ -173,7 +165,7 @@ class Scrubber:
             self.recorder.lose_claim(entry, "scrub")
         if longer or changed or (found and Divergence.UNREADABLE not in found):
             self.cache.mark_dirty(entry, urgent=bool(violation))
-            self._on_change(entry.uid)
+            self.on_change(entry.uid)
         return Result.DIVERGES if found else Result.AGREES
 
 

@@ -215,7 +215,7 @@ class StatusWriter:
             return Flushed.UNAVAILABLE
         if entry.claim is None and not (entry.quarantine or entry.without_log or entry.journaled):
             return Flushed.NOT_OURS
-        if self.refusals.waits(entry):
+        if self.refusals.waits(entry.request.namespace):
             return Flushed.UNAVAILABLE
         self.cache.begin_write(entry)
         try:

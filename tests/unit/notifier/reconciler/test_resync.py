@@ -571,11 +571,11 @@ async def test_in_an_outage_what_is_journaled_is_checked(world: World) -> None:
     with pytest.raises(Unavailable):
         await world.log.read_headers([one.uid])
     journaled = {one.uid}
-    world.resync._journaled = lambda entry, _term: entry.uid in journaled
+    world.resync.journaled = lambda entry, _term: entry.uid in journaled
     for entry in (one, other):
         entry.claim = entry.last_check = None
     assert await world.round() == []
-    world.resync._journals = lambda: True
+    world.resync.journals = lambda: True
     assert await world.round() == [one.uid]
     assert other.unchecked_since == 0.0
     journaled.add(other.uid)

@@ -66,7 +66,7 @@ class Bench:
     async def write(self, entry: Entry) -> Flushed | None:
         """Have the status written, or not, and count it as the loop does."""
         entry.writing = True
-        if self.sync.refusals.waits(entry):
+        if self.sync.refusals.waits(entry.request.namespace):
             result = Flushed.UNAVAILABLE
         else:
             self.cache.begin_write(entry)
