@@ -8,9 +8,12 @@ content; a credential that cannot be read is an attempt that was not sent.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
+import socket
+import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -32,6 +35,21 @@ WITHHELD: Final = Outcome.not_sent("the lease ended before the message left")
 
 class Withheld(Exception):
     """Ends an exchange before its first byte, for the outcome `WITHHELD`."""
+
+
+def drop(transport: asyncio.Transport) -> None:
+    """
+    End a connection at once, and deliver nothing more of it.
+
+    After an ordinary end the kernel still delivers what the peer has not got yet: an attempt that was given
+    up would arrive behind the next one.
+    """
+    sock = transport.get_extra_info("socket")
+    # Gone where the peer has ended the connection before.
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:

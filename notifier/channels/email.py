@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import aiosmtplib
 
-from notifier.channels.base import WITHHELD, Provider, Withheld, credential, rendered_beside
+from notifier.channels.base import WITHHELD, Provider, Withheld, credential, drop, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.names import Names
@@ -290,7 +290,7 @@ async def _session(
         client.close()
     except BaseException:
         # A graceful end of TLS would wait for the peer.
-        transport.abort()
+        drop(transport)
         raise
 
 

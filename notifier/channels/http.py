@@ -9,7 +9,8 @@ for its health under the same rules. What it promises:
 - A connection serves again only within half a second, after a rest, and while its socket is silent: one
   that the peer closes just as it is used again makes an outcome unknown, which later means a message
   sent twice. docs/adr/0007 gives the reasons of these bounds.
-- One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
+- One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading. What
+  the receiver's machine has not got by then, it does not get later.
 - Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
   head is handed to the socket; whether it may still leave is asked there, too. A status line, once
   read, is an answer, whatever the body does.
@@ -51,7 +52,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from notifier.channels.base import WITHHELD, Withheld, classify_http
+from notifier.channels.base import WITHHELD, Withheld, classify_http, drop
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
 from notifier.channels.names import Names
@@ -129,6 +130,12 @@ class _BoundedAnswer(ResponseHandler):
                 self.transport.abort()
             return
         super().data_received(data)
+
+    def close(self) -> None:
+        """End the connection; a request that was given up without an answer is not delivered later."""
+        if self.transport is not None and not status_of(self._seen):
+            drop(self.transport)
+        super().close()
 
     def is_connected(self) -> bool:
         """

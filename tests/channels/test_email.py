@@ -653,6 +653,39 @@ async def test_connection_cut_after_data_is_unknown(
     assert len(server.contents) == 1
 
 
+async def test_a_message_that_was_given_up_does_not_arrive_later(mail_door: MailClient) -> None:
+    """A server that reads again after the deadline does not get the end of the message."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        sent = asyncio.create_task(
+            channel(mail_door, listening.getsockname()[1], timeout_s=1.0).send(
+                message(body="a line\n" * 20_000)
+            )
+        )
+        sock, _ = await loop.sock_accept(listening)
+        with sock:
+            await loop.sock_sendall(sock, b"220 ready\r\n")
+            said = b""
+            while said[:4] != b"DATA":
+                said = await loop.sock_recv(sock, 1000)
+                await loop.sock_sendall(
+                    sock, b"354 go\r\n" if said[:4] == b"DATA" else b"250 fine\r\n"
+                )
+            outcome = await sent
+            assert outcome.state is AttemptState.UNKNOWN
+            got = b""
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := await loop.sock_recv(sock, 1 << 20):
+                        got += piece
+            assert got
+            assert not got.endswith(b"\r\n.\r\n")
+
+
 @pytest.mark.parametrize("step", [*STEPS, "content"])
 async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailClient, step: str) -> None:
     """Each step ends with the one deadline; only after the content is the result open."""

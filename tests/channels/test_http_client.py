@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import re
 import socket
 import ssl
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -297,6 +299,50 @@ async def test_slow_receivers_do_not_hold_up_others(http_client: HttpClient) -> 
         await asyncio.gather(*hanging, return_exceptions=True)
     assert outcome.state is AttemptState.SUCCESS
     assert took < 30
+
+
+@asynccontextmanager
+async def _busy() -> AsyncIterator[tuple[str, Callable[[], Awaitable[int]]]]:
+    """A receiver that accepts and reads nothing; gives its URL, and what reads all that comes."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        loop = asyncio.get_running_loop()
+        accepted = asyncio.create_task(loop.sock_accept(listening))
+
+        async def read() -> int:
+            sock, _ = await accepted
+            got = 0
+            with sock, contextlib.suppress(ConnectionResetError):
+                while piece := await loop.sock_recv(sock, 1 << 20):
+                    got += len(piece)
+            return got
+
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/hook", read
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("size", [20_000, 900_000])
+async def test_what_was_given_up_does_not_arrive_later(
+    http_client: HttpClient, size: int, cancelled: bool
+) -> None:
+    """A receiver that reads again after the deadline, or a cancellation, does not get the whole request."""
+    async with _busy() as (url, read):
+        sent = asyncio.create_task(
+            post(http_client, url, body=b"x" * size, timeout_s=60 if cancelled else 0.5)
+        )
+        if cancelled:
+            await asyncio.sleep(0.5)
+            sent.cancel()
+        outcome = (await asyncio.gather(sent, return_exceptions=True))[0]
+        if isinstance(outcome, Outcome):
+            assert outcome.state is AttemptState.UNKNOWN
+        else:
+            assert isinstance(outcome, asyncio.CancelledError)
+        async with asyncio.timeout(20):
+            assert await read() < size
 
 
 async def test_cancellation_passes(http_client: HttpClient) -> None:
