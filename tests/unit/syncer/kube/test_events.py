@@ -10,7 +10,15 @@ import pytest
 
 from syncer.kube import events
 from syncer.kube.events import EventLimits, EventRecorder
-from syncer.model.errors import Ambiguous
+from syncer.model.errors import (
+    DENIED,
+    Ambiguous,
+    Conflict,
+    Gone,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.integration.scripted import eventually
 
@@ -130,3 +138,93 @@ async def test_no_more_slow_namespaces_are_remembered_than_events() -> None:
             server.go.set()
             assert await recorder.drain(60) == 0
         assert len(recorder._slow) == 2
+
+
+class Answering:
+    """A server whose next answers are given; then it takes everything."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+        self.bodies: list[Any] = []
+
+    async def request(self, _method: str, _path: str, *, body: Any, timeout: float) -> None:
+        """As the client's."""
+        assert timeout > 0
+        self.bodies.append(body)
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+
+
+#: What a server answers, how many tries that takes, how many are lost, and whether it is said.
+ANSWERS: dict[str, tuple[list[Exception | None], int, int, bool]] = {
+    "it is taken": ([None], 1, 0, False),
+    "it is there already": ([Conflict("there")], 1, 0, False),
+    "there is no such namespace": ([Gone("none")], 1, 1, False),
+    "its namespace ends": ([Rejected("ends", reason="NamespaceTerminating")], 1, 1, False),
+    "it is refused": ([Rejected("no", reason="Invalid")], 1, 1, True),
+    "it may not be written": ([Unauthorised("no", reason=DENIED)], 1, 1, True),
+    "it is away for a moment": ([Unavailable("away"), Unavailable("away")], 3, 0, False),
+    "it is away for longer": ([Unavailable("away")] * 9, 1 + events._TRIES, 1, True),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_what_becomes_of_an_event(
+    case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be written is counted, and said unless its namespace ends."""
+    monkeypatch.setattr(events, "_PAUSE_FIRST", 0.0)
+    answers, tries, dropped, said = ANSWERS[case]
+    server = Answering(*answers)
+    recorder = EventRecorder(
+        cast("KubeClient", server), instance="pod-0", limits=EventLimits(timeout=60)
+    )
+    task = asyncio.create_task(recorder.run())
+    emit(recorder, "ns", "1")
+    assert await recorder.drain(60) == 0
+    assert (len(server.bodies), recorder.dropped) == (tries, dropped)
+    assert bool([r for r in caplog.records if r.levelname == "WARNING"]) is said
+    emit(recorder, "ns", "2")
+    server.answers.clear()
+    assert await recorder.drain(60) == 0, "the next one goes all the same"
+    assert (server.bodies[-1]["message"], recorder.dropped) == ("2", dropped)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_full_queue_takes_from_whoever_has_most() -> None:
+    """One author's flood costs his own events; of equal ones the newest is not taken."""
+    recorder = EventRecorder(
+        cast("KubeClient", Answering()), instance="pod-0", limits=EventLimits(queue=4)
+    )
+    for n in range(4):
+        emit(recorder, "flood", f"flood-{n}")
+    emit(recorder, "flood", "flood-4")
+    assert recorder.dropped == 1
+    emit(recorder, "other", "other-0")
+    emit(recorder, "third", "third-0")
+    assert recorder.dropped == 3
+    emit(recorder, "fourth", "fourth-0")
+    waiting = {name: [e["message"] for e in queue] for name, queue in recorder._waiting.items()}
+    assert recorder.dropped == 4
+    assert waiting == {
+        "flood": ["flood-0"], "other": ["other-0"], "third": ["third-0"], "fourth": ["fourth-0"],
+    }  # fmt: skip
+    task = asyncio.create_task(recorder.run())
+    assert await recorder.drain(60) == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_dropped_at_the_end_is_dropped_once() -> None:
+    """What waits is not sent any more, and a second end has nothing left of it."""
+    async with recording(EventLimits(timeout=60)) as (server, recorder):
+        for n in range(3):
+            emit(recorder, "slow", str(n))
+        await eventually(lambda: len(server.tried) == 2)
+        assert await recorder.drain(0.01) == 3
+        server.go.set()
+        assert await recorder.drain(60) == 0
+        assert server.taken == ["0"]
+        assert recorder.dropped == 3

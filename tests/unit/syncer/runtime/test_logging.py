@@ -147,3 +147,12 @@ def test_lines_go_to_standard_error_as_they_are(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr()
     assert printed.out == ""
     assert json.loads(printed.err)["event"] == "hunter2"
+
+
+@pytest.mark.usefixtures("places")
+def test_as_many_places_are_remembered_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten first; one that is named again is no other one, and nothing is none."""
+    monkeypatch.setattr("syncer.runtime.places._MOST", 2)
+    for place in ("a:1", "", "a:1", "b:1", "a:1", "c:1"):
+        assert own(place) == place
+    assert spare("a:1 b:1 c:1", lambda text: text.replace(":1", "*")) == "a* b:1 c:1"
