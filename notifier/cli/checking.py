@@ -167,6 +167,8 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
     text, fault = read_text(path)
     if text is None:
         fix = "name a readable file with --routing or $ROUTING_CONFIG_PATH"
+        if "UTF-8" in fault:
+            fix = "save it in UTF-8"
         return None, [Finding(Severity.ERROR, "", fault, fix)]
     if not text.strip():
         fault = "is empty: everything goes to the console"

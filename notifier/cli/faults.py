@@ -31,7 +31,7 @@ def of_fault(
     field = fault.group.model_fields.get(name) if name else None
     if fault.path in added and fault.message == "is required":
         fix = added[fault.path]
-    elif field is None:
+    elif field is None or kind_of(field) == "secret string":
         fix = f"see {page} for what it takes"
     elif fault.message == "must be a mapping":
         fix = "write its keys below it, one per line, indented"

@@ -275,8 +275,13 @@ def next_step(found: Explanation) -> str:
         case Await(reason):
             return f"the result of what is being sent: {reason}"
         case Finish(reason):
-            again = found.channels and found.request.status.phase in {FAILED, PARTIALLY_SENT}
-            return f"nothing: {reason}" + ("; `resend` requests one more attempt" if again else "")
+            status = found.request.status
+            more = ""
+            if not status.terminal:
+                more = "; the status does not show this yet"
+            elif found.channels and status.phase in {FAILED, PARTIALLY_SENT}:
+                more = "; `resend` requests one more attempt"
+            return f"nothing: {reason}{more}"
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:

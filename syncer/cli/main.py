@@ -91,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "completion":
         return completion.run(options)
     import asyncio
+    import logging
 
+    if options.command != "web":
+        # What their readers need to know, the commands say themselves.
+        logging.getLogger("ledger").addHandler(logging.NullHandler())
     try:
         return asyncio.run(_run(options))
     except KeyboardInterrupt:

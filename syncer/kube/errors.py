@@ -79,13 +79,19 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
         case _ if answer.denied and (status == 429 or status >= 500):
             return Unavailable(text)
         case 401:
-            return Unauthorised(text)
+            return Unauthorised(f"{status}: the credentials are not valid, or have expired")
         case 403 if "NamespaceTerminating" in answer.causes:
             return Rejected(text, reason="NamespaceTerminating")
         case 403:
             return Unauthorised(text, reason="Forbidden" if answer.lacks_right else DENIED)
+        case 404 if answer.name:
+            return Gone(text)
+        case 404 if answer.message:
+            return KindMissing(text)
         case 404:
-            return Gone(text) if answer.name else KindMissing(text)
+            return KindMissing(
+                "404: not served; for NotificationRequests, apply the CRD (notifier crd)"
+            )
         case 409:
             return Conflict(text)
         case 410:

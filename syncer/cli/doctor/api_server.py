@@ -59,6 +59,8 @@ def check_api_server(facts: ApiFacts) -> list[Result]:
     """Check the API server; a single failure if it cannot be asked."""
     if facts.error:
         fix = "name a kubeconfig (--kubeconfig or $KUBECONFIG), or run this in a pod with a service account"
+        if facts.error.startswith("401"):
+            fix = "renew the token or certificate in the kubeconfig, or name another (--kubeconfig)"
         return [fail("api-connect", facts.error, fix)]
     return [
         ok("api-connect", "answers"),

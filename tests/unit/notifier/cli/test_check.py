@@ -529,7 +529,7 @@ def test_a_required_key_that_is_there_need_not_be_added(
     """Its value is of the wrong kind; that is another fix than for a missing one."""
     _, answer, _ = checked(capsys, tmp_path, config="redis: {url: [1]}\n")
     (found,) = [f for f in answer["findings"] if f["path"] == "redis.url"]
-    assert found["fix"].startswith("write a value of this kind")
+    assert found["fix"] == "see docs/configuration.md for what it takes"
     _, answer, _ = checked(capsys, tmp_path, config="redis: {}\n")
     (found,) = [f for f in answer["findings"] if f["path"] == "redis.url"]
     assert found["fix"].startswith("add it")

@@ -141,6 +141,11 @@ def test_explains_what_can_be_done_at_the_end() -> None:
     for phase, said in (("Failed", again), ("PartiallySent", again), ("Sent", "")):
         answer = explain(request(phase=phase), read_log(elements(PLAN)), Rules(), now=NOW)
         assert next_step(answer) == f"nothing: the published phase is final{said}"
+    log = read_log(elements(PLAN, opened(A1), failed(A1, wait=0)))
+    answer = explain(request(), log, Rules(), now=NOW)
+    assert (
+        next_step(answer) == "nothing: every channel is finished; the status does not show this yet"
+    )
 
 
 def test_explains_an_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -405,3 +406,20 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name, module in cli.COMMANDS.items():
         assert f"\n    {name} " in shown, name
         assert " ".join(module.HELP.split())[:20] in " ".join(shown.split()), name
+
+
+def test_a_command_shows_no_log_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has to say it says itself; only the explorer, which runs on, writes them."""
+
+    async def warn(_options: argparse.Namespace) -> int:
+        logging.getLogger("ledger.kube").warning("credentials are refused")
+        return 0
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("ledger"), "handlers", [])
+    for command, said in (("web", "credentials are refused\n"), ("list", "")):
+        monkeypatch.setattr(cli.COMMANDS[command], "run", warn)
+        assert cli.main([command, "--redis-url", "redis://h"]) == 0
+        assert capsys.readouterr().err == said
