@@ -10,14 +10,15 @@ holds the port is alive, so a lease under the same identity belongs to a predece
 
 Any client that reaches the port may open connections and send nothing: `syncer.runtime.connections` bounds
 them, so that a probe is answered whatever else is open. It may also ask for the metrics again and again, on
-all of them. They are made on the event loop, so each format may take a share of its time; who asks more
-often gets what was made last.
+all of them. So each format may take a share of the process's time; who asks more often gets what was made
+last. Metrics are written in a thread, one answer at a time: a thousand receivers take a third of a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -29,6 +30,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from syncer.rules.text import escaped
 from syncer.runtime.connections import Connections, listen
+from syncer.runtime.offload import SMALL, offload
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
@@ -39,9 +41,11 @@ CONNECTIONS: Final = 64
 FIRST_SECONDS: Final = 5.0
 #: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
 IDLE_SECONDS: Final = 75.0
-#: Share of the loop's time that metrics of one format may take, and seconds of which it may be used ahead.
+#: Share of the time that metrics of one format may take, and seconds of which it may be used ahead.
 _SHARE: Final = 0.1
 _AHEAD: Final = 0.2
+#: Seconds in which metrics are written, the thread's other work included.
+_WRITE: Final = 60.0
 _OPEN_METRICS: Final = "application/openmetrics-text"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -76,6 +80,7 @@ class AdminServer:
         self._bounds = connections, first_seconds, idle_seconds
         #: Metrics by content type, and until when their share is used up, by the loop's clock.
         self._made: dict[str, tuple[float, bytes]] = {}
+        self._making = asyncio.Lock()
         self._runners: list[web.AppRunner] = []
         self._servers: list[tuple[asyncio.Server, Connections]] = []
 
@@ -142,11 +147,13 @@ class AdminServer:
         # Not the header itself: the library fails at a version that is no number, and repeats any other.
         accepted = _OPEN_METRICS if _OPEN_METRICS in request.headers.get("Accept", "") else ""
         encode, content_type = choose_encoder(accepted)
-        used, body = self._made.get(content_type, (0.0, b""))
-        began = asyncio.get_running_loop().time()
-        if used - began <= _AHEAD:
-            self._refresh()
-            body = encode(self._registry)
-            took = asyncio.get_running_loop().time() - began
-            self._made[content_type] = max(used, began) + took / _SHARE, body
+        clock = asyncio.get_running_loop().time
+        async with self._making:
+            used, body = self._made.get(content_type, (0.0, b""))
+            began = clock()
+            if used - began <= _AHEAD:
+                self._refresh()
+                write = partial(encode, self._registry)
+                body = await offload(write, size=SMALL + 1, seconds=_WRITE)
+                self._made[content_type] = max(used, began) + (clock() - began) / _SHARE, body
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})

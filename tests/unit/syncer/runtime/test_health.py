@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client.registry import Collector
 
 from syncer.runtime import health
 from syncer.runtime.health import AdminServer
@@ -33,7 +35,7 @@ class World:
     """A server, with a gauge that is brought up to date when it is scraped."""
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.gauge = Gauge("waiting", "How many wait.", registry=registry)
         self.waiting = 0
         self.scrapes = 0
@@ -150,6 +152,26 @@ async def test_who_asks_without_end_does_not_hold_the_loop(
     for waiting in range(7, 17):
         world.waiting = waiting
         assert f"waiting {waiting}.0" in (await get(port, "/metrics"))[2]
+
+
+async def test_probes_are_answered_while_metrics_are_written(world: World) -> None:
+    """Those of a thousand receivers take a third of a second, in which the loop has other things to do."""
+    started, answered = threading.Event(), threading.Event()
+
+    class Slow(Collector):
+        def collect(self) -> Iterable[Metric]:
+            started.set()
+            assert answered.wait(20)
+            return ()
+
+    world.registry.register(Slow())
+    port = await world.bind()
+    scrape = asyncio.create_task(get(port, "/metrics"))
+    while not started.is_set():
+        await asyncio.sleep(0.01)
+    assert (await get(port, "/healthz"))[0] == 200
+    answered.set()
+    assert (await scrape)[0] == 200
 
 
 async def test_an_address_serves_what_it_is_for(world: World) -> None:
