@@ -9,7 +9,9 @@ master would go on accepting writes that are lost later.
 And redis-py believes the first Sentinel that answers. One that was cut off with the old master, or
 remembers an address that is another's by now, would take replicas of this product to different servers,
 where a claim in one does not fence the other. So all are asked at once, and the answer of the latest
-failover counts (`config-epoch`, by which Sentinels themselves decide), then that of most Sentinels.
+failover counts (`config-epoch`, by which Sentinels themselves decide), then that of most Sentinels. An
+answer from before a failover that was seen is none, where those who know of it are out of reach. That of
+most Sentinels is one all the same: they count from nothing once they are set up anew.
 
 If two answers are equal in both, the first Sentinel decides; `distrust` puts it behind the others, so that
 the next connection goes to the other address.
@@ -46,6 +48,9 @@ class _MasterOverTls(_Master, SSLConnection):
 
 
 class _Sentinels(Sentinel):
+    #: The latest failover that an answer was believed for.
+    _failover = 0
+
     async def discover_master(self, service_name: str) -> tuple[str, int]:  # noqa: V105 (for the pool)
         """
         Return the address of the master.
@@ -61,13 +66,16 @@ class _Sentinels(Sentinel):
         if healthy:
             newest = max(m["config-epoch"] for m in healthy)
             named = [(m["ip"], m["port"]) for m in healthy if m["config-epoch"] == newest]
-            return max(named, key=named.count)
+            most = max(named, key=named.count)
+            if newest >= self._failover or named.count(most) * 2 > len(self.sentinels):
+                self._failover = newest
+                return most
         for reply in replies:
             # Otherwise a refused password would be taken for a Sentinel that is away.
             if isinstance(reply, AuthenticationError | AuthorizationError | ResponseError):
                 raise reply
         raise RedisConnectionError("no master") from Unavailable(
-            "the Sentinels know no healthy master of that service, or do not answer"
+            "the Sentinels know no healthy master of that service since its last failover, or do not answer"
         )
 
 

@@ -72,6 +72,22 @@ async def test_who_is_believed(case: str) -> None:
     assert await asked(answers).discover_master("s") == ("h", port)
 
 
+async def test_a_failover_is_remembered() -> None:
+    """Who has not heard of it is not believed alone, but most are: Sentinels that were set up anew."""
+    sentinels = asked([named(1, 4), named(1, 4), named(1, 4)])
+    assert await sentinels.discover_master("s") == ("h", 1)
+    sentinels.sentinels[2].answer = named(2, 5)
+    assert await sentinels.discover_master("s") == ("h", 2)
+    sentinels.sentinels[1].answer = sentinels.sentinels[2].answer = GONE
+    with pytest.raises(RedisConnectionError) as caught:
+        await sentinels.discover_master("s")
+    assert "since its last failover" in str(caught.value.__cause__)
+    sentinels.sentinels[1].answer = named(1, 4)
+    assert await sentinels.discover_master("s") == ("h", 1)
+    sentinels.sentinels[1].answer = GONE
+    assert await sentinels.discover_master("s") == ("h", 1)
+
+
 @pytest.mark.parametrize("case", SILENT)
 async def test_nobody_names_one(case: str) -> None:
     """A refused password is not taken for a Sentinel that is away."""
