@@ -10,7 +10,7 @@ import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.watch_handlers import WatchHandlers
-from syncer.model.attempt import Epoch
+from syncer.model.attempt import AttemptId, Epoch
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.sync.cache import Cache
 
@@ -191,3 +191,19 @@ async def test_a_deletion(world: World) -> None:
 def test_what_is_not_known_is_released() -> None:
     """Nothing of it is kept, so nothing keeps it."""
     assert World().handlers.release("nobody") is True
+
+
+@pytest.mark.parametrize("why", ["a task works on it", "a result is not recorded", "nothing"])
+async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: str) -> None:
+    """It is looked at, so that it is let go of once that is over."""
+    world.upsert(request())
+    await world.woken()
+    entry = world.cache.entries["u"]
+    if why == "a task works on it":
+        entry.executing[AttemptId("0.7-1")] = "slack:ops"
+    elif why == "a result is not recorded":
+        entry.unrecorded[AttemptId("0.7-1")] = cast("Any", ())
+    let_go = why == "nothing"
+    assert world.handlers.release("u") is let_go
+    assert (("u" in world.cache.entries), await world.woken()) == (not let_go, int(not let_go))
+    assert world.released == ["u"]

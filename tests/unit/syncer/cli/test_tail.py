@@ -242,3 +242,24 @@ async def test_the_past_is_shown(
     )
     passed_over = "syncer: 2 earlier ones are not shown; --limit 0 shows all of them"
     assert said.err.splitlines()[:-1] == ([passed_over] if case == "the newest" else [])
+
+
+async def test_redis_that_is_away_is_left_alone_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked again then, and not before."""
+    monkeypatch.setattr(tail, "_AWAY", 3600.0)
+    rests: list[float] = []
+
+    class Asleep(WakeUps):
+        async def wait(self, seconds: float) -> list[str]:
+            rests.append(seconds)
+            if len(rests) == 2:
+                follower.over.set()
+                await asyncio.Event().wait()
+            return []
+
+    follower = Follower(Unavailable("away"), ["a"])
+    assert await followed(follower, Asleep()) == []
+    assert rests[0] == 0
+    assert 1800 < rests[1] <= 3600

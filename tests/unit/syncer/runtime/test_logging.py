@@ -112,6 +112,7 @@ def test_a_traceback_on_a_terminal_is_indented() -> None:
     error = ValueError("x\nTIME [error    ] forged")
     first, *rest = said("console", "boom", exc_info=error).splitlines()
     assert first.startswith("TIME [error    ] boom")
+    assert "exception" not in first, "it has lines of its own"
     assert rest
     assert all(part.startswith("    ") for part in rest)
 
