@@ -28,7 +28,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -111,50 +111,33 @@ class Backoff:
     oldest: int
 
 
+@dataclass(eq=False, kw_only=True)
 class AuditFeed:
     """Reads logs, writes events, moves `audited`."""
 
-    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
-        self,
-        *,
-        cache: Cache,
-        log: RedisLog,
-        ownership: Ownership,
-        sinks: Sequence[Sink],
-        metrics: AuditMetrics,
-        now: Callable[[], int],
-        limits: FeedLimits,
-        at_most_once: bool,
-        jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),  # noqa: S311 - pauses
-    ) -> None:
-        """
-        Args:
-            cache: Names the notifications with unaudited records.
-            log: Where the records and `audited` are.
-            ownership: Only notifications of owned shards are audited.
-            sinks: Each gets every event, in this order.
-            metrics: Series of the feed.
-            now: Ledger time in Unix milliseconds.
-            limits: Bounds.
-            at_most_once: As for delivery: an unknown outcome ends a channel.
-            jitter: Factor of a pause.
-        """  # noqa: D205 - the class says what it is
-        self.cache = cache
-        self.log = log
-        self.ownership = ownership
-        self.sinks = tuple(sinks)
-        self.metrics = metrics
-        self.limits = limits
-        self._now = now
-        self._at_most_once = at_most_once
-        self._jitter = jitter
-        self._lock = asyncio.Lock()
-        self._draining = asyncio.Event()
-        self._failures = 0
-        self._held_since = 0
-        self._backing_off: dict[str, Backoff] = {}
-        #: What one sink has taken of a notification while another one holds it up.
-        self._taken: dict[tuple[str, str], int] = {}
+    #: Names the notifications with unaudited records.
+    cache: Cache
+    #: Where the records and `audited` are.
+    log: RedisLog
+    #: Only notifications of owned shards are audited.
+    ownership: Ownership
+    #: Each gets every event, in this order.
+    sinks: Sequence[Sink]
+    metrics: AuditMetrics
+    #: Ledger time in Unix milliseconds.
+    now: Callable[[], int]
+    limits: FeedLimits
+    #: As for delivery: an unknown outcome ends a channel.
+    at_most_once: bool
+    #: Factor of a pause.
+    jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1)  # noqa: S311 - pauses
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _draining: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _failures: int = field(default=0, init=False)
+    _held_since: int = field(default=0, init=False)
+    _backing_off: dict[str, Backoff] = field(default_factory=dict, init=False)
+    #: What one sink has taken of a notification while another one holds it up.
+    _taken: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
 
     # -- life cycle -----------------------------------------------------------------------------------
 
@@ -198,7 +181,7 @@ class AuditFeed:
         oldest = [p.oldest for p in self._backing_off.values() if p.oldest]
         if self._held_since:
             oldest.append(self._held_since)
-        self.metrics.lag.set(max(0.0, (self._now() - min(oldest)) / 1000) if oldest else 0.0)
+        self.metrics.lag.set(max(0.0, (self.now() - min(oldest)) / 1000) if oldest else 0.0)
         self.metrics.waiting.set(len(self.cache.unaudited))
 
     async def _pause(self, seconds: float) -> None:
@@ -309,7 +292,7 @@ class AuditFeed:
             events_of,
             snapshot.records,
             after=snapshot.header.audited,
-            at_most_once=self._at_most_once,
+            at_most_once=self.at_most_once,
         )
         request = entry.request
         try:
@@ -331,7 +314,7 @@ class AuditFeed:
         written = Written(Result.STORED)
         for retry in range(self.limits.max_retries + 1):
             if retry:
-                await self._pause(exponential(_PAUSE_FIRST, _PAUSE_MOST, retry) * self._jitter())
+                await self._pause(exponential(_PAUSE_FIRST, _PAUSE_MOST, retry) * self.jitter())
             written = await self._write(parts)
             if written.result is Result.STORED:
                 self._failures, self._held_since = 0, 0
@@ -376,7 +359,7 @@ class AuditFeed:
         if not await self._give_up_expired(parts):
             return True
         refusals = self._backing_off[uid].refusals + 1 if uid in self._backing_off else 1
-        wait = exponential(_REFUSED_FIRST, _REFUSED_MOST, refusals) * self._jitter()
+        wait = exponential(_REFUSED_FIRST, _REFUSED_MOST, refusals) * self.jitter()
         self._backing_off[uid] = Backoff(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
             "audit events of a notification are refused and sent again",
@@ -392,7 +375,7 @@ class AuditFeed:
 
     async def _give_up_expired(self, parts: Sequence[LogPart]) -> list[LogPart]:
         """Give up parts that are wholly older than `max_age`; returns the others."""
-        horizon = self._now() - self.limits.max_age * 1000
+        horizon = self.now() - self.limits.max_age * 1000
         old: list[LogPart] = []
         kept: list[LogPart] = []
         for part in parts:

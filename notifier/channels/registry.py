@@ -147,7 +147,7 @@ class ChannelRegistry:
             return BasicAuth(config.username, _fixed(config.password))
         return None
 
-    def _email(self, name: str, target: Target, http_client: MailClient) -> Channel | None:
+    def _email(self, name: str, target: Target, mail_client: MailClient) -> Channel | None:
         config = target.config
         if not isinstance(config, EmailConfig) or not config.complete:
             return None
@@ -156,7 +156,7 @@ class ChannelRegistry:
 
         ref = config.credential_ref
         return EmailChannel(
-            http_client,
+            mail_client,
             Relay(config.host, config.port, config.security, config.username),
             Envelope(config.sender, config.to, config.sender_name),
             password=self._secret(name, ref) if ref else None,

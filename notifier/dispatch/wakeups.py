@@ -21,16 +21,12 @@ class WakeUps:
         self._limit = limit
         self._waiting: dict[str, None] = {}
         self._some = asyncio.Event()
-        #: Wake-ups that were dropped.
-        self.dropped = 0
 
     def add(self, uid: str) -> None:
         """Request that the log of a uid is read again."""
-        if len(self._waiting) >= self._limit and uid not in self._waiting:
-            self.dropped += 1
-            return
-        self._waiting[uid] = None
-        self._some.set()
+        if len(self._waiting) < self._limit or uid in self._waiting:
+            self._waiting[uid] = None
+            self._some.set()
 
     async def get(self) -> str:
         """Wait for the next uid."""

@@ -24,7 +24,7 @@ from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.overdue import Overdue, expected
-from notifier.reconciler.placed import PlacedHolds
+from notifier.reconciler.placed_holds import PlacedHolds
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Sender

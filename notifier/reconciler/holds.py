@@ -3,8 +3,8 @@ The known reasons why notifications are not sent.
 
 Some apply to all notifications: deliveries are paused, the process is ending. Others apply to one: its
 log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it; or
-to some channels of some (`notifier.reconciler.placed`). The reconciler asks before it acts; readiness,
-metrics and the resync ask so that a held notification is never mistaken for an overlooked one.
+to some channels of some (`notifier.reconciler.placed_holds`). The reconciler asks before it acts;
+readiness, metrics and the resync ask so that a held notification is never mistaken for an overlooked one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-from notifier.reconciler.placed import PlacedHolds
+from notifier.reconciler.placed_holds import PlacedHolds
 from syncer.metrics import HoldReason
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition

@@ -110,7 +110,7 @@ async def test_an_unknown_result_ends_a_channel_as_in_delivery(
     """The events of an end follow the guarantee of the settings."""
     file = {"file": str(tmp_path / "audit.jsonl")}
     audit, outlets = make(audit=file, delivery={"guarantee": guarantee})
-    assert audit.feed._at_most_once is once
+    assert audit.feed.at_most_once is once
     await outlets.close()
 
 

@@ -538,7 +538,7 @@ def test_pauses_differ_a_little(world: World) -> None:
         cache=world.cache, log=world.log, ownership=cast("Any", world.owner), sinks=(),
         metrics=feed.metrics, now=lambda: 0, limits=LIMITS, at_most_once=False,
     )  # fmt: skip
-    drawn = [own._jitter() for _ in range(200)]
+    drawn = [own.jitter() for _ in range(200)]
     assert 0.9 <= min(drawn) < 0.95
     assert 1.05 < max(drawn) <= 1.1
 

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import pytest
 
 from notifier.reconciler.hold_reader import HoldReader
-from notifier.reconciler.placed import PlacedHolds
+from notifier.reconciler.placed_holds import PlacedHolds
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.holds import HOLDS_CHANGED, HoldStore, StoredHolds
 from syncer.model.errors import ContractError, Unauthorised, Unavailable
