@@ -17,7 +17,6 @@ and always stays. They differ by their place alone, so a chart template can do w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,8 @@ from syncer.model.resource import GROUP, PLURAL, VERSION, Json
 
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
 
+# Not by `importlib.resources`, which imports readers of archives.
+_PACKAGED: Final = Path(__file__).with_name("crd.yaml")
 #: The CRD in a source checkout.
 _SOURCE: Final = Path(__file__).parents[2] / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
@@ -113,9 +114,7 @@ def pruned(written: Json, read_back: Json) -> list[str]:
 
 
 def _text() -> str:
-    packaged = resources.files(__package__).joinpath("crd.yaml")
-    source = packaged if packaged.is_file() else _SOURCE
-    return source.read_text("utf-8")
+    return (_PACKAGED if _PACKAGED.is_file() else _SOURCE).read_text("utf-8")
 
 
 def _schema(crd: Json) -> Json:
