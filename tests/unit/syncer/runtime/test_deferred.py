@@ -68,8 +68,39 @@ def test_completion_imports_nothing_of_vendors() -> None:
 def test_the_controller_imports_no_client_of_redis() -> None:
     """The start of the controller leaves out what no part of it uses."""
     there = imported("import notifier.cli.controller, notifier.process.production")
-    assert {"redis.asyncio.connection", "html"} <= there
-    assert there.isdisjoint({*HEAVY, "html.entities"})
+    assert "redis.asyncio.connection" in there
+    assert there.isdisjoint(HEAVY)
+
+
+#: Prints which of the controller's deferred modules have run, and which modules of ours look into them.
+USED: Final = """
+import notifier.cli.main
+from notifier.cli.controller import UNUSED
+import notifier.process.lifecycle, notifier.process.production, notifier.gateway.process
+import notifier.settings, sys
+notifier.settings.load(sys.argv[1], {"KUBERNAUT_CONTROLLER_NAMESPACE": "x"})
+entered = {name: sys.modules[name] for name, *_ in UNUSED}
+for name, module in entered.items():
+    if "__getattr__" not in vars(module):
+        print(name, "has run")
+hands = {id(m) for m in entered.values()}
+hands |= {id(vars(entered[name])[member]) for name, *members in UNUSED for member in members}
+for name, module in list(sys.modules.items()):
+    if name.partition(".")[0] in ("notifier", "syncer"):
+        print(*(f"{name} has {member}" for member, it in vars(module).items() if id(it) in hands))
+"""
+
+
+def test_nothing_of_ours_uses_what_the_controller_defers(tmp_path: Path) -> None:
+    """The start runs none of it, and no module of ours holds one or a member that is not the true one."""
+    settings = tmp_path / "config.yaml"
+    settings.write_text("redis: {url: 'redis://127.0.0.1:1'}\n")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", USED, str(settings)],
+        capture_output=True, text=True, check=True, timeout=60, env=env,
+    )  # fmt: skip
+    assert [line for line in done.stdout.splitlines() if line] == []
 
 
 def test_what_is_left_out_comes_when_it_is_asked_for() -> None:
@@ -143,6 +174,33 @@ def test_a_function_that_is_named_runs_the_package_when_it_is_called(package: st
     assert "RAN" in vars(entered)
     assert entered.double is not double
     assert double(5) == 10
+
+
+def test_a_class_that_is_named_can_be_derived_from(package: str) -> None:
+    """The package still has not run; called, the class makes an object of the package's own."""
+    file = Path(str(PathFinder.find_spec(package).origin))  # type: ignore[union-attr]  # it is there
+    file.write_text("RAN = []\nclass Server:\n    def __init__(self, port): self.port = port\n")
+    defer(package, "Server")
+    entered = sys.modules[package]
+    stands_in = entered.Server
+    type("Quiet", (stands_in,), {})
+    assert "RAN" not in vars(entered)
+    assert stands_in(80).port == 80
+    own = entered.Server
+    assert own is not stands_in
+    assert type(stands_in(81)) is own
+
+
+def test_a_module_of_a_package_that_is_not_imported(package: str) -> None:
+    """Neither runs; the module does when it is asked for what is not named."""
+    defer(f"{package}.part", "value")
+    entered = sys.modules[f"{package}.part"]
+    assert package not in sys.modules
+    assert entered.value != 1
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = entered.nothing
+    assert entered.value == 1
+    assert package not in sys.modules
 
 
 def test_what_is_imported_already_stays(package: str) -> None:
