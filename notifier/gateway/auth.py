@@ -54,7 +54,7 @@ def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
     """Check a bearer token; Refused with 401 unless it is one of these."""
     scheme, _, token = incoming.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not _among(token.strip().encode(), tokens):
-        raise Refused("a bearer token of this source is required", status=401)
+        raise Refused("one of this source's tokens is required", status=401)
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:

@@ -84,7 +84,7 @@ class Reviews:
         scheme, _, token = incoming.header("authorization").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
-            raise Refused("a bearer token of Kubernetes is required", status=401)
+            raise Refused("a Kubernetes token is required", status=401)
         key = hashlib.sha256(f"{caller.source} {token}".encode("utf-8", "surrogateescape")).digest()
         known = self._admitted.get(key) or self._rejected.get(key)
         if known is None or known.until <= self._clock():

@@ -219,7 +219,7 @@ def _check_authentication(
             "write username and passwordRef",
         )
     if bearer and passwords:
-        refuse(where, "a bearer token and basicAuth exclude each other", "keep one of the two")
+        refuse(where, "a token and basicAuth exclude each other", "keep one of the two")
     # A URL that is a credential is not known here; see `refused_in_clear`.
     if sends_in_clear(config, config.url):
         refuse(

@@ -152,7 +152,7 @@ def _cluster_of(name: str, entry: _Entry) -> dict[str, Any]:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError(f"{at}server must be a URL such as https://10.0.0.1:6443")
+        raise ConfigError(f"{at}server must be a URL such as https://HOST:6443")
     for field in ("tls-server-name", "proxy-url"):
         if not isinstance(values.get(field, ""), str):
             raise ConfigError(f"{at}{field} must be a text")

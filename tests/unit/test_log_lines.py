@@ -13,6 +13,8 @@ from typing import Final
 
 import pytest
 
+from notifier.content.sanitise import sanitise
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Modules in whose functions these names mean one notification, and one attempt of it.
 MODULES: Final = (
@@ -76,6 +78,28 @@ def silent(source: str) -> list[str]:
             or (given & ATTEMPT and "attempt" not in members)
         )
     ]
+
+
+def redacted(source: str) -> list[str]:
+    """Texts of errors and log lines that the redaction of logs takes for a secret."""
+    said = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise) or _is_log(node)
+    ]
+    texts = (
+        text.value for node in said for text in ast.walk(node)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    )  # fmt: skip
+    return [text for text in texts if sanitise(text) != text]
+
+
+def test_what_is_said_is_not_taken_for_a_secret() -> None:
+    """A log line that hides its own words, such as those after `bearer`, does not say what is wrong."""
+    sources = [path for top in ("notifier", "syncer") for path in (ROOT / top).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)): redacted(path.read_text()) for path in sources}
+    assert {path: texts for path, texts in found.items() if texts} == {}
+    assert redacted("raise E('a bearer token of ours')\nlogger.info('password: hidden')") == [
+        "a bearer token of ours", "password: hidden",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -99,7 +99,7 @@ def test_every_proof_must_hold(tmp_path: Path) -> None:
     access.check_headers(request)
     with pytest.raises(Refused, match="x-signature is missing"):
         access.check_body(request, 0.0)
-    with pytest.raises(Refused, match="bearer token"):
+    with pytest.raises(Refused, match="this source's tokens"):
         access.check_headers(Incoming({}, b""))
 
 

@@ -77,7 +77,7 @@ def world() -> World:
 )
 async def test_what_is_no_token_is_not_asked_about(header: str, world: World) -> None:
     """It is refused at once: the API server has nothing to say of it."""
-    with pytest.raises(Refused, match="a bearer token of Kubernetes is required") as caught:
+    with pytest.raises(Refused, match="a Kubernetes token is required") as caught:
         await world.reviews.check(Incoming({"authorization": header}, b""), CALLER)
     assert caught.value.status == 401
     assert world.server.reviewed == []

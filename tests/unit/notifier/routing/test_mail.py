@@ -274,7 +274,7 @@ WEBHOOKS: dict[str, tuple[str, str]] = {
         "basicAuth: {username: 'a:b', password: c}", "basicAuth: needs a username without a colon",
     ),
     "both ways": (
-        "bearerToken: a, basicAuth: {username: u, password: b}", "a bearer token and basicAuth",
+        "bearerToken: a, basicAuth: {username: u, password: b}", "a token and basicAuth",
     ),
 }  # fmt: skip
 

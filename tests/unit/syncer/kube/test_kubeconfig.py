@@ -88,11 +88,11 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
     ),
     "the address is no URL": (
         cluster(server=f"{CANARY}:6443"),
-        "{k}: cluster 'k': server must be a URL such as https://10.0.0.1:6443"
+        "{k}: cluster 'k': server must be a URL such as https://HOST:6443"
     ),
     "the address is half an address": (
         cluster(server=f"https://[{CANARY}"),
-        "{k}: cluster 'k': server must be a URL such as https://10.0.0.1:6443"
+        "{k}: cluster 'k': server must be a URL such as https://HOST:6443"
     ),
     "a server's name is a list": (
         cluster(server="https://h", **{"tls-server-name": [CANARY]}),
