@@ -50,7 +50,8 @@ _READ_AHEAD: Final = 1 << 14
 _TRANSLATION: Final = 8.0
 #: Objects of one request that are created at once.
 _TOGETHER: Final = 16
-#: Part of the bytes that objects of one source may take while they wait for the API server.
+#: Part of the bytes that objects of one source may take while they wait for the API server, and of the
+#: requests in flight, if there are other sources.
 _SHARE: Final = 0.5
 #: Seconds between two log lines about refusals of one source with one status.
 _LOG_EVERY: Final = 10.0
@@ -98,8 +99,8 @@ class Gateway:
         self._limits = limits
         self._now = now
         self._connections = Connections(limits.connections, _FIRST, _IDLE)
-        #: Requests that wait for the API server.
-        self.in_flight = 0
+        #: Requests that wait for the API server, by source.
+        self._in_flight = dict.fromkeys(entries, 0)
         self._buffered = 0
         #: Of that, objects that wait for the API server, by source.
         self._waiting = dict.fromkeys(entries, 0)
@@ -115,6 +116,11 @@ class Gateway:
         for name in entries:
             metrics.last.labels(name)
         metrics.in_flight.set_function(lambda: self.in_flight)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for the API server."""
+        return sum(self._in_flight.values())
 
     async def bind(self, host: str, port: int) -> int:
         """Listen; returns the port. OSError if the address cannot be bound."""
@@ -186,15 +192,18 @@ class Gateway:
         most = self._limits.buffered_bytes * _SHARE
         # One alone is taken whatever its size: it would never be smaller.
         full = self._waiting[source.name] and self._waiting[source.name] + size > most
-        if full or self.in_flight >= self._limits.requests:
+        places, own = self._limits.requests, self._in_flight[source.name]
+        # Its namespace may take nothing, and each of its requests wait as long as it may.
+        full = full or (own >= places * _SHARE and own and len(self._entries) > 1)
+        if full or self.in_flight >= places:
             raise Unavailable("too many requests are in flight")
-        self.in_flight += 1
+        self._in_flight[source.name] += 1
         self._count_bytes(source.name, size)
         self._connections.hold(request.transport)
         try:
             return await self._submit(source.name, wanted, began + source.patience)
         finally:
-            self.in_flight -= 1
+            self._in_flight[source.name] -= 1
             self._count_bytes(source.name, -size)
 
     def _count_bytes(self, name: str, size: int) -> None:

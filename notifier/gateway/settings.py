@@ -61,8 +61,8 @@ class LimitSettings(Group):
 
     requests: int = Field(
         default=2000, ge=1, le=20_000,
-        description="Requests in flight, waiting for the API server included. Above it the answer is "
-        "503 at once.",
+        description="Requests in flight, waiting for the API server included; one of several sources may "
+        "have at most half. Above it the answer is 503 at once.",
     )  # fmt: skip
     connections: int = Field(
         default=4096, ge=16, le=50_000,

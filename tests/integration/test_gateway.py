@@ -32,6 +32,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
 from syncer.runtime.offload import SMALL
+from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
 from tests.integration.scripted import write_kubeconfig
@@ -601,6 +602,34 @@ async def test_too_many_requests_in_flight_are_told_at_once(
         assert (code, answer["error"]) == (503, "too many requests are in flight")
         await server.start()
         assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200] * 3
+
+
+async def test_one_source_leaves_places_for_requests_of_others(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A source whose namespace takes nothing has half of the places, and another one is served."""
+    server, kubeconfig = standin
+    document = {
+        "limits": {"requests": 4},
+        "sources": [
+            source(token, namespace="nowhere", name="stuck", patience="25s"),
+            source(token, namespace="default", name="am"),
+        ],
+    }
+    async with gateway(kubeconfig, document) as here:
+        waiting = [
+            asyncio.create_task(here.send("stuck", group((f"w{n}", "firing", stamp()))))
+            for n in range(2)
+        ]
+        while here.serving.in_flight < 2:
+            await asyncio.sleep(0.01)
+        code, answer, _ = await here.send("stuck", group(("late", "firing", stamp())))
+        assert (code, answer["error"]) == (503, "too many requests are in flight")
+        code, answer, _ = await here.send("am", group(("other", "firing", stamp())))
+        assert (code, len(answer["notifications"])) == (200, 1)
+        made = json.dumps({"metadata": {"name": "nowhere"}}).encode()
+        server.state.answer(Request("POST", "/api/v1/namespaces", {}, made))
+        assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200, 200]
 
 
 async def test_connections_that_say_nothing_or_half_stop_nobody(
