@@ -263,6 +263,11 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "datastorage.url",
         "must be an http:// or https:// URL",
     ),
+    "the audit store's url holds a user": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'http://u@h'}",
+        "datastorage.url",
+        "must not hold a user or password",
+    ),
     "the audit store's url names no host": (
         "redis: {url: redis://h}\ndatastorage: {url: 'http:///x'}",
         "datastorage.url",
@@ -620,3 +625,18 @@ def test_any_document_is_settings_or_a_config_error(document: dict[str, Any]) ->
     except ConfigError as error:
         path = error.path
     assert path or "url" in document["redis"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_token_for_the_api_server_is_nobody_elses(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gets it could act as the controller; that the audit store would is warned about."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    monkeypatch.setattr("notifier.settings.API_TOKEN", token if own else tmp_path / "other")
+    store = f"datastorage: {{url: 'https://h', tokenFile: {token}}}"
+    warnings = load(write(tmp_path, f"redis: {{url: redis://h}}\n{store}\n"), ENV).warnings
+    assert [w.partition(" is the token for")[0] for w in warnings] == (
+        ["datastorage.tokenFile"] if own else []
+    )
