@@ -144,23 +144,18 @@ class Leases:
         meta: Json = {"labels": dict([self.label]), "annotations": dict(annotations)}
         if version:
             meta["resourceVersion"] = version
-        answer = await self._client.request(
-            "PATCH",
-            lease_path(self._namespace, name),
-            params=_FIELD_MANAGER,
-            body={"metadata": meta, "spec": spec},
-            content_type=MERGE_PATCH,
-            timeout=timeout,
-        )
-        return _read(answer)
+        return _read(await self._patch(name, {"metadata": meta, "spec": spec}, timeout))
 
     async def put_label(self, name: str, *, timeout: float) -> None:
         """Write the label alone, whatever else the Lease holds; its holder takes that for an edit."""
-        await self._client.request(
+        await self._patch(name, {"metadata": {"labels": dict([self.label])}}, timeout)
+
+    async def _patch(self, name: str, body: Json, timeout: float) -> Json:
+        return await self._client.request(
             "PATCH",
             lease_path(self._namespace, name),
             params=_FIELD_MANAGER,
-            body={"metadata": {"labels": dict([self.label])}},
+            body=body,
             content_type=MERGE_PATCH,
             timeout=timeout,
         )

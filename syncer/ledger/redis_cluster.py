@@ -56,6 +56,7 @@ _HOPS: Final = 5
 _ASKED: Final = 16
 #: Seconds for one of them.
 _ASK_SECONDS: Final = 1.0
+_NO_NODE: Final = "the server is not a node of a Redis Cluster; begin with redis://"
 #: Connections to nodes without slots are closed after this.
 _IDLE_SECONDS: Final = 30.0
 
@@ -300,10 +301,7 @@ class Cluster:
             return parse_layout(reply, address, healthy=state == "ok")
         except ResponseError as error:
             if "cluster support disabled" in str(error):
-                raise ConfigError(
-                    "the server is not a node of a Redis Cluster; begin with redis://",
-                    path="redis.url",
-                ) from error
+                raise ConfigError(_NO_NODE, path="redis.url") from error
             raise classify_reply(error) from error
         except (RedisError, OSError, TimeoutError) as error:
             raise lost_connection(error, name_of(address)) from error
@@ -421,9 +419,7 @@ class Cluster:
     ) -> None:
         """Note the node's process; read, or write, the store's metadata where this node holds it."""
         if info.get("cluster_enabled") != "1":
-            raise ConfigError(
-                "the server is not a node of a Redis Cluster; begin with redis://", path="redis.url"
-            )
+            raise ConfigError(_NO_NODE, path="redis.url")
         address = self._address_of(pipeline)
         if address is None:
             raise ResponseError("ERR the pipeline is closed")

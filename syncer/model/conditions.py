@@ -62,10 +62,7 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
 
 def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
     """Return the condition of a type, or None."""
-    for condition in conditions:
-        if condition.type == condition_type:
-            return condition
-    return None
+    return next((c for c in conditions if c.type == condition_type), None)
 
 
 def true_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:

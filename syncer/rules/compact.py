@@ -11,6 +11,7 @@ Where even that is too much, because the object is nearly as large as an object 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -143,9 +144,7 @@ def least(wanted: Status, shown: Status) -> Status:
 
 
 def _foldable(status: Status) -> list[Attempt]:
-    per_channel: dict[str, int] = {}
-    for attempt in status.attempts:
-        per_channel[attempt.channel] = per_channel.get(attempt.channel, 0) + 1
+    per_channel = Counter(a.channel for a in status.attempts)
     out = []
     for attempt in status.attempts:
         spare = per_channel[attempt.channel] > KEEP_PER_CHANNEL
