@@ -193,10 +193,15 @@ class Routing:
                 is not in the directory.
         """
         reading = self._read()
-        config = self._candidate(reading)
-        waiting = not reading.credentials.exists and config.credential_refs()
-        if not waiting:
-            self._check_refs(config, reading.credentials)
+        try:
+            config = self._candidate(reading)
+            waiting = not reading.credentials.exists and config.credential_refs()
+            if not waiting:
+                self._check_refs(config, reading.credentials)
+        except ConfigError as error:
+            # At a start the settings file may be at fault as well: the file is named, once.
+            named = str(self.path) in str(error)
+            raise ConfigError(str(error) if named else f"{self.path}: {error}") from None
         self._taken = reading
         self._warn(config, reading.credentials)
         self.problem = (

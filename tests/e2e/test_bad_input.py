@@ -59,7 +59,8 @@ class Start:
 REDIS: Final = {"redis": {"url": "redis://127.0.0.1:1/0"}}
 HOOKED: Final = json.dumps(ROUTED)
 UNRESOLVED: Final = (
-    '1 unresolvable credential ref(s): hook: credential "hook" not found in {folder}/credentials'
+    '{folder}/routing.yaml: 1 unresolvable credential ref(s): hook: credential "hook" not found in'
+    " {folder}/credentials"
 )
 
 STARTS: Final[dict[str, Start]] = {
@@ -99,12 +100,12 @@ STARTS: Final[dict[str, Start]] = {
         "cannot read {folder}/routing.yaml: No such file or directory", REDIS, routing=None
     ),
     "the routing file is no YAML": Start(
-        "failed to parse YAML: line 1: did not find expected ',' or ']'",
+        "{folder}/routing.yaml: failed to parse YAML: line 1: did not find expected ',' or ']'",
         REDIS,
         routing=f"receivers: [{CANARY}\n",
     ),
     "the routing file names no receiver": Start(
-        "receiver 'y' not found in receivers list (line 2)",
+        "{folder}/routing.yaml: receiver 'y' not found in receivers list (line 2)",
         REDIS,
         routing="receivers: [{name: x}]\nroute: {receiver: y}",
     ),

@@ -142,16 +142,19 @@ def test_the_first_load_is_complete(files: Files) -> None:
 
 STARTS: dict[str, tuple[str | None, str]] = {
     "the file is missing": (None, r"^cannot read .*routing\.yaml: No such file or directory$"),
-    "the file is no YAML": ("route: [broken\n", r"^failed to parse YAML: line "),
-    "the file is invalid": ("route: {receiver: y}\nreceivers: [{name: x}]", r"^receiver 'y' not"),
+    "the file is no YAML": ("route: [broken\n", r"^.*routing\.yaml: failed to parse YAML: line "),
+    "the file is invalid": (
+        "route: {receiver: y}\nreceivers: [{name: x}]",
+        r"^.*routing\.yaml: receiver 'y' not",
+    ),
     "an entry names no credential": (
         "route: {}\nreceivers: [{name: x, slackConfigs: [{channel: c}]}]",
-        r'^credentialRef is required: receiver "x" slackConfigs\[0\] \(line 2\)$',
+        r'^.*routing\.yaml: credentialRef is required: receiver "x" slackConfigs\[0\] \(line 2\)$',
     ),
     "credentials are not there": (
         slack("here", "gone", "lost"),
         (
-            r"^2 unresolvable credential ref\(s\): gone, lost: "
+            r"^.*routing\.yaml: 2 unresolvable credential ref\(s\): gone, lost: "
             r'credential "gone" not found in .*credentials \(line [0-9]+\)$'
         ),
     ),
@@ -160,7 +163,7 @@ STARTS: dict[str, tuple[str | None, str]] = {
 
 @pytest.mark.parametrize("case", STARTS)
 def test_a_bad_start_is_an_error(case: str, files: Files) -> None:
-    """Each with upstream's text, so that the process can end with it."""
+    """Each with upstream's text and the name of the file, so that the process can end with it."""
     text, reason = STARTS[case]
     files.credential("here", CANARY)
     if text is not None:
