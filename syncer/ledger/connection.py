@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -64,8 +64,10 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
     return await connection.read_response()
 
 
-def lost_connection(error: BaseException, place: str) -> LedgerError:
-    """Map the error of a connection to `place` that could not be made, or was lost."""
+def lost_connection(
+    error: BaseException, place: str, kind: type[AbstractConnection]
+) -> LedgerError:
+    """Map the error of a connection of that kind to `place` that could not be made, or was lost."""
     at = f" at {own(place)}" if place else ""
     # The vendor takes LOADING for a lost connection.
     if isinstance(
@@ -75,7 +77,9 @@ def lost_connection(error: BaseException, place: str) -> LedgerError:
     if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
         return error.__cause__
     if isinstance(error, RedisTimeoutError | TimeoutError):
-        return Unavailable(f"Redis does not answer in time{at}")
+        # A server without TLS waits for the rest of what is none of its commands.
+        over = " over TLS (rediss://)" if issubclass(kind, SSLConnection) else ""
+        return Unavailable(f"Redis does not answer in time{at}{over}")
     cause = error.__cause__ if isinstance(error, RedisConnectionError) else error
     if is_malformed(cause):
         return Unavailable(f"the server{at} is not Redis")

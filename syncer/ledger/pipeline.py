@@ -478,7 +478,7 @@ class Pipeline:
         self._owner.on_problem(self._main)
 
     def _lost(self, error: BaseException) -> LedgerError:
-        mapped = lost_connection(error, self._place())
+        mapped = lost_connection(error, self._place(), self.pool.connection_class)
         self._main.problem = str(mapped)
         self._owner.on_problem(self._main)
         return mapped

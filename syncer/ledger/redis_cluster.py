@@ -304,7 +304,7 @@ class Cluster:
                 raise ConfigError(_NO_NODE, path="redis.url") from error
             raise classify_reply(error) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise lost_connection(error, name_of(address)) from error
+            raise lost_connection(error, name_of(address), type(connection)) from error
         except ValueError as error:
             raise Unavailable(str(error)) from error
         finally:

@@ -116,3 +116,20 @@ async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "over"), [("redis", ""), ("rediss", " over TLS (rediss://)")], ids=["plain", "TLS"]
+)
+async def test_a_server_that_waits_for_more(scheme: str, over: str) -> None:
+    """One without TLS takes its greeting for the beginning of a command; the error says what was spoken."""
+    server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = LedgerClient(f"{scheme}://{where}", timeout=0.3)
+    try:
+        with pytest.raises((LedgerError, TimeoutError)):
+            await client.open("here")
+        assert client.problem == f"Redis does not answer in time at {where}{over}"
+    finally:
+        await client.close()
+        server.close()

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -45,6 +45,8 @@ class Server:
         unreachable: Whether that fails.
         told: What the owner was told.
     """
+
+    connection_class = Connection
 
     def __init__(self, *pauses: float | None) -> None:
         self.pauses = list(pauses)

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 import pytest
+from redis.asyncio.connection import SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from notifier.content.sanitise import sanitise
@@ -69,7 +70,7 @@ def test_a_certificate_of_redis_is_named_with_its_place() -> None:
     """As readiness and log show it."""
     wrapped = RedisConnectionError("cannot connect")
     wrapped.__cause__ = expired()
-    text = str(lost_connection(wrapped, "10.9.0.7:6379"))
+    text = str(lost_connection(wrapped, "10.9.0.7:6379", SSLConnection))
     assert text == (
         "Redis cannot be reached at 10.9.0.7:6379"
         " (its certificate is not accepted: certificate has expired)"
