@@ -237,6 +237,14 @@ async def test_a_note_is_found_by_the_notification(here: Town) -> None:
         return not a.manager.carries_notes and {a.manager.note_of(uid) for uid in uids} == {None}
 
     assert none()
+
+    def refuse(request: Request) -> None:
+        if request.path.endswith("/nl-1"):
+            raise Unavailable("not now")
+
+    a.kube.fail = refuse
+    assert await a.manager.put_notes(1_000) == 3, "one is not confirmed"
+    a.kube.fail = lambda _: None
     assert await a.manager.put_notes(1_000) == 4
     assert not none()
     for uid in uids:
@@ -337,6 +345,7 @@ async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
     b = await here.replica("b")
     await here.until(lambda: len(b.owned) == 2)
     assert await a.manager.release() == 2
+    assert a.shards.owned == {}
     assert here.sessions() == {"b"}
     assert await here.until(lambda: len(b.owned) == 4) < PERIOD
     assert a.task is not None
