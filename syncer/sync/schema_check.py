@@ -158,7 +158,7 @@ class SchemaCheck:
 
     def _check_complete(self, stored: NotificationRequest, patch: Json) -> None:
         written = {
-            attempt["id"] for attempt in patch.get("deliveryAttempts", ()) if "id" in attempt
+            attempt["id"] for attempt in patch.get("deliveryAttempts") or () if "id" in attempt
         }
         if not stored.status.nameless and written - {a.id for a in stored.status.attempts}:
             self._distrust(_LOST)
