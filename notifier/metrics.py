@@ -32,7 +32,15 @@ class DeliveryMetrics:
         egress_denied: Callable[[], int] = lambda: 0,
         foreign_objects: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Create the series; the three functions return what other parts count."""
+        """
+        Create the series.
+
+        Args:
+            registry: Where they are kept.
+            events_dropped: How many Events were not written, as their recorder counts them.
+            egress_denied: How many addresses were not dialled, as the guard counts them.
+            foreign_objects: How many objects of others came, as the reflector counts them.
+        """
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry)

@@ -149,9 +149,13 @@ class EventReporter:
 
     def rejected(self, request: NotificationRequest, channel: str, reason: str, made: int) -> None:
         """
-        Report a due attempt that waits for its receiver's circuit breaker, for upstream's `reason`.
+        Report a due attempt that waits for its receiver's circuit breaker.
 
-        `made` is how many attempts were made on the channel before.
+        Args:
+            request: The notification.
+            channel: Full channel name, for example `slack:ops`.
+            reason: Upstream's text for it.
+            made: Attempts made on the channel before.
         """
         self._metrics.postponed.labels(channel).inc()
         self._emit(
@@ -160,7 +164,14 @@ class EventReporter:
         )  # fmt: skip
 
     def status_written(self, entry: Entry, before: Status, merged: Merged) -> None:
-        """Report what a written status shows for the first time: a wait, or the end."""
+        """
+        Report what a written status shows for the first time: a wait, or the end of the notification.
+
+        Args:
+            entry: Holds the object as it was stored.
+            before: The status before the write.
+            merged: What was written.
+        """
         request = entry.request
         after = request.status
         if after.phase == RETRYING and len(after.attempts) > len(before.attempts):

@@ -185,9 +185,14 @@ def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
 
 def build(model: type[G], document: Mapping[str, Any], source: Document | None = None) -> G:
     """
-    Make settings from a document, read from `source`, which knows the lines for errors.
+    Make settings from a document.
 
     A required group that is missing is reported by its required key (`redis.url`).
+
+    Args:
+        model: Of the settings.
+        document: What to read.
+        source: The file that it comes from, for the lines of errors.
 
     Raises:
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
@@ -221,7 +226,11 @@ def unknown_keys(
     """
     Find the keys of a document that mean nothing to a model.
 
-    `source` is the file that it comes from, for lines, and `at` is where the document stands in it.
+    Args:
+        model: Of the settings.
+        document: What was read.
+        source: The file that it comes from, for lines.
+        at: Where the document stands in the file.
     """
     if not isinstance(document, Mapping):
         return []

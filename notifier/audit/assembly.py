@@ -87,7 +87,18 @@ class Audit:
         registry: CollectorRegistry,
         now: Callable[[], int],
     ) -> None:
-        """Wire; nothing is fed yet. `now` is ledger time in Unix milliseconds."""
+        """
+        Wire; nothing is fed yet.
+
+        Args:
+            settings: Bounds of the feed.
+            outlets: Who takes the events.
+            cache: Names the logs with unaudited records.
+            log: Reads them.
+            ownership: Which of them are ours.
+            registry: Where the feed's metrics are kept.
+            now: Ledger time in Unix milliseconds.
+        """
         buffer = settings.buffer
         self.gate = outlets.gate
         self.feed = AuditFeed(

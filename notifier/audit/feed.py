@@ -439,10 +439,16 @@ def parts_of(
     entry: Entry, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
 ) -> list[LogPart]:
     """
-    Cut the events of one log, those above `audited` in their order, into parts that fit a request.
+    Cut the events of one log into parts that fit a request.
 
     The position of a part is right before the first event that it leaves out, that of the last part at
     the end of the log.
+
+    Args:
+        entry: The notification.
+        snapshot: Its log.
+        events: Of the records above `audited`, in order.
+        limits: Bounds of a request, in events and bytes.
     """
     parts: list[LogPart] = []
     rest = list(events)

@@ -52,7 +52,11 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
     """
     The message as it goes on the wire, before dots are doubled; lines end in CRLF.
 
-    It has at most `limit` bytes; `now` is in Unix seconds, for the date.
+    Args:
+        message: What to say.
+        envelope: Sender and recipients.
+        now: Unix seconds, for the date.
+        limit: Bytes that it may have.
 
     Raises:
         ValueError: its headers leave no space for a body, or one of them would hold what no header may.

@@ -41,7 +41,13 @@ class Names:
         proxy: bool = False,
     ) -> Sequence[Found]:
         """
-        Return the addresses of a host, one at least; `proxy` tells that it is a proxy.
+        Return the addresses of a host, one at least.
+
+        Args:
+            host: Name or address.
+            port: Of the server.
+            family: Of the addresses.
+            proxy: The host is a proxy.
 
         Raises:
             OSError: the name did not resolve, or (`EgressDenied`) one address is refused.

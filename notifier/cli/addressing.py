@@ -38,7 +38,12 @@ def attributes_for(
     config: RoutingConfig, receiver: str, given: Mapping[str, str]
 ) -> dict[str, str]:
     """
-    Find attributes with which a notification reaches a receiver, and no other; those given are kept.
+    Find attributes with which a notification reaches a receiver, and no other.
+
+    Args:
+        config: The routing.
+        receiver: Its name.
+        given: Attributes that are wanted; they are kept.
 
     Raises:
         Refused: there are none, or none were found; the text says why.

@@ -13,7 +13,14 @@ from syncer.yamlfile import Document
 
 
 def of_unread(error: ConfigError, path: Path, option: str) -> Finding:
-    """Return the finding for a file that is not YAML, or not there; `option` is what names it."""
+    """
+    Return the finding for a file that is not YAML, or not there.
+
+    Args:
+        error: What its reading has raised.
+        path: The file.
+        option: That names it.
+    """
     text = str(error).removeprefix(f"{path}: ")
     fix = "correct the line" if error.line else f"name a readable YAML file with {option}"
     return Finding(Severity.ERROR, "", text, fix, error.line)
@@ -23,9 +30,13 @@ def of_fault(
     fault: Fault, source: Document, added: Mapping[str, str], page: str = "docs/configuration.md"
 ) -> Finding:
     """
-    Return the finding for a fault of a file.
+    Return the finding for a fault.
 
-    `added` says what to do about keys that are required, by path, and `page` what the keys take.
+    Args:
+        fault: Of a file.
+        source: The file.
+        added: What to do about keys that are required, by path.
+        page: Says what the keys take.
     """
     name = keys_of(fault.group).get(str(fault.location[-1]))
     field = fault.group.model_fields.get(name) if name else None

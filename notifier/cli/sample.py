@@ -123,10 +123,16 @@ def manifest_of(
     attributes: Mapping[str, str], *, name: str, subject: str, body: str
 ) -> dict[str, Any]:
     """
-    Return the manifest of a test notification, by that name unless the attributes say another.
+    Return the manifest of a test notification.
 
     What is neither the object's own nor a field of the spec becomes an extension, under which routing sees
     it by the same name.
+
+    Args:
+        attributes: What routing is to see.
+        name: Of the object, unless the attributes say it.
+        subject: Of the notification.
+        body: Of the notification.
     """
     spec: dict[str, Any] = {"type": "Simple", "priority": "Low", "subject": subject, "body": body}
     extensions: dict[str, str] = {}

@@ -97,7 +97,12 @@ async def send(options: argparse.Namespace) -> int:
 
 def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
     """
-    Make up the notification; `now` is in Unix seconds, and the token makes its name unique.
+    Make up the notification.
+
+    Args:
+        options: Of the command.
+        now: Unix seconds.
+        token: Makes its name unique.
 
     Raises:
         ConfigError: the usage is wrong, or a file cannot be used.

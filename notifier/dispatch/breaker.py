@@ -168,9 +168,17 @@ class Breaker:
         retry_after: float | None = None,
     ) -> Change | None:
         """
-        Process the result of an allowed call; returns the change of state that follows, if any.
+        Process the result of an allowed call.
 
-        `retry_after` is the wait in seconds that the receiver asked for, or None.
+        Args:
+            allowed: What `acquire` has answered.
+            uid: The notification.
+            evidence: What the call shows about the receiver.
+            now: Boot-clock second.
+            retry_after: Wait in seconds that the receiver asked for, or None.
+
+        Returns:
+            The change of state that follows, None if there is none.
         """
         if allowed.generation != self.generation:
             return None

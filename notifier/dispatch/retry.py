@@ -55,9 +55,13 @@ def unsent_delay(n: int, jitter: float) -> int:
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
     """
-    The same as `delay`, and at least as long as the receiver asked for.
+    Milliseconds from the end of the n-th attempt to the start of the next.
 
-    It may ask for `retry_after` seconds, of which at most 3,600 count, or for none.
+    Args:
+        policy: Seconds and factor of the notification.
+        n: As for `delay`.
+        jitter: Uniform in [-1, 1).
+        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
     """
     wait = delay(policy, n, jitter)
     if retry_after is None:

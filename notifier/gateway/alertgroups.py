@@ -55,10 +55,16 @@ def drafts_of(
     group: Reader, options: Options, *, program: str, key: tuple[object, ...]
 ) -> tuple[Draft, ...]:
     """
-    Make drafts of a group; Refused if a member has another form.
+    Make drafts of a group.
 
-    `program` is what sent it, in the words by which people look for an event; `key` tells groups of the
-    program apart, before receiver and group key.
+    Args:
+        group: The payload.
+        options: As the gateway's file says.
+        program: What sent it, in the words by which people look for an event.
+        key: What tells groups of the program apart, before receiver and group key.
+
+    Raises:
+        Refused: a member has another form.
     """
     group.choice("status", _STATUSES)
     group.text("groupKey", None)

@@ -75,9 +75,15 @@ def check_certificate(
     certificate: Certificate | None, anchors: frozenset[bytes], names: tuple[str, ...]
 ) -> None:
     """
-    Check a client's certificate, which the handshake has verified; Refused with 401 unless it fits.
+    Check a client's certificate, which the handshake has verified.
 
-    One of `anchors`, in DER, must be in its chain, and it must bear one of `names`, if there are any.
+    Args:
+        certificate: Of the client.
+        anchors: Certificates in DER, one of which must be in its chain.
+        names: One of which it must bear; empty for any.
+
+    Raises:
+        Refused: 401.
     """
     if certificate is None or anchors.isdisjoint(certificate.chain):
         raise Refused(
@@ -91,7 +97,13 @@ def check_signature(
     incoming: Incoming, signature: Signature, keys: Sequence[bytes], now: float
 ) -> None:
     """
-    Check the signature of a request by any of the keys; `now` is in Unix seconds.
+    Check the signature of a request.
+
+    Args:
+        incoming: The request.
+        signature: How it is signed.
+        keys: Any of them will do.
+        now: Unix seconds.
 
     Raises:
         Refused: 401; names the header at fault.

@@ -76,7 +76,17 @@ def given_id(mapping: Rules, draft: Draft) -> str:
 
 
 def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
-    """Return the namespace that a template finds; Refused if the source may not reach it."""
+    """
+    Return the namespace of a notification.
+
+    Args:
+        mapping: Has a template for it.
+        draft: What the source read.
+        allowed: Namespaces that the source may reach.
+
+    Raises:
+        Refused: the template finds another one.
+    """
     found = shown(mapping.find("namespace", draft.view))
     if found not in allowed:
         raise Refused(
@@ -179,7 +189,19 @@ class _Reading:
 def manifest(
     draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str
 ) -> Json:
-    """Build the object; Refused if a required member is missing."""
+    """
+    Build the object.
+
+    Args:
+        draft: What the source read.
+        mapping: Of the source.
+        identity: Of the event.
+        source: Its name.
+        namespace: Where the object is to be.
+
+    Raises:
+        Refused: a required member is missing.
+    """
     reading = _Reading(mapping, draft)
     spec: Json = {
         "type": reading.word("type", draft.type, TYPES),
@@ -221,7 +243,17 @@ def object_of(
     spec: Json,
     annotations: Json | None = None,
 ) -> Json:
-    """Return the object around a spec; `event` is in the words by which people look for it."""
+    """
+    Return the object around a spec.
+
+    Args:
+        identity: Has its name, and its mark.
+        source: Name of the source.
+        namespace: Where it is to be.
+        event: In the words of its sender, by which people look for it.
+        spec: Of the notification.
+        annotations: Further ones.
+    """
     labels = {SOURCE_LABEL: source}
     marks = {IDENTITY: identity.digest, **(annotations or {})}
     if event:

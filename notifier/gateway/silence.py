@@ -78,7 +78,14 @@ class Step(Enum):
 
 
 def decide(view: View, terms: Terms, now: float) -> Step:
-    """Return what is to be done about a source; `now` is in monotonic seconds."""
+    """
+    Return what is to be done about a source.
+
+    Args:
+        view: What the replica knows.
+        terms: What is expected.
+        now: Monotonic seconds.
+    """
     news = view.heard is not None and (
         view.changed is None or view.heard - view.changed >= terms.step
     )
@@ -90,7 +97,14 @@ def decide(view: View, terms: Terms, now: float) -> Step:
 
 
 def silence_notice(source: Source, last: str, terms: Terms) -> Desired:
-    """Return the notification that a source is silent; `last` is as the Lease has it."""
+    """
+    Return the notification that a source is silent.
+
+    Args:
+        source: The source.
+        last: When it was heard last, as the Lease has it.
+        terms: What is expected.
+    """
     return _notice(
         source, "silent", last,
         type_="Escalation", priority="Critical",

@@ -73,7 +73,12 @@ class Desired:
 
 def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, ...]:
     """
-    Translate a request; `now` is in Unix seconds.
+    Translate a request.
+
+    Args:
+        source: Whose it is.
+        incoming: The request.
+        now: Unix seconds.
 
     Raises:
         Refused: it becomes no notification, however often it is sent.

@@ -89,7 +89,14 @@ class Gauges:
 
 
 async def pulse(watch: LoopWatch, metrics: SyncMetrics, monotonic: MonotonicClock) -> None:
-    """Measure how late the event loop is, in seconds of the boot clock, until cancelled."""
+    """
+    Measure how late the event loop is, until cancelled.
+
+    Args:
+        watch: Notified of each lag in seconds.
+        metrics: Where lags are observed.
+        monotonic: Boot-time seconds.
+    """
     while True:
         asked = monotonic() + _PULSE
         watch.expect(_PULSE)

@@ -194,6 +194,12 @@ class Attempts:
 
         The end is thereby on record like any other, and every reader of log or status sees the reason.
 
+        Args:
+            entry: The notification.
+            term: Under which its log is claimed.
+            channel: Full channel name.
+            reason: Text of the attempt's error.
+
         Raises:
             PortError: Redis did not answer; the claim is given up.
         """

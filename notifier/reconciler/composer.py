@@ -40,7 +40,10 @@ class Composer:
         """
         The message of one attempt.
 
-        If `with_status`, it shows the status as merged now, because the object's own lags behind.
+        Args:
+            entry: The notification.
+            intent: The attempt's intent.
+            with_status: Show the status as merged now, because the object's own lags behind.
 
         Raises:
             ValueError: the spec is not of the schema's shape.

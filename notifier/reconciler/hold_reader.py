@@ -31,7 +31,14 @@ class HoldReader:
     """Copies holds from Redis to the controller, and restores them there."""
 
     def __init__(self, store: HoldStore, controller: Controller, time: LedgerTime) -> None:
-        """Prepare; nothing is read yet. The holds end by `time`."""
+        """
+        Prepare; nothing is read yet.
+
+        Args:
+            store: Where the holds are.
+            controller: Obeys them.
+            time: By which they end.
+        """
         self._store = store
         self._controller = controller
         self._time = time

@@ -225,9 +225,12 @@ class Journal:
         """
         Record an attempt in the status before it is sent; None if it must not be made.
 
-        `applies` is true for the notification, and no write of its status is under way. `in_doubt` is
-        called with an attempt that the status, or a log that is back by now, may hold although nothing was
-        sent. Another write must say so; after it the first can no longer land.
+        Args:
+            entry: The notification; `applies` is true for it, and no write of its status is under way.
+            term: The lease term in which the attempt is made.
+            channel: The channel to send on.
+            in_doubt: Called with an attempt that the status, or a log that is back by now, may hold
+                although nothing was sent. Another write must say so; after it the first can no longer land.
         """
         note, why = self.notes().note_of(entry.uid), self.basis(entry, term)
         if note is None:

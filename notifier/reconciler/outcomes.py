@@ -52,7 +52,15 @@ class Outcomes:
     def submit(
         self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
     ) -> asyncio.Task[None]:
-        """Start recording the outcome of a send, in a task that outlives the caller."""
+        """
+        Start recording an outcome, in a task that outlives the caller.
+
+        Args:
+            entry: The notification.
+            intent: The attempt's intent.
+            outcome: The attempt's outcome.
+            seconds: Duration of the send.
+        """
         recording = asyncio.create_task(
             self.record(entry, intent, outcome, seconds), name=f"record-{entry.uid}"
         )

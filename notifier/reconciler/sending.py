@@ -44,7 +44,11 @@ class Sender:
         """
         Send; never raises because of a receiver, a channel or a message.
 
-        The lease term must cover the send. The channel is None if there is none with the intent's name now.
+        Args:
+            entry: The notification.
+            term: The lease term that must cover the send.
+            intent: The intent that the log accepted.
+            channel: The channel as configured now, None if there is none with the intent's name.
         """
         if channel is None:
             return Outcome.permanent(

@@ -22,7 +22,14 @@ class ShardWork:
     """Begins and ends the work on a shard; see `syncer.sharding.manager.Owner`."""
 
     def __init__(self, shards: Shards, controller: Controller, takeover: Takeover) -> None:
-        """Wire; nothing is owned yet."""
+        """
+        Wire; nothing is owned yet.
+
+        Args:
+            shards: Tell which notifications belong to a shard.
+            controller: Works on them.
+            takeover: Starts sweeps for each acquired shard.
+        """
         self._shards = shards
         self._controller = controller
         self._takeover = takeover
@@ -50,10 +57,19 @@ def make_manager(
     problem: Callable[[], str],
 ) -> tuple[Installation, ShardManager]:
     """
-    Make the installation, which the startup looks up first, and the manager of its shards.
+    Make the manager of the shards.
 
-    `able` tells whether this process could work on a shard now, `journaling` whether it could do so without
-    the log while no replica reaches the log, `problem` why it opens no attempt now, empty if it does.
+    Args:
+        loaded: The settings.
+        outside: Has the client of Leases, the clocks, and the identity of this process.
+        shards: Updated with each change of ownership.
+        owner: Works on the shards.
+        able: Whether this process could work on a shard now.
+        journaling: Whether it could do so without the log while no replica reaches the log.
+        problem: Why it opens no attempt now, empty if it does.
+
+    Returns:
+        The installation, which the startup looks up first, and the manager.
     """
     sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
     timings = LeaseTimings(

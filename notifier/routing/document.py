@@ -113,7 +113,16 @@ class Reader:
         *,
         severity: Severity = Severity.WARNING,
     ) -> None:
-        """Collect a warning, up to a bound; without a line it stands where the path does."""
+        """
+        Collect a warning, up to a bound.
+
+        Args:
+            path: Of the key, or of the mapping that it is about.
+            message: What is wrong.
+            fix: What to do.
+            line: Where, if not where the path stands.
+            severity: How much it matters.
+        """
         if self.full:
             self._left_out += 1
             return
@@ -123,7 +132,13 @@ class Reader:
 
     def refuse(self, text: str, node: yaml.Node | None, *, path: str, fix: str) -> None:
         """
-        Raise an error, or collect it; `text` is as the log has it, without the line.
+        Raise an error, or collect it.
+
+        Args:
+            text: The whole text, as the log has it, without the line.
+            node: Where it is.
+            path: Of the key.
+            fix: What to do.
 
         Raises:
             ConfigError: unless errors are collected.

@@ -77,9 +77,12 @@ def resolve(
     clean: Callable[[str], str] | None = None,
 ) -> Resolution:
     """
-    Decide where a notification goes by its attributes, as `routing.attributes` gives them.
+    Decide where a notification goes.
 
-    `clean` removes secrets from each `key=value` of the message; without it they are shown raw.
+    Args:
+        config: The routing in force.
+        attributes: From `routing.attributes`; matched as they are.
+        clean: Removes secrets from each `key=value` of the message. Without it they are shown raw.
     """
     names = _walk(config.route, attributes)
     receivers = [r for r in map(config.receiver, names) if r is not None]

@@ -152,6 +152,11 @@ def kubeconfig_of(
     Return the kubeconfig to use, empty for the pod's own account, and what named it.
 
     The order is kubectl's: the option, the variable, the file in the home directory, the pod.
+
+    Args:
+        option: What was given.
+        environ: Of this process.
+        home: Of the user, if not what `~` stands for.
     """
     if option:
         return option, f"--kubeconfig {option}"
@@ -171,9 +176,15 @@ async def access(
     where: Where, *, cluster: bool = True, on_wake_up: Callable[[str], None] | None = None
 ) -> AsyncIterator[Access]:
     """
-    Connect while the block runs, without `cluster` to Redis alone.
+    Connect while the block runs.
 
-    `on_wake_up` is that of `LedgerClient`. It raises ConfigError if the settings cannot be used.
+    Args:
+        where: What to connect to.
+        cluster: Whether the API server is wanted.
+        on_wake_up: As of `LedgerClient`.
+
+    Raises:
+        ConfigError: the settings cannot be used.
     """
     settings = where.load().settings
     url = settings.redis.url.get_secret_value()

@@ -165,7 +165,15 @@ def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
-    """Add an option that takes a duration; the default is as it would be typed, `10s`."""
+    """
+    Add an option that takes a duration.
+
+    Args:
+        parser: Of the command.
+        option: Name of the option, with its dashes.
+        default: As it would be typed, `10s`.
+        what: Help text.
+    """
     parser.add_argument(
         option, default=default, metavar="TIME", help=f"{what} (default %(default)s)"
     )

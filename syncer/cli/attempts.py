@@ -150,7 +150,14 @@ class Wanted:
 
 
 def on_channel(channel: str, pattern: str, receiver: str) -> bool:
-    """Whether a channel is wanted: by patterns of its name and of its receiver, each empty for all."""
+    """
+    Whether a channel is wanted.
+
+    Args:
+        channel: Its name.
+        pattern: Of names, empty for all.
+        receiver: Pattern of receivers, empty for all.
+    """
     return (not pattern or fnmatchcase(channel, pattern)) and (
         not receiver or fnmatchcase(receiver_of(channel), receiver)
     )

@@ -26,10 +26,18 @@ async def count_held(
     at: Access, holds: Sequence[Hold], namespaces: Sequence[str], *, now: int
 ) -> tuple[Counter[str], list[str]]:
     """
-    Count, for each hold in force, the notifications with a due attempt that it keeps back now.
+    Count, for each hold, the notifications with a due attempt that it keeps back now.
 
-    One that two holds keep counts for both. No namespaces are all; `now` is Redis time in milliseconds.
-    Returned with the numbers is a line for each object that exists and cannot be read.
+    One that two holds keep counts for both.
+
+    Args:
+        at: Open connections.
+        holds: In force.
+        namespaces: Only these; empty for all.
+        now: Redis time in milliseconds.
+
+    Returns:
+        The numbers, and a line for each object that exists and cannot be read.
 
     Raises:
         ConfigError: there is no way to the API server.

@@ -127,9 +127,15 @@ def explain(
     unread: str = "",
 ) -> Explanation:
     """
-    Explain one notification by its log, at a Redis time in milliseconds.
+    Explain one notification.
 
-    If the log was not read, `unread` says why, and `log` is what the status shows.
+    Args:
+        request: The object.
+        log: Its log as read.
+        rules: What is configured.
+        now: Redis time in milliseconds.
+        owner: Who works on it.
+        unread: Why the log was not read, so that `log` is what the status shows; empty if it was.
     """
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.at_most_once)

@@ -35,8 +35,10 @@ def lines_of(uid: str, elements: Sequence[bytes], ttl: int) -> Iterator[Json]:
     """
     Render one log: the object of its header, then one for each record.
 
-    Its elements are as stored, header first, and not empty; `ttl` is the seconds until it expires, negative
-    if it does not.
+    Args:
+        uid: Of the notification.
+        elements: The log as stored, header first; not empty.
+        ttl: Seconds until it expires, negative if it does not.
     """
     head: Json = {"log": uid, "records": len(elements) - 1}
     if ttl >= 0:

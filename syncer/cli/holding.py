@@ -40,9 +40,12 @@ async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
 
 def is_held(request: NotificationRequest, holds: Sequence[Hold], *, now: int) -> bool:
     """
-    Whether an operator holds back a channel that the status does not show as finished.
+    Whether an operator holds back a channel of a notification that its status does not show as finished.
 
-    `now` is Redis time in milliseconds.
+    Args:
+        request: The notification.
+        holds: All on record.
+        now: Redis time in milliseconds.
     """
     status = request.status
     if not holds or status.terminal:
@@ -52,9 +55,12 @@ def is_held(request: NotificationRequest, holds: Sequence[Hold], *, now: int) ->
 
 def cells_of(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
     """
-    Return a hold as cells of a table, at a Redis time in milliseconds.
+    Return a hold as cells of a table.
 
-    `held` is how many notifications it holds, None if that is not known.
+    Args:
+        hold: The hold.
+        held: How many notifications it holds, None if that is not known.
+        now: Redis time in milliseconds.
     """
     if hold.released:
         ends, by = "released", f"{hold.by}, {hold.released_by}"
@@ -67,7 +73,14 @@ def cells_of(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
 
 
 def as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
-    """Return a hold as one JSON object, by the arguments of `cells_of`; the keys are an interface."""
+    """
+    Return a hold as one JSON object; the keys are an interface.
+
+    Args:
+        hold: The hold.
+        held: How many notifications it holds, None if that is not known.
+        now: Redis time in milliseconds.
+    """
     return {
         "id": hold.id,
         "inForce": hold.in_force(now),

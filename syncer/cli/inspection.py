@@ -100,9 +100,17 @@ async def inspect(
     log: RedisLog, store: ObjectClient | None, *, namespace: str, name: str, uid: str = ""
 ) -> Inspection | None:
     """
-    Gather one notification; None if there is neither an object nor a log of that name.
+    Gather one notification.
 
-    Without `store` it looks at the log alone. A uid takes the place of the object's own.
+    Args:
+        log: The logs.
+        store: The objects, None to look at the log alone.
+        namespace: Of the object.
+        name: Of the object.
+        uid: Skips the look-up of the object.
+
+    Returns:
+        None if there is neither an object nor a log bears the name.
 
     Raises:
         PortError: Redis does not answer; or no log bears the name, and the API server does not say
@@ -139,9 +147,16 @@ async def inspect_object(
     store: ObjectClient, *, namespace: str, name: str, reason: str
 ) -> Inspection | None:
     """
-    Gather what an object shows whose log was not read, and why; None if there is no such object.
+    Gather what an object shows if its log cannot be read; None if there is no such object.
 
-    It raises PortError if the API server does not answer, or refuses.
+    Args:
+        store: The objects.
+        namespace: Of the object.
+        name: Of the object.
+        reason: Why the log was not read.
+
+    Raises:
+        PortError: the API server does not answer, or refuses.
     """
     try:
         request = await store.get(namespace, name)
@@ -242,7 +257,14 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
-    """Return lines for a person; `now` is in Unix milliseconds, and a width of 0 any number of columns."""
+    """
+    Return the inspection as lines for a person.
+
+    Args:
+        found: The inspection.
+        now: Unix milliseconds.
+        width: Columns that tables may take, 0 for any number.
+    """
     out = [f"{found.key}  uid {found.uid}", ""]
     header = found.header
     if found.log_problem:

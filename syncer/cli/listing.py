@@ -229,9 +229,15 @@ async def rows(
     """
     List matching rows, page by page.
 
-    No namespaces are all; `now` is Redis time in milliseconds. `unread` gets a line for each object that
-    exists and cannot be shown. `silent` is for a Redis that does not answer: it is not asked, and rows are
-    by the objects alone.
+    Args:
+        at: Open connections.
+        wanted: Which rows.
+        namespaces: Only these; empty for all.
+        progress: Counts each object.
+        now: Redis time in milliseconds.
+        unread: Gets a line for each object that exists and cannot be shown.
+        holds: All on record.
+        silent: Redis does not answer, and is not asked: rows are by the objects alone.
 
     Raises:
         PortError: a server does not answer, or refuses.
@@ -259,7 +265,16 @@ def row_of(
     now: int,
     deleted: bool = False,
 ) -> Row:
-    """Return the row of an object and its log, by all holds on record, at a Redis time in ms."""
+    """
+    Return the row of an object and its log.
+
+    Args:
+        request: The object.
+        head: Of its log.
+        holds: All on record.
+        now: Redis time in milliseconds.
+        deleted: The object is gone.
+    """
     quarantined = true_condition(request.status.conditions, QUARANTINED) is not None
     unsynced, unreadable = unpublished(head)
     held = request.hold is not None or is_held(request, holds, now=now)

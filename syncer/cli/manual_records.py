@@ -139,7 +139,14 @@ def resend_requests(
     """
     Return the records that request one more attempt of channels.
 
-    No channels are all that have ended without a success; `at` is Redis time in milliseconds.
+    Args:
+        request: The object.
+        log: Its log as read.
+        channels: Which; empty for every one that has ended without a success.
+        at_most_once: As the controller is configured.
+        at: Redis time in milliseconds.
+        by: Name of the operator.
+        reason: Why.
 
     Raises:
         Refused: a channel cannot be sent again, or there is none that can.
@@ -209,7 +216,15 @@ def _legible(log: ReadLog) -> None:
 
 async def append(at: Access, uid: str, records: tuple[ManualRecord, ...]) -> list[Appended]:
     """
-    Append records in this order and wake the owner; returns the result of each.
+    Append records and wake the owner.
+
+    Args:
+        at: Open connections.
+        uid: Of the notification.
+        records: What to append, in this order.
+
+    Returns:
+        The result of each.
 
     Raises:
         Refused: there is no log any more.
@@ -259,7 +274,16 @@ async def write_records(
     """
     Append records, unless it is a dry run, and write the result of each; returns the exit code.
 
-    It raises what `append` does.
+    Args:
+        at: Open connections.
+        request: The object.
+        records: What to append.
+        options: Of the command: `dry_run`, `json`.
+        by: Name of the operator, for the answer.
+
+    Raises:
+        Refused: as `append`.
+        PortError: as `append`.
     """
     if options.dry_run:
         results = [Appended(record, True) for record in records]

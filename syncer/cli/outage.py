@@ -46,9 +46,12 @@ def now_here() -> int:
 
 async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
     """
-    Return what the settings or their defaults say of the installation, since Redis was not read, and why.
+    Return what the settings or their defaults say of the installation, because its store cannot be read.
 
-    The controller's namespace, `home`, is empty if it is not known.
+    Args:
+        at: Open connections.
+        home: Namespace of the controller, empty if that is not known.
+        reason: Why Redis was not read.
     """
     name = at.settings.sharding.lease_name
     if not home or at.kube is None:
@@ -122,7 +125,14 @@ def complete(request: NotificationRequest, note: Note) -> bool:
 
 
 def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str]:
-    """Return remarks on an answer that was made without the log; the reason is empty if it was read."""
+    """
+    Return remarks for the reader of an answer that was made without the log.
+
+    Args:
+        request: The object.
+        owner: Who works on it.
+        reason: Why the log was not read, empty if it was.
+    """
     out = [f"its log was not read, so this comes from its status alone: {reason}"] if reason else []
     mark, note = request.status.journal, owner.note
     if note is not None:

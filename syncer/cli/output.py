@@ -26,10 +26,15 @@ _BAR: Final = 24
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int = 0) -> list[str]:
     """
-    Rows as aligned lines, each behind the indent; the first one is the head.
+    Rows as aligned lines; the first one is the head.
 
-    Where that is wider than so many columns (0 for any number), each row becomes a few lines of its own,
-    named by the head: nothing is cut, and no line is longer.
+    Where that is wider than it may be, each row becomes a few lines of its own, named by the head: nothing
+    is cut, and no line is longer.
+
+    Args:
+        rows: Cells.
+        indent: Stands before each line.
+        width: Columns, 0 for any number.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [max(columns(row[n]) for row in cells) for n in range(len(cells[0]))] if cells else []

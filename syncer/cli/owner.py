@@ -66,7 +66,12 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
     """
     Find out who works on a notification; never raises for what the API server answers.
 
-    The store is checked before. `home`, the controller's namespace, is empty if that is not known.
+    Args:
+        at: Open connections.
+        store: The store, checked.
+        namespace: Of the notification.
+        uid: Of the notification.
+        home: Namespace of the controller, empty if that is not known.
     """
     unread: list[str] = []
     watched = _watched(at, namespace, home or store.home, unread)
@@ -128,7 +133,14 @@ async def read_holder(
     """
     Return who holds a shard's Lease, empty if none does, and why it opens no attempt now.
 
-    PortError if the session cannot be read.
+    Args:
+        kube: The API server.
+        namespace: Of the Lease.
+        installation: First part of its name.
+        lease: As it was read.
+
+    Raises:
+        PortError: the session of its holder could not be read.
     """
     try:
         record = LeaseRecord.of(lease)

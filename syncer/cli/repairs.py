@@ -93,9 +93,14 @@ def plan_repair(
     joined: Joined, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
 ) -> tuple[Step, ...]:
     """
-    Return the steps that would repair one notification, as far as the operator has agreed to them.
+    Return the steps that would repair one notification.
 
-    `now` is Redis time in milliseconds, and `by` the operator's name.
+    Args:
+        joined: Its log and object as read.
+        findings: What is wrong with it.
+        allowed: What the operator has agreed to.
+        now: Redis time in milliseconds.
+        by: Name of the operator.
     """
     kinds = {f.kind for f in findings}
     remedies = {k.remedy for k in kinds}
@@ -224,6 +229,12 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
     """
     Carry out the steps of a repair.
 
+    Args:
+        at: Open connections.
+        result: What is wrong with the notification.
+        steps: Of `plan_repair`.
+        by: Name of the operator.
+
     Raises:
         PortError: Redis does not answer; may be done in part, and doing it again is safe.
     """
@@ -268,9 +279,16 @@ async def wait_clean(
     at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Result], *, seconds: float
 ) -> list[Result]:
     """
-    Wait until what was repaired agrees, or so many seconds are over; returns what is still wrong.
+    Wait until what was repaired agrees, or the time is over; returns what is still wrong.
 
     The time that a record may take to be published is not granted here: it is what is waited for.
+
+    Args:
+        at: Open connections.
+        scan: Its latest epoch is kept up to date.
+        bounds: Of the check.
+        repaired: What was repaired.
+        seconds: To wait at most.
     """
     impatient = replace(bounds, settle=0)
     left = [r.joined.name for r in repaired]

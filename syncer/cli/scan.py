@@ -122,8 +122,11 @@ async def join(
     """
     Read all objects with their logs, page by page; then the logs without an object.
 
-    The scan is kept up to date, and progress counts each object and each log without one. No namespaces are
-    all.
+    Args:
+        at: Open connections.
+        scan: Is kept up to date.
+        namespaces: Only these; empty for all.
+        progress: Counts each object and each log without one.
 
     Raises:
         PortError: one of the servers does not answer, or refuses.
@@ -154,9 +157,13 @@ async def objects(
     at: Access, scan: Scan, namespaces: Sequence[str], *, labels: str = ""
 ) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
     """
-    List objects page by page, each once, and keep the scan up to date.
+    List objects page by page, each once.
 
-    No namespaces are all, and an empty selector of labels, too.
+    Args:
+        at: Open connections.
+        scan: Is kept up to date.
+        namespaces: Only these; empty for all.
+        labels: Selector of labels; empty for all.
 
     Raises:
         PortError: the API server does not answer, or refuses.
@@ -298,9 +305,15 @@ async def diverging(
     pause: float,
 ) -> AsyncIterator[Result]:
     """
-    Check everything, and yield what is still wrong when it is checked again, `pause` seconds later.
+    Check everything, and yield what is still wrong when it is checked again.
 
-    The scan is kept up to date. Time and latest epoch of the bounds are taken anew. No namespaces are all.
+    Args:
+        at: Open connections.
+        scan: Is kept up to date.
+        bounds: Of the check; its time and latest epoch are taken anew here.
+        namespaces: Only these; empty for all.
+        progress: Counts each notification.
+        pause: Seconds between the end of the scan and the second check.
     """
     suspects: list[Name] = []
     async with aclosing(join(at, scan, namespaces, progress)) as pages:
@@ -323,9 +336,13 @@ async def by_status(
     at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
 ) -> AsyncIterator[Result]:
     """
-    Check each object by itself, do not ask Redis, and yield those with findings.
+    Check each object by itself, and read no log; yield those with findings.
 
-    The scan is kept up to date, and progress counts each object. No namespaces are all.
+    Args:
+        at: Open connections; Redis is not asked.
+        scan: Is kept up to date.
+        namespaces: Only these; empty for all.
+        progress: Counts each object.
 
     Raises:
         PortError: the API server does not answer, or refuses.
@@ -349,7 +366,11 @@ async def check_again(
     """
     Read notifications again and yield those with findings.
 
-    Time and latest epoch, also that of the scan, are taken anew.
+    Args:
+        at: Open connections.
+        scan: Its latest epoch is kept up to date.
+        bounds: Of the check; its time and latest epoch are taken anew here.
+        suspects: The notifications.
     """
     waiting = list(suspects)
     near = next((key.partition("/")[0] for _, key in waiting if key), "")

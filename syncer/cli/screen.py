@@ -38,7 +38,14 @@ class Screen:
 def screen_of(
     options: argparse.Namespace, stream: TextIO, environ: Mapping[str, str] = os.environ
 ) -> Screen:
-    """Return the screen of an output stream, by the options, `COLUMNS`, `NO_COLOR` and `TERM`."""
+    """
+    Return the screen of an output stream.
+
+    Args:
+        options: Of the command.
+        stream: Where the answer goes.
+        environ: `COLUMNS`, `NO_COLOR` and `TERM` are looked at.
+    """
     shown = stream.isatty()
     width: int | None = options.width
     named = environ.get("COLUMNS", "")

@@ -18,7 +18,10 @@ async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
     """
     Return `namespace/name` of the newest notification that the gateway made of an event.
 
-    The event is in the words of its sender; no namespaces are all.
+    Args:
+        at: Open connections.
+        event: In the words of its sender.
+        namespaces: Only these; empty for all.
 
     Raises:
         Absent: there is none.

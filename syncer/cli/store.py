@@ -122,8 +122,11 @@ async def trusted_store(
     """
     Check a store before anything in it is believed or written, and report what limits the answer.
 
-    Where something `writes`, the store must be checked; with `new`, one that no controller has used will
-    do.
+    Args:
+        at: Open connections.
+        options: Of the command.
+        writes: Something is to be written: then the store must be checked.
+        new: A store that no controller has used is good enough.
 
     Raises:
         ConfigError: it belongs to another installation, or is not known well enough for the command.
@@ -141,7 +144,17 @@ async def trusted_store(
 
 
 async def read_map(kube: KubeClient, namespace: str, name: str) -> Json | None:
-    """Read the Lease of an installation, None if there is none; PortError if it cannot be read."""
+    """
+    Read the Lease of an installation, None if there is none.
+
+    Args:
+        kube: The API server.
+        namespace: Of the Lease.
+        name: Of the installation.
+
+    Raises:
+        PortError: it could not be read.
+    """
     try:
         return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=_TIMEOUT)
     except Gone:

@@ -25,16 +25,32 @@ def seconds_of(text: str, option: str) -> float:
 
 
 def end_of(text: str, option: str, now: int) -> int:
-    """Parse a future time, a duration from now or RFC 3339; all else is as of `moment_of`."""
+    """
+    Parse a future time, a duration from now or RFC 3339; returns Unix milliseconds.
+
+    Args:
+        text: As it was typed.
+        option: Named in an error.
+        now: Unix milliseconds.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     moment = moment_of(text, option, now)
     return moment if "T" in text.upper() else 2 * now - moment
 
 
 def moment_of(text: str, option: str, now: int) -> int:
     """
-    Parse a past time, a duration before now or RFC 3339; all times are in Unix milliseconds.
+    Parse a past time, a duration before now or RFC 3339; returns Unix milliseconds.
 
-    It raises ConfigError, with the option's name, if it is neither.
+    Args:
+        text: As it was typed.
+        option: Named in an error.
+        now: Unix milliseconds.
+
+    Raises:
+        ConfigError: it is neither.
     """
     if "T" in text.upper():
         try:

@@ -36,9 +36,17 @@ async def export(
     at: Access, namespaces: Sequence[str], uids: Sequence[str], out: TextIO, progress: Progress
 ) -> Counts:
     """
-    Write logs as JSON lines; no namespaces are all, and no uids.
+    Write logs as JSON lines.
 
-    If Redis does not answer (PortError), the file lacks its last line and is not a whole export.
+    Args:
+        at: Open connections.
+        namespaces: Only logs of objects in these; empty for all.
+        uids: Only these logs; empty for all.
+        out: Where to.
+        progress: Counts each log.
+
+    Raises:
+        PortError: Redis does not answer; the file then lacks its last line and is not a whole export.
     """
     counts = Counts()
 

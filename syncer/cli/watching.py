@@ -77,7 +77,13 @@ class Watching:
         cls, at: Access, namespaces: Sequence[str], wanted: Filter, shown: Shown
     ) -> Watching:
         """
-        Remember the current version of each namespace; none are all.
+        Remember the current version of each namespace.
+
+        Args:
+            at: Open connections.
+            namespaces: To watch; empty for all.
+            wanted: Which rows are shown.
+            shown: Where they are written.
 
         Raises:
             PortError: the API server does not answer, or refuses.
@@ -170,9 +176,13 @@ async def changes(
     at: Access, namespace: str | None, version: str, *, silence: float = _SILENCE
 ) -> AsyncGenerator[Change, None]:
     """
-    Watch a namespace, or all with None, from what is known up to a version until the server ends it.
+    Watch until the server ends it.
 
-    After `silence` seconds without a line the watch is given up; a bookmark comes every minute.
+    Args:
+        at: Open connections.
+        namespace: To watch; None is all of them.
+        version: Up to which everything is known.
+        silence: Seconds without a line after which the watch is given up; a bookmark comes every minute.
 
     Raises:
         Expired: the server has forgotten the version, list again.

@@ -237,7 +237,14 @@ def _readable(file: Path, named: object, at: str) -> str:
 
 
 def tls_problem(ca: str | None, certificate: str | None, key: str | None) -> str:
-    """Return why a TLS context cannot be made of these files, empty if it can."""
+    """
+    Return why a TLS context cannot be made of these files, empty if it can.
+
+    Args:
+        ca: Of the authority.
+        certificate: Of the client.
+        key: Of that certificate.
+    """
     if ca:
         try:
             ssl.create_default_context(cafile=ca)

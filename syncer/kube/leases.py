@@ -136,10 +136,14 @@ class Leases:
         timeout: float,
     ) -> LeaseRecord:
         """
-        Write members of a Lease, and its label with them. Not a PUT, which would create.
+        Write a Lease, and its label with it. Not a PUT, which would create.
 
-        It must have the resourceVersion `version`, if that is not empty, else `Conflict`. An annotation of
-        None is removed.
+        Args:
+            name: Of the Lease.
+            version: resourceVersion that it must have, else `Conflict`; empty for any.
+            annotations: To set; None removes one.
+            spec: Members to set.
+            timeout: Seconds.
         """
         meta: Json = {"labels": dict([self.label]), "annotations": dict(annotations)}
         if version:
@@ -161,7 +165,15 @@ class Leases:
         )
 
     async def delete(self, name: str, uid: str, version: str = "", *, timeout: float) -> None:
-        """Delete a Lease; `Conflict` if it has another uid, or another `version`, if that is not empty."""
+        """
+        Delete a Lease if it is still the one that is meant.
+
+        Args:
+            name: Of the Lease.
+            uid: That it must have, else `Conflict`.
+            version: resourceVersion that it must have as well; empty for any.
+            timeout: Seconds.
+        """
         conditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
         await self._client.request(
             "DELETE",
@@ -193,9 +205,13 @@ class Leases:
         self, version: str, *, seconds: float, connect_timeout: float, idle_timeout: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """
-        Watch all Leases of the installation after a resourceVersion; the server ends it after `seconds`.
+        Watch all Leases of the installation.
 
-        The timeouts are those of `KubeClient.stream`.
+        Args:
+            version: resourceVersion after which it begins.
+            seconds: After which the server ends it.
+            connect_timeout: Seconds until the answer begins.
+            idle_timeout: Longest silence in seconds.
         """
         params = {
             "watch": "1",

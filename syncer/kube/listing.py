@@ -84,7 +84,15 @@ class Lister:
         page_bytes: int,
         brief: Callable[[], bool],
     ) -> None:
-        """Take what `Reflector` is given; `timeout` is the seconds for a page."""
+        """
+        Args:
+            client: Where to ask.
+            timeout: Seconds for a page.
+            page_size: Objects in a page.
+            page_bytes: Of a page; where objects are large it holds fewer, one at least.
+            brief: Whether finished objects may come without their retention, the time of their end and
+                what was journaled, which makes a list of mostly finished ones several times as quick.
+        """  # noqa: D205 - the class says what it is
         self._client = client
         self._timeout = timeout
         self._page_size = page_size

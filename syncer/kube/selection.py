@@ -58,7 +58,14 @@ class Selection:
         return Part(selector, lambda uid: self.shard_of(uid) in shards)
 
     def note(self, part: Part, *, foreign: int, ours: int = 0) -> None:
-        """Note how many objects came that were not of the part that was asked for, and how many were."""
+        """
+        Note what came.
+
+        Args:
+            part: What was asked for.
+            foreign: How many objects came that were not.
+            ours: How many came that were.
+        """
         self.foreign += foreign
         if not part.selector or not (foreign or ours):
             return

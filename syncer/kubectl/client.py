@@ -61,9 +61,15 @@ class Kubectl:
         self, namespace: str | None, *, everywhere: bool, labels: str = LABELS
     ) -> dict[str, Any] | None:
         """
-        List pods of a namespace (None for the context's own) or everywhere; None if that is forbidden.
+        List pods; None if that is forbidden.
 
-        It raises PluginError if kubectl fails otherwise.
+        Args:
+            namespace: Where, None for the context's own.
+            everywhere: In all namespaces.
+            labels: Of the pods; by default the controllers'.
+
+        Raises:
+            PluginError: kubectl fails otherwise.
         """
         where = ["-A"] if everywhere else ["-n", namespace] if namespace else []
         command = [*self._command, "get", "pods", *where, "-l", labels, "-o", "json"]
@@ -106,8 +112,12 @@ class Kubectl:
         """
         Run a command in a pod until it ends; returns its exit code, or that of the plugin.
 
-        `feed` becomes its standard input; None holds that open until the command ends. Its standard output
-        goes to `out`, or to this process's own.
+        Args:
+            release: The pod's.
+            pod: Where.
+            words: Program and arguments.
+            feed: Becomes the standard input of the command; None holds it open until the command ends.
+            out: Where its standard output goes, None for this process's own.
         """
         # No signal raises here: it would leave a process that nobody knows. A handler may put to a queue of
         # this kind whatever is under way.
@@ -145,10 +155,15 @@ class Kubectl:
         self, words: Sequence[str], text: str = "", *, quiet: bool = False
     ) -> tuple[int, str]:
         """
-        Run kubectl itself on a text as standard input; returns an exit code of the plugin, and its answer.
+        Run kubectl itself; returns an exit code of the plugin, and the answer.
 
-        With `quiet`, what it says of errors is not handed on. It raises PluginError if it does not end in
-        time.
+        Args:
+            words: Its command.
+            text: Its standard input.
+            quiet: What it says of errors is not handed on.
+
+        Raises:
+            PluginError: it does not answer in time.
         """
         try:
             done = subprocess.run(
@@ -166,7 +181,15 @@ class Kubectl:
         return failed if done.returncode else 0, done.stdout.decode("utf-8", "replace")
 
     def forward(self, release: Release, pod: Pod, here: int, there: int) -> subprocess.Popen[bytes]:
-        """Begin to forward a port of 127.0.0.1, 0 for any, to one of a pod's loopback."""
+        """
+        Begin to forward a port of 127.0.0.1 to one of a pod's loopback.
+
+        Args:
+            release: The pod's.
+            pod: Where.
+            here: Port of this machine, 0 for any.
+            there: Port of the pod.
+        """
         ports = f"{here or ''}:{there}"
         return subprocess.Popen(
             [

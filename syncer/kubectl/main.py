@@ -130,7 +130,12 @@ def _explorer(kubectl: Kubectl, words: Words) -> Release:
 
 def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
     """
-    Return the release that is meant, by its pods with these labels.
+    Return the release that is meant.
+
+    Args:
+        kubectl: Lists its pods.
+        words: That were typed.
+        labels: Of the pods.
 
     Raises:
         PluginError: there is none, or several might be meant, or it cannot be looked for.

@@ -71,10 +71,16 @@ def choose(
     releases: Sequence[Release], *, wanted: str, where: str, labels: str = LABELS
 ) -> Release:
     """
-    Return the release that is wanted, by `name` or `namespace/name`, empty if none was named.
+    Return the release that is meant.
 
     Of several none is taken for likelier: anybody can put these labels on a pod of his own namespace, and
-    would answer for the controller there. `where` and `labels` say how they were looked for.
+    would answer for the controller there.
+
+    Args:
+        releases: That were found.
+        wanted: `name` or `namespace/name`, empty if none was named.
+        where: In words, where they were looked for.
+        labels: By which they were looked for.
 
     Raises:
         PluginError: there is none, or several might be meant.

@@ -53,7 +53,14 @@ def send(
     """
     Choose, create and, with `--wait`, follow; returns the exit code.
 
-    `rest` are the words behind the command's name; the body of the message says who sends it (`by`).
+    Args:
+        kubectl: The program.
+        release: Whose routing chooses.
+        pod: Of the release.
+        rest: Words behind the command's name.
+        by: Who sends it, for the body of the message.
+        clock: Seconds.
+        sleep: Lets time pass.
 
     Raises:
         PluginError: the pod did not answer with a manifest, or the usage is wrong.

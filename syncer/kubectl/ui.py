@@ -67,8 +67,10 @@ def serve(kubectl: Kubectl, find: Callable[[], Release], words: Sequence[str]) -
     """
     Forward the port until it is ended; returns the exit code.
 
-    `find` finds the release by the explorer's pods, of which one runs; `words` stand behind the command's
-    name.
+    Args:
+        kubectl: Forwards it.
+        find: Finds the release by the explorer's pods, of which one runs; may raise PluginError.
+        words: Behind the command's name.
 
     Raises:
         PluginError: a word is not an option, or the port cannot be forwarded.

@@ -143,8 +143,15 @@ class LedgerClient(RedisState):
         """
         Run a script on one key.
 
-        `guard` and `wait` are those of a `Call`. Calls that replicas must confirm share a connection of
-        their own, and one WAIT for all that are on their way together.
+        Args:
+            script: What to run.
+            key: On which key.
+            args: With which arguments.
+            guard: Called right before the command is written, with the connection up; False means
+                that it is not sent.
+            wait: Replicas that must have the write, and milliseconds to wait for them. The result
+                is then a pair: the reply, and how many replicas confirmed. Such calls share a
+                connection of their own, and one WAIT for all that are on their way together.
 
         Raises:
             StaleGuard: the guard returned False; nothing was sent.

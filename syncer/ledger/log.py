@@ -104,9 +104,13 @@ class RedisLog:
         self, uid: str, epoch: Epoch, *, name: str, seeds: Sequence[Record] = ()
     ) -> Claimed:
         """
-        Raise the fence to `epoch`, join facts that the log may lack, and read it.
+        Raise the fence to `epoch`, join `seeds`, and read the log.
 
-        `name` is `namespace/name`, for a log that is created.
+        Args:
+            uid: Of the notification.
+            epoch: Of the lease term.
+            name: `namespace/name`, for a log that is created.
+            seeds: Facts that the log may lack.
         """
         args = [epoch, Header(name, epoch).encode(), *(encode_record(s) for s in seeds)]
         try:
@@ -239,10 +243,16 @@ class RedisLog:
 
     async def retire(self, uid: str, epoch: Epoch, *, ttl: int, audited: bool = False) -> Answer:
         """
-        Let the log of a deleted object expire in `ttl` seconds.
+        Let the log of a deleted object expire.
 
-        Returns RECLAIM if it is not ours under the claim's `epoch` or has open intents, and with `audited`
-        STALE if the audit feed has not finished with it.
+        Args:
+            uid: Of the notification.
+            epoch: Of the claim.
+            ttl: Seconds until it is gone.
+            audited: Only if the audit feed has finished with it.
+
+        Returns:
+            RECLAIM if it is not ours or has open intents, STALE if it is not audited to its end.
         """
         reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl, int(audited)])
         return Answer(text_of(reply[0]))
@@ -251,19 +261,28 @@ class RedisLog:
 
     async def rebuild(self, uid: str, seen: Sequence[bytes], elements: Sequence[bytes]) -> Answer:
         """
-        Replace a log that cannot be read by one that can, header first.
+        Replace a log that cannot be read by one that can.
 
-        `seen` is the log as it was read; `STALE` if it is another one by now.
+        Args:
+            uid: Of the notification.
+            seen: The log as it was read; `STALE` if it is another one by now.
+            elements: What takes its place, header first.
         """
         reply = await self._repeat(lua.REBUILD, uid, [len(seen), seen[-1], *elements])
         return Answer(text_of(reply[0]))
 
     async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> None:
         """
-        Copy a log to `<prefix>:aside:{<uid>}:<mark>`, which no scan takes for a log, for `ttl` seconds.
+        Copy a log to `<prefix>:aside:{<uid>}:<mark>`, which no scan takes for a log.
 
         The copy is made of what was read, not by the server, so `rebuild` then replaces that very log
         or nothing.
+
+        Args:
+            uid: Of the notification.
+            elements: The log as it was read.
+            mark: Makes the key unique.
+            ttl: Seconds to keep the copy.
 
         Raises:
             Unavailable: it was not kept.
@@ -276,7 +295,14 @@ class RedisLog:
             raise Unavailable(f"{aside} holds another log")
 
     async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
-        """Bring in a log as exported, header first; it expires after `ttl` seconds, never for 0."""
+        """
+        Bring in an exported log.
+
+        Args:
+            uid: Of the notification.
+            elements: The log as exported, header first.
+            ttl: Seconds until it expires, 0 for never.
+        """
         reply = await self._repeat(lua.RESTORE, uid, [ttl, *elements])
         return Restored(Answer(text_of(reply[0])), int(reply[1]))
 

@@ -134,10 +134,15 @@ class RedisState:
         moved: Iterable[int] = (),
     ) -> None:
         """
-        Apply the result of a check of the servers; `run_ids` are those of all primaries.
+        Apply the result of a check of the servers.
 
-        If another server or store answers than before (`changed`), all claims are stale; claims of logs in
-        slots that another primary holds (`moved`) are, too.
+        Args:
+            server: The server that answers.
+            info: Members of INFO.
+            unfit: The result of `fitness`.
+            changed: Another server or store than before: claims are stale.
+            run_ids: Of all primaries.
+            moved: Slots that another primary holds than before: claims of the logs in them are stale.
         """
         if changed:
             logger.warning(
@@ -186,7 +191,10 @@ def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
     """
     Id of the store that its metadata names, empty where there is none.
 
-    `installation` is the id of this one, empty if that is not to be compared.
+    Args:
+        meta: The metadata as stored.
+        prefix: Of every key.
+        installation: Id of this installation, empty if that is not to be compared.
 
     Raises:
         ConfigError: the store belongs to another installation, another format or another program.

@@ -209,7 +209,15 @@ def plan_record(plan: Plan) -> Record:
 
 
 def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
-    """Make the record of a due attempt that is not made."""
+    """
+    Make the record of a due attempt that is not made.
+
+    Args:
+        note_id: Id of the record.
+        channel: Name of the channel.
+        at: Unix milliseconds.
+        why: The reason.
+    """
     return Record(Kind.SKIP, note_id, channel, {"at": at, "why": why})
 
 

@@ -196,8 +196,12 @@ def restored(stored: Iterable[Hold], known: Iterable[Hold], *, now: int) -> tupl
     Return what should be on record, from what is, and from what a process remembers.
 
     What the record has lost comes back while it is in force, and a release that it has lost comes back
-    where the hold did. What is over is not put back: it may have had to make space. `now` is ledger time in
-    milliseconds.
+    where the hold did. What is over is not put back: it may have had to make space.
+
+    Args:
+        stored: The record as read.
+        known: What the process remembers.
+        now: Ledger time in milliseconds.
     """
     here = {h.id: h for h in stored}
     return join(here.values(), (k for k in known if k.id in here or k.in_force(now)))
@@ -209,7 +213,10 @@ def within_bounds(
     """
     Return the holds without those that have been over for long, or have to make space.
 
-    `now` is ledger time in milliseconds, `most_bytes` the bound of what is returned, as it is stored.
+    Args:
+        holds: All of them.
+        now: Ledger time in milliseconds.
+        most_bytes: Of what is returned, as it is stored.
 
     Raises:
         ValueError: those that must be kept are too many.
@@ -314,7 +321,12 @@ def patterns_of(value: object, path: str) -> tuple[str, ...]:
 
 def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
     """
-    Return the record with one more hold; `now` is ledger time in milliseconds.
+    Return the record with one more hold.
+
+    Args:
+        holds: The record.
+        hold: The new one.
+        now: Ledger time in milliseconds.
 
     Raises:
         ValueError: it cannot be placed; the message names the option.
@@ -333,9 +345,13 @@ def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
 
 def release(holds: Iterable[Hold], ids: Iterable[str], *, now: int, by: str) -> tuple[Hold, ...]:
     """
-    Return the record with holds released by an operator; those that have ended stay unchanged.
+    Return the record with holds released; those that have ended stay unchanged.
 
-    `now` is ledger time in milliseconds.
+    Args:
+        holds: The record.
+        ids: Of the holds.
+        now: Ledger time in milliseconds.
+        by: Name of the operator.
 
     Raises:
         ValueError: there is no hold of that id, or no space for the record that it was released.

@@ -43,7 +43,14 @@ def fnv1a(text: str) -> int:
 
 @lru_cache(maxsize=_REMEMBERED)
 def shard_of(uid: str, shards: int, function: Function) -> int:
-    """Shard of a notification, out of so many, by one of the two functions."""
+    """
+    Shard of a notification.
+
+    Args:
+        uid: Of the notification.
+        shards: How many there are.
+        function: Which of the two assigns uids to shards.
+    """
     if function == "crc32":
         return zlib.crc32(uid.encode()) % shards
     return fnv1a(uid) * shards >> 64

@@ -63,8 +63,14 @@ def conditions_of(
     """
     Return the conditions of a status, those of others unchanged.
 
-    Phase, attempts and states are those of the status to be written, `old` is the one before. `now` is
-    Redis time in milliseconds.
+    Args:
+        phase: Of the status to be written.
+        published: Its attempts.
+        channel_states: Of its channels.
+        old: The status before.
+        plan: The channels that were chosen, None if none were.
+        marks: What else there is to say.
+        now: Redis time in milliseconds.
     """
     terminal = phase in TERMINAL_PHASES
     present: list[tuple[str, str, str, str]] = []

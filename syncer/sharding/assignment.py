@@ -94,9 +94,12 @@ class Fitness:
 
     def check(self, *, able: bool, others: int, now: float) -> bool:
         """
-        Tell whether it counts at a second of the monotonic clock.
+        Tell whether it counts now.
 
-        `others` is how many other replicas are able.
+        Args:
+            able: Whether it is able now.
+            others: How many other replicas are.
+            now: Second of the monotonic clock.
         """
         if not able:
             if self._unable_since is None:
@@ -153,8 +156,12 @@ def state_of(
     """
     Tell how a shard is held by anybody but a term of ours.
 
-    `identity` is our own, `now` a second of the monotonic clock, and `ended` has the uids of sessions whose
-    end was confirmed.
+    Args:
+        view: What is known.
+        n: The shard.
+        identity: Our own.
+        now: Second of the monotonic clock.
+        ended: uids of sessions whose end was confirmed.
     """
     seen = view.shard(n)
     if seen is None:
@@ -201,7 +208,10 @@ def silent_sessions(view: LeaseView, own: str, now: float) -> list[LeaseRecord]:
     """
     Return the sessions that may be ended: unchanged for their duration, as seen on the own clock.
 
-    The one of the uid `own` is not among them. `now` is a second of the monotonic clock.
+    Args:
+        view: What is known.
+        own: uid of our own session, which is not among them.
+        now: Second of the monotonic clock.
     """
     return [
         s.lease
@@ -255,9 +265,14 @@ class Held:
 
 def loss_of(view: LeaseView, n: int, held: Held, identity: str, session: str) -> str:
     """
-    Tell why a term of ours is over although its session, named by its uid, is not; empty if it is not.
+    Tell why a term of ours is over although its session is not; empty if it is not.
 
-    A view that is behind our last write of the Lease (`held`) shows nothing.
+    Args:
+        view: What is known; one that is behind our own write shows nothing.
+        n: The shard.
+        held: Our last write of its Lease.
+        identity: Our own.
+        session: uid of our session.
     """
     if not view.shows(held.version):
         return ""

@@ -113,7 +113,14 @@ class Recorder:
         self.lose_claim(entry, "journal")
 
     async def skip(self, entry: Entry, channel: str, why: str) -> None:
-        """Record why a due attempt is not made, unless the channel's last record has the same reason."""
+        """
+        Record why a due attempt is not made, unless the channel's last record has the same reason.
+
+        Args:
+            entry: The notification.
+            channel: Name of the channel.
+            why: The reason.
+        """
         view = entry.view
         if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
             return
@@ -234,8 +241,13 @@ class Recorder:
         """
         Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
 
-        It is kept until a log has confirmed it, because a claim under way replaces the view. `cause` is why
-        the claim is given up, for the metric.
+        It is kept until a log has confirmed it, because a claim under way replaces the view.
+
+        Args:
+            entry: The notification.
+            attempt: The attempt with its outcome.
+            intent: The attempt's intent.
+            cause: Why the claim is given up, for the metric.
         """
         entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
         entry.view.learn(attempt)

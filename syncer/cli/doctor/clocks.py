@@ -40,7 +40,14 @@ async def read_offset(kube: KubeClient, home: str) -> int | None:
 
 
 def clock(name: str, offset: int, whose: str) -> Result:
-    """Check whose clock by its offset, that clock minus ours in milliseconds."""
+    """
+    Check a clock against ours.
+
+    Args:
+        name: Of the check.
+        offset: That clock minus ours in milliseconds.
+        whose: Whose clock it is, for the text.
+    """
     text = f"{whose} is {abs(offset) / 1000:.1f} s {'ahead' if offset > 0 else 'behind'}"
     fix = f"run NTP on both machines (here and on that of {whose})"
     if abs(offset) >= _BAD:

@@ -88,8 +88,13 @@ def check_cluster(
     """
     Check what was read of the cluster.
 
-    The configured number of shards is None, and `home` (the controller's namespace) empty, if that is not
-    known. The epoch is the highest in the logs; None means no log only if `logs_read`.
+    Args:
+        facts: What was read.
+        shards: As configured, None if that is not known.
+        incarnation: As configured.
+        epoch: The highest epoch in the logs, None without a log.
+        home: Namespace of the controller, empty if that is not known.
+        logs_read: Whether logs could be read, so that no epoch means no log.
     """
     results = check_api_server(facts.api)
     if facts.api.error:
@@ -125,7 +130,13 @@ async def examine(
     """
     Make every check; never raises for what a server answers.
 
-    A reader leaves out `NEED_RIGHTS`; other arguments are as of `read_cluster`.
+    Args:
+        at: Open connections.
+        warnings: Of the settings file.
+        namespaces: As of `read_cluster`.
+        home: As of `read_cluster`.
+        account: As of `read_cluster`.
+        reader: Leave out what an account that only reads cannot find out (`NEED_RIGHTS`).
     """
     cluster = await read_cluster(
         at, namespaces=namespaces, home=home, account=account, reader=reader

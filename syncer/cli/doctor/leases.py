@@ -50,7 +50,14 @@ class LeaseFacts:
 
 
 async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
-    """Read the Leases in the controller's namespace; never raises for what the API server answers."""
+    """
+    Read the Leases of the installation; never raises for what the API server answers.
+
+    Args:
+        at: Open connections, with the settings.
+        kube: The API server.
+        home: Namespace of the controller.
+    """
     facts = LeaseFacts()
     name = at.settings.sharding.lease_name
     try:
@@ -88,7 +95,10 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     """
     Check the number of shards, and that each has an owner.
 
-    The configured number is None, and `home` (the controller's namespace) empty, if that is not known.
+    Args:
+        facts: What was read.
+        shards: As configured, None if that is not known.
+        home: Namespace of the controller, empty if that is not known.
     """
     if not home:
         fix = "name the controller's namespace (--controller-namespace)"
@@ -122,7 +132,10 @@ def check_journal(facts: LeaseFacts, *, redis: bool, now: int) -> list[Result]:
     """
     Check whether attempts are journaled in the status, and whether that ends once Redis is there.
 
-    `redis` is whether it answers here; `now` is in Unix milliseconds, by the clock of this machine.
+    Args:
+        facts: What was read.
+        redis: Whether Redis answers here.
+        now: Unix milliseconds, by the clock of this machine.
     """
     if facts.problem or not facts.shards:
         return []
@@ -149,8 +162,11 @@ def check_incarnation(
     """
     Check that the cluster issues later epochs than the logs have.
 
-    The version is the resourceVersion of a list now, empty if that is not known. The epoch is the highest
-    in the logs; None means no log only if `logs_read`.
+    Args:
+        version: resourceVersion of a list now, empty if that is not known.
+        incarnation: As configured.
+        epoch: The highest epoch in the logs, None without a log.
+        logs_read: Whether logs could be read, so that no epoch means no log.
     """
     if not logs_read or not version.isdigit():
         return unknown(

@@ -225,8 +225,11 @@ def check_redis(
     """
     Check what was read of a server.
 
-    Of its URL only scheme and host are used, and nothing is shown. Durability is `relaxed` or `strict`, and
-    the id of this installation is empty if it is not known.
+    Args:
+        facts: What was read.
+        url: Its address; only scheme and host are used, nothing of it is shown.
+        durability: `relaxed` or `strict`.
+        installation: Id of this installation, empty if it is not known.
     """
     if facts.error:
         fix = next(
@@ -268,7 +271,10 @@ def check_holds(holds: Sequence[Hold], problem: str, *, now: int) -> Result:
     """
     Check what operators hold: whether something is held that nobody may remember.
 
-    The problem says why holds cannot be read, if they cannot; `now` is Redis time in milliseconds.
+    Args:
+        holds: On record.
+        problem: Why they cannot be read, empty if they can.
+        now: Redis time in milliseconds.
     """
     if problem:
         return fail("holds", problem, "save the value, delete the key, and place the holds again")

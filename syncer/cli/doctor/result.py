@@ -57,15 +57,36 @@ def ok(name: str, text: str) -> Result:
 
 
 def warn(name: str, text: str, fix: str) -> Result:
-    """Return the result of a check that found what may do harm, and what to do about it."""
+    """
+    Return the result of a check that found what may do harm.
+
+    Args:
+        name: Of the check.
+        text: What was found.
+        fix: What to do about it.
+    """
     return Result(name, Grade.WARN, text, fix)
 
 
 def fail(name: str, text: str, fix: str) -> Result:
-    """Return the result of a check that found what does harm, and what to do about it."""
+    """
+    Return the result of a check that found what does harm.
+
+    Args:
+        name: Of the check.
+        text: What was found.
+        fix: What to do about it.
+    """
     return Result(name, Grade.FAIL, text, fix)
 
 
 def unknown(name: str, text: str, fix: str = "") -> Result:
-    """Return the result of a check that could not be made: why, and what to do about it if anything."""
+    """
+    Return the result of a check that could not be made.
+
+    Args:
+        name: Of the check.
+        text: Why it could not be made.
+        fix: What to do about it, empty where nothing is to be done.
+    """
     return Result(name, Grade.UNKNOWN, text, fix)

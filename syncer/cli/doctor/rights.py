@@ -51,8 +51,11 @@ async def read_rights(
     """
     Ask the API server about every right; never raises for what it answers.
 
-    No namespaces are all, and an empty `home` (the controller's namespace) is not known. The account is the
-    `namespace/name` of a service account, empty for one's own.
+    Args:
+        kube: The API server.
+        namespaces: That are watched; empty for all.
+        home: Namespace of the controller, empty if that is not known.
+        account: `namespace/name` of the service account whose rights are asked; empty for one's own.
     """
     facts = RightsFacts()
     for right in RIGHTS:

@@ -117,9 +117,12 @@ class Index:
 
     async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Entry], bool]:
         """
-        Return so many entries that match, the newest first, and whether there is more.
+        Return what matches, the newest first, and whether there is more.
 
-        The query says where the page before ended; `placed` has the operators' holds.
+        Args:
+            query: Conditions, and where the page before ended.
+            size: Entries at most.
+            placed: What operators hold.
         """
         found: list[Entry] = []
         async for entry in self.walk(query):

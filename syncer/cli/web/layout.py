@@ -33,8 +33,12 @@ def page(
     """
     Return a whole document.
 
-    `here` is its address in the navigation, and `events` that of the stream of changes; each may be empty.
-    `missing` says in sentences what could not be read.
+    Args:
+        title: Of the page.
+        here: Address of the page in the navigation, empty for none.
+        body: What it shows.
+        events: Address of the stream of changes, empty for none.
+        missing: What could not be read; sentences.
     """
     navigation = [
         tag("a", name, href=where, aria_current="page" if where == here else None)
@@ -84,9 +88,12 @@ def banner(missing: Sequence[str]) -> Safe | None:
 
 def table(label: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Safe:
     """
-    Return a table, labelled with what it holds.
+    Return a table; on a narrow screen each row becomes a block, each cell with its column's name.
 
-    On a narrow screen each row becomes a block, each cell with its column's name.
+    Args:
+        label: What it holds.
+        head: Names of the columns.
+        rows: Cells.
     """
     columns = [tag("th", name, scope="col") for name in head]
     lines = [

@@ -64,9 +64,16 @@ def listed(
     more: bool, missing: Sequence[str],
 ) -> str:  # fmt: skip
     """
-    Return a page of the list: entries with what their logs say, and whether more match.
+    Return a page of the list.
 
-    `totals` are of all; `placed` is what operators hold, and the time; `missing` what could not be read.
+    Args:
+        entries: To show.
+        heads: What their logs say.
+        query: What was asked for.
+        totals: Of all.
+        placed: What operators hold, and the time.
+        more: Whether more match.
+        missing: What could not be read.
     """
     head = ("Notification", "Phase", "Age", "Attempts", "Channels", "Notes")
     rows = [_row(e, heads.known.get(e.uid), placed) for e in entries]

@@ -80,9 +80,15 @@ async def count(
     entries: AsyncIterator[Entry], recent: Iterable[RecentAttempt], *, now: int
 ) -> tuple[dict[str, Receiver], bool]:
     """
-    Count over all entries, by channel; also return whether there are more channels than that.
+    Count over all entries.
 
-    `recent` are attempts of the recent past; `now` is in Unix milliseconds.
+    Args:
+        entries: All of them.
+        recent: Attempts of the recent past.
+        now: Unix milliseconds.
+
+    Returns:
+        By channel; and whether there are more channels than that.
     """
     found: dict[str, Receiver] = {}
     more = False
