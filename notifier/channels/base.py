@@ -122,8 +122,6 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
             code=code,
             retry_after=retry_after,
         )
-    if 300 <= code <= 399:
-        body = f"redirects are not followed; {body}".rstrip("; ")
     return Outcome.permanent(
         f"{kind} webhook returned {code} (permanent failure): {body}", code=code
     )

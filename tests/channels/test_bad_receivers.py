@@ -224,7 +224,7 @@ async def test_redirect_to_another_host_is_not_followed(
         outcome = await channel.send(message())
         assert (len(receiver.requests), other.connections) == (1, 0)
     assert outcome == Outcome.permanent(
-        f"{kind} webhook returned {code} (permanent failure): redirects are not followed", code=code
+        f"{kind} webhook returned {code} (permanent failure): ", code=code
     )
 
 
