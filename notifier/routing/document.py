@@ -279,15 +279,15 @@ class Table:
                 f"{key} is not a key of {self.path}: it is missing in notifier.routing.keys"
             )
         entry = self._entries.get(key)
-        return None if entry is None or self.reader.null(entry[1]) else entry[1]
+        if entry is None or self.reader.null(entry[1]):
+            return None
+        self.reader.lines[self._at(key)] = self.line(key)
+        return entry[1]
 
     def text(self, key: str) -> str:
         """Return a text, empty if absent."""
         node = self.node(key)
-        if node is None:
-            return ""
-        self.reader.lines[self._at(key)] = self.line(key)
-        return self.reader.scalar(node, self._at(key))
+        return "" if node is None else self.reader.scalar(node, self._at(key))
 
     def idle(self) -> None:
         """Accept the keys that have no effect, with a note for each that is set."""

@@ -126,6 +126,10 @@ receivers:
       - url: https://hooks.slack.com/services/x       #r-secret-url
       - url: hooks.example                            #r-no-url
         httpConfig: {{bearerToken: {CANARY}}}     #r-token
+      - url: http://u:{CANARY}@hooks.example/x      #r-user
+        httpConfig:
+          basicAuth: {{username: u, password: {CANARY}}}  #r-basic
+          credentialsOverHttp: true                   #r-allowed-in-clear
   - name: nobody                                      #r-unused
     slackConfig: [{{credentialRef: chat-url}}]          #r-kind
   - name: silent
@@ -198,6 +202,21 @@ IN_ROUTING: Final[dict[str, Planted]] = {
         "receivers[2].webhookConfigs[2].httpConfig.bearerToken",
         "token",
         "bearerTokenRef",
+    ),
+    "r-user": Planted(
+        "warning", "receivers[2].webhookConfigs[3].url", "holds a user or password", "passwordRef"
+    ),
+    "r-basic": Planted(
+        "warning",
+        "receivers[2].webhookConfigs[3].httpConfig.basicAuth.password",
+        "is the password itself",
+        "passwordRef",
+    ),
+    "r-allowed-in-clear": Planted(
+        "warning",
+        "receivers[2].webhookConfigs[3].httpConfig.credentialsOverHttp",
+        "readable on the network",
+        "use https://",
     ),
     "r-unused": Planted("warning", "receivers[3]", "gets nothing", "add a route"),
     "r-kind": Planted(
