@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from syncer.runtime import health
 from syncer.runtime.health import AdminServer
+from syncer.runtime.offload import SMALL, offload
 
 Answer = tuple[int, dict[str, str], str]
 
@@ -172,6 +173,23 @@ async def test_probes_are_answered_while_metrics_are_written(world: World) -> No
     assert (await get(port, "/healthz"))[0] == 200
     answered.set()
     assert (await scrape)[0] == 200
+
+
+async def test_waiting_for_other_work_makes_no_metrics_old(world: World) -> None:
+    """Only what they took themselves counts: a busy process is the one that is looked at."""
+    done = threading.Event()
+    work = asyncio.create_task(offload(lambda: done.wait(20), size=SMALL + 1, seconds=20))
+    port = await world.bind()
+    scrape = asyncio.create_task(get(port, "/metrics"))
+    while not world.scrapes:
+        await asyncio.sleep(0.01)
+    # A tenth of the time: ten times as long, they would be those of before.
+    await asyncio.sleep(0.2)
+    done.set()
+    assert await work
+    assert (await scrape)[0] == 200
+    world.waiting = 5
+    assert "waiting 5.0" in (await get(port, "/metrics"))[2]
 
 
 async def test_an_address_serves_what_it_is_for(world: World) -> None:
