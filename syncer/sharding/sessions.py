@@ -34,7 +34,7 @@ from syncer.sharding.view import ABLE, PROBLEM, session_name
 _PENDING: Final = 8
 #: Shortest wait, so that clocks that differ by a rounding do not spin.
 _SOON: Final = 0.01
-#: Characters of an annotation.
+#: Bytes of an annotation, in UTF-8.
 _LONGEST_PROBLEM: Final = 300
 
 logger = logging.getLogger("ledger.shards")

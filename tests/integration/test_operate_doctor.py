@@ -161,6 +161,10 @@ ILL = {
         )
         for command in commands
     },
+    "a command that the server lacks": Case(
+        "redis-write", Grade.FAIL, "give the user the permissions",
+        {"settings": {"rename-command lset": "renamed"}}, names="LSET",
+    ),
     "a user that may not publish": Case(
         "redis-poke", Grade.WARN, "let the user run PUBLISH and SUBSCRIBE", {},
         lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "+@all"),

@@ -15,7 +15,7 @@ from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
 from syncer.ledger.answers import Answer
 from syncer.ledger.holds import HoldStore
 from syncer.ledger.preflight import Severity, preflight
-from syncer.ledger.replies import parse_meta
+from syncer.ledger.replies import WrongType, parse_meta
 from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised
@@ -158,11 +158,11 @@ async def _write(at: Access) -> None:
     for name, *args in _WRITING:
         try:
             await at.client.command(name, key, *args)
-        except Unauthorised:
-            lacking.append(name)
-        except Rejected:
+        except WrongType:
             # The user may run it: it is for lists, and the key holds none.
             continue
+        except Rejected:
+            lacking.append(name)
     if lacking:
         raise Unauthorised(f"the user may not run {', '.join(lacking)}", reason="NOPERM")
 
