@@ -268,9 +268,14 @@ def test_files_that_cannot_be_used(
     assert f"notifier: {bad}: receiver 'y' not found in receivers list (line 1)" in (
         capsys.readouterr().err
     )
-    bad.write_text("kind: Pod\n")
-    assert main(["routes", "test", "--routing", routing, "--notification", str(bad)]) == 2
-    assert "holds no NotificationRequest of kubernaut.ai" in capsys.readouterr().err
+    for other in (
+        "kind: Pod\n",
+        "kind: NotificationRequest\napiVersion: v1\n",
+        "kind: Pod\napiVersion: kubernaut.ai/v1alpha1\n",
+    ):
+        bad.write_text(other)
+        assert main(["routes", "test", "--routing", routing, "--notification", str(bad)]) == 2
+        assert "holds no NotificationRequest of kubernaut.ai" in capsys.readouterr().err
     bad.write_text(
         "apiVersion: kubernaut.ai/v1alpha1\nkind: NotificationRequest\nspec: {context: 5}\n"
     )

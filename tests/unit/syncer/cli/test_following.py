@@ -96,6 +96,9 @@ def test_a_json_line() -> None:
     )
     assert skipped["due"] is None
     assert event(SENT).as_json()["durationMs"] == 1250
+    unclear = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    decided = resolution_record(unclear, delivered=True, at=NOW, by="me", why="seen")
+    assert event(decided).as_json()["by"] == "me"
 
 
 #: Conditions, and whether they take the failure on slack:ops.

@@ -101,6 +101,12 @@ def test_what_a_url_says(url: str, target: RedisTarget) -> None:
     assert parse_redis_url(url) == target
 
 
+def test_as_many_hosts_as_there_may_be() -> None:
+    """The limit itself is allowed."""
+    url = "redis+cluster://" + ",".join(f"h{n}" for n in range(64))
+    assert len(parse_redis_url(url).nodes) == 64
+
+
 @pytest.mark.parametrize(("url", "reason"), BAD.values(), ids=BAD)
 def test_a_url_that_cannot_be_used(url: str, reason: str) -> None:
     """The rule that is broken is named, nothing of the URL is quoted."""
