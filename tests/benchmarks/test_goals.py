@@ -138,7 +138,7 @@ async def test_one_suite_replaces_its_part_alone(
     assert await main(["append", "waiting", "--quick", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().out
     assert "not measured: the suite failed (OSError)" in said
-    assert "| recovery | start among 100,000: all looked at, s | <= 30 | 31.0 " in said
+    assert "| recovery | start among 100,000: all looked at, s | <= 25 | 31.0 " in said
     now = read(tmp_path / "results.json")
     assert {n: (r.quick, r.figures[0].median) for n, r in now.items()} == {
         "append": (True, 2.0), "recovery": (False, 31.0),
