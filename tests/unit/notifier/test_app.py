@@ -26,6 +26,7 @@ from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
 from syncer.configfile import build as build_settings
 from syncer.kube.reflector import Reflector
+from syncer.ledger.connection import CLOCK
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.stalls import LoopWatch
@@ -123,6 +124,31 @@ def test_the_version_is_a_metric() -> None:
     registry = built().outside.registry
     name = "notification_ledger_build_info"
     assert registry.get_sample_value(name, {"version": __version__}) == 1
+
+
+#: What a server says, with what the file says of Redis, and why it is given no attempts.
+SERVERS: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
+    "one that keeps everything": ({}, {}, ""),
+    "one that may drop a record": ({"maxmemory_policy": "allkeys-lru"}, {}, "allkeys-lru"),
+    "one that syncs too seldom for the file": (
+        {"appendfsync": "everysec"}, {"durability": "strict"}, "appendfsync is everysec",
+    ),
+    "one that does not say how it syncs": ({}, {"durability": "strict"}, "is not visible"),
+    "one of which the file says it": (
+        {}, {"durability": "strict", "appendfsync": "always"}, "",
+    ),
+    "one whose clock is an hour ahead": ({CLOCK: "3600000"}, {}, "3600 s ahead of the API"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SERVERS)
+def test_a_server_is_judged_by_the_file_and_the_clocks(case: str) -> None:
+    """The client of Redis is told why a server must not be given attempts."""
+    info, redis, reason = SERVERS[case]
+    parts = built(redis={"url": "redis://127.0.0.1:1", **redis})
+    parts.outside.api_time.offset = 0
+    found = parts.client.fitness({"redis_version": "7.2.0", **info})
+    assert reason in found if found and reason else found is None and not reason
 
 
 def test_each_stall_of_the_loop_is_counted() -> None:

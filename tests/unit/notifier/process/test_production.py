@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from notifier.router import LiveRouter
 from notifier.settings import Loaded, load
 from notifier.version import __version__
 from syncer.ledger.client import LedgerClient
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, Unavailable
 from syncer.runtime.health import AdminServer
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
@@ -128,6 +128,23 @@ async def get(port: int | str, path: str) -> tuple[int, str]:
         session.get(f"http://127.0.0.1:{port}{path}", headers={"Connection": "close"}) as answer,
     ):
         return answer.status, await answer.text()
+
+
+@asynccontextmanager
+async def served(
+    files: Files, answer: Callable[[web.Request], Awaitable[web.Response]]
+) -> AsyncIterator[None]:
+    """Something that answers `/version` in the place of the API server."""
+    app = web.Application()
+    app.router.add_get("/version", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        files.api = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def free_port() -> int:
@@ -259,27 +276,31 @@ async def test_api_clients_have_names_and_tell_the_time(files: Files) -> None:
         agents.append(request.headers["User-Agent"])
         return web.json_response({}, headers={"Date": "Fri, 27 Nov 2026 04:00:00 GMT"})
 
-    app = web.Application()
-    app.router.add_get("/version", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    files.api = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with files.running() as outside:
-            assert outside.api_time.now() is None
-            for client in (outside.objects, outside.leases):
-                outside.api_time.offset = None
-                await client.request("GET", "/version", timeout=20)
-                now = outside.api_time.now()
-                wanted = datetime(2026, 11, 27, 4, tzinfo=UTC).timestamp() * 1000
-                assert now is not None
-                assert wanted <= now < wanted + 60_000
-    finally:
-        await runner.cleanup()
+    async with served(files, answer), files.running() as outside:
+        assert outside.api_time.now() is None
+        for client in (outside.objects, outside.leases):
+            outside.api_time.offset = None
+            await client.request("GET", "/version", timeout=20)
+            now = outside.api_time.now()
+            wanted = datetime(2026, 11, 27, 4, tzinfo=UTC).timestamp() * 1000
+            assert now is not None
+            assert wanted <= now < wanted + 60_000
     name = f"notification-ledger/{__version__}"
     assert agents == [f"{name} (objects)", f"{name} (leases)"]
+
+
+async def test_leases_are_renewed_though_the_api_server_asks_for_a_pause(files: Files) -> None:
+    """A wait that it asks of one call holds for all, but for those of Leases: they would be lost."""
+
+    async def busy(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "20"})
+
+    async with served(files, busy), files.running() as outside:
+        for client, second in ((outside.objects, "asks for a pause"), (outside.leases, "429")):
+            with pytest.raises(Unavailable, match="429"):
+                await client.request("GET", "/version", timeout=20)
+            with pytest.raises(Unavailable, match=second):
+                await client.request("GET", "/version", timeout=20)
 
 
 @pytest.mark.parametrize(("durability", "confirming"), [("strict", True), ("relaxed", False)])

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.allowance import Allowance
+from notifier.reconciler import journal as module
 from notifier.reconciler.journal import Journal
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
@@ -477,6 +478,24 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
         await away.journal.look()
         assert not journals(away)
         assert (said(caplog, "Redis is back"), away.changes) == (outage, 2 * outage)
+
+
+async def test_the_log_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reports that Redis goes away or comes back: each is noticed by looking."""
+    monkeypatch.setattr(module, "_PERIOD", 0.001)
+    away = Away()
+    away.notes.note = None
+    away.lose()
+    async with asyncio.timeout(20):
+        task = asyncio.create_task(away.journal.run())
+        while not journals(away):
+            away.now += 1.0
+            await asyncio.sleep(0.001)
+        away.log.client.problem = None
+        while journals(away):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) -> None:

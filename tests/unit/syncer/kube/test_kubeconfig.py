@@ -247,6 +247,17 @@ async def test_several_files_are_merged_as_kubectl_does(tmp_path: Path) -> None:
     )
 
 
+async def test_of_two_tokens_the_one_of_the_file_holds(tmp_path: Path) -> None:
+    """As with kubectl: whoever names a file renews the token there, and what stands beside it is old."""
+    (tmp_path / "token").write_text("new")
+    path = tmp_path / "k"
+    users = [{"name": "u", "user": {"token": "old", "tokenFile": "token"}}]
+    path.write_text(yaml.safe_dump(config(users=users)))
+    async with await KubeClient.connect(str(path), user_agent="t") as client:
+        configuration = client._session.api.configuration
+        assert await configuration.get_api_key_with_prefix("BearerToken") == "Bearer new"
+
+
 #: What may stand where something else should.
 ODD: Final[tuple[Any, ...]] = (
     None,

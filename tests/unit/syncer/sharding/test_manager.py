@@ -431,10 +431,13 @@ async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
     b = await here.replica("b")
     await here.until(lambda: len(b.owned) == 2)
     terms = dict(a.manager._held.terms)
+    a.kube.fail = not_to_acquire
     here.ask("DELETE", session_name("nl", "a"))
     await here.until(lambda: all(t.ended for t in terms.values()), within=2 * PERIOD)
     assert {t.ended for t in terms.values()} == {"its lease was deleted"}
+    assert not a.shards.owned, "who looks a term up would wait for it to become valid again"
     assert not [n for n in terms if n in b.owned]
+    a.kube.fail = lambda _: None
     await here.until(lambda: len(a.owned) == 2)
 
 
