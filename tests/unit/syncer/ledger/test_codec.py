@@ -22,6 +22,8 @@ from syncer.ledger.codec import (
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError
 from syncer.model.record import (
+    MIN_INT,
+    NUMBERS,
     Header,
     Kind,
     Plan,
@@ -93,7 +95,7 @@ RECORDS = {
         Attempt(AttemptId("0.7-1"), "c", AttemptState.FAILED, error="ключ 鍵 🗝\x00\n")
     ),
     "a plan": plan_record(Plan(("a", "b c"), "r", "m", 1, "ff")),
-    "the largest integers": Record(Kind.SKIP, "s", "c", {"a": 10**14 - 1, "b": 1 - 10**14}),
+    "the largest integers": Record(Kind.SKIP, "s", "c", {"a": 10**14 - 1, "b": MIN_INT}),
 }
 
 
@@ -122,7 +124,7 @@ DIET: dict[str, tuple[Any, str]] = {
     "a list": ([], "list is not allowed"),
     "a map": ({}, "dict is not allowed"),
     "an integer that a double cannot hold": (10**14, "integer out of range"),
-    "a negative one": (-(10**14), "integer out of range"),
+    "a time before the calendar": (MIN_INT - 1, "integer out of range"),
 }
 
 
@@ -156,7 +158,7 @@ DAMAGE = {
     "a list as the version": (raw({"v": [1]}), "body version .1. is not known"),
     "a truth as the version": (raw({"v": True}), "body version True is not known"),
     "an integer too large": (raw({"v": 1, "at": 10**14}), "body member at: integer out of range"),
-    "an integer too small": (raw({"v": 1, "at": -(10**14)}), "body member at: integer out of"),
+    "an integer too small": (raw({"v": 1, "at": MIN_INT - 1}), "body member at: integer out of"),
     "a body that is no map": (raw([1]), "body version None is not known"),
     "a body cut short": (raw(b"\x82\xa1v\x01"), "body is not a msgpack map"),
     "a body with a tail": (raw(b"\x81\xa1v\x01\xc0"), "body is not a msgpack map"),
@@ -168,8 +170,13 @@ DAMAGE = {
     "a class that does not exist": (
         raw({"v": 1, "class": "sometimes"}, kind="failed"), "sometimes",
     ),
-    "a time that is a text": (raw({"v": 1, "at": "noon"}), "noon"),
-    "a plan's time that is a text": (raw({"v": 1, "at": "noon"}, kind="plan"), "noon"),
+    **{
+        f"{member} as a text in a record {kind}": (
+            raw({"v": 1, member: "9" * 30}, kind=kind), f"body member {member}: str is not allowed"
+        )
+        for member in sorted(NUMBERS)
+        for kind in ("intent", "plan", "skip", "order")
+    },
     "an id that is no text": (
         join_element(b"intent \xff c %08x " % zlib.crc32(b"\x81\xa1v\x01") + b"\x81\xa1v\x01"),
         "prefix is not text",
