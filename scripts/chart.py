@@ -156,7 +156,32 @@ def new_schema(text: str, values: str) -> str:
     made = schema_of(Settings)
     made["description"] = "The controller's settings file, without what the chart sets by itself."
     schema["properties"]["config"] = made
+    require_groups(schema, schema["definitions"])
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def require_groups(node: dict[str, Any], definitions: dict[str, Any]) -> None:
+    """
+    Require each group that the chart reads, since Helm drops a key with nothing below it.
+
+    Without it a template would end with a nil pointer. `resources` and whatever is Kubernetes's own is
+    passed on, and may be dropped.
+
+    Args:
+        node: of the schema, a group; what is below it is changed in place.
+        definitions: what its references name.
+    """
+    required = set(node.get("required", []))
+    for name, child in node["properties"].items():
+        refs = [part["$ref"].rpartition("/")[2] for part in child.get("allOf", [])]
+        group = definitions[refs[0]] if refs else child
+        closed = group.get("additionalProperties") is False and "properties" in group
+        if closed and refs != ["resources"]:
+            required.add(name)
+            if name != "config":
+                require_groups(group, definitions)
+    if required:
+        node["required"] = sorted(required)
 
 
 def documented(text: str) -> Iterator[tuple[str, str, str, bool]]:

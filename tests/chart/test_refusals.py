@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from syncer.model.resource import Json
-from tests.chart.helm import CASES, MAJORS, template, values_of
+from tests.chart.helm import CASES, CHART, MAJORS, template, values_of
 
 EXTERNAL: Json = {"mode": "external", "external": {"hosts": ["h"]}}
 
@@ -64,6 +65,9 @@ SHAPE: dict[str, tuple[Json, str]] = {
     ),
     "an unknown scope of rights": ({"rbac": {"scope": "world"}}, "scope"),
     "a name that is too long": ({"fullnameOverride": "x" * 64}, "fullnameOverride"),
+    "an address for a repository": ({"image": {"repository": "https://r.example.com/nl"}}, "repository"),
+    "a tag in a repository": ({"image": {"repository": "r.example.com/nl:1.0"}}, "repository"),
+    "a name of the page for a repository": ({"image": {"repository": "REGISTRY/nl"}}, "repository"),
     "a limit of what is no resource list": ({"resources": {"limit": {}}}, "limit"),
 }  # fmt: skip
 
@@ -333,6 +337,43 @@ def test_every_contradiction_is_told_at_once() -> None:
     )
     assert "watch.all and watch.namespaces" in run.err
     assert "redis.mode external needs" in run.err
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_key_with_nothing_below_it_is_named_or_does_no_harm(major: str) -> None:
+    """A group whose members are all comments is refused by its name, or the chart does without it."""
+    groups = list(_mappings(yaml.safe_load((CHART / "values.yaml").read_text())))
+    named = set()
+    for depth in (1, 2, 3):  # what lies deeper is Kubernetes's own
+        emptied = _emptied(group for group in groups if len(group) == depth)
+        for at, why in refusal(major, json.dumps(emptied)):
+            named |= {(*at, name) for name in re.findall(r"'(\w+)'", why) or [why.split()[0]]}
+    assert {("redis",), ("routing",), ("redis", "embedded", "persistence")} <= named
+    harmless = [group for group in groups if group not in named]
+    assert {("resources",), ("inlineCredentials",), ("gateway", "config")} <= {*harmless}
+    run = template(major, _emptied(harmless))
+    assert run.code == 0, run.err
+
+
+def _mappings(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each mapping of the chart's; the settings below `config` are the code's."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield (*at, key)
+            if key != "config":
+                yield from _mappings(value, (*at, key))
+
+
+def _emptied(groups: Iterable[tuple[str, ...]]) -> Json:
+    """Return values with nothing below each of these keys."""
+    values: Json = {}
+    for *above, last in groups:
+        place: Any = values
+        for name in above:
+            place = place.setdefault(name, {}) if place is not None else None
+        if place is not None:
+            place[last] = None
+    return values
 
 
 def test_a_closed_list_stays_closed() -> None:

@@ -4,7 +4,8 @@ checked each value by itself; only what takes two of them to judge is here.
 */}}
 {{- define "ledger.validate" -}}
 {{- $v := .Values -}}
-{{- $config := $v.config | default dict -}}
+{{- $config := $v.config -}}
+{{- $gateway := $v.gateway.config | default dict -}}
 {{- $faults := list -}}
 
 {{- if and $v.watch.all $v.watch.namespaces -}}
@@ -17,7 +18,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "serviceAccount.create is off, so serviceAccount.name must name the account" -}}
 {{- end -}}
 
-{{- if and $v.gateway.enabled (not (dig "sources" list $v.gateway.config)) -}}
+{{- if and $v.gateway.enabled (not (dig "sources" list $gateway)) -}}
 {{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
 {{- end -}}
 {{- with $v.gateway.autoscaling -}}
@@ -29,7 +30,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 {{- end -}}
 {{- range $key := list "listen" "healthProbeAddr" "metricsAddr" "leases" -}}
-{{- if hasKey $v.gateway.config $key -}}
+{{- if hasKey $gateway $key -}}
 {{- $faults = append $faults (printf "gateway.config.%s is the chart's to set" $key) -}}
 {{- end -}}
 {{- end -}}
@@ -39,7 +40,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and $v.slack.secretName (or $v.routing.existingConfigMap $v.routing.content) -}}
 {{- $faults = append $faults "slack.secretName has no effect together with routing: list it in credentials and name it in the routing file" -}}
 {{- end -}}
-{{- $names := keys $v.inlineCredentials -}}
+{{- $names := keys ($v.inlineCredentials | default dict) -}}
 {{- range $v.credentials -}}{{- with .name -}}{{- $names = append $names . -}}{{- end -}}{{- end -}}
 {{- if $v.slack.secretName -}}{{- $names = append $names "slack-webhook" -}}{{- end -}}
 {{- if ne (len $names) (len (uniq $names)) -}}
@@ -86,7 +87,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and (not $redis.existingSecret.name) (not $v.rbac.create) -}}
 {{- $faults = append $faults "rbac.create is off, so nothing may make the password of redis.embedded: set redis.embedded.existingSecret.name" -}}
 {{- end -}}
-{{- if regexMatch "(?im)^\\s*(user|aclfile)\\s" $redis.extraConfig -}}
+{{- if regexMatch "(?im)^\\s*(user|aclfile)\\s" ($redis.extraConfig | default "") -}}
 {{- $faults = append $faults "redis.embedded.extraConfig names a user or a file of users, with which Redis does not start, because the chart sets its own: use redis.embedded.extraUsers" -}}
 {{- end -}}
 {{- if eq (dig "redis" "durability" "relaxed" $config) "strict" -}}
