@@ -113,6 +113,18 @@ def pruned(written: Json, read_back: Json) -> list[str]:
     return sorted(set(_lost(written, read_back, "")))
 
 
+def has_member(written: Json, path: str) -> bool:
+    """Whether a write sets the member at such a path, in one entry of each list at least."""
+    nodes: list[Any] = [written]
+    for step in path.replace("[]", ".[]").split("."):
+        if step == "[]":
+            nodes = [entry for node in nodes if isinstance(node, list) for entry in node]
+        else:
+            nodes = [node.get(step) for node in nodes if isinstance(node, dict)]
+        nodes = [node for node in nodes if node is not None]
+    return bool(nodes)
+
+
 def _text() -> str:
     return (_PACKAGED if _PACKAGED.is_file() else _SOURCE).read_text("utf-8")
 

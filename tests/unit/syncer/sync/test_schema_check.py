@@ -10,7 +10,7 @@ import pytest
 from syncer.model.attempt import AttemptId
 from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.flushes import Flushed
 from tests.unit.syncer.sync.test_holes import Bench, Held, bench
 
@@ -19,8 +19,8 @@ MARK = "0.9-1"
 ALWAYS, NEVER, REALLY = "always", "never", "except in a dry run"
 
 
-def old_definition(here: Bench, *, prunes: str) -> None:
-    """Have the API server drop the mark."""
+def old_definition(here: Bench, *, prunes: str, member: str = "journal") -> None:
+    """Have the API server drop the mark, or another member of the status."""
     patch = here.objects.patch
 
     async def pruning(
@@ -28,7 +28,7 @@ def old_definition(here: Bench, *, prunes: str) -> None:
     ) -> NotificationRequest:
         dry = more.get("dry_run", False)
         if prunes == ALWAYS or (prunes == REALLY and not dry):
-            status = {k: v for k, v in status.items() if k != "journal"}
+            status = {k: v for k, v in status.items() if k != member}
         return await patch(namespace, name, status, **more)
 
     here.objects.patch = pruning  # type: ignore[method-assign]  # an older definition
@@ -131,3 +131,57 @@ async def test_attempts_that_are_missing_in_an_answer_are_noticed() -> None:
         await schema.after_write(here.objects.request, {"phase": "Sending"})
         # A list that fell away: the merge patch has null in its place.
         await schema.after_write(here.objects.request, {"deliveryAttempts": None})
+
+
+async def test_members_that_a_definition_begins_to_drop_are_noticed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An older definition is applied while the controller runs, and the present one again."""
+    async with bench(most=3) as (here, _):
+        schema, now, whole = here.sync.schema, 100.0, {"phase": "Sending", "channels": [{}]}
+        schema._monotonic = lambda: now
+        schema.verified = True
+        document = here.objects.request.document()
+
+        async def after(patch: dict[str, Any], stored: dict[str, Any]) -> str:
+            await schema.after_write(parse_object({**document, "status": stored}), patch)
+            return schema.problem or ""
+
+        bare = {"phase": "Sending"}
+        lost = "the served CRD prunes status.channels; apply the CRD of this version (notifier crd)"
+        assert await after(whole, whole) == ""
+        now += 29
+        assert await after(whole, bare) == "", "answers are compared now and then"
+        now += 1
+        assert await after(whole, bare) == lost
+        assert await after(whole, bare) == lost
+        assert [r.getMessage() for r in caplog.records] == [lost]
+        assert await after(bare, bare) == lost, "that write did not have the member"
+        assert await after(whole, whole) == ""
+
+
+async def test_a_definition_that_is_replaced_ends_what_it_dropped() -> None:
+    """The ids were verified meanwhile all the same; a member that no write has again is forgotten."""
+    async with bench(most=3) as (here, _):
+        schema, now, keep = here.sync.schema, 100.0, here.objects.patch
+        schema._monotonic = lambda: now
+
+        async def write(**status: Any) -> str:
+            request, place = here.objects.request, ("ns", "n")
+            await schema.before_write(request, status)
+            version = request.resource_version
+            stored = await here.objects.patch(*place, status, resource_version=version)
+            await schema.after_write(stored, status)
+            return schema.problem or ""
+
+        old_definition(here, prunes=ALWAYS, member="rollup")
+        assert "status.rollup" in await write(phase="Sending", rollup={"count": 1})
+        assert schema.verified
+        now += 599
+        assert "status.rollup" in await write(phase="Sending")
+        now += 1
+        assert await write(phase="Sending") == ""
+        now += 30
+        assert "status.rollup" in await write(rollup={"count": 1})
+        here.objects.patch = keep  # type: ignore[method-assign]  # the present one is applied
+        assert await write(rollup={"count": 1}) == ""
