@@ -72,7 +72,7 @@ class Case:
         spoil: What is done to it once it runs.
         url: How it is reached.
         durability: As configured.
-        names: The command that it must name.
+        names: What the user may not, as it must say.
     """
 
     check: str
@@ -93,7 +93,7 @@ def full(port: int) -> None:
 
 def forbid(command: str, port: int) -> None:
     """Make a user who may run all but one command."""
-    call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", f"-{command}")
+    call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", *f"-{command}".split())
 
 
 ILL = {
@@ -147,12 +147,25 @@ ILL = {
     "a user that may not write": Case(
         "redis-write", Grade.FAIL, "give the user the permissions", {},
         lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "%R~*", "&*", "+@all"),
-        "redis://u:p@127.0.0.1:{port}",
+        "redis://u:p@127.0.0.1:{port}", names="write keys that begin with nl:",
+    ),
+    "a user that may run no command that ends a key": Case(
+        "redis-write", Grade.FAIL, "give the user the permissions", {}, partial(forbid, "set -expire -del"),
+        "redis://u:p@127.0.0.1:{port}", names="run EXPIRE, DEL, SET",
+    ),
+    "a user that may make no key": Case(
+        "redis-write", Grade.FAIL, "give the user the permissions", {}, partial(forbid, "set -rpush"),
+        "redis://u:p@127.0.0.1:{port}", names="run SET, RPUSH",
+    ),
+    "a user that may read keys, and run one command less": Case(
+        "redis-write", Grade.FAIL, "give the user the permissions", {},
+        lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "%R~*", "&*", "+@all", "-lset"),
+        "redis://u:p@127.0.0.1:{port}", names="run LSET, nor write keys that begin with nl:",
     ),
     **{
         f"a user that may not run {command}": Case(
             check, Grade.FAIL, fix, {}, partial(forbid, command), "redis://u:p@127.0.0.1:{port}",
-            names=command.replace("|", " ").upper(),
+            names="run " + command.replace("|", " ").upper(),
         )
         for check, fix, commands in (
             ("redis-write", "give the user the permissions", ("rpush", "lset", "expire", "persist", "del")),
@@ -163,7 +176,7 @@ ILL = {
     },
     "a command that the server lacks": Case(
         "redis-write", Grade.FAIL, "give the user the permissions",
-        {"settings": {"rename-command lset": "renamed"}}, names="LSET",
+        {"settings": {"rename-command lset": "renamed"}}, names="run LSET",
     ),
     "a user that may not publish": Case(
         "redis-poke", Grade.WARN, "let the user run PUBLISH and SUBSCRIBE", {},
@@ -200,10 +213,13 @@ async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_
         redis = {"url": url, "durability": case.durability, "timeout": "1s"}
         await asyncio.to_thread(config.write_text, json.dumps({"redis": redis}))
         code, checks = await examine(url, capsys, config)
+        keys = call(port_of(server), "KEYS", "nl:doctor:*") if case.names else ()
+        stay = [key for key in keys if call(port_of(server), "TTL", key) == -1]
     found = checks[case.check]
     assert found["grade"] == case.grade.value, found
     assert case.fix in found["fix"]
-    assert not case.names or found["found"].endswith(f"the user may not run {case.names}")
+    assert not case.names or found["found"].endswith(f"the user may not {case.names}")
+    assert not stay, "what was tried is gone"
     # There is no way to the API server in this test, so something fails in any case.
     assert code == 1
     assert not [c for c in checks.values() if c["grade"] in {"warn", "fail"} and not c["fix"]]
@@ -414,6 +430,7 @@ def cluster(
         (cluster(leases={"shards": 3}), {"shards": Grade.FAIL}),
         (cluster(leases={"holders": ["a", ""]}), {"owners": Grade.FAIL}),
         (cluster(leases={"problem": "gone"}), {"shards": Grade.WARN}),
+        (cluster(leases={"problem": "no", "forbidden": True}), {"shards": Grade.UNKNOWN}),
         (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
         (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),
         (cluster(missing={"rbac-status": ["patch in n"]}), {"rbac-status": Grade.FAIL}),

@@ -12,7 +12,7 @@ from syncer.cli.owner import note_of, read_holder
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import lease_path
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
-from syncer.model.errors import Gone, PortError
+from syncer.model.errors import Gone, PortError, Unauthorised
 from syncer.model.journal import Note
 from syncer.model.times import format_time
 from syncer.rules.shards import Sharding
@@ -34,6 +34,7 @@ class LeaseFacts:
         holders: Who holds each shard, empty where its Lease is free or its holder is gone.
         idle: Why holders open no attempt now, as their sessions say; only of those that do not.
         notes: What the Leases of shards say of attempts that are journaled, by shard.
+        forbidden: The account may not read them, which is the problem.
     """
 
     shards: int = 0
@@ -42,6 +43,7 @@ class LeaseFacts:
     holders: list[str] = field(default_factory=list)
     idle: dict[str, str] = field(default_factory=dict)
     notes: dict[int, Note] = field(default_factory=dict)
+    forbidden: bool = False
 
     @property
     def unowned(self) -> list[int]:
@@ -76,7 +78,7 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     except Gone:
         facts.problem = "there is no Lease of this installation"
     except (PortError, TimeoutError, ValueError) as error:
-        facts.problem = str(error)
+        facts.problem, facts.forbidden = str(error), isinstance(error, Unauthorised)
     return facts
 
 
@@ -103,6 +105,9 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     if not home:
         fix = "name the controller's namespace (--controller-namespace)"
         return [unknown("shards", "Leases were not read", fix)]
+    if facts.forbidden:
+        fix = f"grant get on leases (coordination.k8s.io) in the namespace {home}"
+        return [unknown("shards", f"Leases cannot be read: {facts.problem}", fix)]
     if facts.problem:
         fix = "start the controller; compare sharding.leaseName and the namespace with its own"
         return [warn("shards", facts.problem, fix)]

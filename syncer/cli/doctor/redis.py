@@ -82,9 +82,15 @@ _SETTINGS: Final = (
 
 #: The commands with which scripts write, on a key that is gone again at the end.
 _WRITING: Final[tuple[tuple[Any, ...], ...]] = (
-    ("PERSIST",), ("SET", "1", "EX", 5), ("RPUSH", "1"), ("LSET", 0, "1"), ("LRANGE", 0, 0), ("EXPIRE", 5),
-    ("DEL",),
+    ("PERSIST",), ("EXPIRE", 5), ("DEL",), ("SET", "1", "EX", 5), ("RPUSH", "1"), ("LSET", 0, "1"),
+    ("LRANGE", 0, 0),
 )  # fmt: skip
+#: Commands that cannot be tried if the user may run none of these: the key would stay, or there is none.
+_NEEDED: Final[dict[str, frozenset[str]]] = {
+    "RPUSH": frozenset({"EXPIRE", "DEL", "SET"}), "LSET": frozenset({"SET", "RPUSH"}),
+}  # fmt: skip
+#: What an error says of a command that is allowed, on a key that is not.
+_KEY: Final = "may not use this key"
 
 
 async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
@@ -154,17 +160,29 @@ async def _run_script(at: Access) -> None:
 
 async def _write(at: Access) -> None:
     key = f"{at.client.prefix}:doctor:{secrets.token_hex(8)}"
-    lacking = []
+    tried, lacking, unwritable = set[str](), [], False
     for name, *args in _WRITING:
+        if name in _NEEDED and not (unwritable or _NEEDED[name] & tried):
+            continue
         try:
             await at.client.command(name, key, *args)
+            tried.add(name)
         except WrongType:
             # The user may run it: it is for lists, and the key holds none.
             continue
-        except Rejected:
-            lacking.append(name)
-    if lacking:
-        raise Unauthorised(f"the user may not run {', '.join(lacking)}", reason="NOPERM")
+        except Rejected as error:
+            if _KEY in str(error):
+                unwritable = True
+            else:
+                lacking.append(name)
+    for name, *args in (("EXPIRE", 5), ("DEL",)):
+        if name in tried:
+            await at.client.command(name, key, *args)
+    problems = [f"run {', '.join(lacking)}"] if lacking else []
+    if unwritable:
+        problems.append(f"write keys that begin with {at.client.prefix}:")
+    if problems:
+        raise Unauthorised(f"the user may not {', nor '.join(problems)}", reason="NOPERM")
 
 
 async def _wake_up(at: Access) -> None:
