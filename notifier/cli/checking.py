@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from notifier.channels.targets import parse_target
-from notifier.cli.faults import of_fault, of_unread
+from notifier.cli.faults import fix_of_unread, of_fault, of_unread
 from notifier.cli.files import Files, native_kinds
 from notifier.cli.pictures import never_matching
 from notifier.routing.attributes import KNOWN, likely_meant, unseen
@@ -166,9 +166,7 @@ def _local(url: str) -> bool:
 def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | None, list[Finding]]:
     text, fault = read_text(path)
     if text is None:
-        fix = "name a readable file with --routing or $ROUTING_CONFIG_PATH"
-        if "UTF-8" in fault:
-            fix = "save it in UTF-8"
+        fix = fix_of_unread(fault, "--routing or $ROUTING_CONFIG_PATH")
         return None, [Finding(Severity.ERROR, "", fault, fix)]
     if not text.strip():
         fault = "is empty: everything goes to the console"

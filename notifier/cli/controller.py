@@ -68,6 +68,18 @@ class Program(NamedTuple):
     start: Callable[[LoopWatch], Coroutine[Any, Any, None]]
 
 
+def named(config: str) -> str:
+    """
+    Return the file that `--config` names.
+
+    Raises:
+        ConfigError: there is none; the option may not have been given.
+    """
+    if not os.path.exists(config):  # noqa: PTH110 - unlike Path, it raises nothing in a closed folder
+        raise ConfigError(f"there is no {config}: name the settings with --config FILE")
+    return config
+
+
 def run(prepare: Callable[[], Program]) -> int:
     """
     Run what `prepare` returns until SIGTERM, and return the exit code; if a thread hangs, exit with it.

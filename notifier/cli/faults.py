@@ -22,8 +22,15 @@ def of_unread(error: ConfigError, path: Path, option: str) -> Finding:
         option: That names it.
     """
     text = str(error).removeprefix(f"{path}: ")
-    fix = "correct the line" if error.line else f"name a readable YAML file with {option}"
+    fix = "correct the line" if error.line else fix_of_unread(text, option)
     return Finding(Severity.ERROR, "", text, fix, error.line)
+
+
+def fix_of_unread(text: str, option: str) -> str:
+    """Return what to do about a file that is no text, or not there; the text of the fault may name it."""
+    return (
+        "save it in UTF-8" if text.endswith(" not UTF-8") else f"name a readable file with {option}"
+    )
 
 
 def of_fault(

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         from notifier.gateway.process import run as start
         from notifier.gateway.settings import load
 
-        loaded = load(options.config)
+        loaded = load(controller.named(options.config))
         return controller.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )

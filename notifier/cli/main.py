@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
         return OK
     if options.command is None:
-        parser.print_usage(sys.stderr)
+        parser.print_help(sys.stderr)
         return USAGE
     lasts = options.command == "run" or (options.command == "gateway" and options.action is None)
     if arguments is None and not lasts:

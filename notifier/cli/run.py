@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         from notifier.process.production import run as start
         from notifier.settings import load
 
-        loaded = load(options.config, os.environ)
+        loaded = load(controller.named(options.config), os.environ)
         return controller.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )

@@ -671,3 +671,31 @@ def test_a_credential_that_two_entries_name_is_looked_at_once(
         _, answer, _ = checked(capsys, tmp_path, "--credentials", str(credentials), routing=routing)
         said = [f for f in answer["findings"] if "read by every user" in f["message"]]
         assert [f["fix"] for f in said] == [f"chmod 600 {credentials / 'open'}"]
+
+
+#: The option, the file, and what to do about it.
+UNREAD: Final = {
+    "settings in Latin-1": ("--config", b"a: \xff\n", "save it in UTF-8"),
+    "routing in Latin-1": ("--routing", b"a: \xff\n", "save it in UTF-8"),
+    "a gateway's file in Latin-1": ("--gateway", b"a: \xff\n", "save it in UTF-8"),
+    "settings that are not there": ("--config", None, "name a readable file with --config"),
+    "routing that is not there": (
+        "--routing",
+        None,
+        "name a readable file with --routing or $ROUTI",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_a_file_that_cannot_be_read_is_given_its_fix(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the folder is called has no say in it."""
+    option, content, fix = UNREAD[case]
+    file = tmp_path / "é, not UTF-8" / "file.yaml"
+    file.parent.mkdir()
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["check", option, str(file)]) == 1
+    assert f"    fix: {fix}" in capsys.readouterr().out

@@ -11,9 +11,11 @@ from typing import cast
 
 import pytest
 
+from notifier.cli import controller
 from notifier.cli import main as cli
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
+from syncer.model.errors import ConfigError
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -31,6 +33,21 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("usage: notifier")
+    assert all(f"\n    {name}" in printed.err for name in cli.COMMANDS), (
+        "what there is to choose from"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "gateway"])
+def test_a_start_without_its_file_names_the_option(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside a pod the default names a file that is not there, and nobody has typed its name."""
+    monkeypatch.setattr(controller, "run", lambda prepare: prepare())
+    with pytest.raises(
+        ConfigError, match=r"there is no .*/none: name the settings with --config FILE"
+    ):
+        cli.main([command, "--config", str(tmp_path / "none")])
 
 
 def test_the_parser_imports_nothing_that_takes_time() -> None:
