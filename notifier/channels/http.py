@@ -107,20 +107,26 @@ class _BoundedAnswer(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._seen = bytearray()
-        self._taken = 0
+        self._seen, self._taken = bytearray(), 0
+        self._body: aiohttp.StreamReader | None = None
         self._heard = loop.time()
 
     def set_response_params(self, **params: Any) -> None:
         """Begin a request; called for each, on a new connection and on a kept one."""
-        self._seen = bytearray()
-        self._taken = 0
+        self._seen, self._taken, self._body = bytearray(), 0, None
         if request_state := _REQUEST_STATE.get(None):
             # Behind a proxy the tunnel has a protocol first; the last one asked is the receiver's.
             request_state.seen = self._seen
         super().set_response_params(**params)
 
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Note the body of an answer; called with each head that was read, and its body."""
+        self._body = data[1] if data[0].code >= 200 else None
+        super().feed_data(data, size)
+
     def data_received(self, data: bytes) -> None:
+        if data and self._body is not None and self._body.is_eof():
+            self.force_close()  # nobody asked for it, and what follows may be its rest
         self._heard = self._loop.time()
         self._seen += data[: max(0, _SEEN_BYTES - len(self._seen))]
         self._taken += len(data)
@@ -141,8 +147,7 @@ class _BoundedAnswer(ResponseHandler):
         """
         Whether a kept connection may be used; the pool asks this, and closes it otherwise.
 
-        Unrequested bytes would be taken for the next answer; an end that the loop has not read yet shows
-        at the socket.
+        Unrequested bytes would be taken for the next answer; an end that was not read shows at the socket.
         """
         if not super().is_connected() or self.should_close:
             return False

@@ -198,6 +198,38 @@ async def test_what_nobody_asked_for_answers_nothing(http_client: HttpClient, la
     assert (keeper.requests, keeper.connections) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("part", "rest"),
+    [(b"\r\n", FINE), *((FINE[:n], FINE[n:]) for n in (1, 17, len(FINE) - 1))],
+)
+async def test_the_rest_of_what_nobody_asked_for_answers_nothing(
+    http_client: HttpClient, part: bytes, rest: bytes
+) -> None:
+    """Of a second answer a part has come: the rest, with the next answer, is not taken for that."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"{}")
+            writer.write(FINE if connections == 1 else REFUSAL)
+            await asyncio.sleep(BREATH / 5)
+            writer.write(part if connections == 1 else b"")
+            await reader.readuntil(b"{}")
+            writer.write(rest + REFUSAL)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+        assert (await post(http_client, url)).state is AttemptState.SUCCESS
+        await asyncio.sleep(BREATH)
+        outcome = await post(http_client, url)
+        await http_client.close()
+    assert outcome.code == 500
+    assert connections == 2
+
+
 async def test_each_answer_is_read_anew(http_client: HttpClient) -> None:
     """The code of a broken answer is this one's, not an earlier one's on the same connection."""
     async with keeping(FINE, BROKEN) as (keeper, url):

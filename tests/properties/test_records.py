@@ -61,9 +61,9 @@ def logs(draw: st.DrawFn) -> list[bytes]:
     out, chain = [Header("ns/n").encode()], ROOT_CHAIN
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(Kind))
-        identity = draw(st.sampled_from([A1, A2]))
-        if kind.resolution:
-            identity = f"resolve:{identity}:{kind.value.partition('.')[2]}"  # type: ignore[assignment]
+        attempt = draw(st.sampled_from([A1, A2]))
+        word = kind.value.partition(".")[2]
+        identity = f"resolve:{attempt}:{word}" if kind.resolution else attempt
         channel = draw(st.sampled_from([C, C, "-", "%0a%1b", "a%ff"]))
         body = draw(bodies())
         prefix = f"{kind} {identity} {channel} {zlib.crc32(body):08x} ".encode()
