@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
 from syncer.cli.store import Store, StoreState
@@ -21,10 +21,9 @@ from syncer.model.errors import ContractError, Gone, PortError, Unavailable
 from syncer.model.journal import NOTE, Note, parse_note
 from syncer.model.times import parse_time
 from syncer.rules.shards import Sharding
-from syncer.sharding.view import PROBLEM, session_name, session_of
+from syncer.sharding.view import PROBLEM, SHARDS, session_name, session_of
 
 _TIMEOUT: Final = 10.0
-_SHARDS: Final = "notification-ledger/shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,7 @@ def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool |
 
 
 async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> Owner:
-    annotations = ((store.map or {}).get("metadata") or {}).get("annotations") or {}
-    sharding = Sharding.read(str(annotations.get(_SHARDS, "")))
+    sharding = sharding_of(store.map or {})
     if sharding is None or at.kube is None:
         unread.append(
             "who owns its shard is not known: the installation does not say how many there are"
@@ -106,55 +104,62 @@ async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> Owner
         return Owner()
     shard = sharding.of(uid)
     try:
-        path = lease_path(store.home, f"{store.lease}-{shard}")
-        lease = await at.kube.request("GET", path, timeout=_TIMEOUT)
-        holder, idle = await read_holder(at.kube, store.home, store.lease, lease)
-    except Gone:
-        return Owner(shard=shard, holder="")
+        holder, idle, note = await read_shard(at.kube, store.home, store.lease, shard)
     except PortError as error:
         unread.append(f"who owns its shard is not known: {error}")
         return Owner(shard=shard)
-    return Owner(shard=shard, holder=holder, idle=idle, note=note_of(lease))
+    return Owner(shard=shard, holder=holder, idle=idle, note=note)
 
 
-def note_of(lease: Json) -> Note | None:
-    """Return the note that the latest acquisition of a shard has kept or written, None without one."""
-    try:
-        record = LeaseRecord.of(lease)
-    except ContractError:
-        return None
-    note = parse_note(record.annotation(NOTE))
-    return note if note is not None and note.kept == record.transitions else None
+def sharding_of(lease: Json) -> Sharding | None:
+    """Return how an installation is divided, by the Lease of its map; None if that does not say."""
+    annotations = (lease.get("metadata") or {}).get("annotations") or {}
+    return Sharding.read(str(annotations.get(SHARDS, "")))
 
 
-async def read_holder(
-    kube: KubeClient, namespace: str, installation: str, lease: Json
-) -> tuple[str, str]:
+class ShardHolder(NamedTuple):
+    """Who holds a shard's Lease, empty if none does; its other members are as of `Owner`."""
+
+    holder: str
+    idle: str = ""
+    note: Note | None = None
+
+
+async def read_shard(
+    kube: KubeClient, namespace: str, installation: str, shard: int
+) -> ShardHolder:
     """
-    Return who holds a shard's Lease, empty if none does, and why it opens no attempt now.
+    Read who holds a shard, and what its Lease says of attempts that are journaled.
 
     Args:
         kube: The API server.
         namespace: Of the Lease.
         installation: First part of its name.
-        lease: As it was read.
+        shard: Number of the shard.
 
     Raises:
-        PortError: the session of its holder could not be read.
+        PortError: its Lease, or the session of its holder, could not be read.
     """
+    path = lease_path(namespace, f"{installation}-{shard}")
     try:
-        record = LeaseRecord.of(lease)
+        lease = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
+    except Gone:
+        return ShardHolder("")
     except ContractError as error:
         raise Unavailable(str(error)) from error
-    if not (uid := session_of(record)):
-        return holder_of(record, now=time.time()), ""
-    path = lease_path(namespace, session_name(installation, record.holder))
+    note = parse_note(lease.annotation(NOTE))
+    if note is not None and note.kept != lease.transitions:
+        # The latest acquisition did not keep it.
+        note = None
+    if not (uid := session_of(lease)):
+        return ShardHolder(holder_of(lease, now=time.time()), note=note)
+    path = lease_path(namespace, session_name(installation, lease.holder))
     try:
         session = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
     except (Gone, ContractError):
-        return "", ""
+        return ShardHolder("", note=note)
     holder = holder_of(session, now=time.time()) if session.uid == uid else ""
-    return holder, session.annotation(PROBLEM) if holder else ""
+    return ShardHolder(holder, session.annotation(PROBLEM) if holder else "", note)
 
 
 def holder_of(lease: LeaseRecord, *, now: float) -> str:

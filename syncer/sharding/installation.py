@@ -29,10 +29,9 @@ from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.kube.leases import lease_path
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.rules.shards import Sharding
-from syncer.sharding.view import LABEL
+from syncer.sharding.view import LABEL, SHARDS
 
 _TIMEOUT: Final = 5.0
-_SHARDS: Final = "notification-ledger/shards"
 _MEMBER: Final = "member.notification-ledger/"
 #: How the annotation of a replica begins that has a session, and is counted by that.
 _WITH_SESSION: Final = "s"
@@ -104,12 +103,12 @@ class Installation:
             lease = await self._create()
         uid = lease["metadata"]["uid"]
         change: dict[str, str] = {}
-        if _SHARDS not in _annotations(lease):
+        if SHARDS not in _annotations(lease):
             # None that writes the function down leaves out the number.
-            change = {_SHARDS: str(Sharding(self.sharding.shards, "crc32"))}
+            change = {SHARDS: str(Sharding(self.sharding.shards, "crc32"))}
         if change or (lease["metadata"].get("labels") or {}).get(LABEL) != self._name:
             lease = await self._patch(change)
-        recorded = Sharding.read(_annotations(lease).get(_SHARDS, ""))
+        recorded = Sharding.read(_annotations(lease).get(SHARDS, ""))
         if recorded is not None and recorded.shards == self.sharding.shards:
             self.sharding = recorded
         self.agree(_annotations(lease))
@@ -123,7 +122,7 @@ class Installation:
                 "name": f"{self._name}-map",
                 "namespace": self._namespace,
                 "labels": {LABEL: self._name},
-                "annotations": {_SHARDS: str(self.sharding)},
+                "annotations": {SHARDS: str(self.sharding)},
             },
             "spec": {"holderIdentity": self._name},
         }
@@ -134,7 +133,7 @@ class Installation:
 
     def agree(self, annotations: Mapping[str, str]) -> None:
         """Compare the Lease with what was found at the start; ConfigError if shards are other ones."""
-        text = annotations.get(_SHARDS)
+        text = annotations.get(SHARDS)
         recorded = Sharding.read(text or "")
         if recorded != self.sharding:
             shards = self.sharding.shards
@@ -142,7 +141,7 @@ class Installation:
             raise ConfigError(
                 f"is {shards}, but the Lease {self._name}-map says {text}; to change the number scale"
                 f" to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
-                f" {self._name}-map {_SHARDS}={wanted}",
+                f" {self._name}-map {SHARDS}={wanted}",
                 path="sharding.shards",
             )
 

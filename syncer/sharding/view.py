@@ -22,6 +22,8 @@ from syncer.model.resource import version_key
 
 #: Key of the label that names the installation.
 LABEL: Final = "notification-ledger/installation"
+#: Annotation of the map's Lease: how the installation is divided (`syncer.rules.shards.Sharding`).
+SHARDS: Final = "notification-ledger/shards"
 #: Annotation of a shard's Lease: uid of the session that holds it.
 SESSION: Final = "notification-ledger/session"
 #: Annotation of a session's Lease: whether its replica could own a shard now.

@@ -8,16 +8,14 @@ from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
-from syncer.cli.owner import note_of, read_holder
+from syncer.cli.owner import read_shard, sharding_of
+from syncer.cli.store import read_map
 from syncer.kube.client import KubeClient
-from syncer.kube.leases import lease_path
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
-from syncer.model.errors import Gone, PortError, Unauthorised
+from syncer.model.errors import PortError, Unauthorised
 from syncer.model.journal import Note
 from syncer.model.times import format_time
-from syncer.rules.shards import Sharding
 
-_TIMEOUT: Final = 10.0
 #: Milliseconds in which a controller that has Redis again takes the notes away.
 _JOIN: Final = 60_000
 
@@ -63,34 +61,22 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     facts = LeaseFacts()
     name = at.settings.sharding.lease_name
     try:
-        found = await kube.request("GET", lease_path(home, f"{name}-map"), timeout=_TIMEOUT)
-        meta = found.get("metadata") or {}
-        text = (meta.get("annotations") or {}).get("notification-ledger/shards", "")
-        sharding = Sharding.read(text)
+        found = await read_map(kube, home, name)
+        if found is None:
+            facts.problem = "there is no Lease of this installation"
+            return facts
+        sharding = sharding_of(found)
         facts.shards = sharding.shards if sharding else 0
-        facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
-        found_shards = await asyncio.gather(
-            *(_shard(kube, home, name, n) for n in range(facts.shards))
+        facts.installation = f"{home}/{name}@{(found.get('metadata') or {}).get('uid', '')}"
+        shards = await asyncio.gather(
+            *(read_shard(kube, home, name, n) for n in range(facts.shards))
         )
-        facts.holders = [holder for holder, _, _ in found_shards]
-        facts.idle = {holder: idle for holder, idle, _ in found_shards if idle}
-        facts.notes = {n: note for n, (*_, note) in enumerate(found_shards) if note is not None}
-    except Gone:
-        facts.problem = "there is no Lease of this installation"
+        facts.holders = [s.holder for s in shards]
+        facts.idle = {s.holder: s.idle for s in shards if s.idle}
+        facts.notes = {n: s.note for n, s in enumerate(shards) if s.note is not None}
     except (PortError, TimeoutError, ValueError) as error:
         facts.problem, facts.forbidden = str(error), isinstance(error, Unauthorised)
     return facts
-
-
-async def _shard(
-    kube: KubeClient, home: str, name: str, shard: int
-) -> tuple[str, str, Note | None]:
-    try:
-        path = lease_path(home, f"{name}-{shard}")
-        lease = await kube.request("GET", path, timeout=_TIMEOUT)
-    except Gone:
-        return "", "", None
-    return *await read_holder(kube, home, name, lease), note_of(lease)
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:

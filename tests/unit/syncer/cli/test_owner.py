@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.owner import Owner, find_owner, holder_of, read_holder
+from syncer.cli.owner import Owner, ShardHolder, find_owner, holder_of, read_shard
 from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json
 from syncer.kube.leases import LeaseRecord, lease_path
@@ -66,8 +66,8 @@ async def test_who_holds_a_shard(session: float | None, names: str, held: str) -
         made = await kube.request("POST", path, body=body, timeout=1)
         uid = made["metadata"]["uid"] if names == "it" else "another"
     shard = lease_of("nl-0", "a", FOREVER, time.time() - 9999, **{SESSION: uid})
-    lease = await kube.request("POST", path, body=shard, timeout=1)
-    assert await read_holder(kube, "default", "nl", lease) == (held, "")
+    await kube.request("POST", path, body=shard, timeout=1)
+    assert await read_shard(kube, "default", "nl", 0) == ShardHolder(held)
 
 
 async def test_why_a_holder_opens_no_attempt() -> None:
@@ -79,8 +79,8 @@ async def test_why_a_holder_opens_no_attempt() -> None:
         body = lease_of(name, f"a{n}", 15, time.time() - ago, **{PROBLEM: "Redis answers OOM"})
         uid = (await kube.request("POST", path, body=body, timeout=1))["metadata"]["uid"]
         shard = lease_of(f"nl-{n}", f"a{n}", FOREVER, time.time() - 9999, **{SESSION: uid})
-        lease = await kube.request("POST", path, body=shard, timeout=1)
-        assert await read_holder(kube, "default", "nl", lease) == said
+        await kube.request("POST", path, body=shard, timeout=1)
+        assert await read_shard(kube, "default", "nl", n) == ShardHolder(*said)
     idle = Owner(watched=True, shard=0, holder="a0", idle="Redis answers OOM")
     assert idle.problem == "its owner a0 opens no attempt: Redis answers OOM"
 
@@ -91,8 +91,8 @@ async def test_who_holds_a_shard_without_a_session() -> None:
     path = lease_path("default")
     for n, (holder, ago, held) in enumerate([("old", 0, "old"), ("old", 60, ""), ("", 0, "")]):
         body = lease_of(f"nl-{n}", holder, 15, time.time() - ago, **{SESSION: "left-behind"})
-        lease = await kube.request("POST", path, body=body, timeout=1)
-        assert await read_holder(kube, "default", "nl", lease) == (held, "")
+        await kube.request("POST", path, body=body, timeout=1)
+        assert await read_shard(kube, "default", "nl", n) == ShardHolder(held)
 
 
 WATCHED: Final[dict[str, tuple[Any, bool | None, str]]] = {
@@ -216,4 +216,4 @@ async def test_a_shard_that_is_not_known_is_none() -> None:
 async def test_what_answers_for_a_lease_and_is_none_says_nothing_of_an_owner() -> None:
     """It is an outage, not a Lease without a holder."""
     with pytest.raises(Unavailable):
-        await read_holder(cast("Any", None), "ns", "nl", {"metadata": 7})
+        await read_shard(cast("Any", Kube({"metadata": 7})), "ns", "nl", 0)
