@@ -48,7 +48,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from syncer.kube.client import KubeClient  # noqa: E402 - as above
-from syncer.ledger.codec import decode_log  # noqa: E402 - as above
+from syncer.ledger.reading import snapshot_of  # noqa: E402 - as above
 from syncer.model.attempt import AttemptState  # noqa: E402 - needs the path above, as all below
 from syncer.model.errors import ContractError, Gone, KindMissing, LedgerError, PortError  # noqa: E402 - as above
 from syncer.model.record import (  # noqa: E402 - as above
@@ -524,7 +524,8 @@ class LogReader:
             try:
                 elements = cast("list[bytes]", await _redis(self._redis.lrange(self.key, 0, -1)))
                 if elements:
-                    self._seen.header, records = decode_log(elements)
+                    log = snapshot_of(elements)
+                    self._seen.header, records = log.header, list(log.records)
                     fresh = records[len(self._seen.records) :]
                     self._seen.elements, self._seen.records = elements, records
                     for record in fresh:

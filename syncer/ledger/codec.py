@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import mul
@@ -40,8 +39,8 @@ from syncer.model.record import (
     read_attempt,
     read_plan,
 )
+from syncer.rules.fold import ROOT_CHAIN
 
-ROOT_CHAIN: Final = "00000000"
 #: Bytes of the reason why a record cannot be read.
 REASON_BYTES: Final = 200
 #: Characters of a channel name that need no encoding; a space or percent sign always does.
@@ -266,17 +265,3 @@ def _fold_reads(record: Record) -> None:
         read_attempt(record)
     elif record.kind is Kind.PLAN:
         read_plan(record)
-
-
-def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:
-    """Read a log to its end; ContractError for the first thing that cannot be read."""
-    if not elements:
-        raise ContractError("log is empty")
-    header = decode_header(elements[0])
-    records: list[Record] = []
-    chain = ROOT_CHAIN
-    for position, element in enumerate(elements[1:], 1):
-        record = decode_record(element, chain, position)
-        records.append(record)
-        chain = record.chain
-    return header, records

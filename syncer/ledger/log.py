@@ -31,7 +31,7 @@ from syncer.ledger.answers import (
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_channel, encode_record
-from syncer.ledger.reading import read_log
+from syncer.ledger.reading import snapshot_of
 from syncer.ledger.replies import of_one_log, read_apart, text_of
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
@@ -124,7 +124,7 @@ class RedisLog:
         seconds, micros = (int(part) for part in reply[2])
         now = seconds * 1000 + micros // 1000
         try:
-            return Claimed(answer, _snapshot(reply[1]), now=now)
+            return Claimed(answer, snapshot_of(reply[1]), now=now)
         except ContractError as error:
             return Claimed(answer, error=error, now=now)
 
@@ -311,9 +311,7 @@ class RedisLog:
     async def read(self, uid: str) -> Snapshot | None:
         """Read a log, None if there is none; ContractError if it holds something undecodable."""
         elements = await of_one_log(self.elements(uid))
-        if not elements:
-            return None
-        return _snapshot(elements)
+        return snapshot_of(elements) if elements else None
 
     async def elements(self, uid: str) -> list[bytes]:
         """The log as stored, undecoded; empty if there is none."""
@@ -464,14 +462,6 @@ class RedisLog:
                 pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
                 # S311: spreading retries needs no secret randomness.
                 await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
-
-
-def _snapshot(elements: Sequence[bytes]) -> Snapshot:
-    """Decode and fold a log; ContractError for the first thing that cannot be read."""
-    log = read_log(elements)
-    if log.header is None or log.problem:
-        raise ContractError(log.problem or "log is empty")
-    return Snapshot(log.header, log.records, log.view)
 
 
 def _glob(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from syncer.ledger.answers import Snapshot
 from syncer.ledger.codec import REASON_BYTES, decode_header, decode_record
 from syncer.model.conditions import bounded
 from syncer.model.errors import ContractError
@@ -49,6 +50,14 @@ def read_log(elements: Sequence[bytes]) -> ReadLog:
     except ContractError as error:
         return ReadLog(header, tuple(records), view, str(error))
     return ReadLog(header, tuple(records), view)
+
+
+def snapshot_of(elements: Sequence[bytes]) -> Snapshot:
+    """Read a log as stored to its end; ContractError for the first thing that cannot be read."""
+    log = read_log(elements)
+    if log.header is None or log.problem:
+        raise ContractError(log.problem or "log is empty")
+    return Snapshot(log.header, log.records, log.view)
 
 
 def lines_of(log: ReadLog, elements: Sequence[bytes]) -> tuple[Line, ...]:

@@ -25,10 +25,11 @@ import redis.asyncio as redis_asyncio
 
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import ROOT_CHAIN, encode_record
+from syncer.ledger.codec import encode_record
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.benchmarks.goals import APPEND
 from tests.benchmarks.report import Report, percentile
 from tests.servers.redis import Fsync, RedisServer, find_binary

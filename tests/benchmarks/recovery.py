@@ -29,7 +29,8 @@ from typing import Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.codec import decode_log, encode_record, stored
+from syncer.ledger.codec import encode_record, stored
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import (
     Attempt,
     AttemptState,
@@ -176,7 +177,7 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
         elif n == 9 and not finished:
             failed = replace(failed, ended=min(now, due) - 30_000, due=due)
         append(attempt_record(failed))
-    _, records = decode_log([Header("n/n", _EPOCH).encode(), *elements])
+    records = snapshot_of([Header("n/n", _EPOCH).encode(), *elements]).records
     facts = Facts(1, RetryPolicy(10, 30, 1, 3600))
     mark = LogMark(view.position, _EPOCH, "bench")
     status = merge(Status(), fold(records), facts, now=now, mark=mark).status

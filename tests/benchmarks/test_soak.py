@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.codec import ROOT_CHAIN, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Header, attempt_record, intent_record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.benchmarks.goals import FLAT
 from tests.benchmarks.soak import (
     EXPECTED,

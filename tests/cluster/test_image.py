@@ -29,9 +29,10 @@ import pytest
 
 from scripts import cluster, image
 from scripts.gobuild import Problem
-from syncer.ledger.codec import ROOT_CHAIN, decode_record, encode_record
+from syncer.ledger.codec import decode_record, encode_record
 from syncer.model.errors import ContractError
 from syncer.model.record import Kind, Record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.cluster.recipe import Cluster
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -230,7 +231,8 @@ def test_the_newer_record_format_can_still_be_made(tmp_path: Path) -> None:
     element = encode_record(record)
     code = (
         "import sys\n"
-        "from syncer.ledger.codec import decode_record, encode_record, next_chain, ROOT_CHAIN\n"
+        "from syncer.ledger.codec import decode_record, encode_record, next_chain\n"
+        "from syncer.rules.fold import ROOT_CHAIN\n"
         "from syncer.model.record import Kind, Record\n"
         "def appended(element):\n"
         "    at = element.index(b' ', element.index(b' order:1 console ') + 17) + 1\n"

@@ -21,7 +21,7 @@ from enum import StrEnum
 from itertools import pairwise, zip_longest
 from typing import Any, Final
 
-from syncer.ledger.codec import decode_log
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.record import Header, Record, read_attempt
 
@@ -113,8 +113,8 @@ class Log:
         Raises:
             ContractError: something in it cannot be read.
         """
-        header, records = decode_log(elements)
-        return cls(header, tuple(records))
+        log = snapshot_of(elements)
+        return cls(log.header, tuple(log.records))
 
     def states(self, through: int | None = None) -> dict[str, Seen]:
         """Highest state of each attempt up to a position, in order of first record."""

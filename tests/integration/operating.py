@@ -25,8 +25,9 @@ from notifier.process.production import production
 from notifier.settings import load
 from syncer.cli import main as cli
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import decode_log, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import RedisLog
+from syncer.ledger.reading import snapshot_of
 from syncer.model.record import Header, Kind, Record
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.stalls import LoopWatch
@@ -136,7 +137,8 @@ class RawLog:
 
     async def read(self) -> tuple[Header, list[Record]]:
         """The log, which must be sound."""
-        return decode_log(await self.elements())
+        log = snapshot_of(await self.elements())
+        return log.header, list(log.records)
 
     async def elements(self) -> list[bytes]:
         """The log as stored."""

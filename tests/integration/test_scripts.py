@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from syncer.ledger import lua
-from syncer.ledger.codec import decode_log, encode_channel, encode_record
+from syncer.ledger.codec import encode_channel, encode_record
 from syncer.ledger.lua import Script
+from syncer.ledger.reading import snapshot_of
 from syncer.ledger.replies import classify_reply
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unavailable
@@ -38,7 +39,6 @@ from syncer.model.record import (
     plan_record,
     skip_record,
 )
-from syncer.rules.fold import fold
 from tests.fakes.memorylog import Argument, ScriptTwin
 
 Call = tuple[str, list[Argument]]
@@ -557,7 +557,7 @@ def check(backend: Backend, case: Case, key: str = "nl:{table}") -> None:
     if not elements:
         assert case.log == []
         return
-    _, records = decode_log(elements)
+    records = snapshot_of(elements).records
     assert [r.kind for r in records] == case.log
     if found[0] == b"OK" and case.call[0] in ("intent", "outcome", "recover", "note"):
         _, position, before, chain, count = found
@@ -629,7 +629,7 @@ def test_ack_moves_its_marks(real: Served) -> None:
         b"epoch=0.0 acked=0", b"epoch=0.10 acked=2"
     )
     assert real.run(KEY, ack(1, one)) == [b"OK", 0]
-    header, _ = decode_log(real.log(KEY))
+    header = snapshot_of(real.log(KEY)).header
     assert (header.acked, header.audited) == (2, 1)
     assert real.log(KEY)[1:] == log[1:]
 
@@ -680,7 +680,7 @@ def test_no_expiry_with_an_open_intent(real: Served) -> None:
         real, claim(OLD), intent(OLD, A1), claim(NOW), recover(NOW, A1), intent(NOW, A2),
         outcome(A1),
     )  # fmt: skip
-    view = fold(decode_log(log)[1])
+    view = snapshot_of(log).view
     position, chain = view.publishable
     assert (view.position, position) == (4, 2)
     assert view.attempts[AttemptId(A1)].state is SUCCESS
@@ -895,7 +895,7 @@ def test_lua_of_the_server_can_print_every_body(real: Served) -> None:
         return out
     """
     printed = [json.loads(line) for line in real.client.eval(text, 1, KEY)]
-    _, records = decode_log(real.log(KEY))
+    records = snapshot_of(real.log(KEY)).records
     assert printed == [{"v": 1, **r.body} for r in records]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.audit.events import EventKind, events_of
-from syncer.ledger.codec import ROOT_CHAIN, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
     Kind,
@@ -20,7 +20,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.fold import fold
+from syncer.rules.fold import ROOT_CHAIN, fold
 from tests.examples import examples
 
 CHANNELS = ("console", "slack:ops", "teams:on call")

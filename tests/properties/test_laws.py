@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from notifier.dispatch.retry import delay, next_delay
 from syncer.ledger.codec import (
-    ROOT_CHAIN,
     decode_record,
     encode_record,
     next_chain,
@@ -62,7 +61,7 @@ from syncer.rules.backoff import (
     near_jitter,
 )
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
-from syncer.rules.fold import LogView, fold
+from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from tests.examples import examples
 

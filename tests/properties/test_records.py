@@ -20,11 +20,12 @@ from syncer.cli.attempts import Event
 from syncer.cli.inspection import Inspection, as_json, as_text
 from syncer.cli.web import pages
 from syncer.cli.web.source import Known
-from syncer.ledger.codec import ROOT_CHAIN, next_chain
+from syncer.ledger.codec import next_chain
 from syncer.ledger.reading import lines_of, read_log
 from syncer.model.record import MIN_INT, NUMBERS, Header, Kind
 from syncer.model.rendering import render_status
 from syncer.model.resource import parse_status
+from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.merge import Facts, merge
 from syncer.rules.verification import Sides, check
 from tests.examples import examples

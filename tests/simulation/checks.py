@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from notifier.contract import Message
-from syncer.ledger.codec import decode_log
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
 from syncer.model.errors import ContractError
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
@@ -959,7 +959,7 @@ class Checks:
                     out.append(f"{where}: attempt {identity} is open")
                 elif at_least < state and not self._rolled(subject, state):
                     out.append(f"{where}: attempt {identity} is not shown")
-            header, _ = decode_log(log)
+            header = snapshot_of(log).header
             if waiting := _waiting(subject, log):
                 out.append(f"{where}: ordered and not tried: {', '.join(sorted(waiting))}")
             if header.acked < len(log) - 1:
@@ -971,14 +971,14 @@ class Checks:
     def on_mend(self, uid: str, log: list[bytes]) -> None:
         """Take notice that the world has repaired a log, if it can be read again."""
         with contextlib.suppress(ContractError):
-            decode_log(log)
+            snapshot_of(log)
             self.subjects[uid].corrupt = False
             self.mark("unreadable log repaired")
 
     def on_restored(self, uid: str, log: list[bytes]) -> None:
         """Take notice that an older copy of a log is in force, which may be an unreadable one."""
         try:
-            decode_log(log)
+            snapshot_of(log)
         except ContractError:
             if log:
                 self.subjects[uid].corrupt = True
@@ -986,7 +986,7 @@ class Checks:
     def on_corrupt(self, uid: str, log: list[bytes]) -> None:
         """Take notice that the world has made a log unreadable."""
         try:
-            decode_log(log)
+            snapshot_of(log)
         except ContractError:
             self.subjects[uid].corrupt = True
         else:  # pragma: no cover - the flip is chosen so that it is noticed

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.reconciler.controller import Controller
-from syncer.ledger.codec import decode_log
+from syncer.ledger.reading import snapshot_of
 from syncer.model.errors import ContractError
 from syncer.rules.plan import Deliver, Resolve
 from syncer.sync.cache import Entry
@@ -112,7 +112,7 @@ def _in_a_queue(controller: Controller, uid: str) -> bool:
 
 def _readable(log: list[bytes]) -> bool:
     try:
-        decode_log(log)
+        snapshot_of(log)
     except ContractError:
         return False
     return True

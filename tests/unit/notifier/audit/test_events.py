@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from notifier.audit.events import AuditEvent, EventKind, events_of
-from syncer.ledger.codec import ROOT_CHAIN, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
     Kind,
@@ -22,6 +22,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import ROOT_CHAIN
 from syncer.sync.sweeper import tombstone
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState

@@ -17,7 +17,8 @@ from syncer.cli.output import Progress
 from syncer.cli.transfer import Apart, Imported, export, import_logs, objects_by_name
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import Restored
-from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
+from syncer.ledger.codec import decode_header, encode_element, stored
+from syncer.ledger.reading import snapshot_of
 from syncer.ledger.store import Server
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Rejected, Unavailable
@@ -171,7 +172,8 @@ async def test_a_new_bearer_has_published_nothing() -> None:
     """The log of a name is written under the new uid, with nothing marked as published."""
     target = Target()
     assert await target.bring(moved(), named=bearer("w")) == Imported(created=1, records=3)
-    header, records = decode_log(target.stored("nl:{w}"))
+    log = snapshot_of(target.stored("nl:{w}"))
+    header, records = log.header, log.records
     assert (header.acked, header.audited, header.object) == (0, 2, "ns/n")
     assert [r.kind for r in records] == [Kind.PLAN, Kind.INTENT, Kind.SUCCESS]
     assert target.stored() == ()
@@ -203,7 +205,7 @@ async def test_attempts_are_joined_to_another_history() -> None:
     target = Target(OTHER)
     assert await target.bring(moved(), join=True) == Imported(joined=1)
     assert target.stored()[: len(OTHER)] == OTHER
-    _, records = decode_log(target.stored())
+    records = snapshot_of(target.stored()).records
     assert [(r.kind, r.id) for r in records[2:]] == [(Kind.SEED_SUCCESS, A1)]
     assert target.woken == [b"u"]
 
@@ -212,7 +214,7 @@ async def test_an_open_attempt_is_joined_as_unknown() -> None:
     """Nobody is left to record its result; what is known is that it was begun, and when."""
     target = Target(OTHER)
     await target.bring(moved(elements(PLAN, OPENED)), join=True)
-    _, records = decode_log(target.stored())
+    records = snapshot_of(target.stored()).records
     (seed,) = records[2:]
     assert (seed.kind, seed.id, seed.channel) == (Kind.SEED_UNKNOWN, A1, C)
     assert seed.body["class"] == FailureClass.UNCERTAIN.value

@@ -10,15 +10,14 @@ import msgpack
 import pytest
 
 from syncer.ledger.codec import (
-    ROOT_CHAIN,
     decode_header,
-    decode_log,
     decode_record,
     encode_channel,
     encode_record,
     next_chain,
     stored,
 )
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError
 from syncer.model.record import (
@@ -32,6 +31,7 @@ from syncer.model.record import (
     intent_record,
     plan_record,
 )
+from syncer.rules.fold import ROOT_CHAIN
 
 HEADER = Header("ns/n", Epoch("0.7"), acked=3, audited=2)
 
@@ -214,8 +214,9 @@ def log_of(*records: Record) -> list[bytes]:
 def test_whole_log() -> None:
     """A log is read in order, each record at its position with its chain."""
     elements = log_of(*RECORDS.values())
-    header, records = decode_log(elements)
-    assert header == HEADER
+    log = snapshot_of(elements)
+    records = log.records
+    assert log.header == HEADER
     assert [r.position for r in records] == list(range(1, len(RECORDS) + 1))
     assert [r.chain for r in records] == [e.split(b" ", 5)[4].decode() for e in elements[1:]]
 
@@ -224,20 +225,20 @@ def test_exchanged_elements() -> None:
     """Two elements that changed places are noticed by the chain."""
     header, first, second, *rest = log_of(*RECORDS.values())
     with pytest.raises(ContractError, match="record 1: chain does not follow"):
-        decode_log([header, second, first, *rest])
+        snapshot_of([header, second, first, *rest])
 
 
 def test_missing_element() -> None:
     """An element missing in the middle is noticed by the chain."""
     header, first, _, *rest = log_of(*RECORDS.values())
     with pytest.raises(ContractError, match="record 2: chain does not follow"):
-        decode_log([header, first, *rest])
+        snapshot_of([header, first, *rest])
 
 
 def test_empty_log() -> None:
     """A list without a header is no log."""
     with pytest.raises(ContractError, match="log is empty"):
-        decode_log([])
+        snapshot_of([])
 
 
 def test_chain_depends_on_history() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncer.ledger.codec import ROOT_CHAIN, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
     Kind,
@@ -19,7 +19,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.rules import fold as fold_module
-from syncer.rules.fold import LogView, fold
+from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 
 A1, A2, A3 = (AttemptId(f"0.7-{n}") for n in (1, 2, 3))
 

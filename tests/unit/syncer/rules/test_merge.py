@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
-from syncer.ledger.codec import ROOT_CHAIN, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.record import (
@@ -27,7 +27,7 @@ from syncer.model.resource import (
     Status,
     parse_status,
 )
-from syncer.rules.fold import LogView, fold
+from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.rules.merge import (
     ALL_FAILED,
     Facts,
