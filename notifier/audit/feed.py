@@ -40,7 +40,7 @@ from syncer.ledger.log import RedisLog
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership
 from syncer.rules.backoff import exponential
-from syncer.rules.fold import ROOT_CHAIN
+from syncer.rules.fold import chain_at
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache, Entry
@@ -461,6 +461,5 @@ def parts_of(
             count += 1
         taken, rest = tuple(rest[:count]), rest[count:]
         position = rest[0].position - 1 if rest else len(snapshot.records)
-        chain = snapshot.records[position - 1].chain if position else ROOT_CHAIN
-        parts.append(LogPart(entry, taken, position, chain))
+        parts.append(LogPart(entry, taken, position, chain_at(snapshot.records, position)))
     return parts

@@ -9,8 +9,7 @@ the classes and rules of this module:
   be written, so it needs no time to settle. It looks for states that the rules exclude, and stops sending
   for that one object (`Divergence.stops`);
 - the operators' **`syncer verify`** (`syncer.rules.verification`) does not know this and must allow time.
-It
-  finds more: what only a restart, the passing of time or a person reveals, each class with its remedy.
+  It finds more: what only a restart, the passing of time or a person reveals, each class with its remedy.
 
 Some classes are caused by a loss or by a change from outside, and the ordinary rules repair them. Others
 are impossible while the rules hold; if one is found, nothing more is sent for that object until a later
@@ -28,7 +27,7 @@ from typing import Final, NamedTuple
 from syncer.model.attempt import AttemptState
 from syncer.model.record import Record
 from syncer.model.resource import Status
-from syncer.rules.fold import ROOT_CHAIN, LogView, fold
+from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import exceeds, lacking
 
 
@@ -233,7 +232,7 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
         ValueError: the records do not follow each other, or speak of attempts in a malformed way.
     """
     view, records = evidence.view, evidence.records
-    if not _holds(records, view):
+    if not view.begins(records):
         return (Divergence.HISTORY,)
     found: list[Divergence] = []
     again = fold(records[: view.position])
@@ -255,11 +254,3 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     if frozen and evidence.spec_hash and frozen != evidence.spec_hash:
         found.append(Divergence.SPEC)
     return tuple(found)
-
-
-def _holds(records: Sequence[Record], view: LogView) -> bool:
-    """Whether a log holds the history of a view."""
-    if view.position > len(records):
-        return False
-    chain = records[view.position - 1].chain if view.position else ROOT_CHAIN
-    return chain == view.chain

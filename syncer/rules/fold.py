@@ -13,7 +13,7 @@ learns replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -166,9 +166,20 @@ class LogView:
                     last[attempt.channel] = newest((known, attempt)) or attempt
         return {channel: wait_of(attempt, now) for channel, attempt in last.items()}
 
+    def begins(self, records: Sequence[Record]) -> bool:
+        """Whether a log still begins with the history that this view stands for."""
+        return chain_at(records, self.position) == self.chain
+
     def of_channel(self, channel: str) -> list[Attempt]:
         """Attempts of one channel, in the order of their first records."""
         return [a for a in self.attempts.values() if a.channel == channel]
+
+
+def chain_at(records: Sequence[Record], position: int) -> str:
+    """Return the chain that stands for a log up to a position; empty beyond the log's end."""
+    if position > len(records):
+        return ""
+    return records[position - 1].chain if position else ROOT_CHAIN
 
 
 def fold(records: Iterable[Record]) -> LogView:

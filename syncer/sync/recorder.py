@@ -42,7 +42,6 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.rules.fold import LogView
 from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
@@ -437,7 +436,7 @@ class Recorder:
             self.put_in_quarantine(entry, str(error))
             return
         entry.reread = False
-        if snapshot is None or not holds(snapshot, entry.view):
+        if snapshot is None or not entry.view.begins(snapshot.records):
             self.lose_claim(entry, "history")
             return
         self.adopt(entry, snapshot)
@@ -480,12 +479,3 @@ class Recorder:
             return await call()
         finally:
             self._append_seconds(script).observe(self.cache.monotonic() - begin)
-
-
-def holds(snapshot: Snapshot, view: LogView) -> bool:
-    """Whether a log still contains the history that a view stands for."""
-    if view.position == 0:
-        return True
-    if len(snapshot.records) < view.position:
-        return False
-    return snapshot.records[view.position - 1].chain == view.chain
