@@ -18,7 +18,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
@@ -140,14 +140,15 @@ class Leases:
 
         Args:
             name: Of the Lease.
-            version: resourceVersion that it must have, else `Conflict`; empty for any.
+            version: resourceVersion that it must have, else `Conflict`.
             annotations: To set; None removes one.
             spec: Members to set.
             timeout: Seconds.
         """
-        meta: Json = {"labels": dict([self.label]), "annotations": dict(annotations)}
-        if version:
-            meta["resourceVersion"] = version
+        meta: Json = {
+            "labels": dict([self.label]), "annotations": dict(annotations),
+            "resourceVersion": version,
+        }  # fmt: skip
         return _read(await self._patch(name, {"metadata": meta, "spec": spec}, timeout))
 
     async def put_label(self, name: str, *, timeout: float) -> None:
@@ -200,18 +201,16 @@ class Leases:
                 return found, str(version or "")
             params["continue"] = str(token)
 
-    @asynccontextmanager
-    async def watch(
-        self, version: str, *, seconds: float, connect_timeout: float, idle_timeout: float
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    def watch(
+        self, version: str, *, seconds: float, timeout: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """
         Watch all Leases of the installation.
 
         Args:
             version: resourceVersion after which it begins.
             seconds: After which the server ends it.
-            connect_timeout: Seconds until the answer begins.
-            idle_timeout: Longest silence in seconds.
+            timeout: Seconds until the answer begins, and of silence at most.
         """
         params = {
             "watch": "1",
@@ -219,13 +218,9 @@ class Leases:
             "resourceVersion": version,
             "timeoutSeconds": str(max(1, round(seconds))),
         }
-        async with self._client.stream(
-            lease_path(self._namespace),
-            params,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-        ) as lines:
-            yield lines
+        return self._client.stream(
+            lease_path(self._namespace), params, connect_timeout=timeout, idle_timeout=timeout
+        )
 
 
 def _read(document: Json) -> LeaseRecord:
@@ -320,8 +315,7 @@ class LeaseWatch:
         async with self._leases.watch(
             self._resume,
             seconds=late_jitter(_WATCH_SECONDS, random.random()),  # noqa: S311 - jitter
-            connect_timeout=self._patience,
-            idle_timeout=self._patience,
+            timeout=self._patience,
         ) as lines:
             self.problem = None
             async for line in lines:

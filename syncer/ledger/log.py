@@ -288,9 +288,7 @@ class RedisLog:
             Unavailable: it was not kept.
         """
         aside = f"{self._client.prefix}:aside:{{{uid}}}:{mark}"
-        reply = await self._insist(
-            self._patience, self._client.evaluate, lua.KEEP, aside, [ttl, *elements]
-        )
+        reply = await self._insist(self._client.evaluate, lua.KEEP, aside, [ttl, *elements])
         if Answer(text_of(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
 
@@ -315,7 +313,9 @@ class RedisLog:
 
     async def elements(self, uid: str) -> list[bytes]:
         """The log as stored, undecoded; empty if there is none."""
-        elements: list[bytes] | None = await self._command("LRANGE", self.key(uid), 0, -1)
+        elements: list[bytes] | None = await self._insist(
+            self._client.command, "LRANGE", self.key(uid), 0, -1
+        )
         if not isinstance(elements, list) or not all(isinstance(e, bytes) for e in elements):
             raise ContractError("the server is not Redis")
         return elements
@@ -358,7 +358,7 @@ class RedisLog:
 
     async def gather(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         """Run many reads and return their replies in order."""
-        return list(await self._insist(self._patience, self._client.gather, commands))
+        return list(await self._insist(self._client.gather, commands))
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
         """
@@ -369,14 +369,15 @@ class RedisLog:
         """
         prefix = f"{self._client.prefix}:{{"
         for _ in range(_WALKS):
-            servers = await self._insist(self._patience, self._client.primaries)
+            servers = await self._insist(self._client.primaries)
             layout = self._client.layout
             for server in servers:
                 cursor: Any = 0
                 while True:
-                    cursor, keys = await self._command(
-                        "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}", "COUNT", page, at=server
-                    )
+                    cursor, keys = await self._insist(
+                        self._client.command, "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}",
+                        "COUNT", page, at=server,
+                    )  # fmt: skip
                     yield [text_of(k)[len(prefix) : -1] for k in keys]
                     if int(cursor) == 0:
                         break
@@ -386,9 +387,6 @@ class RedisLog:
     async def wake_owner(self, uid: str) -> None:
         """Notify the owner of a log that another process has appended to it; best effort."""
         await self._client.wake_up(uid)
-
-    async def _command(self, *args: Any, at: str | None = None) -> Any:
-        return await self._insist(self._patience, self._client.command, *args, at=at)
 
     # -- repeating ----------------------------------------------------------------------------
 
@@ -407,9 +405,8 @@ class RedisLog:
         wait = (replicas, _WAIT_MS) if replicas else None
         try:
             reply = await of_one_log(self._insist(
-                self._patience if patience is None else patience,
-                self._client.evaluate, script, self.key(uid), args, again=again, tries=tries,
-                guard=guard, wait=wait,
+                self._client.evaluate, script, self.key(uid), args, patience=patience, again=again,
+                tries=tries, guard=guard, wait=wait,
             ))  # fmt: skip
         except StaleGuard:
             return Appended(Answer.RECLAIM, detail="stale claim")
@@ -428,22 +425,21 @@ class RedisLog:
         return Appended(answer, detail=text_of(reply[1]) if len(reply) > 1 else "")
 
     async def _repeat(self, script: lua.Script, uid: str, args: list[Any]) -> Any:
-        return await of_one_log(
-            self._insist(self._patience, self._client.evaluate, script, self.key(uid), args)
-        )
+        return await of_one_log(self._insist(self._client.evaluate, script, self.key(uid), args))
 
-    @staticmethod
     async def _insist(
-        patience: float,
+        self,
         call: Callable[..., Awaitable[Any]],
         *args: Any,
+        patience: float | None = None,
         again: tuple[type[Exception], ...] = _LATER,
         tries: Tries | None = None,
         **options: Any,
     ) -> Any:
+        """Repeat a call until it is answered, for `patience` seconds, by default the log's own."""
         tries = tries or Tries()
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + patience
+        give_up = loop.time() + (self._patience if patience is None else patience)
         failures = 0
         while True:
             try:
@@ -460,7 +456,6 @@ class RedisLog:
                     raise
                 failures += 1
                 pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
-                # S311: spreading retries needs no secret randomness.
                 await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
 
 
