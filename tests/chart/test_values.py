@@ -35,6 +35,7 @@ from tests.chart.helm import (
     rendered,
     settings_file,
     template,
+    values_of,
 )
 
 pytestmark = OF_EACH_CASE
@@ -278,6 +279,16 @@ def test_routing_names_credentials_that_are_mounted(case: str) -> None:
     for secret in of_kind(found, "Secret"):
         mounted |= set(secret["stringData"])
     assert set(routing.credential_refs()) <= mounted
+
+
+def test_the_values_of_those_who_come_from_kubernaut_leave_its_objects_alone() -> None:
+    """Both lie side by side until nobody wants to go back: none takes a name of Kubernaut's chart."""
+    run = template("4", values_of("kubernaut"), release="notification-ledger")
+    theirs = {
+        "notification-controller", "notification-controller-config", "notification-controller-role",
+        "notification-routing-config", "notification-metrics",
+    }  # fmt: skip
+    assert theirs & {o["metadata"]["name"] for o in objects(run)} == set()
 
 
 def test_a_missing_credential_does_not_keep_the_pod_from_starting() -> None:
