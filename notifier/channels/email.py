@@ -19,7 +19,7 @@ method of authentication is tried once: a second wrong one could lock the accoun
 
 **Bounds.** One deadline covers the name, the dial, TLS and every step of the dialogue. The message
 (`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to what the server announces, with a
-mark. Answers are bounded by the library. Every address is checked after resolution (`egress`). Proxies of
+mark. An answer may have `_ANSWER_BYTES`. Every address is checked after resolution (`egress`). Proxies of
 the environment are for HTTP and are not used.
 """
 
@@ -34,9 +34,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.response import SMTPResponse
 
 from notifier.channels.base import WITHHELD, Provider, Withheld, credential, drop, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
@@ -46,9 +48,6 @@ from notifier.channels.transport_errors import certificate_fault, chain_of, desc
 from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
 
-if TYPE_CHECKING:
-    from aiosmtplib.protocol import SMTPProtocol
-
 KIND: Final = "email"
 #: Addresses of one name that are dialled, in turn.
 _ADDRESSES: Final = 4
@@ -56,6 +55,10 @@ _START_INPUT: Final = 354
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 _USER_TIMEOUT_MS: Final = 20_000
 
+#: Bytes of one answer; those of mail servers have a few hundred.
+_ANSWER_BYTES: Final = 8 * 1024
+
+_LAST_LINE: Final = re.compile(rb"^(?!...-).*\n", re.MULTILINE)
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 
@@ -85,6 +88,31 @@ class _RequestState:
     may_leave: Callable[[], bool]
     step: str = "connect"
     written: bool = False
+
+
+class _Dialogue(SMTPProtocol):
+    """
+    Reads an answer once its last line has come.
+
+    The library reads all lines again with each piece that comes: a server that sent thousands of them one
+    by one, to as many sessions as there may be at a time, would hold the event loop for most of a second.
+    """
+
+    _line = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._line = self._buffer.rfind(b"\n") + 1
+        super().data_received(data)
+
+    def _read_response_from_buffer(self) -> SMTPResponse | None:
+        if _LAST_LINE.search(self._buffer, self._line):
+            return super()._read_response_from_buffer()
+        return None
+
+
+# There is no public way to name the protocol, or to bound an answer.
+aiosmtplib.smtp.SMTPProtocol = _Dialogue  # type: ignore[attr-defined]  # as above
+aiosmtplib.protocol.MAX_RESPONSE_LENGTH = _ANSWER_BYTES  # noqa: V101 (the library reads it)
 
 
 class _Refused(Exception):
