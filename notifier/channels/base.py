@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import socket
 import struct
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.
 Provider = Callable[[], str]
+#: What this process, or its machine, has run out of: descriptors and memory.
+SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 #: The process stood still until its lease no longer covered the send; another one may be sending.
 WITHHELD: Final = Outcome.not_sent("the lease ended before the message left")
 
@@ -125,6 +128,23 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
     return Outcome.permanent(
         f"{kind} webhook returned {code} (permanent failure): {body}", code=code
     )
+
+
+def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> Outcome:
+    """
+    Outcome of a call that ended without an answer.
+
+    Args:
+        text: What happened.
+        links: The exception and what caused it.
+        written: Whether a byte may have left.
+
+    An attempt that this process could not make, for lack of its own, is no failure of the receiver.
+    """
+    if written:
+        return Outcome.unknown(text)
+    short = any(isinstance(link, OSError) and link.errno in SHORTAGES for link in links)
+    return Outcome.not_sent(text) if short else Outcome.transient(text)
 
 
 def encode(payload: dict[str, Any]) -> bytes:

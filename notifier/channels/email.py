@@ -40,7 +40,15 @@ import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
-from notifier.channels.base import WITHHELD, Provider, Withheld, credential, drop, rendered_beside
+from notifier.channels.base import (
+    WITHHELD,
+    Provider,
+    Withheld,
+    broken_off,
+    credential,
+    drop,
+    rendered_beside,
+)
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.names import Names
@@ -275,7 +283,7 @@ class EmailChannel:
         else:
             reason = describe(links) or type(exc).__name__
         text = f"email request failed at {request_state.step}: {reason}"
-        return Outcome.unknown(text) if request_state.written else Outcome.transient(text)
+        return broken_off(text, links, written=request_state.written)
 
 
 # -- the dialogue ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import yaml
 
-from notifier.channels.base import WITHHELD, rendered
+from notifier.channels.base import WITHHELD, broken_off, rendered
 from notifier.contract import Message, Outcome
 from syncer.model.errors import ConfigError, reason_of
 from syncer.rules.text import escaped_json
@@ -131,11 +131,11 @@ class FileChannel:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            return Outcome.transient(f"failed to create output directory: {reason_of(exc).lower()}")
+            return _failed("failed to create output directory", exc)
         try:
             descriptor, final = self._reserve(message.name)
         except OSError as exc:
-            return Outcome.transient(f"failed to write temporary file: {reason_of(exc).lower()}")
+            return _failed("failed to write temporary file", exc)
         temporary = final.with_name(f"{final.name}.tmp")
         renamed = False
         try:
@@ -145,9 +145,7 @@ class FileChannel:
                     out.flush()
                     os.fsync(out.fileno())
             except OSError as exc:
-                return Outcome.transient(
-                    f"failed to write temporary file: {reason_of(exc).lower()}"
-                )
+                return _failed("failed to write temporary file", exc)
             if not message.may_leave():
                 return WITHHELD
             if not right.take():
@@ -157,8 +155,7 @@ class FileChannel:
                 renamed = True
                 self._sync_directory()
             except OSError as exc:
-                text = f"failed to rename temporary file: {reason_of(exc).lower()}"
-                return Outcome.unknown(text) if renamed else Outcome.transient(text)
+                return _failed("failed to rename temporary file", exc, written=renamed)
         finally:
             if not renamed:
                 with contextlib.suppress(OSError):
@@ -187,6 +184,10 @@ class FileChannel:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _failed(what: str, exc: OSError, *, written: bool = False) -> Outcome:
+    return broken_off(f"{what}: {reason_of(exc).lower()}", [exc], written=written)
 
 
 class _RenameRight:

@@ -52,7 +52,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from notifier.channels.base import WITHHELD, Withheld, classify_http, drop
+from notifier.channels.base import WITHHELD, Withheld, broken_off, classify_http, drop
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
 from notifier.channels.names import Names
@@ -479,7 +479,7 @@ def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s:
     if not request_state.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
         return Outcome.permanent(f"{kind} webhook request could not be built")
     text = f"{kind} webhook request failed: {_describe(exc, chain, request_state, timeout_s)}"
-    return Outcome.unknown(text) if request_state.written else Outcome.transient(text)
+    return broken_off(text, chain, written=request_state.written)
 
 
 def _describe(

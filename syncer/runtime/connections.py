@@ -13,6 +13,7 @@ import asyncio
 import asyncio.selector_events
 import asyncio.sslproto
 import logging
+import math
 import resource
 import ssl
 import traceback
@@ -37,6 +38,8 @@ _HANDSHAKE: Final = 5.0
 _SHUTDOWN: Final = 2.0
 #: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
+#: Seconds between two lines that no connection can be accepted.
+_SELDOM: Final = 60.0
 #: Bytes that one read brings. The loop's default is four times that: of chunks of one byte, or heads of
 #: twenty, the parser would make objects for more than a tenth of a second. A connection with TLS also fills
 #: them with zeros, and keeps them as long as it is there.
@@ -59,8 +62,22 @@ def _expected(error: BaseException | None) -> bool:
     return any(frame.f_code.co_name == "_default_expect_handler" for frame, _ in steps)
 
 
+class _Seldom(logging.Filter):
+    """Leaves out that no connection can be accepted, but for once a minute: the loop says it for each."""
+
+    _said = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        again = record.created >= self._said + _SELDOM
+        self._said = record.created if again else self._said
+        return again
+
+
 _logger: Final = logging.getLogger("ledger.http")
 _logger.addFilter(_NoBadRequests())
+logging.getLogger("asyncio").addFilter(_Seldom())
 
 
 def raise_descriptor_limit() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from syncer.runtime.health import AdminServer
+from tests.servers.descriptors import no_descriptor_left
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 Started = Callable[..., Awaitable[int]]
@@ -202,3 +205,27 @@ async def test_a_reason_is_one_line() -> None:
     assert body.split("\n") == [
         r"[-] redis: installation 'x\n[+] routing: ok\x1b[2J\u202e'", r"[!] clocks: a\r[-] b", "",
     ]  # fmt: skip
+
+
+async def test_a_shortage_of_descriptors_is_said_once_and_survived(
+    started: Started, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a descriptor connections wait and one line says why; then they are answered."""
+    port = await started()
+    loop = asyncio.get_running_loop()
+
+    def said() -> int:
+        return sum("out of system resource" in r.getMessage() for r in caplog.records)
+
+    with socket.socket() as waiting, caplog.at_level(logging.ERROR, "asyncio"):
+        waiting.setblocking(False)
+        with no_descriptor_left():
+            await loop.sock_connect(waiting, ("127.0.0.1", port))
+            await loop.sock_sendall(waiting, REQUEST)
+            while not said():
+                await asyncio.sleep(0.01)
+            # The loop tries again after a second.
+            await asyncio.sleep(1.5)
+        async with asyncio.timeout(10):
+            assert (await loop.sock_recv(waiting, 64)).startswith(b"HTTP/1.1 200")
+    assert said() == 1

@@ -1,0 +1,74 @@
+"""What the process itself lacks: no attempt that it could not make is held against a receiver."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from notifier.channels.base import SHORTAGES, broken_off
+from notifier.channels.email import EmailChannel, MailClient, Relay
+from notifier.channels.file import FileChannel
+from notifier.channels.http import HttpClient
+from notifier.channels.mail_message import Envelope
+from notifier.channels.targets import Target
+from notifier.contract import Outcome
+from notifier.routing.mail import Security
+from syncer.model.attempt import FailureClass
+from tests.channels.messages import message
+from tests.channels.receiver import closed_port
+from tests.servers.descriptors import no_descriptor_left
+
+Send = Callable[[Path], Awaitable[Outcome]]
+
+
+async def _http(_: Path) -> Outcome:
+    async with HttpClient(environment={}) as client:
+        target = Target(f"http://127.0.0.1:{closed_port()}/x")
+        with no_descriptor_left():
+            return await client.post(target, b"{}", {}, timeout_s=5.0, kind="slack")
+
+
+async def _mail(_: Path) -> Outcome:
+    client = MailClient()
+    relay = Relay("127.0.0.1", closed_port(), Security.NONE)
+    envelope = Envelope("a@sender.example", "ops@receiver.example", "Alerts")
+    channel = EmailChannel(client, relay, envelope, password=None, timeout_s=5.0)
+    try:
+        with no_descriptor_left():
+            return await channel.send(message())
+    finally:
+        client.close()
+
+
+async def _file(folder: Path) -> Outcome:
+    channel = FileChannel(str(folder), timeout_s=5.0)
+    try:
+        with no_descriptor_left():
+            return await channel.send(message())
+    finally:
+        channel.close()
+
+
+SENDS: dict[str, Send] = {"over HTTP": _http, "by mail": _mail, "into a file": _file}
+
+
+@pytest.mark.parametrize("case", SENDS)
+async def test_no_descriptor_is_left(case: str, tmp_path: Path) -> None:
+    """Without a descriptor nothing leaves, which uses up no attempt and speaks of no receiver."""
+    outcome = await SENDS[case](tmp_path)
+    assert outcome.failure is FailureClass.NOT_SENT
+    assert "too many open files" in outcome.error
+
+
+@pytest.mark.parametrize("number", sorted(SHORTAGES), ids=errno.errorcode.get)
+def test_what_counts_as_a_shortage(number: int) -> None:
+    """The kernel's word decides, wherever it stands in the chain, unless bytes may have left."""
+    links = [ConnectionError(), OSError(number, os.strerror(number))]
+    assert broken_off("e", links, written=False) == Outcome.not_sent("e")
+    assert broken_off("e", links, written=True) == Outcome.unknown("e")
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    assert broken_off("e", [ConnectionError(), refused], written=False) == Outcome.transient("e")
