@@ -21,7 +21,8 @@ from notifier.content.links import is_link
 _HOLE: Final = "\0"
 
 _FENCED: Final = re.compile(r"```(?>(?:[^`]|`(?!``))*)```")
-_INLINE: Final = re.compile(r"`[^`\n]++`")
+#: Not around a hole: each piece comes back once.
+_INLINE: Final = re.compile(rf"`[^`\n{_HOLE}]++`")
 _URL: Final = r"([^()\s]*+(?>(?:\([^()\s]*+\)[^()\s]*+)*))"
 _IMAGE: Final = re.compile(rf"!\[([^\[\]]*+)\]\({_URL}\)")
 _LINK: Final = re.compile(rf"\[([^\[\]]++)\]\({_URL}\)")

@@ -48,6 +48,7 @@ CASES = {
     "inline code is escaped": ("run `<!channel>`", "run `&lt;!channel&gt;`"),
     "a fence with a language": ("```yaml\nkey: value\n```", "```\nkey: value\n```"),
     "a fence on one line": ("```a < b```", "```a &lt; b```"),
+    "a fence between two backticks": ("`a ```b``` c`", "`a ```b``` c`"),
     "reserved characters": ("x < 3 but y > 2", "x &lt; 3 but y &gt; 2"),
     "a mention is no mention": ("<!channel>", "&lt;!channel&gt;"),
     "a quote": ("> quoted line", "> quoted line"),
@@ -135,6 +136,7 @@ PARTS = st.sampled_from([
 def test_no_markup_becomes_a_mention(text: str, limit: int) -> None:
     """Whatever is written, an angle bracket in the result begins a link to the web or to a mailbox."""
     result = to_mrkdwn(text)
+    assert "\0" not in result  # a piece of code that did not come back
     for made in (result, shorten(result, limit)):
         for begun in made.split("<")[1:]:
             assert re.match("(https://a|mailto:a)", begun), made
