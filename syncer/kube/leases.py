@@ -274,6 +274,8 @@ class LeaseWatch:
         self._newest = ""
         #: Second of the loop's clock at which something was last shown.
         self._shown_at = float("-inf")
+        #: The problem as it was logged; empty after a watch that brought something.
+        self._logged = ""
         #: Watches in a row that brought nothing.
         self._streak = 0
 
@@ -287,10 +289,10 @@ class LeaseWatch:
                 await self._follow()
             except PortError as error:
                 self._resume = ""
-                problem = f"watch of leases: {error}"
-                if problem != self.problem:
+                self.problem = f"watch of leases: {error}"
+                if self.problem != self._logged:
                     logger.info("watch of leases interrupted: %s", error)
-                self.problem = problem
+                self._logged = self.problem
             if self._streak:
                 pause = exponential(0.1, self._patience, self._streak)
                 await asyncio.sleep(equal_jitter(pause, random.random()))  # noqa: S311 - jitter
@@ -323,7 +325,7 @@ class LeaseWatch:
                 self._shown_at = asyncio.get_running_loop().time()
                 if self._lagging():
                     raise Unavailable("it does not show our own renewals")
-                self._streak = 0
+                self._streak, self._logged = 0, ""
                 if not self._resume:
                     return
 

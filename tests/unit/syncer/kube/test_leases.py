@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
+import orjson
 import pytest
 
 from syncer.kube.client import KubeClient
@@ -50,6 +53,36 @@ async def test_an_outage_is_told_once_for_each_reason(caplog: pytest.LogCaptureF
     await ended.wait()
     task.cancel()
     assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
+
+
+async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It opens and ends, as while nobody can write a Lease, until it has shown something between."""
+    caplog.set_level(logging.INFO, "ledger.kube")
+    ended = asyncio.Event()
+    error, change = b'{"type":"ERROR"}', orjson.dumps({"type": "MODIFIED", "object": LEASE})
+    watches = [[error]] * 5 + [[change, error]] + [[error]] * 5
+
+    async def request(*_: object, **__: object) -> Any:
+        if not watches:
+            ended.set()
+            await asyncio.sleep(3600)
+        return {"metadata": {"resourceVersion": "7"}, "items": []}
+
+    @contextlib.asynccontextmanager
+    async def stream(*_: object, **__: object) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def lines() -> AsyncIterator[bytes]:
+            for line in watches.pop(0):
+                yield line
+
+        yield lines()
+
+    client = cast("KubeClient", SimpleNamespace(request=request, stream=stream))
+    known = Leases(client, "ns", ("k", "v"))
+    watch = LeaseWatch(known, Sink(), lagging=lambda: False, patience=0.01)
+    task = asyncio.create_task(watch.run())
+    await asyncio.wait_for(ended.wait(), 30)
+    task.cancel()
+    assert caplog.messages == ["watch of leases interrupted: a line is not an event"] * 2
 
 
 async def test_all_pages_are_read() -> None:
