@@ -7,12 +7,13 @@ see no difference. Calls go to a pipeline (`pipeline.py`), through `standalone.p
 still hold.
 
 Redis may answer and still execute no writes: at maxmemory, without the replicas that it requires, with
-a full disk, by its ACL, while it is paused. What a CLAIM or INTENT meets is kept as `refusal`, which
-counts as unavailability; one that is executed ends it, if it says as much (`_end_refusal`). If nothing is
-due, an INTENT that cannot open anything is tried every second (`_watch_refusal`), because only the server
-knows when it executes writes again. That INTENT writes nothing, so it does not show whether the user may
-run the commands that a script writes with: such a refusal stands until everything that waits has been
-tried again.
+a full disk, by its ACL, while it is paused, without scripts. What a CLAIM or INTENT meets is kept as
+`refusal`, which counts as unavailability; one that is executed ends it, if it says as much
+(`_end_refusal`). If nothing is due, an INTENT on a key that never exists is tried every second
+(`_watch_refusal`), because only the server knows when it executes writes again. An error of the script
+itself may be about the one log, so it counts only once that INTENT has met it, too. It writes nothing, so
+it does not show whether the user may run the commands that a script writes with: such a refusal stands
+until everything that waits has been tried again.
 
 Nothing is retried here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
 script may be run again, repeats it.
@@ -33,7 +34,7 @@ from syncer.ledger.calls import Call
 from syncer.ledger.lua import CLAIM, INTENT, Script
 from syncer.ledger.options import file_problem, option_problem
 from syncer.ledger.outage import Outage
-from syncer.ledger.replies import REFUSING, Refused, RefusedInside
+from syncer.ledger.replies import Refused, RefusedInside, WrongType
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
@@ -57,6 +58,8 @@ logger = logging.getLogger("ledger.redis")
 _TOGETHER: Final = 96
 #: Seconds between tries of a write that was refused.
 _REFUSED_PAUSE: Final = 1.0
+#: After the key of a log: a key that never exists, on the same server.
+_NO_LOG: Final = ":none"
 #: Scripts without which nothing is opened.
 _OPENING: Final = (CLAIM, INTENT)
 #: Seconds after which whatever waits has been tried again: a notification's longest wait, and some more.
@@ -163,7 +166,7 @@ class LedgerClient(RedisState):
         command = ("EVALSHA", script.sha, 1, key, *args)
         try:
             reply = await self._servers.submit(Call(command, guard, script, wait), None)
-        except (Unavailable, Unauthorised, Ambiguous, TimeoutError) as error:
+        except (PortError, TimeoutError) as error:
             self._note_refusal(script, key, error)
             raise
         answer = reply[0] if wait else reply
@@ -186,17 +189,17 @@ class LedgerClient(RedisState):
                     extra={"redis": self.place, "script": script.name, "reason": str(error)},
                 )
             return
+        tried = key.endswith(_NO_LOG)
         if isinstance(error, Ambiguous | TimeoutError):
             self.refusal = "Redis does not answer what is written"
-        elif isinstance(error, Unauthorised) or (
-            isinstance(error, Refused) and error.word in REFUSING
-        ):
+        elif isinstance(error, Refused | Unauthorised) or (tried and isinstance(error, Rejected)):
             self.refusal = str(error)
-        else:
+        elif isinstance(error, WrongType) or not isinstance(error, Rejected):
             return
         if isinstance(error, RefusedInside):
             self._refused_until = asyncio.get_running_loop().time() + _TRIED_AGAIN
-        self._refused_script, self._refused_key = script, key
+        self._refused_script = script
+        self._refused_key = key if tried else f"{key}{_NO_LOG}"
         self._refusing.set()
 
     def _end_refusal(self, script: Script, key: str) -> None:
@@ -281,18 +284,17 @@ class LedgerClient(RedisState):
         while True:
             await self._refusing.wait()
             await asyncio.sleep(_REFUSED_PAUSE)
-            if self.refusal is None:
-                self._refusing.clear()
-                continue
-            # An epoch that no log ever has: nothing is opened, whatever the key holds.
+            # An epoch that no log ever has: nothing would be opened even if somebody made the key.
             nothing: list[bytes | str | int] = ["-", "-", "-", b"", 0]
             try:
                 await self.evaluate(INTENT, self._refused_key, nothing)
-            except (Refused, Unauthorised, Unavailable, Ambiguous, TimeoutError):
-                continue
-            except (Rejected, ContractError):
+            except (WrongType, ContractError):
                 # The script was run, on a key of another program.
                 self._end_refusal(INTENT, self._refused_key)
+            except (PortError, TimeoutError):
+                pass
+            if self.refusal is None:
+                self._refusing.clear()
 
     async def _log_outage(self) -> None:
         """Log once that no attempt can be opened, and once when that is over."""

@@ -40,8 +40,6 @@ _SAYS: Final = {
     "OOM": "it is full (maxmemory)",
     "READONLY": "it is a replica",
 }
-#: Those that refuse writes for as long as the server's state is what it is.
-REFUSING: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 #: In the text of a NOPERM, which other versions begin otherwise.
 _MAY_NOT_RUN: Final = re.compile(r"no permissions to run the '([a-z|]{1,40})' command")

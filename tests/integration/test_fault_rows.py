@@ -22,7 +22,7 @@ from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.model.errors import Ambiguous, Unavailable
+from syncer.model.errors import Ambiguous, Rejected, Unavailable
 from syncer.model.record import attempt_record, intent_record
 from tests.e2e.harness import until
 from tests.servers.process import ServerError
@@ -181,6 +181,20 @@ async def test_a_busy_server_is_waited_for() -> None:
             assert await spin == 1, "the other tenant's script was ended"
         answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
         assert answer.answer in (Answer.OK, Answer.DUP)
+
+
+@pytest.mark.parametrize("command", ["EVALSHA", "SCRIPT"])
+async def test_a_server_without_scripts_is_unavailable(command: str, tmp_path: Path) -> None:
+    """A command that the server, or a proxy, lacks is said to keep all from being sent."""
+    config = tmp_path / "renamed.conf"
+    config.write_text(f'rename-command {command} ""\n')
+    server = RedisServer(find_binary("redis-server"), settings={"include": str(config)})
+    async with server, opened(server.url) as (client, log):
+        assert client.unavailable_reason is None
+        with pytest.raises(Rejected):
+            await log.claim("u", EPOCH, name="ns/n")
+        await until(lambda: client.unavailable_reason is not None, "it is said", within=20)
+        assert client.unavailable_reason == "Redis refuses the command (ERR)"
 
 
 async def _is_busy(url: str) -> bool:

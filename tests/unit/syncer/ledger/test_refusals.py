@@ -13,7 +13,7 @@ from syncer.ledger import client as client_module
 from syncer.ledger.calls import Call
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, Script
-from syncer.ledger.replies import Refused, RefusedInside, classify_reply
+from syncer.ledger.replies import Refused, RefusedInside, WrongType, classify_reply
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 
 FORBIDDEN: Final = classify_reply(NoPermissionError("no permissions to run the 'evalsha' command"))
@@ -39,7 +39,7 @@ class Servers:
 
     def together(self, one: str, other: str) -> bool:
         """Say so, or that each key has a server of its own."""
-        return one == other or not self.apart
+        return one.partition("}")[0] == other.partition("}")[0] or not self.apart
 
 
 class World:
@@ -60,6 +60,12 @@ class World:
         else:
             await self.client.evaluate(script, key, [])
         return self.client.unavailable_reason
+
+    async def until_said(self, reason: str | None) -> None:
+        """Wait for the reason why nothing can be opened."""
+        async with asyncio.timeout(10):
+            while self.client.unavailable_reason != reason:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -89,7 +95,11 @@ MET: Final[dict[str, tuple[Exception, str | None]]] = {
     ),
     "writes are paused": (Ambiguous("no reply"), "Redis does not answer what is written"),
     "nothing in time": (TimeoutError(), "Redis does not answer what is written"),
-    "it loads": (Refused("LOADING"), None),
+    "it loads": (Refused("LOADING"), "Redis answers LOADING: it still reads its data"),
+    "it is one of several": (Refused("MOVED"), "Redis answers MOVED"),
+    "a proxy loads scripts elsewhere": (Refused("NOSCRIPT"), "Redis answers NOSCRIPT"),
+    "an error of this log, perhaps": (classify_reply(ResponseError("ERR unknown")), None),
+    "a key of another program": (WrongType(), None),
     "nobody is there": (Unavailable("gone"), None),
 }  # fmt: skip
 
@@ -100,6 +110,44 @@ async def test_what_opens_nothing_is_said(world: World, script: Script, what: st
     """Of a claim as of an intent: new notifications are claimed first, and may be all that is due."""
     error, said = MET[what]
     assert await world.run(script, error) == said
+
+
+async def test_an_error_of_every_log_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a key without a log meets as well is the server's, until it is executed there."""
+    monkeypatch.setattr(client_module, "_REFUSED_PAUSE", 0.01)
+    error = classify_reply(ResponseError("ERR unknown command 'EVALSHA'"))
+    assert await world.run(CLAIM, error) is None
+    watch = asyncio.create_task(world.client._watch_refusal())
+    try:
+        await world.until_said("Redis refuses the command (ERR)")
+        assert world.servers.asked[-1].command[:4] == ("EVALSHA", INTENT.sha, 1, f"{KEY}:none")
+        world.servers.answer = [b"RECLAIM"]
+        await world.until_said(None)
+        asked = len(world.servers.asked)
+        await asyncio.sleep(0.1)
+        assert len(world.servers.asked) == asked, "nothing is refused, and it is tried again"
+    finally:
+        watch.cancel()
+
+
+async def test_an_error_of_one_log_is_not_the_servers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a key without a log does not meet keeps no other notification."""
+    monkeypatch.setattr(client_module, "_REFUSED_PAUSE", 0.01)
+    assert await world.run(INTENT, classify_reply(ResponseError("ERR wrong"))) is None
+    world.servers.answer = [b"RECLAIM"]
+    watch = asyncio.create_task(world.client._watch_refusal())
+    try:
+        async with asyncio.timeout(10):
+            while len(world.servers.asked) < 2:
+                assert world.client.unavailable_reason is None
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert world.client.unavailable_reason is None
+        assert len(world.servers.asked) == 2
+    finally:
+        watch.cancel()
 
 
 async def test_one_that_is_executed_ends_it(world: World) -> None:
