@@ -57,18 +57,18 @@ def run(options: argparse.Namespace) -> int:
     """Run the gateway, or the test; returns the exit code."""
     if options.action == "test":
         return _test(options)
-    from notifier.cli import controller
+    from notifier.cli import program
 
-    def prepare() -> controller.Program:
+    def prepare() -> program.Program:
         from notifier.gateway.process import run as start
         from notifier.gateway.settings import load
 
-        loaded = load(controller.named(options.config))
-        return controller.Program(
+        loaded = load(program.named(options.config))
+        return program.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )
 
-    return controller.run(prepare)
+    return program.run(prepare)
 
 
 def _test(options: argparse.Namespace) -> int:

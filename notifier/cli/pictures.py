@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from notifier.routing.config import Route as Node
-from notifier.routing.config import RoutingConfig, quoted
+from notifier.routing.config import Route, RoutingConfig, quoted
 from notifier.routing.reach import unreachable
 from notifier.routing.receivers import Receiver
 from notifier.routing.tree import Resolution, Trace, leads_to
 from syncer.cli.output import table
 
 
-def drawing(config: RoutingConfig, remark: Callable[[Node], str]) -> list[str]:
+def drawing(config: RoutingConfig, remark: Callable[[Route], str]) -> list[str]:
     """Draw the tree; a remark is what is said of a route, at the end of its line."""
     rows = [
         (f"{branch}{conditions(route)} → {route.receiver or 'nobody'}", remark(route))
@@ -27,7 +26,7 @@ def drawing(config: RoutingConfig, remark: Callable[[Node], str]) -> list[str]:
     return [f"{text.ljust(width)}  {said}".rstrip() for text, said in rows]
 
 
-def conditions(route: Node) -> str:
+def conditions(route: Route) -> str:
     """Return what a route matches, on one line."""
     parts = [f"{key}={value}" if value else f"no {key}" for key, value in route.match]
     parts += [f"{pattern.key}=~{quoted(pattern.text)}" for pattern in route.match_re]
@@ -36,7 +35,7 @@ def conditions(route: Node) -> str:
     return " ".join(parts) or "everything"
 
 
-def _branches(route: Node, own: str, below: str) -> Iterator[tuple[str, Node]]:
+def _branches(route: Route, own: str, below: str) -> Iterator[tuple[str, Route]]:
     yield own, route
     for n, child in enumerate(route.routes):
         last = n == len(route.routes) - 1
@@ -52,7 +51,7 @@ def never_matching(config: RoutingConfig) -> dict[str, str]:
         for each in unreachable(config.route)
     }
 
-    def below(route: Node, dead: str) -> Iterator[tuple[str, str]]:
+    def below(route: Route, dead: str) -> Iterator[tuple[str, str]]:
         for child in route.routes:
             why = found.get(child.path) or (f"never reached: {dead} never matches" if dead else "")
             if why:
@@ -66,7 +65,7 @@ def of_all(config: RoutingConfig) -> list[str]:
     """Draw the tree with what never matches, then list the receivers."""
     never = never_matching(config)
 
-    def remark(route: Node) -> str:
+    def remark(route: Route) -> str:
         line = config.lines.get(route.path)
         place = f"line {line}" if line else ""
         return f"{place}  {never[route.path]}" if route.path in never else place
@@ -85,7 +84,7 @@ def of_all(config: RoutingConfig) -> list[str]:
 def of_one(config: RoutingConfig, seen: Trace) -> list[str]:
     """Draw the tree with what happened to one notification."""
 
-    def remark(route: Node) -> str:
+    def remark(route: Route) -> str:
         if route.path in seen.gave:
             return "yes, gets it"
         if route.path in seen.matched:

@@ -23,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the controller; returns the exit code, or exits with it if a thread hangs."""
-    from notifier.cli import controller
+    from notifier.cli import program
 
-    def prepare() -> controller.Program:
+    def prepare() -> program.Program:
         from notifier.process.production import run as start
         from notifier.settings import load
 
-        loaded = load(controller.named(options.config), os.environ)
-        return controller.Program(
+        loaded = load(program.named(options.config), os.environ)
+        return program.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )
 
-    return controller.run(prepare)
+    return program.run(prepare)

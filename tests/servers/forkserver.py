@@ -162,7 +162,7 @@ def _become(start: dict[str, Any], files: list[int]) -> None:
 
 def _import_all() -> None:
     # First, as in a process of the controller: it says which modules libraries import for nothing.
-    importlib.import_module("notifier.cli.controller")
+    importlib.import_module("notifier.cli.program")
     for name in _PACKAGES:
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.cli import controller
+from notifier.cli import program
 from notifier.cli.main import main
 from tests.unit.notifier.gateway.payloads import alertmanager
 
@@ -116,15 +116,15 @@ def test_the_gateway_is_a_process_that_lasts(files: Path, monkeypatch: pytest.Mo
     """Run with the settings of its file, whose warnings it logs; its exit code is the process's."""
     text = (files / "gateway.yaml").read_text()
     (files / "gateway.yaml").write_text(f"{text}\nnonsense: 1\nlogging: {{level: debug}}\n")
-    prepared: list[controller.Program] = []
+    prepared: list[program.Program] = []
 
-    def run(prepare: Callable[[], controller.Program]) -> int:
+    def run(prepare: Callable[[], program.Program]) -> int:
         prepared.append(prepare())
         return 7
 
-    monkeypatch.setattr(controller, "run", run)
+    monkeypatch.setattr(program, "run", run)
     assert main(["gateway", "--config", "gateway.yaml"]) == 7
-    (program,) = prepared
-    assert program.logging.level == "DEBUG"
-    assert [w for w in program.warnings if "nonsense" in w] == list(program.warnings)
-    assert len(program.warnings) == 1
+    (made,) = prepared
+    assert made.logging.level == "DEBUG"
+    assert [w for w in made.warnings if "nonsense" in w] == list(made.warnings)
+    assert len(made.warnings) == 1

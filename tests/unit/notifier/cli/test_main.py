@@ -11,8 +11,8 @@ from typing import cast
 
 import pytest
 
-from notifier.cli import controller
 from notifier.cli import main as cli
+from notifier.cli import program
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
 from syncer.model.errors import ConfigError
@@ -43,7 +43,7 @@ def test_a_start_without_its_file_names_the_option(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outside a pod the default names a file that is not there, and nobody has typed its name."""
-    monkeypatch.setattr(controller, "run", lambda prepare: prepare())
+    monkeypatch.setattr(program, "run", lambda prepare: prepare())
     with pytest.raises(
         ConfigError, match=r"there is no .*/none: name the settings with --config FILE"
     ):

@@ -67,7 +67,7 @@ def test_completion_imports_nothing_of_vendors() -> None:
 
 def test_the_controller_imports_no_client_of_redis() -> None:
     """The start of the controller leaves out what no part of it uses."""
-    there = imported("import notifier.cli.controller, notifier.process.production")
+    there = imported("import notifier.cli.program, notifier.process.production")
     assert "redis.asyncio.connection" in there
     assert there.isdisjoint(HEAVY)
 
@@ -75,7 +75,7 @@ def test_the_controller_imports_no_client_of_redis() -> None:
 #: Prints which of the controller's deferred modules have run, and which modules of ours look into them.
 USED: Final = """
 import notifier.cli.main
-from notifier.cli.controller import UNUSED
+from notifier.cli.program import UNUSED
 import notifier.process.lifecycle, notifier.process.production, notifier.gateway.process
 import notifier.settings, sys
 notifier.settings.load(sys.argv[1], {"KUBERNAUT_CONTROLLER_NAMESPACE": "x"})

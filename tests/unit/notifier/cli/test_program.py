@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.cli.controller import _at_once, _ended, _run, _Threads
 from notifier.cli.main import main
+from notifier.cli.program import _at_once, _ended, _run, _Threads
 from notifier.settings import Loaded
 from syncer.model.errors import ConfigError
 
 _END = """
 import os, signal, sys, threading, time
-from notifier.cli.controller import _ended
+from notifier.cli.program import _ended
 threading.Thread(target=time.sleep, args=({seconds},), name="resolve_0").start()
 sys.stdout.write("delivered")
 code = _ended(3)
@@ -91,7 +91,7 @@ def test_signal_before_the_start(number: signal.Signals, tmp_path: Path) -> None
 
 _LOOKUP = """
 import asyncio, sys, time
-from notifier.cli.controller import _ended, _main
+from notifier.cli.program import _ended, _main
 
 async def product() -> None:
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
@@ -314,6 +314,6 @@ def test_garbage_is_collected_less_often_before_anything_is_imported(
         raise InterruptedError(numbers)
 
     monkeypatch.setattr("gc.set_threshold", set_threshold)
-    monkeypatch.setattr("notifier.cli.controller._on_signal", lambda _handler: None)
+    monkeypatch.setattr("notifier.cli.program._on_signal", lambda _handler: None)
     with pytest.raises(InterruptedError, match="50000, 20, 50"):
         _run(lambda: pytest.fail("the program is imported first"))
