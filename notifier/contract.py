@@ -23,15 +23,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.immutable import immutable
-from syncer.model.resource import Spec
-
-Json = dict[str, Any]
-#: Is called every few milliseconds while something large is made, so that others get the processor.
-Breath = Callable[[], None]
+from syncer.model.resource import Json, Spec
 
 #: What Kubernetes takes for the name of an object.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
@@ -57,8 +53,8 @@ class Message:
         successful: Channels delivered so far, by the status.
         failed: Channels failed so far, by the status.
         size: Characters of the texts that take the most.
-        document: Makes the whole object, sanitised, since only the file channel wants it; takes a `Breath`
-            or nothing.
+        document: Makes the whole object, sanitised, since only the file channel wants it; takes a function
+            to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
             before it writes, and answers *not sent* if not.
     """

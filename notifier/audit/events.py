@@ -42,12 +42,10 @@ from syncer.model.attempt import (
     attempt_epoch,
 )
 from syncer.model.record import Kind, Record
-from syncer.model.resource import KIND, NotificationRequest, RetryPolicy
+from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State, stand
 from syncer.rules.fold import LogView
-
-Json = dict[str, Any]
 
 VERSION: Final = "1.0"
 CATEGORY: Final = "notification"

@@ -8,7 +8,7 @@ body fits.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
@@ -16,13 +16,12 @@ from notifier.channels.targets import Target
 from notifier.content.links import only_safe_links
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
+from syncer.model.resource import Json
 
 KIND: Final = "teams"
 BODY_BYTES: Final = 28 * 1024
 
 _HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
-
-Json = dict[str, Any]
 
 
 class TeamsChannel:

@@ -33,10 +33,10 @@ from notifier.content.sanitise import (
     sanitised_pieces,
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Budget
-from notifier.contract import Breath, Json, Message
+from notifier.contract import Message
 from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
-from syncer.model.resource import Spec, parse_spec
+from syncer.model.resource import Json, Spec, parse_spec
 
 _IDENTITY: Final = ("name", "namespace", "uid")
 
@@ -48,7 +48,7 @@ def compose(
     *,
     spec: Spec | None = None,
     live: bool = True,
-    breath: Breath | None = None,
+    breath: Callable[[], None] | None = None,
 ) -> Message:
     """
     Make the message of one attempt.
@@ -96,7 +96,9 @@ def compose(
     )
 
 
-def sanitised_document(source: Mapping[str, Any], breath: Breath = lambda: None) -> Json:
+def sanitised_document(
+    source: Mapping[str, Any], breath: Callable[[], None] = lambda: None
+) -> Json:
     """
     The whole object, sanitised: apiVersion, kind, metadata, spec, status.
 
@@ -189,7 +191,7 @@ def _shown_spec(document: Mapping[str, Any], clean: Callable[[str], str]) -> Spe
     )
 
 
-def _cleaner(breath: Breath | None) -> Callable[[str], str]:
+def _cleaner(breath: Callable[[], None] | None) -> Callable[[str], str]:
     """The sanitiser, with a breath between the pieces of what is long, if one is wanted."""
     if breath is None:
         return sanitise
