@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
 
 from notifier.gateway.access import Access
 from notifier.gateway.expecting import LABEL, Expectation
@@ -31,7 +30,7 @@ from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.tls import Tls
-from notifier.version import __version__
+from notifier.version import USER_AGENT, __version__
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError
@@ -44,8 +43,6 @@ from syncer.runtime.supervise import restarting
 from syncer.settings import own_namespace
 
 logger = logging.getLogger("ledger.gateway")
-
-_AGENT: Final = f"notification-ledger/{__version__} (gateway)"
 
 
 async def run(loaded: Loaded, watch: LoopWatch) -> None:
@@ -92,7 +89,9 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
             for number, (name, (source, auth)) in enumerate(loaded.sources.items())
         }
         client = await stack.enter_async_context(
-            await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
+            await KubeClient.connect(
+                os.environ.get("KUBECONFIG"), user_agent=f"{USER_AGENT} (gateway)"
+            )
         )
         reviews = Reviews(client, monotonic_clock)
         stack.push_async_callback(reviews.close)

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from notifier.app import Parts
 from notifier.audit.assembly import Outlets
@@ -32,7 +32,7 @@ from notifier.process.lifecycle import Lifecycle
 from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from notifier.settings import Loaded, Settings
-from notifier.version import __version__
+from notifier.version import USER_AGENT, __version__
 from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, reason_of
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from notifier.channels.email import MailClient
 
 logger = logging.getLogger("ledger")
-
-_AGENT: Final = f"notification-ledger/{__version__}"
 
 
 async def run(loaded: Loaded, watch: LoopWatch) -> None:
@@ -117,7 +115,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             await stack.enter_async_context(
                 await KubeClient.connect(
                     loaded.environment.kubeconfig,
-                    user_agent=f"{_AGENT} ({purpose})",
+                    user_agent=f"{USER_AGENT} ({purpose})",
                     on_time=api_time.set,
                     # A lease that is not renewed in time is lost, whatever the server asks.
                     yields=purpose == "objects",
