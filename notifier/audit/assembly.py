@@ -20,8 +20,9 @@ from notifier.audit.feed import AuditFeed, FeedLimits
 from notifier.audit.gate import HealthGate
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, StoreSink
+from notifier.channels.dialling import tls_context
 from notifier.channels.egress import EgressGuard
-from notifier.channels.http import HttpClient, tls_context
+from notifier.channels.http import HttpClient
 from notifier.settings import Loaded, Settings
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, reason_of

@@ -1,5 +1,5 @@
 """
-Addresses of a host name, each of which may be dialled.
+The way to a receiver's machine, for HTTP and mail alike: addresses of its name, a socket, TLS.
 
 Names are resolved in threads of their own: a dead name server holds a thread for many seconds, and with the
 loop's shared threads it would hold up everything else that needs one. Every address is checked (`egress`),
@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from notifier.channels.egress import EgressGuard
+
+#: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
+USER_TIMEOUT_MS: Final = 20_000
 
 #: As `socket.getaddrinfo` gives it.
 Found = tuple[
@@ -68,3 +73,27 @@ class Names:
     def close(self) -> None:
         """Let the threads end, without waiting for a lookup that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def socket_for(family: int, kind: int, protocol: int) -> socket.socket:
+    """Make the socket by which an address is dialled; the arguments are the first three of a `Found`."""
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    return made
+
+
+def tls_context(ca_file: str = "") -> ssl.SSLContext:
+    """
+    Make a client's context: verification on, TLS 1.2 or newer.
+
+    `ca_file` is a PEM bundle trusted besides the system's roots; empty for none.
+
+    Raises:
+        OSError: the bundle cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
+    return context

@@ -30,7 +30,6 @@ import base64
 import contextlib
 import re
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -49,10 +48,10 @@ from notifier.channels.base import (
     drop,
     rendered_beside,
 )
-from notifier.channels.egress import EgressDenied, EgressGuard
+from notifier.channels.dialling import Names, socket_for, tls_context
+from notifier.channels.egress import EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
-from notifier.channels.names import Names
-from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
+from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
 
@@ -60,8 +59,6 @@ KIND: Final = "email"
 #: Addresses of one name that are dialled, in turn.
 _ADDRESSES: Final = 4
 _START_INPUT: Final = 354
-#: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
-_USER_TIMEOUT_MS: Final = 20_000
 
 #: Bytes of one answer; those of mail servers have a few hundred.
 _ANSWER_BYTES: Final = 8 * 1024
@@ -140,10 +137,7 @@ class MailClient:
     """
 
     def __init__(self, *, guard: EgressGuard | None = None, ca_file: str = "") -> None:
-        self.tls = ssl.create_default_context()
-        self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        if ca_file:
-            self.tls.load_verify_locations(cafile=ca_file)
+        self.tls = tls_context(ca_file)
         self._names = Names(guard or EgressGuard(), "resolve-mail")
 
     async def dial(self, host: str, port: int, *, timeout_s: float) -> socket.socket:
@@ -155,14 +149,12 @@ class MailClient:
         """
         answers = (await self._names.look_up(host, port))[:_ADDRESSES]
         failures: list[OSError] = []
-        for family, kind, protocol, _, address in answers:
-            sock = socket.socket(family, kind, protocol)
+        for answer in answers:
+            sock = socket_for(*answer[:3])
             try:
                 sock.setblocking(False)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
                 async with asyncio.timeout(timeout_s / len(answers)):
-                    await asyncio.get_running_loop().sock_connect(sock, address)
+                    await asyncio.get_running_loop().sock_connect(sock, answer[-1])
             except OSError as exc:  # a timeout is one
                 sock.close()
                 failures.append(exc)
@@ -267,10 +259,7 @@ class EmailChannel:
         if isinstance(exc, Withheld):
             return WITHHELD
         links = chain_of(exc)
-        for link in links:
-            if isinstance(link, EgressDenied):
-                return Outcome.permanent(f"egress denied: {link.reason}")
-        if not request_state.written and (fault := certificate_fault(links)):
+        if fault := lasting_fault(links, written=request_state.written):
             return Outcome.permanent(fault)
         if isinstance(exc, _Refused):
             return Outcome.permanent(str(exc))

@@ -53,19 +53,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from notifier.channels.base import WITHHELD, Withheld, broken_off, classify_http, drop
+from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
-from notifier.channels.names import Names
 from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
-from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
+from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.contract import Outcome
-from notifier.version import __version__
+from notifier.version import USER_AGENT
 from syncer.runtime.proxies import literal, proxy_for
 
 _log = logging.getLogger("ledger.delivery")
 
-#: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
-USER_TIMEOUT_MS: Final = 20_000
 #: A connection is kept for less time than any usual server keeps one.
 IDLE_SECONDS: Final = 0.5
 #: Seconds of silence before it serves again: a peer that closes does so right behind the answer.
@@ -196,6 +194,7 @@ class HttpClient:
         self._environment = os.environ if environment is None else environment
         self._connections = connections
         self._tls = tls or tls_context(ca_file)
+        self._tls.set_alpn_protocols(["http/1.1"])
         self._session: aiohttp.ClientSession | None = None
         self._resolver: _GuardedResolver | None = None
 
@@ -226,7 +225,7 @@ class HttpClient:
                 timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                 trust_env=False,
                 trace_configs=[trace],
                 read_bufsize=16 * 1024,
@@ -383,14 +382,10 @@ class HttpClient:
         return proxy
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = info
         # Defence in depth: whatever path an address came by, it passes here. The mode was applied
         # where the name was known.
-        self._guard.check(str(address[0]), proxy=True)
-        sock = socket.socket(family, kind, protocol)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        return sock
+        self._guard.check(str(info[-1][0]), proxy=True)
+        return socket_for(*info[:3])
 
     @staticmethod
     def _excerpt(request_state: _RequestState, target: Target) -> str:
@@ -446,35 +441,12 @@ async def _mark_written(_: object, context: SimpleNamespace, __: object) -> None
     request_state.written = True
 
 
-def user_agent() -> str:
-    """`notification-ledger/<version>`."""
-    return f"notification-ledger/{__version__}"
-
-
-def tls_context(ca_file: str = "") -> ssl.SSLContext:
-    """
-    Client context: verification on, TLS 1.2 or newer.
-
-    Raises:
-        OSError: the bundle cannot be read or holds no certificate.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file:
-        context.load_verify_locations(cafile=ca_file)
-    return context
-
-
 def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s: float) -> Outcome:
     """Outcome of a request that got no status line."""
     if isinstance(exc, Withheld):
         return WITHHELD
     chain = chain_of(exc)
-    for link in chain:
-        if isinstance(link, EgressDenied):
-            return Outcome.permanent(f"egress denied: {link.reason}")
-    if not request_state.written and (fault := certificate_fault(chain)):
+    if fault := lasting_fault(chain, written=request_state.written):
         return Outcome.permanent(fault)
     if not request_state.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
         return Outcome.permanent(f"{kind} webhook request could not be built")

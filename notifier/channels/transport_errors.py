@@ -15,10 +15,11 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
+from notifier.channels.egress import EgressDenied
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import sanitise_head
 from syncer.rules.text import neutral
@@ -65,9 +66,17 @@ def chain_of(exc: BaseException) -> list[BaseException]:
     return links
 
 
-def certificate_fault(links: Iterable[BaseException]) -> str:
-    """Upstream's text for a certificate that was not accepted; empty if that is not it."""
+def lasting_fault(links: Sequence[BaseException], *, written: bool) -> str:
+    """
+    Why no later try can succeed; empty if one may.
+
+    The address is denied or, where nothing was `written` yet, the certificate was not accepted, in
+    upstream's words.
+    """
     for link in links:
+        if isinstance(link, EgressDenied):
+            return f"egress denied: {link.reason}"
+    for link in () if written else links:
         # A library's own wrapper is of this type, too, and has no code.
         number = getattr(link, "verify_code", None)
         if isinstance(link, ssl.SSLCertVerificationError) and number is not None:

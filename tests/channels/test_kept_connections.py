@@ -23,7 +23,7 @@ import pytest
 
 from notifier.channels import http
 from notifier.channels.base import WITHHELD
-from notifier.channels.http import HttpClient, tls_context
+from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
@@ -147,7 +147,7 @@ async def test_one_after_another_share_a_connection(http_client: HttpClient) -> 
 
 async def test_with_tls_too(certificates: Certificates) -> None:
     """What TLS sends on its own account does not stand against a connection."""
-    http_client = HttpClient(tls=tls_context(str(certificates.ca)))
+    http_client = HttpClient(ca_file=str(certificates.ca))
     context = certificates.context("kept")
     async with keeping(FINE, tls=context) as (keeper, url), http_client:
         for _ in range(3):

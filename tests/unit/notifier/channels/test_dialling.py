@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from notifier.channels.dialling import Names
 from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode
-from notifier.channels.names import Names
 
 
 def _found(*addresses: str) -> list[Any]:

@@ -13,7 +13,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
+from notifier.channels.egress import EgressDenied
+from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.content.redaction import REDACTED
 
 
@@ -62,10 +63,18 @@ def test_why_a_certificate_is_not_accepted(code: int) -> None:
     error = ssl.SSLCertVerificationError("secret.example")
     error.verify_code = code
     wrapper = ssl.SSLCertVerificationError("of a library, without a code")
-    assert certificate_fault([ValueError("x"), wrapper, error]) == (
+    assert lasting_fault([ValueError("x"), wrapper, error], written=False) == (
         f"TLS certificate validation failed (permanent failure - BR-NOT-058): {CODES[code]}"
     )
-    assert certificate_fault([wrapper, OSError("x")]) == ""
+    assert lasting_fault([wrapper, OSError("x")], written=False) == ""
+    assert lasting_fault([error], written=True) == ""
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_denied_address_stays_denied(*, written: bool) -> None:
+    """Whatever it was wrapped in, and whatever had left before."""
+    links = [OSError("x"), EgressDenied("private address")]
+    assert lasting_fault(links, written=written) == "egress denied: private address"
 
 
 def _tls(reason: str) -> ssl.SSLError:
