@@ -18,7 +18,6 @@ class Progress:
     Attributes:
         redis: Whether Redis was reached and may be used.
         cluster: Whether the installation was found, and is followed.
-        shards: Whether shards are looked at.
         listed: Whether all objects of ours were listed once; shards that come later are listed while the
             others are worked on.
         draining: The process is about to end.
@@ -26,7 +25,6 @@ class Progress:
 
     redis: str | None = "not connected yet"
     cluster: str | None = "not connected yet"
-    shards: str | None = "shards are not examined yet"
     listed: bool = False
     draining: bool = False
 

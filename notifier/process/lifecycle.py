@@ -110,7 +110,8 @@ def _register(parts: Parts) -> None:
     admin.check("shutdown", lambda: "draining" if progress.draining else None)
     admin.check("redis", lambda: progress.redis or parts.client.unavailable_reason)
     admin.check("cluster", lambda: progress.cluster or _objects_problem(parts))
-    admin.check("shards", lambda: progress.shards or parts.manager.problem)
+    unexamined = "shards are not examined yet"
+    admin.check("shards", lambda: unexamined if progress.cluster else parts.manager.problem)
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
     admin.check("schema", lambda: parts.sync.schema.problem)

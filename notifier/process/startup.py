@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Literal, TypeVar
 
 from notifier.app import Parts
 from notifier.process.sweeps import Sweeps
@@ -22,6 +24,7 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import critical
 
 logger = logging.getLogger("ledger")
+T = TypeVar("T")
 
 _CRD: Final = (
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
@@ -53,13 +56,14 @@ class StartUp:
             ConfigError: the store or the lease map belongs to another installation. Where attempts are
                 journaled, and may be under way by then, the process is asked to end instead.
         """
-        installation = await self._found()
+        installation = await self._answered("cluster", self._parts.installation.found)
+        self._parts.shards.sharding = self._parts.installation.sharding
         if self._parts.journal.enabled:
             await self._open_redis_or_go_on(installation, group)
         else:
             await self._open_redis(installation)
         group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
-        self._parts.progress.cluster = self._parts.progress.shards = None
+        self._parts.progress.cluster = None
         while not self._parts.reflector.answered:
             await asyncio.sleep(_LIST_POLL)
         failpoint(Failpoint.LISTED)
@@ -73,16 +77,19 @@ class StartUp:
         # Most of what was listed stays: later collections need not traverse it.
         gc.freeze()
 
-    async def _found(self) -> str:
+    async def _answered(
+        self, server: Literal["redis", "cluster"], ask: Callable[[], Awaitable[T]]
+    ) -> T:
+        """Ask a server until it answers; meanwhile readiness shows why it does not."""
         while True:
             try:
-                installation = await self._parts.installation.found()
-            except PortError as error:
-                self._waiting("cluster", str(error))
-                await asyncio.sleep(_CONNECT_PAUSE)
-            else:
-                self._parts.shards.sharding = self._parts.installation.sharding
-                return installation
+                return await ask()
+            except (ContractError, PortError, TimeoutError) as error:
+                reason = str(error) or "Redis does not answer in time"
+            if getattr(self._parts.progress, server) != reason:
+                logger.warning("waiting for %s: %s", server, reason)
+                setattr(self._parts.progress, server, reason)
+            await asyncio.sleep(_CONNECT_PAUSE)
 
     async def _open_redis_or_go_on(self, installation: str, group: asyncio.TaskGroup) -> None:
         """Wait for Redis until attempts would be journaled, then continue without it."""
@@ -109,13 +116,7 @@ class StartUp:
             self._parts.outside.stop.refuse(error)
 
     async def _open_redis(self, installation: str) -> None:
-        while True:
-            try:
-                await self._parts.client.open(installation)
-                break
-            except (PortError, TimeoutError) as error:
-                self._waiting("redis", str(error) or "Redis does not answer in time")
-            await asyncio.sleep(_CONNECT_PAUSE)
+        await self._answered("redis", partial(self._parts.client.open, installation))
         findings = preflight(
             self._parts.client.info,
             durability=self._parts.settings.redis.durability,
@@ -125,25 +126,10 @@ class StartUp:
             if finding.severity is Severity.REFUSE:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
             logger.warning("Redis: %s; %s", finding.text, finding.fix)
-        await self._read_holds()
+        # Nothing is sent before the operators' holds are known.
+        await self._answered("redis", self._parts.holds.begin)
+        self._parts.controller.holds.unread = False
         self._parts.progress.redis = None
-
-    async def _read_holds(self) -> None:
-        """Wait until the operators' holds are known; nothing is sent before."""
-        while True:
-            try:
-                await self._parts.holds.begin()
-            except (ContractError, PortError, TimeoutError) as error:
-                self._waiting("redis", str(error) or "Redis does not answer in time")
-            else:
-                self._parts.controller.holds.unread = False
-                return
-            await asyncio.sleep(_CONNECT_PAUSE)
-
-    def _waiting(self, what: Literal["redis", "cluster"], reason: str) -> None:
-        if getattr(self._parts.progress, what) != reason:
-            logger.warning("waiting for %s: %s", what, reason)
-            setattr(self._parts.progress, what, reason)
 
     async def _keep_shards(self) -> None:
         await self._parts.manager.run()

@@ -83,7 +83,7 @@ async def test_readiness_is_worked_out_when_it_is_asked_for(
 ) -> None:
     """Nothing keeps it up to date; shards that come after the first list do not make it unready."""
     product = Product()
-    product.parts.progress.cluster = product.parts.progress.shards = None
+    product.parts.progress.cluster = None
     product.parts.shards.take(3, LeaseTerm(Epoch("0.1"), Session("u", 0.0, LeaseTimings())))
     synced = False
     monkeypatch.setattr(Reflector, "synced", property(lambda _: synced))

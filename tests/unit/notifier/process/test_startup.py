@@ -161,7 +161,7 @@ async def test_a_start_that_meets_no_obstacle(
     assert await process.start() == {"reflector", "shards", "reconciled"}
     assert process.opened == ["installation-a"]
     assert process.shards.sharding == "of the installation"
-    assert process.progress == Progress(redis=None, cluster=None, shards=None, listed=True)
+    assert process.progress == Progress(redis=None, cluster=None, listed=True)
     assert process.slept == []
     (line,) = caplog.records
     assert line.message == "start-up reconciliation done"
