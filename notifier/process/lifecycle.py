@@ -13,9 +13,9 @@ from functools import partial
 from typing import Final
 
 from notifier.app import Parts
-from notifier.process.gauges import Gauges, pulse
+from notifier.process.gauges import pulse, refresh
 from notifier.process.pause import PauseSwitch
-from notifier.process.shutdown import Drain, Stopped
+from notifier.process.shutdown import Stopped, drain
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from syncer.runtime.failpoints import armed
@@ -35,9 +35,8 @@ class Lifecycle:
         self._parts = parts
         self._sweeps = Sweeps(parts)
         self._start_up = StartUp(parts, self._sweeps)
-        self._drain = Drain(parts)
         _register(parts)
-        parts.outside.admin.on_scrape(Gauges(parts).refresh)
+        parts.outside.admin.on_scrape(partial(refresh, parts))
 
     def loops(self) -> list[Loop]:
         """Loops that must never end, with their names."""
@@ -69,7 +68,7 @@ class Lifecycle:
                 name=sweep.name,
             )
         group.create_task(self._start_up.run(group), name="bring-up")
-        group.create_task(self._drain.run(), name="end")
+        group.create_task(drain(self._parts), name="end")
 
     async def run(self) -> None:
         """

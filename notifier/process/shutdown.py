@@ -31,40 +31,33 @@ class Stopped(Exception):
     """The process was asked to end and has drained."""
 
 
-class Drain:
-    """Waits until the process has to end, and brings its work to an end."""
+async def drain(parts: Parts) -> None:
+    """
+    Wait for a signal, or for a reason to leave without one; bring all work to an end, and leave.
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    Raises:
+        Stopped: always, after the drain.
+    """
+    await parts.outside.stop.requested.wait()
+    parts.progress.draining = True
+    logger.info("draining")
+    unrecorded = await parts.controller.drain(
+        sending=parts.settings.delivery.largest_timeout + DRAIN_SENDS, recording=DRAIN_RECORD
+    )
+    unsynced = await parts.sync.drain(parts.monotonic() + DRAIN_SYNC)
+    unaudited, _ = await asyncio.gather(_drain_audit(parts), parts.events.drain(DRAIN_EVENTS))
+    released = await parts.manager.release()
+    logger.info(
+        "drained",
+        extra={
+            "unrecorded": unrecorded,
+            "unsynced": unsynced,
+            "unaudited": unaudited,
+            "released": released,
+        },
+    )
+    raise Stopped
 
-    async def run(self) -> None:
-        """
-        Wait for a signal, or for a reason to leave without one; drain, and leave.
 
-        Raises:
-            Stopped: always, after the drain.
-        """
-        parts = self._parts
-        await parts.outside.stop.requested.wait()
-        parts.progress.draining = True
-        logger.info("draining")
-        unrecorded = await parts.controller.drain(
-            sending=parts.settings.delivery.largest_timeout + DRAIN_SENDS, recording=DRAIN_RECORD
-        )
-        unsynced = await parts.sync.drain(parts.monotonic() + DRAIN_SYNC)
-        unaudited, _ = await asyncio.gather(self._drain_audit(), parts.events.drain(DRAIN_EVENTS))
-        released = await parts.manager.release()
-        logger.info(
-            "drained",
-            extra={
-                "unrecorded": unrecorded,
-                "unsynced": unsynced,
-                "unaudited": unaudited,
-                "released": released,
-            },
-        )
-        raise Stopped
-
-    async def _drain_audit(self) -> int:
-        audit = self._parts.audit
-        return await audit.feed.drain(DRAIN_AUDIT) if audit else 0
+async def _drain_audit(parts: Parts) -> int:
+    return await parts.audit.feed.drain(DRAIN_AUDIT) if parts.audit else 0

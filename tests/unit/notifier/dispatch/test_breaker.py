@@ -22,7 +22,7 @@ from notifier.dispatch.breaker import (
     evidence_of,
     refusal,
 )
-from notifier.process.gauges import Gauges
+from notifier.process.gauges import refresh
 from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.outside import unreachable
@@ -360,7 +360,7 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
     parts = Parts(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
 
     def scraped(channel: str) -> float | None:
-        Gauges(parts).refresh()
+        refresh(parts)
         name = "kubernaut_notification_channel_circuit_breaker_state"
         return outside.registry.get_sample_value(name, {"channel": channel})
 

@@ -17,7 +17,7 @@ from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.process.gauges import Gauges, pulse
+from notifier.process.gauges import pulse, refresh
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -313,11 +313,10 @@ class Scraped:
         outside.api_time.monotonic = outside.monotonic
         loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
         self.parts = Parts(loaded, outside)
-        self.gauges = Gauges(self.parts)
 
     def value(self, name: str, **labels: str) -> float | None:
         """What a scrape shows now."""
-        self.gauges.refresh()
+        refresh(self.parts)
         return self.parts.outside.registry.get_sample_value(name, labels)
 
     def own(self, name: str, **labels: str) -> float | None:

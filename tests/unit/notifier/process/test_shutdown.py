@@ -10,7 +10,7 @@ import pytest
 
 from notifier.app import Parts
 from notifier.outside import Stop
-from notifier.process.shutdown import Drain, Stopped
+from notifier.process.shutdown import Stopped, drain
 from notifier.progress import Progress
 
 
@@ -32,7 +32,6 @@ class Process:
             audit=SimpleNamespace(feed=feed) if audit else None,
             manager=SimpleNamespace(release=lambda: self._answer("release", None, 3)),
         )
-        self.drain = Drain(cast("Parts", self.parts))
 
     async def _answer(self, what: str, given: object, answer: object) -> object:
         assert self.progress.draining
@@ -50,7 +49,7 @@ async def test_a_shutdown_has_an_order_and_bounds(
     process = Process(audit=audit)
     process.stop.request()
     with pytest.raises(Stopped):
-        await process.drain.run()
+        await drain(cast("Parts", process.parts))
     assert process.asked == [
         ("controller", {"sending": 12.0, "recording": 5.0}),
         ("sync", 108.0),
@@ -68,6 +67,6 @@ async def test_nothing_is_drained_before_it_is_asked_for() -> None:
     """The task waits for a signal, or for a reason to leave without one."""
     process = Process(audit=False)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(process.drain.run(), 0.01)
+        await asyncio.wait_for(drain(cast("Parts", process.parts)), 0.01)
     assert process.asked == []
     assert not process.progress.draining
