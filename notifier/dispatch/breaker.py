@@ -58,9 +58,9 @@ class Evidence(Enum):
     NONE = "nothing about the receiver"
 
 
-def evidence_of(outcome: Outcome | None) -> Evidence:
-    """What an outcome shows; None is an attempt that was not made."""
-    if outcome is None:
+def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
+    """What an outcome shows about the receiver of a channel; None is an attempt that was not made."""
+    if outcome is None or kind_of(channel) in LOCAL:
         return Evidence.NONE
     if outcome.state is AttemptState.SUCCESS:
         return Evidence.UP
@@ -238,21 +238,23 @@ class Breaker:
 
 
 class Breakers:
-    """Every receiver's breaker; as many as the routing file has ever held names."""
+    """Every channel's breaker; as many as the routing file has ever held names. A local one never opens."""
 
     def __init__(self) -> None:
         """Start with all closed: what an earlier process saw is not known."""
         self._breakers: dict[str, Breaker] = {}
 
-    def of(self, channel: str) -> Breaker | None:
-        """The breaker of a channel, None for one that calls no receiver."""
-        if kind_of(channel) in LOCAL:
-            return None
+    def of(self, channel: str) -> Breaker:
+        """The breaker of a channel."""
         return self._breakers.setdefault(channel, Breaker())
 
     def states(self, now: float) -> dict[str, State]:
         """Channel to state, of every receiver called so far."""
-        return {channel: breaker.state(now) for channel, breaker in self._breakers.items()}
+        return {
+            channel: breaker.state(now)
+            for channel, breaker in self._breakers.items()
+            if kind_of(channel) not in LOCAL
+        }
 
 
 def kind_of(channel: str) -> str:

@@ -26,7 +26,15 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from notifier.contract import Outcome
-from notifier.dispatch.breaker import Allow, Breaker, Breakers, Reject, State, evidence_of
+from notifier.dispatch.breaker import (
+    LOCAL,
+    Allow,
+    Breakers,
+    Reject,
+    State,
+    evidence_of,
+    kind_of,
+)
 from notifier.dispatch.pace import Pace
 from notifier.dispatch.receiver_queue import Job, ReceiverQueue
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
@@ -67,7 +75,7 @@ class Dispatcher:
             per_channel: Maximum of concurrent attempts of one channel.
             total: Maximum of concurrent attempts.
             rate: Attempts per second of one receiver, 0 for no limit. Local channels have none.
-            breakers: One per receiver; without it, receivers have no breaker.
+            breakers: One per receiver; new ones by default.
             on_rejected: Called with the uid of each notification that waits when a breaker opens.
             on_opened: Called with the channel whose breaker opens.
             monotonic: Boot-clock seconds.
@@ -76,7 +84,7 @@ class Dispatcher:
         self._per_channel = per_channel
         self._total = total
         self._interval = 1.0 / rate if rate > 0 else 0.0
-        self._breakers = breakers
+        self._breakers = breakers or Breakers()
         self._on_rejected = on_rejected
         self._on_opened = on_opened
         self._monotonic = monotonic
@@ -119,84 +127,67 @@ class Dispatcher:
         """
         if self._closed:
             return None
-        receiver_queue = self._queues.get(channel)
-        if receiver_queue is None:
-            receiver_queue = self._queues[channel] = self._queue_of(channel)
-        if uid not in receiver_queue.keys:
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = self._queue_of(channel)
+        if uid not in queue.keys:
             self._arrivals += 1
             job = Job(math.floor(due), rank_of(priority), self._arrivals, uid, namespace, tried)
-            receiver_queue.push(job)
+            queue.push(job)
             now = self._monotonic()
-            while (first := self._next(receiver_queue, now)) is not None:
-                self._start(receiver_queue, first, now)
+            while (first := self._next(queue, now)) is not None:
+                self._start(queue, first, now)
             if job.started:
                 return None
-            job.notified = self._rejection(receiver_queue) is not None
-        return self._rejection(receiver_queue)
+            job.notified = queue.breaker.check(now) is not None
+        return queue.breaker.check(self._monotonic())
 
     def _queue_of(self, channel: str) -> ReceiverQueue:
-        breaker = self._breakers.of(channel) if self._breakers is not None else None
-        if breaker is None:
-            return ReceiverQueue(channel, None, Pace())
-        return ReceiverQueue(
-            channel, breaker, self._paces.setdefault(channel, Pace(self._interval))
-        )
+        interval = 0.0 if kind_of(channel) in LOCAL else self._interval
+        pace = self._paces.setdefault(channel, Pace(interval))
+        return ReceiverQueue(channel, self._breakers.of(channel), pace)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver."""
-        receiver_queue = self._queues.get(channel)
-        return receiver_queue is not None and uid in receiver_queue.keys
+        queue = self._queues.get(channel)
+        return queue is not None and uid in queue.keys
 
-    def _rejection(self, receiver_queue: ReceiverQueue) -> Reject | None:
-        now = self._monotonic()
-        if receiver_queue.breaker is None or receiver_queue.breaker.state(now) is State.CLOSED:
-            return None
-        return receiver_queue.breaker.check(now)
-
-    def _next(self, receiver_queue: ReceiverQueue, now: float) -> Job | None:
+    def _next(self, queue: ReceiverQueue, now: float) -> Job | None:
         """The job that may start now; if one only has to wait for a time, sets a timer."""
-        if (
-            receiver_queue.running >= self._per_channel
-            or receiver_queue.running >= self._total - len(self._tasks)
-        ):
+        if queue.running >= self._per_channel or queue.running >= self._total - len(self._tasks):
             return None
         # Check first what stops the whole queue: finding the next job means looking at every namespace.
-        paced = receiver_queue.pace.at
-        breaker = receiver_queue.breaker
-        rejection = breaker.check(now) if breaker is not None else None
+        paced = queue.pace.at
+        breaker = queue.breaker
+        rejection = breaker.check(now)
         if rejection is not None or paced > now:
             at = paced if rejection is None else rejection.until
-            if at is not None and receiver_queue.keys:
-                self._wake_at(receiver_queue, at, now)
+            if at is not None and queue.keys:
+                self._wake_at(queue, at, now)
             return None
         reserved = self._per_channel // _RESERVED
-        fair = max(1, self._per_channel // max(1, len(receiver_queue.busy)))
-        job = receiver_queue.head(
-            fair if self._per_channel - receiver_queue.running <= reserved else math.inf
-        )
+        fair = max(1, self._per_channel // max(1, len(queue.busy)))
+        job = queue.head(fair if self._per_channel - queue.running <= reserved else math.inf)
         if job is None:
             return None
-        if breaker is not None and breaker.until is not None:
-            job = receiver_queue.probe(breaker) or job
+        if breaker.until is not None:
+            job = queue.probe() or job
             rejection = breaker.check(now, first=not job.tried)
         if rejection is not None:
             if rejection.until is not None:
-                self._wake_at(receiver_queue, rejection.until, now)
+                self._wake_at(queue, rejection.until, now)
             return None
         return job
 
-    def _start(self, receiver_queue: ReceiverQueue, job: Job, now: float) -> None:
-        allowed: Allow | None = None
-        if receiver_queue.breaker is not None:
-            answer = receiver_queue.breaker.acquire(now, first=not job.tried)
-            if isinstance(answer, Reject):
-                return
-            allowed = answer
-        receiver_queue.pace.on_call(now)
-        receiver_queue.start(job)
-        task = asyncio.create_task(self._run_job(job, receiver_queue), name=f"attempt-{job.uid}")
+    def _start(self, queue: ReceiverQueue, job: Job, now: float) -> None:
+        allowed = queue.breaker.acquire(now, first=not job.tried)
+        if isinstance(allowed, Reject):
+            return
+        queue.pace.on_call(now)
+        queue.start(job)
+        task = asyncio.create_task(self._run_job(job, queue), name=f"attempt-{job.uid}")
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed, now))
+        task.add_done_callback(lambda t: self._done(t, queue, job, allowed, now))
 
     def refill(self) -> None:
         """
@@ -207,67 +198,64 @@ class Dispatcher:
         while len(self._tasks) < self._total:
             now = self._monotonic()
             able = [
-                (job, receiver_queue.channel)
-                for receiver_queue in self._queues.values()
-                if (job := self._next(receiver_queue, now)) is not None
+                (job, queue.channel)
+                for queue in self._queues.values()
+                if (job := self._next(queue, now)) is not None
             ]
             if not able:
                 return
             job, channel = min(able)
             self._start(self._queues[channel], job, now)
 
-    def _wake_at(self, receiver_queue: ReceiverQueue, at: float, now: float) -> None:
-        if receiver_queue.timer is not None and receiver_queue.timer_at <= at:
+    def _wake_at(self, queue: ReceiverQueue, at: float, now: float) -> None:
+        if queue.timer is not None and queue.timer_at <= at:
             return
-        if receiver_queue.timer is not None:
-            receiver_queue.timer.cancel()
-        receiver_queue.timer_at = at
+        if queue.timer is not None:
+            queue.timer.cancel()
+        queue.timer_at = at
         wait = min(_MAX_SLEEP, max(0.001, at - now))
-        receiver_queue.timer = asyncio.get_running_loop().call_later(
-            wait, self._woken, receiver_queue
-        )
+        queue.timer = asyncio.get_running_loop().call_later(wait, self._woken, queue)
 
-    def _woken(self, receiver_queue: ReceiverQueue) -> None:
-        receiver_queue.timer = None
+    def _woken(self, queue: ReceiverQueue) -> None:
+        queue.timer = None
         self.refill()
 
-    async def _run_job(self, job: Job, receiver_queue: ReceiverQueue) -> Outcome | None:
+    async def _run_job(self, job: Job, queue: ReceiverQueue) -> Outcome | None:
         # From here on the same pair may be submitted again; the reconciler decides whether it is.
-        receiver_queue.keys.discard(job.uid)
-        return await self._run(job.uid, receiver_queue.channel)
+        queue.keys.discard(job.uid)
+        return await self._run(job.uid, queue.channel)
 
     def _done(
         self,
         task: asyncio.Task[Outcome | None],
-        receiver_queue: ReceiverQueue,
+        queue: ReceiverQueue,
         job: Job,
-        allowed: Allow | None,
+        allowed: Allow,
         began: float,
     ) -> None:
         self._tasks.discard(task)
-        receiver_queue.end(job)
+        queue.end(job)
         outcome = None
         if not task.cancelled():
             if task.exception() is not None:
                 logger.error(
                     "an attempt ended unexpectedly",
                     exc_info=task.exception(),
-                    extra={"uid": job.uid, "channel": receiver_queue.channel},
+                    extra={"uid": job.uid, "channel": queue.channel},
                 )
             else:
                 outcome = task.result()
         if outcome is not None:
-            self._adapt(receiver_queue, outcome, began)
-        if allowed is not None and receiver_queue.breaker is not None:
-            self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
+            self._adapt(queue, outcome, began)
+        self._release(queue, allowed, job, outcome)
         self.refill()
-        if not receiver_queue.running and receiver_queue.head() is None:
-            receiver_queue.stop_timer()
-            del self._queues[receiver_queue.channel]
+        if not queue.running and queue.head() is None:
+            queue.stop_timer()
+            del self._queues[queue.channel]
 
-    def _adapt(self, receiver_queue: ReceiverQueue, outcome: Outcome, began: float) -> None:
+    def _adapt(self, queue: ReceiverQueue, outcome: Outcome, began: float) -> None:
         """Adapt the pace of a receiver to the result of a call that began at `began`."""
-        pace, slowed = receiver_queue.pace, bool(receiver_queue.pace.interval)
+        pace, slowed = queue.pace, bool(queue.pace.interval)
         if outcome.by_rule:
             pace.on_unsent()
         pace.on_outcome(outcome, began, self._monotonic())
@@ -276,38 +264,33 @@ class Dispatcher:
                 "a receiver no longer limits the rate; calls are made at once again"
                 if slowed
                 else "a receiver limits the rate; fewer calls are made",
-                extra={"channel": receiver_queue.channel, "waiting": len(receiver_queue.keys)},
+                extra={"channel": queue.channel, "waiting": len(queue.keys)},
             )
 
     def _release(
-        self,
-        receiver_queue: ReceiverQueue,
-        breaker: Breaker,
-        allowed: Allow,
-        job: Job,
-        outcome: Outcome | None,
+        self, queue: ReceiverQueue, allowed: Allow, job: Job, outcome: Outcome | None
     ) -> None:
         """Report the end of a call to the breaker, and act on its decision."""
-        evidence = evidence_of(outcome)
+        evidence = evidence_of(queue.channel, outcome)
         retry_after = outcome.retry_after if outcome is not None else None
-        change = breaker.release(
+        change = queue.breaker.release(
             allowed, job.uid, evidence, self._monotonic(), retry_after=retry_after
         )
-        receiver_queue.on_evidence(breaker, job, evidence)
+        queue.on_evidence(job, evidence)
         if change is None:
             return
         logger.warning(
             "a receiver's circuit breaker changed its state",
             extra={
-                "channel": receiver_queue.channel,
+                "channel": queue.channel,
                 "state": change.state.name.lower(),
                 "reason": change.reason,
-                "waiting": len(receiver_queue.keys),
+                "waiting": len(queue.keys),
             },
         )
         if change.state is State.OPEN:
-            self._on_opened(receiver_queue.channel)
-            for waiting in receiver_queue.waiting():
+            self._on_opened(queue.channel)
+            for waiting in queue.waiting():
                 if not waiting.notified:
                     waiting.notified = True
                     self._on_rejected(waiting.uid)
@@ -315,8 +298,8 @@ class Dispatcher:
     def close(self) -> None:
         """Start nothing more and drop waiting jobs; the log still knows that they are due."""
         self._closed = True
-        for receiver_queue in self._queues.values():
-            receiver_queue.clear()
+        for queue in self._queues.values():
+            queue.clear()
 
     async def drain(self, seconds: float) -> bool:
         """Wait for running attempts; False if some were still running at the end."""

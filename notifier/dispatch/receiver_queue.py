@@ -94,8 +94,8 @@ def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
 class ReceiverQueue:
     """The queue of one receiver."""
 
-    def __init__(self, channel: str, breaker: Breaker | None, pace: Pace) -> None:
-        """Start empty; `breaker` is None for a channel that calls no receiver."""
+    def __init__(self, channel: str, breaker: Breaker, pace: Pace) -> None:
+        """Start empty."""
         self.channel = channel
         self.breaker = breaker
         self.pace = pace
@@ -118,7 +118,7 @@ class ReceiverQueue:
         self.busy.setdefault(job.namespace, 0)
         queue = self._namespaces.setdefault(job.namespace, _NamespaceQueue())
         heapq.heappush(queue.jobs, job)
-        if self.breaker is not None and self.breaker.until is not None:
+        if self.breaker.until is not None:
             # Jobs that waited when the breaker opened are candidates already.
             self._choosing = True
             queue.add_candidate(job)
@@ -141,12 +141,12 @@ class ReceiverQueue:
             return None
         return self._namespaces[least].head()
 
-    def probe(self, breaker: Breaker) -> Job | None:
+    def probe(self) -> Job | None:
         """The next probe: of the kind that the breaker wants, if possible, and not of the suspect."""
-        queues, suspect = list(self._namespaces.values()), breaker.suspect
+        queues, suspect = list(self._namespaces.values()), self.breaker.suspect
         retries = [j for q in queues if (j := _best(q.retries, suspect)) is not None]
         fresh = [j for q in queues if (j := _best(q.fresh, suspect)) is not None]
-        if breaker.wants_retry and retries:
+        if self.breaker.wants_retry and retries:
             return retries[0]
         first = [j for j in fresh if not j.tried]
         return next(iter(first or fresh), None) or self.head()
@@ -169,9 +169,9 @@ class ReceiverQueue:
             # Otherwise a queue that is never idle would remember every namespace it has ever seen.
             del self.busy[job.namespace]
 
-    def on_evidence(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
+    def on_evidence(self, job: Job, evidence: Evidence) -> None:
         """Adapt to the breaker's state after it has processed an outcome."""
-        if breaker.until is None:
+        if self.breaker.until is None:
             if self._choosing:
                 self._choosing = False
                 for queue in self._namespaces.values():

@@ -224,6 +224,22 @@ async def test_an_error_takes_no_place_away(caplog: pytest.LogCaptureFixture) ->
     assert dispatcher.running == 0
 
 
+@pytest.mark.parametrize("channel", ["console", "file", "log"])
+async def test_failures_of_a_local_channel_hold_nothing_back(channel: str) -> None:
+    """They are this process's own: no circuit breaker opens, and a rate is for receivers."""
+    made: list[str] = []
+
+    async def run(uid: str, _channel: str) -> Outcome:
+        made.append(uid)
+        return Outcome.transient("the disk is full")
+
+    dispatcher = Dispatcher(run, per_channel=1, total=4, rate=0.01)
+    rejections = [dispatcher.submit(f"n{n}", channel, due=0, priority="Medium") for n in range(8)]
+    for _ in range(8):
+        await settle()
+    assert (rejections, made) == ([None] * 8, [f"n{n}" for n in range(8)])
+
+
 async def test_idle_queues_are_forgotten(sends: Sends) -> None:
     """A channel that has nothing to do costs nothing, and starts afresh."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
