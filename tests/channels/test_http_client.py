@@ -630,6 +630,16 @@ async def test_proxy_that_refuses_the_tunnel_means_not_sent() -> None:
     assert proxy.requests[0].line == "CONNECT receiver.invalid:443 HTTP/1.1"
 
 
+async def test_a_proxy_that_is_no_address_is_not_shown() -> None:
+    """The outcome says what is wrong in the environment, not the password that may stand there."""
+    environment = {"HTTP_PROXY": "http://user:canary@[proxy:80"}
+    async with HttpClient(environment=environment) as http_client:
+        outcome = await post(http_client, "http://receiver.invalid/x")
+    assert outcome.error == (
+        "permanent failure: slack webhook URL is not usable: the proxy in the environment is not a URL"
+    )
+
+
 async def test_netrc_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials that lie about on the machine are not sent along."""
     netrc = tmp_path / "netrc"

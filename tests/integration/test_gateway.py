@@ -604,6 +604,59 @@ async def test_too_many_requests_in_flight_are_told_at_once(
         assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200] * 3
 
 
+async def test_who_waits_when_it_ends_is_answered(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A replica that is replaced takes what it has begun to its end: most senders try once."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", patience="20s")]}
+    async with gateway(kubeconfig, document) as here:
+        await server.stop()
+        waiting = asyncio.create_task(here.send("am", group(("w", "firing", stamp()))))
+        async with asyncio.timeout(10):
+            while here.serving.in_flight < 1:
+                await asyncio.sleep(0.01)
+        ending = asyncio.create_task(here.serving.close())
+        await asyncio.sleep(0.2)
+        await server.start()
+        code, answer, _ = await waiting
+        assert (code, len(answer["notifications"])) == (200, 1)
+        await ending
+
+
+async def test_many_refusals_are_one_line(
+    standin: tuple[FakeApiServer, str],
+    token: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who is refused again and again fills no log: the next line counts those that had none."""
+    _, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default")]}
+    async with gateway(kubeconfig, document) as here:
+        for every in (600.0, 600.0, 600.0, 0.0):
+            monkeypatch.setattr("notifier.gateway.server._LOG_EVERY", every)
+            assert (await here.send("am", {}, Authorization="Bearer wrong"))[0] == 401
+        assert (await here.send("am", {}, method="GET"))[0] == 405
+    lines = [vars(r) for r in caplog.records if r.getMessage() == "a request was refused"]
+    shown = [(li["source"], li["status"], li["peer"], li["left_out"]) for li in lines]
+    assert shown == [
+        ("am", status, "127.0.0.1", n) for status, n in ((401, None), (401, 2), (405, None))
+    ]
+    assert all(li["error"] and TOKEN not in li["error"] for li in lines)
+
+
+def test_a_line_about_a_refusal_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    """The reason may quote what a sender wrote."""
+    here = Mock(_quiet={})
+
+    async def log() -> None:
+        Gateway._log(here, "am", 422, "a request was refused", "x" * 5000)
+
+    asyncio.run(log())
+    assert len(vars(caplog.records[-1])["error"]) == 500
+
+
 async def test_one_source_leaves_places_for_requests_of_others(
     standin: tuple[FakeApiServer, str], token: str
 ) -> None:
@@ -967,6 +1020,8 @@ async def test_a_cloudevents_sender_may_ask_first(
         )
         assert (code, answer["notifications"]) == (200, [])
         assert headers["WebHook-Allowed-Origin"] == "events.example"
+        *_, headers = await here.send("am", b"", method="OPTIONS", WebHook_Request_Origin="e" * 999)
+        assert headers["WebHook-Allowed-Origin"] == "e" * 256
 
 
 async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], token: str) -> None:
