@@ -29,7 +29,6 @@ from syncer.model.errors import ContractError
 from syncer.model.record import (
     BODY_VERSION,
     MAX_INT,
-    MIN_INT,
     NUMBERS,
     READABLE_VERSIONS,
     Body,
@@ -120,7 +119,7 @@ def pack_body(body: Body) -> bytes:
                 out[key] = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         elif not isinstance(value, int) or isinstance(value, bool):
             raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
-        elif not MIN_INT <= value < MAX_INT:
+        elif not -MAX_INT < value < MAX_INT:
             raise ContractError(f"body member {key}: integer out of range")
     packed: bytes = _PACKER.pack(out)
     return packed
@@ -251,7 +250,7 @@ def _unpack_body(packed: bytes) -> Body:
         raise ValueError(f"body version {version!r} is not known")
     for key, value in content.items():
         if type(value) is int:
-            if not MIN_INT <= value < MAX_INT:
+            if not -MAX_INT < value < MAX_INT:
                 raise ValueError(f"body member {key}: integer out of range")
         elif type(value) is not str or key in NUMBERS:
             raise ValueError(f"body member {key}: {type(value).__name__} is not allowed")

@@ -39,10 +39,8 @@ BODY_VERSION: Final = 1
 #: Versions that are read. To raise the format, first release a version that reads the new one: a log
 #: with a record of a version that is not here is left alone, and its notification waits.
 READABLE_VERSIONS: Final = frozenset({1})
-#: Every number of a record is smaller.
+#: Every number of a record is smaller, and greater than its negative.
 MAX_INT: Final = 10**14
-#: The least number: the calendar's first millisecond, for most numbers are times and are shown as such.
-MIN_INT: Final = -62_135_596_800_000
 #: Members of a body that are never texts.
 NUMBERS: Final = frozenset({"at", "from", "due", "ms", "code", "no"})
 #: Bytes of an error text in the log; the status shows less.

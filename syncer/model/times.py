@@ -36,10 +36,14 @@ def time_of(text: str | None) -> int:
 
 
 def format_time(ms: int, *, millis: bool = True) -> str:
-    """Write Unix milliseconds as RFC 3339 in UTC, with or without three digits of a second; empty for 0."""
+    """
+    Write Unix milliseconds as RFC 3339 in UTC, with or without three digits of a second; empty for 0.
+
+    A number beyond the calendar, as somebody may write it into a hold, is its first or last moment.
+    """
     if not ms:
         return ""
-    seconds, rest = divmod(ms, 1000)
+    seconds, rest = divmod(max(_FIRST, min(ms, _LAST)), 1000)
     text = _second(seconds)
     return f"{text}.{rest:03d}Z" if millis else f"{text}Z"
 

@@ -126,6 +126,13 @@ def test_the_reason_names_everything_that_an_operator_needs() -> None:
     assert reason_of(replace(BASE, reason="a\nb\x1b[31m", by="x\r")).isprintable()
 
 
+def test_an_end_beyond_the_calendar_holds_and_is_told() -> None:
+    """Somebody may write the largest number by hand that is read as a time."""
+    (endless,) = rules.decode(rules.encode([replace(BASE, until=(1 << 53) - 1)]))
+    (held,) = held_channels(request(), ["slack:ops"], [endless], now=NOW, clock=0.0).values()
+    assert "held until 9999-12-31T23:59:59Z by alice@desk" in held.reason
+
+
 def test_the_selector_can_be_typed_again() -> None:
     """As options of the command."""
     hold = replace(BASE, receivers=("slack:*", "ops"), namespaces=("pay",), severities=("low",))
