@@ -119,4 +119,5 @@ def _register(parts: Parts) -> None:
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
     admin.detail("holds", lambda: parts.holds.problem)
+    admin.detail("installation", lambda: parts.installation.problem)
     admin.detail("failpoints", armed)

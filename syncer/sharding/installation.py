@@ -21,6 +21,7 @@ removed. Safety does not depend on any of this.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,8 @@ from syncer.kube.leases import lease_path
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL, SHARDS
+
+logger = logging.getLogger("ledger.shards")
 
 _TIMEOUT: Final = 5.0
 _MEMBER: Final = "member.notification-ledger/"
@@ -75,6 +78,9 @@ class Installation:
         self._name = name
         self._namespace = namespace
         self.sharding = Sharding(shards)
+        #: Why a replica that starts now would be refused, None if it would not.
+        self.problem: str | None = None
+        self._uid = ""
         self._alive_for = alive_for
         self._clock = clock
         self._own = _MEMBER + hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -101,7 +107,7 @@ class Installation:
             lease = await self._client.request("GET", self._path, timeout=_TIMEOUT)
         except Gone:
             lease = await self._create()
-        uid = lease["metadata"]["uid"]
+        uid = self._uid = lease["metadata"]["uid"]
         change: dict[str, str] = {}
         if SHARDS not in _annotations(lease):
             # None that writes the function down leaves out the number.
@@ -145,9 +151,25 @@ class Installation:
                 path="sharding.shards",
             )
 
+    def compare(self, uid: str) -> None:
+        """Note the uid that the Lease has now, empty if it is gone; replicas that run go on without it."""
+        problem = None
+        if uid != self._uid:
+            problem = (
+                f"the Lease {self._name}-map was {'made anew' if uid else 'deleted'}, so a replica that"
+                " starts does not own the logs in Redis, and exits; see 'etcd was restored' in recovery.md"
+            )
+            if problem != self.problem:
+                logger.error("%s", problem)
+        self.problem = problem
+
     async def put_label(self) -> None:
         """Restore the label that makes the Lease visible to all, after somebody has removed it."""
-        await self._patch({})
+        try:
+            await self._patch({})
+        except Gone:
+            self.compare("")
+            raise
 
     # -- members without sessions ---------------------------------------------------------------
 

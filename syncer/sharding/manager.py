@@ -314,7 +314,9 @@ class ShardManager:
         self._drop(self._held.losses())
         self._problem = None
         for lease in silent_sessions(self._view, session.uid, self._clock()):
-            if self._renewed.get(lease.uid) != lease.resource_version:
+            # One that was ended stays to be seen for as long as a finalizer keeps its Lease.
+            renewed = self._renewed.get(lease.uid) == lease.resource_version
+            if not renewed and lease.uid not in self._ended:
                 await self._end(lease)
         states = self._states()
         await self._take(session, states)
@@ -326,6 +328,7 @@ class ShardManager:
         if found is None:
             return
         annotations = found.annotations or {}
+        self._installation.compare(found.uid)
         self._installation.look(annotations)
         try:
             self._installation.agree(annotations)

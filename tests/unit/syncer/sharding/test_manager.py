@@ -803,6 +803,46 @@ def test_a_hand_over_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture)
     simulate(1, main)
 
 
+def test_a_map_that_is_gone_is_told_while_it_can_be(caplog: pytest.LogCaptureFixture) -> None:
+    """Replicas go on, and say that the next one to start is refused, before that happens and after."""
+
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a = await here.replica("a")
+        await here.until(lambda: len(a.owned) == 4)
+        here.ask("DELETE", "nl-map")
+        await asyncio.sleep(5 * PERIOD)
+        b = await here.replica("b")
+        await here.until(lambda: len(b.owned) == 2)
+        await asyncio.sleep(5 * PERIOD)
+        told = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+        assert [t.partition(",")[0] for t in told] == [
+            "the Lease nl-map was deleted", "the Lease nl-map was made anew",
+        ]  # fmt: skip
+        assert [r.manager._installation.problem for r in (a, b)] == [told[1], None]
+        assert len(a.owned) == 2
+
+    simulate(1, main)
+
+
+def test_a_session_that_cannot_go_is_ended_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Its Lease has a finalizer: it stays to be seen after it was ended."""
+
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a, b = await here.replica("a"), await here.replica("b")
+        await here.until(lambda: len(a.owned) == len(b.owned) == 2)
+        here.ask("PATCH", session_name("nl", "a"), {"metadata": {"finalizers": ["x.example/y"]}})
+        await a.kill()
+        await here.until(lambda: len(b.owned) == 4)
+        await asyncio.sleep(10 * PERIOD)
+        assert len(said(caplog, "session of a silent replica ended")) == 1
+        assert b.kube.requests.count(f"DELETE {session_name('nl', 'a')}") == 1
+        assert b.manager.problem is None
+
+    simulate(1, main)
+
+
 def test_a_loss_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     """A session that is deleted takes its shards with it; the one that was silent is named."""
     caplog.set_level(logging.INFO, "ledger.shards")
