@@ -28,13 +28,11 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from notifier.settings import Settings
+from syncer.configfile import group_of
+from syncer.fields import is_duration, schema_for, summary
+
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from notifier.settings import Settings  # noqa: E402 - needs the path above
-from syncer.configfile import group_of  # noqa: E402 - as above
-from syncer.fields import is_duration, schema_for, summary  # noqa: E402 - as above
-
 CHART: Final = ROOT / "charts" / "notification-ledger"
 #: Keys that the chart sets, with what sets them.
 OWN: Final = {

@@ -46,17 +46,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from scripts import image  # noqa: E402 (needs the path above)
-from scripts.gobuild import Problem, Programs, cache, say  # noqa: E402 (as above)
-from tests.cluster.recipe import NODE, PAUSE_IMAGE, Cluster  # noqa: E402 (as above)
+from scripts import image
+from scripts.gobuild import Problem, Programs, cache, say
+from tests.cluster.recipe import NODE, PAUSE_IMAGE, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+ROOT = Path(__file__).resolve().parent.parent
 KUBERNETES = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 PROGRAMS = Programs(
     name="node",

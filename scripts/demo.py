@@ -27,7 +27,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -44,27 +43,25 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from syncer.kube.client import KubeClient  # noqa: E402 - as above
-from syncer.ledger.reading import snapshot_of  # noqa: E402 - as above
-from syncer.model.attempt import AttemptState  # noqa: E402 - needs the path above, as all below
-from syncer.model.errors import ContractError, Gone, KindMissing, LedgerError, PortError  # noqa: E402 - as above
-from syncer.model.record import (  # noqa: E402 - as above
+from syncer.kube.client import KubeClient
+from syncer.ledger.reading import snapshot_of
+from syncer.model.attempt import AttemptState
+from syncer.model.errors import ContractError, Gone, KindMissing, LedgerError, PortError
+from syncer.model.record import (
     Header,
     Kind,
     Record,
     read_attempt,
 )
-from tests.fakes.apiserver import FakeApiServer  # noqa: E402 - as above
-from tests.servers.controlplane import ControlPlane  # noqa: E402 - as above
-from tests.servers.ports import free_port  # noqa: E402 - as above
-from tests.servers.process import ServerError, ServerProcess  # noqa: E402 - as above
-from tests.servers.recipe import ApiError  # noqa: E402 - as above
-from tests.servers.redis import RedisServer, find_binary  # noqa: E402 - as above
-from tests.servers.users import USERS, acl_rule, url_of  # noqa: E402 - as above
+from tests.fakes.apiserver import FakeApiServer
+from tests.servers.controlplane import ControlPlane, built_programs
+from tests.servers.ports import free_port
+from tests.servers.process import ServerError, ServerProcess
+from tests.servers.recipe import ApiError
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.users import USERS, acl_rule, url_of
 
+ROOT: Final = Path(__file__).resolve().parent.parent
 Json = dict[str, Any]
 
 CRD: Final = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
@@ -86,7 +83,6 @@ SPEC: Final[Json] = {
 }
 TERMINAL: Final = frozenset({"Sent", "PartiallySent", "Failed"})
 
-BUILD_DEADLINE: Final = 3600.0
 START_DEADLINE: Final = 60.0
 PHASE_DEADLINE: Final = 60.0
 ACK_DEADLINE: Final = 15.0
@@ -350,7 +346,7 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
         prefix="nl" if own_redis else f"nl-demo-{tag}",
     )
     if options.real:
-        plane = ControlPlane(_assets())
+        plane = ControlPlane(built_programs())
         stack.callback(plane.close)
         view.say("starting etcd and kube-apiserver")
         plane.launch()
@@ -372,20 +368,6 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
             url_of(server.url, user, passwords[user]) for user in USERS
         )
     return parts
-
-
-def _assets() -> Path:
-    answer = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "controlplane", "assets"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        timeout=BUILD_DEADLINE,
-    )
-    if answer.returncode != 0:
-        raise Problem("scripts/controlplane could not bring etcd and kube-apiserver, see above")
-    return Path(answer.stdout.strip())
 
 
 class Controller:

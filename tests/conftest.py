@@ -13,8 +13,6 @@ import contextlib
 import gc
 import os
 import ssl
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +24,8 @@ from syncer.model import immutable
 from tests import scheduling
 from tests.examples import NIGHTLY, QUICK, SAME
 from tests.servers import starts
-from tests.servers.controlplane import SHARDED, ControlPlane
+from tests.servers.controlplane import SHARDED, ControlPlane, built_programs
+from tests.servers.process import ServerError
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
@@ -252,15 +251,10 @@ def _assets(config: pytest.Config) -> Path | None:
     if _ASSETS not in config.stash:
         capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-            answer = subprocess.run(
-                [sys.executable, ROOT / "scripts" / "controlplane", "assets"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-        found = Path(answer.stdout.strip()) if answer.returncode == 0 else None
-        config.stash[_ASSETS] = found
+            try:
+                config.stash[_ASSETS] = built_programs()
+            except ServerError:
+                config.stash[_ASSETS] = None
     return config.stash[_ASSETS]
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
 from tests.integration.api import Api
-from tests.servers.controlplane import ControlPlane
+from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.redis import RedisServer
 
 Json = dict[str, Any]
@@ -49,14 +49,7 @@ def progress(suite: str, text: str) -> None:
 
 async def programs() -> Path:
     """The folder with etcd and kube-apiserver; builds them on the first run."""
-    asked = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "scripts" / "controlplane"), "assets",
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    found, _ = await asked.communicate()
-    if asked.returncode:
-        raise RuntimeError("`scripts/controlplane assets` failed; it said why above")
-    return Path(found.decode().strip())
+    return await asyncio.to_thread(built_programs)
 
 
 _shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.integration.api import Api
-from tests.servers.controlplane import ControlPlane
+from tests.servers.controlplane import ControlPlane, built_programs
 
 Json = dict[str, Any]
 
@@ -191,13 +191,7 @@ async def naive_rounds(api: Api, rounds: int) -> list[Round]:
 
 async def main(arguments: Sequence[str]) -> int:
     """Run it by hand; exit code 0 if attempts were lost, as they must be."""
-    assets = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "scripts" / "controlplane"), "assets",
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    found, _ = await assets.communicate()
-    plane = ControlPlane(Path(found.decode().strip()))
-    async with plane:
+    async with ControlPlane(await asyncio.to_thread(built_programs)) as plane:
         await plane.apply_crd(ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml")
         async with Api(plane.server, plane.admin_token, plane.ca_file) as api:
             done = await naive_rounds(api, int(arguments[0]) if arguments else 100)

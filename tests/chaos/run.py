@@ -21,7 +21,6 @@ import inspect
 import json
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,10 +36,9 @@ from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
 from tests.e2e.checker import Json
-from tests.servers.controlplane import ControlPlane
+from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.redis import RedisServer, find_binary
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 #: Seconds in which everything must come to rest once faults have ended: a breaker stays open for up
 #: to 30 s and then lets one notification through at a time, and a replica must own a shard first. A
 #: receiver with many failures outstanding takes several such turns.
@@ -187,15 +185,11 @@ def killable_redis() -> RedisServer:
 @asynccontextmanager
 async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """Servers of our own, and a folder; all gone afterwards."""
-    answer = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, str(ROOT / "scripts" / "controlplane"), "assets"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
+    assets = await asyncio.to_thread(built_programs)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         async with contextlib.AsyncExitStack() as stack:
-            plane = await stack.enter_async_context(ControlPlane(Path(answer.stdout.strip())))
+            plane = await stack.enter_async_context(ControlPlane(assets))
             redis = await stack.enter_async_context(killable_redis())
             crd = folder / "crd.json"
             crd.write_text(json.dumps(load_crd(rules=rules)))

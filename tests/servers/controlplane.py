@@ -13,13 +13,14 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import aiohttp
 
-from .process import ServerProcess
+from .process import ServerError, ServerProcess
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,8 +33,30 @@ Program: TypeAlias = Literal["etcd", "kube-apiserver"]
 SHARDED = "ShardedListAndWatch=true"
 #: Of an API server that collects less often: without one it took 13 GB in a long run.
 MEMORY_LIMIT = "3GiB"
+_ROOT = Path(__file__).resolve().parents[2]
+_BUILD_TIMEOUT = 3600.0
 _START_TIMEOUT = 90.0  # about 3 s on an idle machine
 _CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
+
+
+def built_programs() -> Path:
+    """
+    Return the folder with etcd and kube-apiserver, which the first use builds in minutes. Blocks.
+
+    Raises:
+        ServerError: they could not be had; standard error says why.
+    """
+    answer = subprocess.run(
+        [sys.executable, _ROOT / "scripts" / "controlplane", "assets"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=_BUILD_TIMEOUT,
+    )
+    if answer.returncode != 0:
+        raise ServerError("scripts/controlplane could not bring etcd and kube-apiserver, see above")
+    return Path(answer.stdout.strip())
 
 
 class ControlPlane:
