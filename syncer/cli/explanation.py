@@ -283,9 +283,10 @@ def next_step(found: Explanation) -> str:
         case Finish(reason):
             status = found.request.status
             more = ""
+            states = {history.channel_state.state for history in found.channels}
             if not status.terminal:
                 more = "; the status does not show this yet"
-            elif found.channels and status.phase in {FAILED, PARTIALLY_SENT}:
+            elif status.phase in {FAILED, PARTIALLY_SENT} and states - {State.DELIVERED}:
                 more = "; `resend` requests one more attempt"
             return f"nothing: {reason}{more}"
 

@@ -141,6 +141,12 @@ def test_explains_what_can_be_done_at_the_end() -> None:
     for phase, said in (("Failed", again), ("PartiallySent", again), ("Sent", "")):
         answer = explain(request(phase=phase), read_log(elements(PLAN)), Rules(), now=NOW)
         assert next_step(answer) == f"nothing: the published phase is final{said}"
+    seen = resolution_record(
+        Attempt(A1, C, AttemptState.UNKNOWN, ended=NOW), delivered=True, at=NOW, by="me", why="seen"
+    )
+    log = read_log(elements(PLAN, opened(A1), seen))
+    answer = explain(request(phase="Failed"), log, Rules(), now=NOW)
+    assert next_step(answer) == "nothing: the published phase is final", "an operator saw it arrive"
     log = read_log(elements(PLAN, opened(A1), failed(A1, wait=0)))
     answer = explain(request(), log, Rules(), now=NOW)
     assert (
