@@ -114,12 +114,24 @@ def _run(words: Words) -> int:
         added = _added(command, rest, held=feed is None)
         asked = [command.program, words.command, *added, *rest]
         code = kubectl.run(release, pod, asked, feed=feed, out=None if out is None else out.file)
+        if code == USAGE:
+            _compare(kubectl.ask(release, pod, [command.program, "--version"]), pod.name)
         return code
     finally:
         if feed is not None:
             feed.close()
         if out is not None:
             out.end(kept=code == 0)
+
+
+def _compare(told: str, pod: str) -> None:
+    """Say so if the pod has another version, as it tells: it may lack a command or an option."""
+    its, ours = told.split()[1:2], _version()
+    if its and its != [ours]:
+        sys.stderr.write(
+            f"kubectl ledger: {pod} runs version {its[0]}, and this plugin is {ours}; `--help` behind the"
+            " command shows what the pod's version takes\n"
+        )
 
 
 def _explorer(kubectl: Kubectl, words: Words) -> Release:

@@ -26,7 +26,7 @@ from syncer.cli.main import COMMANDS as OPERATORS
 from syncer.cli.main import _parser
 from syncer.kubectl import exits
 from syncer.kubectl.commands import COMMANDS, Command
-from syncer.kubectl.main import COMPLETER, main
+from syncer.kubectl.main import COMPLETER, _version, main
 from syncer.kubectl.release import LABELS
 from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
 
@@ -81,6 +81,21 @@ def test_how_it_ends(case: str, kubectl: StandIn, capfd: pytest.CaptureFixture[s
     kubectl.runs(script)
     assert main(["doctor"]) == code
     assert capfd.readouterr().err == said
+
+
+def test_another_version_in_the_pod_is_named_where_words_are_refused(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A command that only this side knows is no wrong word of the person who typed it."""
+    refused = f'echo "syncer: no holds" >&2; echo "{TERMINATED} 2" >&2; exit 2'
+    for version, said in (("0.0.9", "ledger-1 runs version 0.0.9"), (_version(), "")):
+        tells = f'echo "notification-ledger {version} (Python 3.11.2)"; exit'
+        kubectl.runs(f'case "$*" in *--version*) {tells};; esac; {refused}')
+        assert main(["holds"]) == 2
+        first, _, more = capfd.readouterr().err.partition("\n")
+        assert first == "syncer: no holds"
+        assert said in more
+        assert bool(said) is bool(more)
 
 
 SEVERAL: Final = "several releases are installed in the cluster; choose one:"
