@@ -50,9 +50,11 @@ class Standalone:
         self._probe_now = asyncio.Event()
 
         def plain(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
-            return ConnectionPool.from_url(
-                target.server, redis_connect_func=on_connect, **connection_options(timeout)
-            )
+            options = connection_options(timeout)
+            if target.server.startswith("unix:"):
+                # Of TCP, and the vendor refuses it for a socket.
+                del options["socket_keepalive"]
+            return ConnectionPool.from_url(target.server, redis_connect_func=on_connect, **options)
 
         def named(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             # Clients and commands of the vendor come with it, which a server of its own needs none of.

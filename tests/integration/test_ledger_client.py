@@ -419,6 +419,21 @@ async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: Redi
     assert proxy.struck == ["Answer", "Answer"]
 
 
+async def test_a_server_on_a_socket(redis_binary: Path) -> None:
+    """`unix://` leads to a server of this machine, with a password in front of the path or without."""
+    async with RedisServer(redis_binary, unix=True) as server:
+        async with running(server.url) as client:
+            log = RedisLog(client, patience=0)
+            await claimed(log)
+            assert (await open_attempt(log)).answer is Answer.OK
+            await client.command("ACL", "SETUSER", "u", "on", f">{CANARY}", "~*", "&*", "+@all")
+        async with running(server.url.replace("//", f"//u:{CANARY}@")) as client:
+            assert await client.command("ACL", "WHOAMI") == b"u"
+    with pytest.raises(Unavailable, match=r"Redis cannot be reached at /.* \(ENOENT\)"):
+        async with running(server.url):
+            pass
+
+
 async def allowed(yes: bool, call: Awaitable[object]) -> None:
     """Hold a call to be answered, or refused for want of permission."""
     with contextlib.nullcontext() if yes else pytest.raises(Unauthorised, match="NOPERM"):
