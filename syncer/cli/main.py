@@ -140,7 +140,10 @@ async def _run(options: argparse.Namespace) -> int:
         return await (until_stdin_closes(work) if options.until_stdin_closes else work)
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        text = neutral(f"{str(error) or 'no answer in time'}{sources}")
+        said = str(error) or "no answer in time"
+        if options.redis_url and isinstance(error, ConfigError) and error.path == "redis.url":
+            said = options.redis_from + said.removeprefix(error.path)
+        text = neutral(f"{said}{sources}")
         sys.stderr.write(f"syncer: {text}\n")
         return exit_code_of(error)
 

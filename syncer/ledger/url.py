@@ -30,6 +30,10 @@ _REDIS_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 #: More addresses than this are a mistake; each may cost a connection attempt.
 _MOST_NODES: Final = 64
+#: What a password that was not encoded looks like as well.
+_NO_ADDRESS: Final = (
+    "holds an address that is not host:port (in a password, write / ? # @ as %2F %3F %23 %40)"
+)
 
 
 class Topology(StrEnum):
@@ -187,7 +191,7 @@ def _check_single(parts: SplitResult) -> None:
     try:
         _ = parts.port
     except ValueError:
-        raise ValueError("is not a URL") from None
+        raise ValueError(_NO_ADDRESS) from None
     if not parts.hostname:
         raise ValueError("names no host")
 
@@ -200,7 +204,7 @@ def _nodes(hosts: str, port: int) -> tuple[Address, ...]:
             # The port of an address is checked when it is read.
             address = (one.hostname or "", one.port or port)
         except ValueError:
-            raise ValueError("holds an address that is not host:port") from None
+            raise ValueError(_NO_ADDRESS) from None
         if not address[0]:
             raise ValueError("names no host")
         nodes.append(address)

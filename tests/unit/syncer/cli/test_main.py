@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Final, cast
 
 import pytest
 
@@ -268,6 +268,37 @@ SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
     "the program's": ([], "", ["second"], "second"),
     "none": ([], None, [], None),
 }
+
+
+#: Where a URL that cannot be used stands, and what an error calls that place.
+NAMED: Final[dict[str, tuple[list[str], str]]] = {
+    "an option": (["--redis-url", "URL"], "--redis-url"),
+    "the environment": ([], "$REDIS_URL"),
+    "a file": (["--redis-url-file", "url"], "--redis-url-file"),
+    "the settings": (["--config", "config"], "redis.url"),
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("redis://h:x", "holds an address that is not host:port"),
+        ("redis://h?x_y=1", "option x_y of the URL"),
+    ],
+)
+@pytest.mark.parametrize("case", NAMED)
+def test_an_error_says_where_the_url_stands(
+    case: str, url: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The key of a settings file is named only where it was one."""
+    words, name = NAMED[case]
+    monkeypatch.chdir(tmp_path)
+    Path("url").write_text(url)
+    Path("config").write_text(f"redis: {{url: '{url}'}}\n")
+    monkeypatch.setenv("REDIS_URL", url)
+    assert cli.main(["list", *(url if word == "URL" else word for word in words)]) == 2
+    assert capsys.readouterr().err.startswith(f"syncer: {name}: {wrong}")
 
 
 @pytest.mark.parametrize("case", SETTINGS)
