@@ -8,6 +8,7 @@ that takes time; what a command needs is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, Final
 
 #: The values of `syncer.rules.divergence.VERIFIED`, which is slow to import.
@@ -105,7 +106,7 @@ def add_namespaces(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose namespaces."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "-n", "--namespace", action="append", metavar="NAMESPACE",
+        "-n", "--namespace", action="append", type=namespace, metavar="NAMESPACE",
         help="only this one; may be given again (default: those that the settings file names,"
         " else all)",
     )  # fmt: skip
@@ -145,7 +146,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add_time(parser, "--settle", "10s", "age up to which an unpublished record is not reported")
     add_time(parser, "--stuck", "2m", "time after which an open attempt counts as abandoned")
     parser.add_argument(
-        "--pause", type=float, default=2.0, metavar="SECONDS",
+        "--pause", type=seconds, default=2.0, metavar="SECONDS",
         help="wait before a divergence is read again to confirm it (default %(default)s)",
     )  # fmt: skip
 
@@ -192,6 +193,21 @@ def address(text: str) -> tuple[str, int]:
     if not colon:
         raise ValueError(text)
     return host.removeprefix("[").removesuffix("]"), count(port)
+
+
+def namespace(text: str) -> str:
+    """Parse the name of a namespace, for `type=`: any other text would be another path of the API."""
+    if not re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"no namespace can have the name {text!r}")
+    return text
+
+
+def seconds(text: str) -> float:
+    """Parse seconds of an hour at most, for `type=`."""
+    number = float(text)
+    if not 0 <= number <= 3600:
+        raise ValueError(text)
+    return number
 
 
 def count(text: str) -> int:

@@ -49,6 +49,12 @@ class Refused(CommandError):
     """What the operator asks for makes no sense here; nothing was written."""
 
 
+class Misused(Refused):
+    """What the operator asks for can never be done, whatever is on record."""
+
+    exit_code = USAGE
+
+
 class BadExport(CommandError):
     """A file is not a whole export; the message names the line."""
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from syncer.cli.arguments import add_by, add_dry_run, add_reason
-from syncer.cli.exits import OK, Refused
+from syncer.cli.exits import OK, Misused, Refused
 
 HELP: Final = "send nothing to a receiver, or of a kind, until a given time"
 
@@ -55,7 +55,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.ledger.holds import HoldStore
     from syncer.model.hold import Hold
     from syncer.model.times import format_time
-    from syncer.rules.holds import place, selector_of
+    from syncer.rules.holds import check_new, place, selector_of
     from syncer.rules.text import plain
 
     reason, by = plain(parse_reason(options.reason)), plain(operator_name(options.by))
@@ -70,6 +70,10 @@ async def run(options: argparse.Namespace) -> int:
             severities=_patterns(options.severity, "--severity"),
         )  # fmt: skip
         store, held = HoldStore(at.client), None
+        try:
+            check_new(hold, now=now)
+        except ValueError as error:
+            raise Misused(str(error)) from None
         try:
             if options.dry_run:
                 place((await store.read()).holds, hold, now=now)
@@ -98,11 +102,11 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def _patterns(given: list[str] | None, option: str) -> tuple[str, ...]:
-    """Read the patterns of an option; Refused if one cannot be used."""
+    """Read the patterns of an option; Misused if one cannot be used."""
     from syncer.rules.holds import patterns_of
 
     words = [word.strip() for text in given or () for word in text.split(",")]
     try:
         return patterns_of(words, option)
     except ValueError as error:
-        raise Refused(str(error)) from None
+        raise Misused(str(error)) from None

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypedDict
 
 from syncer.cli.access import Access, access, operator_name, where_of
-from syncer.cli.exits import DIFFERENT, OK, Refused
+from syncer.cli.exits import DIFFERENT, OK, Misused, Refused
 from syncer.cli.lookup import read_request
 from syncer.cli.output import write_json, write_lines
 from syncer.cli.store import trusted_store
@@ -59,12 +59,12 @@ class Appended(NamedTuple):
 
 
 def parse_reason(text: str) -> str:
-    """Return a reason on one line; Refused if it is empty or too long."""
+    """Return a reason on one line; Misused if it is empty or too long."""
     reason = " ".join(text.split())
     if not reason:
-        raise Refused("--reason must not be empty")
+        raise Misused("--reason must not be empty")
     if len(reason.encode("utf-8", "replace")) > MAX_REASON:
-        raise Refused(f"--reason must not be longer than {MAX_REASON} bytes")
+        raise Misused(f"--reason must not be longer than {MAX_REASON} bytes")
     return reason
 
 
@@ -106,6 +106,11 @@ def resolutions(
         states = {AttemptState.UNKNOWN} | ({AttemptState.INTENT} if even_open else set())
         chosen = [a for a in view.attempts.values() if a.state in states]
     chosen = [a for a in chosen if not channel or a.channel == channel]
+    if not chosen and channel:
+        tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
+        raise Refused(
+            f"no attempt on {channel} has an unknown result; channels with attempts: {tried}"
+        )
     if not chosen:
         raise Refused("no attempt has an unknown result; name one with --attempt")
     target = AttemptState.SUCCESS if delivered else AttemptState.FAILED

@@ -73,8 +73,9 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.output import write_remark
     from syncer.cli.scan import Scan, bounds_of
     from syncer.cli.store import trusted_store
+    from syncer.cli.times import seconds_of
 
-    by = operator_name(options.by)
+    by, wait = operator_name(options.by), seconds_of(options.wait, "--wait")
     async with access(where_of(options)) as at:
         await trusted_store(at, options, writes=not options.dry_run)
         scan, bounds = Scan(), bounds_of(at, options)
@@ -94,7 +95,7 @@ async def run(options: argparse.Namespace) -> int:
         ask = not options.yes and sys.stdin.isatty()
         if ask and not await _confirmed(len(planned) - left_alone):
             return DIFFERENT
-        done, wrong = await _carry_out(at, scan, bounds, planned, options, by=by)
+        done, wrong = await _carry_out(at, scan, bounds, planned, by=by, wait=wait)
     for result in wrong:
         for kind, text in result.findings:
             write_remark(f"still {kind}: {result.joined.key} ({text})")
@@ -158,14 +159,13 @@ async def _carry_out(
     scan: Scan,
     bounds: Bounds,
     planned: Sequence[_Planned],
-    options: argparse.Namespace,
     *,
     by: str,
+    wait: float,
 ) -> tuple[list[Done], list[Result]]:
     """Return what was done, and what still diverges when the time to wait is over."""
     from syncer.cli.output import Progress
     from syncer.cli.repairs import carry_out, wait_clean
-    from syncer.cli.times import seconds_of
 
     done: list[Done] = []
     with Progress("repaired", total=len(planned)) as progress:
@@ -174,8 +174,7 @@ async def _carry_out(
                 done.append(await carry_out(at, one.result, one.steps, by=by))
             progress.step()
     touched = [one.result for one in done if not one.problem]
-    seconds = seconds_of(options.wait, "--wait")
-    return done, await wait_clean(at, scan, bounds, touched, seconds=seconds)
+    return done, await wait_clean(at, scan, bounds, touched, seconds=wait)
 
 
 async def _confirmed(number: int) -> bool:

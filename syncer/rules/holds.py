@@ -319,6 +319,19 @@ def patterns_of(value: object, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def check_new(hold: Hold, *, now: int) -> None:
+    """Raise ValueError, which names the option, if a hold cannot be placed at `now`, whatever is held."""
+    if not (hold.receivers or hold.namespaces or hold.types or hold.severities):
+        raise ValueError(
+            "name what to hold with --receiver, --namespace, --type or --severity; for everything, use"
+            " --receiver '*'"
+        )
+    if hold.until <= now:
+        raise ValueError("--until must be in the future")
+    if hold.until - now > LONGEST:
+        raise ValueError(f"--until must be within {LONGEST // 86_400_000} days")
+
+
 def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
     """
     Return the record with one more hold.
@@ -329,17 +342,9 @@ def place(holds: Iterable[Hold], hold: Hold, *, now: int) -> tuple[Hold, ...]:
         now: Ledger time in milliseconds.
 
     Raises:
-        ValueError: it cannot be placed; the message names the option.
+        ValueError: it cannot be placed, or there is no space for it.
     """
-    if not (hold.receivers or hold.namespaces or hold.types or hold.severities):
-        raise ValueError(
-            "name what to hold with --receiver, --namespace, --type or --severity; for everything, use"
-            " --receiver '*'"
-        )
-    if hold.until <= now:
-        raise ValueError("--until must be in the future")
-    if hold.until - now > LONGEST:
-        raise ValueError(f"--until must be within {LONGEST // 86_400_000} days")
+    check_new(hold, now=now)
     return within_bounds(join(holds, (hold,)), now=now, most_bytes=MOST_BYTES - SPARE_BYTES)
 
 

@@ -66,7 +66,7 @@ async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) 
     assert (unused.code, "no controller has used this store" in unused.err) == (5, True)
     async with owner(here.notifier(sync=NO_SWEEPS)):
         refused = await operator.run("hold", "--until", "2h", "--reason", WHY)
-        assert (refused.code, "name what to hold with --receiver" in refused.err) == (1, True)
+        assert (refused.code, "name what to hold with --receiver" in refused.err) == (2, True)
         dry = await operator.run(
             "hold", "--receiver", CHANNEL, "--until", "2h", "--reason", WHY, "--dry-run"
         )

@@ -36,10 +36,13 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.doctor.examination import examine
     from syncer.cli.doctor.result import Grade, lines_of
+    from syncer.cli.lookup import namespace_and_name
     from syncer.cli.namespaces import controller_namespace, namespaces_of
     from syncer.cli.output import write_json, write_lines
     from syncer.cli.screen import screen_of
 
+    if options.service_account:
+        namespace_and_name(options.service_account)
     where = where_of(options)
     warnings = where.load().warnings
     home = options.controller_namespace or await controller_namespace()

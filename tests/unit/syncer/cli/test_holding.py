@@ -13,7 +13,7 @@ from syncer.cli import hold
 from syncer.cli.counting import count_held
 from syncer.cli.doctor.redis import check_holds
 from syncer.cli.doctor.result import Grade
-from syncer.cli.exits import Refused
+from syncer.cli.exits import Misused
 from syncer.cli.hold import _patterns
 from syncer.cli.holding import as_json, cells_of, is_held, read_holds
 from syncer.cli.times import end_of
@@ -105,7 +105,7 @@ def test_patterns_are_taken_apart() -> None:
     """Given again or joined by commas."""
     assert _patterns(["a,b", " c "], "--type") == ("a", "b", "c")
     assert _patterns(None, "--type") == ()
-    with pytest.raises(Refused, match="--type: a pattern is a name"):
+    with pytest.raises(Misused, match="--type: a pattern is a name"):
         _patterns(["a,,b"], "--type")
 
 

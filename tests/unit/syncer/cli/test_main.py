@@ -270,6 +270,36 @@ SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
 }
 
 
+#: Command lines that no server need be asked about, and what is said of them.
+UNUSABLE: Final[dict[str, tuple[list[str], str]]] = {
+    "a time to wait that is none": (["repair", "--wait", "x"], "--wait: must be a duration"),
+    "an account without a namespace": (
+        ["doctor", "--service-account", "ledger"], "NAMESPACE/NAME expected, not 'ledger'",
+    ),
+    "a path for a namespace": (
+        ["list", "-n", "../x"], "argument -n/--namespace: no namespace can have the name '../x'",
+    ),
+    "no number of seconds": (["verify", "--pause", "nan"], "argument --pause: invalid seconds value"),
+    "a pause without an end": (["verify", "--pause", "inf"], "argument --pause: invalid seconds value"),
+    "no reason": (
+        ["resolve", "a/b", "--as", "failed", "--reason", " "], "--reason must not be empty",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_meant_is_refused_before_a_server_is_asked(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens at the address: an error of the connection would have another code."""
+    words, said = UNUSABLE[case]
+    try:
+        code = cli.main([*words, "--redis-url", "redis://127.0.0.1:1", "--kubeconfig", "/dev/null"])
+    except SystemExit as ended:
+        code = cast("int", ended.code)
+    assert (code, said in capsys.readouterr().err) == (2, True)
+
+
 #: Where a URL that cannot be used stands, and what an error calls that place.
 NAMED: Final[dict[str, tuple[list[str], str]]] = {
     "an option": (["--redis-url", "URL"], "--redis-url"),
