@@ -176,12 +176,12 @@ class SchemaCheck:
         lost = pruned(patch, answer.document().get("status") or {})
         # Which members a status has differs from object to object: only another kind is news.
         news = set(map(_kind, lost)) - set(map(_kind, self._pruned))
-        standing = {
+        unproven = {
             path: at
             for path, at in self._pruned.items()
             if now - at < _FORGOTTEN and not has_member(patch, path)
         }
-        self._pruned = standing | dict.fromkeys(lost, now)
+        self._pruned = unproven | dict.fromkeys(lost, now)
         if _ID in news:
             logger.error("no status is written: %s", self.problem)
         elif news:
