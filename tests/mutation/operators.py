@@ -9,6 +9,10 @@ What is not mutated, because no test is meant to notice: annotations (they are n
 decorators, docstrings and other strings, calls of a logger, and blocks for the type checker. Attributes
 that a constructor sets, by itself or its base, are not taken away either: every test misses them, which
 would flatter the rate, and an exception has its arguments anyhow.
+
+A number that is compared, added or an index marks a border, and becomes its neighbour. Any other one is
+a size, a time or a factor, and is doubled: that a bound is one more nobody notices or needs to, that it is
+twice what it was a test should say. A product of numbers alone is one number.
 """
 
 from __future__ import annotations
@@ -112,6 +116,8 @@ class _Finder(ast.NodeVisitor):
         self._names: list[str] = []
         self._scope = ""
         self._statement: ast.stmt | None = None
+        #: Where numbers stand that mark a border.
+        self._borders: set[tuple[int, int]] = set()
 
     def visit(self, node: ast.AST) -> None:
         """Remember which statement the visit is in."""
@@ -319,8 +325,12 @@ class _Finder(ast.NodeVisitor):
                       start, start + len(dropped), "")  # fmt: skip
         self.generic_visit(node)
 
+    def _border(self, *nodes: ast.expr | None) -> None:
+        self._borders |= {(n.lineno, n.col_offset) for n in nodes if isinstance(n, ast.Constant)}
+
     def visit_Compare(self, node: ast.Compare) -> None:
         """Turn each operator."""
+        self._border(node.left, *node.comparators)
         for left, right in zip([node.left, *node.comparators], node.comparators, strict=False):
             first, end, word = self._between(left, right)
             self._add("comparison", first, end, _COMPARISONS[word])
@@ -333,19 +343,32 @@ class _Finder(ast.NodeVisitor):
             self._add("boolean", first, end, "or" if word == "and" else "and")
         self.generic_visit(node)
 
+    def visit_Slice(self, node: ast.Slice) -> None:
+        """Visit what it goes from and to."""
+        self._border(node.lower, node.upper)
+        self.generic_visit(node)
+
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Turn the operator."""
+        """Turn the operator; double a number that is written as a product."""
+        if _is_number(node):
+            start, end = self._span(node)
+            self._add("constant", start, end, f"2 * ({self._source[start:end]})")
+            return
+        if isinstance(node.op, ast.Add | ast.Sub):
+            self._border(node.left, node.right)
         first, end, word = self._between(node.left, node.right)
         if word in _ARITHMETIC and not _is_alias(node):
             self._add("arithmetic", first, end, _ARITHMETIC[word])
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Turn a truth value, move a number."""
+        """Turn a truth value, move a number that marks a border, double another one."""
+        border = (node.lineno, node.col_offset) in self._borders
         if isinstance(node.value, bool):
             self._replace("constant", node, str(not node.value))
         elif isinstance(node.value, int):
-            self._replace("constant", node, str(node.value + 1))
+            moved = node.value + 1 if border else node.value * 2 or 1
+            self._replace("constant", node, str(moved))
         elif isinstance(node.value, float):
             self._replace("constant", node, str(node.value * 2 or 1.0))
 
@@ -366,6 +389,14 @@ class _Finder(ast.NodeVisitor):
         """Visit it as a whole, unless it stands for a type."""
         if not (isinstance(node.value, ast.Name) and node.value.id in {"Literal", "Annotated"}):
             self.generic_visit(node)
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Whether this is a number, or a product or shift of numbers alone."""
+    if isinstance(node, ast.BinOp):
+        products = ast.Mult | ast.LShift
+        return isinstance(node.op, products) and _is_number(node.left) and _is_number(node.right)
+    return isinstance(node, ast.Constant) and type(node.value) in {int, float}
 
 
 class _Extent(TypedDict):

@@ -55,9 +55,11 @@ _SELF: Final = "tests/unit/test_mutation.py"
 #: Compares pages with what is made of settings: of the groups whose class is this.
 _PAGES: Final = "tests/docs/test_pages.py"
 _GROUP: Final = "syncer.configfile.Group"
+#: Compares pages with the bounds that they name.
+_NUMBERS: Final = "tests/docs/test_numbers.py"
 #: Tests of a module of the sample on a server of their own, which starts within a moment: Redis, or HTTP.
 _ON_SERVERS: Final = ("tests/integration/test_audit_feed.py", "tests/integration/test_health.py")
-ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, *_ON_SERVERS)
+ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, _NUMBERS, *_ON_SERVERS)
 
 #: Seconds of a processor that the tests of one mutant may have, as they were traced.
 _BUDGET_S: Final = 15.0
@@ -596,16 +598,25 @@ def draw(
     return drawn
 
 
-def wanted(arguments: argparse.Namespace, modules: Mapping[str, Module]) -> list[Mutant]:
+def wanted(
+    arguments: argparse.Namespace, modules: Mapping[str, Module], same: Mapping[sources.Key, str]
+) -> list[Mutant]:
     """
     Return the mutants that the command line asks for, in the order in which they are tried.
+
+    Args:
+        arguments: The command line.
+        modules: The product, by path.
+        same: The mutants that are listed as equivalent.
 
     Raises:
         LookupError: no module is, or lies in, a path that was named.
     """
-    if arguments.again:
-        report = json.loads(Path(arguments.again).read_text())
-        left = {sources.Key(*key) for key in report["survivors"]}
+    if arguments.again or arguments.listed:
+        left = set(same)
+        if arguments.again:
+            report = json.loads(Path(arguments.again).read_text())
+            left = {sources.Key(*key) for key in report["survivors"]}
         named = {key.module for key in left} & modules.keys()
         drawn = [m for path in sorted(named) for m in mutants(path, modules[path].source)]
         drawn = [mutant for mutant in drawn if sources.key_of(mutant) in left]
@@ -630,10 +641,12 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
     try:
         listed = (root / EQUIVALENT).read_text()
         same = sources.equivalents(listed, {path: m.source for path, m in modules.items()})
-        drawn = wanted(arguments, modules)
+        drawn = wanted(arguments, modules, same)
     except (StaleError, LookupError) as error:
         _say(str(error))
         return 2
+    if arguments.listed:
+        same = {}
     results = [
         Result(m, killed=False, by="", tests=1, seconds=0.0)
         for m in drawn
@@ -664,6 +677,11 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
     print("\n".join(table(results, same)))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(_report(results, same), indent=1) + "\n")
+    if arguments.listed:
+        noticed = [result for result in judged if result.killed]
+        for result in noticed:
+            _say(f"no equivalent, {result.by} notices it: {sources.key_of(result.mutant)}")
+        return 1 if noticed else 0
     return 0 if rate(results, same) * 100 >= arguments.goal else 1
 
 
@@ -797,6 +815,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--again", metavar="FILE", help="the survivors of a report that --json wrote")
     made.add_argument("--json", metavar="FILE", help="write the report there, too")
+    made.add_argument(
+        "--listed", action="store_true", help=f"those of {EQUIVALENT}: none may be killed"
+    )
     made.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="default: the cores"
     )

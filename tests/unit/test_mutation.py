@@ -26,8 +26,16 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
     "a chain of ands": ("x = a and b and c", {"x = a or b and c", "x = a and b or c"}),
     "arithmetic": ("x = a % b", {"x = a * b"}),
     "text beyond ASCII before it": ("x = 'ü€' + b", {"x = 'ü€' - b"}),
-    "a number": ("x = 0xFF", {"x = 256"}),
+    "a number": ("x = 0xFF", {"x = 510"}),
+    "nought": ("x = 0", {"x = 1"}),
     "a fraction": ("x = 0.0", {"x = 1.0"}),
+    "a number that is compared": ("x = a < 10", {"x = a <= 10", "x = a < 11"}),
+    "a number that is added": ("x = a + 10", {"x = a - 10", "x = a + 11"}),
+    "a number that is an index": ("x = a[:10]", {"x = a[:11]"}),
+    "a factor": ("x = a * 10", {"x = a / 10", "x = a * 20"}),
+    "a product of numbers": ("x = f(64 * 1024, 1 << 2)", {
+        "x = f(2 * (64 * 1024), 1 << 2)", "x = f(64 * 1024, 2 * (1 << 2))",
+    }),
     "a truth value": ("x = True", {"x = False"}),
     "a sign": ("x = -a", {"x = a"}),
     "a not": ("x = not a", {"x = a"}),
@@ -45,7 +53,7 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
         "def f():\n    if a == b:\n        return ''\n    return (), []", {"if a != b:", "return None"}
     ),
     "an error": ("raise E(1)", {"pass"}),
-    "a default": ("def f(a: int = 3): ...", {"def f(a: int = 4): ..."}),
+    "a default": ("def f(a: int = 3): ...", {"def f(a: int = 6): ..."}),
     "a union of types": ("X = int | None", set()),
     "an annotation": ("x: Literal[1] | None = a", set()),
     "a decorator": ("@d(frozen=True)\nclass C: ...", set()),
@@ -113,7 +121,7 @@ def unused(count: int) -> int:
 TESTS: Final = """\
 from syncer.calc import price
 
-def test_many(): assert price(20) == 40
+def test_many(): assert price(30) == 60
 
 def test_few(): assert price(1) == 1
 
@@ -166,20 +174,20 @@ def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
         was["killed" if row["killed"] else "survived"].add(tuple(row["mutant"][1:]))
     assert was == {
         "killed": {
-            ("", "FACTOR = 2", "FACTOR = 3"),
+            ("", "FACTOR = 2", "FACTOR = 4"),
             ("price", "if count > MANY:", "if not (count > MANY):"),
             ("price", "return count * FACTOR", "return None"),
             ("price", "return count * FACTOR", "return count / FACTOR"),
             ("price", "return count", "return None"),
         },
-        "survived": {("", "MANY = 10", "MANY = 11"), ("unused", "return count", "return None")},
+        "survived": {("", "MANY = 10", "MANY = 20"), ("unused", "return count", "return None")},
     }
     assert code == 1
     assert report["rate"] == 5 / 7
     # A test that fails without a mutant judges none.
     assert not any(row["by"].endswith("test_wrong") for row in report["results"])
     printed = capsys.readouterr()
-    assert "-MANY = 10\n+MANY = 11" in printed.out
+    assert "-MANY = 10\n+MANY = 20" in printed.out
     assert "test_wrong" in printed.err
     assert "7 of 7, 71.4% killed, " in printed.err
     row = next(line for line in printed.out.splitlines() if line.startswith("syncer/calc.py"))
@@ -192,7 +200,7 @@ def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tiny.parent / "survivors.json").write_text(json.dumps(report))
     code, report = _run(tiny, "--again", str(tiny.parent / "survivors.json"), "--goal", "50")
     assert code == 0
-    assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["MANY = 11"]
+    assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["MANY = 20"]
 
 
 @pytest.mark.slow("runs of the sampler, each with a server of tests")
@@ -232,6 +240,23 @@ def test_drained(tmp_path):
         print(started.pid, file=file)
     assert drained(2) == 0
 """
+
+
+@pytest.mark.slow("runs of the sampler, each with a server of tests")
+def test_what_is_listed_is_judged_as_well(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An entry whose mutant a test notices is wrong, however good its reason sounds."""
+    code, report = _run(tiny, "--listed")
+    assert (code, len(report["results"]), report["survivors"]) == (
+        0, 1, [["syncer/calc.py", "price", "if count > MANY:", "if count >= MANY:"]],
+    )  # fmt: skip
+    (tiny / "tests" / "unit" / "test_calc.py").write_text(
+        "from syncer.calc import price\ndef test_border(): assert price(10) == 10\n"
+    )
+    code, report = _run(tiny, "--listed")
+    assert (code, report["survivors"]) == (1, [])
+    assert (
+        "no equivalent, tests/unit/test_calc.py::test_border notices it" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow("runs of the sampler, each with a server of tests")
