@@ -111,6 +111,7 @@ def pod_of(release: Release) -> Pod:
     if not release.pods:
         raise PluginError(
             NOT_ASKED,
-            f"no pod of release {release.key} runs; see `kubectl -n {release.namespace} get pods`",
+            f"no pod of release {release.key} runs;"
+            f" `kubectl -n {release.namespace} describe pods` says why",
         )
     return release.pods[0]

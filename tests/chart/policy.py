@@ -52,6 +52,8 @@ def faults_of_pod(spec: Json, *, token: bool) -> list[str]:
         ]
         if not (container.get("securityContext") or {}).get("readOnlyRootFilesystem"):
             found.append(f"{name} may write to its root")
+        if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            found.append(f"{name} does not leave its last words for `kubectl describe pod`")
         image = container["image"]
         if image.endswith(":latest") or not (":" in image.rpartition("/")[2] or "@" in image):
             found.append(f"{name} has an image without a version")

@@ -127,6 +127,15 @@ def test_the_embedded_redis_starts_as_rendered(
         assert script("admin.sh", "CONFIG", "GET", "appendfsync").stdout.split()[1] == (
             settings.appendfsync
         )
+        # A directory in the place of a file stands for a disk that takes no more.
+        (tmp_path / "data" / "dump.rdb").mkdir()
+        assert script("admin.sh", "CONFIG", "SET", "save", "3600 1").stdout == "OK\n"
+        assert "started" in script("admin.sh", "BGSAVE").stdout
+        server.wait_until(
+            lambda: not ready() and script("ready.sh").stdout.startswith("MISCONF "),
+            what="say that it cannot save", timeout=20,
+        )  # fmt: skip
+        assert script("admin.sh", "CONFIG", "SET", "save", "").stdout == "OK\n"
         server.terminate()
         server.start(ready, timeout=30)
         with login("ledger", PASSWORD) as own:
@@ -134,6 +143,12 @@ def test_the_embedded_redis_starts_as_rendered(
             assert own.lrange("nl:{b}", 0, -1) == [b"a", b"d"]
     finally:
         server.kill()
+
+
+def test_the_embedded_redis_is_found_while_it_is_not_ready() -> None:
+    """Who asks it then reads why, its disk or its file, instead of a refused connection."""
+    service = one(rendered("4", "default"), "Service", "-redis")
+    assert service["spec"]["publishNotReadyAddresses"] is True
 
 
 def test_the_embedded_redis_may_have_further_users() -> None:

@@ -213,6 +213,9 @@ BREAKS: dict[str, tuple[Callable[[Json], Any], str]] = {
     "no request": (_container(lambda c: c["resources"].pop("requests")), "no requests of cpu"),
     "any version": (_container(lambda c: c.update(image="x/notifier")), "without a version"),
     "a token": (lambda s: s.pop("automountServiceAccountToken"), "automountServiceAccountToken"),
+    "no last words": (
+        _container(lambda c: c.pop("terminationMessagePolicy")), "does not leave its last words",
+    ),
     "service links": (lambda s: s.pop("enableServiceLinks"), "enableServiceLinks"),
 }  # fmt: skip
 

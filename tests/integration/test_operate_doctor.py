@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +92,17 @@ def full(port: int) -> None:
     call(port, "CONFIG", "SET", "maxmemory", round(used * 1.03))
 
 
+def fail_to_save(port: int) -> None:
+    """Have it refuse everything because it cannot write: a directory is in the place of its file."""
+    Path(call(port, "CONFIG", "GET", "dir")[1], "dump.rdb").mkdir()
+    call(port, "CONFIG", "SET", "save", "3600 1")
+    call(port, "BGSAVE")
+    end = time.monotonic() + 20
+    while call(port, "INFO", "persistence")["rdb_last_bgsave_status"] == "ok":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def forbid(command: str, port: int) -> None:
     """Make a user who may run all but one command."""
     call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", *f"-{command}".split())
@@ -129,6 +141,9 @@ ILL = {
     ),
     "nobody listens": Case(
         "redis-connect", Grade.FAIL, "start the server, or correct host and port", url="redis://127.0.0.1:1",
+    ),
+    "the disk takes no more": Case(
+        "redis-connect", Grade.FAIL, "free space on the server's disk", {}, fail_to_save,
     ),
     "memory is used up": Case(
         "redis-memory", Grade.FAIL, "raise maxmemory", {}, full,

@@ -230,6 +230,7 @@ _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("no database", "correct the number after the last / of redis.url"),
     ("name does not resolve", "correct the host in redis.url, or the DNS of this machine"),
     ("LOADING", "wait until the server has read its data"),
+    ("MISCONF", "free space on the server's disk, or enlarge it; the server then continues by itself"),
     (
         "CLUSTERDOWN",
         "make sure that every slot has a primary, and write the URL as redis+cluster://host:port,...",
@@ -415,7 +416,10 @@ def _transport(url: str) -> Result:
             "redis-transport", "neither encrypted nor with a password",
             "use rediss:// and an ACL user; what is in the logs may not be for everybody",
         )  # fmt: skip
-    return warn("redis-transport", "the password travels unencrypted", "use rediss://")
+    return warn(
+        "redis-transport", "the password travels unencrypted",
+        "use rediss:// (a Redis of your own: the chart's has no TLS, only a NetworkPolicy)",
+    )  # fmt: skip
 
 
 def _wake_ups(facts: RedisFacts) -> Result:

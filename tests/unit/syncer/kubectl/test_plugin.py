@@ -126,7 +126,7 @@ FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, s
     "a pod that only runs": (["doctor"], (pod("p-1", ready=False),), "", "notifications/p-1"),
     "no pod that runs": (
         ["list"], (pod("p-1", phase="Pending"), pod("p-2", going=True)), "",
-        (8, "no pod of release notifications/ledger runs; see `kubectl -n notifications get pods`"),
+        (8, "no pod of release notifications/ledger runs; `kubectl -n notifications describe pods` says"),
     ),
     "its own namespace, where the rest is forbidden": (["list"], (pod("p"),), "-A", "notifications/p"),
     "nothing but what is forbidden": (
