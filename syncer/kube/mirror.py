@@ -168,8 +168,10 @@ class Mirror:
                 return False
             if known.uid != meta.uid:
                 self._forget(meta.namespace, meta.name)
+        # Each version brings a uid of its own: the first is kept.
+        uid = known.uid if known is not None and known.uid == meta.uid else meta.uid
         self._known.setdefault(meta.namespace, {})[meta.name] = _Version(
-            meta.uid, meta.resource_version, self._shared.shard_of(meta.uid)
+            uid, meta.resource_version, self._shared.shard_of(uid)
         )
         return True
 

@@ -18,15 +18,20 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from functools import lru_cache
-from typing import Final, NewType
+from typing import Any, Final, NewType
 
 from syncer.model.immutable import immutable
 
 Epoch = NewType("Epoch", str)
 AttemptId = NewType("AttemptId", str)
 
+#: One for all who have none: an empty set takes 216 bytes.
+NO_IDS: Final[frozenset[AttemptId]] = frozenset()
 #: Epoch of a log that was never claimed: no owner ever has it.
 NO_EPOCH: Final = Epoch("0.0")
+
+#: Characters of the longest text that is shared, which an error in a log may have.
+_SHARED: Final = 1024
 
 _EPOCH = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,38})")
 _ATTEMPT_ID = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,38})-([1-9][0-9]{0,14})")
@@ -52,14 +57,32 @@ class AttemptState(IntEnum):
         return cls[word.upper()]
 
 
-@lru_cache(maxsize=1024)
 def shared_text(text: str) -> str:
     """
-    One object for equal recent texts, because most attempts share a few errors.
+    One object for equal recent texts, because most notifications share a few errors, reasons and routes.
 
-    Not `sys.intern`, whose texts Python 3.12 keeps for ever: receivers and authors choose these.
+    Not `sys.intern`, whose texts Python 3.12 keeps for ever: receivers and authors choose these. A long one
+    is not kept: conditions of other controllers may have 32 KiB.
     """
+    return _recent(text) if len(text) <= _SHARED else text
+
+
+@lru_cache(maxsize=1024)
+def _recent(text: str) -> str:
     return text
+
+
+def without(ids: frozenset[AttemptId], attempt_id: AttemptId) -> frozenset[AttemptId]:
+    """The ids but one."""
+    return (ids - {attempt_id}) or NO_IDS
+
+
+def drop(known: dict[AttemptId, Any], attempt_id: AttemptId) -> None:
+    """Remove an attempt, if it is there."""
+    known.pop(attempt_id, None)
+    if not known:
+        # An emptied dictionary keeps its table, 120 bytes of every notification that waits.
+        known.clear()
 
 
 class FailureClass(StrEnum):

@@ -17,6 +17,7 @@ Bodies hold string and integer values only, so that the Redis server's own Lua c
 
 from __future__ import annotations
 
+import sys
 from dataclasses import field
 from enum import StrEnum
 from typing import Final
@@ -258,9 +259,10 @@ def read_plan(record: Record) -> Plan:
     """Read a plan back."""
     text = str(record.body.get("channels", ""))
     return Plan(
-        channels=tuple(text.split("\n")) if text else (),
-        reason=str(record.body.get("reason", "")),
-        message=str(record.body.get("why", "")),
+        channels=tuple(map(sys.intern, text.split("\n"))) if text else (),
+        # As in the status: notifications of one route share them.
+        reason=shared_text(str(record.body.get("reason", ""))),
+        message=shared_text(str(record.body.get("why", ""))),
         at=int(record.body.get("at", 0)),
         body_hash=str(record.body.get("hash", "")),
     )

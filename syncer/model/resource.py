@@ -8,8 +8,7 @@ At ten thousand waiting objects that is a few tens of megabytes, where dictionar
 
 Parsing is tolerant of unknown fields and strict about types: an object that the API server's schema
 let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`;
-`Status.nameless` remembers which.
-
+`Status.nameless` remembers which. Texts that notifications have in common are kept once.
 Times are Unix milliseconds (`syncer.model.times`). Writing a status is `syncer.model.rendering`.
 """
 
@@ -20,12 +19,14 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Any, Final
 
 import orjson
 
 from syncer.model.attempt import (
+    NO_IDS,
     Attempt,
     AttemptId,
     AttemptState,
@@ -79,6 +80,7 @@ class RetryPolicy:
 
 
 _STANDARD: Final = RetryPolicy()
+_shared_policy: Final = lru_cache(maxsize=256)(RetryPolicy)
 
 
 @immutable
@@ -157,7 +159,7 @@ class Status:
     attempts: tuple[Attempt, ...] = ()
     #: Ids of entries that carry none and got one by their place in the list. Such an entry may be one of
     #: ours that came back without its id (`syncer.rules.recognise`).
-    nameless: frozenset[AttemptId] = frozenset()
+    nameless: frozenset[AttemptId] = NO_IDS
     total_attempts: int = 0
     successful: int = 0
     failed: int = 0
@@ -271,7 +273,7 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         generation=int(meta.get("generation") or 0),
         created=time_of(meta.get("creationTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
-        priority=str(spec.get("priority") or "Medium"),
+        priority=shared_text(str(spec.get("priority") or "Medium")),
         policy=parse_policy(spec.get("retryPolicy")),
         retention_days=int(spec.get("retentionDays") or 7),
         status=parse_status(document.get("status") or {}),
@@ -337,7 +339,7 @@ def parse_policy(policy: Json | None) -> RetryPolicy:
     """Read a retry policy; absent members keep upstream's defaults."""
     if not policy:
         return _STANDARD
-    return RetryPolicy(
+    return _shared_policy(
         int(policy.get("maxAttempts") or _STANDARD.max_attempts),
         int(policy.get("initialBackoffSeconds") or _STANDARD.initial_backoff),
         int(policy.get("backoffMultiplier") or _STANDARD.multiplier),
@@ -351,8 +353,8 @@ def parse_status(status: Json) -> Status:
         return NO_STATUS
     channels = tuple(
         ChannelStatus(
-            str(c.get("name", "")),
-            str(c.get("state", "")),
+            sys.intern(str(c.get("name", ""))),
+            shared_text(str(c.get("state", ""))),
             int(c.get("attempts") or 0),
             time_of(c.get("nextRetryTime")),
         )
@@ -362,22 +364,23 @@ def parse_status(status: Json) -> Status:
     entries = status.get("deliveryAttempts") or []
     ids = _ids_of(entries)
     return Status(
-        phase=str(status.get("phase") or ""),
-        reason=str(status.get("reason") or ""),
-        message=str(status.get("message") or ""),
+        phase=shared_text(str(status.get("phase") or "")),
+        reason=shared_text(str(status.get("reason") or "")),
+        message=shared_text(str(status.get("message") or "")),
         conditions=tuple(
             Condition(
-                str(c.get("type", "")),
-                str(c.get("status", "")),
-                str(c.get("reason", "")),
-                str(c.get("message", "")),
+                shared_text(str(c.get("type", ""))),
+                shared_text(str(c.get("status", ""))),
+                shared_text(str(c.get("reason", ""))),
+                shared_text(str(c.get("message", ""))),
                 time_of(c.get("lastTransitionTime")),
                 int(c.get("observedGeneration") or 0),
             )
             for c in status.get("conditions") or []
         ),
         attempts=_parse_attempts(entries, ids, channels),
-        nameless=frozenset(i for i, e in zip(ids, entries, strict=True) if not e.get("id")),
+        nameless=frozenset(i for i, e in zip(ids, entries, strict=True) if not e.get("id"))
+        or NO_IDS,
         total_attempts=int(status.get("totalAttempts") or 0),
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),
@@ -391,7 +394,7 @@ def parse_status(status: Json) -> Status:
         log=LogMark(
             int(log.get("position") or 0),
             _epoch_of(str(log.get("epoch") or "")),
-            str(log.get("store") or ""),
+            shared_text(str(log.get("store") or "")),
         )
         if log
         else None,
@@ -458,10 +461,9 @@ _CLASS_OF_WORD: Final = {c.value: c for c in FailureClass}
 
 def _epoch_of(text: str) -> str:
     """An epoch, empty for what is none: it names no owner."""
-    try:
-        return parse_epoch(text)
-    except ValueError:
-        return ""
+    with contextlib.suppress(ValueError):
+        return shared_text(parse_epoch(text))
+    return ""
 
 
 def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | None:
@@ -471,8 +473,7 @@ def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | No
         return _CLASS_OF_WORD.get(word, FailureClass.TRANSIENT)
     if state is AttemptState.UNKNOWN:
         return FailureClass.UNCERTAIN
-    permanent = error.startswith(PERMANENT_PREFIX)
-    return FailureClass.PERMANENT if permanent else FailureClass.TRANSIENT
+    return FailureClass.PERMANENT if error.startswith(PERMANENT_PREFIX) else FailureClass.TRANSIENT
 
 
 def _parse_rollup(rollup: Json | None) -> Rollup | None:

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from syncer.model.attempt import (
+    NO_IDS,
     Attempt,
     AttemptId,
     AttemptState,
     FailureClass,
+    drop,
     join,
     newest,
     wait_of,
@@ -64,7 +66,7 @@ class LogView:
     last_skip: dict[str, str] = field(default_factory=dict)
     opened: dict[AttemptId, History] = field(default_factory=dict)
     conflicts: int = 0
-    resolved: frozenset[AttemptId] = frozenset()
+    resolved: frozenset[AttemptId] = NO_IDS
     position: int = 0
     chain: str = ROOT_CHAIN
 
@@ -113,12 +115,12 @@ class LogView:
         if merged.open:
             self.opened.setdefault(attempt.id, History(self.position, self.chain))
         else:
-            self.opened.pop(attempt.id, None)
+            drop(self.opened, attempt.id)
 
     def forget(self, attempt_id: AttemptId) -> None:
         """Remove an attempt that was learned, and that nobody has recorded."""
         self.attempts.pop(attempt_id, None)
-        self.opened.pop(attempt_id, None)
+        drop(self.opened, attempt_id)
 
     @property
     def publishable(self) -> History:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from syncer.model.attempt import Attempt, AttemptId, Epoch
+from syncer.model.attempt import NO_IDS, Attempt, AttemptId, Epoch
 from syncer.model.immutable import immutable
 from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest, version_key
@@ -124,7 +124,7 @@ class Entry:
 
     # Its attempts and decisions here.
     executing: dict[AttemptId, str] = field(default_factory=dict)
-    never_sent: set[AttemptId] = field(default_factory=set)
+    never_sent: frozenset[AttemptId] = NO_IDS
     unrecorded: dict[AttemptId, tuple[Record, Record]] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
@@ -146,8 +146,8 @@ class Entry:
     without_log_since: float = 0.0
     without_log: bool = False
     known_in: Epoch | None = None
-    ahead: set[AttemptId] = field(default_factory=set)
-    seeded: set[AttemptId] = field(default_factory=set)
+    ahead: frozenset[AttemptId] = NO_IDS
+    seeded: frozenset[AttemptId] = NO_IDS
     journaled: str = ""
     unjournaled: Basis | None = None
 

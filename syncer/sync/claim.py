@@ -85,7 +85,8 @@ class Claimer:
         """
         before = Claim(term.epoch, self.log.generation_of(entry.uid))
         own_seeds = seeds_of_view(entry.view, entry.request.status)
-        entry.seeded |= entry.ahead
+        if entry.ahead:
+            entry.seeded |= entry.ahead
         claimed = await self.log.claim(
             entry.uid, term.epoch, name=entry.request.key, seeds=own_seeds
         )
@@ -200,7 +201,8 @@ class Claimer:
             entry.view.plan = read_plan(plan)
         # All that is known, though the log may hold most of it: it may be lost before this arrives.
         seeds = seeds_of_view(entry.view, status)
-        entry.seeded |= entry.ahead
+        if entry.ahead:
+            entry.seeded |= entry.ahead
         claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")

@@ -28,7 +28,9 @@ from syncer.model.attempt import (
     AttemptState,
     Epoch,
     FailureClass,
+    drop,
     make_attempt_id,
+    without,
 )
 from syncer.model.errors import ContractError, PortError, Rejected, Unauthorised
 from syncer.model.ports import LeaseTerm
@@ -206,14 +208,14 @@ class Recorder:
             order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
         )  # fmt: skip
         entry.executing[attempt_id] = channel
-        entry.never_sent.add(attempt_id)
+        entry.never_sent |= {attempt_id}
         return intent
 
     @staticmethod
     def _end(entry: Entry, intent: Record) -> None:
         """Note that an attempt is no longer under way in this process."""
-        entry.executing.pop(intent.attempt_id, None)
-        entry.never_sent.discard(intent.attempt_id)
+        drop(entry.executing, intent.attempt_id)
+        entry.never_sent = without(entry.never_sent, intent.attempt_id)
 
     def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
         """
@@ -223,7 +225,7 @@ class Recorder:
         holds.
         """
         intent = self._begin(entry, term, channel)
-        entry.ahead.add(intent.attempt_id)
+        entry.ahead |= {intent.attempt_id}
         entry.view.learn(read_attempt(intent))
         self.lose_claim(entry, "journal")
         return intent
@@ -231,7 +233,7 @@ class Recorder:
     def drop_journaled(self, entry: Entry, intent: Record) -> None:
         """Drop an attempt that neither the status nor a log can have recorded."""
         self._end(entry, intent)
-        entry.ahead.discard(intent.attempt_id)
+        entry.ahead = without(entry.ahead, intent.attempt_id)
         entry.view.forget(intent.attempt_id)
 
     def close_in_memory(
@@ -251,15 +253,15 @@ class Recorder:
         entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
         entry.view.learn(attempt)
         self._end(entry, intent)
-        entry.ahead.discard(attempt.id)
-        entry.seeded.discard(attempt.id)
+        entry.ahead = without(entry.ahead, attempt.id)
+        entry.seeded = without(entry.seeded, attempt.id)
         self._count(attempt)
         self.lose_claim(entry, cause)
         self.cache.mark_dirty(entry, urgent=True)
 
     def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
         """Note that bytes may leave from now on."""
-        entry.never_sent.discard(attempt_id)
+        entry.never_sent = without(entry.never_sent, attempt_id)
 
     async def close(
         self,
@@ -368,7 +370,7 @@ class Recorder:
             if answer.answer is Answer.RECLAIM:
                 self.lose_claim(entry, "lost")
                 return False
-            entry.unrecorded.pop(attempt_id, None)
+            drop(entry.unrecorded, attempt_id)
             await self._advance(entry, answer, [intent, record][2 - answer.count :])
             logger.warning(
                 "an outcome is recorded now that the log can be read again",

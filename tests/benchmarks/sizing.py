@@ -9,7 +9,7 @@ numbers, which a test compares.
 A log is text: what the scripts keep of names, ids, times and errors. The allocator rounds each block up
 by 0 to 25 %, a tenth on the average; that is why the formula cannot be exact for one log, and fits many.
 A replica holds of an unfinished notification its object as JSON, the parsed status and the fold of the
-log. So a text is there three times; that of an error, which mostly repeats, only as often as in the JSON.
+log. A text that notifications share, of an error or a route, is there only as often as in the JSON.
 Of a finished one it holds a stub, whatever its object.
 One that takes a notification over when it starts needs a tenth less than one that has worked on it.
 """
@@ -32,12 +32,14 @@ FAILURE_TEXT: Final = 38
 ROUNDED: Final = 1.1
 
 #: A replica that has worked, in bytes: resident, a quarter of it files that others share.
-REPLICA_BASE: Final = 77_000_000
-#: Of each unfinished notification beside its spec; of each of its attempts; how often each byte of the
-#: route and of an error is held; of each finished notification.
-LIVE: Final = 7_300
+REPLICA_BASE: Final = 67_000_000
+#: Of each unfinished notification beside its spec; for each byte of the spec, which the allocator cannot
+#: place without gaps; of each of its attempts; for each byte of the route and of an error; of each finished
+#: notification.
+LIVE: Final = 5_000
+LIVE_SPEC: Final = 1.5
 LIVE_ATTEMPT: Final = 950
-LIVE_ROUTE: Final = 3.1
+LIVE_ROUTE: Final = 1.1
 LIVE_ERROR: Final = 1.1
 FINISHED: Final = 800
 
@@ -88,7 +90,7 @@ def attempt_bytes(shape: Shape) -> float:
 def live_bytes(shape: Shape) -> float:
     """What a replica holds of one unfinished notification, in bytes."""
     texts = LIVE_ROUTE * shape.route + LIVE_ERROR * shape.failed * shape.error
-    return LIVE + shape.spec + shape.attempts * LIVE_ATTEMPT + texts
+    return LIVE + LIVE_SPEC * shape.spec + shape.attempts * LIVE_ATTEMPT + texts
 
 
 def replica_bytes(live: int, finished: int, shape: Shape) -> float:
@@ -127,7 +129,7 @@ def replica_formula() -> str:
     """The formula of a replica, in words."""
     return (
         f"{REPLICA_BASE:,} + finished * {FINISHED:,}\n"
-        f"  + unfinished * ({LIVE:,} + spec + attempts * {LIVE_ATTEMPT:,}\n"
+        f"  + unfinished * ({LIVE:,} + {LIVE_SPEC:g} * spec + attempts * {LIVE_ATTEMPT:,}\n"
         f"                  + {LIVE_ROUTE:g} * route + {LIVE_ERROR:g} * failed * error)"
     )
 

@@ -177,12 +177,12 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     failed(entry, due=NOW - 7)
     asking = make_attempt_id(EPOCH, 2)
     entry.executing[asking] = "slack:ops"
-    entry.never_sent.add(asking)
+    entry.never_sent |= {asking}
     assert controller.overdue.oldest() == pytest.approx(7)
     # Opened, and still not sent: the log has not permitted it yet.
     entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
     assert controller.overdue.oldest() == pytest.approx(7)
-    entry.never_sent.clear()
+    entry.never_sent -= {asking}
     assert controller.overdue.oldest() == 0
 
 

@@ -147,7 +147,7 @@ async def test_asking_the_log_is_being_held(world: World) -> None:
     held = world.look(1)
     for _ in range(4):
         entry.executing[AttemptId("0.9-2")] = "slack:ops"
-        entry.never_sent.add(AttemptId("0.9-2"))
+        entry.never_sent |= {AttemptId("0.9-2")}
         held = world.look(NOTICE / 4)
     assert held == {"a"}
 

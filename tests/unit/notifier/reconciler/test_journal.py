@@ -252,7 +252,7 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
     assert await away.controller.outcomes.drain(5) == 0
     wanted = ("success", None) if written else ("failed", "notSent")
     assert away.known == [wanted]
-    assert (away.entry.seeded, away.entry.executing) == (set(), {})
+    assert (away.entry.seeded, away.entry.executing) == (frozenset(), {})
     await reconciler.reconcile("uid-a")
     assert away.known == [wanted], "the log has it"
     assert not away.entry.unrecorded

@@ -48,7 +48,7 @@ class World:
     def __init__(self) -> None:
         self.receiver = Receiver()
         self.entry = Entry(parse_object(document("a", 1)))
-        self.entry.never_sent.add(AttemptId("0.7-1"))
+        self.entry.never_sent |= {AttemptId("0.7-1")}
         self.denial: str | None = None
         self.composing: Exception | None = None
         self.covered = True
@@ -62,7 +62,7 @@ class World:
         )
 
     def _sending(self, entry: Entry, attempt: AttemptId) -> None:
-        entry.never_sent.discard(attempt)
+        entry.never_sent -= {attempt}
 
     def _denial(self, channel: str, namespace: str) -> str | None:
         self.asked.append((channel, namespace))

@@ -159,6 +159,16 @@ def test_what_comes_late_is_no_news() -> None:
     assert not here.knows("a", "x", "u-1")
 
 
+def test_a_uid_is_held_once() -> None:
+    """Later versions of an object bring its uid as another text, which is not kept."""
+    here = Bench()
+    uids = [b"u1".decode() for _ in range(2)]
+    for version, uid in enumerate(uids, 1):
+        here.put("a", "x", uid, version)
+    known = here.mirror._known["a"]["x"]
+    assert (known.resource_version, known.uid is uids[0]) == ("2", True)
+
+
 def test_the_newest_are_remembered() -> None:
     """As many as may be; the oldest is forgotten first."""
     recent = _Recent(2)

@@ -193,3 +193,7 @@ def test_equal_texts_are_one_object_as_long_as_they_are_few() -> None:
     for n in range(5_000):
         shared_text(f"the receiver answered 503, {n} times")
     assert shared_text(again) is again
+    long, longer = ("the receiver answered " + n * 1_003 for n in "55")
+    assert len(long) == 1_025
+    assert shared_text(long) is long
+    assert shared_text(longer) is longer
