@@ -92,7 +92,10 @@ class LiveRouter:
         """
         try:
             return await offload(
-                lambda: self._plan(request, now), size=len(request.raw), seconds=_PLAN
+                lambda: self._plan(request, now),
+                size=len(request.raw),
+                seconds=_PLAN,
+                author=request.namespace,
             )
         except TimeoutError as error:
             raise Unavailable("earlier large notifications are still being routed") from error

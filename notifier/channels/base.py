@@ -70,7 +70,10 @@ async def rendered_beside(
     """The same in a thread if the message is large; not sent if that takes too long."""
     try:
         return await offload(
-            lambda: rendered(kind, build, message), size=message.size, seconds=seconds
+            lambda: rendered(kind, build, message),
+            size=message.size,
+            seconds=seconds,
+            author=message.namespace,
         )
     except TimeoutError:
         return Outcome.not_sent(f"the {kind} payload was not made in time")

@@ -36,7 +36,7 @@ from notifier.gateway.tls import certificate_of
 from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
 from syncer.runtime.connections import Connections, listen
-from syncer.runtime.offload import SMALL, offload
+from syncer.runtime.offload import offload
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -104,8 +104,6 @@ class Gateway:
         self._buffered = 0
         #: Of that, objects that wait for the API server, by source.
         self._waiting = dict.fromkeys(entries, 0)
-        #: Held while a large body of the source is translated, or waits for that.
-        self._translating = {name: asyncio.Lock() for name in entries}
         #: Bodies that are arriving, the oldest first.
         self._arriving: dict[asyncio.Transport, bytearray] = {}
         #: Bytes of bodies that were given up, until their readers notice.
@@ -243,10 +241,7 @@ class Gateway:
 
             # A mapping may look at all alerts for each of them.
             size = taken * (ALERTS if entry.source.options.each else 1)
-            if size <= SMALL:
-                return work()
-            async with asyncio.timeout(_TRANSLATION), self._translating[entry.source.name]:
-                return await offload(work, size=size, seconds=_TRANSLATION)
+            return await offload(work, size=size, seconds=_TRANSLATION, author=entry.source.name)
         except TimeoutError:
             raise Unavailable("earlier large requests are still being processed") from None
         finally:

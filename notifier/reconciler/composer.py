@@ -76,4 +76,4 @@ class Composer:
                     self._specs.pop(next(iter(self._specs)))
             return message
 
-        return await offload(work, size=size, seconds=_SECONDS)
+        return await offload(work, size=size, seconds=_SECONDS, author=request.namespace)

@@ -5,6 +5,9 @@ There is one thread for the whole process: its work competes with the loop for t
 and two threads would compete twice. The caller bounds the work (`notifier.content.trim`), because a
 thread cannot be stopped; a caller whose time is over leaves, and the work ends by itself.
 
+Authors take turns: the thread has one work of each at a time. Whoever has a hundred of them done delays
+everybody else's by one.
+
 Small work is done at once: a change of threads would cost more.
 """
 
@@ -16,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 T = TypeVar("T")
 
@@ -28,6 +32,10 @@ SWITCH_INTERVAL: Final = 0.001
 #: Seconds that the thread works before it rests for as long as it has worked, at most for the second one.
 _STINT: Final = 0.002
 _REST_MOST: Final = 0.01
+
+
+#: Held by the author whose work the thread has; each stays for as long as somebody holds or wants it.
+_turns: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 
 
 @cache
@@ -68,7 +76,7 @@ def end() -> None:
     _thread.cache_clear()
 
 
-async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
+async def offload(work: Callable[[], T], *, size: int, seconds: float, author: str = "") -> T:
     """
     Do work: at once if it is small, else in the thread.
 
@@ -76,11 +84,13 @@ async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
         work: Depends on nothing that the loop changes meanwhile.
         size: Of its input, in bytes or characters.
         seconds: To wait for it, those before it included.
+        author: Namespace or source that it is done for; empty for the process itself.
 
     Raises:
         TimeoutError: it took longer. What the work raises passes through.
     """
     if size <= SMALL:
         return work()
-    async with asyncio.timeout(seconds):
+    turn = _turns.setdefault(author, asyncio.Lock())
+    async with asyncio.timeout(seconds), turn:
         return await asyncio.get_running_loop().run_in_executor(_thread(), work)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
+from notifier.channels import base
 from notifier.channels.base import classify_http, cut, encode, rendered_beside
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Outcome
@@ -79,6 +81,19 @@ async def test_rendering_that_takes_too_long_is_not_sent() -> None:
     outcome = await rendered_beside("slack", lambda _: gate.wait(20), large, seconds=0.01)
     gate.set()
     assert outcome == Outcome.not_sent("the slack payload was not made in time")
+
+
+async def test_rendering_takes_the_turn_of_its_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd of large messages of one author holds up another's by one of them."""
+    authors: list[str] = []
+
+    async def asked(work: Callable[[], str], *, author: str, **_: object) -> str:
+        authors.append(author)
+        return work()
+
+    monkeypatch.setattr(base, "offload", asked)
+    assert await rendered_beside("slack", lambda m: m.name, message(), seconds=5) == message().name
+    assert authors == [message().namespace]
 
 
 async def test_rendering_passes_its_result_on() -> None:

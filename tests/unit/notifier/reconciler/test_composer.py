@@ -43,15 +43,17 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sanitised: list[str] = []
         self.limits: list[float] = []
+        self.authors: list[str] = []
 
         def composing(document: Any, *given: Any, spec: Any, **more: Any) -> Any:
             if spec is None:
                 self.sanitised.append(document["metadata"]["uid"])
             return compose(document, *given, spec=spec, **more)
 
-        async def offloading(work: Any, *, size: int, seconds: float) -> Any:
+        async def offloading(work: Any, *, size: int, seconds: float, author: str) -> Any:
             self.limits.append(seconds)
-            return await offload(work, size=size, seconds=seconds)
+            self.authors.append(author)
+            return await offload(work, size=size, seconds=seconds, author=author)
 
         monkeypatch.setattr(module, "compose", composing)
         monkeypatch.setattr(module, "offload", offloading)
@@ -72,7 +74,7 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     message = await world.composer.compose(entry(1), INTENT, with_status=False)
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
-    assert world.limits == [10.0]
+    assert (world.limits, world.authors) == ([10.0], ["n"])
 
 
 async def test_a_status_is_shown_as_it_is_now(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -71,6 +72,44 @@ async def test_what_work_raises_and_how_long_it_is_waited_for() -> None:
             await offload(lambda: end.wait(30), size=SMALL + 1, seconds=0.01)
     finally:
         end.set()
+
+
+async def test_authors_take_turns() -> None:
+    """Whoever has much done delays another by what the thread has begun, and each has its own order."""
+    begun, go, done = threading.Event(), threading.Event(), list[str]()
+
+    async def ask(author: str, n: int, wait: threading.Event) -> None:
+        def work() -> None:
+            begun.set()
+            wait.wait(30)
+            done.append(f"{author}{n}")
+
+        await offload(work, size=SMALL + 1, seconds=30.0, author=author)
+
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(4):
+            tasks.create_task(ask("a", n, go))
+        assert await asyncio.to_thread(begun.wait, 30)
+        for n in range(2):
+            tasks.create_task(ask("b", n, go))
+        await asyncio.sleep(0)
+        go.set()
+    assert done == ["a0", "b0", "a1", "b1", "a2", "a3"]
+
+
+async def test_who_leaves_while_others_have_their_turn_leaves_nothing() -> None:
+    """Neither its work is done, nor does its author lose a turn."""
+    hold, done = threading.Event(), list[int]()
+    first = asyncio.create_task(
+        offload(lambda: hold.wait(30), size=SMALL + 1, seconds=30.0, author="a")
+    )
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await offload(lambda: done.append(1), size=SMALL + 1, seconds=0.01, author="a")
+    hold.set()
+    assert await first
+    await offload(lambda: done.append(2), size=SMALL + 1, seconds=30.0, author="a")
+    assert done == [2]
 
 
 def test_the_thread_gives_the_interpreter_back_sooner_than_by_default() -> None:
