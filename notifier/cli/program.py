@@ -90,7 +90,8 @@ def run(prepare: Callable[[], Program]) -> int:
 
 
 def _at_once(_number: int, _frame: object) -> None:
-    raise SystemExit(0)
+    # An exception would come out of whatever is being imported, and some extensions crash at that.
+    os._exit(0)
 
 
 def _on_signal(handler: Callable[[int, object], None] | signal.Handlers) -> None:
