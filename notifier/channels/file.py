@@ -9,6 +9,9 @@ share a name, not even two replicas on one volume; on a clash the next microseco
 The work is done in a few threads of our own. A disk that hangs cannot be interrupted, so a send
 that runs out of time takes back the right to rename: the thread then removes the temporary
 file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown.
+
+One namespace has half of the threads at most: large objects take a tenth of a second each, and those of one
+author would keep everybody else's waiting for longer than a write may take.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import yaml
 
@@ -68,6 +72,9 @@ class FileChannel:
         self._form = form
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="file")
+        self._share = max(1, threads // 2)
+        #: By namespace, for as long as one of its writes waits or runs.
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self.timeout_s = timeout_s
 
     def prepare(self) -> None:
@@ -104,12 +111,14 @@ class FileChannel:
         if self._form not in FORMATS:
             return Outcome.permanent(f"unsupported file format: {self._form}")
         right = _RenameRight()
+        turn = self._turns.setdefault(message.namespace, asyncio.Semaphore(self._share))
         try:
-            work = self._threads.submit(self._write, message, right)
-        except RuntimeError:
-            return Outcome.not_sent("the file channel is closed")
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(work), self.timeout_s)
+            async with asyncio.timeout(self.timeout_s), turn:
+                try:
+                    work = self._threads.submit(self._write, message, right)
+                except RuntimeError:
+                    return Outcome.not_sent("the file channel is closed")
+                return await asyncio.wrap_future(work)
         except TimeoutError:
             if right.withdraw():
                 return Outcome.transient(

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,28 @@ async def test_hanging_rename_is_unknown(tmp_path: Path) -> None:
     release.set()
     channel._threads.shutdown(wait=True)
     assert len(_files(tmp_path)) == 1
+
+
+async def test_writes_of_one_namespace_leave_threads_to_others(tmp_path: Path) -> None:
+    """However many of its writes take their time, a file of another namespace is there before them."""
+    release = threading.Event()
+
+    class Slow(FileChannel):
+        def _reserve(self, name: str) -> tuple[int, Path]:
+            if name == "slow":
+                release.wait(20)
+            return super()._reserve(name)
+
+    channel = Slow(str(tmp_path), timeout_s=20)
+    crowd = replace(message(), namespace="crowd", name="slow")
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(channel.send(crowd)) for _ in range(8)]
+        await asyncio.sleep(0.05)
+        assert await channel.send(message()) == Outcome.success()
+        assert len(_files(tmp_path)) == 1
+        release.set()
+    assert [task.result() for task in waiting] == [Outcome.success()] * 8
+    assert len(_files(tmp_path)) == 9
 
 
 async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
