@@ -9,7 +9,8 @@ from enum import Enum
 from types import FunctionType
 from typing import Any
 
-from syncer.ledger.codec import decode_log, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import (
     NO_IDS,
     Attempt,
@@ -57,7 +58,7 @@ def waiting(n: int) -> Entry:
     ):  # fmt: skip
         elements.append(encode_element(record, view.chain))
         view.apply(stored(record, view.chain, view.position + 1))
-    for record in decode_log(elements)[1]:
+    for record in snapshot_of(elements).records:
         entry.view.apply(record)
     drop(entry.executing, identity)
     entry.never_sent = without(entry.never_sent, identity)
