@@ -120,7 +120,7 @@ def _run(prepare: Callable[[], Program]) -> int:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()
         with asyncio.Runner(loop_factory=watch.loop) as runner:
-            runner.run(_main(program.start(watch)))
+            runner.run(_main(program.start(watch), watch))
         return 0
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})
@@ -164,8 +164,16 @@ class _Threads(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-async def _main(product: Coroutine[Any, Any, None]) -> None:
+async def _main(product: Coroutine[Any, Any, None], watch: LoopWatch) -> None:
+    """Set the process up for many connections, and run a product, which closes the watch."""
+    from syncer.runtime.connections import bound_reads, raise_descriptor_limit
+    from syncer.runtime.offload import SWITCH_INTERVAL
+
     asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="loop"))
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    watch.look_from_outside()
+    raise_descriptor_limit()
+    bound_reads()
     await product
 
 

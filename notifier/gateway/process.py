@@ -17,7 +17,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -35,9 +34,8 @@ from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import monotonic_clock
-from syncer.runtime.connections import binding, bound_reads, raise_descriptor_limit
+from syncer.runtime.connections import binding
 from syncer.runtime.health import AdminServer, process_registry
-from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import restarting
 from syncer.settings import own_namespace
@@ -54,10 +52,6 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
     """
     settings = loaded.settings
     stop = asyncio.Event()
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    watch.look_from_outside()
-    raise_descriptor_limit()
-    bound_reads()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:

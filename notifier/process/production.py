@@ -12,7 +12,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -37,9 +36,8 @@ from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.clock import ServerTime, monotonic_clock
-from syncer.runtime.connections import binding, bound_reads, raise_descriptor_limit
+from syncer.runtime.connections import binding
 from syncer.runtime.health import AdminServer, process_registry
-from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 
 if TYPE_CHECKING:
@@ -72,7 +70,8 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         # For a start that is refused; see below for the end of a process that ran.
         stack.callback(watch.close)
         stop = Stop()
-        _set_up_process(watch, stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.request)
         registry = process_registry()
         admin = AdminServer(registry)
         stack.push_async_callback(admin.close)
@@ -142,15 +141,6 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             egress_denied=lambda: guard.denied,
             stop=stop,
         )
-
-
-def _set_up_process(watch: LoopWatch, stop: Stop) -> None:
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    watch.look_from_outside()
-    raise_descriptor_limit()
-    bound_reads()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.request)
 
 
 async def _bind(admin: AdminServer, settings: Settings, stop: Stop) -> int:

@@ -23,6 +23,7 @@ from notifier.cli.main import main
 from notifier.cli.program import _ended, _run, _Threads
 from notifier.settings import Loaded
 from syncer.model.errors import ConfigError
+from syncer.runtime.offload import SWITCH_INTERVAL
 
 _END = """
 import os, signal, sys, threading, time
@@ -118,14 +119,41 @@ def test_signal_while_an_extension_begins() -> None:
 _LOOKUP = """
 import asyncio, sys, time
 from notifier.cli.program import _ended, _main
+from syncer.runtime.stalls import LoopWatch
 
 async def product() -> None:
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
     await asyncio.sleep(0.1)
 
-asyncio.run(_main(product()))
+asyncio.run(_main(product(), LoopWatch()))
 sys.exit(_ended(3))
 """
+_SET_UP = """
+import asyncio, json, resource, sys, threading
+from notifier.cli.program import _main
+from syncer.runtime.stalls import LoopWatch
+
+async def product() -> None:
+    threads = [t.name for t in threading.enumerate()]
+    more = resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low
+    print(json.dumps([sys.getswitchinterval(), threads, more]))
+    watch.close()
+
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+low = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard - 1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+watch = LoopWatch()
+asyncio.run(_main(product(), watch))
+"""
+
+
+def test_a_process_is_set_up_for_many_connections() -> None:
+    """Threads give way soon, a long stall is looked at from outside, and descriptors are not few."""
+    said = subprocess.check_output([sys.executable, "-c", _SET_UP], timeout=60)
+    interval, threads, more = json.loads(said)
+    assert interval == pytest.approx(SWITCH_INTERVAL)
+    assert "loop-watch" in threads
+    assert more
 
 
 def test_lookup_that_hangs_does_not_hold_up_the_loop() -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +31,6 @@ from notifier.version import __version__
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, Unavailable
 from syncer.runtime.health import AdminServer
-from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 
 ROUTING = """
@@ -47,14 +44,6 @@ receivers:
   webhookConfigs: [{url: 'https://hooks.example.com/x'}]
   emailConfigs: [{to: ops@example.com, from: ledger@example.com, smarthost: 'mail.example.com:25'}]
 """
-
-
-@pytest.fixture(autouse=True)
-def _switch_interval() -> Iterator[None]:
-    """What a process sets for itself does not outlive the test."""
-    before = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(before)
 
 
 class Files:
@@ -245,27 +234,11 @@ async def test_a_signal_asks_it_to_end(files: Files, number: signal.Signals) -> 
         assert outside.stop.refusal is None
 
 
-async def test_the_process_is_set_up_for_many_connections(files: Files) -> None:
-    """Threads give way soon, a long stall is looked at from outside, the wall clock is in UTC."""
-    others = set(threading.enumerate())
+async def test_the_wall_clock_is_in_utc(files: Files) -> None:
+    """Whatever the machine's time zone is."""
     async with files.running() as outside:
-        assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
-        assert "loop-watch" in {t.name for t in set(threading.enumerate()) - others}
         assert outside.wall().tzinfo is UTC
         assert abs((datetime.now(UTC) - outside.wall()).total_seconds()) < 60
-
-
-async def test_the_process_may_open_many_connections(files: Files) -> None:
-    """As many as it is allowed to, not as few as shells and runtimes begin with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # More than what the tests before it hold open.
-    low = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard - 1)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
-    try:
-        async with files.running():
-            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_api_clients_have_names_and_tell_the_time(files: Files) -> None:
@@ -427,12 +400,14 @@ async def test_audit_events_go_where_the_file_says(files: Files, tmp_path: Path)
 async def test_a_refused_start_leaves_no_thread(files: Files) -> None:
     """The watch over the loop ends although nothing was built yet."""
     files.routing = "route: []\n"
-    others = {t for t in threading.enumerate() if t.name == "loop-watch"}
-    await files.refused()
-    for thread in set(threading.enumerate()) - others:
-        if thread.name == "loop-watch":
-            thread.join(20)
-            assert not thread.is_alive()
+    watch, others = LoopWatch(), set(threading.enumerate())
+    watch.look_from_outside()
+    (thread,) = set(threading.enumerate()) - others
+    with pytest.raises(ConfigError):
+        async with production(files.loaded(), watch):
+            pytest.fail("it started")
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("member", ["healthProbeAddr", "metricsAddr"])
