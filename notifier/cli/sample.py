@@ -15,6 +15,7 @@ from notifier.routing.attributes import (
     ALWAYS,
     RESERVED,
     SOMETIMES,
+    SPEC_FIELDS,
     attributes_of,
     likely_meant,
     odd_value,
@@ -109,14 +110,6 @@ def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
 
 #: On what this command creates; by it such objects can be found, and deleted.
 TEST_LABEL: Final = "notification-ledger/test"
-#: Fields of the spec that are attributes, by their names as attributes.
-_FIELDS: Final = {
-    "type": "type",
-    "priority": "priority",
-    "severity": "severity",
-    "phase": "phase",
-    "review-source": "reviewSource",
-}
 
 
 def manifest_of(
@@ -137,7 +130,7 @@ def manifest_of(
     spec: dict[str, Any] = {"type": "Simple", "priority": "Low", "subject": subject, "body": body}
     extensions: dict[str, str] = {}
     for key, value in attributes.items():
-        field = _FIELDS.get(key)
+        field = SPEC_FIELDS.get(key)
         if key in RESERVED:
             continue
         if field and (key != "review-source" or value in SOMETIMES[key]):

@@ -45,15 +45,21 @@ def _flat_key(part: str, member: str) -> str:
     return f"{part}{member[0].upper()}{member[1:]}" if part == "verification" else member
 
 
-#: Fields of the spec that routes match on.
-_SPEC_FIELDS: Final = ("type", "severity", "phase", "review-source", "priority")
+#: Attributes that are fields of the spec, each with its member there.
+SPEC_FIELDS: Final[Mapping[str, str]] = {
+    "type": "type",
+    "severity": "severity",
+    "phase": "phase",
+    "review-source": "reviewSource",
+    "priority": "priority",
+}
 _ALWAYS_WORDS: Final = ("verificationAssessed", "verificationDegraded", "circuitBreakerActivated")
 #: Every attribute that is not an author's own choice.
 KNOWN: Final = tuple(
     dict.fromkeys(
         (
             *RESERVED,
-            *_SPEC_FIELDS,
+            *SPEC_FIELDS,
             *_ALWAYS_WORDS,
             *(_flat_key(part, member) for part, members in _MEMBERS.items() for member in members),
         )
