@@ -17,10 +17,10 @@ carries the same Message-ID, by which receivers that look for repeats know it.
 with a password. A server that does not offer the STARTTLS that is wanted is refused for good. One
 method of authentication is tried once: a second wrong one could lock the account.
 
-**Bounds.** One deadline covers the name, the dial, TLS and every step of the dialogue. The message
-(`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to what the server announces, with a
-mark. An answer may have `_ANSWER_BYTES`. Every address is checked after resolution (`egress`). Proxies of
-the environment are for HTTP and are not used.
+**Bounds.** One deadline covers making the message, the name, the dial, TLS and every step of the dialogue.
+The message (`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to what the server announces,
+with a mark. An answer may have `_ANSWER_BYTES`. Every address is checked after resolution (`egress`).
+Proxies of the environment are for HTTP and are not used.
 """
 
 from __future__ import annotations
@@ -215,12 +215,14 @@ class EmailChannel:
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:
             return mail(m, self._envelope, now, limit=limit)
 
-        content = await rendered_beside(KIND, build, message, seconds=self.timeout_s)
+        # Of the one deadline: large messages of others come first, and the server needs the rest.
+        until = asyncio.get_running_loop().time() + self.timeout_s
+        content = await rendered_beside(KIND, build, message, seconds=self.timeout_s / 2)
         if isinstance(content, Outcome):
             return content
         request_state = _RequestState(message.may_leave)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout_at(until):
                 async with _session(
                     self._mail_client, self._relay, request_state, self.timeout_s
                 ) as (client, protocol):

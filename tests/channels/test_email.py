@@ -39,6 +39,7 @@ from notifier.content.trim import TRUNCATED
 from notifier.contract import Outcome
 from notifier.routing.mail import Security, recipient_tag
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.runtime.offload import SMALL, offload
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
 from tests.channels.messages import message, untrimmed
 from tests.channels.receiver import Certificates, closed_port
@@ -731,6 +732,21 @@ async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailClient, 
     named = STEPS.get(step, "the message")
     assert outcome.error == (f"email request failed at {named}: timeout: no answer within 0.3 s")
     assert 0.3 <= took < 30
+
+
+@pytest.mark.xdist_group("alone")
+async def test_a_message_that_is_made_late_has_no_longer_in_all(mail_door: MailClient) -> None:
+    """A send is to end within its timeout: what it waited to be made, its session does not have."""
+    busy = asyncio.create_task(offload(lambda: time.sleep(2), size=SMALL + 1, seconds=30))
+    await asyncio.sleep(0.1)
+    async with scripted({"EHLO": HANG}) as server:
+        began = time.monotonic()
+        large = message(body="x" * 2 * SMALL)
+        outcome = await channel(mail_door, server.port, timeout_s=5).send(large)
+        took = time.monotonic() - began
+    await busy
+    assert outcome.failure is FailureClass.TRANSIENT
+    assert took < 6.5
 
 
 @pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
