@@ -7,6 +7,8 @@ project's errors here, with the place and the system's name of the cause and no 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, SSLConnection
@@ -56,6 +58,15 @@ def refuse_sentinel(info: dict[str, str]) -> None:
             "this is a Sentinel, not a server; begin the URL with redis+sentinel:// and name the service",
             path="redis.url",
         )
+
+
+@contextlib.contextmanager
+def once_open() -> Iterator[None]:
+    """Raise Unavailable for ConfigError, which ends a start alone: a call waits for its servers."""
+    try:
+        yield
+    except ConfigError as error:
+        raise Unavailable(str(error)) from error
 
 
 async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:

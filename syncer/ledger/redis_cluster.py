@@ -31,7 +31,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, weakest
-from syncer.ledger.connection import ask, connection_options, lost_connection
+from syncer.ledger.connection import ask, connection_options, lost_connection, once_open
 from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replies import (
     Redirected,
@@ -103,23 +103,24 @@ class Cluster:
         Errors are those of a pipeline; TimeoutError: may have been executed.
         """
         key = key_of(call.command)
-        async with asyncio.timeout(self._timeout * PATIENCE):
-            for hop in range(_HOPS):
-                if hop > 1:
-                    # The nodes do not agree yet; they will within a second.
-                    await asyncio.sleep(_READ_PAUSE)
-                pipeline = await self._pipeline_for(key, at)
-                readings = self._readings
-                try:
-                    return await self._follow(pipeline, call)
-                except Redirected as moved:
-                    await self._read_map(readings, hint=self._resolve(pipeline, moved.address))
-                except Refused as refused:
-                    if refused.word == "CLUSTERDOWN":
-                        self._map_problem = str(refused)
-                        self._doubted = True
-                        self._update_problem()
-                    raise
+        with once_open():
+            async with asyncio.timeout(self._timeout * PATIENCE):
+                for hop in range(_HOPS):
+                    if hop > 1:
+                        # The nodes do not agree yet; they will within a second.
+                        await asyncio.sleep(_READ_PAUSE)
+                    pipeline = await self._pipeline_for(key, at)
+                    readings = self._readings
+                    try:
+                        return await self._follow(pipeline, call)
+                    except Redirected as moved:
+                        await self._read_map(readings, hint=self._resolve(pipeline, moved.address))
+                    except Refused as refused:
+                        if refused.word == "CLUSTERDOWN":
+                            self._map_problem = str(refused)
+                            self._doubted = True
+                            self._update_problem()
+                        raise
         raise Unavailable("the nodes of the Redis Cluster do not agree about a slot")
 
     async def _follow(self, pipeline: Pipeline, call: Call) -> Any:
@@ -170,7 +171,8 @@ class Cluster:
 
     async def primaries(self) -> tuple[str, ...]:
         """Names of all primaries, newly read."""
-        await self._read_map(self._readings)
+        with once_open():
+            await self._read_map(self._readings)
         return tuple(name_of(p.address) for p in self._map.primaries)
 
     async def connect_subscriber(self) -> AbstractConnection:

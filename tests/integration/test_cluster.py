@@ -433,6 +433,18 @@ async def test_the_wrong_kind_of_url(cluster: RedisCluster) -> None:
     assert caught.value.path == "redis.url"
 
 
+async def test_what_is_no_cluster_any_more_is_waited_for() -> None:
+    """Once it runs, a call is only ever unavailable: else who records a result would lose it."""
+    async with RedisServer(find_binary("redis-server")) as plain:
+        client = LedgerClient(f"redis+cluster://127.0.0.1:{port_of(plain)}", timeout=1.0)
+        log = RedisLog(client, patience=0.2)
+        for call in (log.claim("u", EPOCH, name="ns/n"), log.read("u"), anext(log.scan())):
+            with pytest.raises(Unavailable, match="not a node of a Redis Cluster"):
+                await call
+        assert "not a node of a Redis Cluster" in (client.unavailable_reason or "")
+        await client.close()
+
+
 async def test_no_node_answers() -> None:
     """Nodes that are away are named as that, without their addresses or the password."""
     client = LedgerClient("redis+cluster://:c4n4ry@127.0.0.1:1,127.0.0.1:2", timeout=1.0)
