@@ -2,8 +2,9 @@
 The way to a receiver's machine, for HTTP and mail alike: addresses of its name, a socket, TLS.
 
 Names are resolved in threads of their own: a dead name server holds a thread for many seconds, and with the
-loop's shared threads it would hold up everything else that needs one. Every address is checked (`egress`),
-and one that is refused refuses the name.
+loop's shared threads it would hold up everything else that needs one. All that ask for one name wait for
+one answer, or the attempts of one receiver would hold all of these threads. Every address is checked
+(`egress`), and one that is refused refuses the name.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ Found = tuple[
     tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
 ]
 
+_Question = tuple[str, int, socket.AddressFamily]
+
 
 class Names:
     """Resolves names for one client, in threads of this name; the guard checks every address."""
@@ -36,6 +39,8 @@ class Names:
     def __init__(self, guard: EgressGuard, threads: str) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix=threads)
+        #: Lookups under way, those included that nobody waits for any more.
+        self._asked: dict[_Question, asyncio.Future[Sequence[Found]]] = {}
 
     async def look_up(
         self,
@@ -58,10 +63,7 @@ class Names:
             OSError: the name did not resolve, or (`EgressDenied`) one address is refused.
         """
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
-            )
+            found = await asyncio.shield(self._answer((host, port, family)))
         except UnicodeError as exc:
             raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
         if not found:
@@ -70,9 +72,28 @@ class Names:
             self._guard.check(str(address[0]), host=host, proxy=proxy)
         return found
 
+    def _answer(self, question: _Question) -> asyncio.Future[Sequence[Found]]:
+        """The lookup of a name that is under way, or one that begins now."""
+        asked = self._asked.get(question)
+        if asked is None:
+            loop = asyncio.get_running_loop()
+            asked = self._asked[question] = loop.run_in_executor(self._threads, _ask, question)
+            asked.add_done_callback(lambda done: self._answered(question, done))
+        return asked
+
+    def _answered(self, question: _Question, done: asyncio.Future[Sequence[Found]]) -> None:
+        del self._asked[question]
+        if not done.cancelled():
+            done.exception()  # read here too: all who waited may have gone
+
     def close(self) -> None:
         """Let the threads end, without waiting for a lookup that hangs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(question: _Question) -> Sequence[Found]:
+    host, port, family = question
+    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
 
 
 def socket_for(family: int, kind: int, protocol: int) -> socket.socket:

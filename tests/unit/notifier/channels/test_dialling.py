@@ -97,3 +97,32 @@ async def test_lookups_have_a_bound_and_none_is_waited_for_at_the_end(
     assert len(begun) == 16
     assert found[:16] == [_found("192.0.2.1")] * 16
     assert [type(each) for each in found[16:]] == [asyncio.CancelledError] * 4
+
+
+async def test_who_asks_for_one_name_waits_for_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead name server of one receiver leaves threads for the others, also once its callers have gone."""
+    asked: list[str] = []
+    answered = threading.Event()
+
+    def answer(host: str, *_: object, **__: object) -> list[Any]:
+        asked.append(host)
+        if host == "dead.example":
+            answered.wait(20)
+        return _found("192.0.2.1")
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    names = Names(EgressGuard(), "test")
+    for _ in range(2):
+        crowd = [asyncio.create_task(names.look_up("dead.example", 25)) for _ in range(32)]
+        assert await asyncio.wait_for(names.look_up("live.example", 25), 10) == _found("192.0.2.1")
+        for task in crowd:
+            task.cancel()
+        await asyncio.wait(crowd)
+    assert asked == ["dead.example", "live.example", "live.example"]
+    crowd = [asyncio.create_task(names.look_up("dead.example", 25)) for _ in range(2)]
+    await asyncio.sleep(0)
+    answered.set()
+    assert await asyncio.gather(*crowd) == [_found("192.0.2.1")] * 2
+    await names.look_up("dead.example", 25)
+    assert asked.count("dead.example") == 2
+    names.close()
