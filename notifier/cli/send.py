@@ -59,9 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Send; returns the exit code."""
     import asyncio
+    import logging
 
     from notifier.cli.sending import send
 
+    # What matters to the reader, the command says itself.
+    logging.getLogger("ledger").addHandler(logging.NullHandler())
     try:
         return asyncio.run(send(options))
     except KeyboardInterrupt:

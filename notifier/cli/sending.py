@@ -88,7 +88,8 @@ async def send(options: argparse.Namespace) -> int:
             return OK
         return await _create_and_follow(options, chosen, timeout)
     except (LedgerError, TimeoutError) as error:
-        write_remark(str(error) or "no answer in time", "notifier")
+        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+        write_remark(f"{str(error) or 'no answer in time'}{sources}", "notifier")
         return exit_code_of(error)
 
 
@@ -219,6 +220,9 @@ async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeou
                 f"{error}: {source} may not create NotificationRequests; with --dry-run the manifest is"
                 " printed, for `kubectl create -f -`"
             ) from None
+        except (PortError, TimeoutError) as error:
+            error.add_note(f"the API server at {kube.address}, by {source}")
+            raise
         if not options.wait:
             _show_made(options, chosen, made)
             return OK

@@ -107,7 +107,8 @@ MATRIX: Final[dict[str, Missing]] = {
             "explain": AWAY, "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
             "repair": Answer(4, (*AWAY.there, "nothing is written"), CLAIMS),
             "doctor": Answer(
-                1, ("fail    api-connect", "which one this is was not compared"),
+                1, ("fail    api-connect", "by --kubeconfig {away})", "which one this is was not compared",
+                    "make sure that it runs"),
                 ("ok      redis-stamp", "ok      api", "ok      rbac", "ok      owners"),
             ),
         },

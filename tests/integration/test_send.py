@@ -221,3 +221,4 @@ async def test_a_server_that_is_away_meanwhile(
     away = write_kubeconfig(tmp_path / "away", f"http://127.0.0.1:{free_port()}")
     code, _, err = await sent(capsys, away, "--attributes", "team=a", "-n", "default")
     assert (code, "notifier: " in err) == (4, True)
+    assert f"by --kubeconfig {away})" in err

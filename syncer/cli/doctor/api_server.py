@@ -23,12 +23,14 @@ class ApiFacts:
 
     Attributes:
         error: Why it cannot be asked.
+        named: Its address is known, and does not answer as it should.
         latency: Milliseconds of a small read.
         version: resourceVersion of a list, empty if the list was refused.
         listing: Why objects cannot be listed, empty if they can.
     """
 
     error: str = ""
+    named: bool = False
     latency: float = 0.0
     version: str = ""
     listing: str = ""
@@ -45,7 +47,8 @@ async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
         await at.kube.request("GET", "/version", timeout=_TIMEOUT)
         facts.latency = (time.perf_counter() - began) * 1000
     except (PortError, TimeoutError) as error:
-        facts.error = str(error)
+        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+        facts.error, facts.named = f"{error}{sources}", True
         return facts
     try:
         page = await at.objects.list_page(namespaces[0] if namespaces else None, limit=1)
@@ -59,6 +62,8 @@ def check_api_server(facts: ApiFacts) -> list[Result]:
     """Check the API server; a single failure if it cannot be asked."""
     if facts.error:
         fix = "name a kubeconfig (--kubeconfig or $KUBECONFIG), or run this in a pod with a service account"
+        if facts.named:
+            fix = "make sure that it runs, and that nothing between here and its address closes the way"
         if facts.error.startswith("401"):
             fix = "renew the token or certificate in the kubeconfig, or name another (--kubeconfig)"
         return [fail("api-connect", facts.error, fix)]
