@@ -14,6 +14,7 @@ import asyncio.selector_events
 import asyncio.sslproto
 import logging
 import math
+import os
 import resource
 import ssl
 import traceback
@@ -26,6 +27,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from syncer.model.errors import ConfigError, reason_of
+from syncer.runtime.places import own
 
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
@@ -180,7 +182,10 @@ def binding(address: object, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"cannot listen on {address}: {reason_of(error)}", path=path) from error
+        # What asyncio says of an address names it again, in its own words.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else reason_of(error)
+        raise ConfigError(f"cannot listen on {own(str(address))}: {reason}", path=path) from error
 
 
 class _Arrival(asyncio.Protocol):
