@@ -9,7 +9,6 @@ made when these are imported: what a command needs is imported when it runs, so 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -18,7 +17,7 @@ from notifier.cli import check, crd, gateway, routes, run, schema, send
 from syncer.cli import completion
 from syncer.cli.arguments import Parser
 from syncer.cli.exits import OK, USAGE
-from syncer.cli.process import begin
+from syncer.cli.process import begin, finish
 from syncer.runtime.deferred import defer
 
 # Parsers ask `shutil` for the width of the terminal, and it looks for these.
@@ -69,17 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return USAGE
     lasts = options.command == "run" or (options.command == "gateway" and options.action is None)
-    if arguments is None and not lasts:
+    command = COMMANDS[options.command]
+    if lasts:
+        return command.run(options)
+    if arguments is None:
         # Of a process of its own, which is over soon.
         begin()
-    try:
-        code = COMMANDS[options.command].run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has enough; the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    return code
+    return finish("notifier", lambda: command.run(options))
 
 
 def _parser() -> argparse.ArgumentParser:

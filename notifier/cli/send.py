@@ -7,7 +7,6 @@ from typing import Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
 from syncer.cli.arguments import add_kubeconfig, add_time
-from syncer.cli.exits import INTERRUPTED
 
 HELP: Final = "create a test notification, and follow it to its end"
 
@@ -65,7 +64,4 @@ def run(options: argparse.Namespace) -> int:
 
     # What matters to the reader, the command says itself.
     logging.getLogger("ledger").addHandler(logging.NullHandler())
-    try:
-        return asyncio.run(send(options))
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return asyncio.run(send(options))

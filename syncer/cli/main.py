@@ -39,8 +39,8 @@ from syncer.cli import (
     web,
 )
 from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, Parser, where_to_look
-from syncer.cli.exits import EPILOG, INTERRUPTED, OK, exit_code_of
-from syncer.cli.process import begin
+from syncer.cli.exits import EPILOG, OK, exit_code_of
+from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
 
 
@@ -96,14 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command != "web":
         # What their readers need to know, the commands say themselves.
         logging.getLogger("ledger").addHandler(logging.NullHandler())
-    try:
-        return asyncio.run(_run(options))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has enough; the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    return finish("syncer", lambda: asyncio.run(_run(options)))
 
 
 def _completed(typed: Sequence[str]) -> list[str]:

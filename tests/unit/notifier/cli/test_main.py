@@ -89,6 +89,23 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         assert running.wait(60) == 0
 
 
+def test_an_answer_that_cannot_be_written_is_no_traceback() -> None:
+    """A full disk is named, with code 2; where standard output is closed, nobody wants the answer."""
+    crd = f"{sys.executable} -m notifier crd"
+    for command, code, said in (
+        (
+            f"{crd} >/dev/full",
+            2,
+            "notifier: the answer cannot be written: No space left on device\n",
+        ),
+        (f"{crd} >&-", 0, ""),
+    ):
+        answer = subprocess.run(
+            ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (answer.returncode, answer.stderr) == (code, said)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_a_character_is_no_error(encoding: str, tmp_path: Path) -> None:
     """An arrow, or the name of a receiver, is written as an escape."""
