@@ -37,6 +37,7 @@ from syncer.ledger.replies import (
     Redirected,
     Refused,
     classify_reply,
+    of_the_owner,
     parse_info,
     parse_version,
     text_of,
@@ -374,7 +375,7 @@ class Cluster:
     async def _look_at_store(self) -> bool:
         """Read whose store it is; True if it is another one than before."""
         key = self._redis.meta_key
-        meta = await self.submit(Call(("GET", key)), None)
+        meta = await of_the_owner(self.submit(Call(("GET", key)), None))
         with contextlib.suppress(ConfigError):
             if store := self._redis.store_of(meta):
                 return self._stored(store)

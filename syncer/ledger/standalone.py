@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
 from syncer.ledger.pipeline import Pipeline
-from syncer.ledger.replies import Redirected, classify_reply, parse_version
+from syncer.ledger.replies import Redirected, classify_reply, of_the_owner, parse_version
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of
 from syncer.model.errors import ConfigError, LedgerError
@@ -103,7 +103,7 @@ class Standalone:
         identified = self._identified
         info, meta = await asyncio.gather(
             self._pipeline.read_info(),
-            self._pipeline.submit(Call(("GET", self._redis.meta_key))),
+            of_the_owner(self._pipeline.submit(Call(("GET", self._redis.meta_key)))),
         )
         if meta is None and self._redis.installation:
             # Emptied under a live connection: only a new connection writes the metadata.

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import redis.asyncio as redis_asyncio
 from redis.crc import key_slot
 
 from syncer.ledger.answers import Answer, Appended
@@ -160,6 +161,21 @@ async def test_the_store_has_one_id(cluster: RedisCluster, client: LedgerClient)
     with pytest.raises(ConfigError, match=r"set another redis\.keyPrefix"):
         async with running(cluster.url, installation="two"):
             pass
+
+
+async def test_the_key_of_another_program_while_running(
+    cluster: RedisCluster, client: LedgerClient
+) -> None:
+    """Metadata that was replaced under live connections is noticed by the next look at the store."""
+    port = cluster.owner(key_slot(b"nl:meta"))
+    async with redis_asyncio.Redis(port=port, socket_timeout=5) as admin:
+        await admin.delete("nl:meta")
+        await admin.sadd("nl:meta", "x")
+        try:
+            await client.probe()
+            assert "the key 'nl:meta' is not this product's" in (client.unavailable_reason or "")
+        finally:
+            await admin.delete("nl:meta")
 
 
 async def test_a_client_that_was_never_opened(cluster: RedisCluster, log: RedisLog) -> None:

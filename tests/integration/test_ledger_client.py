@@ -372,6 +372,17 @@ async def test_the_key_of_another_program(
     assert caught.value.path == "redis.keyPrefix"
 
 
+@pytest.mark.parametrize("kind", ["a set", "no text"])
+async def test_the_key_of_another_program_while_running(
+    client: LedgerClient, admin: redis_asyncio.Redis, kind: str
+) -> None:
+    """The next look at the server notices, as a new connection would."""
+    await admin.delete("nl:meta")
+    await (admin.sadd("nl:meta", "x") if kind == "a set" else admin.set("nl:meta", b"\xff\0"))
+    with pytest.raises(ConfigError, match="the key 'nl:meta' is not this product's"):
+        await client.probe()
+
+
 async def test_holds_of_another_program(client: LedgerClient, admin: redis_asyncio.Redis) -> None:
     """The error names the key, and what to do."""
     await admin.rpush("nl:holds", "x")
