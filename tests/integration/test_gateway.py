@@ -624,6 +624,29 @@ async def test_who_waits_when_it_ends_is_answered(
         await ending
 
 
+async def test_a_body_that_ends_early_is_the_senders_fault(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """It is not translated as far as it came, and counts among what was refused."""
+    server, kubeconfig = standin
+    body = json.dumps(group(("cut", "firing", stamp()))).encode()
+    head = (
+        "POST /v1/am HTTP/1.1\r\nHost: gw\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body) + 1}\r\n\r\n"
+    )
+    document = {"sources": [source(token, namespace="default")]}
+    async with gateway(kubeconfig, document) as here, asyncio.timeout(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(head.encode() + body)
+        await writer.drain()
+        while not here.serving._arriving:
+            await asyncio.sleep(0.01)
+        writer.close()
+        while not here.count("requests_total", source="am", code="400"):
+            await asyncio.sleep(0.01)
+    assert stored(server) == []
+
+
 async def test_many_refusals_are_one_line(
     standin: tuple[FakeApiServer, str],
     token: str,

@@ -47,6 +47,28 @@ def test_a_replaced_secret_is_accepted_within_seconds(tmp_path: Path) -> None:
         secrets.current()
 
 
+def test_a_secret_that_is_left_out_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Senders that use it get 401: the line says why, again only for another reason, and quotes nothing."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("a\n")
+    now = 0.0
+    secrets = Secrets((str(good), str(bad)), "tokenFiles", lambda: now)
+    for content in (None, None, b"", b"b\n", None):
+        bad.unlink(missing_ok=True)
+        if content is not None:
+            bad.write_bytes(content)
+        now += 5.0
+        assert secrets.current()[0] == b"a"
+    lines = [vars(record) for record in caplog.records]
+    assert {(line["message"], line["file"]) for line in lines} == {
+        ("a secret of the gateway is left out", str(bad))
+    }
+    errors = [line["error"] for line in lines]
+    assert (len(errors), errors[0] == errors[2] != errors[1]) == (3, True), errors
+
+
 def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     """At the start a source without any usable secret is an error with the key, quoting nothing."""
     with pytest.raises(ConfigError, match=r"^auth\.bearer\.tokenFiles: cannot be read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Any, cast
 
@@ -210,13 +211,18 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
 
 
 @pytest.mark.parametrize("error", [Conflict("another version"), Unavailable("not written")])
-async def test_what_was_not_written_was_no_attempt(away: Away, error: Exception) -> None:
-    """Nothing is sent, nothing is known of it, and it is looked at again."""
+async def test_what_was_not_written_was_no_attempt(
+    away: Away, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is sent, nothing is known of it, and it is looked at again; a line says why."""
+    caplog.set_level(logging.INFO, "ledger.journal")
     away.objects.mishap = error
     assert await away.attempt() is None
     assert (away.receiver.sent, away.known, away.entry.executing) == (0, [], {})
     assert away.controller.queue.delayed == 1
     assert away.whys == []
+    told = [(vars(line)["uid"], vars(line)["error"]) for line in caplog.records]
+    assert told == ([("uid-a", str(error))] if isinstance(error, Unavailable) else [])
 
 
 async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
