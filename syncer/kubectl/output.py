@@ -24,7 +24,11 @@ class Output:
             self.file: IO[bytes] = self._path.open("wb")
             return
         # For this user alone: texts of receivers are in it.
-        number, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        try:
+            number, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        except OSError as error:
+            # What was asked for, not the file beside it.
+            raise OSError(error.errno, error.strerror, path) from None
         self._beside = Path(name)
         self.file = os.fdopen(number, "wb")
 

@@ -336,6 +336,15 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     assert [file.name for file in folder.iterdir()] == ["logs.jsonl"]
 
 
+def test_a_folder_that_is_not_there_is_named_as_it_was_typed(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody has typed the name of the file that is written until all of it is there."""
+    assert main(["export", "--output", "/nowhere/logs"]) == 2
+    assert capfd.readouterr().err == "kubectl ledger: /nowhere/logs: No such file or directory\n"
+    assert kubectl.asked == []
+
+
 def test_an_export_may_go_to_standard_output(
     kubectl: StandIn, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
