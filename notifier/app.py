@@ -166,7 +166,6 @@ class Parts:
             after=delivery.journal_after,
             allowance=Allowance(delivery.journal_per_second, self.monotonic),
             on_journaled=lambda basis: self.delivery_metrics.journaled_attempts.labels(basis).inc(),
-            refused=self.sync.schema.journal_refused,
             backoff=backoff,
         )
         ports = Ports(

@@ -60,8 +60,6 @@ class Journal:
     backoff: Backoff
     #: Called for each journaled attempt, with the reason why it may be journaled.
     on_journaled: Callable[[Basis], None] = lambda _basis: None
-    #: Why nothing may be journaled although journaling is enabled, None if it may.
-    refused: Callable[[], str | None] = lambda: None
     #: Whether all objects of our shards are known, those of namespaces that may not be read included.
     listed: Callable[[], bool] = lambda: True
     #: Whether attempts of any of our shards are journaled now.
@@ -117,7 +115,7 @@ class Journal:
         notes, since = self.notes(), self.api_time.now()
         if not self.enabled or notes.others or now - self._away_since < self.after:
             return
-        if self.refused():
+        if self.writer.schema.journal_refused():
             self.active = False
             return
         if since is None:

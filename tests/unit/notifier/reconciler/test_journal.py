@@ -403,7 +403,7 @@ def journals(away: Away) -> bool:
     return away.journal.active
 
 
-async def test_when_journaling_begins() -> None:
+async def test_when_journaling_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once Redis has been away long enough, for all, and where nothing is in the way."""
     away = Away()
     away.notes.note = None
@@ -417,10 +417,10 @@ async def test_when_journaling_begins() -> None:
     await away.journal.look()
     assert not journals(away), "another replica has it"
     away.notes.others = 0
-    away.journal.refused = lambda: "the definition is old"
+    monkeypatch.setattr(away.writer.schema, "journal_refused", lambda: "the definition is old")
     await away.journal.look()
     assert not journals(away)
-    away.journal.refused = lambda: None
+    monkeypatch.undo()
     await away.journal.look()
     assert journals(away)
     assert away.changes == 1
@@ -527,15 +527,17 @@ async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> Non
     await asyncio.wait_for(task, 5)
 
 
-async def test_journaling_stops_where_something_is_in_the_way(away: Away) -> None:
+async def test_journaling_stops_where_something_is_in_the_way(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No Lease takes a note, or the definition would drop what is written."""
     away.journal.after = 0.0
     await away.journal.look()
     assert journals(away)
-    away.journal.refused = lambda: "the definition is old"
+    monkeypatch.setattr(away.writer.schema, "journal_refused", lambda: "the definition is old")
     await away.journal.look()
     assert not journals(away)
-    away.journal.refused = lambda: None
+    monkeypatch.undo()
 
     async def none(since: int) -> int:
         return min(0, since)
