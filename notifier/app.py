@@ -146,7 +146,7 @@ class Parts:
         emit = emit_through(self.events) if events.enabled else emit_nothing
         reporter = EventReporter(emit, self.delivery_metrics)
         self.breakers: Final = Breakers()
-        self.sync: Final = StatusWriter(
+        self.status_writer: Final = StatusWriter(
             recorder,
             self.objects,
             self.shards,
@@ -157,7 +157,7 @@ class Parts:
         )
         self.journal: Final = Journal(
             recorder,
-            self.sync,
+            self.status_writer,
             notes=lambda: self.manager,
             api_time=outside.api_time,
             listed=lambda: self.reflector.synced and not self.reflector.refused,
@@ -191,7 +191,7 @@ class Parts:
         )
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
-        self.holds: Final = HoldReader(HoldStore(self.client), self.controller, time)
+        self.hold_reader: Final = HoldReader(HoldStore(self.client), self.controller, time)
 
         # What finds what a lost event would have reported.
         self.resync: Final = Resync(
@@ -211,7 +211,7 @@ class Parts:
                 recorder,
                 self.objects,
                 self.shards,
-                self.sync,
+                self.status_writer,
                 self.metrics,
                 rate=sync.scrub_rate,
                 on_change=self.queue.add,

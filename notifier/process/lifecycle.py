@@ -43,7 +43,7 @@ class Lifecycle:
         parts = self._parts
         loops: list[Loop] = [
             ("redis", parts.client.run),
-            ("sync", parts.sync.run),
+            ("sync", parts.status_writer.run),
             ("journal", parts.journal.run),
             ("routing", parts.outside.router.run),
             ("events", parts.events.run),
@@ -113,11 +113,11 @@ def _register(parts: Parts) -> None:
     admin.check("shards", lambda: unexamined if progress.cluster else parts.manager.problem)
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
-    admin.check("schema", lambda: parts.sync.schema.problem)
-    admin.check("status", lambda: parts.sync.refusals.problem)
+    admin.check("schema", lambda: parts.status_writer.schema.problem)
+    admin.check("status", lambda: parts.status_writer.refusals.problem)
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
-    admin.detail("holds", lambda: parts.holds.problem)
+    admin.detail("holds", lambda: parts.hold_reader.problem)
     admin.detail("installation", lambda: parts.installation.problem)
     admin.detail("failpoints", armed)

@@ -44,7 +44,7 @@ async def drain(parts: Parts) -> None:
     unrecorded = await parts.controller.drain(
         sending=parts.settings.delivery.largest_timeout + DRAIN_SENDS, recording=DRAIN_RECORD
     )
-    unsynced = await parts.sync.drain(parts.monotonic() + DRAIN_SYNC)
+    unsynced = await parts.status_writer.drain(parts.monotonic() + DRAIN_SYNC)
     unaudited, _ = await asyncio.gather(_drain_audit(parts), parts.events.drain(DRAIN_EVENTS))
     released = await parts.manager.release()
     logger.info(

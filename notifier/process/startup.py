@@ -127,7 +127,7 @@ class StartUp:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
             logger.warning("Redis: %s; %s", finding.text, finding.fix)
         # Nothing is sent before the operators' holds are known.
-        await self._answered("redis", self._parts.holds.begin)
+        await self._answered("redis", self._parts.hold_reader.begin)
         self._parts.controller.holds.unread = False
         self._parts.progress.redis = None
 

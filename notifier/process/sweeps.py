@@ -69,7 +69,7 @@ class Sweeps:
             Sweep("live-sweep", self.live, sync.live_sweep),
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
-            Sweep("operator-holds", parts.holds.round, PERIOD, parts.holds.wanted),
+            Sweep("operator-holds", parts.hold_reader.round, PERIOD, parts.hold_reader.wanted),
             Sweep("holds", self.note_log_outage, min(5.0, sync.hold_notice / 2)),
         ]
         if parts.settings.retention.delete_objects:
@@ -172,7 +172,7 @@ class Sweeps:
     async def wake_up(self, uid: str) -> None:
         """Have a log of ours read again, since a wake-up says that it holds a new record."""
         if uid == HOLDS_CHANGED:
-            self._parts.holds.wanted.set()
+            self._parts.hold_reader.wanted.set()
             return
         if uid == LISTENING:
             # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.

@@ -73,8 +73,8 @@ def test_parts_share_what_they_know() -> None:
     parts = built()
     assert parts.controller.cache is parts.cache
     assert parts.controller.queue is parts.queue
-    assert parts.sync.recorder.cache is parts.cache
-    assert parts.sync.recorder.log is parts.log
+    assert parts.status_writer.recorder.cache is parts.cache
+    assert parts.status_writer.recorder.log is parts.log
 
 
 def test_another_server_has_everything_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,12 +102,20 @@ def test_deliveries_can_be_paused_from_the_start() -> None:
 def test_what_the_settings_say_reaches_the_parts(tmp_path: Path) -> None:
     """Whether unknown results end a channel, how much waits for the audit, what a list leaves out."""
     plain = built()
-    assert plain.controller.decisions.bounds.at_most_once is plain.sync.limits.at_most_once is False
+    assert (
+        plain.controller.decisions.bounds.at_most_once
+        is plain.status_writer.limits.at_most_once
+        is False
+    )
     assert plain.cache.audit_limit is None
     once = built(
         delivery={"guarantee": "atMostOnce"}, audit={"file": str(tmp_path / "audit.jsonl")}
     )
-    assert once.controller.decisions.bounds.at_most_once is once.sync.limits.at_most_once is True
+    assert (
+        once.controller.decisions.bounds.at_most_once
+        is once.status_writer.limits.at_most_once
+        is True
+    )
     assert once.cache.audit_limit == 10_000
 
 
@@ -115,7 +123,7 @@ def test_ledger_time_begins_with_the_wall_clock() -> None:
     """Until a claim brings the time of Redis."""
     wall = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
     parts = built(outside=replace(unreachable(), wall=lambda: wall))
-    now = parts.sync.recorder.time.now()
+    now = parts.status_writer.recorder.time.now()
     assert 0 <= now - wall.timestamp() * 1000 < 60_000
 
 

@@ -26,7 +26,7 @@ class Process:
             progress=self.progress,
             settings=SimpleNamespace(delivery=SimpleNamespace(largest_timeout=10.0)),
             controller=SimpleNamespace(drain=lambda **given: self._answer("controller", given, 1)),
-            sync=SimpleNamespace(drain=lambda until: self._answer("sync", until, 2)),
+            status_writer=SimpleNamespace(drain=lambda until: self._answer("sync", until, 2)),
             monotonic=lambda: 100.0,
             events=SimpleNamespace(drain=lambda seconds: self._answer("events", seconds, None)),
             audit=SimpleNamespace(feed=feed) if audit else None,

@@ -93,7 +93,7 @@ class Process:
                     holds=SimpleNamespace(unclaimed=lambda: self.unclaimed, unread=False)
                 ),
                 cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
-                holds=SimpleNamespace(begin=self._read_holds),
+                hold_reader=SimpleNamespace(begin=self._read_holds),
             ),
         )  # fmt: skip
         real = asyncio.sleep
@@ -268,7 +268,7 @@ async def test_holds_count_as_unread_until_they_were_read(process: Process) -> N
             raise ContractError("nl:holds cannot be read")
 
     cast("Any", process.parts).client.open = late
-    cast("Any", process.parts).holds.begin = read
+    cast("Any", process.parts).hold_reader.begin = read
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         await process.start_up._open_redis_or_go_on("installation-a", group)
         answer.set()

@@ -72,7 +72,7 @@ async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten(
 async def test_a_wake_up_for_the_holds() -> None:
     """It has them read at once; a uid that reads so is none, whatever is owned."""
     wanted = asyncio.Event()
-    parts = SimpleNamespace(holds=SimpleNamespace(wanted=wanted), shards=Owned())
+    parts = SimpleNamespace(hold_reader=SimpleNamespace(wanted=wanted), shards=Owned())
     sweeps = Sweeps(cast("Parts", parts))
     await sweeps.wake_up(HOLDS_CHANGED)
     assert wanted.is_set()
@@ -450,12 +450,12 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
         retention=SimpleNamespace(delete_objects=False),
     )
     made.scrubber = None
-    made.holds = SimpleNamespace(round=None, wanted=object())
+    made.hold_reader = SimpleNamespace(round=None, wanted=object())
     takeover = process.takeover
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
     assert [r.sooner for r in rounds] == [
-        None, None, takeover.finished, takeover.orphans, made.holds.wanted, None,
+        None, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
     ]  # fmt: skip
 
     made.settings.retention.delete_objects = True
