@@ -237,7 +237,11 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a group is a number": ("redis: 3", "redis", "must be a mapping"),
     "the url has another scheme": ("redis: {url: 'http://h'}", "redis.url", "must begin with"),
     "the url names no host": ("redis: {url: 'redis:///0'}", "redis.url", "names no host"),
-    "the url has an impossible port": ("redis: {url: 'redis://h:x'}", "redis.url", "is not a URL"),
+    "the url has an impossible port": (
+        "redis: {url: 'redis://h:x'}",
+        "redis.url",
+        "is not host:port",
+    ),
     "a prefix would move the hash tag": (
         "redis: {url: redis://h, keyPrefix: 'a{b'}",
         "redis.keyPrefix",
