@@ -152,7 +152,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "tests/benchmarks/test_capacity.py::test_only_the_tables_are_replaced"
         ),
         "250 + 1.1 * (155 + route + name + channels * channel": _FORMULA,
-        "77,000,000 + finished": _FORMULA,
+        "67,000,000 + finished": _FORMULA,
     },
 }
 #: Marks before a block, by page, and the test that runs every block with such a mark.
