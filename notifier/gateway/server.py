@@ -35,15 +35,12 @@ from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.tls import certificate_of
 from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
-from syncer.runtime.connections import Connections, listen
+from syncer.runtime.connections import Connections, Listener, listen
 from syncer.runtime.offload import offload
 
 logger = logging.getLogger("ledger.gateway")
 
 _METHODS: Final = ("POST", "PUT")
-#: Seconds for headers, and between requests of one connection.
-_FIRST: Final = 5.0
-_IDLE: Final = 75.0
 #: Bytes of a body read ahead of who checks its bounds.
 _READ_AHEAD: Final = 1 << 14
 #: Seconds for the translation of a large body, those before it included.
@@ -98,7 +95,7 @@ class Gateway:
         self._metrics = metrics
         self._limits = limits
         self._now = now
-        self._connections = Connections(limits.connections, _FIRST, _IDLE)
+        self._connections = Connections(limits.connections)
         #: Requests that wait for the API server, by source.
         self._in_flight = dict.fromkeys(entries, 0)
         self._buffered = 0
@@ -109,8 +106,7 @@ class Gateway:
         #: Bytes of bodies that were given up, until their readers notice.
         self._leaving: dict[asyncio.Transport, int] = {}
         self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
-        self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
         for name in entries:
             metrics.last.labels(name)
         metrics.in_flight.set_function(lambda: self.in_flight)
@@ -126,27 +122,23 @@ class Gateway:
         app.router.add_route("*", "/v1/{source}", self._serve)
         app.router.add_route("*", "/{path:.*}", self._serve)
         patience = max(entry.source.patience for entry in self._entries.values())
-        self._runner, self._server = await listen(
+        self._listener = await listen(
             app,
             host,
             port,
             self._connections,
-            idle_seconds=_IDLE,
             shutdown_seconds=patience + _TRANSLATION,
             read_buffer=_READ_AHEAD,
             tls=self._tls,
         )
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._listener.port
 
     async def close(self) -> None:
         """Stop listening; requests under way are answered."""
-        if self._server is not None:
-            self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.close()
         for rating in self._ratings.values():
             await rating.close()
-        self._connections.close()
 
     async def _serve(self, request: web.Request) -> web.Response:
         began = asyncio.get_running_loop().time()

@@ -19,8 +19,9 @@ import resource
 import ssl
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, cast
 
 from aiohttp import web
@@ -29,6 +30,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.places import own
 
+#: Connections of one address at once, where nothing else is set.
+_CONNECTIONS: Final = 64
+#: Seconds within which the first request of a connection must have come.
+_FIRST: Final = 5.0
+#: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
+_IDLE: Final = 75.0
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
 #: Connections accepted in one turn of the loop: each has its descriptor before another one is closed.
@@ -46,6 +53,8 @@ _SELDOM: Final = 60.0
 #: twenty, the parser would make objects for more than a tenth of a second. A connection with TLS also fills
 #: them with zeros, and keeps them as long as it is there.
 _READ_BYTES: Final = 64 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _NoBadRequests(logging.Filter):
@@ -111,8 +120,10 @@ class Connections:
     them. What is held is closed for nobody; who holds bounds how many.
     """
 
-    def __init__(self, most: int, first: float, idle: float) -> None:
-        self._most, self._first, self._idle = most, first, idle
+    def __init__(
+        self, most: int = _CONNECTIONS, first: float = _FIRST, idle: float = _IDLE
+    ) -> None:
+        self._most, self._first, self.idle = most, first, idle
         #: When each is ended, by the loop's clock.
         self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
         self._active: OrderedDict[asyncio.Transport, float] = OrderedDict()
@@ -139,8 +150,14 @@ class Connections:
             return
         self._silent.pop(transport, None)
         self._held.discard(transport)
-        self._active[transport] = asyncio.get_running_loop().time() + self._idle
+        self._active[transport] = asyncio.get_running_loop().time() + self.idle
         self._active.move_to_end(transport)
+
+    @web.middleware
+    async def counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note each request of an application, before it is handled."""
+        self.on_request(request.transport)
+        return await handler(request)
 
     def replace(self, before: asyncio.Transport, transport: asyncio.Transport) -> None:
         """Replace a connection that a handshake has turned into another."""
@@ -239,18 +256,37 @@ class _Arrival(asyncio.Protocol):
         self._protocol.connection_made(secured)
 
 
-async def listen(  # noqa: PLR0913 - what a server is given once
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An application that is served on an address."""
+
+    runner: web.AppRunner
+    server: asyncio.Server
+    connections: Connections
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, and let requests under way end."""
+        self.server.close()
+        await self.runner.cleanup()
+        self.connections.close()
+
+
+async def listen(
     app: web.Application,
     host: str,
     port: int,
     connections: Connections,
     *,
-    idle_seconds: float,
     shutdown_seconds: float = 1.0,
     read_buffer: int = 1 << 16,
     cancels: bool = False,
     tls: Callable[[], ssl.SSLContext] | None = None,
-) -> tuple[web.AppRunner, asyncio.Server]:
+) -> Listener:
     """
     Serve an application on an address.
 
@@ -259,7 +295,6 @@ async def listen(  # noqa: PLR0913 - what a server is given once
         host: Empty is every interface.
         port: 0 is any free one.
         connections: Bounds them.
-        idle_seconds: For which a connection is kept between requests.
         shutdown_seconds: For requests that are under way when the runner is cleaned up.
         read_buffer: Bytes of a body that are read ahead of who wants them.
         cancels: The handler of a request is cancelled when its client has gone.
@@ -273,7 +308,7 @@ async def listen(  # noqa: PLR0913 - what a server is given once
         access_log=None,
         logger=_logger,
         shutdown_timeout=shutdown_seconds,
-        keepalive_timeout=idle_seconds,
+        keepalive_timeout=connections.idle,
         read_bufsize=read_buffer,
         lingering_time=_LINGER,
         handler_cancellation=cancels,
@@ -298,4 +333,4 @@ async def listen(  # noqa: PLR0913 - what a server is given once
         # What asyncio takes for both: how many wait, and how many it accepts in one go.
         with listening.dup() as same:
             same.listen(_BACKLOG)
-    return runner, server
+    return Listener(runner, server, connections)

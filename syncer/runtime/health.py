@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -30,18 +30,12 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from syncer.rules.text import escaped
-from syncer.runtime.connections import Connections, listen
+from syncer.runtime.connections import Connections, Listener, listen
 from syncer.runtime.offload import SMALL, offload
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
 
-#: Connections of one address at once.
-CONNECTIONS: Final = 64
-#: Seconds within which the first request of a connection must have come.
-FIRST_SECONDS: Final = 5.0
-#: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
-IDLE_SECONDS: Final = 75.0
 #: Share of the time that metrics of one format may take, and seconds of which it may be used ahead.
 _SHARE: Final = 0.1
 _AHEAD: Final = 0.2
@@ -49,9 +43,6 @@ _AHEAD: Final = 0.2
 _WRITE: Final = 60.0
 _OPEN_METRICS: Final = "application/openmetrics-text"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def process_registry() -> CollectorRegistry:
@@ -69,21 +60,18 @@ class AdminServer:
         self,
         registry: CollectorRegistry,
         *,
-        connections: int = CONNECTIONS,
-        first_seconds: float = FIRST_SECONDS,
-        idle_seconds: float = IDLE_SECONDS,
+        connections: Callable[[], Connections] = Connections,
     ) -> None:
-        """Show what is in the registry; the bounds are as the constants of these names."""
+        """Show what is in the registry; `connections` bounds those of one address."""
         self._registry = registry
         self._refresh: Callable[[], None] = lambda: None
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
-        self._bounds = connections, first_seconds, idle_seconds
+        self._connections = connections
         #: Metrics by content type, and until when their share is used up, by the loop's clock.
         self._made: dict[str, tuple[float, bytes]] = {}
         self._making = asyncio.Lock()
-        self._runners: list[web.AppRunner] = []
-        self._servers: list[tuple[asyncio.Server, Connections]] = []
+        self._listeners: list[Listener] = []
 
     def check(self, name: str, check: Check) -> None:
         """Add something that readiness depends on, in the place of one of that name."""
@@ -104,32 +92,21 @@ class AdminServer:
 
     async def bind(self, host: str, port: int, *, health: bool, metrics: bool) -> int:
         """Listen for health, metrics or both; returns the port. OSError if the address cannot be bound."""
-        connections = Connections(*self._bounds)
-
-        @web.middleware
-        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-            connections.on_request(request.transport)
-            return await handler(request)
-
-        app = web.Application(middlewares=[count])
+        connections = self._connections()
+        app = web.Application(middlewares=[connections.counted])
         if health:
             app.router.add_get("/healthz", self._healthz)
             app.router.add_get("/readyz", self._readyz)
         if metrics:
             app.router.add_get("/metrics", self._metrics)
-        runner, server = await listen(app, host, port, connections, idle_seconds=self._bounds[2])
-        self._runners.append(runner)
-        self._servers.append((server, connections))
-        return int(server.sockets[0].getsockname()[1])
+        listener = await listen(app, host, port, connections)
+        self._listeners.append(listener)
+        return listener.port
 
     async def close(self) -> None:
         """Stop listening."""
-        while self._servers:
-            server, connections = self._servers.pop()
-            server.close()
-            connections.close()
-        while self._runners:
-            await self._runners.pop().cleanup()
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        self._listeners.clear()
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)

@@ -38,6 +38,7 @@ from syncer.cli.web import server as explorer
 from syncer.cli.web import source as explored
 from syncer.rules import holds
 from syncer.rules.journal import BORN_MARGIN
+from syncer.runtime import connections
 
 #: Seconds; of a field with this default.
 TOLERANCE: Final[float] = inspect.signature(Signature).parameters["tolerance"].default
@@ -139,7 +140,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "explorer.md": (
         f"up to {said(index.MOST)} rows, above which the oldest are not shown",
         f"asks a silent server again after {word(explored._REST)} seconds",
-        f"Bounds: {explorer._CONNECTIONS} connections, {updates.MOST} open pages that update themselves",
+        f"Bounds: {connections._CONNECTIONS} connections, {updates.MOST} open pages that update themselves",
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
         f"{said(explored._ANSWER)} seconds for a request to a server",
         f"{entries._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",

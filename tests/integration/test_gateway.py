@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import Mock
@@ -31,6 +32,7 @@ from notifier.gateway.translation import Desired, Source, translate
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
+from syncer.runtime.connections import Connections
 from syncer.runtime.offload import SMALL
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
@@ -713,8 +715,8 @@ async def test_connections_that_say_nothing_or_half_stop_nobody(
 ) -> None:
     """Of ten times the connections that are kept, the oldest are closed, and a good request is served."""
     # None of them ends by time: what is closed is closed for another one.
-    monkeypatch.setattr("notifier.gateway.server._FIRST", 600.0)
-    monkeypatch.setattr("notifier.gateway.server._IDLE", 600.0)
+    lasting = partial(Connections, first=600.0, idle=600.0)
+    monkeypatch.setattr("notifier.gateway.server.Connections", lasting)
     server, kubeconfig = standin
     document = {
         "limits": {

@@ -8,6 +8,7 @@ import json
 import shutil
 import ssl
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import pytest
 
 from notifier.gateway.reviews import ALLOWED, REFUSED
 from syncer.model.resource import Json
+from syncer.runtime.connections import Connections
 from tests.channels.receiver import Certificates
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, Match
@@ -361,7 +363,8 @@ async def test_who_never_ends_a_handshake_stops_nobody(
 ) -> None:
     """Connections that say nothing, or half, count before TLS: one is closed for each above the bound."""
     monkeypatch.setattr("syncer.runtime.connections._HANDSHAKE", 600.0)
-    monkeypatch.setattr("notifier.gateway.server._FIRST", 600.0)
+    lasting = partial(Connections, first=600.0)
+    monkeypatch.setattr("notifier.gateway.server.Connections", lasting)
     server, kubeconfig = standin
     given = document(
         "default",

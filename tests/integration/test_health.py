@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from syncer.runtime.connections import Connections
 from syncer.runtime.health import AdminServer
 from tests.servers.descriptors import no_descriptor_left
 
@@ -31,7 +33,8 @@ async def started() -> AsyncIterator[Started]:
     async def start(**bounds: float) -> int:
         registry = CollectorRegistry()
         Gauge("filler", "Long enough not to fit into the buffers.", ["n"], registry=registry)
-        server = AdminServer(registry, **bounds)  # type: ignore[arg-type]  # one is a count
+        bounded = partial(Connections, **bounds)  # type: ignore[arg-type]  # one is a count
+        server = AdminServer(registry, connections=bounded)
         servers.append(server)
         return await server.bind("127.0.0.1", 0, health=True, metrics=True)
 
@@ -91,7 +94,7 @@ HALVES = {
 @pytest.mark.parametrize("case", HALVES)
 async def test_half_a_request_does_not_hold_a_connection(started: Started, case: str) -> None:
     """Whatever was said of it, the first request must come in time."""
-    port = await started(first_seconds=0.3)
+    port = await started(first=0.3)
     async with connections(port, 3, HALVES[case]) as opened:
         for reader, _ in opened:
             assert await ended(reader)
@@ -99,7 +102,7 @@ async def test_half_a_request_does_not_hold_a_connection(started: Started, case:
 
 async def test_a_head_that_dribbles_does_not_hold_a_connection(started: Started) -> None:
     """A byte now and then is no request."""
-    port = await started(first_seconds=0.5)
+    port = await started(first=0.5)
     async with connections(port, 1, b"GET /healthz HTTP/1.1\r\nX: ") as ((reader, writer),):
 
         async def dribble() -> None:
@@ -117,7 +120,7 @@ async def test_a_head_that_dribbles_does_not_hold_a_connection(started: Started)
 
 async def test_a_connection_serves_many_requests_and_ends_idle(started: Started) -> None:
     """Scrapers keep theirs; the time for the first request does not end it, silence does."""
-    port = await started(first_seconds=0.3, idle_seconds=1.5)
+    port = await started(first=0.3, idle=1.5)
     async with connections(port, 1) as ((reader, writer),):
         began = time.monotonic()
         while time.monotonic() - began < 0.8:
@@ -129,7 +132,7 @@ async def test_a_connection_serves_many_requests_and_ends_idle(started: Started)
 
 async def test_the_silent_make_way(started: Started) -> None:
     """Beyond the bound who has asked nothing goes; who asks is answered, old and new alike."""
-    port = await started(connections=8)
+    port = await started(most=8)
     async with connections(port, 1) as (kept,):
         assert await answered(kept) == "HTTP/1.1 200 OK"
         for _ in range(10):
@@ -142,7 +145,7 @@ async def test_the_silent_make_way(started: Started) -> None:
 
 async def test_a_crowd_that_asks_once_makes_way(started: Started) -> None:
     """Connections that are kept after a request hold half of the places at most."""
-    port = await started(connections=8)
+    port = await started(most=8)
     async with contextlib.AsyncExitStack() as kept:
         crowd: list[Pair] = []
         for _ in range(20):
@@ -157,7 +160,7 @@ async def test_a_crowd_that_asks_once_makes_way(started: Started) -> None:
 
 async def test_no_more_than_the_bound_stay_open(started: Started) -> None:
     """However many come, so many are open."""
-    port = await started(connections=8)
+    port = await started(most=8)
     async with connections(port, 100, b"GET /") as opened:
         for reader, _ in opened[:92]:
             assert await ended(reader)

@@ -30,7 +30,7 @@ from syncer.cli.web.index import Index
 from syncer.cli.web.layout import link
 from syncer.cli.web.source import Source
 from syncer.cli.web.updates import Updates
-from syncer.runtime.connections import Connections, listen
+from syncer.runtime.connections import Connections, Handler, Listener, listen
 
 ADDRESS: Final = "127.0.0.1"
 #: Rows of a page of the list.
@@ -55,13 +55,6 @@ _HEADERS: Final = {
 _ASSETS: Final = {
     "explorer.css": "text/css", "explorer.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
-
-#: Connections of one address, seconds until the first request of one and between two.
-_CONNECTIONS: Final = 64
-_FIRST: Final = 5.0
-_IDLE: Final = 75.0
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 logger = logging.getLogger("ledger.explorer")
 
@@ -90,8 +83,8 @@ class Explorer:
         index.on_change = self._updates.tell
         app = web.Application(middlewares=[self._guard])
         self._app = app
-        self._connections = Connections(_CONNECTIONS, _FIRST, _IDLE)
-        self._opened: list[tuple[web.AppRunner, asyncio.Server, Connections]] = []
+        self._connections = Connections()
+        self._listeners: list[Listener] = []
         app.router.add_get("/", self._page(self._list))
         app.router.add_get("/n/{namespace}/{name}", self._page(self._notification))
         app.router.add_get("/receivers", self._page(self._receivers))
@@ -106,14 +99,8 @@ class Explorer:
 
     async def listen_for_probes(self, host: str, port: int) -> int:
         """Answer `/healthz` alone on an address; returns the port. OSError if it cannot be bound."""
-        connections = Connections(_CONNECTIONS, _FIRST, _IDLE)
-
-        @web.middleware
-        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-            connections.on_request(request.transport)
-            return await handler(request)
-
-        app = web.Application(middlewares=[count])
+        connections = Connections()
+        app = web.Application(middlewares=[connections.counted])
         app.router.add_get("/healthz", self._healthz)
         return await self._open(app, host, port, connections)
 
@@ -121,19 +108,14 @@ class Explorer:
         self, app: web.Application, host: str, port: int, connections: Connections
     ) -> int:
         # Work for a client that has gone would take the place of another's.
-        runner, server = await listen(
-            app, host, port, connections, idle_seconds=_IDLE, cancels=True
-        )
-        self._opened.append((runner, server, connections))
-        return int(server.sockets[0].getsockname()[1])
+        listener = await listen(app, host, port, connections, cancels=True)
+        self._listeners.append(listener)
+        return listener.port
 
     async def close(self) -> None:
         """Stop listening, and end what is under way."""
-        while self._opened:
-            runner, server, connections = self._opened.pop()
-            server.close()
-            connections.close()
-            await runner.cleanup()
+        while self._listeners:
+            await self._listeners.pop().close()
         await self._source.close()
 
     async def _healthz(self, _request: web.Request) -> web.Response:

@@ -363,11 +363,8 @@ async def test_an_address_with_tls_answers_who_speaks_it(tmp_path: Path) -> None
 
     app.router.add_post("/", hello)
     connections = Connections(8, first=600.0, idle=600.0)
-    runner, server = await listen(
-        app, "127.0.0.1", 0, connections, idle_seconds=60.0, tls=lambda: context
-    )
+    listener = await listen(app, "127.0.0.1", 0, connections, tls=lambda: context)
     try:
-        port = server.sockets[0].getsockname()[1]
         # A signature is of the bytes as they came, so they come as they were sent.
         body = gzip.compress(b"x")
         head = "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Encoding: gzip\r\n"
@@ -375,11 +372,9 @@ async def test_an_address_with_tls_answers_who_speaks_it(tmp_path: Path) -> None
         trusting = ssl.create_default_context(cafile=authority.ca)
         async with asyncio.timeout(60):
             for tls, answered in ((trusting, True), (None, False)):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=tls)
                 writer.write(asked)
                 assert (b"hello " + body in await reader.read()) is answered
                 writer.close()
     finally:
-        server.close()
-        await runner.cleanup()
-        connections.close()
+        await listener.close()

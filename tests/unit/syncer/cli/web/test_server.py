@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Final, cast
 
@@ -23,6 +24,7 @@ from syncer.cli.web.server import Explorer, host_allowed
 from syncer.cli.web.source import Heads, Known, Overview, Source
 from syncer.cli.web.updates import Updates
 from syncer.model.hold import Hold
+from syncer.runtime.connections import Connections
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.reading import lines_of
 from tests.unit.syncer.cli.web.test_index import made
@@ -133,7 +135,7 @@ async def test_who_has_asked_stays_where_others_only_connect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At the bound a connection without a request is closed for a new one, not a reader's."""
-    monkeypatch.setattr(server, "_CONNECTIONS", 3)
+    monkeypatch.setattr(server, "Connections", partial(Connections, 3))
     index, world = Index(), World(Objects())
     source = Source(world.at, index, namespaces=(), home="", warnings=())
     explorer = Explorer(source, index, Follower(world.at, index, ()))
