@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
@@ -21,24 +21,26 @@ from syncer.sync.claim import Claimer
 logger = logging.getLogger("ledger.claim")
 
 
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """
-    What one pass over finished objects or orphaned logs found.
-
-    Attributes:
-        looked_at: How many logs were compared.
-        reopened: Uids whose log must be claimed again.
-        unaudited: Uids whose log waits for the audit feed alone.
-        retired: Logs that were given an expiry.
-        lost: Finished notifications without a log.
-    """
+class OrphanSweep(NamedTuple):
+    """How many logs were compared, and how many of them were given an expiry."""
 
     looked_at: int
-    reopened: tuple[str, ...] = ()
-    unaudited: tuple[str, ...] = ()
-    retired: int = 0
-    lost: int = 0
+    retired: int
+
+
+class FinishedSweep(NamedTuple):
+    """
+    What is left to do for finished notifications.
+
+    Attributes:
+        reopened: Uids whose log must be claimed again.
+        unaudited: Uids whose log waits for the audit feed alone.
+        lost: How many have no log.
+    """
+
+    reopened: list[str]
+    unaudited: list[str]
+    lost: int
 
 
 class Sweeper:
@@ -55,7 +57,7 @@ class Sweeper:
         ownership: Ownership,
         known: Callable[[str], bool],
         watched: Callable[[str], bool],
-    ) -> SweepResult:
+    ) -> OrphanSweep:
         """
         Find logs whose object is gone, and retire those that are ours.
 
@@ -91,7 +93,7 @@ class Sweeper:
                         "an orphaned log was not retired; the next sweep tries again",
                         extra={"uid": uid, "error": str(error)},
                     )
-        return SweepResult(compared, retired=retired)
+        return OrphanSweep(compared, retired)
 
     async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:
         try:
@@ -102,7 +104,7 @@ class Sweeper:
             return False
         return current.uid != uid
 
-    async def finished(self, summaries: Sequence[Finished]) -> SweepResult:
+    async def finished(self, summaries: Sequence[Finished]) -> FinishedSweep:
         """
         Compare finished objects with the headers of their logs, one round trip for many.
 
@@ -124,9 +126,7 @@ class Sweeper:
             elif head.ttl == -1:
                 lagging = self.cache.auditing and header.audited < head.length - 1
                 (unaudited if lagging else reopened).append(finished.uid)
-        return SweepResult(
-            len(summaries), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost
-        )
+        return FinishedSweep(reopened, unaudited, lost)
 
     async def live(self, entries: Sequence[Entry]) -> list[str]:
         """

@@ -442,7 +442,7 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
         second.objects.documents.update(objects.documents)
         second.cache.retire(Entry(entry.request))
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
-        assert (sweep.unaudited, sweep.reopened) == (("u",), ())
+        assert (sweep.unaudited, sweep.reopened) == (["u"], [])
         reopened = second.cache.reopen(entry.request)
         await second.claimer.claim(reopened, Always())
         await second.flush(reopened)
@@ -452,7 +452,7 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
         assert await second.expires("u")
         assert "u" in second.cache.finished
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
-        assert (sweep.unaudited, sweep.reopened) == ((), ())
+        assert (sweep.unaudited, sweep.reopened) == ([], [])
 
 
 async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -> None:
@@ -466,7 +466,7 @@ async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -
         second.objects.documents.update(objects.documents)
         second.cache.retire(Entry(entry.request))
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
-        assert sweep.reopened == ("u",)
+        assert sweep.reopened == ["u"]
         reopened = second.cache.reopen(entry.request)
         await second.claimer.claim(reopened, Always())
         assert reopened.dirty_since is not None
