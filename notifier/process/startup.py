@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeVar
 
 from notifier.app import Parts
 from notifier.process.sweeps import Sweeps
-from syncer.kube.crd import missing_fields, missing_rules, refused_values
+from syncer.kube.crd import CRD_PATH, missing_fields, missing_rules, refused_values
 from syncer.ledger.preflight import Severity, preflight
 from syncer.model.errors import ConfigError, ContractError, PortError, Unauthorised
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -26,9 +26,6 @@ from syncer.runtime.supervise import critical
 logger = logging.getLogger("ledger")
 T = TypeVar("T")
 
-_CRD: Final = (
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
-)
 #: Seconds between tries to reach a server, and between looks at the listing.
 _CONNECT_PAUSE: Final = 1.0
 _LIST_POLL: Final = 0.05
@@ -139,7 +136,7 @@ class StartUp:
     async def _check_crd(self) -> None:
         """Log at startup what the served CRD would prune, if it may be read."""
         try:
-            served = await self._parts.outside.objects.request("GET", _CRD, timeout=5.0)
+            served = await self._parts.outside.objects.request("GET", CRD_PATH, timeout=5.0)
         except Unauthorised:
             logger.info(
                 "no permission to read the CRD; the first status write shows what is pruned"

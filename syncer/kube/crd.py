@@ -22,7 +22,9 @@ from typing import Any, Final
 
 from syncer.model.resource import GROUP, PLURAL, VERSION, Json
 
-CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+#: Where the API server has it.
+CRD_PATH: Final = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD_NAME}"
 
 # Not by `importlib.resources`, which imports readers of archives.
 _PACKAGED: Final = Path(__file__).with_name("crd.yaml")

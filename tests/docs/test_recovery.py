@@ -23,7 +23,7 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from syncer.cli.access import opened
-from syncer.kube.crd import CRD_NAME
+from syncer.kube.crd import CRD_PATH
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
@@ -249,11 +249,10 @@ async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> 
     uid = await here.create("held", retryPolicy={**SLOW, "initialBackoffSeconds": 60})
     await shown(here, uid, 1)
     before = (await here.logs([uid]))[uid].records
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD_NAME}"
-    assert (await here.api.ask("DELETE", path)).code == 200
+    assert (await here.api.ask("DELETE", CRD_PATH)).code == 200
 
     async def gone() -> bool:
-        return (await here.api.ask("GET", path)).code == 404
+        return (await here.api.ask("GET", CRD_PATH)).code == 404
 
     await until(gone, "the definition is gone", within=30)
 

@@ -7,9 +7,8 @@ from typing import Final
 
 from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
 from syncer.kube.client import Json, KubeClient
-from syncer.kube.crd import missing_fields, missing_rules, refused_values
+from syncer.kube.crd import CRD_PATH, missing_fields, missing_rules, refused_values
 from syncer.model.errors import Gone, PortError
-from syncer.model.resource import GROUP, PLURAL
 
 _TIMEOUT: Final = 10.0
 
@@ -25,9 +24,8 @@ class DefinitionFacts:
 
 async def read_definition(kube: KubeClient) -> DefinitionFacts:
     """Read the CRD; never raises for what the API server answers."""
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
     try:
-        return DefinitionFacts(await kube.request("GET", path, timeout=_TIMEOUT))
+        return DefinitionFacts(await kube.request("GET", CRD_PATH, timeout=_TIMEOUT))
     except Gone:
         return DefinitionFacts(absent=True)
     except (PortError, TimeoutError) as error:
