@@ -32,7 +32,7 @@ from notifier.cli.sample import (
 from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
 from syncer.cli.access import kubeconfig_of, operator_name
-from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of
+from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of, message_of
 from syncer.cli.output import write_json, write_lines, write_remark
 from syncer.cli.times import seconds_of
 from syncer.kube.client import KubeClient
@@ -89,7 +89,7 @@ async def send(options: argparse.Namespace) -> int:
         return await _create_and_follow(options, chosen, timeout)
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        write_remark(f"{str(error) or 'no answer in time'}{sources}", "notifier")
+        write_remark(f"{message_of(error)}{sources}", "notifier")
         return exit_code_of(error)
 
 

@@ -64,6 +64,11 @@ class BadExport(CommandError):
         super().__init__(f"line {line}: {reason}")
 
 
+def message_of(error: Exception) -> str:
+    """Return what an error says; one of time says nothing by itself."""
+    return str(error) or "no answer in time"
+
+
 def exit_code_of(error: LedgerError | TimeoutError) -> int:
     """Return the exit code of a command that an error has ended."""
     match error:

@@ -11,7 +11,7 @@ from typing import Final, TextIO
 
 from syncer.cli.arguments import add_namespaces
 from syncer.cli.exits import OK
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, reason_of
 
 HELP: Final = "write logs as JSON lines"
 
@@ -43,8 +43,8 @@ async def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"cannot write {options.output or 'the export'}: {reason}") from None
+        what = options.output or "the export"
+        raise ConfigError(f"cannot write {what}: {reason_of(error)}") from None
     write_remark(f"{counts.logs} logs with {counts.records} records")
     return OK
 

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from syncer.cli.arguments import add_namespaces
-from syncer.cli.exits import NOT_COMPARED, OK
+from syncer.cli.exits import NOT_COMPARED, OK, message_of
 
 HELP: Final = "list the holds, until when they last, and how many notifications each holds back"
 
@@ -44,7 +44,7 @@ async def run(options: argparse.Namespace) -> int:
                 namespaces = await namespaces_of(at, options)
                 numbers, unread = await count_held(at, acting, namespaces, now=now)
             except (LedgerError, TimeoutError) as error:
-                problem = str(error) or "no answer in time"
+                problem = message_of(error)
     columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
     rows = []
     for hold in shown:

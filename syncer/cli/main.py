@@ -39,7 +39,7 @@ from syncer.cli import (
     web,
 )
 from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, Parser, where_to_look
-from syncer.cli.exits import EPILOG, OK, exit_code_of
+from syncer.cli.exits import EPILOG, OK, exit_code_of, message_of
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
 
@@ -133,7 +133,7 @@ async def _run(options: argparse.Namespace) -> int:
         return await (until_stdin_closes(work) if options.until_stdin_closes else work)
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        said = str(error) or "no answer in time"
+        said = message_of(error)
         if options.redis_url and isinstance(error, ConfigError) and error.path == "redis.url":
             said = options.redis_from + said.removeprefix(error.path)
         text = neutral(f"{said}{sources}")

@@ -15,6 +15,7 @@ import time
 from typing import Final
 
 from syncer.cli.access import Access
+from syncer.cli.exits import message_of
 from syncer.cli.namespaces import controller_namespace
 from syncer.cli.owner import Owner
 from syncer.cli.store import Store, StoreState, check_store, home_from_environment, read_map
@@ -36,7 +37,7 @@ SILENT: Final = (Unavailable, Ambiguous, TimeoutError)
 def reason_of(error: Exception) -> str:
     """Return in words that Redis does not answer, and which one."""
     where = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-    return f"{str(error) or 'no answer in time'}{where}"
+    return f"{message_of(error)}{where}"
 
 
 def now_here() -> int:

@@ -110,29 +110,29 @@ class Watching:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, namespace: str | None) -> None:
-        row, away = FailureStreak(), 0
+        streak, away = FailureStreak(), 0
         while True:
             before = self.versions[namespace]
             try:
                 try:
                     async with aclosing(changes(self.at, namespace, before)) as news:
                         async for change in news:
-                            row.opened()
+                            streak.opened()
                             if isinstance(change.found, NotificationRequest):
                                 await self._show(change.found, deleted=change.deleted)
                             self.versions[namespace] = change.version
-                    row.ended(failed=False)
+                    streak.ended(failed=False)
                 except Expired:
-                    row.ended(failed=True)
+                    streak.ended(failed=True)
                     # A server may be away for this as well: the place stays lost, and is looked for again.
                     await self._list_again(namespace)
                 away = 0
             except (Unavailable, Ambiguous, TimeoutError) as error:
-                row.ended(failed=True)
+                streak.ended(failed=True)
                 away = 1 if self.versions[namespace] != before else away + 1
                 if away == 2:
                     write_remark(f"a server does not answer, retrying: {error}")
-            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, row.failures + 1))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, streak.failures + 1))
 
     async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:
         (head,) = await self.at.log.read_headers([request.uid])

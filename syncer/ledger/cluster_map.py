@@ -105,7 +105,7 @@ def weakest(infos: Iterable[Mapping[str, str]]) -> dict[str, str]:
     if not rows:
         return {}
     merged = dict(rows[0])
-    merged["redis_version"] = ".".join(str(p) for p in min(parse_version(dict(r)) for r in rows))
+    merged["redis_version"] = ".".join(str(p) for p in min(parse_version(r) for r in rows))
     merged["connected_slaves"] = str(min(number_of(r.get("connected_slaves")) for r in rows))
     for name, safe in (
         ("appendfsync", "always"),

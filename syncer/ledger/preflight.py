@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from syncer.ledger.replies import parse_version
+
 MIN_VERSION: Final = (7, 0)
 #: Seconds by which Redis's clock and the API server's may differ; beyond the second, attempts are held.
 CLOCK_ODD: Final = 60.0
@@ -55,8 +57,7 @@ def preflight(
     def add(name: str, text: str, fix: str, *, refuse: bool) -> None:
         found.append(Finding(name, Severity.REFUSE if refuse else Severity.WARN, text, fix))
 
-    version = tuple(int(p) for p in info.get("redis_version", "0").split(".")[:2] if p.isdigit())
-    if version < MIN_VERSION:
+    if parse_version(info) < MIN_VERSION:
         add("version", f"version {info.get('redis_version', '?')} does not support script flags",
             "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
     fsync = info.get("appendfsync")

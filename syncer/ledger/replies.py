@@ -10,7 +10,7 @@ cluster reads the word (`MOVED`, `ASK`), and which is `Unavailable` for everythi
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import AskError
@@ -210,7 +210,7 @@ def parse_meta(meta: bytes | None) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split(" ") if "=" in part)
 
 
-def parse_version(info: dict[str, str]) -> tuple[int, ...]:
+def parse_version(info: Mapping[str, str]) -> tuple[int, ...]:
     """Version that decides about script flags; Valkey reports its Redis compatibility."""
     text = info.get("redis_version", "0")
     return tuple(int(p) for p in re.findall(r"\d+", text)[:3])

@@ -12,10 +12,11 @@ from typing import Any, Final
 from syncer.cli.access import Access
 from syncer.cli.doctor.clocks import clock
 from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
+from syncer.cli.exits import message_of
 from syncer.ledger.answers import Answer
 from syncer.ledger.holds import HoldStore
 from syncer.ledger.preflight import Severity, preflight
-from syncer.ledger.replies import WrongType, parse_meta
+from syncer.ledger.replies import WrongType, number_of, parse_meta, parse_pairs
 from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised
@@ -101,7 +102,7 @@ async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
         await client.command("PING")
         await client.probe()
     except (LedgerError, TimeoutError) as error:
-        facts.error = str(error) or "no answer in time"
+        facts.error = message_of(error)
         facts.refused = isinstance(error, Unauthorised) or "credentials" in facts.error
         return facts
     facts.info = at.settings.redis.seen_in(client.info)
@@ -110,13 +111,12 @@ async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
             reply = await client.command("CONFIG", "GET", name)
         except (LedgerError, TimeoutError):
             break
-        pair = [p.decode() if isinstance(p, bytes) else str(p) for p in reply]
-        facts.settings |= dict(zip(pair[::2], pair[1::2], strict=False))
+        facts.settings |= parse_pairs(reply)
     try:
         facts.meta = parse_meta(await client.command("GET", client.meta_key)) or None
         facts.offset, facts.latency = await _measure(at)
     except (LedgerError, TimeoutError) as error:
-        facts.error = str(error) or "no answer in time"
+        facts.error = message_of(error)
         return facts
     if writes:
         facts.script = await _why_not(_run_script(at))
@@ -144,7 +144,7 @@ async def _why_not(call: Coroutine[Any, Any, None]) -> str:
     try:
         await call
     except (LedgerError, TimeoutError) as error:
-        return str(error) or "no answer in time"
+        return message_of(error)
     return ""
 
 
@@ -340,7 +340,7 @@ def _fitness(info: Mapping[str, str], *, durability: str) -> list[Result]:
 
 
 def _memory(info: Mapping[str, str]) -> Result:
-    limit, used = _int(info, "maxmemory"), _int(info, "used_memory")
+    limit, used = number_of(info.get("maxmemory")), number_of(info.get("used_memory"))
     if not limit:
         return ok("redis-memory", "no limit is set")
     share = used / limit
@@ -352,7 +352,7 @@ def _memory(info: Mapping[str, str]) -> Result:
 
 
 def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durability: str) -> Result:
-    count = _int(info, "connected_slaves")
+    count = number_of(info.get("connected_slaves"))
     if not count and "min_slaves_good_slaves" in info:
         return fail(
             "redis-replicas", "no replica, and the server accepts no writes without one",
@@ -374,7 +374,7 @@ def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durabilit
 
 
 def _clients(info: Mapping[str, str]) -> Result:
-    most, now = _int(info, "maxclients"), _int(info, "connected_clients")
+    most, now = number_of(info.get("maxclients")), number_of(info.get("connected_clients"))
     if not most:
         return unknown("redis-clients", "the server does not show its limit")
     text = f"{now} of {most} connections are taken"
@@ -471,8 +471,3 @@ def _keys(facts: RedisFacts) -> Result:
         "redis-keys", f"{facts.others} key(s) under the prefix are not logs",
         "`syncer verify` names them; another program should use another prefix",
     )  # fmt: skip
-
-
-def _int(info: Mapping[str, str], name: str) -> int:
-    text = info.get(name, "")
-    return int(text) if text.isdigit() else 0

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Final
 
 from syncer.cli.access import Access
+from syncer.cli.exits import message_of
 from syncer.cli.watching import Change, FailureStreak, changes
 from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import Unreadable
@@ -68,7 +69,7 @@ class Follower:
                 group.create_task(self._follow(namespace))
 
     async def _follow(self, namespace: str | None) -> None:
-        version, row = "", FailureStreak()
+        version, streak = "", FailureStreak()
         while True:
             try:
                 if not version:
@@ -77,18 +78,18 @@ class Follower:
                     changes(self._at, namespace, version, silence=_SILENCE)
                 ) as news:
                     async for change in news:
-                        row.opened()
+                        streak.opened()
                         version = change.version
                         self._take(change)
                         self._mended(namespace)
-                row.ended(failed=False)
+                streak.ended(failed=False)
             except Expired:
-                row.ended(failed=True)
+                streak.ended(failed=True)
                 version = ""
             except (LedgerError, TimeoutError) as error:
-                row.ended(failed=True)
-                self._failed(namespace, str(error) or "no answer in time")
-            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, row.failures + 1))
+                streak.ended(failed=True)
+                self._failed(namespace, message_of(error))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, streak.failures + 1))
 
     def _take(self, change: Change) -> None:
         found = change.found
