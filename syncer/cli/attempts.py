@@ -7,13 +7,13 @@ request. Restored facts (`seed`) are not news: they were shown when they were fi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.output import in_words
-from syncer.model.attempt import receiver_of
+from syncer.model.attempt import Attempt, receiver_of
 from syncer.model.record import Kind, Record
 from syncer.model.times import format_time
 
@@ -147,6 +147,11 @@ class Wanted:
             and on_channel(channel, self.channel, self.receiver)
             and self.error.casefold() in event.error.casefold()
         )
+
+
+def last_failure(attempts: Iterable[Attempt]) -> Attempt | None:
+    """Return the latest attempt with an error, None if there is none."""
+    return max((a for a in attempts if a.error), key=lambda a: a.ended, default=None)
 
 
 def on_channel(channel: str, pattern: str, receiver: str) -> bool:

@@ -24,6 +24,7 @@ from syncer.cli.attempts import Event, Wanted
 from syncer.cli.output import write_remark
 from syncer.cli.scan import short_of
 from syncer.ledger.ends import LogEnd, read_ends, read_lengths
+from syncer.runtime.supervise import elapse
 
 _PAGE: Final = 500
 #: Wake-ups that wait; who sends more is answered by the next sweep.
@@ -52,11 +53,7 @@ class WakeUps:
 
     async def wait(self, seconds: float) -> list[str]:
         """Return the waiting uids as soon as there are any, or none when the time is over."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        except TimeoutError:
-            return []
+        await elapse(seconds, self._event)
         uids = list(self._uids)
         self._uids.clear()
         self._event.clear()
@@ -158,9 +155,9 @@ class Follower:
             yield list(dict.fromkeys(uids))
 
     async def _page(self, uids: Sequence[str], seen: dict[int, int], *, first: bool) -> list[Event]:
-        lengths = await read_lengths(self._at.log, uids)
+        length_of = dict(zip(uids, await read_lengths(self._at.log, uids), strict=True))
         grown: list[tuple[str, int]] = []
-        for uid, length in zip(uids, lengths, strict=True):
+        for uid, length in length_of.items():
             short = short_of(uid)
             known = max(self._known.get(short, 1), seen.get(short, 1))
             # One that has shrunk is another log: all of it is new.
@@ -170,10 +167,10 @@ class Follower:
             elif length:
                 seen[short] = length
         if first:
-            grown = await self._recent(grown, dict(zip(uids, lengths, strict=True)), seen)
+            grown = await self._recent(grown, length_of, seen)
         events: list[Event] = []
         read: dict[int, int] = {}
-        for batch in _batches(grown, dict(zip(uids, lengths, strict=True))):
+        for batch in _batches(grown, length_of):
             ends = await read_ends(self._at.log, batch)
             for (uid, _), end in zip(batch, ends, strict=True):
                 read[short_of(uid)] = max(end.length, 1)

@@ -13,12 +13,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.access import Access
-from syncer.cli.attempts import on_channel
+from syncer.cli.attempts import last_failure, on_channel
 from syncer.cli.holding import is_held
 from syncer.cli.output import Columns, Progress, age, write_page
 from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
-from syncer.model.attempt import Attempt
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.hold import Hold
@@ -72,15 +71,9 @@ class Row:
         notes += ["waits for the log"] if waits_for_log(status) else []
         notes += [f"{status.uncertain} unknown"] if status.uncertain else []
         notes += [f"{self.unsynced} unsynced"] if self.unsynced > 0 else []
-        if status.phase != "Sent" and (attempt := self.last_failure) is not None:
+        if status.phase != "Sent" and (attempt := last_failure(status.attempts)) is not None:
             notes.append(f"{attempt.channel}: {attempt.error}")
         return notes
-
-    @property
-    def last_failure(self) -> Attempt | None:
-        """The latest attempt that the status shows with an error, None if it shows none."""
-        with_error = (a for a in self.request.status.attempts if a.error)
-        return max(with_error, key=lambda a: a.ended, default=None)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as one JSON object; the keys are an interface."""
@@ -100,7 +93,7 @@ class Row:
             "journaled": s.journal,
             "waitsForLog": waits_for_log(s),
             "lastError": None
-            if (last := self.last_failure) is None
+            if (last := last_failure(s.attempts)) is None
             else {"channel": last.channel, "error": last.error, "at": format_time(last.ended)},
             **({"deleted": True} if self.deleted else {}),
         }

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from syncer.cli.attempts import on_channel
+from syncer.cli.attempts import last_failure, on_channel
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
@@ -162,10 +162,9 @@ class EntryMaker:
         )  # fmt: skip
 
     def _failure(self, attempts: tuple[Attempt, ...]) -> Failure | None:
-        failed = [a for a in attempts if a.error]
-        if not failed:
+        latest = last_failure(attempts)
+        if latest is None:
             return None
-        latest = max(failed, key=lambda a: a.ended)
         return self._share(Failure(latest.channel, latest.error[:_ERROR]))
 
     def _share(self, value: T) -> T:

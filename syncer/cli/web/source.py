@@ -47,9 +47,6 @@ _REST: Final = 5.0
 #: Seconds for which what was read for all serves.
 _FRESH: Final = 2.0
 _EXAMINED: Final = 30.0
-#: As `syncer verify` has them by default, in milliseconds.
-_SETTLE: Final = 10_000
-_STUCK: Final = 120_000
 _REDIS: Final = "Redis"
 _API: Final = "the API server"
 
@@ -223,8 +220,7 @@ class Source:
             delivery, sync = self._at.settings.delivery, self._at.settings.sync
             findings = joined.check(
                 Bounds(
-                    now, _SETTLE, _STUCK, at_most_once=delivery.at_most_once,
-                    status_bytes=sync.max_status_bytes,
+                    now, at_most_once=delivery.at_most_once, status_bytes=sync.max_status_bytes,
                 )
             )  # fmt: skip
         return Known(key, uid, request, log, explanation, findings, tuple(missing), gone, now)

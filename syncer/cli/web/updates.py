@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from syncer.runtime.supervise import elapse
+
 #: Pages that may follow changes at the same time.
 MOST: Final = 32
 #: Seconds for which changes are gathered, and after which a sign of life is sent.
@@ -39,10 +41,8 @@ class Client:
         """Yield what is sent, without end."""
         yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
         while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    await self._changed.wait()
-            except TimeoutError:
+            await elapse(HEARTBEAT, self._changed)
+            if not self._changed.is_set():
                 # Times on a page grow old, and logs grow without a change of the object.
                 yield b"event: tick\ndata: {}\n\n"
                 continue
