@@ -94,7 +94,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         return sorted(v for v in values if v.startswith(current))
     if current.startswith("-"):
         return sorted(o for o in options if o.startswith(current))
-    # As above; its commands are choices, too.
+    # Its commands are choices, too.
     free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 
@@ -108,7 +108,6 @@ def expected(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
     action = _options(chosen).get(before[-1])
     if action is not None and action.nargs != 0:
         return ""
-    # As above.
     named = (a.metavar for a in chosen._actions if not a.option_strings)  # noqa: SLF001 - argparse offers no other way to its actions
     return next((name for name in named if isinstance(name, str)), "")
 
@@ -121,7 +120,6 @@ def _chosen(parser: argparse.ArgumentParser, before: Sequence[str]) -> argparse.
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    # As above.
     for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its actions
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse offers no other way to its actions
             return dict(action.choices)
@@ -129,5 +127,4 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    # As above.
     return dict(parser._option_string_actions)  # noqa: SLF001 - argparse offers no other way to its actions

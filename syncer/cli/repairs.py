@@ -23,7 +23,7 @@ from syncer.cli.access import Access
 from syncer.cli.advice import ADVICE
 from syncer.cli.scan import Joined, Result, Scan, check_again
 from syncer.ledger.answers import Answer
-from syncer.ledger.codec import encode_element, salvage, stored
+from syncer.ledger.codec import chain_of, encode_element, salvage, stored
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import (
     NO_EPOCH,
@@ -171,9 +171,8 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     elements = [_header(joined, log.header).encode()]
     chain = ROOT_CHAIN
     for record in records:
-        placed = stored(record, chain, len(elements))
         elements.append(encode_element(record, chain))
-        chain = placed.chain
+        chain = chain_of(elements[-1])
     text = f"keep the log aside and replace it by one that is {did}"
     return Step(Act.REBUILD, text, elements=tuple(elements), lost=lost)
 

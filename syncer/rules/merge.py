@@ -420,8 +420,8 @@ def _channels(
     return tuple(
         ChannelStatus(
             s.channel,
-            # An open attempt is not shown before its result; the word would flicker otherwise.
             s.state.value,
+            # An open attempt is counted once it is shown, with its result.
             s.attempts - (1 if s.state is State.SENDING else 0),
             s.last.due if s.last and s.state is State.RETRYING and not terminal else 0,
         )

@@ -204,7 +204,8 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
     facts = Facts(request.generation, request.policy, bounds.at_most_once)
     merged = merge(status, view, facts, now=bounds.now)
     wrong: list[str] = []
-    if not _same(status, merged.status):
+    # Most are equal, which shows without rendering them.
+    if _computed(status) != _computed(merged.status):
         wanted = compact(merged.status, limit=bounds.status_bytes)
         patch = difference(status, wanted)
         # While an attempt is open, what is shown of its channel depends on when it was read.
@@ -234,11 +235,6 @@ def _numbers(status: Status) -> list[Finding]:
     if len(numbers) == len(set(numbers)):
         return []
     return [Finding(Divergence.NUMBERS, "two attempts of a channel have the same number")]
-
-
-def _same(shown: Status, wanted: Status) -> bool:
-    """Whether two statuses are rendered alike, without rendering them: most are equal."""
-    return _computed(shown) == _computed(wanted)
 
 
 def _computed(status: Status) -> tuple[object, ...]:
