@@ -78,8 +78,9 @@ class Access:
     kube: KubeClient | None
     store: NotificationRequestClient | None
     problem: str = ""
-    #: A settings file was given, so that the settings are the controller's.
+    #: A settings file was given, so that the settings are the controller's; and what to warn about in it.
     configured: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def objects(self) -> NotificationRequestClient:
@@ -186,14 +187,15 @@ async def access(
     Raises:
         ConfigError: the settings cannot be used.
     """
-    settings = where.load().settings
+    loaded = where.load()
+    settings = loaded.settings
     url = settings.redis.url.get_secret_value()
     client = _Redis(
         url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout,
         on_wake_up=on_wake_up,
     )  # fmt: skip
     client.where = _redis_at(where, url)
-    async with opened(RedisLog(client, patience=_PATIENCE)) as log:
+    async with opened(client):
         kube, problem = None, "not asked"
         if cluster:
             kubeconfig, source = kubeconfig_of(where.kubeconfig)
@@ -207,8 +209,9 @@ async def access(
         try:
             store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
             yield Access(
-                settings, client, log, kube, store, problem if kube is None else "",
-                configured=where.config is not None,
+                settings, client, RedisLog(client, patience=_PATIENCE), kube, store,
+                problem if kube is None else "",
+                configured=where.config is not None, warnings=loaded.warnings,
             )  # fmt: skip
         finally:
             if kube is not None:
@@ -216,11 +219,11 @@ async def access(
 
 
 @asynccontextmanager
-async def opened(log: RedisLog) -> AsyncIterator[RedisLog]:
-    """Serve the log's client while the block runs."""
-    task = asyncio.create_task(log.serve())
+async def opened(client: LedgerClient) -> AsyncIterator[None]:
+    """Serve a client's calls while the block runs."""
+    task = asyncio.create_task(client.run())
     try:
-        yield log
+        yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

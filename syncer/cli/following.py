@@ -26,7 +26,6 @@ from syncer.cli.scan import short_of
 from syncer.ledger.ends import LogEnd, read_ends, read_lengths
 from syncer.runtime.supervise import elapse
 
-_PAGE: Final = 500
 #: Wake-ups that wait; who sends more is answered by the next sweep.
 _WAITING: Final = 1_000
 #: A pause is at least so many times as long as the sweep before it took.
@@ -151,7 +150,7 @@ class Follower:
         if self._uids:
             yield self._uids
             return
-        async for uids in self._at.log.scan(page=_PAGE):
+        async for uids in self._at.log.scan():
             yield list(dict.fromkeys(uids))
 
     async def _page(self, uids: Sequence[str], seen: dict[int, int], *, first: bool) -> list[Event]:

@@ -26,8 +26,6 @@ from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from syncer.rules.text import plain
 
-_PAGE = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -88,7 +86,7 @@ class Inspection:
 async def find_uid(log: RedisLog, key: str) -> str | None:
     """Return the uid of the newest log whose header has this name, None if there is none."""
     found: list[tuple[int, str]] = []
-    async for uids in log.scan(page=_PAGE):
+    async for uids in log.scan():
         for uid, head in zip(uids, await log.read_headers(uids), strict=True):
             if head.header is not None and head.header.object == key:
                 # A log without an expiry belongs to an object that lives.

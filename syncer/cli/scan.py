@@ -138,7 +138,7 @@ async def join(
             scan.records += sum(max(0, len(p.elements) - 1) for p in found)
             progress.step(len(page))
             yield found
-    async for uids in at.log.scan(page=PAGE):
+    async for uids in at.log.scan():
         strangers = [u for u in dict.fromkeys(uids) if not scan.saw(u)]
         if not strangers:
             continue

@@ -78,7 +78,7 @@ async def _pages(at: Access, uids: Sequence[str]) -> AsyncIterator[list[str]]:
         for start in range(0, len(uids), PAGE):
             yield list(uids[start : start + PAGE])
         return
-    async for page in at.log.scan(page=PAGE):
+    async for page in at.log.scan():
         yield page
 
 

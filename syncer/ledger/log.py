@@ -320,10 +320,6 @@ class RedisLog:
             raise ContractError("the server is not Redis")
         return elements
 
-    async def serve(self) -> None:
-        """Serve the client's calls until cancelled."""
-        await self._client.run()
-
     async def read_headers(self, uids: Sequence[str]) -> list[LogHead]:
         """
         Read the heads of logs, in the order of `uids`, in one round trip.

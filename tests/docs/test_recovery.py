@@ -485,7 +485,8 @@ async def plant_acked(here: Stage, uid: str) -> None:
     copy = f"{aside}:{{{uid}}}"
     await here.redis.copy(key, copy)
     client = LedgerClient(here.redis_url, prefix=aside, timeout=3.0)
-    async with opened(RedisLog(client)) as log:
+    async with opened(client):
+        log = RedisLog(client)
         identity = AttemptId("0.1-1")
         intent = intent_record(identity, "slack:ops", at=1, by="nobody")
         failed = Attempt(

@@ -75,7 +75,8 @@ async def _fill(url: str) -> None:
     the plan. u-open: an intent stands open. u-other: another namespace, only planned, the oldest.
     """
     client = LedgerClient(url, prefix="nl", timeout=3.0)
-    async with opened(RedisLog(client)) as log:
+    async with opened(client):
+        log = RedisLog(client)
         await client.open("ledger/notification-ledger@cluster")
         for n, (uid, name) in enumerate(
             (("u-sent", "demo/sent"), ("u-retry", "demo/disk-full"), ("u-open", "demo/open"),

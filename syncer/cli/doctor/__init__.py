@@ -43,12 +43,10 @@ async def run(options: argparse.Namespace) -> int:
 
     if options.service_account:
         namespace_and_name(options.service_account)
-    where = where_of(options)
-    warnings = where.load().warnings
     home = options.controller_namespace or await controller_namespace()
-    async with access(where) as at:
+    async with access(where_of(options)) as at:
         results = await examine(
-            at, warnings=warnings, namespaces=await namespaces_of(at, options), home=home,
+            at, namespaces=await namespaces_of(at, options), home=home,
             account=options.service_account or "",
         )  # fmt: skip
     if options.json:

@@ -121,7 +121,6 @@ def check_settings(warnings: Sequence[str], *, given: bool) -> Result:
 async def examine(
     at: Access,
     *,
-    warnings: Sequence[str],
     namespaces: Sequence[str],
     home: str,
     account: str,
@@ -132,7 +131,6 @@ async def examine(
 
     Args:
         at: Open connections.
-        warnings: Of the settings file.
         namespaces: As of `read_cluster`.
         home: As of `read_cluster`.
         account: As of `read_cluster`.
@@ -145,7 +143,7 @@ async def examine(
     settings = at.settings
     installation = cluster.leases.installation or await _named_by_store(at, redis)
     results = [
-        check_settings(warnings, given=at.configured),
+        check_settings(at.warnings, given=at.configured),
         *check_redis(
             redis,
             url=settings.redis.url.get_secret_value(),

@@ -190,7 +190,7 @@ async def _wake_up(at: Access) -> None:
 
 
 async def _first_page(at: Access, facts: RedisFacts) -> None:
-    async for uids in at.log.scan(page=500):
+    async for uids in at.log.scan():
         epochs = []
         for head in await at.log.read_headers(uids):
             if head.element is None:

@@ -48,16 +48,14 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.web.source import Source
     from syncer.model.errors import ConfigError
 
-    where = where_of(options)
-    warnings = where.load().warnings
     home = options.controller_namespace or await controller_namespace()
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with access(where) as at:
+    async with access(where_of(options)) as at:
         namespaces, index = await namespaces_of(at, options), Index()
         follower = Follower(at, index, namespaces)
-        source = Source(at, index, namespaces=namespaces, home=home, warnings=warnings)
+        source = Source(at, index, namespaces=namespaces, home=home)
         explorer = Explorer(source, index, follower)
         following = asyncio.create_task(follower.run())
         following.add_done_callback(lambda _task: stopped.set())

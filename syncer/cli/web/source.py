@@ -140,16 +140,12 @@ class Overview:
 class Source:
     """Reads the contents of pages."""
 
-    def __init__(
-        self, at: Access, index: Index, *, namespaces: Sequence[str], home: str,
-        warnings: Sequence[str],
-    ) -> None:  # fmt: skip
+    def __init__(self, at: Access, index: Index, *, namespaces: Sequence[str], home: str) -> None:
         """Prepare. No namespaces are all, and an empty `home` (the controller's namespace) is not known."""
         self._at = at
         self._index = index
         self._namespaces = namespaces
         self._home = home
-        self._warnings = warnings
         self._silent: dict[str, tuple[float, str]] = {}
         self.leases = Shared(self._leases, _FRESH)
         self.examination = Shared(self._examine, _EXAMINED)
@@ -284,9 +280,8 @@ class Source:
     async def _examine(self) -> list[Result]:
         async with asyncio.timeout(_DOCTOR):
             return await examine(
-                self._at, warnings=self._warnings, namespaces=self._namespaces, home=self._home,
-                account="", reader=True,
-            )  # fmt: skip
+                self._at, namespaces=self._namespaces, home=self._home, account="", reader=True
+            )
 
     async def _ask(
         self, server: str, call: Callable[[], Awaitable[T]], *, walks: bool = False

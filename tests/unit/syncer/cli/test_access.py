@@ -20,7 +20,6 @@ from syncer.cli.access import (
     operator_name,
 )
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, Unavailable
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
@@ -175,19 +174,17 @@ def test_who_an_operator_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operator_name(None) == "y" * 128
 
 
-async def test_nothing_serves_a_log_behind_its_block() -> None:
+async def test_nothing_serves_a_client_behind_its_block() -> None:
     """What serves it has ended when the block has."""
     ended: list[bool] = []
 
-    async def serve() -> None:
+    async def run() -> None:
         try:
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
             ended.append(True)
 
-    log = cast("RedisLog", SimpleNamespace(serve=serve))
-    async with opened(log) as served:
+    async with opened(cast("LedgerClient", SimpleNamespace(run=run))):
         await asyncio.sleep(0)
-        assert served is log
     assert ended == [True]

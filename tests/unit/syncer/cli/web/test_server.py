@@ -38,7 +38,8 @@ async def site() -> AsyncIterator[tuple[str, Index]]:
     """A server with one notification whose every text is hostile; there is no API server."""
     index, world = Index(), World(Objects())
     index.put(made("n", phase=HOSTILE, error=HOSTILE, hold=HOSTILE, channel=HOSTILE))
-    source = Source(world.at, index, namespaces=(), home="", warnings=[HOSTILE])
+    world.warnings = (HOSTILE,)
+    source = Source(world.at, index, namespaces=(), home="")
     explorer = Explorer(source, index, Follower(world.at, index, ()))
     port = await explorer.listen(0)
     try:
@@ -137,7 +138,7 @@ async def test_who_has_asked_stays_where_others_only_connect(
     """At the bound a connection without a request is closed for a new one, not a reader's."""
     monkeypatch.setattr(server, "Connections", partial(Connections, 3))
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    source = Source(world.at, index, namespaces=(), home="")
     explorer = Explorer(source, index, Follower(world.at, index, ()))
     port = await explorer.listen(0)
     try:
@@ -159,7 +160,7 @@ async def test_who_has_asked_stays_where_others_only_connect(
 async def test_probes_see_no_page() -> None:
     """The address for probes, which others can reach, says that the process lives, and nothing else."""
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    source = Source(world.at, index, namespaces=(), home="")
     explorer = Explorer(source, index, Follower(world.at, index, ()))
     port = await explorer.listen_for_probes("127.0.0.1", 0)
     try:
@@ -363,7 +364,7 @@ async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub
 async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is found closed when something is sent over it is no error."""
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    source = Source(world.at, index, namespaces=(), home="")
     explorer = Explorer(source, index, Follower(world.at, index, ()))
 
     async def closed(_answer: web.StreamResponse, _event: bytes) -> None:
