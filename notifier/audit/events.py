@@ -44,7 +44,7 @@ from syncer.model.attempt import (
 from syncer.model.record import Kind, Record
 from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy
 from syncer.model.times import format_time
-from syncer.rules.channel_state import ChannelState, State, stand
+from syncer.rules.channel_state import ChannelState, State, state_of
 from syncer.rules.fold import LogView
 
 VERSION: Final = "1.0"
@@ -150,7 +150,7 @@ def _walk(
             continue
         channels = view.plan.channels
         for channel in channels if record.kind is Kind.PLAN else (record.channel,):
-            channel_states[channel] = stand(
+            channel_states[channel] = state_of(
                 channel,
                 view.of_channel(channel),
                 max_attempts=policy.max_attempts,

@@ -85,7 +85,7 @@ def unsent_run(attempts: Sequence[Attempt]) -> int:
     return run
 
 
-def stand(
+def state_of(
     channel: str,
     attempts: Iterable[Attempt],
     *,

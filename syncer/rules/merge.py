@@ -37,7 +37,7 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import ChannelState, State, counts, stand
+from syncer.rules.channel_state import ChannelState, State, counts, state_of
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
@@ -98,7 +98,7 @@ def _channel_states(
     folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
     unsent = _folded_unsent(status.rollup, view)
     return tuple(
-        stand(
+        state_of(
             channel,
             [a for a in attempts if a.channel == channel],
             max_attempts=facts.policy.max_attempts,

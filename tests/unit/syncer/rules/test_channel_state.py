@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.rules.channel_state import State, stand
+from syncer.rules.channel_state import State, state_of
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 TRANSIENT, PERMANENT, NOT_SENT = (
@@ -117,7 +117,7 @@ def test_channel_state(case: str) -> None:
         None if wanted.ordered_after is None
         else frozenset(a.id for a in attempts[: wanted.ordered_after])
     )  # fmt: skip
-    found = stand(
+    found = state_of(
         "slack:ops",
         attempts,
         max_attempts=3,
@@ -137,7 +137,7 @@ def test_the_newest_attempt_is_that_of_the_highest_id() -> None:
     former = Attempt(AttemptId("0.7-12"), "slack:ops", FAILED, ended=20, due=30)
     newer = Attempt(AttemptId("0.11-3"), "slack:ops", FAILED, ended=10, due=50)
     for attempts in ([former, newer], [newer, former]):
-        assert stand("slack:ops", attempts, max_attempts=3).last == newer
+        assert state_of("slack:ops", attempts, max_attempts=3).last == newer
 
 
 def test_every_state_is_reached() -> None:
@@ -178,7 +178,7 @@ def test_left(case: str) -> None:
     (allowed, ordered, folded, unsent, made), left, run = LEFT[case]
     attempts = attempts_of(Case(made, State.PENDING, ""))
     before = None if ordered is None else frozenset(a.id for a in attempts[:ordered])
-    found = stand(
+    found = state_of(
         "slack:ops", attempts, max_attempts=allowed, before_order=before, folded=folded,
         folded_unsent=unsent,
     )  # fmt: skip
@@ -191,5 +191,5 @@ def test_left(case: str) -> None:
 )
 def test_before_the_first_attempt(allowed: int, state: State, reason: str) -> None:
     """A policy that allows one has it made; one that allows none has nothing left."""
-    found = stand("slack:ops", [], max_attempts=allowed)
+    found = state_of("slack:ops", [], max_attempts=allowed)
     assert (found.state, found.reason, found.left) == (state, reason, allowed)

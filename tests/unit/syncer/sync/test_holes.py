@@ -37,7 +37,7 @@ from syncer.model.attempt import (
 from syncer.model.errors import Conflict
 from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.channel_state import State, stand
+from syncer.rules.channel_state import State, state_of
 from syncer.rules.reconcile import Action
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
@@ -287,7 +287,7 @@ async def test_a_verdict_after_a_refusal_for_good_changes_nothing() -> None:
         await here.recorder.reread(entry)
         known = entry.view.attempts[attempt.id]
         assert (known.failure, known.code, known.ended) == (FailureClass.PERMANENT, 410, 2)
-        assert stand("console", [known], max_attempts=5).state is State.FAILED
+        assert state_of("console", [known], max_attempts=5).state is State.FAILED
 
 
 async def test_verdicts_that_contradict_each_other() -> None:
@@ -313,12 +313,12 @@ async def test_a_refusal_for_good_after_a_verdict_of_failure_is_recorded() -> No
         await append(shell(here), "u", await looked(here, delivered=False))
         await here.recorder.reread(entry)
         judged = entry.view.attempts[attempt.id]
-        assert stand("console", [judged], max_attempts=5).state is State.RETRYING
+        assert state_of("console", [judged], max_attempts=5).state is State.RETRYING
         gone = replace(attempt, **REFUSED)
         assert await here.recorder.close(entry, gone, intent, patience=1)
         known = entry.view.attempts[attempt.id]
         assert (known.failure, known.code) == (FailureClass.PERMANENT, 410)
-        assert stand("console", [known], max_attempts=5).state is State.FAILED
+        assert state_of("console", [known], max_attempts=5).state is State.FAILED
         assert entry.view.conflicts == 0
 
 
