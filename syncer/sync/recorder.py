@@ -46,7 +46,7 @@ from syncer.model.record import (
 )
 from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache, Entry
 
 logger = logging.getLogger("ledger.record")
 
@@ -81,8 +81,16 @@ class Recorder:
 
     def claim_holds(self, entry: Entry, term: LeaseTerm) -> bool:
         """Whether attempts may be opened under the entry's claim, as far as this process knows."""
-        wanted = Claim(term.epoch, self.log.generation_of(entry.uid))
-        return entry.claim == wanted and term.valid(self.cache.monotonic())
+        return self.claimed(entry, term) and term.valid(self.cache.monotonic())
+
+    def claimed(self, entry: Entry, term: LeaseTerm) -> bool:
+        """Whether the entry's claim is of this term and of the store that answers now."""
+        claim = entry.claim
+        return (
+            claim is not None
+            and claim.epoch == term.epoch
+            and claim.generation == self.log.generation_of(entry.uid)
+        )
 
     def lose_claim(self, entry: Entry, cause: str) -> None:
         """Note that the claim is stale; the next reconcile claims the log again."""

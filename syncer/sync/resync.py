@@ -131,7 +131,7 @@ class Resync:
             last_check,
             deleted=entry.deleted,
             blocked=bool(self.blocked(entry)),
-            claimed=away or self._claimed(entry, term),
+            claimed=away or self.recorder.claimed(entry, term),
             # What cannot be read is for the claim that follows the outage.
             unread=not away
             and (entry.reread or any(a not in executing for a in entry.view.opened)),
@@ -141,12 +141,4 @@ class Resync:
             idle=idle,
             now=now,
             bounds=self.bounds,
-        )
-
-    def _claimed(self, entry: Entry, term: LeaseTerm) -> bool:
-        claim = entry.claim
-        return (
-            claim is not None
-            and claim.epoch == term.epoch
-            and claim.generation == self.recorder.log.generation_of(entry.uid)
         )
