@@ -19,6 +19,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import field
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
@@ -56,7 +57,7 @@ class LeaseRecord:
     transitions: int = 0
     duration: float = 0.0
     renew_time: str = ""
-    annotations: Mapping[str, str] | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Json) -> Self:
@@ -86,7 +87,7 @@ class LeaseRecord:
 
     def annotation(self, key: str) -> str:
         """Return an annotation, empty without it."""
-        return (self.annotations or {}).get(key, "")
+        return self.annotations.get(key, "")
 
 
 class Leases:

@@ -327,11 +327,10 @@ class ShardManager:
         found = self._view.map()
         if found is None:
             return
-        annotations = found.annotations or {}
         self._installation.compare(found.uid)
-        self._installation.look(annotations)
+        self._installation.look(found.annotations)
         try:
-            self._installation.agree(annotations)
+            self._installation.agree(found.annotations)
         except ConfigError as error:
             # What is held stays held until what is in flight is on record: others wait as long.
             self._stopped = True
