@@ -428,12 +428,10 @@ class Reflector:
         if kind not in ("ADDED", "MODIFIED", "DELETED"):
             raise Expired("an event of a type that is not known")
         if uid := uid_of(document):
-            version, shard = (
-                document["metadata"].get("resourceVersion"),
-                self.selection.shard_of(uid),
-            )
+            version = document["metadata"].get("resourceVersion")
+            shard = self.selection.shard_of(uid)
             novelty = scope.following.novelty(shard, version) if isinstance(version, str) else None
-            if novelty is Novelty.FOREIGN or novelty is Novelty.KNOWN:
+            if novelty in (Novelty.FOREIGN, Novelty.KNOWN):
                 if shard not in scope.asked:
                     self.selection.note(part, foreign=1)
                 self._advance(scope, version)

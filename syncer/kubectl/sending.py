@@ -205,14 +205,10 @@ def _follow(
 def _show_new(attempts: list[dict[str, Any]], shown: dict[str, object]) -> None:
     """Show each attempt once for each state; older ones may be folded, and unknown ones become known."""
     for number, attempt in enumerate(attempts):
-        key, state, error = (
-            str(attempt.get("id") or number),
-            attempt.get("status"),
-            attempt.get("error"),
-        )
+        key, state = str(attempt.get("id") or number), attempt.get("status")
         if shown.get(key) != state:
             shown[key] = state
-            why = f": {error}" if error else ""
+            why = f": {attempt['error']}" if attempt.get("error") else ""
             _show(f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {state}{why}")
 
 

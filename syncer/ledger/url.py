@@ -107,13 +107,7 @@ def parse_redis_url(url: str) -> RedisTarget:
     tls = family == "rediss"
     if not kind:
         _check_single(parts)
-        return RedisTarget(
-            Topology.SINGLE,
-            (),
-            "",
-            tls=tls,
-            server=url,
-        )
+        return RedisTarget(Topology.SINGLE, (), "", tls=tls, server=url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     nodes = _nodes(hosts, _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT)
     path = [unquote(part) for part in parts.path.split("/")[1:] if part]
