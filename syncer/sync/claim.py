@@ -147,7 +147,7 @@ class Claimer:
         except Unauthorised as error:
             # Known now, and not after the claim: it is what the permission is missed for.
             entry.unreadable = True
-            self.permissions.concerns(request.namespace, error)
+            self.permissions.withheld(request.namespace, error)
             return Presence.UNREADABLE
         except (KindMissing, ContractError):
             return Presence.UNREADABLE

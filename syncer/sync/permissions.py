@@ -69,7 +69,7 @@ class MissingPermissions:
         self._missing[namespace] = _Missing(missing.error, now + _PROBE)
         return False
 
-    def concerns(self, namespace: str, error: Exception) -> bool:
+    def withheld(self, namespace: str, error: Exception) -> bool:
         """Note a refusal; returns whether a permission is missing, or only one object is refused."""
         if not isinstance(error, Unauthorised) or error.reason == DENIED:
             return False

@@ -28,7 +28,7 @@ class Refusals(MissingPermissions):
 
     def refused(self, entry: Entry, error: Rejected) -> None:
         """Note a refusal, and log it if it is new."""
-        if self.concerns(entry.request.namespace, error):
+        if self.withheld(entry.request.namespace, error):
             return
         if self.news(entry, error):
             logger.error(
