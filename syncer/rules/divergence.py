@@ -42,24 +42,20 @@ class Remedy(StrEnum):
 
 class Divergence(StrEnum):
     """
-    A class of divergence, the worst first.
+    A class of divergence, the worst first; at the end is what needs a memory to be seen.
 
     The values are an interface: words of `syncer verify`, labels of a metric, words of a condition.
     """
 
     FOREIGN = "foreign"
-    #: A record cannot be read. The log is quarantined.
     UNREADABLE = "unreadable"
     MISNAMED = "misnamed"
     MARK_BEYOND = "mark-beyond"
     LOG_MISSING = "log-missing"
-    #: The status shows attempts that the log lacks. The log is claimed again and restored.
     LOG_BEHIND = "log-behind"
     PLAN_MISSING = "plan-missing"
     EXPIRING = "expiring"
-    #: The status lacks records of the log, and nothing was about to write them. They are written.
     STATUS_BEHIND = "status-behind"
-    #: Records are marked as published, and the status does not show them.
     ACKED = "acked"
     STATUS_DIFFERS = "status-differs"
     OPEN_ATTEMPT = "open-attempt"
@@ -67,17 +63,13 @@ class Divergence(StrEnum):
     NO_EXPIRY = "no-expiry"
     ORPHAN = "orphan"
     EPOCH_AHEAD = "epoch-ahead"
-    #: Two attempts of one channel are open at once.
     TWO_OPEN = "two-open"
     CONFLICT = "conflict"
     PHASE = "phase"
     NUMBERS = "numbers"
     OBJECT = "object"
-    #: The log does not hold the history that was seen in it. It is claimed again and restored.
     HISTORY = "history"
-    #: The spec is not the one for which the channels were frozen.
     SPEC = "spec"
-    #: The memory differs from the fold of the very same records.
     MEMORY = "memory"
 
     @property
@@ -96,7 +88,9 @@ class Divergence(StrEnum):
         return _REMEDY.get(self, Remedy.PERSON)
 
 
-#: What the self-audit may find, each with its sentence for a person.
+#: What the self-audit may find, each with its sentence for a person. A log that cannot be read is
+#: quarantined; one that lacks something is claimed again and restored; a status that lacks something is
+#: written.
 AUDITED: Final = {
     Divergence.UNREADABLE: "a record of the log cannot be read",
     Divergence.HISTORY: "the log does not hold the history that was seen in it",
