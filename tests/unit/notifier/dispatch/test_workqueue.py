@@ -340,3 +340,13 @@ async def test_no_wake_up_is_lost_or_shared() -> None:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def test_what_is_superseded_is_cleared_away_seldom() -> None:
+    """Each time costs as much as all that is delayed: not for a key that is added."""
+    queue = WorkQueue(lambda: 0.0)
+    heap = queue._heap
+    for n in range(100):
+        queue.add_at(f"k{n}", 50.0)
+        queue.add_at(f"k{n}", 40.0)
+    assert queue._heap is heap
