@@ -123,8 +123,6 @@ class _BoundedAnswer(ResponseHandler):
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        if data and self._body is not None and self._body.is_eof():
-            self.force_close()  # nobody asked for it, and what follows may be its rest
         self._heard = self._loop.time()
         self._seen += data[: max(0, _SEEN_BYTES - len(self._seen))]
         self._taken += len(data)
@@ -133,7 +131,12 @@ class _BoundedAnswer(ResponseHandler):
             if self.transport is not None:
                 self.transport.abort()
             return
-        super().data_received(data)
+        # The parser does not say where an answer ends. If that is before the last byte, there is more.
+        for part in (data[:-1], data[-1:]) if len(data) > 1 else (data,):
+            if part and self._body is not None and self._body.is_eof():
+                self.force_close()  # nobody asked for it, and what follows may be its rest
+            if self.exception() is None:
+                super().data_received(part)
 
     def close(self) -> None:
         """End the connection; a request that was given up without an answer is not delivered later."""

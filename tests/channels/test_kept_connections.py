@@ -31,6 +31,9 @@ from tests.channels.receiver import Certificates
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 REFUSAL = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+EMPTY = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+NONE = b"HTTP/1.1 204 No Content\r\n\r\n"
 BROKEN = b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
 #: Longer than the rest that a connection needs.
 BREATH = 0.05
@@ -136,9 +139,10 @@ def closing(
     thread.join(5)
 
 
-async def test_one_after_another_share_a_connection(http_client: HttpClient) -> None:
+@pytest.mark.parametrize("answer", [FINE, CHUNKED, EMPTY, NONE, b"HTTP/1.1 100 Go\r\n\r\n" + FINE])
+async def test_one_after_another_share_a_connection(http_client: HttpClient, answer: bytes) -> None:
     """With a breath between them, five requests have one connection."""
-    async with keeping(FINE) as (keeper, url):
+    async with keeping(answer) as (keeper, url):
         for _ in range(5):
             assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
@@ -198,14 +202,16 @@ async def test_what_nobody_asked_for_answers_nothing(http_client: HttpClient, la
     assert (keeper.requests, keeper.connections) == (2, 2)
 
 
+@pytest.mark.parametrize("first", [FINE, CHUNKED, EMPTY, NONE])
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("part", "rest"),
     [(b"\r\n", FINE), *((FINE[:n], FINE[n:]) for n in (1, 17, len(FINE) - 1))],
 )
 async def test_the_rest_of_what_nobody_asked_for_answers_nothing(
-    http_client: HttpClient, part: bytes, rest: bytes
+    http_client: HttpClient, first: bytes, late: bool, part: bytes, rest: bytes
 ) -> None:
-    """Of a second answer a part has come: the rest, with the next answer, is not taken for that."""
+    """A part of a second answer has come, with the first or after it: the rest answers nothing."""
     connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,9 +219,9 @@ async def test_the_rest_of_what_nobody_asked_for_answers_nothing(
         connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"{}")
-            writer.write(FINE if connections == 1 else REFUSAL)
+            writer.write((first if late else first + part) if connections == 1 else REFUSAL)
             await asyncio.sleep(BREATH / 5)
-            writer.write(part if connections == 1 else b"")
+            writer.write(part if late and connections == 1 else b"")
             await reader.readuntil(b"{}")
             writer.write(rest + REFUSAL)
         writer.close()
