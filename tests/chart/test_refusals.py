@@ -67,6 +67,9 @@ SHAPE: dict[str, tuple[Json, str]] = {
     "a name that is too long": ({"fullnameOverride": "x" * 64}, "fullnameOverride"),
     "an address for a repository": ({"image": {"repository": "https://r.example.com/nl"}}, "repository"),
     "a tag in a repository": ({"image": {"repository": "r.example.com/nl:1.0"}}, "repository"),
+    "a tag like a port in a repository": (
+        {"redis": {"embedded": {"image": {"repository": "redis:7"}}}}, "repository"
+    ),
     "a name of the page for a repository": ({"image": {"repository": "REGISTRY/nl"}}, "repository"),
     "a limit of what is no resource list": ({"resources": {"limit": {}}}, "limit"),
 }  # fmt: skip
