@@ -215,8 +215,9 @@ class EmailChannel:
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:
             return mail(m, self._envelope, now, limit=limit)
 
-        # Of the one deadline: large messages of others come first, and the server needs the rest.
-        until = asyncio.get_running_loop().time() + self.timeout_s
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.timeout_s
+        # Half of what is left: large messages of others come first, and the server needs the rest.
         content = await rendered_beside(KIND, build, message, seconds=self.timeout_s / 2)
         if isinstance(content, Outcome):
             return content
@@ -224,14 +225,15 @@ class EmailChannel:
         try:
             async with asyncio.timeout_at(until):
                 async with _session(
-                    self._mail_client, self._relay, request_state, self.timeout_s
+                    self._mail_client, self._relay, request_state, until - loop.time()
                 ) as (client, protocol):
                     if self._relay.username:
                         await _authenticate(client, self._relay.username, password, request_state)
                     limit = announced_size(client.esmtp_extensions.get("size", ""))
                     if limit < len(content):
+                        left = until - loop.time()
                         smaller = await rendered_beside(
-                            KIND, lambda m: build(m, limit), message, seconds=self.timeout_s
+                            KIND, lambda m: build(m, limit), message, seconds=left / 2
                         )
                         if isinstance(smaller, Outcome):
                             return smaller

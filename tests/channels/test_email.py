@@ -749,6 +749,19 @@ async def test_a_message_that_is_made_late_has_no_longer_in_all(mail_door: MailC
     assert took < 6.5
 
 
+@pytest.mark.xdist_group("alone")
+async def test_a_message_that_is_not_cut_in_time_is_not_sent(mail_door: MailClient) -> None:
+    """The server announced its size at once: that the smaller message was not made is not its failure."""
+    async with scripted({"EHLO": "250-x\r\n250 SIZE 20000"}) as server:
+        large = message(body="x" * 2 * SMALL)
+        sent = asyncio.create_task(channel(mail_door, server.port, timeout_s=2).send(large))
+        await asyncio.sleep(0)  # its first making comes before
+        busy = asyncio.create_task(offload(lambda: time.sleep(3), size=SMALL + 1, seconds=30))
+        outcome = await sent
+    await busy
+    assert outcome.failure is FailureClass.NOT_SENT
+
+
 @pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
 async def test_handshake_that_is_never_answered(mail_door: MailClient, security: Security) -> None:
     """TLS that hangs ends with the deadline, too."""
