@@ -53,6 +53,13 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, or exits with it if a thread of the controller hangs."""
+    lasting: list[argparse.Namespace] = []
+    code = finish("notifier", lambda: _begun(arguments, lasting))
+    return COMMANDS[lasting[0].command].run(lasting[0]) if lasting else code
+
+
+def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -> int:
+    """Run a command that is over soon, and return its exit code; of another one, add the options."""
     parser = _parser()
     typed = completion.typed_after(sys.argv[1:] if arguments is None else arguments)
     if typed is not None:
@@ -67,14 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return USAGE
-    lasts = options.command == "run" or (options.command == "gateway" and options.action is None)
-    command = COMMANDS[options.command]
-    if lasts:
-        return command.run(options)
+    if options.command == "run" or (options.command == "gateway" and options.action is None):
+        # It ends in its own way.
+        lasting.append(options)
+        return OK
     if arguments is None:
-        # Of a process of its own, which is over soon.
+        # Of a process of its own.
         begin()
-    return finish("notifier", lambda: command.run(options))
+    return COMMANDS[options.command].run(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -80,13 +80,17 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        # Of a process of its own.
+        begin()
+    return finish("syncer", lambda: _main(words))
+
+
+def _main(words: Sequence[str]) -> int:
     typed = completion.typed_after(words)
     if typed is not None:
         sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
         return OK
-    if arguments is None:
-        # Of a process of its own.
-        begin()
     options = _parser(words).parse_args(words)
     if options.command == "completion":
         return completion.run(options)
@@ -96,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command != "web":
         # What their readers need to know, the commands say themselves.
         logging.getLogger("ledger").addHandler(logging.NullHandler())
-    return finish("syncer", lambda: asyncio.run(_run(options)))
+    return asyncio.run(_run(options))
 
 
 def _completed(typed: Sequence[str]) -> list[str]:

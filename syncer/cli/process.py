@@ -30,9 +30,6 @@ def begin() -> None:
     """
     gc.set_threshold(50_000, 20, 50)
     atexit.register(gc.freeze)
-    # Whoever has closed standard output wants none; the interpreter then has no stream for it.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123 - likewise
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -43,11 +40,16 @@ def finish(program: str, work: Callable[[], int]) -> int:
 
     Args:
         program: That says what is wrong.
-        work: Of the command; returns its exit code.
+        work: Of the command; returns its exit code, or exits, as help does.
     """
+    # Whoever has closed standard output wants none; the interpreter then has no stream for it.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123 - likewise
     try:
-        code = work()
-        sys.stdout.flush()
+        try:
+            return work()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -60,7 +62,6 @@ def finish(program: str, work: Callable[[], int]) -> int:
         _give_up_output()
         sys.stderr.write(f"{program}: the answer cannot be written: {reason_of(error)}\n")
         return USAGE
-    return code
 
 
 def _give_up_output() -> None:

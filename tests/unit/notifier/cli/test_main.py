@@ -89,20 +89,25 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         assert running.wait(60) == 0
 
 
-def test_an_answer_that_cannot_be_written_is_no_traceback() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "notifier crd",
+        "notifier --version",
+        "notifier run -h",
+        "syncer -h",
+        "syncer completion bash",
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_no_traceback(words: str) -> None:
     """A full disk is named, with code 2; where standard output is closed, nobody wants the answer."""
-    crd = f"{sys.executable} -m notifier crd"
-    for command, code, said in (
-        (
-            f"{crd} >/dev/full",
-            2,
-            "notifier: the answer cannot be written: No space left on device\n",
-        ),
-        (f"{crd} >&-", 0, ""),
-    ):
+    program = words.partition(" ")[0]
+    full = f"{program}: the answer cannot be written: No space left on device\n"
+    for where, code, said in (("/dev/full", 2, full), ("&-", 0, "")):
         answer = subprocess.run(
-            ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-        )
+            ["sh", "-c", f"{sys.executable} -m {words} >{where}"],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
         assert (answer.returncode, answer.stderr) == (code, said)
 
 
