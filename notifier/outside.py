@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -58,7 +58,7 @@ class Admin(Protocol):
         """Add a detail that readiness shows but does not depend on."""
         ...
 
-    def on_scrape(self, refresh: Callable[[], None]) -> None:
+    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
         """Register a function that updates gauges right before a scrape."""
         ...
 

@@ -25,6 +25,7 @@ from notifier.reconciler.hold_reader import PERIOD
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
+from syncer.runtime.slices import slices
 from syncer.sync.sweeper import Sweeper
 
 logger = logging.getLogger("ledger")
@@ -87,10 +88,12 @@ class Sweeps:
 
     async def note_log_outage(self) -> None:
         """Have statuses show that attempts wait for the log."""
-        self._parts.controller.overdue.mark_without_log(
-            available=self._parts.log.unavailable_reason is None,
-            notice=self._parts.settings.sync.hold_notice,
-        )
+        async for entries in slices(self._parts.cache.entries.values()):
+            self._parts.controller.overdue.mark_without_log(
+                entries,
+                available=self._parts.log.unavailable_reason is None,
+                notice=self._parts.settings.sync.hold_notice,
+            )
 
     async def live(self) -> None:
         """Find records that other processes have appended to live logs."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from notifier.reconciler.placed_holds import PlacedHolds
@@ -18,7 +19,6 @@ from syncer.metrics import HoldReason
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
-from syncer.rules.journal import Basis
 from syncer.rules.plan import hold_of
 from syncer.rules.restore import highest_epoch
 from syncer.sync.cache import Cache, Entry
@@ -134,10 +134,10 @@ class Holds:
             " restore of etcd or a move, raise sharding.incarnation"
         )
 
-    def by_reason(self) -> Counter[str]:
-        """How many unfinished notifications of ours are held, by the reason's label."""
+    def by_reason(self, entries: Iterable[Entry]) -> Counter[str]:
+        """How many of these that are unfinished and ours are held, by the reason's label."""
         found: Counter[str] = Counter()
-        for entry in self.cache.entries.values():
+        for entry in entries:
             if entry.cancelled or (entry.request.status.terminal and not entry.quarantine):
                 continue
             if self.ownership.term_of(entry.uid) is not None:
@@ -145,10 +145,15 @@ class Holds:
         del found[""]
         return found
 
-    def not_journaled(self) -> Counter[Basis]:
-        """How many notifications are not journaled while others are, by the reason."""
-        return Counter(
-            e.unjournaled for e in self.cache.entries.values() if e.unjournaled is not None
+    def critical_seconds(self, entries: Iterable[Entry]) -> float:
+        """Longest time in seconds for which operators' holds have held back a critical one of these."""
+        return max(
+            (
+                self.placed.critical(entry.request, entry.withheld)
+                for entry in entries
+                if entry.withheld and not entry.cancelled
+            ),
+            default=0.0,
         )
 
     def _reason(self, entry: Entry) -> str:
@@ -168,14 +173,3 @@ class Holds:
             return HoldReason.ON_HOLD
         placed = HoldReason.PLACED if self.placed.of(entry.request, entry.withheld) else ""
         return HoldReason.PAUSED if self.paused else placed
-
-    def critical_seconds(self) -> float:
-        """Longest time in seconds for which operators' holds have held back a critical notification."""
-        return max(
-            (
-                self.placed.critical(entry.request, entry.withheld)
-                for entry in self.cache.entries.values()
-                if entry.withheld and not entry.cancelled
-            ),
-            default=0.0,
-        )

@@ -7,6 +7,7 @@ on the log and the object, never on the timers of the work queue, which every de
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,14 +37,14 @@ class Overdue:
     decisions: Decisions
     holds: Holds
 
-    def mark_without_log(self, *, available: bool, notice: float) -> None:
+    def mark_without_log(self, entries: Iterable[Entry], *, available: bool, notice: float) -> None:
         """
         Have the status of objects show that a due attempt waits for the log, or no longer waits.
 
         They say so after `notice` seconds. A journaled attempt does not wait for the log.
         """
         now = self.cache.monotonic()
-        for entry in self.cache.entries.values():
+        for entry in entries:
             waiting = not available and self._waits(entry)
             if not waiting:
                 entry.without_log_since = 0.0
@@ -74,11 +75,11 @@ class Overdue:
         asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
         return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
 
-    def oldest(self) -> float:
-        """Seconds for which our longest waiting attempt has been due, 0 if none is."""
+    def oldest(self, entries: Iterable[Entry]) -> float:
+        """Seconds for which the longest waiting attempt of ours has been due, 0 if none is."""
         now = self.time.now()
         oldest = 0.0
-        for entry in self.cache.entries.values():
+        for entry in entries:
             if entry.cancelled or self.ownership.term_of(entry.uid) is None:
                 continue
             oldest = max(oldest, self._seconds(entry, now, oldest))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -35,6 +35,8 @@ from syncer.runtime.offload import SMALL, offload
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
+#: Brings gauges up to date; returns for how many seconds that held the loop.
+Refresh = Callable[[], Awaitable[float]]
 
 #: Share of the time that metrics of one format may take, and seconds of which it may be used ahead.
 _SHARE: Final = 0.1
@@ -64,7 +66,7 @@ class AdminServer:
     ) -> None:
         """Show what is in the registry; `connections` bounds those of one address."""
         self._registry = registry
-        self._refresh: Callable[[], None] = lambda: None
+        self._refresh: Refresh | None = None
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
         self._connections = connections
@@ -81,7 +83,7 @@ class AdminServer:
         """Add something that readiness mentions but does not depend on."""
         self._details[name] = check
 
-    def on_scrape(self, refresh: Callable[[], None]) -> None:
+    def on_scrape(self, refresh: Refresh) -> None:
         """Have gauges brought up to date right before they are scraped."""
         self._refresh = refresh
 
@@ -130,8 +132,7 @@ class AdminServer:
             used, body = self._made.get(content_type, (0.0, b""))
             began = clock()
             if used - began <= _AHEAD:
-                self._refresh()
-                took = clock() - began
+                took = await self._refresh() if self._refresh else 0.0
                 # Other work of the thread, for which this may wait, is no part of its share.
                 write = partial(_timed, partial(encode, self._registry))
                 body, wrote = await offload(write, size=SMALL + 1, seconds=_WRITE)

@@ -16,23 +16,19 @@ the scrape and counts from the last round, so it also grows while the resync its
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import logging
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Final
 
 from syncer.metrics import SyncMetrics
 from syncer.model.ports import LeaseTerm, Ownership
 from syncer.rules.resync import Bounds, Reason, reason_of
+from syncer.runtime.slices import slices
 from syncer.sync.cache import Entry
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.resync")
-
-#: Entries between two turns of the event loop: about a millisecond.
-SLICE: Final = 400
 
 
 @dataclass(eq=False)
@@ -79,10 +75,9 @@ class Resync:
             return
         missing, oldest = 0, 0.0
         deferrable: list[tuple[float, str]] = []
-        entries = list(self.cache.entries.values())
-        for start in range(0, len(entries), SLICE):
+        async for entries in slices(self.cache.entries.values()):
             now = self.cache.monotonic()
-            for entry in entries[start : start + SLICE]:
+            for entry in entries:
                 if entry.unscheduled:
                     self.cache.mark_dirty(entry)
                 reason = self._reason(entry, now, away=away)
@@ -97,7 +92,6 @@ class Resync:
                     missing += entry.unchecked_since < now
                     oldest = max(oldest, now - entry.unchecked_since)
                     self.request_check(entry.uid)
-            await asyncio.sleep(0)
         for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
             self.request_check(uid)
         self._end(missing, oldest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -69,7 +69,7 @@ class Checks:
     def __init__(self) -> None:
         self.checks: dict[str, Callable[[], str | None]] = {}
         self.details: dict[str, Callable[[], str | None]] = {}
-        self.refresh: Callable[[], None] = lambda: None
+        self.refresh: Callable[[], Awaitable[float]]
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         """See `Admin.check`."""
@@ -79,7 +79,7 @@ class Checks:
         """See `Admin.detail`."""
         self.details[name] = check
 
-    def on_scrape(self, refresh: Callable[[], None]) -> None:
+    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
         """See `Admin.on_scrape`."""
         self.refresh = refresh
 

@@ -139,17 +139,24 @@ async def test_a_refused_write_is_unavailability(
                 await until(
                     lambda: refusal.word in (client.unavailable_reason or ""), what="it is refused"
                 )
-                await until(lambda: here.controller.overdue.oldest() > 2, what="it is overdue")
+                await until(
+                    lambda: here.controller.overdue.oldest(here.cache.entries.values()) > 2,
+                    what="it is overdue",
+                )
                 here.controller.overdue.mark_without_log(
-                    available=here.log.unavailable_reason is None, notice=0.0
+                    here.cache.entries.values(),
+                    available=here.log.unavailable_reason is None,
+                    notice=0.0,
                 )
                 assert here.cache.entries["second"].without_log
-                assert here.controller.holds.by_reason() == {"log-unavailable": 1}
+                assert here.controller.holds.by_reason(here.cache.entries.values()) == {
+                    "log-unavailable": 1
+                }
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)
                 await until(lambda: results(here, "second") == ["success"], what="it is sent")
                 assert client.unavailable_reason is None
-                assert here.controller.overdue.oldest() == 0
+                assert here.controller.overdue.oldest(here.cache.entries.values()) == 0
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
                 assert receiver.calls["/ops"] == 2
     begun, over = said(caplog)

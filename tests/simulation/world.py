@@ -19,7 +19,7 @@ import hashlib
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -267,7 +267,7 @@ class _Admin:
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
         pass
 
-    def on_scrape(self, refresh: Callable[[], None]) -> None:
+    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -361,7 +362,7 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
     parts = Parts(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
 
     def scraped(channel: str) -> float | None:
-        refresh(parts)
+        asyncio.run(refresh(parts))
         name = "kubernaut_notification_channel_circuit_breaker_state"
         return outside.registry.get_sample_value(name, {"channel": channel})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.process import gauges
 from notifier.process.gauges import pulse, refresh
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
@@ -32,8 +34,10 @@ from syncer.model.record import Plan
 from syncer.model.resource import HOLD_ANNOTATION, parse_object
 from syncer.model.times import format_time
 from syncer.rules.fold import LogView
+from syncer.rules.journal import INCOMPLETE, Basis
 from syncer.rules.plan import Await
 from syncer.runtime.clock import LedgerTime
+from syncer.runtime.slices import SLICE
 from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
@@ -109,6 +113,16 @@ def add(
     return entry
 
 
+def oldest(controller: Controller) -> float:
+    """For how long the longest waiting attempt has been due."""
+    return controller.overdue.oldest(controller.cache.entries.values())
+
+
+def held(controller: Controller) -> Counter[str]:
+    """How many notifications are held, by reason."""
+    return controller.holds.by_reason(controller.cache.entries.values())
+
+
 def failed(entry: Entry, *, due: float) -> None:
     """It has failed once, and is due again at a second of the boot clock."""
     attempt = Attempt(
@@ -122,22 +136,22 @@ def failed(entry: Entry, *, due: float) -> None:
 def test_what_has_no_plan_is_due_since_it_was_created(controller: Controller) -> None:
     """Claimed or not, planned or not: its first attempt waits."""
     add(controller, "a", age=40).view.plan = None
-    assert controller.overdue.oldest() == pytest.approx(40)
+    assert oldest(controller) == pytest.approx(40)
     add(controller, "b", age=50).claim = None
-    assert controller.overdue.oldest() == pytest.approx(50)
+    assert oldest(controller) == pytest.approx(50)
 
 
 def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None:
     """Waits that are not over, attempts under way, ends and strangers do not count."""
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
     failed(add(controller, "waits", age=900), due=NOW + 5)
     add(controller, "flies", age=900).executing[make_attempt_id(EPOCH, 2)] = "slack:ops"
     add(controller, "done", age=900, phase="Sent")
     add(controller, "gone", age=900).deleted = True
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
     cast("Shards", controller.holds.ownership).drop(0)
     add(controller, "strange", age=900)
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
 
 
 @pytest.mark.parametrize(
@@ -155,12 +169,12 @@ def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None
 def test_oldest_due(controller: Controller, make: Callable[[Entry], None], seconds: float) -> None:
     """The age is that of the attempt, and the oldest of several counts."""
     make(add(controller, "a", age=40))
-    assert controller.overdue.oldest() == pytest.approx(seconds)
+    assert oldest(controller) == pytest.approx(seconds)
     failed(add(controller, "younger", age=900), due=NOW - 1)
     failed(add(controller, "later", age=900), due=NOW + 1)
-    assert controller.overdue.oldest() == pytest.approx(seconds)
+    assert oldest(controller) == pytest.approx(seconds)
     failed(add(controller, "older", age=2000), due=NOW - 1500)
-    assert controller.overdue.oldest() == pytest.approx(1500)
+    assert oldest(controller) == pytest.approx(1500)
 
 
 def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Controller) -> None:
@@ -168,7 +182,7 @@ def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Contr
     entry = add(controller, "a", age=40)
     failed(entry, due=NOW - 7)
     entry.due["slack:ops"] = NOW + 30
-    assert controller.overdue.oldest() == pytest.approx(7)
+    assert oldest(controller) == pytest.approx(7)
 
 
 def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> None:
@@ -178,12 +192,12 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     asking = make_attempt_id(EPOCH, 2)
     entry.executing[asking] = "slack:ops"
     entry.never_sent |= {asking}
-    assert controller.overdue.oldest() == pytest.approx(7)
+    assert oldest(controller) == pytest.approx(7)
     # Opened, and still not sent: the log has not permitted it yet.
     entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
-    assert controller.overdue.oldest() == pytest.approx(7)
+    assert oldest(controller) == pytest.approx(7)
     entry.never_sent -= {asking}
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
 
 
 def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
@@ -192,16 +206,16 @@ def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
     failed(entry, due=NOW - 7)
     ((key, attempt),) = entry.view.attempts.items()
     entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
 
 
 def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
     """An operator who holds one back, or all, has not been forgotten."""
     add(controller, "a", age=40, annotations={HOLD_ANNOTATION: "true"})
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
     add(controller, "b", age=40)
     controller.holds.paused = True
-    assert controller.overdue.oldest() == 0
+    assert oldest(controller) == 0
 
 
 def test_holds_by_reason(controller: Controller) -> None:
@@ -216,12 +230,12 @@ def test_holds_by_reason(controller: Controller) -> None:
     add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})
     add(controller, "over", phase="Failed").without_log_since = 1.0
-    assert controller.holds.by_reason() == {
+    assert held(controller) == {
         "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
         "hold": 1,
     }  # fmt: skip
     controller.holds.paused = True
-    assert controller.holds.by_reason()["paused"] == 1
+    assert held(controller)["paused"] == 1
 
 
 def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
@@ -316,7 +330,7 @@ class Scraped:
 
     def value(self, name: str, **labels: str) -> float | None:
         """What a scrape shows now."""
-        refresh(self.parts)
+        asyncio.run(refresh(self.parts))
         return self.parts.outside.registry.get_sample_value(name, labels)
 
     def own(self, name: str, **labels: str) -> float | None:
@@ -366,13 +380,70 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     assert product.own("quarantined") == 2
 
 
+def test_a_scrape_shows_what_is_not_journaled() -> None:
+    """While others are: by the reason, each of which has a series."""
+    product = Scraped()
+    for uid, basis in (("a", Basis.OLDER), ("b", Basis.OLDER), ("c", None)):
+        add(product.parts.controller, uid).unjournaled = basis
+    shown = {b: product.own("not_journaled_notifications", basis=b.value) for b in INCOMPLETE}
+    assert shown == dict.fromkeys(INCOMPLETE, 0.0) | {Basis.OLDER: 2.0}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+async def test_the_loop_turns_while_a_scrape_looks(
+    finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many notifications there are: each takes microseconds, and there may be 100,000."""
+    monkeypatch.setattr(gauges, "_FINISHED", SLICE)
+    product = Scraped()
+    entry, cache = add(product.parts.controller, "a"), product.parts.cache
+    cache.entries.clear()
+    if finished:
+        cache.finished |= {f"u{n}": summary(entry.request) for n in range(5 * SLICE)}
+    else:
+        cache.entries |= {f"u{n}": entry for n in range(5 * SLICE)}
+    turns, scrape = 0, asyncio.create_task(refresh(product.parts))
+    while not scrape.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 5
+
+
+async def test_a_scrape_tells_for_how_long_it_held_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its own work counts, of live notifications and of all else; what others do meanwhile does not."""
+    product = Scraped()
+    add(product.parts.controller, "a")
+
+    def works(seconds: float) -> Callable[..., float]:
+        def work(*_: object) -> float:
+            product.now += seconds
+            return 0.0
+
+        return work
+
+    async def others() -> None:
+        while True:
+            product.now += 1000
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(product.parts.controller.overdue, "oldest", works(2))
+    monkeypatch.setattr(product.parts.cache, "oldest_dirty", works(30))
+    busy = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    assert await refresh(product.parts) == 32
+    busy.cancel()
+
+
 def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many holds are in force, and for how long one has kept back what is critical."""
     product = Scraped()
     assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [0, 0]
     controller = product.parts.controller
     monkeypatch.setattr(controller.placed, "in_force", lambda: 3)
-    monkeypatch.setattr(controller.holds, "critical_seconds", lambda: 7.5)
+    monkeypatch.setattr(controller.holds, "critical_seconds", lambda _: 7.5)
+    add(controller, "a")
     assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [3, 7.5]
 
 

@@ -131,7 +131,7 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
     registry = store.parts.outside.registry
     store.parts.cache.unaudited["uid-a"] = Entry(parse_object(document("a", 1)))
-    store.admin.refresh()
+    await store.admin.refresh()
     assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
 
 
@@ -246,12 +246,12 @@ async def test_gauges_are_read_at_a_scrape() -> None:
     """A scrape brings them up to date: what they show is of that moment."""
     product = Product()
     value = product.parts.outside.registry.get_sample_value
-    product.admin.refresh()
+    await product.admin.refresh()
     assert value("notification_ledger_log_available") == 0
     assert value("notification_ledger_shards") == product.parts.shards.shards
     assert value("notification_ledger_queue_depth") == 0
     product.parts.queue.add("uid-a")
     product.router.doubts = 2
-    product.admin.refresh()
+    await product.admin.refresh()
     assert value("notification_ledger_queue_depth") == 1
     assert value("notification_ledger_routing_doubtful_keys") == 2

@@ -25,6 +25,7 @@ from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.record import Header, Plan, plan_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
+from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Entry, Finished, summary
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -480,14 +481,14 @@ async def test_resync_refills_what_waits() -> None:
     made.settings = SimpleNamespace(sync=SimpleNamespace(hold_notice=8.0))
     made.controller = SimpleNamespace(
         dispatcher=SimpleNamespace(refill=lambda: done.append("refill")),
-        overdue=SimpleNamespace(mark_without_log=lambda **said: done.append(said)),
+        overdue=SimpleNamespace(mark_without_log=lambda some, **said: done.append((some, said))),
     )
     await process.sweeps.resync()
     made.log = SimpleNamespace(unavailable_reason=None)
+    made.cache.entries = {n: n for n in range(SLICE + 1)}
     await process.sweeps.note_log_outage()
     made.log.unavailable_reason = "away"
     await process.sweeps.note_log_outage()
-    assert done == [
-        "resync", "refill",
-        {"available": True, "notice": 8.0}, {"available": False, "notice": 8.0},
-    ]  # fmt: skip
+    here, away = {"available": True, "notice": 8.0}, {"available": False, "notice": 8.0}
+    slices = [[*range(SLICE)], [SLICE]]
+    assert done == ["resync", "refill", *((s, said) for said in (here, away) for s in slices)]

@@ -34,8 +34,8 @@ async def test_nothing_is_decided_for_it(world: World) -> None:
     decision = await world.controller.reconciler.reconcile("uid-a")
     assert decision == Await("the object is being deleted")
     assert world.entry.dirty_since is not None
-    assert world.controller.overdue.oldest() == 0
-    assert not world.controller.holds.by_reason()
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
+    assert not world.controller.holds.by_reason(world.cache.entries.values())
 
 
 async def test_an_attempt_whose_turn_comes_later_is_not_made(world: World) -> None:

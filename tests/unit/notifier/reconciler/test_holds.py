@@ -92,7 +92,9 @@ class World:
     def look(self, seconds: float, *, available: bool = False) -> set[str]:
         """Let so many seconds pass, look, and name those that say it."""
         self.now += seconds
-        self.controller.overdue.mark_without_log(available=available, notice=NOTICE)
+        self.controller.overdue.mark_without_log(
+            self.cache.entries.values(), available=available, notice=NOTICE
+        )
         return {e.uid for e in self.cache.entries.values() if e.without_log}
 
 
@@ -167,7 +169,6 @@ async def test_what_is_journaled_is_not_held(world: World) -> None:
     assert world.look(1) == world.look(NOTICE) == set()
     assert entry.without_log_since == 0.0
     entry.unjournaled = Basis.OLDER
-    assert world.controller.holds.not_journaled() == {Basis.OLDER: 1}
     assert world.look(1) == set()
     assert world.look(NOTICE) == {"a"}
 
@@ -195,9 +196,9 @@ async def test_what_is_journaled_is_known(world: World) -> None:
     (attempt,) = entry.view.attempts.values()
     entry.view.attempts[attempt.id] = replace(attempt, due=START + 2_000)
     world.now += 9
-    assert world.controller.overdue.oldest() == pytest.approx(7)
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == pytest.approx(7)
     entry.view.attempts[attempt.id] = replace(attempt, due=START + 20_000)
-    assert world.controller.overdue.oldest() == 0.0
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == 0.0
     entry.journaled = ""
     assert world.controller.holds.unclaimed() == 1
 
@@ -249,7 +250,7 @@ async def test_the_oldest_is_found_wherever_it_stands(world: World) -> None:
         ((key, failed),) = entry.view.attempts.items()
         entry.view.attempts[key] = replace(failed, due=at)
         entry.deleted = name == "gone"
-    assert world.controller.overdue.oldest() == pytest.approx(30.01)
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == pytest.approx(30.01)
 
 
 async def test_a_later_epoch_holds_the_one_object_and_is_logged_once(
@@ -302,4 +303,4 @@ async def test_what_has_ended_hides_nothing_that_is_held(world: World) -> None:
     ended, held = world.cache.entries["ended"], world.cache.entries["held"]
     ended.request = replace(ended.request, status=Status(phase="Sent"))
     held.violation = "memory"
-    assert dict(world.controller.holds.by_reason()) == {"self-audit": 1}
+    assert dict(world.controller.holds.by_reason(world.cache.entries.values())) == {"self-audit": 1}

@@ -103,23 +103,23 @@ async def test_what_is_held_is_counted_and_not_overdue(world: World) -> None:
     ((key, failed),) = entry.view.attempts.items()
     entry.view.attempts[key] = replace(failed, due=START)
     world.now += 30
-    assert world.controller.overdue.oldest() == 30
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == 30
     world.controller.take_holds([OPS])
     decided(world, entry)
-    assert holds.by_reason() == {HoldReason.PLACED: 1}
-    assert world.controller.overdue.oldest() == 0
+    assert holds.by_reason(world.cache.entries.values()) == {HoldReason.PLACED: 1}
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
     holds.paused = True
-    assert holds.by_reason() == {"paused": 1}
+    assert holds.by_reason(world.cache.entries.values()) == {"paused": 1}
     holds.paused = False
     world.controller.take_holds([])
-    assert not holds.by_reason()
-    assert world.controller.overdue.oldest() == 30
+    assert not holds.by_reason(world.cache.entries.values())
+    assert world.controller.overdue.oldest(world.cache.entries.values()) == 30
 
 
 async def test_something_critical_is_timed(world: World) -> None:
     """From the placing of the hold on, or from its own creation; nothing else is, nor what is not due."""
     holds = world.controller.holds
-    assert holds.critical_seconds() == 0
+    assert holds.critical_seconds(world.cache.entries.values()) == 0
     entry = world.claimed("a")
     changed(world, entry, priority="Critical")
     waits = world.claimed("b")
@@ -128,17 +128,19 @@ async def test_something_critical_is_timed(world: World) -> None:
     world.controller.take_holds([OPS])
     decided(world, entry)
     world.now += 40
-    assert holds.critical_seconds() == 40
+    assert holds.critical_seconds(world.cache.entries.values()) == 40
     entry.request = replace(entry.request, created=START + 10_000)
-    assert holds.critical_seconds() == 30
+    assert holds.critical_seconds(world.cache.entries.values()) == 30
     entry.deleted = True
-    assert holds.critical_seconds() == 0
+    assert holds.critical_seconds(world.cache.entries.values()) == 0
     entry.deleted = False
     world.controller.take_holds([])
-    assert holds.critical_seconds() == 0, "the hold is over, and the next decision is still to come"
+    assert holds.critical_seconds(world.cache.entries.values()) == 0, (
+        "the hold is over, and the next decision is still to come"
+    )
     world.controller.take_holds([OPS])
     changed(world, entry, priority="High")
-    assert holds.critical_seconds() == 0
+    assert holds.critical_seconds(world.cache.entries.values()) == 0
 
 
 async def test_a_secret_in_a_reason_goes_nowhere_but_back(world: World) -> None:

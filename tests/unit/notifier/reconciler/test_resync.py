@@ -24,11 +24,12 @@ from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
+from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
-from syncer.sync.resync import SLICE, Resync
+from syncer.sync.resync import Resync
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 

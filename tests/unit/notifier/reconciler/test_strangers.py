@@ -130,7 +130,9 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     world.controller.watch.upsert(request, first_seen_by_watch=False)
     for _ in range(2):
         await look(world)
-    assert world.controller.holds.by_reason() == {"epoch-ahead": 1}
+    assert world.controller.holds.by_reason(world.controller.cache.entries.values()) == {
+        "epoch-ahead": 1
+    }
     assert world.controller.holds.fence_problem(0.0) is None
     assert world.controller.holds.unclaimed() == 0
     assert caplog.text.count("the status names an epoch that the log does not know") == 1

@@ -40,13 +40,15 @@ class World:
         self.gauge = Gauge("waiting", "How many wait.", registry=registry)
         self.waiting = 0
         self.scrapes = 0
+        self.refreshing = 0.0
         self.server = AdminServer(registry)
         self.server.on_scrape(self._refresh)
         self.said: dict[str, str | None] = {"lease": None, "redis": None, "note": None}
 
-    def _refresh(self) -> None:
+    async def _refresh(self) -> float:
         self.scrapes += 1
         self.gauge.set(self.waiting)
+        return self.refreshing
 
     async def bind(self, *, port: int = 0, health: bool = True, metrics: bool = True) -> int:
         """Listen."""
@@ -190,6 +192,16 @@ async def test_waiting_for_other_work_makes_no_metrics_old(world: World) -> None
     assert (await scrape)[0] == 200
     world.waiting = 5
     assert "waiting 5.0" in (await get(port, "/metrics"))[2]
+
+
+async def test_what_gauges_took_counts(world: World) -> None:
+    """Those of a hundred thousand notifications take a second: who asks again gets them once more."""
+    port = await world.bind()
+    world.refreshing = 1.0
+    for waiting in (3, 5):
+        world.waiting = waiting
+        assert "waiting 3.0" in (await get(port, "/metrics"))[2]
+    assert world.scrapes == 1
 
 
 async def test_an_address_serves_what_it_is_for(world: World) -> None:
