@@ -361,7 +361,7 @@ FIRST: Final = {
     "log used under a note": 12,
     "no clock asked after the write ahead": 3,
     "journaled result not kept": 35,
-    "old claim goes on after journaling": 92,
+    "old claim goes on after journaling": 10,
     "outcomes handed in alone": 48,
 }  # fmt: skip
 _TRIES: Final = 150
