@@ -83,7 +83,11 @@ class SchemaCheck:
     @property
     def problem(self) -> str | None:
         """What the served schema would drop of a status, None while nothing is known."""
-        return self._distrusted or (_prunes(sorted(self._pruned)) if self._pruned else None)
+        return self._distrusted or (_prunes(sorted(known)) if (known := self._dropped()) else None)
+
+    def _dropped(self) -> dict[str, float]:
+        now = self._monotonic()
+        return {path: at for path, at in self._pruned.items() if now - at < _FORGOTTEN}
 
     async def before_write(self, request: NotificationRequest, patch: Json) -> None:
         """
@@ -175,12 +179,9 @@ class SchemaCheck:
         now = self._compared_at = self._monotonic()
         lost = pruned(patch, answer.document().get("status") or {})
         # Which members a status has differs from object to object: only another kind is news.
-        news = set(map(_kind, lost)) - set(map(_kind, self._pruned))
-        unproven = {
-            path: at
-            for path, at in self._pruned.items()
-            if now - at < _FORGOTTEN and not has_member(patch, path)
-        }
+        known = self._dropped()
+        news = set(map(_kind, lost)) - set(map(_kind, known))
+        unproven = {path: at for path, at in known.items() if not has_member(patch, path)}
         self._pruned = unproven | dict.fromkeys(lost, now)
         if _ID in news:
             logger.error("no status is written: %s", self.problem)

@@ -160,6 +160,22 @@ async def test_members_that_a_definition_begins_to_drop_are_noticed(
         assert await after(whole, whole) == ""
 
 
+async def test_what_nobody_writes_any_more_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    """The present definition may be back while nothing is written, and the replica waits to be ready."""
+    async with bench(most=3) as (here, _):
+        schema, now, patch = here.sync.schema, 100.0, {"phase": "Sending", "channels": [{}]}
+        schema._monotonic = lambda: now
+        schema.verified = True
+        lacking = parse_object({**here.objects.request.document(), "status": {"phase": "Sending"}})
+        for _ in range(2):
+            await schema.after_write(lacking, patch)
+            now += 599
+            assert "status.channels" in (schema.problem or "")
+            now += 1
+            assert schema.problem is None
+        assert len(caplog.records) == 2, "it is news again"
+
+
 async def test_a_definition_that_is_replaced_ends_what_it_dropped() -> None:
     """The ids were verified meanwhile all the same; a member that no write has again is forgotten."""
     async with bench(most=3) as (here, _):
