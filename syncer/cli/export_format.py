@@ -95,7 +95,7 @@ class Log:
     elements: tuple[bytes, ...]
     ttl: int
     header: Header | None
-    damaged: bool = False
+    damaged: bool
 
 
 def read_export(lines: Iterable[str]) -> Iterator[Log]:

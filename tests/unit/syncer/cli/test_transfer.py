@@ -61,9 +61,11 @@ WHOLE: Final = elements(PLAN, OPENED, SENT)
 OTHER: Final = elements(PLAN, skip_record("skip:2:1", C, at=2, why="paused"))
 
 
-def moved(log: Sequence[bytes] = WHOLE, *, uid: str = "u", ttl: int = -1, **more: Any) -> Log:
+def moved(
+    log: Sequence[bytes] = WHOLE, *, uid: str = "u", ttl: int = -1, damaged: bool = False
+) -> Log:
     """A log of an export."""
-    return Log(uid, tuple(log), ttl, decode_header(log[0]), **more)
+    return Log(uid, tuple(log), ttl, decode_header(log[0]), damaged)
 
 
 class Target:
