@@ -163,19 +163,21 @@ def require_groups(node: dict[str, Any], definitions: dict[str, Any]) -> None:
     Require each group that the chart reads, since Helm drops a key with nothing below it.
 
     Without it a template would end with a nil pointer. `resources` and whatever is Kubernetes's own is
-    passed on, and may be dropped.
+    passed on, and may be dropped. What the group requires for some values only is left to its `then`.
 
     Args:
         node: of the schema, a group; what is below it is changed in place.
         definitions: what its references name.
     """
     required = set(node.get("required", []))
+    sometimes = node.get("then", {}).get("required", [])
     for name, child in node["properties"].items():
         refs = [part["$ref"].rpartition("/")[2] for part in child.get("allOf", [])]
         group = definitions[refs[0]] if refs else child
         closed = group.get("additionalProperties") is False and "properties" in group
         if closed and refs != ["resources"]:
-            required.add(name)
+            if name not in sometimes:
+                required.add(name)
             if name != "config":
                 require_groups(group, definitions)
     if required:

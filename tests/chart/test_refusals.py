@@ -358,6 +358,16 @@ def test_a_key_with_nothing_below_it_is_named_or_does_no_harm(major: str) -> Non
     assert run.code == 0, run.err
 
 
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_redis_elsewhere_needs_nothing_of_the_chart_s_own(major: str) -> None:
+    """Whoever has taken away what is below `redis.embedded` has no use for it."""
+    values = external()
+    values["redis"]["embedded"] = None
+    run = template(major, values)
+    assert run.code == 0, run.err
+    assert run.out == template(major, external()).out
+
+
 def _mappings(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the path of each mapping of the chart's; the settings below `config` are the code's."""
     for key, value in values.items():
