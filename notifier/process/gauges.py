@@ -45,7 +45,9 @@ async def _of_notifications(parts: Parts) -> float:
     metrics, holds = parts.metrics, parts.controller.holds
     phases, held, waiting = Counter[str](), Counter[str](), Counter[Basis]()
     oldest = critical = took = 0.0
-    async for entries in slices(parts.cache.entries.values()):
+    # Of one moment: what ends during the walk moves from one to the other.
+    live, ended = list(parts.cache.entries.values()), list(parts.cache.finished.values())
+    async for entries in slices(live):
         began = parts.monotonic()
         phases.update(e.request.status.phase or "Pending" for e in entries)
         held.update(holds.by_reason(entries))
@@ -53,7 +55,7 @@ async def _of_notifications(parts: Parts) -> float:
         critical = max(critical, holds.critical_seconds(entries))
         oldest = max(oldest, parts.controller.overdue.oldest(entries))
         took += parts.monotonic() - began
-    async for finished in slices(parts.cache.finished.values(), _FINISHED):
+    async for finished in slices(ended, _FINISHED):
         began = parts.monotonic()
         phases.update(f.phase for f in finished)
         took += parts.monotonic() - began

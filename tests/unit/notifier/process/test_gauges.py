@@ -409,6 +409,18 @@ async def test_the_loop_turns_while_a_scrape_looks(
     assert turns >= 5
 
 
+async def test_what_ends_during_a_scrape_is_counted_once() -> None:
+    """It was among the unfinished as the scrape began, and is among the finished before its end."""
+    product = Scraped()
+    entry, cache = add(product.parts.controller, "a", phase="Sent"), product.parts.cache
+    scrape = asyncio.create_task(refresh(product.parts))
+    await asyncio.sleep(0)
+    cache.retire(entry)
+    await scrape
+    name = "kubernaut_notification_reconciler_active"
+    assert product.parts.outside.registry.get_sample_value(name, {"phase": "Sent"}) == 1
+
+
 async def test_a_scrape_tells_for_how_long_it_held_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
