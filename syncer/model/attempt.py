@@ -96,6 +96,25 @@ class FailureClass(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+#: Milliseconds; a longer call was none, in either direction.
+LONGEST_CALL: Final = 10**12
+
+
+def failure_of(state: AttemptState, word: str) -> FailureClass | None:
+    """
+    Return the class of a failure in a log; ValueError for a word that is none.
+
+    As a status shows it: what was successful or is under way has none, and every other attempt has one. A
+    record by another hand may say otherwise, and its status would be written again and again.
+    """
+    found = FailureClass(word) if word else None
+    if state in (AttemptState.INTENT, AttemptState.SUCCESS):
+        return None
+    if found:
+        return found
+    return FailureClass.UNCERTAIN if state is AttemptState.UNKNOWN else FailureClass.TRANSIENT
+
+
 @immutable
 class Attempt:
     """

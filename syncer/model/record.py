@@ -23,12 +23,14 @@ from enum import StrEnum
 from typing import Final
 
 from syncer.model.attempt import (
+    LONGEST_CALL,
     NO_EPOCH,
     Attempt,
     AttemptId,
     AttemptState,
     Epoch,
     FailureClass,
+    failure_of,
     parse_attempt_id,
     shared_text,
     wait_of,
@@ -276,7 +278,6 @@ def read_attempt(record: Record) -> Attempt:
     body = record.body
     at = int(body.get("at", 0))
     opened = state is AttemptState.INTENT
-    word = str(body.get("class", ""))
     return Attempt(
         id=record.attempt_id,
         channel=record.channel,
@@ -284,8 +285,8 @@ def read_attempt(record: Record) -> Attempt:
         started=int(body.get("from", 0)) or (at if opened else 0),
         ended=0 if opened else at,
         due=int(body.get("due", 0)),
-        duration=int(body.get("ms", 0)),
-        failure=FailureClass(word) if word else None,
+        duration=max(-LONGEST_CALL, min(int(body.get("ms", 0)), LONGEST_CALL)),
+        failure=failure_of(state, str(body.get("class", ""))),
         error=shared_text(str(body.get("error", ""))),
         code=int(body.get("code", 0)),
         number=int(body.get("no", 0)),

@@ -26,6 +26,7 @@ from typing import Any, Final
 import orjson
 
 from syncer.model.attempt import (
+    LONGEST_CALL,
     NO_IDS,
     Attempt,
     AttemptId,
@@ -63,8 +64,6 @@ PERMANENT_PREFIX: Final = "permanent failure"
 
 #: Characters of a severity that are kept to match a hold.
 _SEVERITY: Final = 253
-#: Seconds; a longer call was none, in either direction.
-_LONGEST_CALL: Final = 1e9
 
 Json = dict[str, Any]
 
@@ -438,7 +437,7 @@ def _parse_attempts(
                 started=time_of(entry.get("startedAt")),
                 ended=time_of(entry.get("timestamp")),
                 due=due_of.get(channel, 0) if newest.get(channel) == index else 0,
-                duration=round(max(-_LONGEST_CALL, min(seconds, _LONGEST_CALL)) * 1000),
+                duration=round(max(-LONGEST_CALL, min(seconds * 1000, LONGEST_CALL))),
                 failure=_failure_of(state, str(entry.get("class") or ""), error),
                 error=shared_text(error),
                 code=int(entry.get("code") or 0),

@@ -23,7 +23,7 @@ from syncer.cli.web.source import Known
 from syncer.ledger.codec import next_chain
 from syncer.ledger.reading import lines_of, read_log
 from syncer.model.record import NUMBERS, Header, Kind
-from syncer.model.rendering import render_status
+from syncer.model.rendering import difference, render_status
 from syncer.model.resource import parse_status
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.merge import Facts, merge
@@ -79,8 +79,10 @@ def test_what_is_read_is_published_and_shown(stored: list[bytes], shown: list[st
     """The status, each command and each page show whatever of a log is legible."""
     found = request(*(entry(state) for state in shown))
     log = read_log(stored)
-    status = merge(found.status, log.view, Facts(found.generation, found.policy), now=NOW).status
-    parse_status(json.loads(json.dumps(render_status(status))))
+    facts = Facts(found.generation, found.policy)
+    status = merge(found.status, log.view, facts, now=NOW).status
+    published = parse_status(json.loads(json.dumps(render_status(status))))
+    assert difference(published, merge(published, log.view, facts, now=NOW).status) == {}
     inspected = Inspection(
         "u", "ns/n", found, "", log.header, lines_of(log, stored), log.view, ttl=-1
     )

@@ -11,6 +11,7 @@ from syncer.model.attempt import (
     AttemptId,
     AttemptState,
     FailureClass,
+    failure_of,
     join,
     wait_of,
 )
@@ -53,10 +54,31 @@ def test_outcome() -> None:
     assert read_attempt(record) == replace(FAILED, started=0, number=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "word", "read"),
+    [
+        (Kind.SUCCESS, "permanent", None),
+        (Kind.INTENT, "transient", None),
+        (Kind.UNKNOWN, "", FailureClass.UNCERTAIN),
+        (Kind.FAILED, "", FailureClass.TRANSIENT),
+        (Kind.UNKNOWN, "transient", FailureClass.TRANSIENT),
+    ],
+)
+def test_a_class_is_read_as_a_status_shows_it(
+    kind: Kind, word: str, read: FailureClass | None
+) -> None:
+    """Otherwise log and status would never agree, and the one be written into the other for ever."""
+    body: dict[str, int | str] = {"at": 1_000, "ms": 10**13}
+    if word:
+        body["class"] = word
+    attempt = read_attempt(Record(kind, FAILED.id, "slack:ops", body))
+    assert (attempt.failure, attempt.duration) == (read, 10**12)
+
+
 @pytest.mark.parametrize("state", AttemptState)
 def test_seed(state: AttemptState) -> None:
     """A seed restores an attempt whole, its start and number included."""
-    attempt = replace(FAILED, state=state)
+    attempt = replace(FAILED, state=state, failure=failure_of(state, ""))
     if state is AttemptState.INTENT:
         attempt = Attempt(FAILED.id, "slack:ops", state, started=1_000)
     record = attempt_record(attempt, seed=True)
