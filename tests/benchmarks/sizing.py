@@ -34,14 +34,14 @@ ROUNDED: Final = 1.1
 #: A replica that has worked, in bytes: resident, a quarter of it files that others share.
 REPLICA_BASE: Final = 67_000_000
 #: Of each unfinished notification beside its spec; for each byte of the spec, which the allocator cannot
-#: place without gaps; of each of its attempts; for each byte of the route and of an error; of each finished
-#: notification.
-LIVE: Final = 5_000
-LIVE_SPEC: Final = 1.5
-LIVE_ATTEMPT: Final = 950
+#: place without gaps; of each of its attempts; for each byte of the route and of an error, as fitted; of
+#: each finished notification.
+LIVE: Final = 4_600
+LIVE_SPEC: Final = 1.9
+LIVE_ATTEMPT: Final = 850
 LIVE_ROUTE: Final = 1.1
-LIVE_ERROR: Final = 1.1
-FINISHED: Final = 800
+LIVE_ERROR: Final = 0.6
+FINISHED: Final = 680
 
 
 @dataclass(frozen=True, slots=True)
