@@ -40,7 +40,7 @@ from syncer.yamlfile import Document, read_file
 
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
-#: Gives access to the API server; no other server should get it.
+#: The pod's own token. It gives access to the API server, too.
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
@@ -334,25 +334,32 @@ class DatastorageSettings(Group):
     url: str = Field(description="Base URL of the audit store; required within the group.")
     health_url: str = Field(
         default="",
-        description="URL whose 2xx makes the process ready; default `<url>/health`.",
+        description="URL whose 2xx makes the process ready; default none: readiness does not depend "
+        "on the store. The answer 404 counts as none: this store has no such page.",
     )
     timeout: Duration = Field(
         default=10.0, gt=0, le=300, description="Longest time of one request; default 10s."
     )
     token_file: str = Field(
         default="",
-        description="File with the bearer token for the audit store; default none. Use a "
-        "projected service account token with its own audience: the pod's usual token gives "
-        "access to the API server. Read for each request; needs an https:// URL.",
+        description="File with the bearer token for the audit store, read for each request; needs "
+        "an https:// URL. Default, as in the replaced controller, the pod's own token, which gives "
+        "access to the API server, too; `/dev/null` for none. Over http:// to another machine none "
+        "is sent.",
     )
     buffer: BufferSettings = BufferSettings()
+
+    @property
+    def token(self) -> Path | None:
+        """The file with the token that is sent, None where anybody could read it on its way."""
+        if self.token_file:
+            return Path(self.token_file)
+        return None if _in_clear(self.url) else API_TOKEN
 
     @field_validator("token_file")
     @classmethod
     def _not_in_clear(cls, path: str, info: ValidationInfo) -> str:
-        parts = urlsplit(info.data.get("url", ""))
-        host = parts.hostname or ""
-        if path and parts.scheme == "http" and host != "localhost" and not is_loopback(host):
+        if path and _in_clear(info.data.get("url", "")):
             raise ValueError(
                 "must not be set beside an http:// URL: the token would be read on its way"
             )
@@ -362,7 +369,7 @@ class DatastorageSettings(Group):
     @classmethod
     def _http_url(cls, url: str, info: ValidationInfo) -> str:
         if not url and info.field_name == "health_url":
-            return f"{info.data['url'].rstrip('/')}/health" if "url" in info.data else ""
+            return url
         try:
             parts = urlsplit(url)
             _ = parts.port
@@ -606,14 +613,21 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
             "has no effect unless egress.mode is strict",
             "set egress.mode: strict, or remove the list",
         )
-    if settings.datastorage and Path(settings.datastorage.token_file) == API_TOKEN:
+    if settings.datastorage and settings.datastorage.token is None:
         remark(
-            "datastorage.tokenFile",
-            "is the token for the API server, which the audit store could use;"
-            " project one with an audience of its own",
-            "project a token with an audience of its own, and name its file",
+            "datastorage.url",
+            "is http://, so no token is sent, which could be read on its way: a store that asks for"
+            " one answers 401",
+            "use https://, or ignore this if the store asks for no token",
         )
     return [*found, *settings.redis.remarks(source)]
+
+
+def _in_clear(url: str) -> bool:
+    """Whether what is sent there can be read on its way."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
 
 
 def _home(env: Mapping[str, str], namespace_file: Path | None) -> str:

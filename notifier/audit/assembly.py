@@ -56,9 +56,10 @@ class Outlets:
             tls = store_tls(settings, loaded.environment.tls_ca_file)
             self.http_client = HttpClient(guard=guard, tls=tls, connections=_CONNECTIONS)
             self.gate = HealthGate(self.http_client, store.health_url, timeout_s=store.timeout)
-            token = Path(store.token_file) if store.token_file else None
             self.sinks.append(
-                StoreSink(self.http_client, store.url, timeout_s=store.timeout, token_file=token)
+                StoreSink(
+                    self.http_client, store.url, timeout_s=store.timeout, token_file=store.token
+                )
             )
 
     async def open(self) -> None:
@@ -121,7 +122,7 @@ class Audit:
     def loops(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         """Loops that must never end, with their names."""
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [("audit", self.feed.run)]
-        if self.gate is not None:
+        if self.gate is not None and self.gate.asking:
             loops.append(("audit-gate", self.gate.run))
         return loops
 

@@ -1,6 +1,9 @@
 """
 Readiness by the audit store: closed until its health endpoint has answered 2xx.
 
+A store without such an endpoint gates nothing: none is set, or the answer is 404, as from stores of before
+there was one. What is not known about such a store is a remark.
+
 A task of its own asks every few seconds; `/readyz` only looks at the answer. Once open, the gate
 closes again only after several failures in a row: a lost packet is no reason to call a controller
 unready that delivers all the while. Nothing else depends on the gate. Deliveries never wait for the
@@ -19,6 +22,7 @@ from syncer.model.attempt import AttemptState
 #: Failures in a row that close an open gate.
 PATIENCE: Final = 3
 PERIOD: Final = 2.0
+_NO_SUCH_PAGE: Final = 404
 
 
 class HealthGate:
@@ -27,7 +31,7 @@ class HealthGate:
 
     Args:
         http_client: Whose TLS and guard apply.
-        url: Answered with 2xx by a store that is well.
+        url: Answered with 2xx by a store that is well; empty if it is not asked.
         timeout_s: Of one question.
         period: Seconds between an answer and the next question.
     """
@@ -36,11 +40,13 @@ class HealthGate:
         self, http_client: HttpClient, url: str, *, timeout_s: float, period: float = PERIOD
     ) -> None:
         self._http_client = http_client
+        self.asking = bool(url)
         self._target = Target(url)
         self._timeout_s = timeout_s
         self._period = period
-        self._failures = PATIENCE
+        self._failures = PATIENCE if url else 0
         self._why = "not asked yet"
+        self._remark = "" if url else "its health is not asked for: datastorage.healthUrl is not set"
 
     @property
     def problem(self) -> str | None:
@@ -48,6 +54,11 @@ class HealthGate:
         if self._failures < PATIENCE:
             return None
         return f"the audit store is not healthy: {self._why}"
+
+    @property
+    def remark(self) -> str | None:
+        """Why nothing is known of its health, although the gate is open."""
+        return self._remark or None
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -60,7 +71,9 @@ class HealthGate:
         outcome = await self._http_client.get(
             self._target, timeout_s=self._timeout_s, kind="audit health"
         )
-        if outcome.state is AttemptState.SUCCESS:
+        absent = outcome.code == _NO_SUCH_PAGE
+        self._remark = "its health is not known: datastorage.healthUrl answers 404" if absent else ""
+        if absent or outcome.state is AttemptState.SUCCESS:
             self._failures, self._why = 0, ""
             return
         self._failures = min(PATIENCE, self._failures + 1)

@@ -71,8 +71,8 @@ class StoreSink:
         http_client: Whose TLS and guard apply.
         url: Base URL of the store.
         timeout_s: Of one request.
-        token_file: A token for this store alone, sent as bearer where the file exists; None for
-            none. It is read for each request, since the kubelet rotates it.
+        token_file: With a token, sent as bearer where the file exists; None for none. It is read for
+            each request, since the kubelet rotates it.
     """
 
     name = "datastorage"

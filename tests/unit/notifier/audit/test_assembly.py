@@ -81,7 +81,7 @@ def test_bad_values_are_named_by_their_path(audit: dict[str, str], problem: str)
 
 
 async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: Path) -> None:
-    """Readiness depends on a store alone; both may take events at once, the file first."""
+    """Readiness depends on a store that says where it may be asked; both may take events at once."""
     file = {"file": str(tmp_path / "audit.jsonl")}
     store = {"url": "http://127.0.0.1:1", "timeout": "5s", "buffer": {"batchSize": 7}}
     only_file, file_outlets = make(audit=file)
@@ -92,7 +92,11 @@ async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: P
     assert [s.name for s in both.feed.sinks] == ["audit.file", "datastorage"]
     assert both.feed.limits.batch_events == 7
     assert both.gate is not None
-    assert [name for name, _ in both.loops()] == ["audit", "audit-gate"]
+    assert [name for name, _ in both.loops()] == ["audit"]
+    assert both.gate.problem is None
+    asked, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
+    assert [name for name, _ in asked.loops()] == ["audit", "audit-gate"]
+    await asked_outlets.close()
     await file_outlets.close()
     await both_outlets.close()
 
@@ -114,18 +118,29 @@ async def test_an_unknown_result_ends_a_channel_as_in_delivery(
     await outlets.close()
 
 
-@pytest.mark.parametrize("there", [True, False])
-async def test_a_token_is_sent_where_the_file_names_one(
-    make: Make, tmp_path: Path, there: bool
-) -> None:
-    """Unasked none is sent."""
-    token = tmp_path / "token"
-    token.write_text("secret")
-    named = {"tokenFile": str(token)} if there else {}
-    _, outlets = make(datastorage={"url": "https://127.0.0.1:1", **named})
+TOKENS = {
+    "the pod's own, as from the replaced controller": ("https://127.0.0.1:1", None, "own"),
+    "this machine reads nothing": ("http://127.0.0.1:1", None, "own"),
+    "anybody on the way would read it": ("http://store.kubernaut-system:8080", None, ""),
+    "one that is named": ("https://127.0.0.1:1", "named", "named"),
+    "none, if that is wanted": ("https://127.0.0.1:1", "/dev/null", ""),
+}
+
+
+@pytest.mark.parametrize(("url", "file", "sent"), TOKENS.values(), ids=TOKENS.keys())
+async def test_which_token_the_store_gets(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    url: str, file: str | None, sent: str,
+) -> None:  # fmt: skip
+    """The pod's own by default, and none in clear."""
+    for name in ("own", "named"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr("notifier.settings.API_TOKEN", tmp_path / "own")
+    named = {"tokenFile": str(tmp_path / file)} if file else {}
+    _, outlets = make(datastorage={"url": url, **named})
     (sink,) = outlets.sinks
     assert isinstance(sink, StoreSink)
-    assert sink._token() == ("secret" if there else "")
+    assert sink._token() == sent
     await outlets.close()
 
 

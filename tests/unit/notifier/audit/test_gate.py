@@ -40,6 +40,22 @@ async def test_an_open_gate_closes_at_the_third_failure_in_a_row() -> None:
     assert set(client.asked) == {(4.0, "audit health")}
 
 
+async def test_a_store_without_a_page_for_its_health_gates_nothing() -> None:
+    """None is set, or it answers 404; both are remarked, and a store that has one is asked."""
+    unset = HealthGate(cast("Any", Client()), "", timeout_s=4.0)
+    assert (unset.asking, unset.problem) == (False, None)
+    assert unset.remark == "its health is not asked for: datastorage.healthUrl is not set"
+    absent, ill = Outcome.permanent("no such page", code=404), Outcome.transient("busy", code=503)
+    client = Client(absent, ill, absent, *[ill] * 3)
+    gate = HealthGate(cast("Any", client), "http://store/health", timeout_s=4.0)
+    seen = []
+    for _ in range(6):
+        await gate.ask()
+        seen.append((gate.problem is None, gate.remark))
+    said = "its health is not known: datastorage.healthUrl answers 404"
+    assert seen == [(True, said), (True, None), (True, said), *[(True, None)] * 2, (False, None)]
+
+
 async def test_the_gate_asks_every_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the answer was."""
     pauses: list[float] = []

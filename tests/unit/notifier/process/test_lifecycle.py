@@ -126,7 +126,11 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     assert "datastorage" not in product.admin.checks
     names = [name for name, _ in product.lifecycle.loops()]
     assert (names[-1], "audit-gate" in names) == ("audit", False)
-    store = Product(**file, datastorage={"url": "http://127.0.0.1:1"})
+    url = "http://127.0.0.1:1"
+    silent = Product(**file, datastorage={"url": url})
+    assert "datastorage" not in silent.problems()
+    assert "healthUrl is not set" in (silent.admin.details["datastorage"]() or "")
+    store = Product(**file, datastorage={"url": url, "healthUrl": f"{url}/health"})
     assert store.problems()["datastorage"] == "the audit store is not healthy: not asked yet"
     assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
     registry = store.parts.outside.registry
