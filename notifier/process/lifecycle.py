@@ -36,6 +36,7 @@ class Lifecycle:
         self._sweeps = Sweeps(parts)
         self._start_up = StartUp(parts, self._sweeps)
         _register(parts)
+        parts.outside.admin.detail("retention", lambda: self._sweeps.deletion.problem)
         parts.outside.admin.on_scrape(partial(refresh, parts))
 
     def loops(self) -> list[Loop]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.app import Parts
+from notifier.process.deletion import Deletion
 from notifier.reconciler.hold_reader import PERIOD
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
@@ -54,6 +55,7 @@ class Sweeps:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.deletion: Final = Deletion(parts)
         #: How many objects or logs each of the two has compared, by kind, once it is complete.
         self.looked_at: dict[str, int] = {}
 
@@ -161,6 +163,8 @@ class Sweeps:
     async def expired(self) -> None:
         """Delete finished objects whose retention time is over."""
         await self._parts.takeover.owning.wait()
+        if not await self.deletion.allowed():
+            return
         deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
         if deleted:
             logger.info("finished objects deleted", extra={"objects": deleted})

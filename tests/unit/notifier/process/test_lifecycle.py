@@ -73,7 +73,9 @@ async def test_readiness_names_what_is_missing() -> None:
         "shutdown", "redis", "cluster", "shards", "schema", "status", "epoch",
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
-    assert list(product.admin.details) == ["routing", "holds", "installation", "failpoints"]
+    assert list(product.admin.details) == [
+        "routing", "holds", "installation", "failpoints", "retention",
+    ]  # fmt: skip
     assert product.admin.details["routing"]() == "the last good one stays"
     assert product.admin.details["failpoints"]() is None
 

@@ -366,7 +366,9 @@ async def test_finished_objects_whose_time_is_over_are_deleted(
             return self.deleted
 
     kept = Kept()
-    cast("Any", process).retention = kept
+    made = cast("Any", process)
+    made.retention = kept
+    made.settings = SimpleNamespace(retention=SimpleNamespace(delete_objects="asCancelled"))
     caplog.set_level("INFO", "ledger")
     await process.sweeps.expired()
     kept.deleted = 0
@@ -375,6 +377,35 @@ async def test_finished_objects_whose_time_is_over_are_deleted(
     assert [(r.message, r.__dict__["objects"]) for r in caplog.records] == [
         ("finished objects deleted", 2)
     ]
+
+
+async def test_nothing_is_deleted_where_a_deletion_is_a_cancellation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Kubernaut's other kinds show that it is installed; the reason is logged once, and goes with it."""
+    process, served = Process(), list[list[str] | Unavailable]()
+
+    async def request(method: str, path: str, *, timeout: float) -> dict[str, Any]:
+        assert (method, path, timeout) == ("GET", "/apis/kubernaut.ai/v1alpha1", 5.0)
+        answer = served.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return {"resources": [{"name": name} for name in answer]}
+
+    made = cast("Any", process)
+    made.settings = SimpleNamespace(retention=SimpleNamespace(delete_objects=True))
+    made.outside = SimpleNamespace(objects=SimpleNamespace(request=request))
+    ours, theirs = ["notificationrequests"], ["notificationrequests", "remediationrequests"]
+    seen = []
+    for answer in (ours, theirs, theirs, Unavailable("away"), ours):
+        served.append(answer)
+        deletion = process.sweeps.deletion
+        seen.append((await deletion.allowed(), deletion.problem is not None))
+    assert seen == [(True, False), (False, True), (False, True), (False, True), (True, False)]
+    (refused,) = [r.message for r in caplog.records]
+    assert "its webhook would record each deletion as a cancellation" in refused
+    made.settings.retention.delete_objects = "asCancelled"
+    assert await process.sweeps.deletion.allowed()
 
 
 WOKEN: Final = {
