@@ -463,12 +463,14 @@ class EventsSettings(Group):
 class RetentionSettings(Group):
     """What happens to a notification after its `retentionDays`."""
 
-    delete_objects: bool = Field(
+    delete_objects: bool | Literal["asCancelled"] = Field(
         default=False,
         description="Whether a finished NotificationRequest is deleted once its retentionDays "
         "have passed since its end; default false: only its log in Redis expires. It is deleted "
         "only if its whole log is published and audited. Needs the permission to delete "
-        "notificationrequests; programs that read finished objects must do so within that time.",
+        "notificationrequests; programs that read finished objects must do so within that time. "
+        "Where Kubernaut is installed, true deletes nothing, because its webhook records each "
+        "deletion as a cancellation; asCancelled deletes there, too.",
     )
 
 

@@ -46,7 +46,9 @@ class HealthGate:
         self._period = period
         self._failures = PATIENCE if url else 0
         self._why = "not asked yet"
-        self._remark = "" if url else "its health is not asked for: datastorage.healthUrl is not set"
+        self._remark = (
+            "" if url else "its health is not asked for: datastorage.healthUrl is not set"
+        )
 
     @property
     def problem(self) -> str | None:
@@ -72,7 +74,9 @@ class HealthGate:
             self._target, timeout_s=self._timeout_s, kind="audit health"
         )
         absent = outcome.code == _NO_SUCH_PAGE
-        self._remark = "its health is not known: datastorage.healthUrl answers 404" if absent else ""
+        self._remark = (
+            "its health is not known: datastorage.healthUrl answers 404" if absent else ""
+        )
         if absent or outcome.state is AttemptState.SUCCESS:
             self._failures, self._why = 0, ""
             return

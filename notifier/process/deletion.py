@@ -1,10 +1,10 @@
 """
 Whether finished notifications may be deleted: not where Kubernaut would call each a cancellation.
 
-Kubernaut's webhook records every deletion of a NotificationRequest as a cancellation by whoever deletes, and its
-orchestrator then calls the notification cancelled. The webhook itself cannot be seen without a right that
-neither chart gives. Discovery is open to every account, and Kubernaut is installed wherever the group serves
-its other kinds. It is asked before each round, since Kubernaut may be installed later.
+Kubernaut's webhook records every deletion of a NotificationRequest as a cancellation by whoever deletes, and
+its orchestrator then calls the notification cancelled. The webhook itself cannot be seen without a right
+that neither chart gives. Discovery is open to every account, and Kubernaut is installed wherever the group
+serves its other kinds. It is asked before each round, since Kubernaut may be installed later.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ logger = logging.getLogger("ledger.retention")
 SERVED: Final = f"/apis/{GROUP}/{VERSION}"
 OTHER: Final = "remediationrequests"
 REFUSED: Final = (
-    "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record each"
-    " deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to false"
+    "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record"
+    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to false"
 )
 
 

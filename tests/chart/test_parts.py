@@ -37,6 +37,7 @@ from tests.chart.helm import (
     rendered,
     settings_file,
     template,
+    values_of,
 )
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
@@ -355,29 +356,59 @@ def test_the_plugin_finds_the_controllers_pods(case: str) -> None:
     assert found == [("Deployment", "controller")]
 
 
-def test_the_audit_store_gets_a_token_of_its_own() -> None:
-    """It is for that store alone, and there is none for a store that is reached in the clear."""
-    found = rendered("4", "network-policy")
-    (volume,) = [
-        v for v in controller(found)["spec"]["volumes"]
-        if v["name"] == "audit-token"
-    ]  # fmt: skip
+def test_an_audience_makes_a_token_for_the_audit_store_alone() -> None:
+    """Without one the store gets the pod's own; none is made for a store that is reached in the clear."""
+    own: Json = {"auditToken": {"audience": "store"}}
+    found = objects(template("4", own | {"config": {"datastorage": {"url": "https://store"}}}))
+    (volume,) = [v for v in controller(found)["spec"]["volumes"] if v["name"] == "audit-token"]
     (source,) = volume["projected"]["sources"]
-    assert source["serviceAccountToken"]["audience"] == "datastorage"
+    assert source["serviceAccountToken"]["audience"] == "store"
     path = yaml.safe_load(settings_file(found))["datastorage"]["tokenFile"]
     (container,) = controller(found)["spec"]["containers"]
     (mount,) = [m for m in container["volumeMounts"] if m["name"] == "audit-token"]
     assert path == f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
-    stores: tuple[tuple[Json, bool], ...] = (
-        ({"url": "http://store"}, True),
-        ({"url": "https://store"}, False),
-        ({"url": "https://store", "tokenFile": "/mine"}, True),
+    stores: tuple[tuple[Json, Json], ...] = (
+        ({"url": "http://store"}, own),
+        ({"url": "https://store"}, {}),
+        ({"url": "https://store", "tokenFile": "/mine"}, own),
     )
-    for store, enabled in stores:
-        values = {"config": {"datastorage": store}, "auditToken": {"enabled": enabled}}
-        made = objects(template("4", values))
+    for store, values in stores:
+        made = objects(template("4", {"config": {"datastorage": store}, **values}))
         assert "serviceAccountToken" not in json.dumps(controller(made))
         assert yaml.safe_load(settings_file(made))["datastorage"] == store
+
+
+def test_beside_kubernaut_the_pods_are_its_controllers() -> None:
+    """For its data store and their rights: account, label, authority, address; and no second budget."""
+    found = objects(template("4", values_of("kubernaut"), namespace="kn"))
+    pods = controller(found)
+    labels, spec = pods["metadata"]["labels"], pods["spec"]
+    assert labels["app"] == spec["serviceAccountName"] == "notification-controller"
+    # Else Kubernaut's own Deployment and Service would select them.
+    assert "control-plane" not in labels
+    assert "notification-controller" not in [
+        o["metadata"]["name"] for o in of_kind(found, "ServiceAccount")
+    ]
+    accounts = {
+        s["name"]
+        for o in of_kind(found, "RoleBinding")
+        if o["metadata"]["labels"]["app.kubernetes.io/component"] == "controller"
+        for s in o["subjects"]
+    }
+    assert accounts == {"notification-controller"}
+    (container,) = spec["containers"]
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    assert env["TLS_CA_FILE"] == f"{mounts['tls-ca']}/ca.crt"
+    assert {"name": "tls-ca", "configMap": {"name": "inter-service-ca"}} in spec["volumes"]
+    settings = yaml.safe_load(settings_file(found))
+    store = "https://data-storage-service.kn.svc.cluster.local:8080"
+    assert settings["datastorage"] == {"url": store}
+    policy = component(found, "NetworkPolicy", "controller")["spec"]["egress"]
+    (rule,) = [r for r in policy if {"port": 8080, "protocol": "TCP"} in r["ports"]]
+    assert rule["to"] == [{"podSelector": {"matchLabels": {"app": "datastorage"}}}]
+    assert not of_kind(found, "PodDisruptionBudget")
+    assert of_kind(rendered("4", "default"), "PodDisruptionBudget")
 
 
 def test_the_policy_follows_the_settings() -> None:

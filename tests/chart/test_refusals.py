@@ -95,6 +95,14 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     "no account": (
         {"serviceAccount": {"create": False}}, "serviceAccount.name must name the account"
     ),
+    "Kubernaut's account and another": (
+        {"kubernaut": {"enabled": True}, "serviceAccount": {"name": "a"}},
+        "serviceAccount.name must stay empty",
+    ),
+    "deletions that Kubernaut records as cancellations": (
+        {"kubernaut": {"enabled": True}, "config": {"retention": {"deleteObjects": True}}},
+        "webhook records each deletion as a cancellation",
+    ),
     "two routing files": (
         {"routing": {"existingConfigMap": "a", "content": "route: {}"}},
         "routing.existingConfigMap and routing.content cannot be combined",

@@ -23,6 +23,9 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- $_ := set $pagerduty "dedupNamespace" (eq (include "ledger.shared" .) "true") -}}
 {{- end -}}
 {{- $_ := set $delivery "pagerduty" $pagerduty -}}
+{{- with include "ledger.datastorage" . | fromYaml -}}
+{{- $_ := set $config "datastorage" . -}}
+{{- end -}}
 {{- with include "ledger.auditToken" . -}}
 {{- $_ := set $config.datastorage "tokenFile" (printf "%s/token" .) -}}
 {{- end -}}

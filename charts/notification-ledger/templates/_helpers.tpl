@@ -45,7 +45,9 @@ included: the suffix stays, what is before it is cut.
 {{- end -}}
 
 {{- define "ledger.serviceAccount" -}}
-{{- if .Values.serviceAccount.create -}}
+{{- if .Values.kubernaut.enabled -}}
+notification-controller
+{{- else if .Values.serviceAccount.create -}}
 {{- default (include "ledger.fullname" .) .Values.serviceAccount.name -}}
 {{- else -}}
 {{- .Values.serviceAccount.name -}}
@@ -188,10 +190,20 @@ app.kubernetes.io/part-of: notification-ledger
   verbs: [get, list, watch]
 {{- end -}}
 
-{{/* Where the token for the audit store is mounted; empty if there is none. */}}
+{{/* The settings of the audit store; beside Kubernaut it is Kubernaut's. */}}
+{{- define "ledger.datastorage" -}}
+{{- $store := dig "datastorage" dict .Values.config | default dict | deepCopy -}}
+{{- if .Values.kubernaut.enabled -}}
+{{- $url := printf "https://data-storage-service.%s.svc.cluster.local:8080" .Release.Namespace -}}
+{{- $store = merge $store (dict "url" $url) -}}
+{{- end -}}
+{{- toYaml $store -}}
+{{- end -}}
+
+{{/* Where the token for the audit store is mounted; empty if it is the pod's own, or none. */}}
 {{- define "ledger.auditToken" -}}
-{{- $store := dig "datastorage" dict .Values.config | default dict -}}
-{{- if and .Values.auditToken.enabled (hasPrefix "https://" ($store.url | default "" | lower)) (not $store.tokenFile) -}}
+{{- $store := include "ledger.datastorage" . | fromYaml -}}
+{{- if and .Values.auditToken.audience (hasPrefix "https://" ($store.url | default "" | lower)) (not $store.tokenFile) -}}
 /etc/notification/audit-token
 {{- end -}}
 {{- end -}}

@@ -18,6 +18,13 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "serviceAccount.create is off, so serviceAccount.name must name the account" -}}
 {{- end -}}
 
+{{- if and $v.kubernaut.enabled $v.serviceAccount.name -}}
+{{- $faults = append $faults "kubernaut.enabled uses Kubernaut's account notification-controller, so serviceAccount.name must stay empty" -}}
+{{- end -}}
+{{- if and $v.kubernaut.enabled (kindIs "bool" (dig "retention" "deleteObjects" false $config)) (dig "retention" "deleteObjects" false $config) -}}
+{{- $faults = append $faults "config.retention.deleteObjects is true beside Kubernaut, whose webhook records each deletion as a cancellation by the controller: set it to false, or to asCancelled if that is wanted" -}}
+{{- end -}}
+
 {{- if and $v.gateway.enabled (not (dig "sources" list $gateway)) -}}
 {{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
 {{- end -}}
@@ -132,7 +139,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "caBundle.existingConfigMap and config.egress.caBundle cannot be combined" -}}
 {{- end -}}
 {{- $own := list "KUBERNAUT_CONTROLLER_NAMESPACE" "ROUTING_CONFIG_PATH" -}}
-{{- if $v.caBundle.existingConfigMap -}}{{- $own = append $own "TLS_CA_FILE" -}}{{- end -}}
+{{- if or $v.caBundle.existingConfigMap $v.kubernaut.enabled -}}{{- $own = append $own "TLS_CA_FILE" -}}{{- end -}}
 {{- range $v.extraEnv -}}
 {{- if has .name $own -}}
 {{- $faults = append $faults (printf "extraEnv sets %s, which the chart sets" .name) -}}
@@ -153,7 +160,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $open := list -}}
 {{- if not $policy.apiServerCIDRs -}}{{- $open = append $open "networkPolicy.apiServerCIDRs" -}}{{- end -}}
 {{- if and (eq $v.redis.mode "external") (not $policy.redisTo) -}}{{- $open = append $open "networkPolicy.redisTo" -}}{{- end -}}
-{{- if and (dig "datastorage" "url" "" $config) (not $policy.datastorageTo) -}}{{- $open = append $open "networkPolicy.datastorageTo" -}}{{- end -}}
+{{- if and (dig "datastorage" "url" "" $config) (not $policy.datastorageTo) (not $v.kubernaut.enabled) -}}{{- $open = append $open "networkPolicy.datastorageTo" -}}{{- end -}}
 {{- if and $some $open -}}
 {{- $faults = append $faults (printf "networkPolicy.receivers would restrict nothing, since other rules open their ports to every address: set %s" (join " and " $open)) -}}
 {{- end -}}

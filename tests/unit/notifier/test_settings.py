@@ -619,7 +619,9 @@ def test_any_document_is_settings_or_a_config_error(document: dict[str, Any]) ->
     assert path or "url" in document["redis"]
 
 
-@pytest.mark.parametrize("url", ["http://store.kubernaut-system:8080", "https://h", "http://[::1]:1"])
+@pytest.mark.parametrize(
+    "url", ["http://store.kubernaut-system:8080", "https://h", "http://[::1]:1"]
+)
 def test_a_store_that_gets_no_token_is_warned_about(url: str, tmp_path: Path) -> None:
     """Over http:// to another machine anybody on the way would read it."""
     text = f"redis: {{url: redis://h}}\ndatastorage: {{url: '{url}'}}\n"
