@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from notifier.channels.dialling import NoThread
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
 from syncer.runtime.offload import offload
@@ -146,7 +147,10 @@ def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> O
     """
     if written:
         return Outcome.unknown(text)
-    short = any(isinstance(link, OSError) and link.errno in SHORTAGES for link in links)
+    short = any(
+        isinstance(link, NoThread) or (isinstance(link, OSError) and link.errno in SHORTAGES)
+        for link in links
+    )
     return Outcome.not_sent(text) if short else Outcome.transient(text)
 
 

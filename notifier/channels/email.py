@@ -147,7 +147,7 @@ class MailClient:
         Raises:
             OSError: the name did not resolve, no address answered, or (`EgressDenied`) one is refused.
         """
-        answers = (await self._names.look_up(host, port))[:_ADDRESSES]
+        answers = (await self._names.look_up(host, port, timeout_s=timeout_s))[:_ADDRESSES]
         failures: list[OSError] = []
         for answer in answers:
             sock = socket_for(*answer[:3])

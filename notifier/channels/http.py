@@ -68,6 +68,8 @@ _log = logging.getLogger("ledger.delivery")
 IDLE_SECONDS: Final = 0.5
 #: Seconds of silence before it serves again: a peer that closes does so right behind the answer.
 REST_SECONDS: Final = 0.005
+#: Seconds for a look-up in the rare case that its answer is not kept any more.
+_AGAIN_SECONDS: Final = 10.0
 #: Bodies up to this size are handed over at once.
 _PIECE_BYTES: Final = 1 << 20
 
@@ -79,6 +81,7 @@ class _RequestState:
     may_leave: Callable[[], bool] = lambda: True
     written: bool = False
     connected: bool = False
+    resolved: bool = False
     code: int = 0
     retry_after: float | None = None
     encoding: str = ""
@@ -213,7 +216,7 @@ class HttpClient:
             connector = aiohttp.TCPConnector(
                 ssl=self._tls,
                 resolver=self._resolver,
-                ttl_dns_cache=10,
+                use_dns_cache=False,  # `Names` keeps answers
                 limit=self._connections,
                 keepalive_timeout=IDLE_SECONDS,
                 socket_factory=self._socket,
@@ -315,6 +318,7 @@ class HttpClient:
         try:
             url = parse_target(target.url)
             proxy = self._route(url)
+            dialled = URL(proxy) if proxy else url
         except EgressDenied as exc:
             return Outcome.permanent(f"egress denied: {exc.reason}")
         except ValueError as exc:
@@ -324,9 +328,10 @@ class HttpClient:
             return Outcome.permanent(f"{kind} credentials are not sent over http://: use https://")
         token = _REQUEST_STATE.set(request_state)
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                session.request(
+            async with asyncio.timeout(timeout_s):
+                await self._look_up(dialled, timeout_s, proxy=bool(proxy))
+                request_state.resolved = True
+                async with session.request(
                     method,
                     url,
                     # The library warns about raw bytes beyond a mebibyte; a reader goes in pieces.
@@ -335,18 +340,17 @@ class HttpClient:
                     allow_redirects=False,
                     proxy=proxy,
                     trace_request_ctx=request_state,
-                ) as response,
-            ):
-                request_state.code = response.status
-                request_state.encoding = response.headers.get("Content-Encoding", "")
-                request_state.retry_after = parse_retry_after(
-                    response.headers.get("Retry-After", ""), self._clock() / 1000
-                )
-                while len(request_state.body) < BODY_BYTES:
-                    chunk = await response.content.read(BODY_BYTES - len(request_state.body))
-                    if not chunk:
-                        break
-                    request_state.body += chunk
+                ) as response:
+                    request_state.code = response.status
+                    request_state.encoding = response.headers.get("Content-Encoding", "")
+                    request_state.retry_after = parse_retry_after(
+                        response.headers.get("Retry-After", ""), self._clock() / 1000
+                    )
+                    while len(request_state.body) < BODY_BYTES:
+                        chunk = await response.content.read(BODY_BYTES - len(request_state.body))
+                        if not chunk:
+                            break
+                        request_state.body += chunk
         except Exception as exc:  # noqa: BLE001 - what a receiver does is an outcome, never an error
             if not request_state.code and request_state.written:
                 request_state.code = status_of(request_state.seen)
@@ -390,6 +394,14 @@ class HttpClient:
         self._guard.check(str(info[-1][0]), proxy=True)
         return socket_for(*info[:3])
 
+    async def _look_up(self, url: URL, timeout_s: float, *, proxy: bool) -> None:
+        """Resolve what is dialled before a connection is waited for: a name that hangs holds none."""
+        host = url.raw_host or ""
+        if self._resolver is not None and not literal(host):
+            await self._resolver.names.look_up(
+                host, url.port or 0, timeout_s=timeout_s, proxy=proxy
+            )
+
     @staticmethod
     def _excerpt(request_state: _RequestState, target: Target) -> str:
         if 200 <= request_state.code <= 299:
@@ -402,7 +414,7 @@ class _GuardedResolver(AbstractResolver):
     """Resolves addresses for the library; knows which hosts are proxies."""
 
     def __init__(self, guard: EgressGuard) -> None:
-        self._names = Names(guard, "resolve")
+        self.names = Names(guard, "resolve")
         #: Hosts of proxies; the process's environment bounds them.
         self.proxies: set[str] = set()
 
@@ -415,7 +427,10 @@ class _GuardedResolver(AbstractResolver):
         Raises:
             OSError: the name did not resolve, or (EgressDenied) one address is refused.
         """
-        found = await self._names.look_up(host, port, family=family, proxy=host in self.proxies)
+        # The client has asked before, with the time that its request has.
+        found = await self.names.look_up(
+            host, port, timeout_s=_AGAIN_SECONDS, family=family, proxy=host in self.proxies
+        )
         return [
             ResolveResult(
                 hostname=host,
@@ -430,7 +445,7 @@ class _GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Let the threads end, without waiting for a lookup that hangs."""
-        self._names.close()
+        self.names.close()
 
 
 async def _mark_connected(_: object, context: SimpleNamespace, __: object) -> None:
@@ -464,6 +479,8 @@ def _describe(
     if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
         if request_state.written:
             return f"timeout: no answer within {timeout_s:g} s"
+        if not request_state.resolved:
+            return f"timeout: the host name did not resolve within {timeout_s:g} s"
         stage = "connected, not sent" if request_state.connected else "not connected"
         return f"timeout: {stage} within {timeout_s:g} s"
     if isinstance(exc, aiohttp.ClientHttpProxyError):

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
+from notifier.channels.dialling import NoThread
 from notifier.channels.egress import EgressDenied
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import sanitise_head
@@ -142,6 +143,8 @@ def _spellings(character: str) -> str:
 
 
 def _describe(link: BaseException) -> str:
+    if isinstance(link, NoThread):
+        return "the host name was not looked up: other look-ups hold all threads"
     if isinstance(link, socket.gaierror):
         return "the host name did not resolve"
     if isinstance(link, ssl.SSLError):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from notifier.channels.dialling import Names
+from notifier.channels.base import broken_off
+from notifier.channels.dialling import Names, NoThread
 from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode
+from syncer.model.attempt import FailureClass
 
 
 def _found(*addresses: str) -> list[Any]:
@@ -28,8 +30,8 @@ async def test_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", answer)
     names = Names(EgressGuard(), "test")
-    assert await names.look_up("mail.example", 25) == _found("192.0.2.1", "192.0.2.2")
-    await names.look_up("mail.example", 25, family=socket.AF_INET6)
+    assert await names.look_up("mail.example", 25, timeout_s=9) == _found("192.0.2.1", "192.0.2.2")
+    await names.look_up("mail.example", 25, family=socket.AF_INET6, timeout_s=9)
     names.close()
     kind = {"type": socket.SOCK_STREAM}
     assert asked == [
@@ -43,14 +45,15 @@ async def test_one_address_that_is_refused_refuses_the_name(
 ) -> None:
     """One that leads to a metadata address as well leads nowhere; listed, or a proxy, it may be private."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _found("8.8.8.8", "10.0.0.1"))
-    names = Names(EgressGuard(EgressMode.STRICT, ["listed.example"]), "test")
+    guard = EgressGuard(EgressMode.STRICT, ["listed.example", "*.listed.example"])
+    names = Names(guard, "test")
     with pytest.raises(EgressDenied, match="private address"):
-        await names.look_up("mail.example", 25)
-    assert len(await names.look_up("listed.example", 25)) == 2
-    assert len(await names.look_up("proxy.example", 25, proxy=True)) == 2
+        await names.look_up("mail.example", 25, timeout_s=9)
+    assert len(await names.look_up("listed.example", 25, timeout_s=9)) == 2
+    assert len(await names.look_up("proxy.example", 25, proxy=True, timeout_s=9)) == 2
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _found("8.8.8.8", "169.254.1.1"))
     with pytest.raises(EgressDenied, match="link-local"):
-        await names.look_up("listed.example", 25, proxy=True)
+        await names.look_up("a.listed.example", 25, proxy=True, timeout_s=9)
     names.close()
 
 
@@ -59,7 +62,7 @@ async def test_what_is_no_name(host: str) -> None:
     """A text that can be no name fails as one that nobody knows."""
     names = Names(EgressGuard(), "test")
     with pytest.raises(socket.gaierror):
-        await names.look_up(host, 25)
+        await names.look_up(host, 25, timeout_s=9)
     names.close()
 
 
@@ -68,61 +71,144 @@ async def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     names = Names(EgressGuard(), "test")
     with pytest.raises(socket.gaierror, match="no addresses"):
-        await names.look_up("mail.example", 25)
+        await names.look_up("mail.example", 25, timeout_s=9)
     names.close()
 
 
-async def test_lookups_have_a_bound_and_none_is_waited_for_at_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A dead name server holds sixteen threads; at the end they are left, and who waits is dropped."""
-    begun: list[str] = []
-    answered = threading.Event()
+class Resolver:
+    """
+    In the place of `getaddrinfo`: look-ups that hang until they are let go, and what the others come to.
 
-    def hang(host: str, *_: object, **__: object) -> list[Any]:
-        begun.append(host)
-        answered.wait(20)
+    Attributes:
+        asked: Hosts, in the order in which look-ups began.
+        fails: Errors by host.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.fails: dict[str, OSError] = {}
+        self.let_go = threading.Event()
+        self.hangs = ".dead.example"
+
+    def __call__(self, host: str, *_: object, **__: object) -> list[Any]:
+        self.asked.append(host)
+        if host.endswith(self.hangs):
+            self.let_go.wait(20)
+        if host in self.fails:
+            raise self.fails[host]
         return _found("192.0.2.1")
 
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    """Names are resolved by it."""
+    made = Resolver()
+    monkeypatch.setattr(socket, "getaddrinfo", made)
+    yield made
+    made.let_go.set()
+
+
+async def _begun(resolver: Resolver, n: int) -> None:
+    async with asyncio.timeout(10):
+        while len(resolver.asked) < n:
+            await asyncio.sleep(0.01)
+
+
+async def test_dead_zones_leave_threads_for_others(resolver: Resolver) -> None:
+    """One holds half of the threads, the next a third of the rest; what gets none was not sent."""
     names = Names(EgressGuard(), "test")
-    lookups = [asyncio.create_task(names.look_up(f"h{n}", 25)) for n in range(20)]
-    deadline = time.monotonic() + 10
-    while len(begun) < 16 and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
+    resolver.hangs = ".example"
+    crowd = [
+        asyncio.create_task(names.look_up(f"h{n}.{zone}.example", 25, timeout_s=60))
+        for zone in ("dead", "Dead", "gone")
+        for n in range(20)
+    ]
+    await _begun(resolver, 16 + 8)
+    assert await names.look_up("hooks.live.test", 25, timeout_s=9) == _found("192.0.2.1")
+    zones = [host.lower().split(".")[1] for host in resolver.asked]
+    assert (zones.count("dead"), zones.count("gone"), len(zones)) == (16, 8, 25)
+    with pytest.raises(NoThread) as caught:
+        await names.look_up("late.dead.example", 25, timeout_s=0.02)
+    outcome = broken_off("text", [caught.value], written=False)
+    assert outcome.failure is FailureClass.NOT_SENT
+    resolver.let_go.set()
+    # Those that waited begin as threads become free.
+    assert await asyncio.gather(*crowd) == [_found("192.0.2.1")] * 60
     names.close()
-    assert not answered.is_set()
-    answered.set()
-    found = await asyncio.gather(*lookups, return_exceptions=True)
-    assert len(begun) == 16
-    assert found[:16] == [_found("192.0.2.1")] * 16
-    assert [type(each) for each in found[16:]] == [asyncio.CancelledError] * 4
 
 
-async def test_who_asks_for_one_name_waits_for_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dead name server of one receiver leaves threads for the others, also once its callers have gone."""
-    asked: list[str] = []
-    answered = threading.Event()
+async def test_who_asks_for_one_name_waits_for_one_answer(resolver: Resolver) -> None:
+    """Also once the first ones that asked have gone; for ten seconds nobody asks for it again."""
+    now = [0.0]
+    names = Names(EgressGuard(), "test", clock=lambda: now[0])
 
-    def answer(host: str, *_: object, **__: object) -> list[Any]:
-        asked.append(host)
-        if host == "dead.example":
-            answered.wait(20)
-        return _found("192.0.2.1")
+    def ask() -> asyncio.Task[Any]:
+        return asyncio.create_task(names.look_up("h.dead.example", 25, timeout_s=9))
 
-    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    first, second = [[ask() for _ in range(8)] for _ in range(2)]
+    await _begun(resolver, 1)
+    for task in first:
+        task.cancel()
+    resolver.let_go.set()
+    assert await asyncio.gather(*second) == [_found("192.0.2.1")] * 8
+    now[0] = 9.9
+    await ask()
+    assert len(resolver.asked) == 1
+    now[0] = 10.0
+    await ask()
+    assert len(resolver.asked) == 2
+    names.close()
+
+
+LATER: dict[str, tuple[float, OSError | None, bool]] = {
+    "the look-up hangs": (299.9, None, True),
+    "the look-up hangs, and the answer is old": (300.0, None, False),
+    "the server does not answer": (299.9, socket.gaierror(socket.EAI_AGAIN, ""), True),
+    "there is no such name any more": (299.9, socket.gaierror(socket.EAI_NONAME, ""), False),
+    "it has no addresses any more": (299.9, socket.gaierror(socket.EAI_NODATA, ""), False),
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+async def test_the_last_answer_serves_for_a_while(resolver: Resolver, case: str) -> None:
+    """Where a new one does not come; the guard is asked about it again."""
+    seconds, error, serves = LATER[case]
+    now = [0.0]
+    guard = EgressGuard()
+    names = Names(guard, "test", clock=lambda: now[0])
+    resolver.let_go.set()
+    await names.look_up("h.dead.example", 25, timeout_s=9)
+    now[0] = seconds
+    if error is None:
+        resolver.let_go.clear()
+    else:
+        resolver.fails["h.dead.example"] = error
+    checked: list[str] = []
+    guard.check = lambda address, **_: checked.append(address)  # type: ignore[method-assign] # counts
+    again = asyncio.create_task(names.look_up("h.dead.example", 25, timeout_s=9))
+    if serves:
+        assert await asyncio.wait_for(again, 10) == _found("192.0.2.1")
+        assert checked == ["192.0.2.1"]
+    else:
+        await _begun(resolver, 2)
+        await asyncio.wait([again], timeout=0.3)
+        assert not again.done() if error is None else again.exception() is error
+    resolver.let_go.set()
+    await asyncio.wait([again])
+    names.close()
+
+
+async def test_none_is_waited_for_at_the_end(resolver: Resolver) -> None:
+    """Look-ups that hang are left, and who waits for a thread is dropped."""
     names = Names(EgressGuard(), "test")
-    for _ in range(2):
-        crowd = [asyncio.create_task(names.look_up("dead.example", 25)) for _ in range(32)]
-        assert await asyncio.wait_for(names.look_up("live.example", 25), 10) == _found("192.0.2.1")
-        for task in crowd:
-            task.cancel()
-        await asyncio.wait(crowd)
-    assert asked == ["dead.example", "live.example", "live.example"]
-    crowd = [asyncio.create_task(names.look_up("dead.example", 25)) for _ in range(2)]
-    await asyncio.sleep(0)
-    answered.set()
-    assert await asyncio.gather(*crowd) == [_found("192.0.2.1")] * 2
-    await names.look_up("dead.example", 25)
-    assert asked.count("dead.example") == 2
+    crowd = [
+        asyncio.create_task(names.look_up(f"h{n}.dead.example", 25, timeout_s=60))
+        for n in range(20)
+    ]
+    await _begun(resolver, 16)
     names.close()
+    found = await asyncio.gather(*crowd[16:], return_exceptions=True)
+    assert [type(each) for each in found] == [asyncio.CancelledError] * 4
+    resolver.let_go.set()
+    assert await asyncio.gather(*crowd[:16]) == [_found("192.0.2.1")] * 16
+    assert len(resolver.asked) == 16
