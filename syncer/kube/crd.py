@@ -10,8 +10,8 @@ error. So the CRD that is served is compared with ours at start: which members w
 which values would be refused, which guard rails are absent. A controller that may not read CRDs
 compares a status that it wrote with the answer: which members were not returned.
 
-Our guard rails are the rules on the object and on its status; the rule on the spec is upstream's
-and always stays. They differ by their place alone, so a chart template can do what `load_crd` does.
+Our guard rails are the rules on the status; the rule on the spec is upstream's and always stays. They
+differ by their place alone, so a chart template can do what `load_crd` does.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def load_crd(*, rules: bool = True) -> Json:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     crd: Json = yaml.load(_text(), loader)  # noqa: S506 - a safe loader, and our own text
     if not rules:
-        for place in _guarded(_schema(crd)):
-            place.pop(_RULES, None)
+        _schema(crd)["properties"]["status"].pop(_RULES)
     return crd
 
 
@@ -78,17 +77,9 @@ def missing_fields(served: Json) -> list[str]:
 
 def missing_rules(served: Json) -> list[str]:
     """List our rules that the served CRD lacks, by message, in the file's order."""
-    present = {
-        _one_line(rule.get("rule", ""))
-        for place in _guarded(_schema(served))
-        for rule in place.get(_RULES) or []
-    }
-    return [
-        rule["message"]
-        for place in _guarded(_schema(load_crd()))
-        for rule in place.get(_RULES) or []
-        if _one_line(rule["rule"]) not in present
-    ]
+    present = {_one_line(rule.get("rule", "")) for rule in _guard_rails(served)}
+    ours = _guard_rails(load_crd())
+    return [rule["message"] for rule in ours if _one_line(rule["rule"]) not in present]
 
 
 def refused_values(served: Json) -> list[str]:
@@ -139,10 +130,10 @@ def _schema(crd: Json) -> Json:
     return {}
 
 
-def _guarded(schema: Json) -> list[Json]:
-    """Return the schema nodes whose rules are ours: the object and its status."""
-    status = (schema.get("properties") or {}).get("status")
-    return [schema, status] if status else [schema]
+def _guard_rails(crd: Json) -> list[Json]:
+    """Return the rules on the status."""
+    status = (_schema(crd).get("properties") or {}).get("status") or {}
+    return status.get(_RULES) or []
 
 
 def _one_line(rule: str) -> str:

@@ -686,7 +686,7 @@ class ApiState:
             del objects[place]
         else:
             objects[place] = stored
-            if kind.custom and stored.get("status") != (previous or {}).get("status"):
+            if kind.custom and stored.get("status") != (previous or stored).get("status"):
                 self.status_history[stored["metadata"]["uid"]].append(stored.get("status") or {})
         changes = self._changes[kind.plural]
         changes.append(Change(self.revision, change, stored, previous))

@@ -606,7 +606,7 @@ class Checks:
             return
         for fallen in _fallen(old, version) if old is not None else ():
             self.fail("S4", f"{subject.name}: {fallen}")
-        if old is not None and subject.excused and not old.status and status:
+        if old is not None and subject.excused and "phase" not in old.status and "phase" in status:
             self.mark("status wiped and restored")
         unsent = {a["id"] for a in version.attempts if a.get("class") == "notSent" and "id" in a}
         for identity, seen in version.states().items():

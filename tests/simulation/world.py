@@ -895,14 +895,15 @@ class World:
     def edit(self, *, wipe: bool) -> None:
         """Have somebody else write a status: a harmless member, or `null` for all of it."""
         found = self.some_object()
-        if found is None or (wipe and not found.get("status")):
+        written = found is not None and "phase" in found["status"]
+        if found is None or (wipe and not written):
             return
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
         self.trace("wipe" if wipe else "edit", name)
         if wipe:
             self.checks.allowed = "wipe"
             change: Json | None = None
-        elif found.get("status"):
+        elif written:
             change = {"message": f"edited at {self.loop.time():.3f}"}
         else:
             label = {"labels": {"edited": f"{self.loop.time():.0f}"}}
