@@ -18,6 +18,9 @@ MESSAGE_BYTES: Final = 1024
 
 ROUTING_RESOLVED: Final = "RoutingResolved"
 READY: Final = "Ready"
+#: Those by which tools of GitOps see whether an object is under way or has stopped (kstatus).
+RECONCILING: Final = "Reconciling"
+STALLED: Final = "Stalled"
 LOG_UNAVAILABLE: Final = "LogUnavailable"
 QUARANTINED: Final = "Quarantined"
 LATE_SUCCESS: Final = "LateSuccess"

@@ -20,7 +20,6 @@ from collections import Counter
 from dataclasses import replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
-from syncer.model.conditions import QUARANTINED, Condition, set_condition
 from syncer.model.immutable import immutable
 from syncer.model.record import MAX_INT
 from syncer.model.resource import (
@@ -41,7 +40,7 @@ from syncer.rules.channel_state import ChannelState, State, counts, state_of
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
-from syncer.rules.status_conditions import Marks, conditions_of, whole_second
+from syncer.rules.status_conditions import Marks, conditions_of, quarantined
 from syncer.rules.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
@@ -153,7 +152,14 @@ def merge(
         reason=reason,
         message=message,
         conditions=conditions_of(
-            phase, published, channel_states, old=status, plan=view.plan, marks=facts.marks, now=now
+            phase,
+            message,
+            published,
+            channel_states,
+            old=status,
+            plan=view.plan,
+            marks=facts.marks,
+            now=now,
         ),
         attempts=published,
         total_attempts=total,
@@ -174,10 +180,8 @@ def merge(
 
 def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
     """Return a status whose condition names where its log is damaged and how, never what it holds."""
-    wanted = Condition(
-        QUARANTINED, "True", "LogUndecodable", reason, whole_second(now), facts.generation
-    )
-    return replace(status, conditions=set_condition(status.conditions, wanted))
+    shown = quarantined(status, reason, generation=facts.generation, now=now)
+    return replace(status, conditions=shown)
 
 
 def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:

@@ -3,6 +3,9 @@ The conditions of a status, as a merge computes them; pure.
 
 Those that describe the end of a notification stay once they are written; the others are removed when they
 no longer hold.
+
+`Reconciling` and `Stalled` follow kstatus: true or absent, never both, since it goes by the first that it
+meets. Their texts are those of the phase, so they change only in a write that is made anyway.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from syncer.model.conditions import (
     LOG_UNAVAILABLE,
     QUARANTINED,
     READY,
+    RECONCILING,
     ROUTING_RESOLVED,
+    STALLED,
     Condition,
+    find_condition,
     set_condition,
 )
 from syncer.model.immutable import immutable
@@ -27,7 +33,7 @@ from syncer.model.resource import FAILED, PARTIALLY_SENT, SENT, TERMINAL_PHASES,
 from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState
 
 #: Conditions that are removed once they no longer hold.
-_PASSING: Final = frozenset({QUARANTINED, LOG_UNAVAILABLE, ATTEMPTS_NOT_SENT})
+_PASSING: Final = frozenset({QUARANTINED, LOG_UNAVAILABLE, ATTEMPTS_NOT_SENT, RECONCILING, STALLED})
 #: The condition Ready by final phase: status, reason, message.
 _READY: Final = {
     SENT: ("True", "Ready", "Notification delivered"),
@@ -52,6 +58,7 @@ class Marks:
 
 def conditions_of(
     phase: str,
+    message: str,
     published: tuple[Attempt, ...],
     channel_states: tuple[ChannelState, ...],
     *,
@@ -65,6 +72,7 @@ def conditions_of(
 
     Args:
         phase: Of the status to be written.
+        message: Why it has that phase.
         published: Its attempts.
         channel_states: Of its channels.
         old: The status before.
@@ -80,6 +88,12 @@ def conditions_of(
         present.append((ROUTING_RESOLVED, "True", plan.reason, plan.message))
     if terminal and not old.terminal:
         present.append((READY, *_READY[phase]))
+    if not terminal and marks.violation:
+        present.append((STALLED, "True", "SelfAudit", marks.violation))
+    elif not terminal:
+        present.append((RECONCILING, "True", phase, message))
+    elif phase == FAILED and (not old.terminal or find_condition(old.conditions, STALLED)):
+        present.append((STALLED, "True", phase, message))
     if marks.held is not None and not terminal:
         present.append((LOG_UNAVAILABLE, "True", *marks.held))
     if not terminal and (unsent := _unsent(channel_states)):
@@ -93,6 +107,17 @@ def conditions_of(
     for condition in present:
         conditions = set_condition(conditions, Condition(*condition, at, marks.generation))
     return conditions
+
+
+def quarantined(status: Status, reason: str, *, generation: int, now: int) -> tuple[Condition, ...]:
+    """Return the conditions of a status whose log cannot be read: it waits for a person."""
+    kept = status.conditions
+    if not status.terminal:
+        kept = tuple(c for c in kept if c.type != RECONCILING)
+    for kind in (QUARANTINED,) if status.terminal else (QUARANTINED, STALLED):
+        wanted = Condition(kind, "True", "LogUndecodable", reason, whole_second(now), generation)
+        kept = set_condition(kept, wanted)
+    return kept
 
 
 def _unsent(channel_states: tuple[ChannelState, ...]) -> str:

@@ -87,6 +87,9 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "kubectl -n notifications exec deployment/ledger-notification-ledger -- \\": ON_CLUSTER,
         "docker build ": "needs a container daemon; the page says what was tried",
     },
+    "docs/gitops.md": {
+        "-- health.lua": "tests/integration/test_gitops.py::test_kstatus_and_argo_cd",
+    },
     "docs/install.md": {
         "scripts/image build": (
             "copies to a registry of yours; the build itself is typed as part of README.md"

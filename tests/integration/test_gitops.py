@@ -1,0 +1,203 @@
+"""What tools of GitOps make of our statuses on a real API server, by what the page tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lupa import lua51
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import Plan
+from syncer.model.rendering import difference
+from syncer.model.resource import NO_STATUS, Json, RetryPolicy, parse_object
+from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, merge, quarantine
+from tests.fakes.kstatus import kstatus
+from tests.integration.api import Api
+from tests.servers.controlplane import ControlPlane
+
+PAGE = (Path(__file__).parents[2] / "docs" / "gitops.md").read_text(encoding="utf-8")
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+NOW = 1_700_000_100_000
+FACTS = Facts(generation=1, policy=RetryPolicy(max_attempts=1))
+FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the log holds, None where nobody has looked; what kstatus and Argo CD say then."""
+
+    states: dict[str, AttemptState | None] | None
+    kstatus: str
+    argo: str
+    unreadable: bool = False
+    planned: bool = True
+
+
+CASES = {
+    "nobody has looked at it": Case(None, "InProgress", "Progressing"),
+    "not planned yet": Case({}, "InProgress", "Progressing", planned=False),
+    "nothing was sent yet": Case({"a": None}, "InProgress", "Progressing"),
+    "one channel delivered, the other to come": Case(
+        {"a": SUCCESS, "b": None}, "InProgress", "Progressing"
+    ),
+    "delivered": Case({"a": SUCCESS}, "Current", "Healthy"),
+    "delivered in part": Case({"a": SUCCESS, "b": FAILED}, "Current", "Healthy"),
+    "failed": Case({"a": FAILED}, "Failed", "Degraded"),
+    "its log is damaged": Case({"a": None}, "Failed", "Degraded", unreadable=True),
+    "delivered, and its log was damaged afterwards": Case(
+        {"a": SUCCESS}, "Current", "Healthy", unreadable=True
+    ),
+}
+#: What an expression of Flux says where kstatus says this.
+SAID = {"InProgress": "neither", "Current": "current", "Failed": "failed"}
+
+
+@pytest.fixture
+async def api(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
+    """Return a client of the real server, in a fresh namespace."""
+    plane = control_plane
+    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace) as client:
+        yield client
+
+
+async def shown(api: Api, name: str, case: Case) -> Json:
+    """Create an object, give it the statuses of a case as the controller does, and read it."""
+    body = await api.create(name)
+    if case.states is not None:
+        before = parse_object(body).status
+        status = merge(before, view(case), FACTS, now=NOW).status
+        if case.unreadable:
+            status = quarantine(status, "record 3: checksum does not match", FACTS, now=NOW)
+        path = f"{api.requests}/{name}"
+        answer = await api.ask("PATCH", f"{path}/status", {"status": difference(before, status)})
+        assert answer.code == 200, answer.body
+        read = parse_object(answer.body).status
+        again = merge(read, view(case), FACTS, now=NOW + 60_000).status
+        # Quarantine ends with a log that can be read; nothing else is ever written a second time.
+        assert case.unreadable or difference(read, again) == {}
+        body = (await api.ask("GET", path)).body
+    return body
+
+
+def view(case: Case) -> LogView:
+    """The log of a case: for each channel an attempt in that state, or none yet."""
+    states = case.states or {}
+    log = LogView()
+    if case.planned:
+        log.plan = Plan(tuple(states), "RoutingRuleMatched", "Matched rules [r]", NOW)
+    for n, (channel, state) in enumerate(states.items(), 1):
+        if state is not None:
+            failure = FailureClass.TRANSIENT if state is FAILED else None
+            made = Attempt(AttemptId(f"0.7-{n}"), channel, state, NOW, NOW, 0, 1, failure, "")
+            log.attempts[made.id] = made
+    return log
+
+
+def health(body: Json) -> Any:
+    """Run the page's script on an object, as Argo CD does."""
+    (script,) = re.findall(r"```lua\n(.*?)```", PAGE, re.DOTALL)
+    runtime = lua51.LuaRuntime(unpack_returned_tuples=True)
+    runtime.globals().obj = runtime.table_from(body, recursive=True)
+    return runtime.execute(script)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_kstatus_and_argo_cd(api: Api, name: str) -> None:
+    """Every kind of status is told as the page says; only a new object needs our definition for that."""
+    case = CASES[name]
+    body = await shown(api, "a", case)
+    assert kstatus(body) == case.kstatus
+    found = health(body)
+    assert (found.status, bool(found.message)) == (case.argo, True)
+    theirs = {k: v for k, v in body.items() if k != "status" or case.states is not None}
+    assert kstatus(theirs) == ("Current" if case.states is None else case.kstatus)
+    assert health(theirs).status == case.argo
+
+
+async def test_flux(api: Api) -> None:
+    """A real server's CEL says of each status what kstatus says of it, by the page's expressions."""
+    (example,) = re.findall(r"```yaml\n# example: flux\n(.*?)```", PAGE, re.DOTALL)
+    (health_check,) = yaml.safe_load(example)["healthCheckExprs"]
+    name = f"health.{api.namespace}.example.com"
+    for path, document in policy(name, api.namespace, health_check):
+        assert (await api.ask("POST", path, document)).code == 201
+    try:
+        for n, case in enumerate(CASES.values()):
+            body = await shown(api, f"n{n}", case)
+            assert await said_by(api, body) == f"it is {SAID[case.kstatus]}"
+    finally:
+        for path, _ in policy(name, api.namespace, health_check):
+            await api.ask("DELETE", f"{path}/{name}")
+
+
+def policy(name: str, namespace: str, health_check: Json) -> list[tuple[str, Json]]:
+    """A policy that refuses each status of that label and says what the expressions make of it."""
+    failed, current = (
+        re.sub(r"(?<![\w.])status\.", "object.status.", health_check[k])
+        for k in ("failed", "current")
+    )
+    rule = {
+        "apiGroups": ["kubernaut.ai"],
+        "apiVersions": ["v1alpha1"],
+        "operations": ["UPDATE"],
+        "resources": ["notificationrequests"],
+    }
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [
+            {
+                "expression": "!has(object.metadata.labels) || !('ask' in object.metadata.labels)",
+                "messageExpression": (
+                    f"'it is ' + (({failed}) ? 'failed' : ({current}) ? 'current' : 'neither')"
+                ),
+            }
+        ],
+    }
+    binding = {
+        "policyName": name,
+        "validationActions": ["Deny"],
+        "matchResources": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        },
+    }
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    return [
+        (POLICIES, head | {"kind": "ValidatingAdmissionPolicy", "spec": spec}),
+        (
+            POLICIES.replace("policies", "policybindings"),
+            head | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
+        ),
+    ]
+
+
+async def said_by(api: Api, body: Json) -> str:
+    """What the policy says of an object, once it is in force."""
+    path = f"{api.requests}/{body['metadata']['name']}?dryRun=All"
+    async with asyncio.timeout(30):
+        while True:
+            answer = await api.ask("PATCH", path, {"metadata": {"labels": {"ask": "1"}}})
+            if answer.code != 200:
+                return answer.message.split("denied request: ")[-1]
+            await asyncio.sleep(0.1)
+
+
+def test_the_difference_to_nothing_is_whole() -> None:
+    """The default of our definition is no part of the record: the first write shows the generation."""
+    fresh = parse_object(
+        {
+            "metadata": {"name": "a", "namespace": "n", "uid": "u", "generation": 1},
+            "spec": {},
+            "status": {"observedGeneration": -1},
+        }
+    ).status
+    wanted = merge(fresh, view(CASES["delivered"]), FACTS, now=NOW).status
+    plain = merge(NO_STATUS, view(CASES["delivered"]), FACTS, now=NOW).status
+    assert difference(fresh, wanted) == difference(NO_STATUS, plain)
