@@ -1,8 +1,8 @@
 """
 Whether finished notifications may be deleted: not where Kubernaut would call each a cancellation.
 
-Kubernaut's webhook records every deletion of a NotificationRequest as a cancellation by whoever deletes, and
-its orchestrator then calls the notification cancelled. The webhook itself cannot be seen without a right
+Kubernaut's webhook records every deletion of a notification as a cancellation by whoever deletes, and its
+orchestrator then calls the notification cancelled. The webhook itself cannot be seen without a right
 that neither chart gives. Discovery is open to every account, and Kubernaut is installed wherever the group
 serves its other kinds. It is asked before each round, since Kubernaut may be installed later.
 """
@@ -23,7 +23,8 @@ SERVED: Final = f"/apis/{GROUP}/{VERSION}"
 OTHER: Final = "remediationrequests"
 REFUSED: Final = (
     "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record"
-    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to false"
+    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
+    " false"
 )
 
 
