@@ -3,7 +3,7 @@ Every setting of the controller: the replaced controller's file and environment,
 
 The groups that the operators' command needs too are defined in `syncer.settings`; `syncer.configfile`
 has the rules of reading. This module adds delivery, audit, egress and the process. What the file cannot
-know comes from four environment variables and is kept apart in `Environment`.
+know comes from environment variables and is kept apart in `Environment`.
 
 Two of the replaced controller's keys are accepted without effect, because files that exist set
 them: `controller.leaderElection` and `controller.leaderElectionId` (ownership is by shards).
@@ -21,11 +21,20 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from syncer.configfile import Duration, Group, Names, build, repeated_keys, unknown_keys
+from syncer.configfile import (
+    Duration,
+    Group,
+    Names,
+    build,
+    parse_duration,
+    repeated_keys,
+    unknown_keys,
+)
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
+    CREDENTIALS_DIR,
     LABEL,
     DeliveryRules,
     LoggingSettings,
@@ -39,9 +48,10 @@ from syncer.settings import (
 from syncer.yamlfile import Document, read_file
 
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
-CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 #: The pod's own token. It gives access to the API server, too.
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+#: Seconds in which a process can end at all.
+LEAST_GRACE: Final = 3.0
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
 
@@ -525,12 +535,16 @@ class Environment:
         routing_path: The routing file.
         kubeconfig: Path of a kubeconfig, None inside a pod.
         tls_ca_file: Further authorities for the audit store, None for the system's alone.
+        grace_period: How long the process has from SIGTERM to SIGKILL, as the pod's
+            `terminationGracePeriodSeconds`, for example 10s; what has not ended by then is given up, and on
+            record as unknown. Default as long as its work may take; 10s in place of Kubernaut's controller.
     """
 
     namespace: str
     routing_path: Path
     kubeconfig: str | None = None
     tls_ca_file: str | None = None
+    grace_period: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,7 +565,13 @@ class Loaded:
         return wanted or (self.environment.namespace,)
 
 
-def load(path: Path | str, env: Mapping[str, str], *, namespace_file: Path | None = None) -> Loaded:
+def load(
+    path: Path | str,
+    env: Mapping[str, str],
+    *,
+    namespace_file: Path | None = None,
+    grace: str = "",
+) -> Loaded:
     """
     Read the settings file and the environment.
 
@@ -559,18 +579,20 @@ def load(path: Path | str, env: Mapping[str, str], *, namespace_file: Path | Non
         path: The settings file.
         env: Variables of the process; an empty one counts as unset.
         namespace_file: Where a pod finds its namespace, if not where Kubernetes puts it.
+        grace: The grace period where the environment says none; empty for as long as it takes.
 
     Raises:
         ConfigError: the file cannot be used, or the own namespace is not known. The text names the
             dotted path and never a value.
     """
     source = read_file(path)
-    settings = build(Settings, with_redis_secrets(source.values), source)
+    settings = build(Settings, with_redis_secrets(source.values, env), source)
     environment = Environment(
         namespace=_home(env, namespace_file),
         routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),
         kubeconfig=env.get("KUBECONFIG") or None,
         tls_ca_file=env.get("TLS_CA_FILE") or None,
+        grace_period=_grace(env.get("GRACE_PERIOD") or grace),
     )
     warnings = tuple(remark.text for remark in remarks(source, settings))
     return Loaded(settings, warnings, environment, Path(path))
@@ -630,6 +652,18 @@ def _in_clear(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or ""
     return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
+
+
+def _grace(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"GRACE_PERIOD {error}") from None
+    if not seconds >= LEAST_GRACE:
+        raise ConfigError(f"GRACE_PERIOD must be at least {LEAST_GRACE:g}s")
+    return seconds
 
 
 def _home(env: Mapping[str, str], namespace_file: Path | None) -> str:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -29,6 +30,11 @@ _SECRET_FILES: Final = {
     "passwordFile": "password_file",
     "sentinelPasswordFile": "sentinel_password_file",
 }
+
+#: The directory of credentials, unless a file says otherwise, and the file in it with Redis's URL: where
+#: nothing else can be mounted, a credential can.
+CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
+REDIS_CREDENTIAL: Final = "notification-ledger.redis-url"
 
 #: A name that a namespace can have.
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -59,8 +65,9 @@ class RedisSettings(Group):
         "rediss:// (TLS) or unix:// for one server; redis+sentinel://host:port,host:port/SERVICE "
         "for the master that Sentinels name; redis+cluster://host:port,host:port for some nodes "
         "of a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
-        "(ssl_ca_certs, sentinel_password, ...). Required. The whole URL is a secret and is never "
-        "printed.",
+        "(ssl_ca_certs, sentinel_password, ...). Default the variable REDIS_URL, else the file "
+        "notification-ledger.redis-url in the credentials directory; one of them is required. The "
+        "whole URL is a secret and is never printed.",
     )
     url_file: str = Field(
         default="",
@@ -365,10 +372,16 @@ class LoadedSyncer:
     warnings: tuple[str, ...] = ()
 
 
-def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSyncer:
+def load(
+    path: Path | str | None,
+    *,
+    redis_url: str | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> LoadedSyncer:
     """
     Read what the operators' command needs: from a file, from a URL, or from both, and then the URL wins.
 
+    Where neither says where Redis is, it is looked for as the controller does, `env` being the variables.
     Groups of other commands in the file are left alone.
 
     Raises:
@@ -384,7 +397,7 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
             key: kept[key] for key in kept if key not in {*_SECRET_FILES, *_SECRET_FILES.values()}
         }
         document = {**document, "redis": {**kept, "url": redis_url}}
-    document = with_redis_secrets(document)
+    document = with_redis_secrets(document, env)
     known = {
         name: document[name] for name in keys_of(SyncerSettings) if document.get(name) is not None
     }
@@ -404,18 +417,22 @@ def own_namespace(file: Path | None = None) -> str:
         return ""
 
 
-def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     """
-    Return a settings file's document with what the files of `redis` hold in its URL.
+    Return a settings file's document with the whole URL of Redis.
+
+    That is what `redis` in the file says, else the variable REDIS_URL, else a file among the credentials;
+    and what further files hold.
 
     Raises:
-        ConfigError: a file cannot be read or is empty, or the URL says already what a file says.
+        ConfigError: a file cannot be read or is empty, the URL says already what a file says, or nothing
+            says where Redis is.
     """
     out = dict(document)
     redis = out.get("redis")
-    if not isinstance(redis, Mapping):
+    if redis is not None and not isinstance(redis, Mapping):
         return out
-    redis = dict(redis)
+    redis = dict(redis or {})
 
     def given(key: str) -> object:
         value = redis.get(key)
@@ -425,6 +442,8 @@ def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
         if redis.get("url"):
             raise ConfigError("must not be set beside redis.url", path="redis.urlFile")
         redis["url"] = secret_of(path, "redis.urlFile")
+    if not redis.get("url"):
+        redis["url"] = env.get("REDIS_URL") or _redis_credential(document)
     for key, put in (
         ("passwordFile", with_password),
         ("sentinelPasswordFile", with_sentinel_password),
@@ -438,3 +457,20 @@ def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(str(error), path=f"redis.{key}") from None
     out["redis"] = redis
     return out
+
+
+def _redis_credential(document: Mapping[str, Any]) -> str:
+    """Return the URL of Redis that is mounted as a credential; ConfigError if there is none."""
+    folder: Any = document
+    for key in ("delivery", "credentials", "dir"):
+        folder = folder.get(key) if isinstance(folder, Mapping) else None
+    file = (
+        Path(folder if isinstance(folder, str) and folder else CREDENTIALS_DIR) / REDIS_CREDENTIAL
+    )
+    if not file.exists():
+        raise ConfigError(
+            "is not set, and neither is the variable REDIS_URL, nor is there a file"
+            f" {file}: one of the three must hold the URL of Redis",
+            path="redis.url",
+        )
+    return secret_of(str(file), str(file))

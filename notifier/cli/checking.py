@@ -8,6 +8,7 @@ to, secrets in files that many may read, credentials that cannot be what their c
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,12 @@ from notifier.routing.parse import examine
 from notifier.routing.receivers import WebhookConfig
 from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
-from notifier.settings import CREDENTIALS_DIR, Settings, remarks
+from notifier.settings import Settings, remarks
 from syncer.configfile import read_into
 from syncer.ledger.url import holds_password, parse_redis_url, split_redis_url
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
-from syncer.settings import with_redis_secrets
+from syncer.settings import CREDENTIALS_DIR, with_redis_secrets
 from syncer.yamlfile import Document, read_file
 
 _ADDED: Final = {
@@ -121,7 +122,7 @@ def _with_secrets(
 ) -> tuple[Mapping[str, Any], list[Finding], list[str]]:
     """Put what files of secrets hold into the settings; outside the pod they may be missing."""
     try:
-        return with_redis_secrets(source.values), [], []
+        return with_redis_secrets(source.values, os.environ), [], []
     except ConfigError as error:
         key = error.path.removeprefix("redis.")
         redis = source.values.get("redis")
@@ -131,7 +132,7 @@ def _with_secrets(
         if key in _SECRET_FILES and "cannot be read" in str(error) and not in_pod:
             return document, [], [f"{error.path} is not checked: its file does not exist here"]
         text = str(error).removeprefix(f"{error.path}: ")
-        fix = "put it into one file, and name only that file"
+        fix = _ADDED.get(error.path, "put it into one file, and name only that file")
         line = source.line("redis", key)
         return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
 

@@ -66,6 +66,12 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
         sys.stdout.writelines(f"{word}\n" for word in completion.candidates(parser, typed))
         return OK
     options = parser.parse_args(arguments)
+    if options.replacing and options.command is not None:
+        parser.error("give --config after the command")
+    if options.replacing:
+        # As the replaced controller is started.
+        options = parser.parse_args(["run", "--config", options.replacing])
+        options.grace = run.THEIR_GRACE
     if options.version:
         from notifier.version import __version__
 
@@ -87,6 +93,10 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="notifier", description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument(
+        "-config", "--config", metavar="FILE", dest="replacing",
+        help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)

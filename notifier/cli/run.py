@@ -8,6 +8,9 @@ from typing import Final
 
 HELP: Final = "run the controller"
 
+#: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
+THEIR_GRACE: Final = "10s"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -15,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", "-config", metavar="FILE", default="/etc/notification/config.yaml",
         help="settings file (default %(default)s)",
     )  # fmt: skip
+    parser.set_defaults(grace="")
     parser.epilog = (
         "exit codes: 0 stopped by a signal; 1 the configuration cannot be used, or a background task has"
         " ended; 2 wrong usage"
@@ -29,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         from notifier.process.production import run as start
         from notifier.settings import load
 
-        loaded = load(program.named(options.config), os.environ)
+        loaded = load(program.named(options.config), os.environ, grace=options.grace)
         return program.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from syncer.model.errors import reason_of
+from syncer.settings import REDIS_CREDENTIAL
 
 #: Bytes of one credential.
 MAX_VALUE: Final = 65_536
@@ -121,7 +122,9 @@ def stamp(file: Path, directory: Path) -> Stamp | None:
 
 def _names(directory: Path) -> list[str]:
     with os.scandir(directory) as found:
-        return sorted(e.name for e in islice(found, MAX_ENTRIES * 4) if e.name[0] != ".")
+        names = [e.name for e in islice(found, MAX_ENTRIES * 4) if e.name[0] != "."]
+    # No receiver gets that one, whatever the routing says.
+    return sorted(name for name in names if name != REDIS_CREDENTIAL)
 
 
 def look(directory: Path) -> Look:

@@ -57,7 +57,7 @@ class Where:
                 "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
                 " file is found without them only in a pod of the controller"
             )
-        return load(self.config, redis_url=self.redis_url)
+        return load(self.config, redis_url=self.redis_url, env=os.environ)
 
 
 def where_of(options: argparse.Namespace) -> Where:

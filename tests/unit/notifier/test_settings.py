@@ -619,6 +619,13 @@ def test_any_document_is_settings_or_a_config_error(document: dict[str, Any]) ->
     assert path or "url" in document["redis"]
 
 
+@pytest.mark.parametrize("text", ["soon", "2.9s", "-1s", "0"])
+def test_a_grace_period_in_which_nothing_can_end_is_refused(text: str, tmp_path: Path) -> None:
+    """The variable is named; it is a duration of some seconds."""
+    with pytest.raises(ConfigError, match=r"^GRACE_PERIOD must "):
+        load(write(tmp_path, "redis: {url: redis://h}\n"), ENV | {"GRACE_PERIOD": text})
+
+
 @pytest.mark.parametrize(
     "url", ["http://store.kubernaut-system:8080", "https://h", "http://[::1]:1"]
 )

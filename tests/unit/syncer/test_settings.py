@@ -10,6 +10,7 @@ import pytest
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
 from syncer.settings import (
+    REDIS_CREDENTIAL,
     DeliveryRules,
     RedisSettings,
     ShardingSettings,
@@ -136,7 +137,7 @@ def secrets(tmp_path: Path, **redis: Any) -> Any:
             file = tmp_path / key
             file.write_text(f"{value[1:]}\n")
             redis[key] = str(file)
-    return with_redis_secrets({"a": 1, "redis": redis})["redis"]
+    return with_redis_secrets({"a": 1, "redis": redis}, {})["redis"]
 
 
 @pytest.mark.parametrize("camel", [True, False])
@@ -159,12 +160,34 @@ def test_where_no_file_is_named_nothing_changes(tmp_path: Path) -> None:
     """An empty name is none, and what is no text is left to who checks the types."""
     for redis in (
         {"url": URL}, {"url": URL, "urlFile": "", "passwordFile": ""}, {"url": URL, "urlFile": None},
-        {"urlFile": 5, "url": URL}, {"url": URL, "passwordFile": 5}, {"passwordFile": "x"},
+        {"urlFile": 5, "url": URL}, {"url": URL, "passwordFile": 5},
         {"url": 5, "passwordFile": "x"}, {"url": URL, "sentinelPasswordFile": ""},
     ):  # fmt: skip
         assert secrets(tmp_path, **redis) == redis
-    for document in ({}, {"redis": None}, {"redis": "x"}):
-        assert with_redis_secrets(document) == document
+    assert with_redis_secrets({"redis": "x"}, {}) == {"redis": "x"}
+
+
+@pytest.mark.parametrize("redis", [None, {}, {"url": "", "keyPrefix": "p"}, {"url": None}])
+def test_where_redis_is_may_be_said_elsewhere(redis: dict[str, Any] | None, tmp_path: Path) -> None:
+    """The file goes before the variable, that before the credential; without any, all are named."""
+    document: dict[str, Any] = {"redis": redis, "delivery": {"credentials": {"dir": str(tmp_path)}}}
+    with pytest.raises(ConfigError) as caught:
+        with_redis_secrets(document, {"REDIS_URL": ""})
+    file = tmp_path / REDIS_CREDENTIAL
+    assert str(caught.value) == (
+        "redis.url: is not set, and neither is the variable REDIS_URL, nor is there a file"
+        f" {file}: one of the three must hold the URL of Redis"
+    )
+    file.write_text("redis://credential\n")
+    found = with_redis_secrets(document, {})["redis"]
+    assert found == {**(redis or {}), "url": "redis://credential"}
+    env = {"REDIS_URL": "redis://variable"}
+    assert with_redis_secrets(document, env)["redis"]["url"] == "redis://variable"
+    document["redis"] = {"url": "redis://file"}
+    assert with_redis_secrets(document, env)["redis"]["url"] == "redis://file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=f"^{file}: names a file that is empty"):
+        with_redis_secrets({**document, "redis": redis}, {})
 
 
 def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
@@ -173,7 +196,7 @@ def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
     file.write_text("p")
     redis = {"url": URL, "passwordFile": str(file)}
     document = {"redis": redis}
-    assert with_redis_secrets(document)["redis"]["url"] == "redis://:p@h"
+    assert with_redis_secrets(document, {})["redis"]["url"] == "redis://:p@h"
     assert document == {"redis": {"url": URL, "passwordFile": str(file)}}
 
 
@@ -244,5 +267,5 @@ def test_what_is_warned_about(tmp_path: Path) -> None:
 
 def test_without_a_url_the_required_key_is_named() -> None:
     """Neither a file nor an option says where Redis is."""
-    with pytest.raises(ConfigError, match=r"^redis\.url: is required$"):
+    with pytest.raises(ConfigError, match=r"^redis\.url: is not set, and neither is"):
         load(None)

@@ -522,7 +522,7 @@ def test_what_the_replaced_controller_ships_has_no_findings(
 WHOLE: Final[dict[str, tuple[str, str, int | None, str]]] = {
     "settings that are no YAML": ("config", "a: [1\nb: {", 2, "not valid YAML: line 2: "),
     "settings that are a list": ("config", "- 1", 1, "the top level must be a mapping"),
-    "no settings at all": ("config", "", None, "is required"),
+    "no settings at all": ("config", "", None, "neither is the variable REDIS_URL"),
     "routing that is no YAML": ("routing", "route: [\n  a: {", 2, "failed to parse YAML: line"),
     "routing without a route": ("routing", "receivers: [{name: x}]\n", None, "is required"),
     "routing without receivers": ("routing", "route: {}\n", None, "at least one receiver"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from notifier.cli import main as cli
 from notifier.cli import program
+from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
 from syncer.model.errors import ConfigError
@@ -48,6 +50,41 @@ def test_a_start_without_its_file_names_the_option(
         ConfigError, match=r"there is no .*/none: name the settings with --config FILE"
     ):
         cli.main([command, "--config", str(tmp_path / "none")])
+
+
+@pytest.mark.parametrize("written", [["-config"], ["--config"], ["-config="], ["run", "--config"]])
+@pytest.mark.parametrize("variable", ["", "25s"])
+def test_it_starts_with_the_arguments_of_the_controller_that_it_replaces(
+    written: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their pods have ten seconds to end, of which the arguments say nothing; a variable may."""
+    found: list[Loaded] = []
+
+    async def start(loaded: Loaded, _watch: object) -> None:
+        found.append(loaded)
+
+    monkeypatch.setattr("notifier.process.production.run", start)
+    monkeypatch.setattr(program, "run", lambda prepare: asyncio.run(prepare().start(None)) or 0)
+    for name, value in {
+        "KUBERNAUT_CONTROLLER_NAMESPACE": "n", "REDIS_URL": "redis://h", "GRACE_PERIOD": variable,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "config.yaml"
+    file.write_text("logging: {level: DEBUG}\n")
+    *words, last = written
+    given = [*words, f"{last}{file}"] if last.endswith("=") else [*written, str(file)]
+    assert cli.main(given) == 0
+    (loaded,) = found
+    assert (loaded.path, loaded.settings.logging.level) == (file, "DEBUG")
+    expected = None if written[0] == "run" else 10.0
+    assert loaded.environment.grace_period == (25.0 if variable else expected)
+
+
+def test_settings_before_a_command_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would be ignored: each command has its own option."""
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["-config", "a.yaml", "check"])
+    assert "give --config after the command" in capsys.readouterr().err
 
 
 def test_the_parser_imports_nothing_that_takes_time() -> None:

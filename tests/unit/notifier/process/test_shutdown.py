@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,19 +11,21 @@ import pytest
 
 from notifier.app import Parts
 from notifier.outside import Stop
-from notifier.process.shutdown import Stopped, drain
+from notifier.process.shutdown import EXIT, Stopped, drain, share_of
 from notifier.progress import Progress
+from notifier.settings import LEAST_GRACE, Environment
 
 
 class Process:
     """What a shutdown works with; notes what it is asked for, in order."""
 
-    def __init__(self, *, audit: bool) -> None:
+    def __init__(self, *, audit: bool, grace: float | None = None) -> None:
         self.asked: list[tuple[str, Any]] = []
         self.progress, self.stop = Progress(), Stop()
         feed = SimpleNamespace(drain=lambda seconds: self._answer("audit", seconds, 4))
         self.parts = SimpleNamespace(
             outside=SimpleNamespace(stop=self.stop),
+            loaded=SimpleNamespace(environment=Environment("n", Path("r"), grace_period=grace)),
             progress=self.progress,
             settings=SimpleNamespace(delivery=SimpleNamespace(largest_timeout=10.0)),
             controller=SimpleNamespace(drain=lambda **given: self._answer("controller", given, 1)),
@@ -30,7 +33,7 @@ class Process:
             monotonic=lambda: 100.0,
             events=SimpleNamespace(drain=lambda seconds: self._answer("events", seconds, None)),
             audit=SimpleNamespace(feed=feed) if audit else None,
-            manager=SimpleNamespace(release=lambda: self._answer("release", None, 3)),
+            manager=SimpleNamespace(release=lambda **given: self._answer("release", given, 3)),
         )
 
     async def _answer(self, what: str, given: object, answer: object) -> object:
@@ -55,12 +58,31 @@ async def test_a_shutdown_has_an_order_and_bounds(
         ("sync", 108.0),
         *([("audit", 3.0)] if audit else []),
         ("events", 2.0),
-        ("release", None),
+        ("release", {"timeout": 2.0}),
     ]
     first, last = caplog.records
     assert (first.message, last.message) == ("draining", "drained")
     shown = [last.__dict__[n] for n in ("unrecorded", "unsynced", "unaudited", "released")]
     assert shown == [1, 2, 4 if audit else 0, 3]
+
+
+@pytest.mark.parametrize("grace", [LEAST_GRACE, 10.0, 33.9, 34.0, 60.0, None])
+async def test_a_short_grace_is_shared(grace: float | None) -> None:
+    """Each step has the same part of its seconds, so that all of them and the end itself fit."""
+    process = Process(audit=True, grace=grace)
+    process.stop.request()
+    with pytest.raises(Stopped):
+        await drain(cast("Parts", process.parts))
+    share = share_of(grace, 12.0)
+    asked = dict(process.asked)
+    spent = sum(asked["controller"].values()) + asked["sync"] - 100.0 + asked["audit"]
+    spent += 2 * asked["release"]["timeout"]
+    assert spent == pytest.approx(32.0 * share)
+    assert 0 < share <= 1
+    if grace is None or grace >= 34.0:
+        assert share == 1
+    else:
+        assert spent + EXIT == pytest.approx(grace)
 
 
 async def test_nothing_is_drained_before_it_is_asked_for() -> None:

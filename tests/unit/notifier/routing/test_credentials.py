@@ -70,7 +70,8 @@ def test_a_file_that_cannot_be_used_is_named_and_not_shown(case: str, tmp_path: 
 
 
 def test_only_regular_files_without_a_dot_count(tmp_path: Path) -> None:
-    """Directories, pipes, dangling links and dot files are not credentials."""
+    """Directories, pipes, dangling links and dot files are none, nor is what says where Redis is."""
+    (tmp_path / "notification-ledger.redis-url").write_text("redis://:p@h")
     (tmp_path / "good").write_text("v")
     (tmp_path / ".hidden").write_text("v")
     (tmp_path / "folder").mkdir()

@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         "url: 'redis://h', sentinelPasswordFile: @/password",
         "redis.sentinelPasswordFile: must not be set where the URL names no Sentinels",
     ),
-    "a password without a URL": ("passwordFile: @/password", "redis.url: is required"),
+    "a password without a URL": ("passwordFile: @/password", "redis.url: is not set, and neither"),
     "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: input should be a valid string"),
 }  # fmt: skip
 
