@@ -1,0 +1,262 @@
+"""
+In the place of Kubernaut's controller, as a pod of Kubernaut's own Deployment.
+
+The process gets what that pod has, and nothing else: its arguments and variables, its account and rights, a
+settings file that names no Redis, credentials, ten seconds to end, and one folder that can be written. The
+data store is a stand-in that lets in as it does: by a TokenReview that names no audience, then by a
+SubjectAccessReview for its Service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from aiohttp import web
+
+from syncer.settings import REDIS_CREDENTIAL
+from tests.channels.receiver import Certificates
+from tests.e2e.harness import ROOT, Stage, Step, stage, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
+from tests.servers.recipe import CONTROLLER_USER as ACCOUNT
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
+SERVICE: Final = "data-storage-service"
+SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
+#: Seconds: what their pod has to end, and what a rollout should take.
+GRACE, READY = 10.0, 20.0
+#: In a table of mounts of its own: the account's files where they belong, and one folder to write into.
+POD: Final = (
+    f'mount -t tmpfs tmpfs /run && mkdir -p {SECRETS} && cp "$0"/account/* {SECRETS}'
+    ' && mount --bind "$0/output" "$0/output" && mount -o remount,bind,ro / && exec "$@"'
+)
+
+
+@dataclass
+class Store:
+    """The data store: whom it let in, and what it answered."""
+
+    plane: ControlPlane
+    namespace: str
+    answers: list[int] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def listening(self, tls: ssl.SSLContext) -> AsyncIterator[str]:
+        """Listen; gives the URL. `/api/v1` is all there is, as in 1.5.7."""
+        app = web.Application()
+        app.router.add_post("/api/v1/audit/events/batch", self._batch)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+        try:
+            yield f"https://localhost:{port}"
+        finally:
+            await runner.cleanup()
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        code = await self._judged(request.headers.get("Authorization", ""))
+        self.answers.append(code)
+        if code == 201:
+            self.events += await request.json()
+        return web.json_response({}, status=code)
+
+    async def _judged(self, header: str) -> int:
+        token = header.removeprefix("Bearer ")
+        review = await self._ask("authentication", "tokenreviews", {"token": token})
+        if token == header or not review.get("authenticated"):
+            return 401
+        for verb in ("get", "create"):
+            asked = {
+                "namespace": self.namespace, "resource": "services", "name": SERVICE, "verb": verb,
+            }  # fmt: skip
+            spec = {"user": review["user"]["username"], "resourceAttributes": asked}
+            if not (await self._ask("authorization", "subjectaccessreviews", spec))["allowed"]:
+                return 403
+        return 201
+
+    async def _ask(self, group: str, resource: str, spec: dict[str, Any]) -> dict[str, Any]:
+        path = f"/apis/{group}.k8s.io/v1/{resource}"
+        code, answer = await self.plane.request("POST", path, {"spec": spec})
+        assert code == 201, answer
+        status: dict[str, Any] = answer["status"]
+        return status
+
+
+async def lay_out(here: Stage, folder: Path, store: str, redis_url: str) -> tuple[int, list[str]]:
+    """Give the account Kubernaut's rights, and write the pod's files; the health port, and arguments."""
+    plane, home = here.plane, f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": here.namespace}
+    client = f"{RBAC}/namespaces/{here.namespace}"
+    named: dict[str, Any] = {"metadata": {"name": "data-storage-client"}}
+    group = "rbac.authorization.k8s.io"
+    for path, body in (
+        (home, {"metadata": {"name": ACCOUNT}}),
+        (f"{RBAC}/clusterrolebindings", {
+            "metadata": {"name": f"{ACCOUNT}-{here.namespace}"}, "subjects": [subject],
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": ACCOUNT},
+        }),
+        (f"{client}/roles", named | {"rules": [{
+            "apiGroups": [""], "resources": ["services"], "resourceNames": [SERVICE],
+            "verbs": ["create", "get"],
+        }]}),
+        (f"{client}/rolebindings", named | {
+            "subjects": [subject],
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "data-storage-client"},
+        }),
+    ):  # fmt: skip
+        code, answer = await plane.request("POST", path, body)
+        assert code == 201, answer
+    code, answer = await plane.request("POST", f"{home}/{ACCOUNT}/token", {"spec": {}})
+    assert code == 201, answer
+    health, credentials = free_port(), folder / "credentials"
+    for name in ("account", "output", "credentials"):
+        (folder / name).mkdir()
+    for name, text in {
+        "account/token": answer["status"]["token"],
+        "account/namespace": here.namespace,
+        "account/ca.crt": plane.ca_file.read_text(),
+        "credentials/slack-webhook": here.receiver.url,
+        f"credentials/{REDIS_CREDENTIAL}": f"{redis_url}\n",
+        "routing.yaml": yaml.safe_dump({
+            "route": {"receiver": "ops"},
+            "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "slack-webhook"}]}],
+        }),
+        # As the chart of 1.5.7 writes it.
+        "config.yaml": yaml.safe_dump({
+            "logging": {"level": "INFO"},
+            "controller": {
+                "metricsAddr": f"127.0.0.1:{free_port()}", "healthProbeAddr": f"127.0.0.1:{health}",
+                "leaderElection": False, "leaderElectionId": "notification.kubernaut.ai",
+            },
+            "delivery": {
+                "console": {"enabled": True},
+                "file": {"outputDir": str(folder / "output"), "format": "json", "timeout": "5s"},
+                "log": {"enabled": True, "format": "json"},
+                "slack": {"timeout": "10s"},
+                "credentials": {"dir": str(credentials)},
+            },
+            "datastorage": {
+                "url": store, "timeout": "10s",
+                "buffer": {
+                    "bufferSize": 10000, "batchSize": 100, "flushInterval": "1s", "maxRetries": 3,
+                },
+            },
+        }),
+    }.items():  # fmt: skip
+        (folder / name).write_text(text)
+    return health, ["-config", str(folder / "config.yaml")]
+
+
+async def start(
+    here: Stage, folder: Path, ca: Path, arguments: list[str]
+) -> asyncio.subprocess.Process:
+    """Start the process as their pod starts; its log is `log` in the folder."""
+    port = here.plane.server.rpartition(":")[2]
+    env = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "CONFIG_PATH": arguments[1],
+        "ROUTING_CONFIG_PATH": str(folder / "routing.yaml"), "POD_NAMESPACE": here.namespace,
+        "TLS_CA_FILE": str(ca), "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": port,
+    }  # fmt: skip
+    mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
+    with (folder / "log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            "unshare", "--mount", *mapped, "sh", "-c", POD, str(folder),
+            sys.executable, "-m", "notifier", *arguments,
+            env=env, cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+
+
+async def readyz(port: int) -> tuple[int, str]:
+    """GET /readyz; code 0 if nobody answers."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return 0, ""
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = (await reader.read()).decode()
+    writer.close()
+    head, _, body = answer.partition("\r\n\r\n")
+    return int(head.split(" ")[1]) if head else 0, body
+
+
+async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Ready in time, audited under their rights; ten seconds end it, and what hangs is on record."""
+    ca = tmp_path / "ca"
+    ca.mkdir()
+    certificates = Certificates(ca)
+    # Its keys have the usual prefix, so it has a database of its own.
+    database = f"{redis_url.rstrip('/')}/9"
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        store = Store(control_plane, here.namespace)
+        async with store.listening(certificates.context("store")) as url:
+            pod = tmp_path / "pod"
+            pod.mkdir()
+            health, arguments = await lay_out(here, pod, url, database)
+            began = time.monotonic()
+            process = await start(here, pod, certificates.ca, arguments)
+            try:
+                log = pod / "log"
+
+                async def ready() -> bool:
+                    assert process.returncode is None, log.read_text()
+                    return (await readyz(health))[0] == 200
+
+                await until(ready, log.read_text, within=READY + began - time.monotonic())
+                remark = "[!] datastorage: its health is not asked for"
+                assert remark in (await readyz(health))[1]
+
+                sent = await here.create("sent")
+                await here.wait_phase(sent)
+                await until(
+                    lambda: "notification.message.sent" in [e["event_type"] for e in store.events],
+                    lambda: f"{store.answers} {log.read_text()}", within=20,
+                )  # fmt: skip
+                assert set(store.answers) == {201}
+
+                here.script("hangs", Step(delay=60))
+                await here.create("hangs")
+                await until(lambda: bool(here.receiver.calls("hangs")), log.read_text, within=20)
+                asked = time.monotonic()
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.wait_for(process.wait(), 30) == 0
+                took = time.monotonic() - asked
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+        drained = [line for line in log.read_text().splitlines() if '"drained"' in line]
+        assert took < GRACE, f"{took:.1f} s; {drained}"
+        (line,) = drained
+        left = yaml.safe_load(line)
+        assert (left["unrecorded"], left["unsynced"], left["released"]) == (0, 0, 16)
+        shown = await here.api.ask("GET", f"{here.api.requests}/hangs")
+        assert [a["status"] for a in shown.body["status"]["deliveryAttempts"]] == ["unknown"]
+
+        (pod / "credentials" / REDIS_CREDENTIAL).unlink()
+        process = await start(here, pod, certificates.ca, arguments)
+        assert await asyncio.wait_for(process.wait(), 60) == 1
+        (line,) = (pod / "log").read_text().splitlines()
+        ways = ("redis.url", "the variable REDIS_URL", f"{pod}/credentials/{REDIS_CREDENTIAL}")
+        assert [way for way in ways if way not in yaml.safe_load(line)["error"]] == []
