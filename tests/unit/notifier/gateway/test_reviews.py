@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -54,11 +55,11 @@ class World:
         self.server = Server()
         self.reviews = Reviews(cast("KubeClient", self.server), lambda: self.now)
 
-    async def check(self, token: str) -> str:
+    async def check(self, token: str, caller: Caller = CALLER) -> str:
         """Return what a token comes to."""
         try:
             headers = {"authorization": f"Bearer {token}"}
-            await self.reviews.check(Incoming(headers, b""), CALLER)
+            await self.reviews.check(Incoming(headers, b""), caller)
         except Refused as refused:
             return str(refused.status)
         except Unavailable:
@@ -135,6 +136,15 @@ async def test_answers_are_kept_up_to_a_number(world: World) -> None:
     asked = len(world.server.reviewed)
     assert await world.check(f"made-up-{_KEPT + 9}") == "401"
     assert len(world.server.reviewed) == asked, "the newest are kept"
+
+
+async def test_an_answer_holds_for_its_source_alone(world: World) -> None:
+    """Who is let in at one source is asked about at another, and refused if he may not send there."""
+    assert await world.check("good") == "in"
+    world.server.allowed = False
+    assert await world.check("good", replace(CALLER, source="other")) == "403"
+    assert [a["resourceAttributes"]["name"] for a in world.server.asked] == ["am", "other"]
+    assert await world.check("good") == "in"
 
 
 @pytest.mark.parametrize("audiences", [[], ["another"], None])
