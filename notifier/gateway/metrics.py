@@ -27,7 +27,8 @@ class GatewayMetrics:
         self.notifications = counter(
             f"{_PREFIX}_notifications",
             "Events by result: created, duplicate (a retry, or the same event from a peer), "
-            "thinned (a repeat within the window), digested (part of a digest).",
+            "thinned (a repeat within the window), digested (part of a digest), taken (an object "
+            "that does not name the event has its name).",
             ("source", "result"),
         )
         self.over_rate = counter(

@@ -315,6 +315,9 @@ class Gateway:
     def _count(self, label: str, made: list[Submitted]) -> None:
         for one in made:
             self._metrics.notifications.labels(label, one.result).inc()
+            if one.taken:
+                place = f"{one.namespace}/{one.name}"
+                self._log(label, 200, "an event has no object, another one has its name", place)
             logger.debug(
                 "a webhook became a notification",
                 extra={
@@ -334,6 +337,7 @@ class Gateway:
                     {
                         "name": one.name, "namespace": one.namespace, "uid": one.uid,
                         "duplicate": one.duplicate,
+                        **({"taken": True} if one.taken else {}),
                     }
                     for one in made
                 ]

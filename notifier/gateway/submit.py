@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from notifier.gateway.draft import Refused
@@ -55,6 +56,7 @@ class Submitted:
         duplicate: Whether it was there before this request.
         digested: Whether it stands for more events than the request's.
         thinned: Whether the request was a repeat on purpose, too early for the window.
+        taken: Whether the object that has the event's name does not say that it is the event's.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Submitted:
     uid: str
     duplicate: bool
     thinned: bool = False
+    taken: bool = False
     digested: bool = False
 
     @property
@@ -69,6 +72,8 @@ class Submitted:
         """The result of the event, in one word."""
         if self.digested:
             return "digested"
+        if self.taken:
+            return "taken"
         if self.thinned:
             return "thinned"
         return "duplicate" if self.duplicate else "created"
@@ -168,13 +173,10 @@ class Submitter:
             made = await self._objects.create(desired.namespace, desired.manifest)
         except Conflict:
             there = await self._objects.get(desired.namespace, identity.name)
-            if not _same(there, desired):
-                raise Refused(
-                    f"the name {identity.name} is taken in {desired.namespace} by an object of"
-                    " another origin",
-                    status=409,
-                ) from None
-            return _submitted(there, desired, duplicate=True)
+            # Not refused: its name is a hash of the event, and whoever may patch the annotation could
+            # have the sender, which tries no more after a 4xx, lose the event for all of its peers.
+            made = _submitted(there, desired, duplicate=True)
+            return made if _same(there, desired) else replace(made, taken=True)
         return _submitted(made, desired, duplicate=False)
 
     async def _young(self, desired: Desired) -> Submitted | None:

@@ -29,7 +29,7 @@ from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.translation import Desired, Source, translate
-from syncer.kube.client import KubeClient
+from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections
@@ -398,25 +398,30 @@ async def test_a_repeat_is_a_new_notification_and_a_late_retry_is_none(
         assert here.count("notifications_total", source="am", result="created") == 2
 
 
-async def test_a_name_that_is_taken_is_said(standin: tuple[FakeApiServer, str], token: str) -> None:
-    """Who creates an object under the name of an alert does not silence it unnoticed: 409."""
+async def test_a_name_that_is_taken_is_said(
+    standin: tuple[FakeApiServer, str], token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who changes the mark of an alert's object has no peer's copy refused, and does not go unnoticed."""
     server, kubeconfig = standin
     payload = group(("a", "firing", stamp()))
     async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
         _, answer, _ = await here.send("am", payload)
         name = answer["notifications"][0]["name"]
-        (mine,) = server.state.objects("notificationrequests")
-        mine["metadata"]["annotations"]["notification-ledger/identity"] = "another"
+        change = {"metadata": {"annotations": {"notification-ledger/identity": "another"}}}
         async with KubeSession(kubeconfig) as client:
-            await client.request("DELETE", object_path("default", name), timeout=5)
-            for key in ("uid", "resourceVersion", "creationTimestamp"):
-                mine["metadata"].pop(key, None)
             await client.request(
-                "POST", object_path("default", name).rpartition("/")[0], body=mine, timeout=5
+                "PATCH",
+                object_path("default", name),
+                body=change,
+                content_type=MERGE_PATCH,
+                timeout=5,
             )
         code, answer, _ = await here.send("am", payload)
-        assert code == 409
-        assert "taken" in answer["error"]
+        (said,) = answer["notifications"]
+        assert (code, said["name"], said["duplicate"], said["taken"]) == (200, name, True, True)
+        assert here.count("notifications_total", source="am", result="taken") == 1
+    assert len(server.state.objects("notificationrequests")) == 1
+    assert "an event has no object, another one has its name" in caplog.text
 
 
 @contextlib.asynccontextmanager
