@@ -62,7 +62,7 @@ def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     loaded, unknown = examine(source.values, source)
     if isinstance(loaded, list):
         return [*(_of(fault, source) for fault in loaded), *unknown], []
-    found, unread = list(unknown), []
+    found, unread = [*unknown, *_weak(loaded, source)], []
     for named in _named(loaded):
         missing = [file for file in named.files if not Path(file).exists()]
         if missing and not in_pod:
@@ -81,6 +81,28 @@ def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
         line = source.line(*path_parts(error.path))
         found.append(Finding(Severity.ERROR, error.path, text, fix, line))
     return found, unread
+
+
+def _weak(loaded: Loaded, source: Document) -> Iterator[Finding]:
+    """Say what a source's proof does not prove."""
+    keys: dict[str, str] = {}
+    for number, (read, auth) in enumerate(loaded.sources.values()):
+        given, at = auth.signature, f"sources[{number}].auth.signature"
+        if given is None:
+            continue
+        told = []
+        if read.kind.name == "cloudevents":
+            fix = "have the sender use structured mode, or ask for another proof"
+            told.append(("covers no ce- headers, so only structured events are taken", fix))
+        if read.options.timeless and read.window:
+            fix = "have the sender sign the time (timestampHeader), or ask for another proof"
+            told.append(("covers no time, so a repeat on purpose is never a new notification", fix))
+        if others := {keys[file] for file in given.key_files if file in keys}:
+            text = f"shares a key with {min(others)}: what was sent to one can be sent to the other"
+            told.append((text, "give each source a key of its own"))
+        keys |= dict.fromkeys(given.key_files, f"sources[{number}]")
+        for text, fix in told:
+            yield Finding(Severity.WARNING, at, text, fix, source.line(*path_parts(at)))
 
 
 def _of(fault: Fault, source: Document) -> Finding:

@@ -89,11 +89,13 @@ class Options:
         each: One notification for each alert, not for each group.
         ignore_starts_at: Leave the alerts' start out of the identity.
         body_alone: Requests are proven by a signature of their body, so headers are anybody's.
+        timeless: The signature covers no time, so that a request can be sent again at any time.
     """
 
     each: bool = False
     ignore_starts_at: bool = False
     body_alone: bool = False
+    timeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

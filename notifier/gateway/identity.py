@@ -8,7 +8,8 @@ one object, and no store of the gateway's own has to agree on anything.
 Some sources repeat an event on purpose (Alertmanager's `repeat_interval`), and such a repeat is a new
 notification. Its occurrence is the time since the event began, in slots of the dedup window. A
 retry may fall into the next slot; before an object of a later slot is created, the one of the slot
-before is read: if it is younger than the window, the request is a duplicate of it.
+before is read: if it is younger than the window, the request is a duplicate of it. Where nothing proves
+when a request was made there are no slots: whoever sends an old one again gets the object that it made.
 """
 
 from __future__ import annotations
@@ -45,7 +46,15 @@ class Identity:
 
 
 def identity_of(
-    source: str, kind: Kind, draft: Draft, *, given: str, body: bytes, now: float, window: float
+    source: str,
+    kind: Kind,
+    draft: Draft,
+    *,
+    given: str,
+    body: bytes,
+    now: float,
+    window: float,
+    timeless: bool = False,
 ) -> Identity:
     """
     Return the names of a draft's event.
@@ -58,6 +67,7 @@ def identity_of(
         body: Of the request, for what has no other identity.
         now: Unix seconds.
         window: Seconds within which an equal event is a duplicate; 0 is for ever.
+        timeless: Nothing proves when the request was made, so it is for ever in any case.
     """
     parts: tuple[object, ...]
     # A kind without a window of its own has one only where somebody asked for it.
@@ -71,7 +81,7 @@ def identity_of(
         parts = ("bytes", hashlib.sha256(body).hexdigest())
         slotted, window = True, window or BYTES_WINDOW
     found = hashed(kind.prefix, source, *parts)
-    if not slotted:
+    if timeless or not slotted:
         return found
     slot = max(0, int((now - since) // window))
     before = f"{found.name}-{slot - 1}" if slot else ""

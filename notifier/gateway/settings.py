@@ -399,6 +399,7 @@ def _source(given: SourceSettings, path: str) -> Source:
             each=given.per == "alert",
             ignore_starts_at=given.ignore_starts_at,
             body_alone=_body_alone(given),
+            timeless=_timeless(given),
         ),
         rules=rules,
         namespaces=namespaces,
@@ -414,7 +415,18 @@ def _body_alone(given: SourceSettings) -> bool:
     """Whether the headers that distinguish events are not signed; Standard Webhooks sign one id."""
     signature = given.auth.signature
     return signature is not None and (
-        signature.scheme != "standard-webhooks" or given.kind == "github"
+        signature.scheme != "standard-webhooks" or given.kind in {"github", "cloudevents"}
+    )
+
+
+def _timeless(given: SourceSettings) -> bool:
+    """Whether who has overheard a request can send it again at any time."""
+    signature = given.auth.signature
+    return (
+        signature is not None
+        and signature.scheme != "standard-webhooks"
+        and not signature.timestamp_header
+        and given.auth.client_certificate is None
     )
 
 

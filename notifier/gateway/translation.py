@@ -93,6 +93,7 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
             body=incoming.body,
             now=now,
             window=source.window,
+            timeless=source.options.timeless,
         )
         if "namespace" in source.rules.texts:
             namespace = namespace_of(source.rules, draft, source.namespaces)

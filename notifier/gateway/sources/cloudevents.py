@@ -3,7 +3,8 @@ CloudEvents 1.0 over HTTP: structured and binary.
 
 By the specification, `source` and `id` together are unique for an event, so they are its identity. A
 JSON body with `specversion` is read as structured under any content type, because some senders do not
-set the right one. Batches are refused: they are for receivers that have asked for them.
+set the right one. Batches are refused: they are for receivers that have asked for them. So is binary mode
+where a signature of the body is the proof: the sender's headers would choose id, source, routing and mode.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ _OWN: Final = frozenset({
 })  # fmt: skip
 
 
-def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     """Make a draft of an event; Refused for a batch, another version, or what lacks a required member."""
     content = incoming.header("content-type").lower()
     if content.startswith(_BATCH):
         raise Refused("batches are not taken: send events one by one", status=415)
     if _PREFIX + "specversion" in incoming.headers:
+        if options.body_alone:
+            reason = "the signature does not cover ce- headers: send structured events"
+            raise Refused(reason, status=415)
         attributes = _binary(incoming, content)
     else:
         attributes = json_object(incoming.body)

@@ -211,3 +211,34 @@ def test_what_only_the_pod_has(
     assert [(f["path"], f["line"]) for f in answer["findings"]] == [
         ("tls.certFile", 1), ("sources[0].auth.bearer.tokenFiles[0]", 7),
     ]  # fmt: skip
+
+
+def test_what_a_signature_does_not_prove(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A proof that leaves something open is told of, where the source depends on that."""
+    text = "sources:" + "".join(
+        f"""
+  - name: s{n}
+    kind: {kind}
+    namespace: alerts
+    auth: {{signature: {{scheme: {scheme}, keyFiles: [/nowhere/{key}]{more}}}}}"""
+        for n, (kind, scheme, key, more) in enumerate(
+            (
+                ("cloudevents", "standard-webhooks", "a", ""),
+                ("grafana", "grafana", "b", ""),
+                ("grafana", "grafana", "c", ", timestampHeader: x-time"),
+                ("flux", "flux", "b", ""),
+            )
+        )
+    )
+    code, answer, _ = checked(capsys, tmp_path, gateway=text + "\n")
+    assert code == 0
+    assert [(f["severity"], f["path"], f["message"]) for f in answer["findings"]] == [
+        ("warning", f"sources[{n}].auth.signature", message)
+        for n, message in (
+            (0, "covers no ce- headers, so only structured events are taken"),
+            (1, "covers no time, so a repeat on purpose is never a new notification"),
+            (3, "shares a key with sources[1]: what was sent to one can be sent to the other"),
+        )
+    ]

@@ -87,3 +87,15 @@ def test_equal_bytes_are_one_event_for_ten_minutes() -> None:
     later = identity(unknown, window=0.0, now=BEGAN + 600)
     assert later.before == first.name
     assert later.window == 600
+
+
+def test_without_a_proven_time_nothing_is_new_again() -> None:
+    """A request that was overheard finds its own object at any time, whatever the window."""
+    for draft in (REPEATING, Draft(identity=None, view={})):
+        found = {
+            identity(draft, now=BEGAN + s, timeless=True, window=w)
+            for s in (0, 0.6 * 3600, 720 * 3600)
+            for w in (0.0, WINDOW)
+        }
+        assert len(found) == 1
+        assert not found.pop().before

@@ -158,7 +158,7 @@ def test_which_headers_are_signed() -> None:
     found = {}
     for kind, scheme in (
         ("json", "standard-webhooks"), ("json", "github"), ("github", "github"),
-        ("github", "standard-webhooks"), ("github", ""),
+        ("github", "standard-webhooks"), ("github", ""), ("cloudevents", "standard-webhooks"),
     ):  # fmt: skip
         auth = (
             {"signature": {"scheme": scheme, "keyFiles": ["f"]}} if scheme else {"insecure": True}
@@ -169,6 +169,7 @@ def test_which_headers_are_signed() -> None:
     assert found == {
         ("json", "standard-webhooks"): False, ("json", "github"): True,
         ("github", "github"): True, ("github", "standard-webhooks"): True, ("github", ""): False,
+        ("cloudevents", "standard-webhooks"): True,
     }  # fmt: skip
 
 

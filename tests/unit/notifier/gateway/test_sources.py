@@ -275,6 +275,16 @@ def test_a_binary_cloudevent() -> None:
         read("cloudevents", b"", **{**headers, "ce_source": "%ff"})
 
 
+def test_a_signed_cloudevent_is_structured() -> None:
+    """Whoever overhears one cannot choose by ce- headers what it becomes."""
+    options = Options(body_alone=True)
+    assert read_with(options, "cloudevents", CLOUDEVENT) == read("cloudevents", CLOUDEVENT)
+    headers = {"ce_specversion": "1.0", "ce_id": "2", "ce_source": "/x", "ce_type": "t"}
+    with pytest.raises(Refused, match="does not cover ce- headers") as refused:
+        read_with(options, "cloudevents", CLOUDEVENT, **headers)
+    assert refused.value.status == 415
+
+
 def test_data_that_is_nested_too_deeply_is_refused() -> None:
     """What can be read and not be written again is no server's error."""
     deep = (
