@@ -2,8 +2,8 @@
 Who should own which shard: what to take, whose session to end, what to hand over; pure.
 
 A shard is held for as long as its holder's session lasts. A session whose Lease has not changed for its
-duration, as seen on the own clock, may be ended; what it held may be taken once its end is certain, and
-not before. So a shard is
+duration, at most for our own, as seen on our clock, may be ended; what it held may be taken once its end is
+certain, and not before. So a shard is
 
 - *mine*: its Lease bears our name, and we hold no term: a dead predecessor's, or that of a session of ours
   that is over. It is taken at once, with a new epoch.

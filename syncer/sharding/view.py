@@ -161,8 +161,13 @@ class LeaseView:
         return found.lease if found else None
 
     def lasts(self, lease: LeaseRecord) -> float:
-        """Seconds for which the holder of a Lease may rely on it after its last write."""
-        return lease.duration if 0 < lease.duration < FOREVER else self._duration
+        """
+        Seconds for which the holder of a Lease may rely on it after its last write.
+
+        At most as long as this replica's own, whatever it states: anybody who may create Leases could state
+        years, and be taken for a replica for as long.
+        """
+        return min(lease.duration, self._duration) if lease.duration > 0 else self._duration
 
     def forget(self) -> None:
         """Forget deleted Leases whose holders can no longer rely on them."""

@@ -172,12 +172,12 @@ def test_a_session_never_seen_is_waited_for_from_the_first_sight_of_its_shard() 
 def test_a_shard_of_a_version_without_sessions_expires_by_its_own_lease() -> None:
     """An annotation that was left behind means nothing beside the duration that it writes."""
     world = World()
-    world.shard("old", "left-behind", duration=20)
-    assert world.state() == ShardState(Hold.HELD, until=START + 20)
-    world.now += 19
-    world.shard("old", "left-behind", duration=20)
-    assert world.state() == ShardState(Hold.HELD, until=START + 39)
-    world.now += 20
+    world.shard("old", "left-behind", duration=10)
+    assert world.state() == ShardState(Hold.HELD, until=START + 10)
+    world.now += 9
+    world.shard("old", "left-behind", duration=10)
+    assert world.state() == ShardState(Hold.HELD, until=START + 19)
+    world.now += 10
     assert world.state() == ShardState(Hold.ORPHANED, holder="old")
 
 
@@ -214,16 +214,17 @@ def test_a_session_that_a_list_lacks_is_gone() -> None:
     assert lease.uid == "one"
 
 
-def test_silence_is_counted_for_the_duration_that_the_session_states() -> None:
-    """Replicas with longer sends are waited for longer; our own session never counts."""
+def test_silence_is_counted_for_our_own_duration_at_most() -> None:
+    """A Lease that states years is no replica for years; our own session never counts."""
     world = World()
-    world.session("a", uid="a", duration=30)
+    world.session("phantom", uid="a", duration=2**31 - 2)
     world.session("me", uid="me")
-    world.now += 29.9
+    world.now += DURATION - 0.1
     assert silent_sessions(world.view, "me", world.now) == []
-    assert look_again(world.view, [], world.now) == START + 30
+    assert look_again(world.view, [], world.now) == START + DURATION
     world.now += 0.1
     assert [s.uid for s in silent_sessions(world.view, "me", world.now)] == ["a"]
+    assert able_sessions(world.view, "me", world.now) == 0
 
 
 def test_able_sessions_are_the_members() -> None:

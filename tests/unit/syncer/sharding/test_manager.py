@@ -547,11 +547,11 @@ async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
     a = await here.replica("a")
     await here.until(lambda: len(a.owned) == 4)
     term = a.shards.owned[1]
-    here.ask("PATCH", "nl-1", {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 20}})
+    here.ask("PATCH", "nl-1", {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 9}})
     await here.until(lambda: a.owned == [0, 2, 3], within=1)
     assert isinstance(term, LeaseTerm)
     assert term.ended == "taken by human"
-    assert 19.9 < await here.until(lambda: a.owned == [0, 1, 2, 3]) < 20 + PERIOD
+    assert 8.9 < await here.until(lambda: a.owned == [0, 1, 2, 3]) < 9 + PERIOD
 
 
 @town()
@@ -631,12 +631,12 @@ async def test_a_shard_without_a_label_is_found(here: Town) -> None:
     """A version without sessions created it: it is labelled, and waited for like any other of that."""
     body = {
         "metadata": {"name": "nl-2"},
-        "spec": {"holderIdentity": "old", "leaseDurationSeconds": 20, "leaseTransitions": 7},
+        "spec": {"holderIdentity": "old", "leaseDurationSeconds": 9, "leaseTransitions": 7},
     }
     here.ask("POST", "nl-2", body)
     a = await here.replica("a")
     await here.until(lambda: a.owned == [0, 1, 3], within=PERIOD)
-    assert 19.9 < await here.until(lambda: len(a.owned) == 4) < 20 + 2 * PERIOD
+    assert 8.9 < await here.until(lambda: len(a.owned) == 4) < 9 + 2 * PERIOD
     assert here.lease("nl-2")["spec"]["leaseTransitions"] == 8
 
 
