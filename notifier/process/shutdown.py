@@ -3,15 +3,17 @@ The end of the process, within its grace period.
 
 No new work begins; attempts under way end and are recorded; statuses are written; Leases are released.
 
-Each step has its share of the grace period: all the seconds that it may need, or, if the period is shorter
-than all of them together, the same part of each. Sends that have not ended by then are given up, and are on
-record as unknown. What cannot be recorded in time stays open in the log, where the next owner finds it.
+Each step has all the seconds that it may need, or, in a grace period that is shorter than all of them
+together, its share of what is left. Sends that have not ended by then are given up, and are on record as
+unknown. What cannot be recorded in time stays open in the log, where the next owner finds it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections.abc import Callable
 from typing import Final
 
 from notifier.app import Parts
@@ -47,15 +49,16 @@ async def drain(parts: Parts) -> None:
     parts.progress.draining = True
     logger.info("draining")
     sending = parts.settings.delivery.largest_timeout + DRAIN_SENDS
-    share = share_of(parts.loaded.environment.grace_period, sending)
+    budget = Budget(parts.monotonic, parts.loaded.environment.grace_period, sending)
     unrecorded = await parts.controller.drain(
-        sending=sending * share, recording=DRAIN_RECORD * share
+        sending=budget.of(sending), recording=budget.of(DRAIN_RECORD)
     )
-    unsynced = await parts.status_writer.drain(parts.monotonic() + DRAIN_SYNC * share)
+    unsynced = await parts.status_writer.drain(parts.monotonic() + budget.of(DRAIN_SYNC))
+    shared = budget.of(DRAIN_AUDIT)
     unaudited, _ = await asyncio.gather(
-        _drain_audit(parts, DRAIN_AUDIT * share), parts.events.drain(DRAIN_EVENTS * share)
+        _drain_audit(parts, shared), parts.events.drain(min(DRAIN_EVENTS, shared))
     )
-    released = await parts.manager.release(timeout=RELEASE * share)
+    released = await parts.manager.release(timeout=budget.of(2 * RELEASE) / 2)
     logger.info(
         "drained",
         extra={
@@ -68,12 +71,20 @@ async def drain(parts: Parts) -> None:
     raise Stopped
 
 
-def share_of(grace: float | None, sending: float) -> float:
-    """Which part of its seconds each step has, if sends may take so many; at most all of them."""
-    if grace is None:
-        return 1.0
-    needed = sending + DRAIN_RECORD + DRAIN_SYNC + DRAIN_AUDIT + 2 * RELEASE
-    return min(1.0, (grace - EXIT) / needed)
+class Budget:
+    """The seconds of the steps; what one leaves of a short grace period, the later ones share."""
+
+    def __init__(self, monotonic: Callable[[], float], grace: float | None, sending: float) -> None:
+        """The period begins now; sends may take so many seconds of it."""
+        self._monotonic = monotonic
+        self._until = math.inf if grace is None else monotonic() + grace - EXIT
+        self._needed = sending + DRAIN_RECORD + DRAIN_SYNC + DRAIN_AUDIT + 2 * RELEASE
+
+    def of(self, seconds: float) -> float:
+        """Return the part that a step has of the seconds that it may need; the steps in their order."""
+        share = (self._until - self._monotonic()) / self._needed
+        self._needed -= seconds
+        return seconds * max(0.0, min(1.0, share))
 
 
 async def _drain_audit(parts: Parts, seconds: float) -> int:

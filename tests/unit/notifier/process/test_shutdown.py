@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
 from notifier.app import Parts
 from notifier.outside import Stop
-from notifier.process.shutdown import EXIT, Stopped, drain, share_of
+from notifier.process.shutdown import EXIT, RELEASE, Budget, Stopped, drain
 from notifier.progress import Progress
 from notifier.settings import LEAST_GRACE, Environment
 
@@ -66,23 +66,41 @@ async def test_a_shutdown_has_an_order_and_bounds(
     assert shown == [1, 2, 4 if audit else 0, 3]
 
 
+STEPS: Final = (12.0, 5.0, 8.0, 3.0, 2 * RELEASE)
+
+
+@pytest.mark.parametrize("spent", [1.0, 0.0, 2.0], ids=["all", "nothing", "too much"])
 @pytest.mark.parametrize("grace", [LEAST_GRACE, 10.0, 33.9, 34.0, 60.0, None])
-async def test_a_short_grace_is_shared(grace: float | None) -> None:
-    """Each step has the same part of its seconds, so that all of them and the end itself fit."""
-    process = Process(audit=True, grace=grace)
+def test_a_short_grace_is_shared(grace: float | None, spent: float) -> None:
+    """Sends get their share, the rest what is left, so that all of them and the end itself fit."""
+    now = 100.0
+    budget = Budget(lambda: now, grace, STEPS[0])
+    given = []
+    for seconds in STEPS:
+        given.append(budget.of(seconds))
+        assert 0 <= given[-1] <= seconds
+        now += given[-1] * spent
+    whole = sum(STEPS)
+    share = 1.0 if grace is None else min(1.0, (grace - EXIT) / whole)
+    assert given[0] == pytest.approx(STEPS[0] * share)
+    if spent == 1.0:
+        assert given == pytest.approx([seconds * share for seconds in STEPS])
+    elif spent == 0.0 and grace is not None:
+        # Whoever comes last may have all that is left.
+        assert given[-1] == pytest.approx(min(STEPS[-1], grace - EXIT))
+
+
+async def test_a_drain_keeps_to_the_grace_of_its_environment() -> None:
+    """Ten seconds, of a process whose steps take no time."""
+    process = Process(audit=True, grace=10.0)
     process.stop.request()
     with pytest.raises(Stopped):
         await drain(cast("Parts", process.parts))
-    share = share_of(grace, 12.0)
     asked = dict(process.asked)
-    spent = sum(asked["controller"].values()) + asked["sync"] - 100.0 + asked["audit"]
-    spent += 2 * asked["release"]["timeout"]
-    assert spent == pytest.approx(32.0 * share)
-    assert 0 < share <= 1
-    if grace is None or grace >= 34.0:
-        assert share == 1
-    else:
-        assert spent + EXIT == pytest.approx(grace)
+    assert asked["controller"] == {"sending": 3.0, "recording": pytest.approx(2.0)}
+    assert asked["sync"] == pytest.approx(100.0 + 8.0 * 8.0 / 15.0)
+    assert (asked["audit"], asked["events"]) == (3.0, 2.0)
+    assert asked["release"] == {"timeout": 2.0}
 
 
 async def test_nothing_is_drained_before_it_is_asked_for() -> None:
