@@ -21,6 +21,8 @@ DOCUMENTS: Final = {"yaml", "mermaid"}
 _QUICK: Final = "tests/docs/test_quickstart.py::test_quick_start"
 _USER: Final = "tests/integration/test_redis_users.py::test_no_user_may"
 _REDIS: Final = "tests/docs/test_redis_page.py::test_recipe"
+_IMAGE: Final = "tests/docs/test_migration_page.py::test_kubernauts_chart_as_printed"
+_POD: Final = "tests/e2e/test_dropin.py::test_it_runs_as_a_pod_of_the_controller_that_it_replaces"
 #: Typed on the cluster of `scripts/cluster test`, which .ci/run runs where CI_CLUSTER is set.
 ON_CLUSTER: Final = "tests/cluster/documented.py::run_block"
 _LAYOUT: Final = "no command: the layout of a record"
@@ -108,6 +110,13 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "notifier crd | kubectl apply --server-side -f -": ON_CLUSTER,
     },
     "docs/migration.md": {
+        "kubectl -n kubernaut-system create secret generic notification-redis ": _IMAGE,
+        "helm upgrade kubernaut CHART -n kubernaut-system --set notification.replicas=0 ": _IMAGE,
+        "helm upgrade kubernaut CHART -n kubernaut-system -f values.yaml -f ": _IMAGE,
+        "helm upgrade kubernaut CHART -n kubernaut-system --reset-values -f values.yaml": _IMAGE,
+        "kubectl -n kubernaut-system rollout status deployment notification-controller": _POD,
+        "kubectl -n kubernaut-system exec deployment/notification-controller -- syncer verify": _POD,
+        "FROM registry.example/notification-ledger": _POD,
         "kubectl get notificationrequests -A -o yaml ": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-controller --replicas 0": ON_CLUSTER,
         "notifier crd | kubectl apply --server-side --force-conflicts -f -": ON_CLUSTER,

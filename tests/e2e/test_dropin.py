@@ -10,6 +10,7 @@ SubjectAccessReview for its Service.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -27,6 +28,7 @@ from aiohttp import web
 
 from syncer.settings import REDIS_CREDENTIAL
 from tests.channels.receiver import Certificates
+from tests.docs.blocks import blocks
 from tests.e2e.harness import ROOT, Stage, Step, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
@@ -42,11 +44,17 @@ SERVICE: Final = "data-storage-service"
 SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
 #: Seconds: what their pod has to end, and what a rollout should take.
 GRACE, READY = 10.0, 20.0
-#: In a table of mounts of its own: the account's files where they belong, and one folder to write into.
-POD: Final = (
-    f'mount -t tmpfs tmpfs /run && mkdir -p {SECRETS} && cp "$0"/account/* {SECRETS}'
-    ' && mount --bind "$0/output" "$0/output" && mount -o remount,bind,ro / && exec "$@"'
-)
+#: In a table of mounts of its own, all files where a pod has them, and one folder to write into.
+POD: Final = f"""set -e
+mount -t tmpfs tmpfs /run
+mkdir -p {SECRETS} /run/etc/upper /run/etc/work /run/notifications
+cp "$0"/account/* {SECRETS}
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work /etc
+cp -r "$0"/etc/* /etc
+mount -t tmpfs tmpfs /run/notifications
+for place in /run /etc /; do mount -o remount,bind,ro $place; done
+exec "$@"
+"""
 
 
 @dataclass
@@ -101,8 +109,8 @@ class Store:
         return status
 
 
-async def lay_out(here: Stage, folder: Path, store: str, redis_url: str) -> tuple[int, list[str]]:
-    """Give the account Kubernaut's rights, and write the pod's files; the health port, and arguments."""
+async def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str) -> int:
+    """Give the account Kubernaut's rights, and write the pod's files; returns the health port."""
     plane, home = here.plane, f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": here.namespace}
     client = f"{RBAC}/namespaces/{here.namespace}"
@@ -127,21 +135,20 @@ async def lay_out(here: Stage, folder: Path, store: str, redis_url: str) -> tupl
         assert code == 201, answer
     code, answer = await plane.request("POST", f"{home}/{ACCOUNT}/token", {"spec": {}})
     assert code == 201, answer
-    health, credentials = free_port(), folder / "credentials"
-    for name in ("account", "output", "credentials"):
-        (folder / name).mkdir()
+    health = free_port()
     for name, text in {
         "account/token": answer["status"]["token"],
         "account/namespace": here.namespace,
         "account/ca.crt": plane.ca_file.read_text(),
-        "credentials/slack-webhook": here.receiver.url,
-        f"credentials/{REDIS_CREDENTIAL}": f"{redis_url}\n",
-        "routing.yaml": yaml.safe_dump({
+        "etc/notification/credentials/slack-webhook": here.receiver.url,
+        f"etc/notification/credentials/{REDIS_CREDENTIAL}": f"{redis_url}\n",
+        "etc/tls-ca/ca.crt": ca,
+        "etc/notification-routing/routing.yaml": yaml.safe_dump({
             "route": {"receiver": "ops"},
             "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "slack-webhook"}]}],
         }),
         # As the chart of 1.5.7 writes it.
-        "config.yaml": yaml.safe_dump({
+        "etc/notification/config.yaml": yaml.safe_dump({
             "logging": {"level": "INFO"},
             "controller": {
                 "metricsAddr": f"127.0.0.1:{free_port()}", "healthProbeAddr": f"127.0.0.1:{health}",
@@ -149,10 +156,10 @@ async def lay_out(here: Stage, folder: Path, store: str, redis_url: str) -> tupl
             },
             "delivery": {
                 "console": {"enabled": True},
-                "file": {"outputDir": str(folder / "output"), "format": "json", "timeout": "5s"},
+                "file": {"outputDir": "/run/notifications", "format": "json", "timeout": "5s"},
                 "log": {"enabled": True, "format": "json"},
                 "slack": {"timeout": "10s"},
-                "credentials": {"dir": str(credentials)},
+                "credentials": {"dir": "/etc/notification/credentials"},
             },
             "datastorage": {
                 "url": store, "timeout": "10s",
@@ -162,28 +169,37 @@ async def lay_out(here: Stage, folder: Path, store: str, redis_url: str) -> tupl
             },
         }),
     }.items():  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    return health, ["-config", str(folder / "config.yaml")]
+    return health
 
 
-async def start(
-    here: Stage, folder: Path, ca: Path, arguments: list[str]
-) -> asyncio.subprocess.Process:
-    """Start the process as their pod starts; its log is `log` in the folder."""
-    port = here.plane.server.rpartition(":")[2]
-    env = {
-        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "CONFIG_PATH": arguments[1],
-        "ROUTING_CONFIG_PATH": str(folder / "routing.yaml"), "POD_NAMESPACE": here.namespace,
-        "TLS_CA_FILE": str(ca), "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-        "KUBERNETES_SERVICE_PORT": port,
+@asynccontextmanager
+async def started(
+    here: Stage, folder: Path, *words: str, **env: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a program as in their pod, ours by default as their Deployment does; its log is `log`."""
+    variables = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "CONFIG_PATH": "/etc/notification/config.yaml",
+        "ROUTING_CONFIG_PATH": "/etc/notification-routing/routing.yaml",
+        "POD_NAMESPACE": here.namespace, "TLS_CA_FILE": "/etc/tls-ca/ca.crt",
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": here.plane.server.rpartition(":")[2],
     }  # fmt: skip
     mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
+    arguments = words or ("notifier", "-config", variables["CONFIG_PATH"])
     with (folder / "log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             "unshare", "--mount", *mapped, "sh", "-c", POD, str(folder),
-            sys.executable, "-m", "notifier", *arguments,
-            env=env, cwd=folder, stdout=log, stderr=log,
+            sys.executable, "-m", *arguments,
+            env=variables | env, cwd=folder, stdout=log, stderr=log,
         )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def readyz(port: int) -> tuple[int, str]:
@@ -199,34 +215,43 @@ async def readyz(port: int) -> tuple[int, str]:
     return int(head.split(" ")[1]) if head else 0, body
 
 
+def said(log: Path) -> list[dict[str, Any]]:
+    """Return what the process logged; messages of its channels among it."""
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
 async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """Ready in time, audited under their rights; ten seconds end it, and what hangs is on record."""
-    ca = tmp_path / "ca"
-    ca.mkdir()
-    certificates = Certificates(ca)
-    # Its keys have the usual prefix, so it has a database of its own.
-    database = f"{redis_url.rstrip('/')}/9"
+    (tmp_path / "ca").mkdir()
+    certificates = Certificates(tmp_path / "ca")
+    pod = tmp_path / "pod"
+    log = pod / "log"
+    page = [block.text for block in blocks(ROOT / "docs/migration.md")]
+    (checked,) = [text for text in page if " -- syncer verify" in text]
+    (image,) = [text for text in page if text.startswith("FROM ")]
     async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
         store = Store(control_plane, here.namespace)
         async with store.listening(certificates.context("store")) as url:
-            pod = tmp_path / "pod"
-            pod.mkdir()
-            health, arguments = await lay_out(here, pod, url, database)
-            began = time.monotonic()
-            process = await start(here, pod, certificates.ca, arguments)
-            try:
-                log = pod / "log"
+            # Its keys have the usual prefix, so it has a database of its own.
+            database = f"{redis_url.rstrip('/')}/9"
+            health = await lay_out(here, pod, url, certificates.ca.read_text(), database)
 
-                async def ready() -> bool:
+            async def ready(process: asyncio.subprocess.Process) -> None:
+                async def answers() -> bool:
                     assert process.returncode is None, log.read_text()
                     return (await readyz(health))[0] == 200
 
-                await until(ready, log.read_text, within=READY + began - time.monotonic())
+                await until(answers, log.read_text, within=READY)
+
+            async def ended(process: asyncio.subprocess.Process) -> int:
+                return await asyncio.wait_for(process.wait(), 60)
+
+            async with started(here, pod) as process:
+                await ready(process)
                 remark = "[!] datastorage: its health is not asked for"
                 assert remark in (await readyz(health))[1]
-
                 sent = await here.create("sent")
                 await here.wait_phase(sent)
                 await until(
@@ -240,23 +265,25 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
                 await until(lambda: bool(here.receiver.calls("hangs")), log.read_text, within=20)
                 asked = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                assert await asyncio.wait_for(process.wait(), 30) == 0
+                assert await ended(process) == 0
                 took = time.monotonic() - asked
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-        drained = [line for line in log.read_text().splitlines() if '"drained"' in line]
-        assert took < GRACE, f"{took:.1f} s; {drained}"
-        (line,) = drained
-        left = yaml.safe_load(line)
+        assert took < GRACE, log.read_text()
+        left = said(log)[-1]
         assert (left["unrecorded"], left["unsynced"], left["released"]) == (0, 0, 16)
         shown = await here.api.ask("GET", f"{here.api.requests}/hangs")
         assert [a["status"] for a in shown.body["status"]["deliveryAttempts"]] == ["unknown"]
+        # The store of audit events is away by now, which neither start nor check minds.
+        async with started(here, pod, *checked.partition(" -- ")[2].split()) as process:
+            assert await ended(process) == 0, log.read_text()
 
-        (pod / "credentials" / REDIS_CREDENTIAL).unlink()
-        process = await start(here, pod, certificates.ca, arguments)
-        assert await asyncio.wait_for(process.wait(), 60) == 1
-        (line,) = (pod / "log").read_text().splitlines()
-        ways = ("redis.url", "the variable REDIS_URL", f"{pod}/credentials/{REDIS_CREDENTIAL}")
-        assert [way for way in ways if way not in yaml.safe_load(line)["error"]] == []
+        (pod / "etc/notification/credentials" / REDIS_CREDENTIAL).unlink()
+        async with started(here, pod) as process:
+            assert await ended(process) == 1
+        (refused,) = said(log)
+        file = f"/etc/notification/credentials/{REDIS_CREDENTIAL}"
+        ways = ("redis.url", "the variable REDIS_URL", file)
+        assert [way for way in ways if way not in refused["error"]] == []
+        # As Kubernaut's operator does, of an image with one variable more.
+        name, _, _ = image.partition("ENV ")[2].partition("=")
+        async with started(here, pod, **{name: database}) as process:
+            await ready(process)
