@@ -80,6 +80,8 @@ class Installation:
         self.sharding = Sharding(shards)
         #: Why a replica that starts now would be refused, None if it would not.
         self.problem: str | None = None
+        #: Whether this process has founded it.
+        self.new = False
         self._uid = ""
         self._alive_for = alive_for
         self._clock = clock
@@ -133,9 +135,11 @@ class Installation:
             "spec": {"holderIdentity": self._name},
         }
         try:
-            return await self._client.request("POST", self._leases, body=body, timeout=_TIMEOUT)
+            made = await self._client.request("POST", self._leases, body=body, timeout=_TIMEOUT)
         except Conflict:
             return await self._client.request("GET", self._path, timeout=_TIMEOUT)
+        self.new = True
+        return made
 
     def agree(self, annotations: Mapping[str, str]) -> None:
         """Compare the Lease with what was found at the start; ConfigError if shards are other ones."""

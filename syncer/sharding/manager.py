@@ -125,7 +125,12 @@ class ShardManager:
             patience=timings.renew_deadline,
         )
         self._held = ShardLeases(
-            leases, self._view, place, times=times, timeout=timings.call_timeout
+            leases,
+            self._view,
+            place,
+            times=times,
+            timeout=timings.call_timeout,
+            new=lambda: installation.new,
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from syncer.kube.client import Json
@@ -36,6 +36,8 @@ logger = logging.getLogger("ledger.shards")
 
 #: `leaseTransitions` is a 32-bit number.
 _TRANSITIONS: Final = 2**31
+#: What a Lease made anew says of marks: there may be some, of notes that nobody knows any more.
+_ASSUMED: Final = "assumed"
 
 
 class ShardLeases:
@@ -49,11 +51,13 @@ class ShardLeases:
         *,
         times: TimesOfDay,
         timeout: float,
+        new: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Hold nothing yet.
 
-        `times` gives the times of day that Leases show. A call takes at most `timeout` seconds.
+        `times` gives the times of day that Leases show. A call takes at most `timeout` seconds. `new` tells
+        whether this process has founded the installation, so that no object can carry a mark.
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
@@ -64,6 +68,7 @@ class ShardLeases:
         self._place = place
         self._times = times
         self._timeout = timeout
+        self._new = new
         #: Our last write of each Lease; kept after the term, as the view may be behind it.
         self._written: dict[int, Held] = {}
         self._releasing: set[int] = set()
@@ -239,10 +244,14 @@ class ShardLeases:
             incarnation=self._place.incarnation,
             taken=transitions,
         )
+        left = lease.annotation(MARKS_LEFT) if lease else ""
         if not session.valid(self._place.clock()):
             return None
         try:
             annotations: dict[str, str | None] = {SESSION: session.uid}
+            if lease is None and (n in self._marked or not self._new()):
+                # It was deleted, and with it what it said of marks.
+                annotations[MARKS_LEFT] = left = _ASSUMED
             if noted:
                 annotations[NOTE] = note.text() if note else None
             taken = await self._take(name, lease, annotations, spec)
@@ -262,7 +271,7 @@ class ShardLeases:
         self._marked.discard(n)
         if note is not None:
             self._notes[n] = note
-        if lease and lease.annotation(MARKS_LEFT):
+        if left:
             self._marked.add(n)
         if session.ended:
             return None

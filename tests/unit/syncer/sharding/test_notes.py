@@ -34,6 +34,15 @@ class Server:
         """Answer what is stored."""
         return self.lease
 
+    async def create(
+        self, name: str, annotations: Mapping[str, str], spec: Any, *, timeout: float
+    ) -> LeaseRecord:
+        """Make it anew."""
+        self.lease = LeaseRecord(
+            name, "u2", "90", spec["holderIdentity"], annotations=dict(annotations)
+        )
+        return self.lease
+
     async def patch(
         self, name: str, version: str, annotations: Mapping[str, str | None], spec: Any, *, timeout: float
     ) -> LeaseRecord:  # fmt: skip
@@ -178,3 +187,23 @@ async def test_a_late_answer_says_nothing_of_the_next_term() -> None:
     gate.set()
     assert await writing is None
     assert (held.note(0), held.may_carry_note(0)) == (None, False)
+
+
+async def test_a_lease_that_was_deleted_may_have_said_that_marks_are_left() -> None:
+    """The next owner finds that, too; only who founds the installation knows that there are none."""
+    session = Session("s", 0.0, LeaseTimings())
+    server = Server()
+    first, founder = leases(server, "first"), leases(server, "founder")
+    founder._new = lambda: True
+    assert await founder.acquire(0, session, None) is not None
+    assert (founder.marks_left, server.lease.annotation(MARKS_LEFT)) == (frozenset(), "")
+    await founder.put_note(0, 1_000)
+    assert await founder.acquire(0, session, None) is not None
+    assert (founder.marks_left, bool(server.lease.annotation(MARKS_LEFT))) == (frozenset({0}), True)
+    assert await first.acquire(0, session, None) is not None
+    assert (first.note(0), first.marks_left) == (None, frozenset({0}))
+    second = leases(server, "second")
+    await acquire(second, server)
+    assert second.marks_left == {0}
+    assert await second.clear_marks(0)
+    assert server.lease.annotation(MARKS_LEFT) == ""
