@@ -229,14 +229,15 @@ class Parts:
             brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
         )
 
-        # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
+        # Without writes nothing can be sent, without lists nothing is known: shards are left to others.
         self.installation, self.manager = make_manager(
             loaded,
             outside,
             self.shards,
             owner=ShardWork(self.shards, self.controller, self.takeover),
-            able=lambda: self.log.available and self._serving(),
-            journaling=lambda: self.journal.enabled and self._serving(),
+            able=lambda: self.log.able and self._serving(),
+            # A Redis that refuses writes takes outcomes, or can be read.
+            without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
             problem=lambda: "" if self.journal.active else self.log.unavailable_reason or "",
         )
 

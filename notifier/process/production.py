@@ -194,6 +194,7 @@ def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
         prefix=settings.redis.key_prefix,
         timeout=settings.redis.timeout,
         confirming=settings.redis.durability == "strict",
+        probing=True,
     )
     # Checks the URL before any server is contacted; nothing is connected.
     make()

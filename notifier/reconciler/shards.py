@@ -53,7 +53,7 @@ def make_manager(
     *,
     owner: Owner,
     able: Callable[[], bool],
-    journaling: Callable[[], bool],
+    without_writes: Callable[[], bool],
     problem: Callable[[], str],
 ) -> tuple[Installation, ShardManager]:
     """
@@ -65,7 +65,7 @@ def make_manager(
         shards: Updated with each change of ownership.
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
-        journaling: Whether it could do so without the log while no replica reaches the log.
+        without_writes: Whether it could do some of that while no replica has a write executed.
         problem: Why it opens no attempt now, empty if it does.
 
     Returns:
@@ -102,7 +102,7 @@ def make_manager(
         ),
         timings=timings,
         able=able,
-        journaling=journaling,
+        without_writes=without_writes,
         problem=problem,
         refused=outside.stop.refuse,
     )

@@ -6,14 +6,8 @@ see no difference. Calls go to a pipeline (`pipeline.py`), through `standalone.p
 `redis_cluster.py`; the client's `RedisState` has what is known of the servers, and whether earlier claims
 still hold.
 
-Redis may answer and still execute no writes: at maxmemory, without the replicas that it requires, with
-a full disk, by its ACL, while it is paused, without scripts. What a CLAIM or INTENT meets is kept as
-`refusal`, which counts as unavailability; one that is executed ends it, if it says as much
-(`_end_refusal`). If nothing is due, an INTENT on a key that never exists is tried every second
-(`_watch_refusal`), because only the server knows when it executes writes again. An error of the script
-itself may be about the one log, so it counts only once that INTENT has met it, too. It writes nothing, so
-it does not show whether the user may run the commands that a script writes with: such a refusal stands
-until everything that waits has been tried again.
+Redis may answer and still execute no writes; `writes.py` knows that by the writes of `evaluate` alone, and
+by the probes of a `probing` client.
 
 Nothing is retried here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
 script may be run again, repeats it.
@@ -31,19 +25,18 @@ from redis.exceptions import RedisError
 
 from syncer.ledger import subscriber
 from syncer.ledger.calls import Call
-from syncer.ledger.lua import CLAIM, INTENT, Script
+from syncer.ledger.lua import PROBE, Script
 from syncer.ledger.options import file_problem, option_problem
 from syncer.ledger.outage import Outage
-from syncer.ledger.replies import Refused, RefusedInside, WrongType
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
+from syncer.ledger.writes import DECIDING, PADDING
 from syncer.model.errors import (
-    Ambiguous,
     ConfigError,
     ContractError,
+    LedgerError,
     PortError,
-    Rejected,
     Unauthorised,
     Unavailable,
 )
@@ -56,14 +49,8 @@ logger = logging.getLogger("ledger.redis")
 
 #: Commands that share one wait.
 _TOGETHER: Final = 96
-#: Seconds between tries of a write that was refused.
-_REFUSED_PAUSE: Final = 1.0
-#: After the key of a log: a key that never exists, on the same server.
-_NO_LOG: Final = ":none"
-#: Scripts without which nothing is opened.
-_OPENING: Final = (CLAIM, INTENT)
-#: Seconds after which whatever waits has been tried again: a notification's longest wait, and some more.
-_TRIED_AGAIN: Final = 35.0
+#: Keys that are tried for one that a primary holds; one without any among them holds next to no logs.
+_TRIED: Final = 2048
 #: Seconds between checks for an outage, and for the end of one.
 _OUTAGE_POLL: Final = 1.0
 _OUTAGE_END_POLL: Final = 0.25
@@ -87,6 +74,7 @@ class LedgerClient(RedisState):
         fitness: Callable[[dict[str, str]], str | None] = lambda _info: None,
         on_change: Callable[[], None] = lambda: None,
         on_wake_up: Callable[[str], None] | None = None,
+        probing: bool = False,
     ) -> None:
         """
         Prepare a client; nothing is connected yet.
@@ -101,6 +89,7 @@ class LedgerClient(RedisState):
                 by then.
             on_wake_up: Called with the uids of logs that others have appended to; without it,
                 nothing is listened to.
+            probing: Make probes, which write, so that `able` is known.
 
         Raises:
             ConfigError: the URL cannot be used.
@@ -117,12 +106,8 @@ class LedgerClient(RedisState):
             raise ConfigError(str(error), path="redis.url") from error
         #: Hosts and ports, for texts.
         self.place = place_of(target)
-        self._refusing = asyncio.Event()
-        #: What was refused last.
-        self._refused_script = INTENT
-        self._refused_key = ""
-        #: Second of the loop's clock until which the refusal stands, whatever is executed meanwhile.
-        self._refused_until = 0.0
+        self._probing = probing
+        self._listener: subscriber.Subscriber | None = None
         #: Other scripts that the user may not run, as logged.
         self._forbidden: set[str] = set()
         self._spread = target.topology is Topology.CLUSTER
@@ -164,56 +149,57 @@ class LedgerClient(RedisState):
             ContractError: the key holds something that is not a log of this format.
         """
         command = ("EVALSHA", script.sha, 1, key, *args)
+        primary = self._servers.primary_of(key)
         try:
             reply = await self._servers.submit(Call(command, guard, script, wait), None)
         except (PortError, TimeoutError) as error:
-            self._note_refusal(script, key, error)
+            self.writes.on_error(primary, script, error)
+            self._note_forbidden(script, error)
             raise
         answer = reply[0] if wait else reply
         if not (isinstance(answer, list) and answer and isinstance(answer[0], bytes)):
             raise ContractError("the server is not Redis: a script got an unexpected answer")
-        if script in _OPENING:
-            self._end_refusal(script, key)
-        else:
-            self._forbidden.discard(script.name)
+        self.writes.on_executed(primary, script)
+        self._forbidden.discard(script.name)
         return reply
 
-    def _note_refusal(self, script: Script, key: str, error: Exception) -> None:
-        """Keep why nothing can be opened; of other scripts, log once that the user may not run them."""
-        if script not in _OPENING:
-            forbidden = isinstance(error, Unauthorised) and error.reason == "NOPERM"
-            if forbidden and script.name not in self._forbidden:
-                self._forbidden.add(script.name)
-                logger.error(
-                    "Redis refuses a script to the user; give it the rights of docs/install.md",
-                    extra={"redis": self.place, "script": script.name, "reason": str(error)},
-                )
-            return
-        tried = key.endswith(_NO_LOG)
-        if isinstance(error, Ambiguous | TimeoutError):
-            self.refusal = "Redis does not answer what is written"
-        elif isinstance(error, Refused | Unauthorised) or (tried and isinstance(error, Rejected)):
-            self.refusal = str(error)
-        elif isinstance(error, WrongType) or not isinstance(error, Rejected):
-            return
-        if isinstance(error, RefusedInside):
-            self._refused_until = asyncio.get_running_loop().time() + _TRIED_AGAIN
-        self._refused_script = script
-        self._refused_key = key if tried else f"{key}{_NO_LOG}"
-        self._refusing.set()
+    def _note_forbidden(self, script: Script, error: Exception) -> None:
+        """Log once that the user may not run a script; for one that decides, the outage is logged."""
+        forbidden = isinstance(error, Unauthorised) and error.reason == "NOPERM"
+        if forbidden and script not in DECIDING and script.name not in self._forbidden:
+            self._forbidden.add(script.name)
+            logger.error(
+                "Redis refuses a script to the user; give it the rights of docs/install.md",
+                extra={"redis": self.place, "script": script.name, "reason": str(error)},
+            )
 
-    def _end_refusal(self, script: Script, key: str) -> None:
-        """
-        Note that a script was executed on a key.
+    @property
+    def able(self) -> bool:
+        """Whether attempts may be opened, and every primary has executed a write since it was lost last."""
+        return self.unavailable_reason is None and self.writes.executed_by(self._servers.known())
 
-        It says nothing of an INTENT that was refused if it was a CLAIM, which is executed at maxmemory, or
-        if another node of a cluster has executed it.
-        """
-        if self.refusal is None or (script is CLAIM and self._refused_script is INTENT):
+    @property
+    def listening(self) -> bool:
+        """Whether a wake-up would be heard now."""
+        return self._listener is not None and self._listener.listening
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions there were: what was appended between two of them was not heard."""
+        return self._listener.count if self._listener is not None else 0
+
+    async def _probe(self, primary: str, writing: bool) -> None:
+        """Have a primary execute a write; `writes` notes what becomes of it."""
+        keys = (f"{self.prefix}:{{{n}}}:able" for n in range(_TRIED))
+        key = next((k for k in keys if self._servers.primary_of(k) == primary), None)
+        if key is None:
+            self.writes.on_executed(primary, PROBE)
             return
-        late = asyncio.get_running_loop().time() >= self._refused_until
-        if late and self._servers.together(key, self._refused_key):
-            self.refusal = None
+        with contextlib.suppress(LedgerError, TimeoutError):
+            await self.evaluate(PROBE, key, [PADDING, int(writing)])
+
+    async def _watch_writes(self) -> None:
+        await self.writes.watch(self._servers.known, self._probe, lambda: self.problem is None)
 
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         """Run one command; `at` is one of `primaries`. Errors as for `evaluate`."""
@@ -267,34 +253,21 @@ class LedgerClient(RedisState):
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(critical("redis", self._servers.run), name="redis")
-                group.create_task(critical("refusal", self._watch_refusal), name="redis-refusal")
+                if self._probing:
+                    group.create_task(
+                        critical("redis-writes", self._watch_writes), name="redis-writes"
+                    )
                 group.create_task(critical("outage", self._log_outage), name="redis-outage")
                 if self.on_wake_up is not None:
-                    listener = subscriber.Subscriber(
+                    self._listener = subscriber.Subscriber(
                         self._servers, self.wake_ups, self.on_wake_up, timeout=self._timeout
                     )
                     group.create_task(
-                        restarting("redis-subscriber", listener.run, every=0.0),
+                        restarting("redis-subscriber", self._listener.run, every=0.0),
                         name="redis-subscriber",
                     )
         finally:
             await self.close()
-
-    async def _watch_refusal(self) -> None:
-        while True:
-            await self._refusing.wait()
-            await asyncio.sleep(_REFUSED_PAUSE)
-            # An epoch that no log ever has: nothing would be opened even if somebody made the key.
-            nothing: list[bytes | str | int] = ["-", "-", "-", b"", 0]
-            try:
-                await self.evaluate(INTENT, self._refused_key, nothing)
-            except (WrongType, ContractError):
-                # The script was run, on a key of another program.
-                self._end_refusal(INTENT, self._refused_key)
-            except (PortError, TimeoutError):
-                pass
-            if self.refusal is None:
-                self._refusing.clear()
 
     async def _log_outage(self) -> None:
         """Log once that no attempt can be opened, and once when that is over."""
@@ -339,6 +312,8 @@ class LedgerClient(RedisState):
         """
         self.installation = installation
         await self._servers.open()
+        if self._probing:
+            await asyncio.gather(*(self._probe(p, True) for p in self._servers.known()))
         return self._known()
 
     def _known(self) -> Server:

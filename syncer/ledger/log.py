@@ -80,8 +80,23 @@ class RedisLog:
 
     @property
     def available(self) -> bool:
-        """Whether Redis answered the last call."""
-        return self._client.problem is None
+        """Whether Redis answers, what is written too; it may refuse it."""
+        return self._client.problem is None and self._client.writes.silence is None
+
+    @property
+    def able(self) -> bool:
+        """Whether attempts may be opened, as writes have shown that were executed."""
+        return self._client.able
+
+    @property
+    def listening(self) -> bool:
+        """Whether it would be heard now that others append."""
+        return self._client.listening
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions there were: what was appended between two of them was not heard."""
+        return self._client.subscriptions
 
     @property
     def unavailable_reason(self) -> str | None:

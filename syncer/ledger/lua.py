@@ -1,5 +1,5 @@
 """
-The scripts as they go over the wire: eight of the controller, three of the operators' command.
+The scripts as they go over the wire: nine of the controller, three of the operators' command.
 
 One file each under `scripts/`, with the shared prelude in front. The first line carries the flags
 that Redis 7 checks before it runs anything: facts may be recorded at maxmemory, a new intent may
@@ -37,6 +37,8 @@ RECOVER: Final = Script("recover", allow_oom=True)
 NOTE: Final = Script("note", allow_oom=True)
 ACK: Final = Script("ack", allow_oom=True)
 RETIRE: Final = Script("retire", allow_oom=True)
+#: Whether writes are executed; refused where an INTENT is.
+PROBE: Final = Script("probe", allow_oom=False)
 #: Of the holds: to stop a flood must be possible at maxmemory.
 SWAP: Final = Script("swap", allow_oom=True)
 #: A copy is not a fact: at maxmemory it is refused, and with it the replacement that needs it.

@@ -98,11 +98,7 @@ class Cluster:
     # -- calls --------------------------------------------------------------------------------
 
     async def submit(self, call: Call, at: str | None) -> Any:
-        """
-        Run a command where its key is; `at` names a primary instead.
-
-        Errors are those of a pipeline; TimeoutError: may have been executed.
-        """
+        """Run a command where its key is, or `at` a primary; errors as of `Pipeline.submit`."""
         key = key_of(call.command)
         with once_open():
             async with asyncio.timeout(self._timeout * PATIENCE):
@@ -165,10 +161,13 @@ class Cluster:
         """The address of a pipeline, None if it was dropped."""
         return next((a for a, known in self._pipelines.items() if known is pipeline), None)
 
-    def together(self, one: str, other: str) -> bool:
-        """Whether the same primary holds both keys, as far as is known."""
-        slots = self._map.slots
-        return slots[key_slot(one.encode())] == slots[key_slot(other.encode())]
+    def primary_of(self, key: str) -> str:
+        """The primary that holds a key, as far as is known; empty if none is."""
+        return name_of(owner.address) if (owner := self._map.slots[key_slot(key.encode())]) else ""
+
+    def known(self) -> tuple[str, ...]:
+        """Names of all primaries, as the map was read last."""
+        return tuple(name_of(p.address) for p in self._map.primaries)
 
     async def primaries(self) -> tuple[str, ...]:
         """Names of all primaries, newly read."""
@@ -438,9 +437,11 @@ class Cluster:
                 changed |= self._stored(self._redis.store_of(meta))
         self._settle(changed=changed)
 
-    def on_problem(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
+    def on_problem(self, pipeline: Pipeline) -> None:
         """Read the map before the next call: another node may hold the slots now."""
         self._doubted = True
+        if address := self._address_of(pipeline):
+            self._redis.writes.on_lost(name_of(address))
         self._update_problem()
 
     def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it

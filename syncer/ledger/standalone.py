@@ -80,9 +80,13 @@ class Standalone:
         """Run a command."""
         return self._pipeline.submit(call)
 
-    def together(self, one: str, other: str) -> bool:  # noqa: ARG002 - there is one
-        """Whether the same server holds both keys."""
-        return True
+    def primary_of(self, key: str) -> str:  # noqa: ARG002 - there is one
+        """The one server, without a name."""
+        return ""
+
+    def known(self) -> tuple[str, ...]:
+        """The same, without asking anybody."""
+        return ("",)
 
     async def primaries(self) -> tuple[str, ...]:
         """The one server, without a name."""
@@ -191,6 +195,7 @@ class Standalone:
     def on_problem(self, pipeline: Pipeline) -> None:
         """Note why Redis cannot be used, and ask another Sentinel first."""
         self._redis.problem = pipeline.problem
+        self._redis.writes.on_lost("")
         if self._master is not None:
             self._master.distrust()
 

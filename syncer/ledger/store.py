@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 from syncer.ledger.connection import ask
 from syncer.ledger.replicas import Replicas
 from syncer.ledger.replies import parse_meta, word_of
+from syncer.ledger.writes import Writes
 from syncer.model.errors import ConfigError
 
 logger = logging.getLogger("ledger.redis")
@@ -58,8 +59,8 @@ class RedisState:
         self.fitness: Callable[[dict[str, str]], str | None] = lambda _info: None
         #: The newest result of `fitness`.
         self.unfit: str | None = None
-        #: Why Redis refuses writes although it answers, None if it did not refuse the last one.
-        self.refusal: str | None = None
+        #: What becomes of writes.
+        self.writes = Writes()
         #: Newest reply of INFO, as members; of a cluster, the weakest of each.
         self.info: dict[str, str] = {}
         self.installation = ""
@@ -86,7 +87,7 @@ class RedisState:
     @property
     def unavailable_reason(self) -> str | None:
         """Why no attempt can, or may, be opened now; None if one can."""
-        return self.problem or self.refusal or self.unfit
+        return self.problem or self.writes.silence or self.writes.refusal or self.unfit
 
     @property
     def meta_key(self) -> str:
@@ -185,6 +186,7 @@ class RedisState:
         self.generation += 1
         self._replaced = self.generation
         self._moved.clear()
+        self.writes.on_lost()
 
 
 def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:

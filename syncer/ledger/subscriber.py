@@ -76,6 +76,8 @@ class Subscriber:
         self._problem = ""
         #: Whether a subscription is up now.
         self.listening = False
+        #: How many subscriptions there were, that one included.
+        self.count = 0
 
     async def run(self) -> None:
         """Subscribe, again and again, until cancelled."""
@@ -106,6 +108,7 @@ class Subscriber:
                 await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
                 await connection.read_response()
             self.listening, self._problem = True, ""
+            self.count += 1
             self._on_message(LISTENING)
             beat = asyncio.create_task(self._beat(connection), name="redis-subscriber-beat")
             try:

@@ -78,7 +78,7 @@ class ShardManager:
         *,
         timings: LeaseTimings,
         able: Callable[[], bool],
-        journaling: Callable[[], bool] = lambda: False,
+        without_writes: Callable[[], bool] = lambda: False,
         problem: Callable[[], str] = str,
         refused: Callable[[ConfigError], None],
     ) -> None:
@@ -93,7 +93,7 @@ class ShardManager:
             place: Identity and clocks.
             timings: Equal in all replicas.
             able: Whether this replica could work on a shard now, and could go on working on one.
-            journaling: Whether it could do so without the log, as long as nobody has that.
+            without_writes: Whether it could do some of that as long as nobody's Redis executes writes.
             problem: Why this replica opens no attempt now, empty if it does; its session shows it.
             refused: Called once, when the installation has another number of shards; `release` must follow.
         """
@@ -105,7 +105,7 @@ class ShardManager:
         self._clock = place.clock
         self._timings = timings
         self._able = able
-        self._journaling = journaling
+        self._without_writes = without_writes
         self._refused = refused
         times = TimesOfDay(place.wall)
         self._changed = asyncio.Event()
@@ -409,7 +409,7 @@ class ShardManager:
             self._problem = f"lease {name}: {error}"
 
     async def _take(self, session: Session, states: dict[int, ShardState]) -> None:
-        if not self._serving() and (self.others or not self._journaling()):
+        if not self._serving() and (self.others or not self._without_writes()):
             return
         chosen = choose(
             states,

@@ -30,6 +30,7 @@ from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import Refused, classify_reply
 from syncer.ledger.store import Server
+from syncer.ledger.writes import Writes
 from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
 
 Argument = bytes | str | int
@@ -74,6 +75,7 @@ class ScriptTwin:
             "note": self._note,
             "ack": self._ack,
             "retire": self._retire,
+            "probe": self._probe,
             "keep": self._keep,
             "rebuild": self._rebuild,
             "restore": self._restore,
@@ -110,6 +112,13 @@ class ScriptTwin:
             return [b"STALE"]
         self.strings[key] = after
         return [b"OK"]
+
+    def _probe(self, key: str, args: list[bytes], now: int) -> Reply:
+        padding, writing = args
+        if int(writing):
+            self.logs.setdefault(key, []).append(b"x")
+            self._expire(key, 10, now)
+        return [b"OK", padding]
 
     def _claim(self, key: str, args: list[bytes], now: int) -> Reply:
         epoch, header, *seeds = args
@@ -591,7 +600,9 @@ class MemoryClient:
         self.on_change = on_change
         self.on_wake_up = on_wake_up
         self.unfit: str | None = None
-        self.refusal: str | None = None
+        self.writes = Writes()
+        self.listening = True
+        self.subscriptions = 1
         self.info: dict[str, str] = {}
         self._installation = ""
         self._closed = False
@@ -686,7 +697,12 @@ class MemoryClient:
     @property
     def unavailable_reason(self) -> str | None:
         """Why no attempt can be opened; see `RedisState.trouble`."""
-        return self.problem or self.refusal or self.unfit
+        return self.problem or self.writes.silence or self.writes.refusal or self.unfit
+
+    @property
+    def able(self) -> bool:
+        """Whether attempts may be opened; see `LedgerClient.able`."""
+        return self.unavailable_reason is None
 
     async def primaries(self) -> tuple[str, ...]:
         """The one server; see `LedgerClient.primaries`."""

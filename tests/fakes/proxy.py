@@ -76,14 +76,23 @@ class Answer:
 Action = DropReply | DropRequest | Delay | ResetAfter | BlackHole | SwallowReply | Answer
 
 
+#: As often as there are requests.
+ALWAYS: Final = 1_000_000_000
+
+
 @dataclass(slots=True)
 class Fault:
-    """What happens to the next `times` requests that hold `match`, after `skip` such requests."""
+    """
+    What happens to the next `times` requests that hold `match`, after `skip` such requests.
+
+    Only those of more than `above` bytes are struck, as by a path that loses large packets.
+    """
 
     action: Action
     match: bytes = b""
     times: int = 1
     skip: int = 0
+    above: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -206,7 +215,7 @@ class Proxy:
 
     def _strike(self, data: bytes) -> Action | None:
         for fault in self.faults:
-            if fault.times < 1 or fault.match not in data:
+            if fault.times < 1 or fault.match not in data or len(data) <= fault.above:
                 continue
             if fault.skip:
                 fault.skip -= 1

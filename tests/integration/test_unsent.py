@@ -124,7 +124,7 @@ async def test_a_refused_write_is_unavailability(
     """Readiness, gauges, condition and log say so while it lasts, and that it is over afterwards."""
     refusal = REFUSALS[case]
     async with RedisServer(find_binary(binary)) as server:
-        client = LedgerClient(server.url, prefix="refused", timeout=1.0)
+        client = LedgerClient(server.url, prefix="refused", timeout=1.0, probing=True)
         await client.open("test")
         with caplog.at_level(logging.WARNING, "ledger.redis"):
             async with delivering(client) as (here, receiver):
@@ -155,7 +155,7 @@ async def test_a_refused_write_is_unavailability(
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)
                 await until(lambda: results(here, "second") == ["success"], what="it is sent")
-                assert client.unavailable_reason is None
+                await until(lambda: client.unavailable_reason is None, what="a probe shows it")
                 assert here.controller.overdue.oldest(here.cache.entries.values()) == 0
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
                 assert receiver.calls["/ops"] == 2
@@ -171,7 +171,7 @@ async def test_a_refused_write_is_unavailability(
 async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
     """Nothing is due any more, so nobody opens an attempt; Redis takes writes, and that is noticed."""
     async with RedisServer(find_binary("valkey")) as server:
-        client = LedgerClient(server.url, prefix="refused", timeout=1.0)
+        client = LedgerClient(server.url, prefix="refused", timeout=1.0, probing=True)
         await client.open("test")
         async with delivering(client) as (here, _):
             here.create("first", OPS)
@@ -183,9 +183,11 @@ async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
             await until(lambda: "second" not in here.cache.entries, what="nothing is due")
             await _do(server, REFUSALS["out of memory"].end)
             await until(lambda: client.unavailable_reason is None, what="it is seen")
-            # The tries have opened nothing and left nothing.
+            # The probes have opened nothing, and what they leave goes by itself.
             keys = await asyncio.to_thread(call, port_of(server), "KEYS", "refused:*")
-            assert sorted(keys) == ["refused:meta", "refused:{first}", "refused:{second}"]
+            probed = "refused:{0}:able"
+            assert sorted(keys) == ["refused:meta", probed, "refused:{first}", "refused:{second}"]
+            assert 0 < await asyncio.to_thread(call, port_of(server), "TTL", probed) <= 10
 
 
 async def test_an_outage_is_said_with_its_address_and_its_length(

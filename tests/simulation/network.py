@@ -31,8 +31,10 @@ from notifier.contract import Message, Outcome
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.errors import error_of
 from syncer.ledger.calls import StaleGuard
-from syncer.ledger.lua import Script
+from syncer.ledger.lua import PROBE, Script
 from syncer.ledger.replies import classify_reply
+from syncer.ledger.store import Server
+from syncer.ledger.writes import PADDING
 from syncer.model.errors import Ambiguous, LedgerError, PortError, Unauthorised, Unavailable
 from tests.e2e.checker import Call
 from tests.fakes.apianswers import Request, Response, failure
@@ -415,7 +417,23 @@ class SimLane(MemoryClient):
             reply = self._world.run_script(self._process, script.name, key, args)
             return (reply, self.redis.replicas) if wait else reply
 
-        return await self._call(script.name, execute, guard)
+        try:
+            reply = await self._call(script.name, execute, guard, script=True)
+        except PortError as error:
+            self.writes.on_error("", script, error)
+            raise
+        self.writes.on_executed("", script)
+        return reply
+
+    @property
+    def able(self) -> bool:
+        """As the real client has it."""
+        return self.unavailable_reason is None and self.writes.executed_by([""])
+
+    async def _probe(self, primary: str, writing: bool) -> None:
+        del primary
+        with contextlib.suppress(LedgerError, TimeoutError):
+            await self.evaluate(PROBE, f"{self.prefix}:{{0}}:able", [PADDING, int(writing)])
 
     async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
@@ -432,8 +450,21 @@ class SimLane(MemoryClient):
         self._meet()
         return self.server
 
+    async def open(self, installation: str) -> Server:
+        """As the real client has it."""
+        server = await super().open(installation)
+        await self._probe("", True)
+        return server
+
     async def run(self) -> None:
-        """Look at the server now and then, until cancelled."""
+        """Look at the server now and then, and whether it executes writes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look())
+            group.create_task(
+                self.writes.watch(lambda: ("",), self._probe, lambda: self.problem is None)
+            )
+
+    async def _look(self) -> None:
         while True:
             await asyncio.sleep(_PROBE)
             with contextlib.suppress(LedgerError, TimeoutError):
@@ -442,12 +473,21 @@ class SimLane(MemoryClient):
     def _cut(self, problem: str) -> None:
         self._connection = -1
         self.problem = problem
+        self.writes.on_lost("")
 
     async def _call(
-        self, name: str, execute: Callable[[], Any], guard: Callable[[], bool] | None
+        self,
+        name: str,
+        execute: Callable[[], Any],
+        guard: Callable[[], bool] | None,
+        *,
+        script: bool = False,
     ) -> Any:
         world, redis = self._world, self.redis
         mishap = world.dice.redis()
+        if script and self._process.host.mute:
+            # Reads pass, and what is written is lost: on its way there, or on the way back.
+            mishap = self._process.host.mute
         await asyncio.sleep(world.dice.tiny())
         if self._closed or redis.down or self._process.host.cut or mishap == "refuse":
             self._cut("Redis cannot be reached")

@@ -78,13 +78,15 @@ FAULTS: Final = (
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
-    "lease watch",
+    "lease watch", "redis mute",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
 _LATER: Final = (
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
     "lease watch",
 )  # fmt: skip
+#: What was added later still.
+_LAST: Final = ("redis mute",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ class Profile:
         dice = random.Random(f"profile {seed} {live}")  # noqa: S311 - reproducible on purpose
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
-        faults = frozenset(f for f in FAULTS if f not in _LATER and dice.random() < share)
+        faults = frozenset(
+            f for f in FAULTS if f not in (*_LATER, *_LAST) and dice.random() < share
+        )
         drawn = cls(
             seed=seed,
             live=live,
@@ -155,7 +159,8 @@ class Profile:
             drawn = replace(
                 drawn, journal=True, faults=drawn.faults | {"redis down", "receiver 503"}
             )
-        return drawn
+        last = frozenset(f for f in _LAST if dice.random() < share)
+        return replace(drawn, faults=drawn.faults | last)
 
 
 class Dice:
@@ -372,6 +377,7 @@ class Host:
         offset: What its boot clock showed at the beginning, and every suspend since.
         skew: By how many seconds its wall clock is wrong.
         cut: Redis cannot be reached from here.
+        mute: What becomes of each script on the way from here to Redis; empty: nothing. Reads pass.
     """
 
     world: World
@@ -380,6 +386,7 @@ class Host:
     offset: float = 0.0
     skew: float = 0.0
     cut: bool = False
+    mute: str = ""
     starts: int = 0
     process: Process | None = None
 
@@ -440,7 +447,7 @@ class Process:
     @property
     def able(self) -> bool:
         """Whether it could serve any shard now."""
-        if self.paused or self.draining or self.host.cut:
+        if self.paused or self.draining or self.host.cut or self.host.mute:
             return False
         return self.app.log.unavailable_reason is None and self.app.reflector.answered
 
@@ -714,6 +721,9 @@ class World:
         """Run a script and have it judged; without a process it is the operator's."""
         twin = self.redis.twin
         now = self.purge()
+        if script == "probe":
+            # Of no log: nothing of it is kept here.
+            return [b"OK", b""]
         before, expires = list(twin.logs.get(key, ())), twin.expires.get(key)
         reply = twin.run(script, key, args, now)
         after = list(twin.logs.get(key, ()))
@@ -963,7 +973,8 @@ class World:
         running = [h.process for h in self.hosts if h.process is not None]
         able = {p.name for p in running if p.able}
         for process in running:
-            cut = process.host.cut and not (process.paused or process.draining)
+            lost = process.host.cut or process.host.mute
+            cut = lost and not (process.paused or process.draining)
             owned = process.app.shards.owned if cut else {}
             self.checks.cut_off(process.name, owned, able, self.loop.time())
 
@@ -996,7 +1007,7 @@ class World:
         self.held.clear()
         self.refused.clear()
         for host in self.hosts:
-            host.cut = False
+            host.cut, host.mute = False, ""
         for made in list(self.kube.watches):
             made.lag = 0.005
         for host in self.hosts:
@@ -1056,6 +1067,7 @@ class World:
             "hold": self._toggle_hold,
             "status refused": self._toggle_refused,
             "redis cut": self._cut_off,
+            "redis mute": self._mute,
             "finalizer": lambda: self.delete_slowly() if dice.chance(0.4) else None,
             "session deleted": self._end_session,
             "lease watch": self._stall_leases,
@@ -1184,6 +1196,24 @@ class World:
         def mend() -> None:
             self.trace("redis-cut-ends", host.name)
             host.cut = False
+
+        self.loop.world_call(self.dice.choose((2.0, 8.0, 60.0)), mend)
+
+    def _mute(self) -> None:
+        if any(host.mute for host in self.hosts):
+            return
+        struck = self.hosts
+        if self.dice.chance(0.6):
+            struck = [cast("Host", self.dice.choose(self.hosts))]
+        how = str(self.dice.choose(("lose request", "lose reply")))
+        for host in struck:
+            self.trace("redis-mute", host.name, how)
+            host.mute = how
+
+        def mend() -> None:
+            for host in struck:
+                self.trace("redis-mute-ends", host.name)
+                host.mute = ""
 
         self.loop.world_call(self.dice.choose((2.0, 8.0, 60.0)), mend)
 

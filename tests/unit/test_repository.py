@@ -247,12 +247,13 @@ def test_every_script_and_kind_is_described() -> None:
 
 
 def test_facts_are_taken_without_memory() -> None:
-    """What ADR 0001 says of `allow-oom` holds: every script but INTENT and KEEP carries it."""
+    """What ADR 0001 says of `allow-oom` holds: every script but INTENT, PROBE and KEEP carries it."""
     text = "".join(path.read_text() for path in LEDGER.glob("*.py"))
     flags = dict(re.findall(r'Script\("(\w+)", allow_oom=(True|False)\)', text))
     assert flags.keys() == {path.stem for path in LEDGER.glob("scripts/*.lua")} - {"prelude"}
     assert [name for name, carried in flags.items() if carried == "False"] == [
         "intent",
+        "probe",
         "keep",
     ]
 

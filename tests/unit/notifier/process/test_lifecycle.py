@@ -18,6 +18,8 @@ from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.reflector import Reflector
+from syncer.ledger.lua import INTENT
+from syncer.ledger.replies import Refused
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
 from syncer.model.resource import parse_object
@@ -107,8 +109,8 @@ async def test_readiness_goes_on_naming_what_fails_after_the_start() -> None:
     client = cast("MemoryClient", parts.client)
     parts.progress.redis, client.problem = None, None
     assert "redis" not in product.problems()
-    client.refusal = "the server takes no writes"
-    assert product.problems()["redis"] == "the server takes no writes"
+    client.writes.on_error("", INTENT, Refused("OOM"))
+    assert product.problems()["redis"] == "Redis answers OOM: it is full (maxmemory)"
 
     assert "epoch" not in product.problems()
     uid = "uid-a"

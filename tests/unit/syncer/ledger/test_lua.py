@@ -13,7 +13,7 @@ from syncer.ledger.calls import Call
 from syncer.ledger.lua import Script
 
 #: A fact may be recorded where memory is full; what begins something, or copies, may not.
-REFUSED_AT_MAXMEMORY: Final = {"intent", "keep"}
+REFUSED_AT_MAXMEMORY: Final = {"intent", "keep", "probe"}
 
 SCRIPTS: Final = [value for value in vars(lua).values() if isinstance(value, Script)]
 
@@ -30,9 +30,9 @@ def test_what_may_run_where_memory_is_full(script: Script) -> None:
 
 
 def test_there_is_a_script_for_each_purpose() -> None:
-    """Eight of the controller and three of the operators' command; each file is one of them."""
+    """Nine of the controller and three of the operators' command; each file is one of them."""
     assert [s.name for s in SCRIPTS] == [
-        "claim", "intent", "outcome", "recover", "note", "ack", "retire", "swap",
+        "claim", "intent", "outcome", "recover", "note", "ack", "retire", "probe", "swap",
         "keep", "rebuild", "restore",
     ]  # fmt: skip
     files = {file.stem for file in Path(lua.__file__).with_name("scripts").glob("*.lua")}

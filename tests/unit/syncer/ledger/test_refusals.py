@@ -1,18 +1,20 @@
-"""What a script that Redis does not execute says about the server, and for how long it stands."""
+"""What a script that Redis does not execute says about the server, and that only a probe ends it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
 import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
-from syncer.ledger import client as client_module
+from syncer.ledger import writes
 from syncer.ledger.calls import Call
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, Script
+from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, PROBE, Script
 from syncer.ledger.replies import Refused, RefusedInside, WrongType, classify_reply
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 
@@ -20,26 +22,35 @@ FORBIDDEN: Final = classify_reply(NoPermissionError("no permissions to run the '
 KEY: Final = "nl:{u}"
 
 
+OOM: Final = "Redis answers OOM: it is full (maxmemory)"
+
+
 class Servers:
-    """Answers each call with the same thing."""
+    """Answers each call with the same thing, or as `by` says for a key."""
 
     layout = 0
 
     def __init__(self) -> None:
         self.answer: object = [b"OK"]
-        self.apart = False
+        self.by: dict[str, object] = {}
+        self.nodes: tuple[str, ...] = ("",)
         self.asked: list[Call] = []
 
     async def submit(self, call: Call, at: str | None) -> Any:
         """Answer."""
         self.asked.append(call)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        answer = self.by.get(self.primary_of(str(call.command[3])), self.answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def together(self, one: str, other: str) -> bool:
-        """Say so, or that each key has a server of its own."""
-        return one.partition("}")[0] == other.partition("}")[0] or not self.apart
+    def primary_of(self, key: str) -> str:
+        """Have the first letter of a tag name the node, where there are several."""
+        return self.nodes[ord(key.partition("{")[2][0]) % len(self.nodes)]
+
+    def known(self) -> tuple[str, ...]:
+        """All nodes."""
+        return self.nodes
 
 
 class World:
@@ -62,15 +73,31 @@ class World:
         return self.client.unavailable_reason
 
     async def until_said(self, reason: str | None) -> None:
-        """Wait for the reason why nothing can be opened."""
+        """Wait for the reason why nothing can be opened; without one it is able."""
         async with asyncio.timeout(10):
-            while self.client.unavailable_reason != reason:
+            while self.client.unavailable_reason != reason or self.client.able == bool(reason):
                 await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def probing(self) -> AsyncIterator[None]:
+        """Make probes."""
+        watch = asyncio.create_task(self.client._watch_writes())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    @property
+    def probes(self) -> list[tuple[Any, ...]]:
+        """The probes that were made."""
+        return [c.command for c in self.servers.asked if c.command[1] == PROBE.sha]
 
 
 @pytest.fixture
-async def world() -> World:
-    """A fresh one."""
+async def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A fresh one, in which what is troubled is probed often."""
+    monkeypatch.setattr(writes, "_AGAIN", 0.01)
     return World()
 
 
@@ -112,82 +139,97 @@ async def test_what_opens_nothing_is_said(world: World, script: Script, what: st
     assert await world.run(script, error) == said
 
 
-async def test_an_error_of_every_log_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that a key without a log meets as well is the server's, until it is executed there."""
-    monkeypatch.setattr(client_module, "_REFUSED_PAUSE", 0.01)
+async def test_only_a_probe_ends_it(world: World) -> None:
+    """
+    Whatever else is executed: at maxmemory claims are, and small packets pass where large ones do not.
+
+    A probe carries 4 KiB, and really writes while there is doubt.
+    """
+    for met in (Refused("OOM"), Ambiguous("no reply")):
+        said = await world.run(INTENT, met)
+        for script in (CLAIM, OUTCOME, INTENT):
+            assert await world.run(script, [b"OK"]) == said
+        assert not world.client.able
+        world.servers.answer = met
+        async with world.probing():
+            await asyncio.sleep(0.05)
+            assert world.client.unavailable_reason == said
+            world.servers.answer = [b"OK"]
+            await world.until_said(None)
+    _, _, _, key, padding, writing = world.probes[-1]
+    assert (key, len(padding), writing) == ("nl:{0}:able", 4096, 1)
+
+
+async def test_an_error_of_every_log_is_said(world: World) -> None:
+    """One that a probe meets as well is the server's; one that it does not is about the one log."""
     error = classify_reply(ResponseError("ERR unknown command 'EVALSHA'"))
-    assert await world.run(CLAIM, error) is None
-    watch = asyncio.create_task(world.client._watch_refusal())
-    try:
+    async with world.probing():
+        assert await world.run(CLAIM, error) is None
         await world.until_said("Redis refuses the command (ERR)")
-        assert world.servers.asked[-1].command[:4] == ("EVALSHA", INTENT.sha, 1, f"{KEY}:none")
         world.servers.answer = [b"RECLAIM"]
         await world.until_said(None)
-        asked = len(world.servers.asked)
-        await asyncio.sleep(0.1)
-        assert len(world.servers.asked) == asked, "nothing is refused, and it is tried again"
-    finally:
-        watch.cancel()
+        assert await world.run(INTENT, error) is None
+        world.servers.answer = [b"OK"]
+        await world.until_said(None)
+    world.servers.answer = WrongType()
+    async with world.probing():
+        await world.until_said(None)
 
 
-async def test_an_error_of_one_log_is_not_the_servers(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a key without a log does not meet keeps no other notification."""
-    monkeypatch.setattr(client_module, "_REFUSED_PAUSE", 0.01)
-    assert await world.run(INTENT, classify_reply(ResponseError("ERR wrong"))) is None
-    world.servers.answer = [b"RECLAIM"]
-    watch = asyncio.create_task(world.client._watch_refusal())
-    try:
-        async with asyncio.timeout(10):
-            while len(world.servers.asked) < 2:
-                assert world.client.unavailable_reason is None
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        assert world.client.unavailable_reason is None
-        assert len(world.servers.asked) == 2
-    finally:
-        watch.cancel()
+async def test_silence_and_refusal_take_turns(world: World) -> None:
+    """What is refused is answered; what is not answered any more is not refused."""
 
+    def said() -> list[bool]:
+        return [bool(world.client.writes.silence), bool(world.client.writes.refusal)]
 
-async def test_one_that_is_executed_ends_it(world: World) -> None:
-    """An outcome does not: at maxmemory it is recorded."""
-    assert await world.run(CLAIM, Refused("MISCONF"))
-    assert await world.run(OUTCOME, [b"OK"])
-    assert await world.run(INTENT, [b"RECLAIM"]) is None
-
-
-async def test_a_claim_does_not_end_what_an_intent_has_met(world: World) -> None:
-    """At maxmemory claims are executed, one after the other, and no intent is."""
-    assert await world.run(INTENT, Refused("OOM"))
-    assert await world.run(CLAIM, [b"OK"]) == "Redis answers OOM: it is full (maxmemory)"
-    assert await world.run(INTENT, [b"RECLAIM"]) is None
-    assert await world.run(CLAIM, Refused("MISCONF"))
-    assert await world.run(CLAIM, [b"OK"]) is None
+    assert await world.run(INTENT, Refused("NOREPLICAS"))
+    assert said() == [False, True]
+    assert await world.run(INTENT, TimeoutError())
+    assert said() == [True, False]
+    assert await world.run(CLAIM, Refused("OOM")) == OOM
+    assert said() == [False, True]
 
 
 async def test_a_node_of_a_cluster_answers_for_itself(world: World) -> None:
-    """What another one executes says nothing of the one that is full."""
-    world.servers.apart = True
-    assert await world.run(INTENT, Refused("OOM"))
-    assert (
-        await world.run(INTENT, [b"OK"], "nl:{elsewhere}")
-        == "Redis answers OOM: it is full (maxmemory)"
-    )
-    assert await world.run(INTENT, [b"RECLAIM"]) is None
+    """What others execute says nothing of the one that is full; one that is gone is not asked."""
+    world.servers.nodes = ("a", "b", "c")
+    world.servers.by["b"] = Refused("OOM")
+    async with world.probing():
+        await world.until_said(OOM)
+        assert world.client.writes.executed_by(["a", "c"])
+        assert not world.client.writes.executed_by(["b"])
+        world.servers.nodes = ("a", "c")
+        await world.until_said(None)
 
 
-async def test_what_writes_nothing_does_not_end_a_refusal_within_a_script(
+async def test_one_that_is_lost_must_show_it_again(world: World) -> None:
+    """That it answers again says nothing; and one without any use is asked, without a trace."""
+    async with world.probing():
+        await world.until_said(None)
+        world.servers.answer = Unavailable("gone")
+        world.client.writes.on_lost("")
+        assert world.client.unavailable_reason is None
+        await asyncio.sleep(0.05)
+        assert not world.client.able
+        world.servers.answer = [b"OK"]
+        await world.until_said(None)
+
+
+async def test_what_is_idle_is_asked_without_a_trace(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stands until whatever waits has been tried again, and then the next try decides."""
-    now = asyncio.get_running_loop().time()
-    monkeypatch.setattr(client_module, "_TRIED_AGAIN", 1000.0)
-    assert await world.run(CLAIM, RefusedInside())
-    assert 999 < world.client._refused_until - now < 1001
-    assert await world.run(INTENT, [b"RECLAIM"])
-    world.client._refused_until = now
-    assert await world.run(INTENT, [b"RECLAIM"]) is None
+    """After ten seconds without an intent, and no sooner; what it runs finds no key."""
+    async with world.probing():
+        await world.until_said(None)
+        await asyncio.sleep(0.1)
+        assert len(world.probes) == 1, "it is idle, and asked again too soon"
+        monkeypatch.setattr(writes, "_IDLE", 0.05)
+        world.client.writes.on_executed("", INTENT)
+        world.client.writes._wanted.set()
+        async with asyncio.timeout(10):
+            while len(world.probes) < 2:
+                await asyncio.sleep(0.01)
+    assert world.probes[-1][-1] == 0
 
 
 async def test_another_script_that_is_forbidden_is_said_once(

@@ -1,0 +1,182 @@
+"""
+Redis that answers and executes no writes, on real parts and with the timings of an installation.
+
+Its owner hands its shards to a replica whose writes are executed; where nobody's are answered, attempts are
+journaled. Each fault has landed: what it did is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis.asyncio as redis_asyncio
+
+from syncer.rules.journal import BORN_MARGIN
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.fakes.proxy import ALWAYS, Action, BlackHole, Fault, Proxy
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import call, port_of
+
+pytestmark = pytest.mark.timeout(400)
+
+SHARDS: Final = 4
+SEND_TIMEOUT: Final = 10.0
+#: Its default, which follows from the other defaults.
+LEASE: Final = 18.0
+#: Within which all that is due goes, whatever Redis does with writes.
+BOUND: Final = 2 * LEASE + 15
+_JOURNALING: Final = "no replica reaches Redis; attempts are journaled in the status"
+
+
+@dataclass
+class Pair:
+    """Two replicas, each behind a proxy of its own, and a primary with a replica of its own."""
+
+    here: Stage
+    primary: RedisServer
+    second: RedisServer
+    proxies: tuple[Proxy, Proxy]
+    replicas: tuple[NotifierProcess, NotifierProcess]
+
+    async def do(self, server: RedisServer, *command: str) -> None:
+        """Run a command on a server."""
+        await asyncio.to_thread(call, port_of(server), *command)
+
+    def strike(self, n: int, action: Action, match: bytes = b"", above: int = 0) -> None:
+        """Have requests of a replica fail from now on."""
+        self.proxies[n].faults.append(Fault(action, match, times=ALWAYS, above=above))
+
+    async def owns(self, n: int, shards: int, within: float = 90) -> None:
+        """Wait until a replica owns so many shards, for long enough that what is created now is younger."""
+        process = self.replicas[n]
+
+        async def owned() -> bool:
+            return await process.metric("notification_ledger_shards_owned") == shards
+
+        await until(owned, lambda: f"{n} owns {shards} shards; {process.tail()}", within=within)
+        await asyncio.sleep(BORN_MARGIN / 1000 + 1)
+
+    async def mend(self) -> None:
+        """End every fault; where there are two stores by now, the promoted one is everybody's."""
+        await self.do(self.primary, "CLIENT", "UNPAUSE")
+        target = self.proxies[1].target
+        if target != port_of(self.primary):
+            self.here.redis = redis_asyncio.Redis(port=target, socket_timeout=5)
+        for proxy in self.proxies:
+            proxy.faults.clear()
+            proxy.target = target
+            proxy.cut()
+            await proxy.accept()
+
+    async def delivered(self, name: str) -> list[str]:
+        """Create some, for shards of both, and wait for the last until the bound is over."""
+        began = time.monotonic()
+        uids = [await self.here.create(f"{name}-{n}") for n in range(12)]
+        for uid in uids:
+            await self.here.wait_phase(uid, within=BOUND - (time.monotonic() - began))
+        return uids
+
+
+async def partition(pair: Pair) -> None:
+    """The first keeps the old primary, which has no replica left; the second has the promoted one."""
+    await pair.do(pair.primary, "CONFIG", "SET", "min-replicas-to-write", "1")
+    await pair.do(pair.second, "REPLICAOF", "NO", "ONE")
+    pair.proxies[1].target = port_of(pair.second)
+    pair.proxies[1].cut()
+
+
+async def partition_and_loss(pair: Pair) -> None:
+    """As above, and once it has all shards the second loses Redis wholly: nobody's writes are executed."""
+    await partition(pair)
+    await pair.owns(1, SHARDS)
+    await pair.proxies[1].refuse()
+
+
+async def large_packets(pair: Pair) -> None:
+    """On the way from the first."""
+    pair.strike(0, BlackHole(), above=1300)
+
+
+async def scripts(pair: Pair) -> None:
+    """Those of the first; PING and INFO are answered."""
+    pair.strike(0, BlackHole(), b"EVALSHA")
+
+
+async def pause(pair: Pair) -> None:
+    """Of writes, for both."""
+    await pair.do(pair.primary, "CLIENT", "PAUSE", "600000", "WRITE")
+
+
+#: What strikes, and whether the first replica then hands over.
+FAULTS: Final[dict[str, tuple[Callable[[Pair], Awaitable[None]], bool]]] = {
+    "replicas are missing on one side of a partition": (partition, True),
+    "and then the other side loses Redis": (partition_and_loss, True),
+    "a path loses large packets": (large_packets, True),
+    "scripts are not answered, and reads are": (scripts, True),
+    "writes are paused for all": (pause, False),
+}
+
+
+@contextlib.asynccontextmanager
+async def _pair(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Pair]:
+    primary = RedisServer(find_binary("redis-server"))
+    second = RedisServer(
+        find_binary("redis-server"), settings={"replicaof": f"127.0.0.1 {port_of(primary)}"}
+    )
+    async with (
+        primary, second,
+        stage(control_plane, primary.url, folder, send_timeout=SEND_TIMEOUT, sampled=False) as here,
+        Proxy("127.0.0.1", port_of(primary)) as one, Proxy("127.0.0.1", port_of(primary)) as two,
+    ):  # fmt: skip
+        parts = urlsplit(primary.url)
+        replicas = []
+        for proxy in (one, two):
+            url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{proxy.port}"))
+            replicas.append(
+                here.notifier(
+                    sharding={
+                        "shards": SHARDS, "renewDeadline": "5s", "retryPeriod": "2s", "margin": "3s",
+                    },
+                    redis={"url": url, "timeout": "3s"},
+                )
+            )  # fmt: skip
+        pair = Pair(here, primary, second, (one, two), (replicas[0], replicas[1]))
+        for process in replicas:
+            process.start()
+        for n in range(2):
+            await pair.owns(n, SHARDS // 2)
+        yield pair
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_what_is_due_goes_although_writes_are_not_executed(
+    control_plane: ControlPlane, tmp_path: Path, fault: str
+) -> None:
+    """Within two leases and 15 s, handed over or journaled, and nothing twice without an unknown."""
+    strike, hands_over = FAULTS[fault]
+    async with _pair(control_plane, tmp_path) as pair:
+        here = pair.here
+        before = await pair.delivered("before")
+        await strike(pair)
+        uids = await pair.delivered("during")
+        if hands_over:
+            await pair.owns(1, SHARDS)
+            reasons = {str(line["reason"]) for line in pair.replicas[0].lines("shard handed over")}
+            assert any("another replica is able" in reason for reason in reasons), reasons
+        journaled = [bool(process.lines(_JOURNALING)) for process in pair.replicas]
+        assert journaled == [strike is pause, strike in {pause, partition_and_loss}]
+        await pair.mend()
+        for n in range(2):
+            await pair.owns(n, SHARDS // 2, within=120)
+        await here.wait_acked([*before, *uids], within=60)
+        await here.sound()
+        assert len(here.receiver.book) == len(before) + len(uids)
