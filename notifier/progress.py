@@ -37,12 +37,14 @@ class Takeover:
         owning: Set once this process has owned a shard.
         finished: Set to start the sweep of finished notifications.
         orphans: Set to start the sweep of logs without an object.
+        live: Set to start the sweep of live logs, once wake-ups are heard again.
     """
 
     def __init__(self) -> None:
         self.owning = asyncio.Event()
         self.finished = asyncio.Event()
         self.orphans = asyncio.Event()
+        self.live = asyncio.Event()
 
     def start_sweeps(self) -> None:
         """Start both sweeps."""

@@ -8,7 +8,8 @@ marked, and logs of deleted objects that are not retired.
 
 A wake-up says that another process has appended to a log, or that the holds have changed. Anybody may
 publish one, so it only has a notification that is already known reconciled, the holds read, or a sweep
-started. Those that were published while this process did not listen are lost: once it does, both start.
+started. Those that were published while this process did not listen are lost: once it does, all of these
+start.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Sweeps:
         parts, sync, takeover = self._parts, self._parts.settings.sync, self._parts.takeover
         rounds = [
             Sweep("resync", self.resync, sync.resync),
-            Sweep("live-sweep", self.live, sync.live_sweep),
+            Sweep("live-sweep", self.live, sync.live_sweep, takeover.live),
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
             Sweep("operator-holds", parts.hold_reader.round, PERIOD, parts.hold_reader.wanted),
@@ -100,6 +101,7 @@ class Sweeps:
     async def live(self) -> None:
         """Find records that other processes have appended to live logs."""
         await self._parts.takeover.owning.wait()
+        self._parts.takeover.live.clear()
         entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _PAGE):
             found = await Sweeper(self._parts.claimer).live(entries[start : start + _PAGE])
@@ -184,6 +186,8 @@ class Sweeps:
         if uid == LISTENING:
             # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.
             self._parts.takeover.start_sweeps()
+            # Until they are compared, no memory of a log is evidence (`Journal.basis`).
+            self._parts.takeover.live.set()
             # Redis may have been away, and what only had to be marked as published backs off.
             self._parts.cache.retry_marks()
             return

@@ -17,7 +17,7 @@ from typing import Final
 
 from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.dispatcher import rank_of
-from syncer.model.attempt import Attempt, AttemptState, attempt_epoch, wait_of
+from syncer.model.attempt import Attempt, AttemptState, Epoch, attempt_epoch, wait_of
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm
 from syncer.model.record import Record, read_plan
@@ -66,6 +66,8 @@ class Journal:
     active: bool = field(default=False, init=False)
     _away_since: float | None = field(default=None, init=False)
     _cleared: float = field(default=0.0, init=False)
+    #: Number of the last subscription to wake-ups that had ended while the log could be reached.
+    _unheard: int | None = field(default=None, init=False)
     #: How many of our shards carry a note.
     _noted: int = field(default=0, init=False)
 
@@ -77,7 +79,10 @@ class Journal:
 
     async def look(self) -> None:
         """Begin journaling if the log is away, end it if the log is back; never raises for an answer."""
-        if self.recorder.log.available:
+        log = self.recorder.log
+        if log.available:
+            if not log.listening:
+                self._unheard = log.subscriptions
             await self._end()
         else:
             await self._begin()
@@ -138,8 +143,14 @@ class Journal:
 
     def basis(self, entry: Entry, term: LeaseTerm) -> Basis:
         """Whether everything about a notification is known without its log, and why or why not."""
-        # If others may have appended records, neither a claim nor the creation proves that all is known.
-        known_in, since = (None, 0) if entry.reread else (entry.known_in, term.since)
+        # If others may have appended records, neither a claim nor the creation proves that all is known. An
+        # operator's word needs an attempt.
+        known_in: Epoch | None = entry.known_in
+        since = term.since
+        subscription = self.recorder.log.subscriptions
+        unheard = entry.heard != subscription or self._unheard == subscription
+        if entry.reread or (unheard and entry.view.attempts):
+            known_in, since = None, 0
         note = self.notes().note_of(entry.uid)
         return basis(entry.request, note, known_in=known_in, epoch=term.epoch, since=since)
 

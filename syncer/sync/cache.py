@@ -98,6 +98,7 @@ class Entry:
         without_log_since: Second since which a due attempt could not be made without Redis, 0 if none.
         without_log: Whether that has lasted long enough for the status to show it.
         known_in: Lease term of the last claim; everything recorded since then is in memory.
+        heard: Number of the subscription to wake-ups during which the log was last known to hold no more.
         ahead: Executing attempts that are journaled.
         seeded: Journaled attempts that the log may have received.
         journaled: Name of the note under which this process has journaled it, empty if it has not.
@@ -146,6 +147,7 @@ class Entry:
     without_log_since: float = 0.0
     without_log: bool = False
     known_in: Epoch | None = None
+    heard: int = 0
     ahead: frozenset[AttemptId] = NO_IDS
     seeded: frozenset[AttemptId] = NO_IDS
     journaled: str = ""

@@ -84,6 +84,7 @@ class Claimer:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
         before = Claim(term.epoch, self.log.generation_of(entry.uid))
+        heard = self.log.subscriptions
         own_seeds = seeds_of_view(entry.view, entry.request.status)
         if entry.ahead:
             entry.seeded |= entry.ahead
@@ -114,6 +115,7 @@ class Claimer:
         if claimable and current and not entry.unrecorded:
             entry.claim = before
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
+            entry.heard = heard
             self._schedule_due(entry)
             # Marks that failed while the log was away must not delay the next write.
             entry.failures = 0

@@ -440,6 +440,7 @@ class Recorder:
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
         """
+        heard = self.log.subscriptions
         try:
             snapshot = await self.log.read(entry.uid)
         except ContractError as error:
@@ -450,6 +451,7 @@ class Recorder:
             self.lose_claim(entry, "history")
             return
         self.adopt(entry, snapshot)
+        entry.heard = heard
 
     def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
         """Replace the view by the fold of a log as it was read."""

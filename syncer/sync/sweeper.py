@@ -136,8 +136,11 @@ class Sweeper:
         process carries out (an INTENT that arrived after its caller had given it up).
         """
         found: list[str] = []
+        heard = self.log.subscriptions
         heads = await self.log.read_headers([e.uid for e in entries])
         for entry, head in zip(entries, heads, strict=True):
+            if head.length - 1 == entry.view.position:
+                entry.heard = heard
             if entry.claim is None or entry.busy:
                 continue
             if head.length - 1 != entry.view.position:

@@ -487,7 +487,7 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
     assert [r.sooner for r in rounds] == [
-        None, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
+        None, takeover.live, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
     ]  # fmt: skip
 
     made.settings.retention.delete_objects = True

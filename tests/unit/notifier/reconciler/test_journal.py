@@ -20,7 +20,7 @@ from syncer.model.errors import Ambiguous, Conflict, Unavailable
 from syncer.model.journal import Note
 from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_status
-from syncer.rules.journal import Basis
+from syncer.rules.journal import BORN_MARGIN, Basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
@@ -385,6 +385,42 @@ async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
     assert await away.attempt() is None
     assert (away.receiver.sent, away.objects.patches) == (0, [])
+
+
+async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
+    """
+    An operator's word of meanwhile is in the log: what it was read for after the last subscription counts.
+
+    The log was back and wake-ups were not: it may be away again before anybody listens.
+    """
+    term = away.shards.term_of("uid-a")
+    assert term is not None
+    client, entry = away.log.client, away.entry
+    entry.request = replace(entry.request, status=Status(), created=0)
+
+    def basis() -> Basis:
+        return away.journal.basis(entry, term)
+
+    entry.heard = client.subscriptions
+    entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
+    client.listening = False
+    await away.journal.look()
+    assert basis() is Basis.MEMORY, "it is away: nobody appends, or nobody can know"
+    client.problem = None
+    await away.journal.look()
+    client.problem = "away"
+    away.notes.note = NOTE
+    assert basis() is Basis.OLDER
+    entry.request = replace(entry.request, created=term.since + BORN_MARGIN)
+    away.notes.note = replace(NOTE, since=entry.request.created)
+    assert basis() is Basis.OLDER, "it is this term's own, and has an attempt"
+    entry.view.forget(AttemptId("0.5-1"))
+    assert basis() is Basis.MEMORY, "a word needs an attempt"
+    entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
+    client.subscriptions += 1
+    assert basis() is Basis.OLDER, "it was not read since"
+    entry.heard = client.subscriptions
+    assert basis() is Basis.MEMORY
 
 
 async def test_a_note_that_is_left_keeps_the_log_unused(away: Away) -> None:

@@ -176,7 +176,9 @@ async def test_an_intent_that_came_in_late_is_settled() -> None:
         verdict = await here.claimer.claim(entry, Held())
         assert "D17" in verdict.rows
         assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
+        entry.heard = 0
         assert await Sweeper(here.claimer).live([entry]) == []
+        assert entry.heard == here.log.subscriptions, "it was compared, so nothing was unheard"
 
 
 async def test_failed_is_decided_anew_after_a_conflict() -> None:
