@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 import sys
@@ -32,6 +33,7 @@ from tests.docs.blocks import blocks
 from tests.e2e.harness import ROOT, Stage, Step, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
+from tests.servers.recipe import CONTROLLER_RULES
 from tests.servers.recipe import CONTROLLER_USER as ACCOUNT
 
 pytestmark = [
@@ -39,6 +41,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
+PAGE: Final = ROOT / "docs/migration.md"
 RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 SERVICE: Final = "data-storage-service"
 SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
@@ -174,6 +177,26 @@ async def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str
     return health
 
 
+async def give_as_operator(here: Stage) -> None:
+    """Give the account what Kubernaut's operator gives it, and what the page adds."""
+    (added,) = re.findall(r"(?s)```yaml\n([^`]*kind: RoleBinding.*?)```", PAGE.read_text())
+    role, binding = yaml.safe_load_all(added.replace("kubernaut-system", here.namespace))
+    home, name = f"{RBAC}/namespaces/{here.namespace}", {"name": "operator"}
+    rules = [rule for rule in CONTROLLER_RULES if "leases" not in rule["resources"]]
+    assert len(rules) == len(CONTROLLER_RULES) - 1
+    for path, body in (
+        (f"{home}/roles", {"metadata": name, "rules": rules}),
+        (f"{home}/rolebindings", {**binding, "metadata": name, "roleRef": {
+            **binding["roleRef"], **name}}),
+        (f"{home}/roles", role),
+        (f"{home}/rolebindings", binding),
+    ):  # fmt: skip
+        code, answer = await here.plane.request("POST", path, body)
+        assert code == 201, answer
+    given = f"{RBAC}/clusterrolebindings/{ACCOUNT}-{here.namespace}"
+    assert (await here.plane.request("DELETE", given))[0] == 200
+
+
 @asynccontextmanager
 async def started(
     here: Stage, folder: Path, *words: str, **env: str
@@ -228,7 +251,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     certificates = Certificates(tmp_path / "ca")
     pod = tmp_path / "pod"
     log = pod / "log"
-    page = [block.text for block in blocks(ROOT / "docs/migration.md")]
+    page = [block.text for block in blocks(PAGE)]
     (checked,) = [text for text in page if " -- syncer verify" in text]
     (image,) = [text for text in page if text.startswith("FROM ")]
     async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
@@ -281,9 +304,10 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
             assert await ended(process) == 1
         (refused,) = said(log)
         file = f"/etc/notification/credentials/{REDIS_CREDENTIAL}"
-        ways = ("redis.url", "the variable REDIS_URL", file)
-        assert [way for way in ways if way not in refused["error"]] == []
-        # As Kubernaut's operator does, of an image with one variable more.
+        for way in ("redis.url", "the variable REDIS_URL", file):
+            assert way in refused["error"]
+        # As Kubernaut's operator does: an image with one variable more, and an account without Leases.
+        await give_as_operator(here)
         name, _, _ = image.partition("ENV ")[2].partition("=")
         async with started(here, pod, **{name: database}) as process:
             await ready(process)
