@@ -34,6 +34,11 @@ logger = logging.getLogger("ledger")
 
 #: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
 _PAGE: Final = 256
+#: Finished notifications that were journaled and are claimed at once, the seconds that each may take before
+#: another one begins, and those between looks for them.
+_JOURNALED: Final = 64
+_JOURNALED_PATIENCE: Final = 30.0
+_JOURNALED_PAUSE: Final = 1.0
 #: Seconds between looks at whether the objects of all that is owned are listed.
 _LISTED_POLL: Final = 0.1
 #: Kinds of the two sweeps that a takeover starts; fields of a log line.
@@ -71,6 +76,7 @@ class Sweeps:
         rounds = [
             Sweep("resync", self.resync, sync.resync),
             Sweep("live-sweep", self.live, sync.live_sweep, takeover.live),
+            Sweep("journaled", self.journaled, _JOURNALED_PAUSE),
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
             Sweep("operator-holds", parts.hold_reader.round, PERIOD, parts.hold_reader.wanted),
@@ -127,7 +133,7 @@ class Sweeps:
         """Compare finished notifications with their logs."""
         await self._until_listed()
         self._begin(_FINISHED, self._parts.takeover.finished)
-        summaries = list(self._parts.cache.finished.values())
+        summaries = [s for s in self._parts.cache.finished.values() if not s.journaled]
         lost = 0
         left = self._parts.cache.audit_capacity
         for start in range(0, len(summaries), _PAGE):
@@ -140,6 +146,21 @@ class Sweeps:
             left = max(0, left - len(sweep.unaudited))
         logger.debug("finished objects checked", extra={"objects": len(summaries), "no_log": lost})
         self.looked_at[_FINISHED] = len(summaries)
+
+    async def journaled(self) -> None:
+        """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
+        parts, cache = self._parts, self._parts.cache
+        begun: dict[str, float] = {}
+        while parts.log.able and (left := cache.journaled()):
+            late = cache.monotonic() - _JOURNALED_PATIENCE
+            begun = {uid: at for uid, at in begun.items() if uid in cache.entries and at > late}
+            free = [s.uid for s in left if not parts.journal.blocks(s.uid)]
+            for uid in free[: _JOURNALED - len(begun)]:
+                await self._reopen(uid)
+                begun[uid] = cache.monotonic()
+            if not free or not begun:
+                return
+            await asyncio.sleep(_LISTED_POLL)
 
     async def orphans(self) -> None:
         """Retire logs whose objects are gone."""
@@ -167,7 +188,8 @@ class Sweeps:
         await self._parts.takeover.owning.wait()
         if not await self.deletion.allowed():
             return
-        deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
+        finished = [s for s in self._parts.cache.finished.values() if not s.journaled]
+        deleted = await self._parts.retention.sweep(finished)
         if deleted:
             logger.info("finished objects deleted", extra={"objects": deleted})
 

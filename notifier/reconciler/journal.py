@@ -108,8 +108,9 @@ class Journal:
         if now < self._cleared + _CLEAR_PAUSE:
             return
         self._cleared = now
-        entries = self.recorder.cache.entries.values()
-        left = {notes.shard_of(e.uid) for e in entries if e.request.status.journal or e.ahead}
+        cache = self.recorder.cache
+        marked = [e.uid for e in cache.entries.values() if e.request.status.journal or e.ahead]
+        left = {notes.shard_of(uid) for uid in (*marked, *(s.uid for s in cache.journaled()))}
         for shard in notes.marks_left - left:
             await notes.clear_marks(shard)
 

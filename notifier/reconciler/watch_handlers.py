@@ -7,13 +7,17 @@ that an own write returned, and objects that have ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.holds import Holds
+from syncer.kube.notification_requests import Unreadable
 from syncer.model.ports import Ownership
+from syncer.model.record import read_plan
 from syncer.model.resource import NotificationRequest, version_key
-from syncer.sync.cache import Cache, Entry, summary
+from syncer.rules.restore import fitting, missing_plan
+from syncer.sync.cache import Cache, Entry
 from syncer.sync.recorder import Recorder
 
 
@@ -33,9 +37,9 @@ class WatchHandlers:
         if entry is not None:
             self._update(entry, request)
             return
-        if request.status.terminal and request.status.journal is None:
-            # A journaled object is claimed like a live one: its attempts may be in no log yet.
-            self.cache.finished[request.uid] = summary(request)
+        if request.status.terminal:
+            # One that was journaled is claimed too, once its log is there (`Sweeps.journaled`).
+            self.cache.sum_up(request)
             return
         # Its status has been wiped: where attempts are journaled, nothing else says what was sent.
         wiped = request.uid in self.cache.finished
@@ -78,16 +82,35 @@ class WatchHandlers:
         finished = self.cache.finished.get(uid)
         return finished is not None and finished.resource_version == resource_version
 
-    def delete(self, uid: str, namespace: str, name: str) -> None:
+    def delete(
+        self,
+        uid: str,
+        namespace: str,
+        name: str,
+        last: Callable[[], NotificationRequest | Unreadable] | None = None,
+    ) -> None:
         """Cancel a notification: nothing more is sent, and attempts under way are still recorded."""
         del namespace, name
-        self.cache.finished.pop(uid, None)
+        summary = self.cache.finished.pop(uid, None)
         self.holds.release(uid)
+        if summary is not None and summary.journaled and last is not None:
+            # Nothing else has its attempts, until its log does.
+            self._keep(last())
         entry = self.cache.entries.get(uid)
         if entry is not None:
             entry.deleted = True
             self.cache.clean(entry)
             self.queue.add(uid)
+
+    def _keep(self, gone: NotificationRequest | Unreadable) -> None:
+        if isinstance(gone, Unreadable):
+            return
+        entry = self.cache.entries[gone.uid] = Entry(gone, deleted=True)
+        for attempt in gone.status.attempts:
+            entry.view.learn(fitting(attempt))
+        plan = missing_plan(entry.view, gone.status)
+        entry.view.plan = read_plan(plan) if plan is not None else None
+        self.queue.add(gone.uid)
 
     def release(self, uid: str) -> bool:
         """

@@ -52,8 +52,18 @@ class Sink(Protocol):
     def has(self, uid: str, resource_version: str) -> bool:
         """Return whether this version of an object is known already; it is then not handed over."""
 
-    def delete(self, uid: str, namespace: str, name: str) -> None:
-        """Forget an object; it may be one that was never handed over because it did not parse."""
+    def delete(
+        self,
+        uid: str,
+        namespace: str,
+        name: str,
+        last: Callable[[], NotificationRequest | Unreadable] | None = None,
+    ) -> None:
+        """
+        Forget an object; it may be one that was never handed over because it did not parse.
+
+        `last` parses its last state, where an event has brought that.
+        """
 
     def release(self, uid: str) -> bool:
         """Release an object that another replica follows; returns whether nothing of it is kept."""
@@ -124,12 +134,14 @@ class Mirror:
         if self._note(found):
             self._sink.upsert(found, first_seen_by_watch=first)
 
-    def delete(self, meta: Meta) -> None:
-        """Take a DELETED event."""
+    def delete(
+        self, meta: Meta, last: Callable[[], NotificationRequest | Unreadable] | None = None
+    ) -> None:
+        """Take a DELETED event; `last` parses the object that it has brought."""
         self._shared.tombstones.add(meta.uid)
         known = self._find(meta.namespace, meta.name)
         if known is not None and known.uid == meta.uid:
-            self._forget(meta.namespace, meta.name)
+            self._forget(meta.namespace, meta.name, last)
 
     def keep_only(self, present: AbstractSet[str], shards: Container[int]) -> None:
         """Take the uids in a complete list of some shards: what it lacks of them is gone."""
@@ -175,8 +187,13 @@ class Mirror:
         )
         return True
 
-    def _forget(self, namespace: str, name: str) -> None:
-        self._sink.delete(self._drop(namespace, name).uid, namespace, name)
+    def _forget(
+        self,
+        namespace: str,
+        name: str,
+        last: Callable[[], NotificationRequest | Unreadable] | None = None,
+    ) -> None:
+        self._sink.delete(self._drop(namespace, name).uid, namespace, name, last)
 
     def _drop(self, namespace: str, name: str) -> _Version:
         there = self._known[namespace]

@@ -439,7 +439,7 @@ class Reflector:
         try:
             meta = Meta.of(document)
             if kind == "DELETED":
-                scope.mirror.delete(meta)
+                scope.mirror.delete(meta, lambda: parse(document))
             elif not scope.mirror.sink_has(meta):
                 # Otherwise our own write comes back, and need not be parsed.
                 scope.mirror.upsert(parse(document), added=kind == "ADDED")

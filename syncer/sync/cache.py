@@ -6,7 +6,8 @@ be extended, the attempts executing here, and the changes not published yet. Not
 truth. Outcomes that cannot be written to Redis yet belong to the task that received them.
 
 A notification that is finished and published leaves a `Finished` summary: uid, name, version and phase,
-so that a hundred thousand of them cost megabytes, not gigabytes.
+so that a hundred thousand of them cost megabytes, not gigabytes. So does one that was journaled and whose
+status shows all of it: its summary says so, and once the log is back it is claimed, a few at a time.
 
 With an audit feed, a notification is finished only when it is audited: until then the entry stays, listed
 in `unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
@@ -215,6 +216,20 @@ class Entry:
             self.request = answer
             self.doubtful = False
 
+    @property
+    def shown_whole(self) -> bool:
+        """Whether it is finished, was journaled, and its status alone tells all that is known of it."""
+        status = self.request.status
+        return (
+            status.terminal
+            and self.claim is None
+            and bool(self.journaled)
+            and status.journal == self.journaled
+            and not (self.doubtful or self.violation or self.view.opened or self.ordered)
+            and status.rollup is None
+            and not exceeds(self.view, status)
+        )
+
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position covers all of the log of a finished notification."""
         return (
@@ -238,6 +253,8 @@ class Finished:
     retention_days: int
     #: Unix milliseconds, 0 if the object does not show it.
     ended: int
+    #: Its attempts may be in no log yet.
+    journaled: bool = False
 
 
 class Cache:
@@ -263,6 +280,8 @@ class Cache:
         self._jitter = jitter
         self.entries: dict[str, Entry] = {}
         self.finished: dict[str, Finished] = {}
+        #: Uids of summaries that are, or were, of journaled ones.
+        self._journaled: dict[str, None] = {}
         #: Entries whose log holds more than the audit feed has handed over, the longest waiting
         #: first. One may be deleted and forgotten already: what was sent is audited all the same.
         self.unaudited: dict[str, Entry] = {}
@@ -446,7 +465,11 @@ class Cache:
         """
         if self.entries.get(entry.uid) is not entry or entry.busy or entry.dirty_since is not None:
             return
-        if entry.quarantine or entry.deleted or not entry.ends_at(entry.view.position):
+        if entry.quarantine or entry.deleted:
+            return
+        if entry.shown_whole:
+            self.retire(entry)
+        if not entry.ends_at(entry.view.position):
             return
         crowded = self.auditing and not self.audit_capacity and entry.acked == entry.view.position
         if entry.expiring or crowded:
@@ -459,7 +482,21 @@ class Cache:
         self.unaudited.pop(entry.uid, None)
         if not entry.deleted:
             # The deletion may have come during the last write; nothing would remove the summary later.
-            self.finished[entry.uid] = summary(request)
+            self.sum_up(request)
+
+    def sum_up(self, request: NotificationRequest) -> None:
+        """Keep of a finished object no more than its summary."""
+        found = self.finished[request.uid] = summary(request)
+        if found.journaled:
+            self._journaled[request.uid] = None
+
+    def journaled(self) -> list[Finished]:
+        """Summaries of those whose attempts may be in no log yet."""
+        found = (self.finished.get(uid) for uid in self._journaled)
+        known = [summary for summary in found if summary is not None and summary.journaled]
+        if len(known) < len(self._journaled):
+            self._journaled = dict.fromkeys(summary.uid for summary in known)
+        return known
 
     def reopen(self, request: NotificationRequest) -> Entry:
         """Hold a finished notification in full again: its log holds more than its object shows."""
@@ -486,4 +523,5 @@ def summary(request: NotificationRequest) -> Finished:
         sys.intern(request.status.phase),
         request.retention_days,
         request.status.completed_at,
+        request.status.journal is not None,
     )

@@ -131,7 +131,7 @@ class Mirror:
         how = "first" if first_seen_by_watch else "upsert"
         self.calls.append(f"{how} {obj.uid} {obj.resource_version}")
 
-    def delete(self, uid: str, namespace: str, name: str) -> None:
+    def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
         """Forget the object."""
         self.objects.pop(uid, None)
         self.calls.append(f"delete {uid} {namespace}/{name}")

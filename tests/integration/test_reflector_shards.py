@@ -358,10 +358,10 @@ class Watchful(Mirror):
             self.wrong.append(f"{obj.uid} comes back to life")
         super().upsert(obj, first_seen_by_watch=first_seen_by_watch)
 
-    def delete(self, uid: str, namespace: str, name: str) -> None:
+    def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
         """Forget an object for good."""
         self._dead.add(uid)
-        super().delete(uid, namespace, name)
+        super().delete(uid, namespace, name, last)
 
 
 async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.sending import Sender
-from notifier.reconciler.watch_handlers import WatchHandlers
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
 from syncer.kube.leases import LeaseRecord, Leases
@@ -425,16 +424,13 @@ def old_claim_goes_on() -> AbstractContextManager[None]:
     return _instead((Recorder, "lose_claim", kept))
 
 
-def marked_are_summed_up() -> AbstractContextManager[None]:
-    """Of a finished object nothing is kept, although its log may lack what it shows."""
-    upsert: Any = vars(WatchHandlers)["upsert"]
+def marked_stay_summed_up() -> AbstractContextManager[None]:
+    """A finished object is never claimed again, although its log may lack what it shows."""
 
-    def summed(self: WatchHandlers, request: Any, **rest: Any) -> None:
-        if request.status.terminal and request.uid not in self.cache.entries:
-            request = replace(request, status=replace(request.status, journal=None))
-        upsert(self, request, **rest)
+    async def nothing(self: Sweeps) -> None:
+        pass
 
-    return _instead((WatchHandlers, "upsert", summed))
+    return _instead((Sweeps, "journaled", nothing))
 
 
 def outcomes_alone() -> AbstractContextManager[None]:
@@ -478,6 +474,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "journaled result not kept": result_not_kept,
     "result shown before its record": shown_before_its_record,
     "old claim goes on after journaling": old_claim_goes_on,
-    "marked object summed up": marked_are_summed_up,
+    "marked object summed up": marked_stay_summed_up,
     "outcomes handed in alone": outcomes_alone,
 }

@@ -222,6 +222,7 @@ async def test_sweeps() -> None:
     assert plain == [
         "resync",
         "live-sweep",
+        "journaled",
         "finished-sweep",
         "orphan-sweep",
         "operator-holds",

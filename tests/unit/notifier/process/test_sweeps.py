@@ -7,6 +7,7 @@ A wake-up for a log that holds something new comes from anybody, and ends nothin
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -15,6 +16,7 @@ import pytest
 from notifier.app import Parts
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import sweeps as module
+from notifier.process import sweeps as sweeps_module
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Takeover
 from syncer.ledger.codec import encode_element, stored
@@ -187,6 +189,36 @@ async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
     )  # fmt: skip
     assert not process.takeover.finished.is_set()
     assert not process.sweeps.through  # the other one waits
+
+
+async def test_what_was_journaled_is_claimed_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is read whole for that, and thousands would fill the memory; none while its Lease has a note."""
+    monkeypatch.setattr(sweeps_module, "_JOURNALED", 2)
+    monkeypatch.setattr(sweeps_module, "_LISTED_POLL", 0.0)
+    process = Process()
+    made, noted = cast("Any", process), {"uid-f"}
+    made.journal = SimpleNamespace(blocks=noted.__contains__)
+    process.log.client.problem = None
+    for name in "abcdef":
+        found = parse_object(document(name, 1, phase="Sent"))
+        process.cache.sum_up(replace(found, status=replace(found.status, journal="0.1-1")))
+    process.finish("z")
+    await process.sweeps.finished()
+    assert not process.objects.asked, "its log is to be claimed, whatever it holds"
+    sweeping = asyncio.create_task(process.sweeps.journaled())
+    for done in range(5):
+        async with asyncio.timeout(10):
+            while len(process.objects.asked) < min(done + 2, 5):
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        assert len(process.objects.asked) == min(done + 2, 5)
+        process.cache.entries.popitem()
+    async with asyncio.timeout(10):
+        await sweeping
+    assert [s.uid for s in process.cache.journaled()] == ["uid-f"]
+    assert set(process.cache.finished) == {"uid-f", "uid-z"}
 
 
 async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it() -> None:
@@ -463,8 +495,8 @@ async def test_wake_ups_are_followed() -> None:
 
 
 ROUNDS: Final = [
-    ("resync", 600.0), ("live-sweep", 60.0), ("finished-sweep", 300.0), ("orphan-sweep", 300.0),
-    ("operator-holds", 5.0), ("holds", 5.0),
+    ("resync", 600.0), ("live-sweep", 60.0), ("journaled", 1.0), ("finished-sweep", 300.0),
+    ("orphan-sweep", 300.0), ("operator-holds", 5.0), ("holds", 5.0),
 ]  # fmt: skip
 
 
@@ -487,7 +519,7 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
     assert [r.sooner for r in rounds] == [
-        None, takeover.live, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
+        None, takeover.live, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
     ]  # fmt: skip
 
     made.settings.retention.delete_objects = True

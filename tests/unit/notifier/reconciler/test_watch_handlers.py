@@ -10,8 +10,9 @@ import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.watch_handlers import WatchHandlers
-from syncer.model.attempt import AttemptId, Epoch
-from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.resource import ChannelStatus, NotificationRequest, Status, parse_object
+from syncer.rules.restore import seeds_of_view
 from syncer.sync.cache import Cache
 
 
@@ -95,6 +96,29 @@ async def test_a_finished_object_is_only_remembered(world: World) -> None:
     assert world.cache.entries == {}
     assert world.cache.finished["u"].resource_version == "9"
     assert await world.woken() == 0
+
+
+async def test_a_journaled_one_is_only_remembered_too(world: World) -> None:
+    """Thousands may end in an outage. Deleted, its attempts are in nothing but the event, which is kept."""
+    shown = Attempt(AttemptId("0.7-1"), "c", AttemptState.SUCCESS, started=1, ended=2)
+    status = Status(
+        phase="Sent",
+        attempts=(shown,),
+        journal="0.7-1",
+        channels=(ChannelStatus("c", "delivered"),),
+    )
+    found = replace(request(), status=status)
+    world.upsert(found)
+    assert (world.cache.entries, await world.woken()) == ({}, 0)
+    assert [s.uid for s in world.cache.journaled()] == ["u"]
+    world.handlers.delete("u", "ns", "n", lambda: found)
+    entry = world.cache.entries["u"]
+    assert (entry.deleted, world.cache.journaled(), await world.woken()) == (True, [], 1)
+    kept = seeds_of_view(entry.view, entry.request.status)
+    assert [(s.kind.value, s.id) for s in kept] == [("plan", "plan"), ("seed.success", "0.7-1")]
+    world.upsert(replace(found, uid="v", status=replace(status, journal=None)))
+    world.handlers.delete("v", "ns", "n", lambda: found)
+    assert list(world.cache.entries) == ["u"], "its log has it"
 
 
 FRESH = {

@@ -25,7 +25,7 @@ class Seen:
         """Whether it was said to have this version."""
         return (uid, resource_version) in self.versions
 
-    def delete(self, uid: str, namespace: str, name: str) -> None:
+    def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
         """Note it."""
         self.calls.append(f"gone {namespace}/{name} {uid}")
 

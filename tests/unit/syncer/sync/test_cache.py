@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from syncer.ledger.codec import stored
-from syncer.model.attempt import Epoch, make_attempt_id
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan, plan_record
-from syncer.model.resource import Status, parse_object
+from syncer.model.resource import Rollup, Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView
-from syncer.sync.cache import Cache, Entry, summary
+from syncer.sync.cache import Cache, Claim, Entry, summary
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
 
@@ -168,6 +168,35 @@ def test_settled_entries_are_retired(case: str) -> None:
     entry.request = replace(entry.request, status=Status(phase="Sent"))
     here.cache.retire_if_settled(entry)
     assert ("u" not in here.cache.entries, "u" in here.cache.finished) == (gone, gone)
+
+
+#: What keeps a journaled notification in memory although it is finished; the last one does not.
+HELD_WHOLE: Final[dict[str, tuple[dict[str, Any], dict[str, Any], bool]]] = {
+    "its log is claimed": ({"claim": Claim(Epoch("0.9"), 1)}, {}, False),
+    "it has another mark": ({"journaled": "0.9-2"}, {}, False),
+    "its status was not read": ({"doubtful": True}, {}, False),
+    "it is not finished": ({}, {"phase": "Sending"}, False),
+    "a result is not shown": ({}, {"attempts": ()}, False),
+    "some attempts are only counted": ({}, {"rollup": Rollup(1)}, False),
+    "its status tells all": ({}, {}, True),
+}
+
+
+@pytest.mark.parametrize("case", HELD_WHOLE)
+def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
+    """Until the log is back, which may take hours; its summary says that the log is to be claimed."""
+    changed, shown, gone = HELD_WHOLE[case]
+    here = Bench()
+    entry = here.add("u", **{"claim": None, "journaled": "0.9-1", **changed})
+    success = Attempt(AttemptId("0.9-1"), "c", AttemptState.SUCCESS)
+    entry.view.learn(success)
+    members = {"phase": "Sent", "attempts": (success,), "journal": "0.9-1", **shown}
+    entry.request = replace(entry.request, status=Status(**members))
+    here.cache.retire_if_settled(entry)
+    assert ("u" not in here.cache.entries, [s.uid for s in here.cache.journaled()]) == (
+        gone,
+        ["u"] if gone else [],
+    )
 
 
 def test_where_the_feed_lags_published_entries_are_retired() -> None:
