@@ -25,6 +25,7 @@ from tests import scheduling
 from tests.examples import NIGHTLY, QUICK, SAME
 from tests.servers import starts
 from tests.servers.controlplane import SHARDED, ControlPlane, built_programs
+from tests.servers.definition import serve, upstream_form
 from tests.servers.process import ServerError
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
@@ -271,7 +272,7 @@ def control_plane_assets(pytestconfig: pytest.Config) -> Path:
 def control_plane(
     control_plane_assets: Path, pytestconfig: pytest.Config
 ) -> Iterator[ControlPlane]:
-    """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
+    """Return the run's control plane, with upstream's CRD. Tests want ``namespace`` too."""
     # A quarter less CPU for all of an e2e test.
     plane = ControlPlane(control_plane_assets, gogc=400)
     yield from _launched(plane, "control_plane", pytestconfig)
@@ -290,8 +291,7 @@ def _launched(plane: ControlPlane, fixture: str, config: pytest.Config) -> Itera
     planes = config.stash[_PLANES]
     try:
         plane.launch()
-        if CRD.exists():
-            plane.api.apply_crd(CRD)
+        serve(plane, upstream_form())
         planes[fixture] = plane
         yield plane
     finally:

@@ -1,4 +1,4 @@
-"""`notifier crd`: the CustomResourceDefinition, with or without the server-side rules."""
+"""`notifier crd`: the CustomResourceDefinition of this project, which shows more than Kubernaut's."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from syncer.cli.exits import OK
 HELP: Final = "print the CustomResourceDefinition"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "--without-rules", action="store_true", help="leave out the server-side rules on status"
-    )
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """It has no options."""
 
 
-def run(options: argparse.Namespace) -> int:
+def run(_options: argparse.Namespace) -> int:
     """Print it; returns the exit code."""
     from syncer.kube.crd import render_crd
 
-    sys.stdout.write(render_crd(rules=not options.without_rules))
+    sys.stdout.write(render_crd())
     return OK

@@ -115,7 +115,6 @@ def _register(parts: Parts) -> None:
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
         admin.detail("datastorage", lambda: gate.remark)
-    admin.check("schema", lambda: parts.status_writer.schema.problem)
     admin.check("status", lambda: parts.status_writer.refusals.problem)
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))

@@ -17,9 +17,8 @@ from typing import Final, Literal, TypeVar
 
 from notifier.app import Parts
 from notifier.process.sweeps import Sweeps
-from syncer.kube.crd import CRD_PATH, missing_fields, missing_rules, refused_values
 from syncer.ledger.preflight import Severity, preflight
-from syncer.model.errors import ConfigError, ContractError, PortError, Unauthorised
+from syncer.model.errors import ConfigError, ContractError, PortError
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import critical
 
@@ -32,8 +31,6 @@ _LIST_POLL: Final = 0.05
 #: Seconds between looks at how far the start-up reconciliation is, and after which it is late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
-#: Status members that one log line names.
-_NAMED: Final = 50
 
 
 class StartUp:
@@ -65,7 +62,6 @@ class StartUp:
             await asyncio.sleep(_LIST_POLL)
         failpoint(Failpoint.LISTED)
         group.create_task(self._keep_shards(), name="shards")
-        await self._check_crd()
         group.create_task(self._report_reconciled(), name="reconciled")
         await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
@@ -132,27 +128,6 @@ class StartUp:
         await self._parts.manager.run()
         # It returns when the drain releases the shards; the process ends right after.
         await asyncio.Event().wait()
-
-    async def _check_crd(self) -> None:
-        """Log at startup what the served CRD would prune, if it may be read."""
-        try:
-            served = await self._parts.outside.objects.request("GET", CRD_PATH, timeout=5.0)
-        except Unauthorised:
-            logger.info(
-                "no permission to read the CRD; the first status write shows what is pruned"
-            )
-            return
-        except PortError as error:
-            logger.info("the CRD could not be read", extra={"error": str(error)})
-            return
-        if lost := missing_fields(served) + refused_values(served):
-            logger.warning(
-                "the served CRD is older than this version: these status members or values are"
-                " pruned or refused by the API server; apply the CRD of this version (notifier crd)",
-                extra={"members": list(lost)[:_NAMED]},
-            )
-        if missing_rules(served):
-            logger.info("the served CRD lacks some or all of the server-side rules")
 
     async def _report_reconciled(self) -> None:
         """

@@ -88,8 +88,6 @@ class Journal:
             await self._begin()
 
     async def _end(self) -> None:
-        if self._away_since is not None:
-            self.writer.schema.on_log_back()
         self._away_since, self._noted = None, 0
         if self.active:
             self.active = False
@@ -120,9 +118,6 @@ class Journal:
             self._away_since = now
         notes, since = self.notes(), self.api_time.now()
         if not self.enabled or notes.others or now - self._away_since < self.after:
-            return
-        if self.writer.schema.journal_refused():
-            self.active = False
             return
         if since is None:
             return
@@ -253,7 +248,7 @@ class Journal:
             logger.info(
                 "an attempt is not journaled", extra={"uid": entry.uid, "error": str(error)}
             )
-            if isinstance(error, Unavailable) and self.writer.schema.problem is None:
+            if isinstance(error, Unavailable):
                 result = Flushed.UNAVAILABLE
         finally:
             on_record = result is Flushed.UNCLEAR or intent.attempt_id in entry.seeded

@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
+from syncer.model.carried import journaled
 from syncer.model.errors import ContractError, Gone, KindMissing, Unavailable
 from syncer.model.immutable import immutable
 from syncer.model.resource import (
@@ -179,7 +180,6 @@ class NotificationRequestClient:
         status: Json,
         *,
         resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:
         """
         Merge members into the status of an object, as `ObjectClient` says.
@@ -200,7 +200,8 @@ class NotificationRequestClient:
             answer = await self._client.request(
                 "PATCH",
                 f"{object_path(namespace, name)}/status",
-                params={"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})},
+                # Members for people are dropped where the CRD has no place for them, without a warning.
+                params={"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"},
                 body={"metadata": {"resourceVersion": resource_version}, "status": status},
                 content_type=MERGE_PATCH,
                 timeout=self._timeout,
@@ -403,12 +404,12 @@ def _list_of(answer: Json, member: str) -> tuple[list[Json], str, str]:
 def outline(document: Json, meta: Meta) -> NotificationRequest | None:
     """What is kept of a finished object, and `raw` empty; None for one that is not, or was journaled."""
     status, spec = document.get("status"), document.get("spec")
-    if not isinstance(status, dict) or status.get("journal"):
-        return None  # of what was journaled, the log may lack what the status shows
+    if not isinstance(status, dict):
+        return None
     phase = status.get("phase")
     days = spec.get("retentionDays", 7) if isinstance(spec, dict) else 7
-    if phase not in TERMINAL_PHASES or type(days) is not int:
-        return None
+    if phase not in TERMINAL_PHASES or type(days) is not int or journaled(status):
+        return None  # of what was journaled, the log may lack what the status shows
     try:
         ended = parse_time(status.get("completionTime"))
     except (TypeError, ValueError):

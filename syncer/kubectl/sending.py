@@ -23,6 +23,7 @@ from typing import Any, Final
 from syncer.kubectl.client import Kubectl
 from syncer.kubectl.exits import ABSENT, AWAY, NOT_ASKED, REFUSED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release
+from syncer.model.carried import expand
 
 _RESOURCE: Final = "notificationrequests.kubernaut.ai"
 _GROUP: Final = "kubernaut.ai/"
@@ -182,7 +183,7 @@ def _follow(
                 return AWAY
             sleep(_PAUSE)
             continue
-        status = _read(said).get("status") or {}
+        status = expand(_read(said).get("status") or {})
         attempts = status.get("deliveryAttempts") or []
         if form == "text":
             _show_new(attempts, shown)

@@ -74,12 +74,9 @@ class ObjectClient(Protocol):
         status: dict[str, Any],
         *,
         resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:
         """
         Merge-patch the status, if the object still has this resourceVersion.
-
-        A dry run is checked and answered like a write, and changes nothing.
 
         Raises:
             Conflict: it has another one; nothing was written.

@@ -1,7 +1,8 @@
 """
 A status as JSON, as it is written to the API server, and the merge patch between two.
 
-Zero values are left out, as upstream's types do. A time that the schema demands is never absent.
+Zero values are left out, as upstream's types do. A time that the schema demands is never absent. What is
+ours is written into a condition, and as members for those who look at them (`syncer.model.carried`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from syncer.model.attempt import Attempt
+from syncer.model.carried import bare, fits, fold, message_of
 from syncer.model.resource import NO_STATUS, Json, Status
 from syncer.model.times import format_time
 
@@ -17,7 +19,12 @@ _ORIGIN: Final = "1970-01-01T00:00:00Z"
 
 
 def render_status(status: Status) -> Json:
-    """Return the status as JSON, without zero values."""
+    """Return the status as JSON as it is written, without zero values."""
+    return fold(render_members(status))
+
+
+def render_members(status: Status) -> Json:
+    """Return the status as JSON in its expanded form."""
     out: Json = {
         "phase": status.phase,
         "reason": status.reason,
@@ -81,16 +88,27 @@ def difference(shown: Status, wanted: Status) -> Json:
     """
     Return the merge patch that turns one status into another; empty if nothing needs to be written.
 
-    A list is replaced as one, members that fell away become null. The mark of the log is written along with
-    other changes and never causes a write.
+    A list is replaced as one, members that fell away become null. Both are compared in the expanded form,
+    so a server that drops our members is not written to again and again. The condition with the mark of
+    the log is written along with other changes, and that mark alone never causes a write.
     """
     # Most statuses are written once, and one without a member renders as nothing.
-    old, new = {} if shown is NO_STATUS else render_status(shown), render_status(wanted)
-    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
-    patch |= {k: None for k in old if k not in new and k != "log"}
-    if patch and "log" in new:
-        patch["log"] = new["log"]
-    return patch
+    old, new = {} if shown is NO_STATUS else render_members(shown), render_members(wanted)
+    changed = _changed(old, new)
+    if changed and not fits(message_of(new)):
+        # What has no space does not come back, and makes no difference.
+        changed = _changed(bare(old), bare(new))
+    if not changed:
+        return {}
+    written = fold(new)
+    return {
+        k: written.get(k) for k in (*changed, "conditions", "log") if k in changed or k in written
+    }
+
+
+def _changed(old: Json, new: Json) -> tuple[str, ...]:
+    names = dict.fromkeys((*new, *old))
+    return tuple(k for k in names if old.get(k) != new.get(k) and k != "log")
 
 
 def render_attempt(attempt: Attempt) -> Json:

@@ -7,7 +7,8 @@ itself as compact JSON bytes, from which `spec()` and `document()` are read when
 At ten thousand waiting objects that is a few tens of megabytes, where dictionaries would be hundreds.
 
 Parsing is tolerant of unknown fields and strict about types: an object that the API server's schema
-let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`;
+let through always parses. What a status holds of ours is in one of its conditions
+(`syncer.model.carried`). Attempts that another controller wrote carry no id and get `0-<index>`;
 `Status.nameless` remembers which. Texts that notifications have in common are kept once.
 Times are Unix milliseconds (`syncer.model.times`). Writing a status is `syncer.model.rendering`.
 """
@@ -37,6 +38,7 @@ from syncer.model.attempt import (
     parse_epoch,
     shared_text,
 )
+from syncer.model.carried import expand
 from syncer.model.conditions import Condition
 from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
@@ -348,8 +350,11 @@ def parse_policy(policy: Json | None) -> RetryPolicy:
 
 def parse_status(status: Json) -> Status:
     """Read a status, ours or one that the replaced controller wrote."""
-    if not status:
-        return NO_STATUS
+    return _read(expand(status)) if status else NO_STATUS
+
+
+def _read(status: Json) -> Status:
+    """Read an expanded status."""
     channels = tuple(
         ChannelStatus(
             sys.intern(str(c.get("name", ""))),
@@ -361,7 +366,7 @@ def parse_status(status: Json) -> Status:
     )
     log = status.get("log")
     entries = status.get("deliveryAttempts") or []
-    ids = _ids_of(entries)
+    ids, nameless = _ids_of(entries)
     return Status(
         phase=shared_text(str(status.get("phase") or "")),
         reason=shared_text(str(status.get("reason") or "")),
@@ -378,8 +383,7 @@ def parse_status(status: Json) -> Status:
             for c in status.get("conditions") or []
         ),
         attempts=_parse_attempts(entries, ids, channels),
-        nameless=frozenset(i for i, e in zip(ids, entries, strict=True) if not e.get("id"))
-        or NO_IDS,
+        nameless=nameless,
         total_attempts=int(status.get("totalAttempts") or 0),
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),
@@ -401,18 +405,35 @@ def parse_status(status: Json) -> Status:
     )
 
 
-def _ids_of(entries: list[Json]) -> list[AttemptId]:
-    """Their ids; an entry without one gets `0-<index>`, or a later number where another has that."""
-    given = {str(e.get("id") or "") for e in entries}
-    spare = (i for n in count(len(entries)) if (i := f"0-{n}") not in given)
-    out = []
+def _ids_of(entries: list[Json]) -> tuple[list[AttemptId], frozenset[AttemptId]]:
+    """
+    Return their ids, and which of those were not given.
+
+    An entry without an id, with a malformed one or with that of an entry before it gets `0-<index>`, or a
+    later number where another has that.
+    """
+    given: dict[AttemptId, int] = {}
     for index, entry in enumerate(entries):
-        if identity := str(entry.get("id") or ""):
-            out.append(parse_attempt_id(identity))
-        else:
-            by_place = f"0-{index}"
-            out.append(AttemptId(by_place if by_place not in given else next(spare)))
-    return out
+        if identity := _id_of(entry.get("id")):
+            given.setdefault(identity, index)
+    at = {index: identity for identity, index in given.items()}
+    spare = (i for n in count(len(entries)) if (i := AttemptId(f"0-{n}")) not in given)
+    out, nameless = [], []
+    for index in range(len(entries)):
+        identity = at.get(index)
+        if identity is None:
+            identity = AttemptId(f"0-{index}")
+            identity = identity if identity not in given else next(spare)
+            nameless.append(identity)
+        out.append(identity)
+    return out, frozenset(nameless) or NO_IDS
+
+
+def _id_of(text: str | None) -> AttemptId | None:
+    """An id, None for what is none: whoever may write a status may write anything there."""
+    with contextlib.suppress(ValueError):
+        return parse_attempt_id(text) if text else None
+    return None
 
 
 def _parse_attempts(
@@ -485,7 +506,8 @@ def _parse_rollup(rollup: Json | None) -> Rollup | None:
             ChannelRollup(
                 str(c.get("name", "")),
                 min(MAX_INT, int(c.get("failed") or 0)),
-                parse_attempt_id(str(c.get("lastId") or "0-0")),
+                # Of what is none, nothing counts as folded: it is shown again rather than lost.
+                _id_of(c.get("lastId")) or AttemptId("0-0"),
                 int(c.get("number") or 0),
                 min(MAX_INT, int(c.get("notSent") or 0)),
             )

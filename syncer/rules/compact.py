@@ -4,7 +4,8 @@ Cutting a status to size, without losing what it counts.
 A status that outgrows its budget would be refused by the API server, and with it the record. So, in
 this order: errors are shortened (512, 256, 128 bytes), then old `failed` entries are folded into
 `rollup`, oldest first, never below ten of a channel. Every success and every unknown stays, numbers
-stay given, counters stay computed. The log keeps everything.
+stay given, counters stay computed. The log keeps everything. What a condition carries of ours
+(`syncer.model.carried`) counts in full, and has a bound of its own.
 
 Where even that is too much, because the object is nearly as large as an object may be, `least` is left.
 """
@@ -18,19 +19,23 @@ from typing import Final
 import orjson
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
+from syncer.model.carried import MESSAGE_CHARS, fold, message_of
+from syncer.model.carried import fits as carries
 from syncer.model.conditions import bounded
-from syncer.model.rendering import render_attempt, render_status
+from syncer.model.rendering import render_attempt, render_members, render_status
 from syncer.model.resource import ChannelRollup, Rollup, Status
 
 SOFT_LIMIT: Final = 64 * 1024
 ERROR_STEPS: Final = (512, 256, 128)
 KEEP_PER_CHANNEL: Final = 10
-#: Most bytes that JSON takes for a character (`\u0000`), an entry of a list without its texts, and all
-#: else; UTF-8 takes for a character.
-_CHAR_BYTES: Final = 6
+#: Most bytes that JSON takes for a character (`\u0000`, and that once more within a text), an entry of a
+#: list without its texts, and all else; UTF-8 takes for a character.
+_CHAR_BYTES: Final = 13
 _ENTRY_BYTES: Final = 384
 _BASE_BYTES: Final = 1024
 _UTF8_BYTES: Final = 4
+#: Bytes of the list but for its entries and what separates them.
+_LIST_BYTES: Final = len(',"deliveryAttempts":[') - 1 + len("]")
 #: The schema's bound on the list.
 MAX_ENTRIES: Final = 500
 
@@ -56,7 +61,7 @@ def fits(status: Status, limit: int) -> bool:
         texts += len(status.log.epoch) + len(status.log.store)
     entries = len(status.attempts) + len(status.conditions) + len(status.channels)
     entries += len(status.rollup.channels) if status.rollup else 0
-    return texts * _CHAR_BYTES + entries * _ENTRY_BYTES + _BASE_BYTES <= limit
+    return texts * _CHAR_BYTES + entries * _ENTRY_BYTES + _BASE_BYTES <= min(limit, MESSAGE_CHARS)
 
 
 def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
@@ -68,19 +73,32 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
     entries = _Entries()
     out = short = status
     while True:
+        rest: int | None = None
         # From the full texts each time: the result is then the same when it is merged with its log
         # and cut again, and nothing is written twice.
         for step in ERROR_STEPS:
             short = entries.shortened(out, step)
-            if len(short.attempts) <= MAX_ENTRIES and (
-                fits(short, limit) or entries.size_of(short) <= limit
-            ):
+            if len(short.attempts) > MAX_ENTRIES:
+                continue
+            if fits(short, limit):
+                return short
+            # No error is in it.
+            rest = _size_without_list(out) if rest is None else rest
+            if rest and rest + entries.size_of(short) <= limit:
                 return short
         # Half of what may go at a time: each step measures the status again.
         surplus = _foldable(out)
         if not surplus:
             return short
         out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
+
+
+def _size_without_list(status: Status) -> int:
+    """Bytes of a status but for its list of attempts; 0 if the condition has no space for that."""
+    message = message_of(render_members(status))
+    if not carries(message):
+        return 0
+    return len(orjson.dumps(fold(render_members(replace(status, attempts=())), message)))
 
 
 class _Entries:
@@ -110,13 +128,8 @@ class _Entries:
         return known
 
     def size_of(self, status: Status) -> int:
-        """As the function of this name."""
-        if not status.attempts:
-            return size_of(status)
-        # An entry in the place of all: it is measured by itself, and so are the others.
-        first = status.attempts[0]
-        total = size_of(replace(status, attempts=(first,))) - self._size(first)
-        return total + sum(map(self._size, status.attempts)) + len(status.attempts) - 1
+        """Bytes of the list of attempts as a member of a status."""
+        return sum(map(self._size, status.attempts)) + len(status.attempts) + _LIST_BYTES
 
     def _size(self, attempt: Attempt) -> int:
         key = id(attempt)

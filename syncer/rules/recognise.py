@@ -1,16 +1,14 @@
 """
 Attempts of ours that come back without their ids.
 
-A program built on the replaced controller's types reads a status, keeps the members that it knows and
-writes all of it back: our ids are gone, and times are cut to the second. An API server that still
-serves an older CRD shows a status in that way, although nothing was lost. Read as it stands,
-such a list consists of attempts that no log knows, and the union of log and object would publish each of
-ours a second time.
+Their ids are in a condition (`syncer.model.carried`). Where that was removed or damaged, the list
+consists of attempts that no log knows, and the union of log and object would publish each of ours a
+second time.
 
 So an entry without an id is compared with what is known before it is taken for another's attempt. It is
-one of ours if channel, second and result agree, or if it has the state `unknown`, which only we write,
-and its time is within that of the attempt. Each attempt is recognised once; what is left over is
-another's, and gets an id that nothing else has. An entry with an id is never touched.
+one of ours if channel, second and result agree, where a result that cannot be known is shown as a
+failure. Each attempt is recognised once; what is left over is another's, and gets an id that nothing
+else has. An entry with an id is never touched.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ def recognise(status: Status, known: Mapping[AttemptId, Attempt]) -> Status:
         if entry.id not in status.nameless:
             out.append(entry)
         elif entry.id in found:
-            out.append(replace(entry, id=found[entry.id]))
+            out.append(_named(entry, known[found[entry.id]]))
         elif not any(_copy(entry, shown) for shown in named.values()):
             identity = entry.id if entry.id not in taken else _unused(taken)
             taken[identity] = entry
@@ -66,6 +64,13 @@ def poorer(shown: Status, known: Status) -> bool:
     return after == before and bool({a.id for a in known.attempts} - {a.id for a in shown.attempts})
 
 
+def _named(entry: Attempt, attempt: Attempt) -> Attempt:
+    if attempt.state is AttemptState.UNKNOWN:
+        # It is shown as failed, and nobody knows that it did.
+        return replace(entry, id=attempt.id, state=attempt.state, failure=attempt.failure)
+    return replace(entry, id=attempt.id)
+
+
 def _matched(entries: list[Attempt], free: list[Attempt]) -> dict[AttemptId, AttemptId]:
     """Which entry is which attempt; the surest agreements first, each of them in list order."""
     found: dict[AttemptId, AttemptId] = {}
@@ -74,7 +79,7 @@ def _matched(entries: list[Attempt], free: list[Attempt]) -> dict[AttemptId, Att
     by_channel: dict[str, list[Attempt]] = {}
     for attempt in free:
         by_channel.setdefault(attempt.channel, []).append(attempt)
-    rules: tuple[Callable[[Attempt, Attempt], bool], ...] = (_same, _same_second, _was_unknown)
+    rules: tuple[Callable[[Attempt, Attempt], bool], ...] = (_same, _same_second)
     for agrees in rules:
         for entry in entries:
             if entry.id in found:
@@ -94,18 +99,14 @@ def _same(entry: Attempt, attempt: Attempt) -> bool:
 def _same_second(entry: Attempt, attempt: Attempt) -> bool:
     return (
         entry.channel == attempt.channel
-        and entry.state is attempt.state
+        and _shown(entry) is _shown(attempt)
         and _moment(entry) // 1000 == _moment(attempt) // 1000
     )
 
 
-def _was_unknown(entry: Attempt, attempt: Attempt) -> bool:
-    """Whether an attempt was once published with no result, which is known by now."""
-    return (
-        entry.channel == attempt.channel
-        and entry.state is AttemptState.UNKNOWN
-        and 0 < attempt.started // 1000 <= _moment(entry) // 1000 <= _moment(attempt) // 1000
-    )
+def _shown(attempt: Attempt) -> AttemptState:
+    # The result that the list of a status shows.
+    return max(attempt.state, AttemptState.FAILED)
 
 
 def _moment(attempt: Attempt) -> int:

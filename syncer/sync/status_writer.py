@@ -46,7 +46,6 @@ from syncer.sync.cache import Cache, Entry
 from syncer.sync.flushes import Flushed, Limits, ends_badly
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
-from syncer.sync.schema_check import SchemaCheck
 from syncer.sync.shares import Shares
 
 logger = logging.getLogger("ledger.sync")
@@ -57,6 +56,15 @@ MAX_CONFLICTS: Final = 5
 _NOTHING: Final = History(0, "")
 #: Seconds between checks if nothing wakes the loop; whatever becomes due does wake it.
 _LOOK: Final = 10.0
+_LOST: Final = (
+    "the API server stores a status without all of its attempts and conditions; exclude"
+    " notificationrequests/status from mutating admission webhooks and policies"
+)
+
+
+def _kept(stored: Status, wanted: Status) -> bool:
+    """Whether an answer shows what was written: the list, and the condition that names its entries."""
+    return len(stored.attempts) == len(wanted.attempts) and stored.log == wanted.log
 
 
 class StatusWriter:
@@ -89,7 +97,6 @@ class StatusWriter:
         self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self._on_stale = on_stale
-        self.schema = SchemaCheck(objects, self.cache.monotonic)
         self.refusals = Refusals(self.cache)
         self._running: set[asyncio.Task[None]] = set()
         self._shares = Shares(self.limits.writers, self.cache.monotonic)
@@ -262,7 +269,7 @@ class StatusWriter:
             if unclear is not None or not term.valid(self.cache.monotonic()):
                 # What an unclear write has not stored waits: a server that fails need not fail six times.
                 return Flushed.UNAVAILABLE
-            result, current = await self._write(entry, patch)
+            result, current = await self._write(entry, wanted, patch)
             if result is Flushed.WRITTEN and current is not None:
                 return await self._written(entry, known, merged, current, mark)
             if result is Flushed.REFUSED:
@@ -302,12 +309,12 @@ class StatusWriter:
         try:
             merged = self._merged(entry, term, journal=journal)
             wanted = compact(merged.status, limit=self.limits.status_bytes)
-            result, stored = await self._write(entry, difference(known.status, wanted))
+            result, stored = await self._write(entry, wanted, difference(known.status, wanted))
             if result is Flushed.WRITTEN and stored is not None:
                 if stored.uid != entry.uid:
                     return Flushed.GONE
-                if not self.schema.mark_is_kept(stored, journal):
-                    # The mark, which the next owner needs, was dropped: nothing may be sent.
+                if stored.status.nameless:
+                    # The condition has no space for the mark and the ids, which the next owner needs.
                     return Flushed.UNCLEAR
                 entry.journaled = journal
                 entry.take(stored, since=known.resource_version)
@@ -376,15 +383,15 @@ class StatusWriter:
         """Whether what is known of an entry is all there is, while its log cannot be read."""
         return bool(entry.journaled) and entry.claim is None and not self.recorder.log.available
 
-    async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
+    async def _write(
+        self, entry: Entry, wanted: Status, patch: Json
+    ) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
         request, ending = entry.request, entry.ending
         failpoint(Failpoint.BEFORE_PATCH)
         if patch.get("phase") in TERMINAL_PHASES:
             entry.ending = request.resource_version
         try:
-            if "deliveryAttempts" in patch:
-                await self.schema.before_write(request, patch)
             stored = await self.objects.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
             )
@@ -414,9 +421,14 @@ class StatusWriter:
             entry.ending = ending
             self.metrics.patches.labels("unavailable").inc()
             raise
+        if not _kept(stored.status, wanted):
+            # Mutating admission may take away entries and conditions, and answers 200.
+            self.metrics.patches.labels("unclear").inc()
+            entry.failures = max(entry.failures, 1)
+            if self.refusals.news(entry, Unavailable(_LOST)):
+                logger.error(_LOST, extra={"uid": entry.uid, "object": request.key})
+            return Flushed.UNCLEAR, None
         self.refusals.accepted(entry)
-        if "deliveryAttempts" in patch:
-            await self.schema.after_write(stored, patch)
         failpoint(Failpoint.AFTER_PATCH)
         self._written_patches.inc()
         return Flushed.WRITTEN, stored
@@ -430,10 +442,11 @@ class StatusWriter:
         """
         known = entry.request
         previous = known.status
-        patch = difference(previous, least(merged.status, previous))
+        wanted = least(merged.status, previous)
+        patch = difference(previous, wanted)
         if not patch:
             return Flushed.REFUSED
-        result, stored = await self._write(entry, patch)
+        result, stored = await self._write(entry, wanted, patch)
         if result is not Flushed.WRITTEN or stored is None:
             return result
         if stored.uid != entry.uid:
@@ -468,7 +481,6 @@ class StatusWriter:
             return True
         if current.uid != entry.uid:
             return True
-        self.schema.on_read(current)
         entry.take(current, since=known.resource_version)
         self.recorder.compare(entry)
         return False

@@ -396,11 +396,11 @@ async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]
 
 @asynccontextmanager
 async def bench() -> AsyncIterator[tuple[Api, Callable[[], AbstractAsyncContextManager[Product]]]]:
-    """A control plane without server-side rules, a Redis, and whatever measures on them."""
+    """A control plane, a Redis, and whatever measures on them."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         crd = folder / "crd.json"
-        crd.write_text(json.dumps(definition("kubernaut.ai", rules=False)))
+        crd.write_text(json.dumps(definition("kubernaut.ai")))
         plane = await stack.enter_async_context(ControlPlane(await programs()))
         await plane.apply_crd(crd)
         redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))

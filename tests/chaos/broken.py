@@ -93,11 +93,11 @@ def ack_before_patch() -> None:
     """The log is marked as published before it is: `acked` no longer means "in the status"."""
     write = StatusWriter._write
 
-    async def broken(self: StatusWriter, entry: Any, patch: Any) -> Any:
+    async def broken(self: StatusWriter, entry: Any, wanted: Any, patch: Any) -> Any:
         position, chain = entry.view.publishable
         if entry.claim is not None and position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await write(self, entry, patch)
+        return await write(self, entry, wanted, patch)
 
     StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
 
@@ -166,13 +166,13 @@ def no_resource_version() -> None:
 
     async def broken(
         self: NotificationRequestClient, namespace: str, name: str, status: Any,
-        *, resource_version: str, dry_run: bool = False,
+        *, resource_version: str,
     ) -> Any:  # fmt: skip
         return readable(
             await self._client.request(
                 "PATCH",
                 f"{object_path(namespace, name)}/status",
-                params={"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})},
+                params={"fieldManager": FIELD_MANAGER},
                 body={"status": status},
                 content_type=MERGE_PATCH,
                 timeout=self._timeout,

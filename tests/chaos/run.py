@@ -29,7 +29,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from syncer.kube.crd import load_crd
 from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import AWAY, KINDS, storm
 from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, judge
@@ -37,6 +36,7 @@ from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
 from tests.e2e.checker import Json
 from tests.servers.controlplane import ControlPlane, built_programs
+from tests.servers.definition import serve, upstream_form
 from tests.servers.redis import RedisServer, find_binary
 
 #: Seconds in which everything must come to rest once faults have ended: a breaker stays open for up
@@ -127,25 +127,17 @@ async def try_breaks(names: Sequence[str]) -> bool:
     """Every break and its trouble without it, as a table; whether all is as it must be."""
     good = True
     tell(f"{'protection off':<28}{'violated':<34}{'seconds':>8}  with it on")
-    for rules in (True, False):
-        chosen = [n for n in names if SCHEDULES[n].rules is rules]
-        if not chosen:
-            continue
-        async with servers(rules=rules) as (plane, redis, folder):
-            for name in chosen:
-                begun = time.monotonic()
-                off = await unavailable_reason(
-                    plane, redis, folder / name / "off", name, broken=True
-                )
-                took = time.monotonic() - begun
-                on = await unavailable_reason(
-                    plane, redis, folder / name / "on", name, broken=False
-                )
-                good = good and noticed(name, off) and on.sound
-                said = ", ".join(off.violated) or "nothing"
-                tell(f"{name:<28}{said:<34}{took:>8.1f}  {on.verdict()}")
-                for finding in () if on.sound else on.findings.violations[:5]:
-                    tell(f"    with it on: {finding}")
+    async with servers() as (plane, redis, folder):
+        for name in names:
+            begun = time.monotonic()
+            off = await unavailable_reason(plane, redis, folder / name / "off", name, broken=True)
+            took = time.monotonic() - begun
+            on = await unavailable_reason(plane, redis, folder / name / "on", name, broken=False)
+            good = good and noticed(name, off) and on.sound
+            said = ", ".join(off.violated) or "nothing"
+            tell(f"{name:<28}{said:<34}{took:>8.1f}  {on.verdict()}")
+            for finding in () if on.sound else on.findings.violations[:5]:
+                tell(f"    with it on: {finding}")
     return good
 
 
@@ -183,7 +175,7 @@ def killable_redis() -> RedisServer:
 
 
 @asynccontextmanager
-async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
+async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """Servers of our own, and a folder; all gone afterwards."""
     assets = await asyncio.to_thread(built_programs)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -191,9 +183,7 @@ async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServ
         async with contextlib.AsyncExitStack() as stack:
             plane = await stack.enter_async_context(ControlPlane(assets))
             redis = await stack.enter_async_context(killable_redis())
-            crd = folder / "crd.json"
-            crd.write_text(json.dumps(load_crd(rules=rules)))
-            await plane.apply_crd(crd)
+            await asyncio.to_thread(serve, plane, upstream_form())
             yield plane, redis, folder / "run"
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -205,9 +195,8 @@ def _write(file: Path, document: Json) -> None:
 
 async def _main(options: argparse.Namespace) -> int:
     name = options.broken or options.against
-    rules = SCHEDULES[name].rules if name else True
     say("starting etcd, kube-apiserver and Redis")
-    async with servers(rules=rules) as (plane, redis, folder):
+    async with servers() as (plane, redis, folder):
         if name:
             report = await unavailable_reason(
                 plane, redis, folder, name, broken=bool(options.broken)

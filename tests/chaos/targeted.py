@@ -32,7 +32,6 @@ class Schedule:
         run: Brings it about.
         violates: Findings, at least one of which must appear.
         ttl: Seconds for which a finished log is kept; 0 for the product's own.
-        rules: Whether the server's own rules guard the status; they would hide some breaks.
         convergence: It shows by never coming to rest.
         journal: Attempts are journaled while Redis is away.
     """
@@ -40,7 +39,6 @@ class Schedule:
     run: Callable[[World], Awaitable[None]]
     violates: tuple[Kind, ...]
     ttl: int = 0
-    rules: bool = True
     convergence: bool = False
     journal: bool = False
 
@@ -370,10 +368,10 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
     "ack-before-patch": Schedule(_killed_before_patch, (Kind.OVERACKED,)),
-    "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,), rules=False),
+    "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,)),
     "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
     "send-without-log": Schedule(_redis_away, (Kind.LOST,)),
-    "no-resource-version": Schedule(_frozen_before_patch, (Kind.REGRESSED,), rules=False),
+    "no-resource-version": Schedule(_frozen_before_patch, (Kind.REGRESSED,)),
     "no-recover": Schedule(_killed_after_intent, (Kind.UNSETTLED,), convergence=True),
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
     "numbers-from-count": Schedule(_retried, (Kind.REORDERED,)),
@@ -388,7 +386,5 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "journal-without-deadline": Schedule(
         _frozen_with_a_journaled_intent, (Kind.REPEATED,), journal=True
     ),
-    "journal-without-version": Schedule(
-        _frozen_at_a_write_ahead, (Kind.REGRESSED,), rules=False, journal=True
-    ),
+    "journal-without-version": Schedule(_frozen_at_a_write_ahead, (Kind.REGRESSED,), journal=True),
 }

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from redis.exceptions import RedisError
 
+from syncer.model.carried import expand
 from syncer.model.errors import ContractError
 from tests.chaos.archive import Archive
 from tests.chaos.broken import NONE
@@ -271,7 +272,7 @@ class World:
             name = versions[uid][-1].name
             reply = await self.here.api.ask("GET", f"{self.here.api.requests}/{name}")
             if reply.code == 200 and reply.body["metadata"]["uid"] == uid:
-                status = reply.body.get("status") or {}
+                status = expand(reply.body.get("status") or {})
                 self.archive.sample(uid, logs[uid], status, reply.revision)
                 acked = logs[uid].header.acked == len(logs[uid].records)
                 if status.get("phase") in TERMINAL and acked:

@@ -12,7 +12,6 @@ from typing import Any
 import kubernetes_validate.utils  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from syncer.kube.crd import load_crd
 from syncer.model.resource import Json
 from tests.chart.helm import (
     CASES,
@@ -30,6 +29,7 @@ from tests.chart.helm import (
     template,
 )
 from tests.chart.policy import RIGHTS, faults_of_pod, faults_of_role
+from tests.servers.definition import load_crd
 
 #: The oldest Kubernetes that the chart takes, and the newest whose schemas are at hand.
 KUBERNETES = ("1.31.0", "1.37.0")
@@ -325,19 +325,16 @@ def test_watched_namespaces_get_a_role_each() -> None:
 
 
 @each_major
-@pytest.mark.parametrize("rules", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
-def test_the_definition_is_the_one_that_the_command_prints(
-    major: str, rules: bool, keep: bool
-) -> None:
-    """The definition is the file, with or without the rules, and is kept if so wanted."""
-    values = {"crds": {"rules": rules, "keep": keep}}
+def test_the_definition_is_the_one_that_the_command_prints(major: str, keep: bool) -> None:
+    """The definition is the file, installed and kept if so wanted: by default Kubernaut's is left alone."""
+    assert of_kind(objects(template(major, {})), "CustomResourceDefinition") == []
+    values = {"crds": {"enabled": True, "keep": keep}}
     definition = copy.deepcopy(one(objects(template(major, values)), "CustomResourceDefinition"))
     annotations = definition["metadata"].pop("annotations", {})
     assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else {})
     definition["metadata"].pop("labels")
-    assert definition == load_crd(rules=rules)
-    assert (load_crd(rules=True) == load_crd(rules=False)) is False
+    assert definition == load_crd()
 
 
 @each_major

@@ -34,12 +34,11 @@ from typing import Final
 
 from scripts.cluster import enter, load, surroundings
 from scripts.gobuild import cache
-from syncer.kube.crd import CRD_NAME
 from syncer.model.resource import Json
 from tests.cluster.laptop import from_a_laptop
 from tests.cluster.reader import LEDGER, NAMES, SWAPPED, WAIT, Reader, StepFailed
 from tests.docs.blocks import ROOT, Block, blocks
-from tests.e2e.test_migration import old_definition
+from tests.servers.definition import CRD_NAME, upstream_form
 
 REPLACED: Final = "notification-controller"
 #: The images of the node, and what the pages and the chart's default values call them.
@@ -160,7 +159,7 @@ def uninstalled(reader: Reader) -> None:
 
 def without_rights(reader: Reader, _said: str) -> None:
     """The values of the section install the rest into one namespace."""
-    values = values_of(INSTALL, "crds: {enabled: false}")
+    values = values_of(INSTALL, "rbac: {scope: namespaced")
     (reader.folder / "namespaced.yaml").write_text(values)
     reader.type(
         "helm install ledger charts/notification-ledger -n notifications --wait"
@@ -184,7 +183,7 @@ def replaced_runs(reader: Reader) -> None:
     labels = {"app": REPLACED}
     objects: list[Json] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SWAPPED}},
-        old_definition(),
+        upstream_form(),
         {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": REPLACED, "namespace": SWAPPED},
@@ -232,7 +231,7 @@ def swapped(reader: Reader) -> None:
     """The release of the page is installed, the definition being there already."""
     reader.type(
         "helm install notification-ledger charts/notification-ledger -n kubernaut-system"
-        " --set image.repository=localhost/notification-ledger,crds.enabled=false"
+        " --set image.repository=localhost/notification-ledger"
     )
 
 
@@ -246,23 +245,6 @@ def finished(reader: Reader, _said: str) -> None:
 def down(reader: Reader, _said: str) -> None:
     """No controller runs."""
     reader.wait(lambda: not reader.pods(SWAPPED, "controller"), "the controller's pods are gone")
-
-
-def rules(reader: Reader) -> int:
-    """How many rules the definition has for the status."""
-    text = json.dumps(reader.get("crd", CRD_NAME)["spec"]["versions"][0]["schema"])
-    return text.count('"x-kubernetes-validations"')
-
-
-def has_rules(reader: Reader, _said: str) -> None:
-    """The definition is served, with its rules."""
-    reader.kept["rules"] = rules(reader)
-
-
-def has_fewer_rules(reader: Reader, _said: str) -> None:
-    """The rules of the status are taken out, and the rest stays."""
-    if not 0 < rules(reader) < reader.kept["rules"]:
-        raise StepFailed(f"{rules(reader)} rules, {reader.kept['rules']} before")
 
 
 def goes_back(reader: Reader, _said: str) -> None:
@@ -378,7 +360,6 @@ TURNS: Final = (
         MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 0",
         lambda _reader, _said: None, until=replaced_is_gone,
     ),
-    Turn(MIGRATION, "notifier crd | kubectl apply --server-side --force-conflicts -f -", has_rules),
     Turn(
         MIGRATION, f"kubectl -n {SWAPPED} rollout status deployment notification-ledger", finished,
         before=swapped,
@@ -388,7 +369,6 @@ TURNS: Final = (
         words={"NAME": "unfinished", "/etc/notification/config.yaml": "config.yaml"},
     ),
     Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment notification-ledger --replicas 0", down),
-    Turn(MIGRATION, "notifier crd --without-rules | kubectl apply ", has_fewer_rules),
     Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 1", goes_back),
     Turn("docs/cluster.md", "scripts/image build && scripts/image redis", second_cluster, before=own_cache),
 )  # fmt: skip

@@ -119,16 +119,11 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "FROM registry.example/notification-ledger": _POD,
         "kubectl get notificationrequests -A -o yaml ": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-controller --replicas 0": ON_CLUSTER,
-        "notifier crd | kubectl apply --server-side --force-conflicts -f -": ON_CLUSTER,
         "redis:": "no command: two lines of the settings file",
         "kubectl -n kubernaut-system rollout status deployment notification-ledger": ON_CLUSTER,
         "syncer inspect kubernaut-system/NAME --config /etc/notification/config.yaml": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-ledger --replicas 0": ON_CLUSTER,
-        "notifier crd --without-rules | kubectl apply --server-side --force-conflicts -f -": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-controller --replicas 1": ON_CLUSTER,
-        "redis-cli --scan --pattern 'nl:*' | xargs -r -n 500 redis-cli unlink": (
-            "tests/docs/test_commands.py::test_old_logs_are_deleted_as_printed"
-        ),
         "kubectl -n kubernaut-system patch lease ": (
             "tests/e2e/test_upgrade.py::test_a_killed_replica_of_this_version_is_released_by_hand"
         ),

@@ -27,9 +27,9 @@ from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
 from syncer.configfile import group_of
 from syncer.fields import default_of, kind_of
-from syncer.kube.crd import load_crd
 from tests.docs.metrics import Family, families
 from tests.docs.routing import routing
+from tests.servers.definition import load_crd
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
@@ -195,7 +195,9 @@ def resource() -> str:
         (
             f"`{crd['spec']['group']}/{version['name']}`, kind `{names['kind']}`, namespaced;"
             f" short names {', '.join(f'`{n}`' for n in names['shortNames'])}."
-            f" `notifier crd` prints the CRD.\n\n{_words(schema['description'])}\n"
+            f" `notifier crd` prints this CRD. Kubernaut's own, which lacks the members that only"
+            " notification-ledger writes and the bounds on texts and lists, serves as well.\n\n"
+            f"{_words(schema['description'])}\n"
         ),
         "Columns of `kubectl get`: "
         + ", ".join(c["name"] for c in version["additionalPrinterColumns"])
@@ -209,8 +211,12 @@ def resource() -> str:
         rows = list(_members(below, part))
         out.append(_table(("member", "type", ""), rows))
     out.append(
-        "## Rules\n\nThe API server refuses a write that breaks one of these. The rule on the spec is"
-        " always present; `notifier crd --without-rules` leaves out the others.\n"
+        "## The record\n\nWhat the status tells beyond Kubernaut's members (ids, classes, codes and start"
+        " times of attempts, results that cannot be known, channels, folded attempts, the marks of log and"
+        " journal) is in the message of the condition `notification-ledger/Record`, as JSON for programs;"
+        " `syncer inspect` and `kubectl ledger` read it. Members that only notification-ledger writes"
+        " show the same to people, where this CRD is served, and are never read back.\n\n"
+        "## Rules\n\nThe API server refuses a write that breaks one of these.\n"
     )
     rules = [
         (f"`{place}`", _words(rule["message"]), f"`{_words(rule['rule'])}`")

@@ -9,17 +9,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
-
-import pytest
-import redis
 
 import notifier.cli.main
 import syncer.cli.main
@@ -265,25 +258,3 @@ def test_helm_is_given_the_documented_release() -> None:
                 wrong.append(f"{page}: {' '.join(words)}")
     assert seen >= 5
     assert wrong == []
-
-
-@pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
-def test_old_logs_are_deleted_as_printed(redis_url: str, tmp_path: Path) -> None:
-    """The command of docs/migration.md deletes the logs of its prefix, and no other key."""
-    program = shutil.which("redis-cli")
-    assert program, "redis-cli is missing; it comes with redis-server"
-    stand_in = tmp_path / "redis-cli"  # the page's goes to the standard port
-    stand_in.write_text(f'#!/bin/sh\nexec {program} -u {redis_url} "$@"\n')
-    stand_in.chmod(0o755)
-    keys = [f"nl:{{{n}}}" for n in range(1200)]
-    with redis.Redis.from_url(redis_url) as plain:
-        for key in (*keys, "nl2:{1}", "other"):
-            plain.rpush(key, "x")
-        (block,) = (b for b in blocks(ROOT / "docs/migration.md") if "unlink" in b.lines[0])
-        answer = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(block.lines)],
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert answer.returncode == 0, answer.stderr
-        assert sorted(plain.keys()) == [b"nl2:{1}", b"other"]

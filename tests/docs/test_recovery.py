@@ -23,7 +23,6 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from syncer.cli.access import opened
-from syncer.kube.crd import CRD_PATH
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
@@ -43,6 +42,7 @@ from tests.e2e.harness import (
 )
 from tests.integration.api import MERGE, Api
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import CRD_PATH
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.starts import UNTRUSTING, run_beside
 

@@ -40,6 +40,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from syncer.model.carried import expand
 from syncer.model.errors import ContractError
 from syncer.runtime.failpoints import VARIABLE
 from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Version, check
@@ -509,7 +510,7 @@ class Watcher:
         meta = document["metadata"]
         seen = self.versions.setdefault(meta["uid"], [])
         if not seen or seen[-1].resource_version != meta["resourceVersion"]:
-            status = document.get("status") or {}
+            status = expand(document.get("status") or {})
             seen.append(Version(meta["uid"], meta["name"], meta["resourceVersion"], status))
 
 
@@ -706,7 +707,8 @@ class Stage:
         reply = await self.api.ask("GET", self.api.requests)
         if reply.code != 200:
             return
-        statuses = {i["metadata"]["uid"]: i.get("status") or {} for i in reply.body["items"]}
+        items = reply.body["items"]
+        statuses = {i["metadata"]["uid"]: expand(i.get("status") or {}) for i in items}
         for uid, log in logs.items():
             if uid in statuses:
                 self.samples.append(Sample(uid, log, statuses[uid]))

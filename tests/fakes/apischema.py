@@ -1,7 +1,7 @@
 """
 The part of an API server that a CustomResourceDefinition prescribes: defaults, pruning, validation.
 
-It reads the very definition that the chart installs, so a change there is a change here. The one
+It reads the very definition that a server would be given, so a change there is a change here. The one
 thing it cannot read is CEL: each rule has its counterpart in `RULES`, found by the rule's message,
 and a definition with a rule that has none is refused. That the counterparts mean the same is proved
 by asking a real server the same questions.
@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from syncer.model.resource import Json
 
-_TERMINAL: Final = ("Sent", "PartiallySent", "Failed")
 _RULES_KEY: Final = "x-kubernetes-validations"
 
 
@@ -193,7 +192,7 @@ def _is_a(value: Any, schema: Json) -> bool:
 
 
 def _break(new: Json, old: Json | None, schema: Json, path: str) -> Iterator[FieldError]:
-    """Yield the rules that are broken; all of ours compare, so they need a predecessor."""
+    """Yield the rules that are broken; each compares, so it needs a predecessor."""
     if old is None:
         return
     for rule in schema.get(_RULES_KEY) or []:
@@ -206,44 +205,7 @@ def _break(new: Json, old: Json | None, schema: Json, path: str) -> Iterator[Fie
             yield from _break(new[name], old[name], node, _join(path, name))
 
 
-def _through(status: Json) -> int:
-    return int((status.get("rollup") or {}).get("through") or 0)
-
-
-def _believed(status: Json) -> int:
-    through = _through(status)
-    return through if through < 10**14 else 0
-
-
-def _by_id(status: Json) -> dict[str, Json]:
-    return {e["id"]: e for e in status.get("deliveryAttempts") or [] if "id" in e}
-
-
 #: The rules of the definition by message; each is `(self, oldSelf) -> holds`.
 RULES: Final[dict[str, Callable[[Json, Json], bool]]] = {
     "spec is immutable after creation (DD-NOT-005)": lambda new, old: new == old,
-    "phase may not change once it is Sent, PartiallySent or Failed: the delivery has ended": (
-        lambda new, old: old.get("phase") not in _TERMINAL or new.get("phase") == old["phase"]
-    ),
-    "totalAttempts may not fall: the write does not know of all recorded attempts": (
-        lambda new, old: new.get("totalAttempts", 0) >= old.get("totalAttempts", 0)
-    ),
-    "successfulDeliveries may not fall: a delivered message stays delivered": (
-        lambda new, old: new.get("successfulDeliveries", 0) >= old.get("successfulDeliveries", 0)
-    ),
-    "rollup.through may not fall: the write does not know of all folded attempts": (
-        lambda new, old: _through(new) >= _believed(old)
-    ),
-    "deliveryAttempts may not lose an entry unless rollup.through grows: every recorded attempt "
-    "stays on record": (
-        lambda new, old: _through(new) > _believed(old) or _by_id(old).keys() <= _by_id(new).keys()
-    ),
-    "deliveryAttempts may not lose or change a successful entry: a delivered message stays "
-    "delivered": (
-        lambda new, old: all(
-            _by_id(new).get(i, {}).get("status") == "success"
-            for i, e in _by_id(old).items()
-            if e.get("status") == "success"
-        )
-    ),
 }

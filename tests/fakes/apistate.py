@@ -25,7 +25,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
-from syncer.kube.crd import load_crd
 from syncer.model.resource import Json
 from tests.fakes.apianswers import (
     BUILT_IN,
@@ -70,6 +69,7 @@ from tests.fakes.apianswers import (
     write_token,
 )
 from tests.fakes.apischema import RULES_SKIPPED, FieldError, check_known, conform, violations
+from tests.servers.definition import upstream_form
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 #: Largest request body, and largest stored object, in bytes.
@@ -99,8 +99,8 @@ _FIXED: Final = (
 
 @cache
 def _definition() -> Json:
-    """Read the definition once: most tests make a server of their own."""
-    return load_crd()
+    """Make upstream's form once: most tests make a server of their own."""
+    return upstream_form()
 
 
 def _form_of(kind: Kind, accept: str) -> Callable[[Kind, Sequence[Json], Json, int], Json]:

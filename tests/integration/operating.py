@@ -28,6 +28,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import snapshot_of
+from syncer.model.carried import expand
 from syncer.model.record import Header, Kind, Record
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.stalls import LoopWatch
@@ -200,8 +201,7 @@ async def status_of(here: Stage, name: str) -> dict[str, Any]:
     """The status of an object, read now."""
     reply = await here.api.ask("GET", f"{here.api.requests}/{name}")
     assert reply.code == 200, reply.body
-    found: dict[str, Any] = reply.body.get("status") or {}
-    return found
+    return expand(reply.body.get("status") or {})
 
 
 async def patch(here: Stage, name: str, change: dict[str, Any], *, status: bool = False) -> None:

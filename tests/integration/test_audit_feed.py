@@ -87,16 +87,14 @@ class Objects:
         status: dict[str, Any],
         *,
         resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:
         document = self.documents[name]
         version = document["metadata"]["resourceVersion"]
         if version != resource_version:
             raise Conflict("another version")
         merged = document | {"status": document.get("status", {}) | status}
-        if not dry_run:
-            merged["metadata"] = document["metadata"] | {"resourceVersion": str(int(version) + 1)}
-            self.documents[name] = merged
+        merged["metadata"] = document["metadata"] | {"resourceVersion": str(int(version) + 1)}
+        self.documents[name] = merged
         return parse_object(merged)
 
 

@@ -97,7 +97,6 @@ class Store:
         status: dict[str, Any],
         *,
         resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:
         """No status is written here."""
         raise AssertionError("not part of this test")

@@ -265,7 +265,8 @@ async def test_patch_is_a_merge_patch_with_version_and_manager(tmp_path: Path) -
             "ns", "a", {"phase": "Sent"}, resource_version="7"
         )
         path = f"{list_path('ns')}/a/status"
-        assert server.seen == [f"PATCH {path}?fieldManager=notification-controller"]
+        query = "fieldManager=notification-controller&fieldValidation=Ignore"
+        assert server.seen == [f"PATCH {path}?{query}"]
         assert server.headers[0]["Content-Type"] == "application/merge-patch+json"
         assert json.loads(server.bodies[0]) == {
             "metadata": {"resourceVersion": "7"},

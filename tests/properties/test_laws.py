@@ -7,9 +7,11 @@ that others have edited, logs that lost their end, and clocks that jumped.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import fakeredis
 import pytest
@@ -39,6 +41,7 @@ from syncer.model.attempt import (
     parse_attempt_id,
     parse_epoch,
 )
+from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, TYPE
 from syncer.model.errors import ContractError
 from syncer.model.record import (
     MAX_SKIPS,
@@ -52,7 +55,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.rendering import difference, render_status
-from syncer.model.resource import RetryPolicy, Status, parse_status
+from syncer.model.resource import LogMark, RetryPolicy, Status, parse_status
 from syncer.rules.backoff import (
     NEAR,
     equal_jitter,
@@ -396,24 +399,19 @@ def test_a_status_that_lost_its_ids_shows_nothing_twice(
     records: list[Record], data: st.DataObject
 ) -> None:
     """
-    A program of older types puts back what it knows of an earlier status: the merge is as before.
+    Without the condition, entries are recognised by the log: the merge is as before.
 
-    Attempts of one channel do not overlap, as those of an owner do not; and one whose result was
-    known keeps that result.
+    Attempts of one channel do not overlap, as those of an owner do not; and one that was shown keeps its
+    result.
     """
     rules = data.draw(facts)
     records = _in_a_row(records)
     seen = fold(chained(records[: data.draw(st.integers(0, len(records)))]))
     status = merge(Status(), seen, rules, now=NOW).status
-    document = render_status(status)
-    for name in ("log", "channels", "rollup", "uncertainAttempts"):
-        document.pop(name, None)
-    for n, attempt in enumerate(document.get("deliveryAttempts", [])):
-        if data.draw(st.booleans(), label=f"drop the id of {n}"):
-            for name in ("id", "class", "code", "startedAt"):
-                attempt.pop(name, None)
-            attempt["timestamp"] = attempt["timestamp"][:19] + "Z"
     view = fold(chained(records))
+    assume(all(view.attempts[a.id].state is a.state for a in status.attempts))
+    document = put_back(render_status(status))
+    document.pop("conditions", None)
     stripped = parse_status(document)
     expected = merge(status, view, rules, now=NOW).status
     found = merge(stripped, view, rules, now=NOW).status
@@ -422,6 +420,101 @@ def test_a_status_that_lost_its_ids_shows_nothing_twice(
     ]
     assert found.total_attempts == expected.total_attempts
     assert {a.id for a in lacking(view, stripped)} == {a.id for a in lacking(view, status)}
+
+
+def put_back(written: dict[str, Any]) -> dict[str, Any]:
+    """A status as a program of upstream's types puts it back: what those know, times to the second."""
+    out = {k: v for k, v in written.items() if k not in MEMBERS}
+    if entries := written.get("deliveryAttempts"):
+        out["deliveryAttempts"] = [
+            {k: v for k, v in e.items() if k not in ENTRY_MEMBERS}
+            | {"timestamp": e["timestamp"][:19] + "Z"}
+            for e in entries
+        ]
+    return out
+
+
+def carried_of(status: Status) -> tuple[object, ...]:
+    """What the condition carries of a status."""
+    attempts = [
+        (a.id, a.channel, a.number, a.state, a.failure, a.started, a.code) for a in status.attempts
+    ]
+    return attempts, status.channels, status.rollup, status.log, status.journal, status.uncertain
+
+
+@st.composite
+def published(draw: st.DrawFn) -> Status:
+    """A status as the product writes it, cut to a size that may be small, with both marks."""
+    status, view, rules = draw(situations())
+    merged = merge(
+        status, view, rules, now=NOW, mark=LogMark(draw(st.integers(1, 9)), "0.7", "store"),
+        journal=draw(st.sampled_from([None, "0.7-1"])),
+    ).status  # fmt: skip
+    return compact(merged, limit=draw(st.sampled_from([1, 10**6])))
+
+
+@given(published(), st.data())
+def test_other_writers_leave_what_is_ours(status: Status, data: st.DataObject) -> None:
+    """
+    It comes back whole from any server, and from a program that keeps conditions.
+
+    Entries that another writer adds, changes or removes are its own: none takes an id of ours, and
+    none of ours is moved to another entry.
+    """
+    written = render_status(status)
+    read_back = parse_status(json.loads(json.dumps(written)))
+    assert read_back == replace(status, attempts=read_back.attempts)
+    assert carried_of(read_back) == carried_of(status)
+    assert render_status(read_back) == written
+    document = put_back(written)
+    assert carried_of(parse_status(document)) == carried_of(status)
+    ours = document.get("deliveryAttempts", [])
+    kept = [e for n, e in enumerate(ours) if data.draw(st.booleans(), label=f"keep {n}")]
+    others = data.draw(st.lists(st.sampled_from(["failed", "success"]), max_size=3))
+    entries = [*kept]
+    for n, word in enumerate(others):
+        where = data.draw(st.sampled_from(CHANNELS))
+        entry = {
+            "channel": where,
+            "attempt": 50 + n,
+            "status": word,
+            "timestamp": "2026-01-01T00:00:00Z",
+        }
+        entries.insert(data.draw(st.integers(0, len(entries))), entry)
+    found = parse_status({**document, "deliveryAttempts": entries})
+    named = {a.id: a.number for a in found.attempts if a.id not in found.nameless}
+    assert named.items() <= {a.id: a.number for a in status.attempts}.items()
+    assert (len(named), len(found.nameless)) == (len(kept), len(others))
+
+
+@given(published(), st.data())
+def test_a_damaged_condition_says_nothing(status: Status, data: st.DataObject) -> None:
+    """Cut, overwritten in a place, or any JSON: no reader fails, and no attempt comes or goes."""
+    document = put_back(render_status(status))
+    (condition,) = (c for c in document["conditions"] if c["type"] == TYPE)
+    message, place = condition["message"], data.draw(st.integers(0, len(condition["message"])))
+    condition["message"] = data.draw(
+        st.one_of(
+            st.just(message[:place]),
+            st.characters(codec="utf-8").map(lambda c: message[:place] + c + message[place + 1 :]),
+            st.recursive(
+                st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
+                lambda inner: (
+                    st.lists(inner, max_size=4)
+                    | st.dictionaries(
+                        st.sampled_from(["v", "names", "attempts", "log", "x"]), inner
+                    )
+                ),
+                max_leaves=9,
+            ).map(json.dumps),
+            st.just("[" * 32_000),
+        )
+    )
+    found = parse_status(document)
+    assert len({a.id for a in found.attempts}) == len(status.attempts)
+    if condition["message"] != message and message.startswith(condition["message"]):
+        assert len(found.nameless) == len(status.attempts), "cut short, it says nothing"
+        assert (found.channels, found.rollup, found.log, found.journal) == ((), None, None, None)
 
 
 def _in_a_row(records: list[Record]) -> list[Record]:

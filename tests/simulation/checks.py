@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from notifier.contract import Message
 from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
+from syncer.model.carried import expand
 from syncer.model.errors import ContractError
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
 from tests.fakes.apianswers import Request, Response
@@ -589,7 +590,7 @@ class Checks:
         if subject is None:
             self.created(document)
             return
-        status = document.get("status") or {}
+        status = expand(document.get("status") or {})
         version = Version(meta["uid"], meta["uid"], meta["resourceVersion"], status)
         allowed, self.allowed = self.allowed, ""
         if allowed == "wipe":

@@ -39,7 +39,6 @@ from notifier.process.shutdown import Stopped
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
-from syncer.kube.crd import load_crd
 from syncer.model.errors import LedgerError
 from syncer.model.record import Plan
 from syncer.model.resource import Json, NotificationRequest
@@ -49,6 +48,7 @@ from syncer.runtime.stalls import LoopWatch
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
+from tests.servers.definition import load_crd, upstream_form
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
@@ -100,7 +100,7 @@ class Profile:
         faults: Out of `FAULTS`.
         chaos: Seconds of faults.
         bulky: Statuses grow beyond their limit.
-        rules: The API server has our guard rails; only without them can a status be wiped.
+        shows: The API server serves our own definition, which shows more; else it prunes as upstream's.
         selects: The API server selects by shard.
         crc32: The installation is an old one, whose shards nobody can select.
         journal: Attempts are journaled in the status while Redis is away.
@@ -118,7 +118,7 @@ class Profile:
     at_most_once: bool
     status_bytes: int
     window: float
-    rules: bool
+    shows: bool
     selects: bool = False
     crc32: bool = False
     journal: bool = False
@@ -145,7 +145,7 @@ class Profile:
             at_most_once=dice.random() < 0.1,
             status_bytes=16_384 if bulky else 65_536,
             window=dice.choice((0.0, 0.1, 0.5)),
-            rules="wipe" not in faults and dice.random() < 0.5,
+            shows="wipe" not in faults and dice.random() < 0.1,
         )
         # Drawn last, so that worlds without them are those that they were before there were any.
         later = frozenset(f for f in _LATER if dice.random() < share)
@@ -595,7 +595,7 @@ class World:
         self.state = ApiState(
             now=lambda: _EPOCH + loop.time(),
             uid=self._uid,
-            crd=_crd(rules=profile.rules),
+            crd=_crd(shows=profile.shows),
             namespaces=(_NAMESPACE, _HOME),
             first_revision=_FIRST,
             sharded=profile.selects,
@@ -680,8 +680,8 @@ class World:
         for divergence in AUDITED:
             if _value(app.metrics.divergences.labels(divergence.value)) > 0:
                 self.checks.mark(f"self-audit: {divergence}")
-                # Without our rules a status can be wiped, and that is what it then finds.
-                wiped = divergence is Divergence.ACKED and not self.profile.rules
+                # A status can be wiped, and that is what it then finds.
+                wiped = divergence is Divergence.ACKED
                 if divergence.stops and not wiped and self.violation is None:
                     self.failed(Violation("self-audit", divergence.message))
 
@@ -1309,8 +1309,8 @@ def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
 
 
 @cache
-def _crd(*, rules: bool) -> Json:
-    return load_crd(rules=rules)
+def _crd(*, shows: bool) -> Json:
+    return load_crd() if shows else upstream_form()
 
 
 def _renews(request: Request) -> bool:

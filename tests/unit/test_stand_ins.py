@@ -92,6 +92,6 @@ def test_what_is_missing_is_named(taken: str, missing: str) -> None:
     """As after an argument more: positional ones count, others go by name."""
     source = f"class Objects:\n    async def get({taken}) -> NotificationRequest: ..."
     assert faults(source) == ([missing] if missing else [])
-    patch = "self, namespace, name, status, *, resource_version"
+    patch = "self, namespace, name, status"
     source = f"class Objects:\n    async def patch({patch}) -> NotificationRequest: ..."
-    assert faults(source) == ["patch: dry_run"]
+    assert faults(source) == ["patch: resource_version"]

@@ -27,7 +27,7 @@ from syncer.model.errors import ConfigError, LedgerError
 
 #: Checks that an account cannot make that only reads.
 NEED_RIGHTS: Final = frozenset({
-    "redis-scripts", "redis-write", "redis-poke", "crd-served", "crd-members", "crd-rules", "api-clock",
+    "redis-scripts", "redis-write", "redis-poke", "api-clock",
     "clocks", *(right.check for right in RIGHTS),
 })  # fmt: skip
 

@@ -29,8 +29,6 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"notification-ledger {__version__} (Python {python})\n"
     assert cli.main(["crd"]) == 0
     assert capsys.readouterr().out == render_crd()
-    assert cli.main(["crd", "--without-rules"]) == 0
-    assert capsys.readouterr().out == render_crd(rules=False) != render_crd()
     assert cli.main([]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -21,6 +21,7 @@ from notifier.routing.parse import parse
 from notifier.routing.tree import resolve
 from syncer.cli.exits import Refused
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.carried import fold
 from syncer.model.resource import parse_object
 from tests.examples import examples
 
@@ -337,11 +338,11 @@ def test_an_attempt_as_a_line(case: str) -> None:
     seen = parse_object(
         {
             "metadata": {"uid": "u", "namespace": "n", "name": "m"}, "spec": {},
-            "status": {
+            "status": fold({
                 "channels": [
                     {"name": "slack:a", "state": "Retrying", "nextRetryTime": "1970-01-01T00:01:40Z"}
                 ]
-            },
+            }),
         }
     )  # fmt: skip
     assert line_of(attempt, seen) == line

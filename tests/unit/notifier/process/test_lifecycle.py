@@ -72,7 +72,7 @@ async def test_readiness_names_what_is_missing() -> None:
         "shards": "shards are not examined yet",
     }
     assert list(product.admin.checks) == [
-        "shutdown", "redis", "cluster", "shards", "schema", "status", "epoch",
+        "shutdown", "redis", "cluster", "shards", "status", "epoch",
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
     assert list(product.admin.details) == [

@@ -16,22 +16,16 @@ from notifier.outside import Stop
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Progress, Takeover
-from syncer.kube.crd import load_crd
 from syncer.model.errors import (
     ConfigError,
     ContractError,
-    LedgerError,
     PortError,
-    Unauthorised,
     Unavailable,
 )
 from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
 FIT: Final = {"redis_version": "7.2.1", "appendfsync": "everysec", "aof_enabled": "1"}
-CRD_PATH: Final = (
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +46,10 @@ class Process:
         self.ahead: float | None = None
         self.durability = "relaxed"
         #: To read the definition takes long, so most starts may not.
-        self.crd: dict[str, Any] | LedgerError = Unauthorised("forbidden")
         self.not_found: list[PortError] = []
         self.not_opened: list[Exception] = []
         self.holds_not_read: list[Exception] = []
         self.opened: list[str] = []
-        self.asked: list[tuple[str, str, float]] = []
         self.slept: list[float] = []
         #: Called with each pause; by it a test has the world move on.
         self.meanwhile: Callable[[float], None] = lambda _seconds: None
@@ -83,7 +75,7 @@ class Process:
                 clocks=SimpleNamespace(worst=None),
                 manager=SimpleNamespace(run=self.released.wait),
                 outside=SimpleNamespace(
-                    objects=SimpleNamespace(request=self._request),
+                    objects=SimpleNamespace(),
                     api_time=SimpleNamespace(now=lambda: self.api_time),
                     stop=self.stop,
                 ),
@@ -124,12 +116,6 @@ class Process:
         if self.holds_not_read:
             raise self.holds_not_read.pop(0)
 
-    async def _request(self, method: str, path: str, *, timeout: float) -> dict[str, Any]:
-        self.asked.append((method, path, timeout))
-        if isinstance(self.crd, LedgerError):
-            raise self.crd
-        return self.crd
-
     async def start(self) -> set[str]:
         """Run the start to its end; returns the names of the tasks that go on."""
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -156,7 +142,6 @@ async def test_a_start_that_meets_no_obstacle(
 ) -> None:
     """Installation, Redis, lists, shards; then it is said what was looked at, and how long it took."""
     caplog.set_level("INFO", "ledger")
-    process.crd = load_crd()
     process.now = 107.254
     assert await process.start() == {"reflector", "shards", "reconciled"}
     assert process.opened == ["installation-a"]
@@ -397,65 +382,6 @@ async def test_the_task_of_shards_outlives_their_release(process: Process) -> No
 # -- the definition that is served ----------------------------------------------------------------
 
 
-async def test_the_served_definition_is_read_once(process: Process) -> None:
-    """With a time limit: the start does not depend on it."""
-    await process.start()
-    assert process.asked == [("GET", CRD_PATH, 5.0)]
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (
-            Unauthorised("forbidden"),
-            "no permission to read the CRD; the first status write shows what is pruned",
-        ),
-        (Unavailable("timed out"), "the CRD could not be read"),
-    ],
-    ids=["without the right", "without an answer"],
-)
-async def test_a_definition_that_cannot_be_read(
-    process: Process, error: LedgerError, message: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is said, and the start goes on."""
-    caplog.set_level("INFO", "ledger")
-    process.crd = error
-    await process.start()
-    first, last = caplog.records
-    assert (first.levelname, first.message) == ("INFO", message)
-    assert last.message == "start-up reconciliation done"
-
-
-async def test_an_older_definition_is_named_with_what_it_loses(
-    process: Process, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Members that would be pruned and values that would be refused; fifty of them at most."""
-    older = load_crd()
-    (version,) = older["spec"]["versions"]
-    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
-    del status["uncertainAttempts"]
-    attempt = status["deliveryAttempts"]["items"]["properties"]
-    attempt["status"]["enum"].remove("unknown")
-    process.crd = older
-    await process.start()
-    (line,) = (r for r in caplog.records if r.levelname == "WARNING")
-    assert line.message.startswith("the served CRD is older than this version: ")
-    lost = ["status.uncertainAttempts", "status.deliveryAttempts[].status=unknown"]
-    assert line.__dict__["members"] == lost
-
-
-async def test_a_definition_of_something_else_does_not_flood_the_log(
-    process: Process, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One line names fifty members at most."""
-    other = load_crd()
-    (version,) = other["spec"]["versions"]
-    _without_leaves(version["schema"]["openAPIV3Schema"])
-    process.crd = other
-    await process.start()
-    assert [len(r.__dict__["members"]) for r in caplog.records if r.levelname == "WARNING"] == [50]
-
-
 def _without_leaves(schema: dict[str, Any]) -> None:
     """Take away what has no members of its own, at every depth."""
     members = schema.get("properties", {})
@@ -465,18 +391,6 @@ def _without_leaves(schema: dict[str, Any]) -> None:
             _without_leaves(inner)
         else:
             del members[name]
-
-
-async def test_a_definition_without_rules_is_mentioned(
-    process: Process, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is a choice of the operator's, and no fault."""
-    caplog.set_level("INFO", "ledger")
-    process.crd = load_crd(rules=False)
-    await process.start()
-    assert next((r.levelname, r.message) for r in caplog.records) == (
-        "INFO", "the served CRD lacks some or all of the server-side rules",
-    )  # fmt: skip
 
 
 # -- the start-up reconciliation ------------------------------------------------------------------

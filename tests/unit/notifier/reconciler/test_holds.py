@@ -16,6 +16,7 @@ from notifier.reconciler.ports import Ports
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.carried import fold
 from syncer.model.conditions import LOG_UNAVAILABLE, Condition
 from syncer.model.record import Plan, attempt_record, plan_record
 from syncer.model.resource import Status, parse_object
@@ -74,7 +75,7 @@ class World:
         document = {
             "metadata": {"uid": name, "namespace": "n", "name": name, "resourceVersion": "1"},
             "spec": {"type": "Simple"},
-            "status": {"phase": "Retrying", "channels": list(channels)} if channels else {},
+            "status": fold({"phase": "Retrying", "channels": list(channels)}) if channels else {},
         }
         self.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
         return self.cache.entries[name]

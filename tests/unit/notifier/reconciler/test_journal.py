@@ -16,6 +16,7 @@ from notifier.reconciler import journal as module
 from notifier.reconciler.journal import Journal
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.carried import expand, fold
 from syncer.model.errors import Ambiguous, Conflict, Unavailable
 from syncer.model.journal import Note
 from syncer.model.record import attempt_record, intent_record
@@ -48,10 +49,8 @@ class Objects:
 
     async def patch(
         self, _namespace: str, _name: str, status: dict[str, Any], *, resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:  # fmt: skip
         """Write it, or not."""
-        assert not dry_run
         if self.mishap is not None:
             error, self.mishap = self.mishap, None
             raise error
@@ -123,7 +122,6 @@ class Away(World):
         self.writer = StatusWriter(
             recorder, cast("Any", self.objects), self.shards, SyncMetrics(CollectorRegistry())
         )
-        self.writer.schema.verified = self.writer.schema.keeps_mark = True
         api_time = ServerTime(lambda: self.now)
         api_time.set(WALL)
         self.journal = Journal(
@@ -201,7 +199,7 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
     await away.writer.flush(away.entry)
     assert away.objects.sent_before == [0, 1]
     ahead, after = away.objects.patches
-    (shown,) = ahead["deliveryAttempts"]
+    (shown,) = expand(ahead)["deliveryAttempts"]
     assert (shown["status"], shown["error"]) == ("unknown", WRITTEN_AHEAD)
     assert (ahead["journal"], ahead["phase"]) == ({"outage": NOTE.name}, "Sending")
     assert (after["deliveryAttempts"][0]["status"], after["phase"]) == ("success", "Sent")
@@ -363,7 +361,7 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
         failure=FailureClass.UNCERTAIN,
     )  # fmt: skip
     status = parse_status(
-        {"channels": [{"name": n, "state": "Retrying", "attempts": 1} for n in ("c", "d")]}
+        fold({"channels": [{"name": n, "state": "Retrying", "attempts": 1} for n in ("c", "d")]})
     )
     status = replace(status, attempts=(failed, left), journal=NOTE.name)
     away.entry.request = replace(away.entry.request, status=status)
@@ -453,10 +451,6 @@ async def test_when_journaling_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     await away.journal.look()
     assert not journals(away), "another replica has it"
     away.notes.others = 0
-    monkeypatch.setattr(away.writer.schema, "journal_refused", lambda: "the definition is old")
-    await away.journal.look()
-    assert not journals(away)
-    monkeypatch.undo()
     await away.journal.look()
     assert journals(away)
     assert away.changes == 1
@@ -540,17 +534,6 @@ async def test_the_log_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPa
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_an_old_definition_is_no_problem_once_the_log_is_back(away: Away) -> None:
-    """While attempts would be journaled it keeps the replica from being ready, and no longer."""
-    schema = away.writer.schema
-    assert not schema.mark_is_kept(away.entry.request, NOTE.name)
-    await away.journal.look()
-    assert "prunes status.journal" in (schema.problem or "")
-    away.redis.down, away.log.client.problem = False, None
-    await away.journal.look()
-    assert schema.problem is None
-
-
 async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
     """There is nothing to wait for any more."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
@@ -570,10 +553,6 @@ async def test_journaling_stops_where_something_is_in_the_way(
     away.journal.after = 0.0
     await away.journal.look()
     assert journals(away)
-    monkeypatch.setattr(away.writer.schema, "journal_refused", lambda: "the definition is old")
-    await away.journal.look()
-    assert not journals(away)
-    monkeypatch.undo()
 
     async def none(since: int) -> int:
         return min(0, since)

@@ -15,6 +15,7 @@ from notifier.reconciler.ports import Ports
 from syncer.kube.notification_requests import Meta, outline
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
+from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
@@ -48,7 +49,7 @@ def document(name: str, version: int, *, due: str = "", phase: str = "Retrying")
             "uid": f"uid-{name}", "namespace": "n", "name": name, "resourceVersion": str(version),
         },
         "spec": {"type": "Simple"},
-        "status": {"phase": phase, "channels": [channel]},
+        "status": fold({"phase": phase, "channels": [channel]}),
     }  # fmt: skip
 
 

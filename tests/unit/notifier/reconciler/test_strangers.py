@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import Epoch, make_attempt_id
+from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Claim
 from syncer.sync.claim import Claimer
@@ -109,13 +110,13 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     world = World()
     world.shards.take(0, LeaseTerm("0.7"))
     forged = document("a", 2)
-    forged["status"] = {
+    forged["status"] = fold({
         "phase": "Retrying",
         "deliveryAttempts": [
             {"id": "7.1-1", "channel": "c", "attempt": 1, "status": "failed",
              "timestamp": "2026-01-01T00:00:00Z"},
         ],
-    }  # fmt: skip
+    })  # fmt: skip
     request = parse_object(forged)
 
     async def get(_namespace: str, _name: str, _known: object = None) -> NotificationRequest:

@@ -15,8 +15,8 @@ from notifier.routing.keys import FOREIGN, MAPPINGS
 from notifier.routing.parse import parse
 from notifier.routing.reach import unreachable
 from notifier.routing.tree import leads_to, matches
-from syncer.kube.crd import load_crd
 from tests.examples import examples
+from tests.servers.definition import load_crd
 
 
 def never(routes: str) -> list[tuple[str, str]]:

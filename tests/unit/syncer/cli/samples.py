@@ -6,6 +6,7 @@ from typing import Any
 
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.carried import fold
 from syncer.model.record import (
     Header,
     Plan,
@@ -70,9 +71,9 @@ def request(
                 "annotations": {"notification-ledger/hold": hold} if hold is not None else {},
             },
             "spec": {"type": "Simple", "retryPolicy": {"maxAttempts": 2}},
-            "status": {
+            "status": fold({
                 "phase": phase, "deliveryAttempts": list(attempts),
                 "log": {"position": 1, "epoch": "0.7", "store": "s"}, **status,
-            },
+            }),
         }
     )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from syncer.cli.inspection import Inspection, as_json, as_text, find_uid, inspect
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.carried import fold
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
 from syncer.model.ports import ObjectClient
 from syncer.model.record import (
@@ -53,7 +54,7 @@ def request(
         {
             "metadata": {"uid": uid, "namespace": "ns", "name": "n", "resourceVersion": "1"},
             "spec": {"type": "simple", "retryPolicy": {"maxAttempts": 5}},
-            "status": {
+            "status": fold({
                 "phase": phase,
                 "deliveryAttempts": [
                     {
@@ -62,7 +63,7 @@ def request(
                     }
                     for number, (identity, status) in enumerate(attempts, 1)
                 ],
-            },
+            }),
         }
     )  # fmt: skip
 

@@ -28,6 +28,7 @@ from syncer.kubectl import exits
 from syncer.kubectl.commands import COMMANDS, Command
 from syncer.kubectl.main import COMPLETER, _version, main
 from syncer.kubectl.release import LABELS
+from syncer.model.carried import expand, fold
 from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
 
 ROOT: Final = Path(__file__).resolve().parents[4]
@@ -431,8 +432,15 @@ FOLLOWED: Final[dict[str, tuple[list[dict[str, Any]], int, str]]] = {
     "failed": ([{"phase": "Failed", "message": "none of it"}], 1, "Failed: none of it\n"),
     "a result becomes known, while an older attempt is folded": (
         [
-            {"deliveryAttempts": [attempt(1, "failed", id="1"), attempt(2, "unknown", id="2")]},
-            {"phase": "Sent", "message": "it", "deliveryAttempts": [attempt(2, "success", id="2")]},
+            fold({
+                "deliveryAttempts": [
+                    attempt(1, "failed", id="0.7-1"), attempt(2, "unknown", id="0.7-2"),
+                ],
+            }),
+            fold({
+                "phase": "Sent", "message": "it",
+                "deliveryAttempts": [attempt(2, "success", id="0.7-2")],
+            }),
         ],
         0,
         "".join(f"slack:ops  attempt {s}\n" for s in ("1  failed", "2  unknown", "2  success"))
@@ -452,7 +460,7 @@ def test_a_test_notification_is_followed(
     assert capfd.readouterr().out == f"created payments/test-1\n{said}"
     sending.file("looks").unlink()
     assert main(["send", "--receiver", "ops", "--wait", "-o", "json"]) == code
-    assert json.loads(capfd.readouterr().out) == {**META, "status": statuses[-1]}
+    assert json.loads(capfd.readouterr().out) == {**META, "status": expand(statuses[-1])}
 
 
 #: What does not come about, and its exit code.

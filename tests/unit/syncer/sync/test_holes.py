@@ -34,6 +34,7 @@ from syncer.model.attempt import (
     make_attempt_id,
     make_epoch,
 )
+from syncer.model.carried import fold
 from syncer.model.errors import Conflict
 from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
@@ -100,14 +101,11 @@ class Objects:
         status: dict[str, Any],
         *,
         resource_version: str,
-        dry_run: bool = False,
     ) -> NotificationRequest:
         """Merge, unless a rival comes first."""
         assert f"{namespace}/{name}" == self.request.key
         document = self.request.document()
         document["status"] = {**document["status"], **status}
-        if dry_run:
-            return parse_object(document)
         if self.conflicts:
             await self.conflicts.pop(0)()
             raise Conflict("somebody else was first")
@@ -143,7 +141,7 @@ async def bench(
             },
             "spec": {"type": "Simple", "subject": "s", "body": "b",
                      "retryPolicy": {"maxAttempts": most}},
-            "status": status or {},
+            "status": fold(status or {}),
         }
     )  # fmt: skip
     log = MemoryLog(MemoryRedis(lambda: 1000), patience=0.5)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import DENIED, Ambiguous, Rejected, Unauthorised
-from syncer.model.resource import NotificationRequest, parse_object
+from syncer.model.resource import NO_STATUS, NotificationRequest, parse_object
 from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.flushes import Flushed
@@ -70,7 +70,7 @@ class Bench:
             result = Flushed.UNAVAILABLE
         else:
             self.cache.begin_write(entry)
-            result, _ = await self.sync._write(entry, {"phase": "Sending"})
+            result, _ = await self.sync._write(entry, NO_STATUS, {"phase": "Sending"})
         entry.writing = False
         self.sync._after(entry, result)
         return result

@@ -252,7 +252,7 @@ async def test_what_an_unreadable_log_hid_is_not_acknowledged(
         patch = here.objects.patch
 
         async def mended(*args: Any, **options: Any) -> NotificationRequest:
-            if entry.quarantine and not options.get("dry_run"):
+            if entry.quarantine:
                 await here.claimer.claim(entry, Held())
                 assert not entry.quarantine
             return await patch(*args, **options)
@@ -266,17 +266,10 @@ async def test_what_an_unreadable_log_hid_is_not_acknowledged(
         assert entry.acked == entry.view.position
 
 
-def through_the_old_definition(
-    request: NotificationRequest, version: str = ""
-) -> NotificationRequest:
-    """An object as a watch shows it that was opened before our members were known."""
+def without_the_record(request: NotificationRequest, version: str = "") -> NotificationRequest:
+    """An object after somebody has taken the condition away."""
     document = request.document()
-    status = document["status"]
-    for name in ("channels", "log", "rollup", "uncertainAttempts"):
-        status.pop(name, None)
-    for attempt in status.get("deliveryAttempts", []):
-        for name in ("id", "class", "code", "startedAt"):
-            attempt.pop(name, None)
+    document["status"].pop("conditions", None)
     document["metadata"]["resourceVersion"] = version or request.resource_version
     return parse_object(document)
 
@@ -306,8 +299,7 @@ async def test_a_watch_that_drops_ids_shows_no_attempt_twice() -> None:
 
         async def overtaken(*args: Any, **kwargs: Any) -> NotificationRequest:
             stored = await patch(*args, **kwargs)
-            if not kwargs.get("dry_run"):
-                entry.observe(through_the_old_definition(stored))
+            entry.observe(without_the_record(stored))
             return stored
 
         here.objects.patch = overtaken  # type: ignore[method-assign]  # the watch is quicker
@@ -327,7 +319,7 @@ async def test_a_later_version_without_ids_is_read_before_it_is_merged() -> None
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         before = list(here.objects.written)
         here.objects.request = replace(here.objects.request, resource_version="9")
-        entry.observe(through_the_old_definition(here.objects.request))
+        entry.observe(without_the_record(here.objects.request))
         assert entry.doubtful
         here.cache.mark_dirty(entry)
         assert await here.sync.flush(entry) is Flushed.EQUAL
@@ -341,63 +333,16 @@ async def test_ids_that_a_writer_dropped_are_written_back() -> None:
         await delivered(here, entry)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         (attempt,) = entry.view.attempts
-        here.objects.request = through_the_old_definition(here.objects.request, "9")
+        here.objects.request = without_the_record(here.objects.request, "9")
         entry.observe(here.objects.request)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert shown(here.objects.request) == [(attempt, 1)]
         assert here.objects.request.status.total_attempts == 1
 
 
-async def test_reading_is_verified_as_well_as_writing() -> None:
-    """Where ids are kept in writing and dropped in reading, nothing counts as published."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        get, patch = here.objects.get, here.objects.patch
-        pruning = True
-
-        async def strict(*args: Any, resource_version: str, **more: Any) -> NotificationRequest:
-            if resource_version != here.objects.request.resource_version:
-                raise Conflict("written a moment ago")
-            return await patch(*args, resource_version=resource_version, **more)
-
-        async def behind(
-            namespace: str, name: str, _known: object = None, /
-        ) -> NotificationRequest:
-            read = await get(namespace, name)
-            return through_the_old_definition(read) if pruning else read
-
-        here.objects.patch = strict  # type: ignore[method-assign]  # as a server answers
-        here.objects.get = behind  # type: ignore[method-assign]  # another server answers
-        for _ in range(2):
-            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-            assert "drops the ids" in (here.sync.schema.problem or "")
-        assert entry.acked == 0
-        pruning = False
-        assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
-        (attempt,) = entry.view.attempts
-        assert shown(here.objects.request) == [(attempt, 1)]
-        assert here.sync.schema.problem is None
-        assert entry.acked == entry.view.position
-
-
-async def test_a_schema_that_is_taken_back_is_noticed() -> None:
-    """Verified once is not for good: each answer to a write is looked at."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        here.sync.schema.verified = True
-        patch = here.objects.patch
-
-        async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
-            return through_the_old_definition(await patch(*args, **kwargs))
-
-        here.objects.patch = pruned  # type: ignore[method-assign]  # the old definition is back
-        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-        assert here.sync.schema.verified is False
-        assert entry.acked == 0
-
-
+@pytest.mark.parametrize("taken", ["deliveryAttempts", "conditions"])
 async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
-    caplog: pytest.LogCaptureFixture,
+    taken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A mutating webhook takes them away, and the server answers 200: said once, and tried again."""
     async with bench(most=3) as (here, entry):
@@ -410,34 +355,17 @@ async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
             if more["resource_version"] != here.objects.request.resource_version:
                 raise Conflict("written a moment ago")
             if mutating:
-                status = {k: v for k, v in status.items() if k != "deliveryAttempts"}
+                status = {k: v for k, v in status.items() if k != taken}
             return await patch(namespace, name, status, **more)
 
         here.objects.patch = mutated  # type: ignore[method-assign]  # as admission does
         for _ in range(3):
             assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-            assert "mutating admission" in (here.sync.schema.problem or "")
         assert entry.acked == 0
         mutating = False
         assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
         assert entry.acked == entry.view.position
-        assert here.sync.schema.problem is None
-    assert sum("not trusted" in r.message for r in caplog.records) == 1
-
-
-async def test_a_pruning_crd_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Its members differ from status to status; each try of each object is no news."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        patch = here.objects.patch
-
-        async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
-            return through_the_old_definition(await patch(*args, **kwargs))
-
-        here.objects.patch = pruned  # type: ignore[method-assign]  # an older CRD
-        for _ in range(3):
-            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-    assert [r.levelname for r in caplog.records] == ["ERROR"]
+    assert sum("mutating admission" in r.message for r in caplog.records) == 1
 
 
 def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
@@ -445,10 +373,9 @@ def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -
     patch, left, sizes = here.objects.patch, list(errors), list[int]()
 
     async def answered(*args: Any, **options: Any) -> NotificationRequest:
-        if not options.get("dry_run"):
-            sizes.append(len(str(args[2].get("deliveryAttempts", ""))))
-            if left:
-                raise left.pop(0)
+        sizes.append(len(str(args[2].get("deliveryAttempts", ""))))
+        if left:
+            raise left.pop(0)
         return await patch(*args, **options)
 
     monkeypatch.setattr(here.objects, "patch", answered)

@@ -205,7 +205,7 @@ async def test_a_lost_answer_reports_what_the_write_changed(
 
         async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
             stored = await patch(*args, **options)
-            if answers and not options.get("dry_run"):
+            if answers:
                 raise answers.pop()
             return stored
 
@@ -654,31 +654,6 @@ async def test_writers_that_are_all_busy_are_waited_for() -> None:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_the_first_write_is_tried_before_it_is_made(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A server that would drop the ids of attempts gets none of them, and the problem names the fix."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        patch = here.objects.patch
-
-        async def pruning(
-            namespace: str, name: str, status: dict[str, Any], **more: Any
-        ) -> NotificationRequest:
-            bare = [{k: v for k, v in a.items() if k != "id"} for a in status["deliveryAttempts"]]
-            return await patch(namespace, name, {**status, "deliveryAttempts": bare}, **more)
-
-        monkeypatch.setattr(here.objects, "patch", pruning)
-        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-        assert here.objects.written == []
-        assert here.sync.schema.problem is not None
-        assert here.sync.schema.problem.startswith("the served CRD prunes status.deliveryAttempts[")
-        assert "notifier crd" in here.sync.schema.problem
-        monkeypatch.undo()
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert here.sync.schema.problem is None
-
-
 async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
     """What the API server refuses goes on backing off; what is published already need not."""
     async with bench(most=3) as (here, entry):
@@ -789,7 +764,6 @@ async def ahead(here: Bench, entry: Entry) -> tuple[StatusWriter, list[tuple[Ent
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
         on_settled=lambda who, was, _merged: reported.append((who, was)),
     )  # fmt: skip
-    sync.schema.keeps_mark = True
     return sync, reported
 
 
@@ -872,11 +846,9 @@ async def test_a_write_that_another_object_answers_is_not_believed(
         patch, before = here.objects.patch, entry.request
 
         async def another(*args: Any, **options: Any) -> NotificationRequest:
-            stored = await patch(*args, **options)
-            return stored if options.get("dry_run") else replace(stored, uid="v")
+            return replace(await patch(*args, **options), uid="v")
 
         monkeypatch.setattr(here.objects, "patch", another)
-        monkeypatch.setattr(here.sync.schema, "verified", True)
         assert await here.sync.flush(entry) is Flushed.GONE
         assert (entry.request, entry.acked) == (before, 0)
 

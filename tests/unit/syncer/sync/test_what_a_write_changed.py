@@ -38,11 +38,10 @@ class Overtaken(Objects):
     async def patch(self, *args: Any, **kwargs: Any) -> NotificationRequest:
         """Write, show it to the watch, then answer."""
         stored = await super().patch(*args, **kwargs)
-        if not kwargs.get("dry_run"):
-            self._watch(stored)
-            if self._lost:
-                self._lost -= 1
-                raise Ambiguous("the answer was lost")
+        self._watch(stored)
+        if self._lost:
+            self._lost -= 1
+            raise Ambiguous("the answer was lost")
         return stored
 
 

@@ -17,6 +17,7 @@ from syncer.cli.web.entries import (
     Placed,
     Query,
 )
+from syncer.model.carried import fold
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.unit.syncer.cli.samples import NOW, C
@@ -34,7 +35,7 @@ def made(uid: str = "u", phase: str = "Failed", **changes: Any) -> NotificationR
             "creationTimestamp": "2027-01-15T07:00:00Z", **meta,
         },
         "spec": {"type": "Simple", "severity": severity},
-        "status": {"phase": phase, "totalAttempts": 3, "uncertainAttempts": 1, **changes},
+        "status": fold({"phase": phase, "totalAttempts": 3, **changes}),
     })  # fmt: skip
 
 
@@ -59,6 +60,7 @@ def test_an_entry_is_what_the_status_shows() -> None:
                 attempt("0.7-1", "the latest", channel="slack:a"),
                 attempt("0.7-2", "earlier", at="2027-01-15T07:59:10.000Z"),
                 attempt("0.7-3", at="2027-01-15T07:59:12.000Z"),
+                attempt("0.7-4", at="2027-01-15T07:59:09.000Z") | {"status": "unknown"},
             ],
         ),
         4,
@@ -214,7 +216,8 @@ IN_STATES: Final = {
 def test_states(case: str) -> None:
     """Each state takes what it says."""
     phase, unknown, states = IN_STATES[case]
-    found = EntryMaker().entry(made(phase=phase, uncertainAttempts=unknown))
+    shown = [attempt("0.7-1") | {"status": "unknown"}] * unknown
+    found = EntryMaker().entry(made(phase=phase, deliveryAttempts=shown))
     assert {
         state for state in module.STATES if Query(state=state).matches(found, Placed())
     } == states

@@ -262,7 +262,7 @@ def test_a_notification_that_is_retried() -> None:
 def test_a_notification_that_somebody_takes_care_of() -> None:
     """The hold, the order, the attempt that was not made, and the unknown result that can be resolved."""
     shown = request(
-        entry("uncertain"), phase="PartiallySent", hold="why", uncertainAttempts=1, message="half",
+        entry("unknown"), phase="PartiallySent", hold="why", message="half",
         reason="Mixed", completionTime="2027-01-15T07:59:30Z",
     )  # fmt: skip
     shown = replace(shown, priority="High")

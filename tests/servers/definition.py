@@ -1,0 +1,90 @@
+"""
+Our CustomResourceDefinition, and from it that of Kubernaut: what most tests run on.
+
+Ours has members of the status and bounds that upstream's does not have, and one more selectable field.
+Taken away, what is left prunes and refuses what upstream's does; its texts do not matter.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from syncer.kube.crd import render_crd
+from syncer.model.carried import ENTRY_MEMBERS, MEMBERS
+from tests.servers.controlplane import ControlPlane
+
+Json = dict[str, Any]
+
+CRD_NAME: Final = "notificationrequests.kubernaut.ai"
+#: Where the API server has it.
+CRD_PATH: Final = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD_NAME}"
+#: Where it describes what it serves, and seconds until it does.
+_DESCRIBED: Final = "/openapi/v3/apis/kubernaut.ai/v1alpha1"
+_PATIENCE: Final = 30.0
+#: Bounds of ours on the spec; that of the subject is upstream's.
+_BOUNDS = ("maxLength", "maxItems", "maxProperties")
+
+
+def load_crd() -> Json:
+    """Our definition as a fresh dictionary."""
+    crd: Json = yaml.load(render_crd(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
+    return crd
+
+
+def upstream_form(crd: Json | None = None) -> Json:
+    """Return our definition, or one made from it, without what upstream's lacks."""
+    crd = copy.deepcopy(crd or load_crd())
+    (version,) = crd["spec"]["versions"]
+    version["selectableFields"] = [
+        f for f in version["selectableFields"] if f["jsonPath"].startswith(".spec.")
+    ]
+    spec, status = (
+        version["schema"]["openAPIV3Schema"]["properties"][p] for p in ("spec", "status")
+    )
+    del status["default"]
+    subject = spec["properties"]["subject"]["maxLength"]
+    _loosen(spec)
+    spec["properties"]["subject"]["maxLength"] = subject
+    for member in MEMBERS:
+        del status["properties"][member]
+    attempts = status["properties"]["deliveryAttempts"]
+    for member in ENTRY_MEMBERS:
+        del attempts["items"]["properties"][member]
+    for bound in ("maxItems", "x-kubernetes-list-type"):
+        del attempts[bound]
+    return crd
+
+
+def serve(plane: ControlPlane, crd: Json) -> None:
+    """Have a real API server serve a definition; returns once it is in force."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "crd.json"
+        file.write_text(json.dumps(crd))
+        plane.api.apply_crd(file)
+    members = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"][
+        "properties"
+    ]
+    shows = "uncertainAttempts" in members
+    deadline = time.monotonic() + _PATIENCE
+    while ("uncertainAttempts" in plane.api.request("GET", _DESCRIBED).text) is not shows:
+        assert time.monotonic() < deadline, "the definition is not in force"
+        time.sleep(0.05)
+    # What is written follows what is described within a tenth of a second.
+    time.sleep(0.5)
+
+
+def _loosen(schema: Any) -> None:
+    if isinstance(schema, dict):
+        for bound in _BOUNDS:
+            schema.pop(bound, None)
+        for child in schema.get("properties", {}).values():
+            _loosen(child)
+        _loosen(schema.get("items"))
+        _loosen(schema.get("additionalProperties"))
