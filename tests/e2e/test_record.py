@@ -1,0 +1,194 @@
+"""
+Upstream's definition suffices: what a status tells beyond it survives in one condition.
+
+the server stores is read raw: none of our members is in it, nor a result that upstream's schema lacks.
+the server stores is read raw: none of our members is in it, and no result that upstream's schema lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+
+from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, expand
+from syncer.model.resource import Json
+from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
+from tests.e2e.test_migration import attempted, write_as_before
+from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import load_crd, serve, upstream_form
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(240),
+]
+
+#: Notifications whose sends are open when their owner is killed.
+OPEN: Final = 4
+#: Changes of the definition, and notifications that are made meanwhile.
+SWITCHES: Final = 6
+LOAD: Final = 60
+#: A wait that outlasts what is done meanwhile.
+PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 15}
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Any) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path, send_timeout=8.0) as made:
+        yield made
+
+
+async def stored(here: Stage, name: str, *, ours: bool = False) -> Json:
+    """The expanded status of an object; raw, it has none of our members unless our definition is served."""
+    reply = await here.api.ask("GET", f"{here.api.requests}/{name}")
+    status: Json = reply.body["status"]
+    assert all(e["status"] in {"success", "failed"} for e in status["deliveryAttempts"])
+    if not ours:
+        assert not set(MEMBERS) & set(status)
+        assert not any(set(ENTRY_MEMBERS) & set(e) for e in status["deliveryAttempts"])
+    return expand(status)
+
+
+def results(status: Json) -> list[tuple[int, str]]:
+    """Number and result of each attempt; each has an id of its own."""
+    entries = status["deliveryAttempts"]
+    assert len({e["id"] for e in entries}) == len(entries) == status["totalAttempts"]
+    return [(e["attempt"], e["status"]) for e in entries]
+
+
+async def test_fail_fail_success_is_three(here: Stage) -> None:
+    """Three attempts, each with its id, class and start, and every phase on the way."""
+    here.script("n", BUSY, BUSY, OK)
+    here.notifier().start()
+    uid = await here.create("n")
+    await here.wait_phase(uid)
+    await here.wait_acked([uid])
+    status = await stored(here, "n")
+    assert results(status) == [(1, "failed"), (2, "failed"), (3, "success")]
+    assert [e.get("class") for e in status["deliveryAttempts"]] == ["transient", "transient", None]
+    assert [e["code"] for e in status["deliveryAttempts"]] == [503, 503, 200]
+    assert [e["startedAt"] <= e["timestamp"] for e in status["deliveryAttempts"]] == [True] * 3
+    assert status["channels"] == [{"name": "slack:ops", "state": "Delivered", "attempts": 3}]
+    phases = [v.phase for v in here.watcher.versions[uid]]
+    assert list(dict.fromkeys(p for p in phases if p)) == ["Sending", "Sent"]
+    await here.sound()
+
+
+async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -> None:
+    """The owner is killed while receivers think: its attempts are unknown to us, and failed in the list."""
+    names = [f"open-{n}" for n in range(OPEN)]
+    for name in names:
+        here.script(name, Step(delay=6.0), OK)
+    first, second = here.notifier(), here.notifier()
+    first.start()
+    uids = [await here.create(name) for name in names]
+    await until(lambda: len(here.receiver.book) == OPEN, first.tail, within=30)
+    first.kill()
+    second.start()
+    for uid in uids:
+        await here.wait_phase(uid, within=60)
+    await here.wait_acked(uids)
+    for name in names:
+        status = await stored(here, name)
+        assert results(status) == [(1, "unknown"), (2, "success")], name
+        assert status["uncertainAttempts"] == 1
+        assert len(here.receiver.calls(name)) == 2, "one repeat, and the record says why"
+    await here.sound()
+
+
+async def test_another_controller_delivers_in_between(here: Stage) -> None:
+    """Its client keeps conditions alone: its attempts are told from ours, and nothing is sent again."""
+    here.script("n", BUSY, OK)
+    process = here.notifier()
+    process.start()
+    uid = await here.create("n", retryPolicy=PATIENT)
+    await here.wait_phase(uid, "Sending")
+    await until(lambda: len(here.receiver.calls("n")) == 1, process.tail, within=30)
+    await until(lambda: bool(here.watcher.last(uid).attempts), process.tail, within=30)  # type: ignore[union-attr]  # it was there
+    (ours,) = (await stored(here, "n"))["deliveryAttempts"]
+    process.kill()
+    answer = await write_as_before(here, "n", attempted("success", phase="Retrying", minutes=0))
+    assert answer.code == 200, answer.body
+    process.start()
+    await here.wait_phase(uid)
+    await here.wait_acked([uid])
+    status = await stored(here, "n")
+    assert results(status) == [(1, "failed"), (2, "success")]
+    assert status["deliveryAttempts"][0]["id"] == ours["id"]
+    assert len(here.receiver.calls("n")) == 1
+
+
+async def test_redis_is_emptied_while_nobody_runs(here: Stage) -> None:
+    """What was delivered is not sent again; what was not goes on with its numbers, ids and classes."""
+    here.script("later", BUSY, OK)
+    here.script("unsure", Step(drop="after"), OK)
+    process = here.notifier()
+    process.start()
+    done = await here.create("done")
+    waiting = {n: await here.create(n, retryPolicy=PATIENT) for n in ("later", "unsure")}
+    await here.wait_phase(done)
+    for uid in waiting.values():
+        await until(
+            lambda uid=uid: bool((v := here.watcher.last(uid)) and v.attempts),  # type: ignore[misc]  # a closure
+            process.tail, within=30,
+        )  # fmt: skip
+    before = {n: (await stored(here, n))["deliveryAttempts"] for n in waiting}
+    process.kill()
+    await here.redis.flushall()
+    process.start()
+    for uid in waiting.values():
+        await here.wait_phase(uid, within=60)
+    for name, first in (("later", "failed"), ("unsure", "unknown")):
+        status = await stored(here, name)
+        assert results(status) == [(1, first), (2, "success")]
+        assert status["deliveryAttempts"][0] == before[name][0]
+        assert len(here.receiver.calls(name)) == 2
+    assert len(here.receiver.calls("done")) == 1
+
+
+async def test_the_definition_is_switched_under_load(
+    control_plane: ControlPlane, here: Stage
+) -> None:
+    """As by Kubernaut's upgrades: nothing is lost, sent twice, shown twice or without its id."""
+    process = here.notifier()
+    process.start()
+    await process.wait_ready()
+    uids: dict[str, str] = {}
+    switched = 0
+
+    async def load() -> None:
+        for n in range(LOAD):
+            name = f"load-{n}"
+            here.script(name, *(BUSY,) * (n % 3), OK)
+            uids[name] = await here.create(name)
+            await asyncio.sleep(0.2)
+
+    async def switch() -> None:
+        nonlocal switched
+        for n in range(SWITCHES):
+            await asyncio.to_thread(
+                serve, control_plane, load_crd() if n % 2 == 0 else upstream_form()
+            )
+            switched += 1
+            await asyncio.sleep(1.0)
+            if n == SWITCHES // 2:
+                process.kill()
+                process.start()
+
+    try:
+        await asyncio.gather(load(), switch())
+        for uid in uids.values():
+            await here.wait_phase(uid, within=90)
+    finally:
+        await asyncio.to_thread(serve, control_plane, upstream_form())
+    assert switched == SWITCHES
+    await here.wait_acked(list(uids.values()))
+    for n, name in enumerate(uids):
+        status = await stored(here, name)
+        known = [s for _, s in results(status) if s != "unknown"]
+        assert known == ["failed"] * (n % 3) + ["success"] or status.get("uncertainAttempts"), name
+        assert [k for k, _ in results(status)] == list(range(1, status["totalAttempts"] + 1))
+    await here.sound(gaps=True)
