@@ -25,7 +25,7 @@ from notifier.reconciler.holds import Holds
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.sending import Sender
-from syncer.ledger.answers import Answer, Appended
+from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended
 from syncer.model.attempt import AttemptState
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm
@@ -292,7 +292,8 @@ class Attempts:
         if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
             entry.reread = True
         else:
-            self.ports.recorder.lose_claim(entry, answer.answer.value.lower())
+            detail = answer.detail if answer.detail in (SERVER, HISTORY) else ""
+            self.ports.recorder.lose_claim(entry, detail or answer.answer.value.lower())
         self.ports.queue.add(entry.uid)
 
 

@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from syncer.ledger.codec import decode_header
+from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError
 from syncer.model.immutable import immutable
 from syncer.model.record import Header, Record
-from syncer.rules.fold import LogView
+from syncer.rules.fold import ROOT_CHAIN, LogView
 
 
 class Answer(StrEnum):
@@ -32,6 +33,11 @@ class Answer(StrEnum):
     FENCED = "FENCED"
     STALE = "STALE"
     APART = "APART"
+
+
+#: Details of RECLAIM: the server is in another state than at the claim; the log has another history.
+SERVER: Final = "server"
+HISTORY: Final = "history"
 
 
 @dataclass(slots=True)
@@ -53,7 +59,8 @@ class Appended:
         chain: Chain of the last appended element (OK only).
         count: How many records were appended: 2 where a lost intent was restored.
         rank: State recorded already (DUP, NOOP), else -1.
-        detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
+        detail: What ended the claim (RECLAIM: the epoch stored, `SERVER` or `HISTORY`), or the attempt that
+            is open (OPEN).
         confirmed: False if fewer replicas than requested have confirmed the write in time.
     """
 
@@ -65,6 +72,21 @@ class Appended:
     rank: int = -1
     detail: str = ""
     confirmed: bool = True
+
+
+@immutable
+class Proof:
+    """
+    What an INTENT has the server compare: the claim, and the record on which the decision is based.
+
+    `stamp` is what the first CLAIM was answered; `position` and `chain` are those of the last record that
+    was read, of none by default.
+    """
+
+    epoch: Epoch
+    stamp: str
+    position: int = 0
+    chain: str = ROOT_CHAIN
 
 
 class Mark(StrEnum):
@@ -122,12 +144,17 @@ class Snapshot:
 
 @immutable
 class Claimed:
-    """Answer of CLAIM; `error` is set, and no snapshot, where the log holds something undecodable."""
+    """
+    Answer of CLAIM; `error` is set, and no snapshot, where the log holds something undecodable.
+
+    `stamp` names the state of the server that answered, for INTENT to compare.
+    """
 
     answer: Answer
     snapshot: Snapshot | None = None
     error: ContractError | None = None
     now: int = 0
+    stamp: str = ""
 
 
 class Restored(NamedTuple):

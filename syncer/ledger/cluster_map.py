@@ -107,6 +107,7 @@ def weakest(infos: Iterable[Mapping[str, str]]) -> dict[str, str]:
     merged = dict(rows[0])
     merged["redis_version"] = ".".join(str(p) for p in min(parse_version(r) for r in rows))
     merged["connected_slaves"] = str(min(number_of(r.get("connected_slaves")) for r in rows))
+    merged["master_replid"] = min(r.get("master_replid", "") for r in rows)
     for name, safe in (
         ("appendfsync", "always"),
         ("maxmemory_policy", "noeviction"),

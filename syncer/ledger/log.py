@@ -4,8 +4,8 @@ The log of each notification: its scripts and a few reads, as typed calls.
 Every method is one call to Redis and returns the answer; others decide what follows from it. Calls
 are retried here, and only here, because each script may be run again after a lost reply without harm: a
 retry carries the same id and the same bytes. It stops when its deadline has passed, and for an INTENT
-also as soon as its guard finds that the claim is stale (another
-server answers, or the lease term ended): the caller then decides again, with a new id.
+also as soon as its guard, or the script, finds that the claim is stale (another server answers, the server
+was a replica meanwhile, or the lease term ended): the caller then decides again, with a new id.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from syncer.ledger.answers import (
     Claimed,
     LogHead,
     Mark,
+    Proof,
     Restored,
     Snapshot,
     StoredLog,
@@ -77,6 +78,10 @@ class RedisLog:
     def generation_of(self, uid: str) -> int:
         """Raised whenever another server or store answers for the log of a notification."""
         return self._client.generation_of(self.key(uid))
+
+    def probe_soon(self) -> None:
+        """Have the servers asked at once who they are."""
+        self._client.probe_now.set()
 
     @property
     def available(self) -> bool:
@@ -139,14 +144,14 @@ class RedisLog:
         seconds, micros = (int(part) for part in reply[2])
         now = seconds * 1000 + micros // 1000
         try:
-            return Claimed(answer, snapshot_of(reply[1]), now=now)
+            return Claimed(answer, snapshot_of(reply[1]), now=now, stamp=text_of(reply[3]))
         except ContractError as error:
             return Claimed(answer, error=error, now=now)
 
     async def intent(
         self,
         uid: str,
-        epoch: Epoch,
+        proof: Proof,
         record: Record,
         *,
         limit: int,
@@ -161,7 +166,7 @@ class RedisLog:
 
         Args:
             uid: Of the notification.
-            epoch: Of the claim.
+            proof: What allows it; a repetition brings the same.
             record: The intent.
             limit: Attempts that the log may hold for the channel.
             guard: Whether the claim still holds, called before each try.
@@ -175,12 +180,15 @@ class RedisLog:
         return await self._append(
             lua.INTENT,
             uid,
-            [epoch, record.id, encode_channel(record.channel), encode_record(record), limit],
+            [
+                proof.epoch, record.id, encode_channel(record.channel), encode_record(record), limit,
+                proof.position, proof.chain, proof.stamp,
+            ],
             guard=guard,
             patience=patience,
             replicas=self._replicas(),
             tries=tries,
-        )
+        )  # fmt: skip
 
     async def outcome(
         self,

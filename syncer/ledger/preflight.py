@@ -60,6 +60,9 @@ def preflight(
     if parse_version(info) < MIN_VERSION:
         add("version", f"version {info.get('redis_version', '?')} does not support script flags",
             "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
+    if not info.get("master_replid"):
+        add("replid", "INFO shows no master_replid, so that a loss of records could pass unnoticed",
+            "use a server, or a proxy, that shows its master_replid", refuse=True)  # fmt: skip
     fsync = info.get("appendfsync")
     if strict and fsync != "always":
         add("appendfsync", f"appendfsync is {fsync}, so the newest records can be lost with the"

@@ -86,7 +86,7 @@ class Cluster:
         self._tasks: dict[Address, asyncio.Task[None]] = {}
         self._used: dict[Address, float] = {}
         self._infos: dict[Address, dict[str, str]] = {}
-        #: Process of each node ever seen here, by node id.
+        #: Process and history of each node ever seen here, by node id.
         self._runs: dict[str, str] = {}
         self._store = ""
         self._group: asyncio.TaskGroup | None = None
@@ -407,9 +407,10 @@ class Cluster:
         while True:
             await asyncio.sleep(_PROBE_TROUBLED)
             opened = self._redis.server is not None
-            troubled = self._redis.problem or self._redis.unfit
+            troubled = self._redis.problem or self._redis.unfit or self._redis.probe_now.is_set()
             if loop.time() - last < _PROBE_SECONDS and not (opened and troubled):
                 continue
+            self._redis.probe_now.clear()
             with contextlib.suppress(LedgerError, TimeoutError):
                 await self.probe()
             last = loop.time()
@@ -455,16 +456,16 @@ class Cluster:
         self._redis.lag(info.get("run_id", ""))
 
     def _identified(self, address: Address, node: str, info: dict[str, str]) -> bool:
-        """Note the process that answers at an address; True if it is another one of the same node."""
+        """Note who answers at an address; True if it is another process, or history, of the same node."""
         self._infos[address] = info
         self._redis.replicas.observe(info)
-        run = info.get("run_id", "")
+        run = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
         before, self._runs[node] = self._runs.get(node), run
         return before is not None and before != run
 
     def _stored(self, store: str) -> bool:
         before, self._store = self._store, store
-        return bool(before) and before != store
+        return before not in ("", store)
 
     def _settle(self, *, changed: bool, moved: Iterable[int] = ()) -> None:
         redis = self._redis
@@ -474,12 +475,8 @@ class Cluster:
         for node in sorted(p.node for p in primaries):
             digest.update(f"{node} {self._runs.get(node, '')}\n".encode())
         reasons = (redis.fitness(info) for info in infos)
-        server = Server(
-            digest.hexdigest()[:40],
-            "cluster",
-            self._store,
-            min((parse_version(i) for i in infos), default=()),
-        )
+        version = min((parse_version(i) for i in infos), default=())
+        server = Server(digest.hexdigest()[:40], "", "cluster", self._store, version)
         redis.settle(
             server,
             weakest(infos),

@@ -57,6 +57,13 @@ _TYPES: Final = {
 }  # fmt: skip
 
 
+#: Why nothing may be opened where the scripts get no stamp, with the fix.
+NO_STAMP: Final = (
+    "INFO replication shows no role and master_replid there; allow the user +info, do not rename INFO, and"
+    " use no proxy that hides them"
+)
+
+
 class WrongType(Rejected):
     """The key holds something that is not a list, or no text where one is expected."""
 
@@ -67,11 +74,9 @@ class WrongType(Rejected):
 class RefusedInside(Unauthorised):
     """The user may run a script, and not one of its commands; others may have been executed before."""
 
-    def __init__(self, lacks: str = "") -> None:
+    def __init__(self, lacks: str = "", *, word: str = "NOPERM") -> None:
         lacks = lacks or "`syncer doctor` says which"
-        super().__init__(
-            f"Redis refuses a command within a script (NOPERM): {lacks}", reason="NOPERM"
-        )
+        super().__init__(f"Redis refuses a command within a script ({word}): {lacks}", reason=word)
 
 
 async def read_apart(
@@ -150,8 +155,11 @@ def classify_reply(error: BaseException) -> LedgerError:
     text = str(error)
     if "NLFORMAT" in text:
         return ContractError("the key holds no log of this format")
-    if any(part in text for part in _INSIDE):
-        return RefusedInside(_denied(text))
+    stampless = "NLSTAMP" in text
+    if stampless or any(part in text for part in _INSIDE):
+        return (
+            RefusedInside(NO_STAMP, word="NLSTAMP") if stampless else RefusedInside(_denied(text))
+        )
     if word in _UNAUTHORISED or "AUTH" in text[:24]:
         what = "the credentials", "check the user and the password"
         if word == "NOPERM":

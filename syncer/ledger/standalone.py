@@ -1,7 +1,7 @@
 """
 One server at a time: a Redis of its own, or the master that Sentinels name.
 
-One pipeline. A change of process, role or store is found on the next new connection, and
+One pipeline. A change of process, history, role or store is found on the next new connection, and
 every ten seconds on the one that is up. A server that goes away while there are no calls is found by the
 subscriber's connection: when that one cannot be made again, the server is probed at once.
 """
@@ -45,9 +45,6 @@ class Standalone:
         self._master: Master | None = None
         #: How many new connections have been identified.
         self._identified = 0
-        #: Set where the server is to be probed at once: the subscriber's connection cannot be made, or a
-        #: write was not confirmed.
-        self._probe_now = asyncio.Event()
 
         def plain(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             options = connection_options(timeout)
@@ -124,7 +121,7 @@ class Standalone:
             async with asyncio.timeout(self._timeout * 3):
                 await connection.connect()  # type: ignore[no-untyped-call]  # vendor
         except (RedisError, OSError, TimeoutError):
-            self._probe_now.set()
+            self._redis.probe_now.set()
             raise
         return connection
 
@@ -149,8 +146,8 @@ class Standalone:
     async def _watch(self) -> None:
         while True:
             calm = self._redis.problem is None and self._redis.unfit is None
-            await elapse(_PROBE_SECONDS if calm else _PROBE_TROUBLED, self._probe_now)
-            self._probe_now.clear()
+            await elapse(_PROBE_SECONDS if calm else _PROBE_TROUBLED, self._redis.probe_now)
+            self._redis.probe_now.clear()
             try:
                 await self.probe()
             except ConfigError as error:
@@ -207,13 +204,14 @@ class Standalone:
         """Hold attempts until a replica has caught up, and probe at once whether it has."""
         redis = self._redis
         redis.lag(redis.server.run_id if redis.server else "")
-        self._probe_now.set()
+        redis.probe_now.set()
 
     def _note(self, info: dict[str, str], meta: bytes | None) -> None:
         redis = self._redis
         redis.replicas.observe(info)
         server = Server(
             info.get("run_id", ""),
+            info.get("master_replid", ""),
             info.get("role", ""),
             redis.store_of(meta),
             parse_version(info),

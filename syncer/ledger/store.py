@@ -2,14 +2,17 @@
 To which installation a store belongs, which servers answer for it, and whether earlier claims still hold.
 
 One `RedisState` per client, whatever the topology. Its `generation` is raised whenever another process,
-another primary or another store answers, and whenever a server answers that it is no master any more. A
-claim keeps the generation of its log (`generation_of`); if that has risen, it allows nothing. Where slots
-of a Redis Cluster move, only that of the logs in these slots rises: a reshard moves one slot after the
-other for minutes, and would leave no claim valid for long enough to send.
+another primary or another store answers, a server has been a replica meanwhile, and whenever a server
+answers that it is no master any more. That has every log looked at, also one that nobody appends to; an
+INTENT is refused by its script (`intent.lua`), whatever is known here. A claim keeps the generation of its
+log (`generation_of`); if that has risen, it allows nothing. Where slots of a Redis Cluster move, only that
+of the logs in these slots rises: a reshard moves one slot after the other for minutes, and would leave no
+claim valid for long enough to send.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable
@@ -30,9 +33,11 @@ logger = logging.getLogger("ledger.redis")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server that answered: its process (of a cluster: a digest of all), its role, its store."""
+    """The server that answered: process and history (of a cluster: a digest of all), role, store."""
 
     run_id: str
+    #: Another one after each start, promotion and demotion, also one that is too short to be seen.
+    replid: str
     role: str
     store: str
     version: tuple[int, ...]
@@ -67,6 +72,9 @@ class RedisState:
         #: Intents must be confirmed by a replica, where there are any (`redis.durability: strict`).
         self.confirming = False
         self.replicas = Replicas()
+        #: Set where the servers are to be probed at once: the subscriber's connection cannot be made, a
+        #: write was not confirmed, or an INTENT met another state of its server.
+        self.probe_now = asyncio.Event()
         self._doubted = False
         self._run_ids: tuple[str, ...] = ()
         #: Generation that made all claims stale, and of slots that have moved since then, theirs.
@@ -148,7 +156,12 @@ class RedisState:
         if changed:
             logger.warning(
                 "another Redis server or store answers; all logs are claimed again",
-                extra={"run_id": server.run_id, "role": server.role, "store": server.store},
+                extra={
+                    "run_id": server.run_id,
+                    "replid": server.replid,
+                    "role": server.role,
+                    "store": server.store,
+                },
             )
         if changed or self.server is None:
             self._replace()

@@ -49,10 +49,16 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 @immutable
 class Claim:
-    """Right to open attempts in one log: holds while both values are the current ones."""
+    """
+    Right to open attempts in one log: holds while epoch and generation are the current ones.
+
+    `stamp` is what the first CLAIM was answered; INTENT has the server compare it. A later CLAIM does not
+    renew it: what was read in between may be of before the server changed.
+    """
 
     epoch: Epoch
     generation: int
+    stamp: str
 
 
 @dataclass(slots=True)

@@ -83,7 +83,7 @@ class Claimer:
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
-        before = Claim(term.epoch, self.log.generation_of(entry.uid))
+        generation = self.log.generation_of(entry.uid)
         heard = self.log.subscriptions
         own_seeds = seeds_of_view(entry.view, entry.request.status)
         if entry.ahead:
@@ -108,12 +108,12 @@ class Claimer:
         presence = await self._gather(entry)
         decision = reconcile(self._situation(entry, term, presence))
         await self._act(entry, term, decision)
-        # The claim is stored last, with the generation of its beginning: a server change in between voids
-        # it, and so does a result that the log could not take, which gives a claim up.
+        # The claim is stored last, with generation and stamp of its beginning: a server change in between
+        # voids it, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
-        current = before.generation == self.log.generation_of(entry.uid)
+        current = generation == self.log.generation_of(entry.uid)
         if claimable and current and not entry.unrecorded:
-            entry.claim = before
+            entry.claim = Claim(term.epoch, generation, claimed.stamp)
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             entry.heard = heard
             self._schedule_due(entry)
@@ -334,7 +334,7 @@ class Claimer:
             self.cache.forget(entry.uid)
             return True
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(term.epoch, self.log.generation_of(entry.uid))
+        entry.claim = Claim(term.epoch, self.log.generation_of(entry.uid), claimed.stamp)
         if not await self.recorder.record_kept(entry):
             return False
         await self._recover(entry, term)

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from syncer.ledger.answers import Answer, Appended, Snapshot, Tries
+from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended, Proof, Snapshot, Tries
 from syncer.ledger.codec import stored
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
@@ -172,13 +172,16 @@ class Recorder:
             PortError: given up; the intent may or may not be recorded, and nothing was sent.
         """
         record, claim = self._begin(entry, term, channel), entry.claim
+        # Of the decision, so of before the first try: the log that takes a repetition may have fallen back.
+        stamp = claim.stamp if claim else ""
+        proof = Proof(term.epoch, stamp, entry.view.position, entry.view.chain)
         opened, tries = False, Tries()
         try:
             answer = await self._timed(
                 "intent",
                 lambda: self.log.intent(
                     entry.uid,
-                    term.epoch,
+                    proof,
                     record,
                     limit=limit,
                     tries=tries,
@@ -199,6 +202,11 @@ class Recorder:
             elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
                 entry.reread = True
                 opened = True
+            elif answer.detail in (SERVER, HISTORY):
+                # The log has fallen back, or may have. What it lost may be in the object alone, and the
+                # probe finds the other logs of the server.
+                entry.fresh = False
+                self.log.probe_soon()
         except ContractError as error:
             self.put_in_quarantine(entry, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")

@@ -18,12 +18,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.answers import Answer
+from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_record
 from syncer.ledger.log import RedisLog
@@ -66,6 +66,8 @@ class Bench:
     client: LedgerClient
     bare: redis_asyncio.Redis
     numbers: Iterator[int]
+    #: Of the template's claim, which its copies share.
+    proof: Proof = field(default_factory=lambda: Proof(EPOCH, ""))
 
     async def fill(self, records: int) -> None:
         """Make the template, of an even number of records: a seed, a plan, failed attempts."""
@@ -75,6 +77,7 @@ class Bench:
             TEMPLATE, EPOCH, name="bench/template", seeds=[_seed(restored)]
         )
         assert claimed.answer is Answer.OK
+        self.proof = Proof(EPOCH, claimed.stamp)
         channels = (CHANNEL,)
         await self.log.note(TEMPLATE, plan_record(Plan(channels, "RoutingRuleMatched", at=_NOW)))
         for _ in range(records // 2 - 1):
@@ -111,7 +114,7 @@ class Bench:
 
     async def _log(self, name: str, opened: Record, ended: Record, took: list[float]) -> None:
         began = time.perf_counter()
-        intent = await self.log.intent(name, EPOCH, opened, limit=1000, guard=lambda: True)
+        intent = await self.log.intent(name, self.proof, opened, limit=1000, guard=lambda: True)
         between = time.perf_counter()
         outcome = await self.log.outcome(name, ended, opened, name="bench/template")
         took += (between - began, time.perf_counter() - between)

@@ -32,7 +32,7 @@ from typing import Any, Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.answers import Answer, Mark
+from syncer.ledger.answers import Answer, Mark, Proof
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import RedisLog
@@ -173,10 +173,11 @@ class Books:
         claimed = await self.log.claim(uid, _EPOCH, name=name)
         noted = await self.log.note(uid, _plan(shape, channels, _NOW, "0123456789abcdef"))
         assert (claimed.answer, noted.answer) == (Answer.OK, Answer.OK)
+        proof = Proof(_EPOCH, claimed.stamp)
         position, chain = noted.position, noted.chain
         for attempt in attempts_of(shape, channels, self.numbers, end=_NOW):
             opened = _intent(shape, attempt)
-            intent = await self.log.intent(uid, _EPOCH, opened, limit=1000, guard=lambda: True)
+            intent = await self.log.intent(uid, proof, opened, limit=1000, guard=lambda: True)
             outcome = await self.log.outcome(uid, attempt_record(attempt), opened, name=name)
             assert (intent.answer, outcome.answer) == (Answer.OK, Answer.OK)
             position, chain = outcome.position, outcome.chain

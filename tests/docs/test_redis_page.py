@@ -23,9 +23,9 @@ import redis
 
 from syncer.cli.access import opened
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, make_epoch
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record, skip_record
+from tests.fakes.claimedlog import ClaimedLog
 from tests.servers.redis import RedisServer
 from tests.servers.users import acl_rule
 
@@ -76,7 +76,7 @@ async def _fill(url: str) -> None:
     """
     client = LedgerClient(url, prefix="nl", timeout=3.0)
     async with opened(client):
-        log = RedisLog(client)
+        log = ClaimedLog(client)
         await client.open("ledger/notification-ledger@cluster")
         for n, (uid, name) in enumerate(
             (("u-sent", "demo/sent"), ("u-retry", "demo/disk-full"), ("u-open", "demo/open"),
@@ -98,10 +98,10 @@ async def _fill(url: str) -> None:
             await log.ack(uid, position, snapshot.records[position - 1].chain, ttl=ttl)
 
 
-async def _attempt(log: RedisLog, uid: str, n: int, state: AttemptState | None) -> None:
+async def _attempt(log: ClaimedLog, uid: str, n: int, state: AttemptState | None) -> None:
     identity = AttemptId(f"{EPOCH}-{n}")
     intent = intent_record(identity, "slack:ops", at=T0 + n, by="me")
-    await log.intent(uid, EPOCH, intent, limit=9, guard=lambda: True)
+    await log.open(uid, EPOCH, intent)
     if state is None:
         return
     failed = state is not AttemptState.SUCCESS
@@ -254,7 +254,7 @@ def dump(here: Store) -> None:
 def fit(here: Store) -> None:
     """All that matters is said."""
     text = "\n".join(here.run("fit"))
-    for word in ("maxmemory_policy:noeviction", "aof_enabled:1", "role:master"):
+    for word in ("maxmemory_policy:noeviction", "aof_enabled:1", "role:master", "master_replid:"):
         assert word in text
 
 

@@ -26,12 +26,12 @@ from redis.exceptions import ResponseError
 
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import Refused, classify_reply
 from syncer.ledger.store import Server
 from syncer.ledger.writes import Writes
 from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
+from tests.fakes.claimedlog import ClaimedLog
 
 Argument = bytes | str | int
 Reply = list[Any]
@@ -61,9 +61,11 @@ class ScriptTwin:
         logs: The lists; a key without elements is absent.
         expires: Unix milliseconds at which a key goes, for keys that will.
         strings: Values that are no lists.
+        stamp: What INFO within a script shows of the server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stamp: bytes = b"master:" + b"0" * 40) -> None:
+        self.stamp = stamp
         self.logs: dict[str, list[bytes]] = {}
         self.expires: dict[str, int] = {}
         self.strings: dict[str, bytes] = {}
@@ -152,11 +154,38 @@ class ScriptTwin:
         if changed:
             self.expires.pop(key, None)
         time = [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
-        return [b"OK", list(log), time]
+        return [b"OK", list(log), time, self.stamp]
 
     def _intent(self, key: str, args: list[bytes], now: int) -> Reply:
-        epoch, identity, channel, record, most = args
+        epoch, identity, channel, record, most, position, chain, stamp = args
         log = self.logs.get(key, [])
+        known, ids, done = self._attempts(log, channel)
+        if done:
+            return [b"DONE"]
+        if identity in known:
+            return [b"DUP", known[identity]]
+        if not log:
+            return [b"RECLAIM"]
+        refusal = self._not_owner(log, epoch) or self._fallen(log, int(position), chain, stamp)
+        if refusal is not None:
+            return refusal
+        for attempt in ids:
+            if known[attempt] == 0:
+                return [b"OPEN", attempt]
+        if len(ids) >= int(most):
+            return [b"EXHAUSTED", len(ids)]
+        return self._appended(key, [record])
+
+    def _fallen(self, log: list[bytes], position: int, chain: bytes, stamp: bytes) -> Reply | None:
+        if stamp != self.stamp:
+            return [b"RECLAIM", b"server"]
+        if position >= len(log) or _chain_at(log[: position + 1]) != chain:
+            return [b"RECLAIM", b"history"]
+        return None
+
+    @staticmethod
+    def _attempts(log: list[bytes], channel: bytes) -> tuple[dict[bytes, int], list[bytes], bool]:
+        """Ranks by attempt, the attempts of the channel, and whether one of them succeeded."""
         known: dict[bytes, int] = {}
         ids: list[bytes] = []
         done = False
@@ -172,20 +201,7 @@ class ScriptTwin:
                     ids.append(attempt)
                 done = done or rank == 3
             known[attempt] = max(rank, known.get(attempt, -1))
-        if done:
-            return [b"DONE"]
-        if identity in known:
-            return [b"DUP", known[identity]]
-        if not log:
-            return [b"RECLAIM"]
-        if (refusal := self._not_owner(log, epoch)) is not None:
-            return refusal
-        for attempt in ids:
-            if known[attempt] == 0:
-                return [b"OPEN", attempt]
-        if len(ids) >= int(most):
-            return [b"EXHAUSTED", len(ids)]
-        return self._appended(key, [record])
+        return known, ids, done
 
     def _outcome(self, key: str, args: list[bytes], now: int) -> Reply:
         identity, _, rank, record, intent, header = args
@@ -197,8 +213,8 @@ class ScriptTwin:
         # An operator's `failed` is below the sender's.
         known = _rank_of(log, identity)
         own = max((r for k, r in _ranks_of(log, identity) if k != b"resolve.failed"), default=-1)
-        if own >= int(rank) or (own < known and int(rank) < known):
-            return [b"NOOP", known]
+        if own >= int(rank) or int(rank) < known:
+            return [b"NOOP", own if own >= int(rank) else known]
         return self._appended(key, [intent, record] if known < 0 and intent else [record])
 
     def _recover(self, key: str, args: list[bytes], now: int) -> Reply:
@@ -451,7 +467,14 @@ class MemoryRedis:
     struck: list[str] = field(default_factory=list)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     starts: int = 1
+    histories: int = 1
     stores: int = 0
+
+    def __post_init__(self) -> None:  # noqa: D105 - the fields are documented
+        self._stamp()
+
+    def _stamp(self) -> None:
+        self.twin.stamp = f"{self.role}:{self.replid}".encode()
 
     @property
     def strings(self) -> dict[str, bytes]:
@@ -463,13 +486,25 @@ class MemoryRedis:
         """Changes with every start of the server."""
         return f"{self.starts:040x}"
 
+    @property
+    def replid(self) -> str:
+        """Changes with every start, promotion and demotion of the server."""
+        return f"{self.histories:040x}"
+
     def restart(self) -> None:
         """Another process answers, on the same data."""
         self.starts += 1
+        self.turn("master")
+
+    def turn(self, role: str) -> None:
+        """The same process is demoted, or promoted."""
+        self.role = role
+        self.histories += 1
+        self._stamp()
 
     def flush(self) -> None:
         """Everything is gone, the store id included; the process lives on."""
-        self.twin = ScriptTwin()
+        self.twin = ScriptTwin(self.twin.stamp)
 
     def lose(self, key: str, n: int) -> int:
         """A failover forgets the last n elements of a log; returns how many it had."""
@@ -495,6 +530,7 @@ class MemoryRedis:
         return "\r\n".join(
             (
                 "redis_version:7.0.15", f"run_id:{self.run_id}", f"role:{self.role}",
+                f"master_replid:{self.replid}",
                 "maxmemory_policy:noeviction", "aof_enabled:1", "aof_last_write_status:ok",
                 f"connected_slaves:{self.replicas}",
             )
@@ -592,6 +628,7 @@ class MemoryClient:
         self.redis = redis
         self.prefix = prefix
         self.generation = 0
+        self.probe_now = asyncio.Event()
         self.layout = 0
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
@@ -685,7 +722,13 @@ class MemoryClient:
         if self._installation and stamp.get("installation") != self._installation:
             raise ConfigError("the keys belong to another installation", path="redis.keyPrefix")
         self.info = dict(line.split(":", 1) for line in self.redis.info().splitlines())
-        server = Server(self.redis.run_id, self.redis.role, stamp.get("store", ""), (7, 0, 15))
+        server = Server(
+            self.redis.run_id,
+            self.redis.replid,
+            self.redis.role,
+            stamp.get("store", ""),
+            (7, 0, 15),
+        )
         before, self.server = self.server, server
         self.problem = None
         self.unfit = self.fitness(self.info)
@@ -729,9 +772,14 @@ class MemoryClient:
         self._closed = True
 
 
-class MemoryLog(RedisLog):
+class MemoryLog(ClaimedLog):
     """`RedisLog` over a `MemoryRedis`; `client` is its pipeline."""
 
     def __init__(self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0) -> None:
         self.client = MemoryClient(redis, prefix=prefix)
         super().__init__(cast("LedgerClient", self.client), patience=patience)
+
+    @property
+    def stamp(self) -> str:
+        """What a CLAIM is answered now."""
+        return self.client.redis.twin.stamp.decode()

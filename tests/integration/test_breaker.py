@@ -166,7 +166,7 @@ class Delivery:
         """Nothing is missing."""
         return None
 
-    def create(self, name: str, *channels: str, attempts: int = 3) -> None:
+    def create(self, name: str, *channels: str, attempts: int = 3, backoff: int = 1) -> None:
         """Create a notification."""
         self.plans[name] = channels
         request = parse_object({
@@ -174,7 +174,7 @@ class Delivery:
                          "generation": 1},
             "spec": {
                 "type": "Simple", "priority": "Medium", "subject": name, "body": name,
-                "retryPolicy": {"maxAttempts": attempts, "initialBackoffSeconds": 1,
+                "retryPolicy": {"maxAttempts": attempts, "initialBackoffSeconds": backoff,
                                 "backoffMultiplier": 1, "maxBackoffSeconds": 60},
             },
         })  # fmt: skip

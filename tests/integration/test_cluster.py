@@ -14,14 +14,14 @@ import pytest
 import redis.asyncio as redis_asyncio
 from redis.crc import key_slot
 
-from syncer.ledger.answers import Answer, Appended
+from syncer.ledger.answers import SERVER, Answer, Appended
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.cluster_map import Layout, key_of, parse_layout, weakest
-from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
 from syncer.model.record import Record, attempt_record, intent_record
+from tests.fakes.claimedlog import ClaimedLog
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SLOTS, RedisCluster, call, port_of, until
 from tests.servers.users import acl_rule, url_of
@@ -76,9 +76,9 @@ async def client(cluster: RedisCluster) -> AsyncIterator[LedgerClient]:
 
 
 @pytest.fixture
-def log(client: LedgerClient) -> RedisLog:
+def log(client: LedgerClient) -> ClaimedLog:
     """A log on that client."""
-    return RedisLog(client, patience=10)
+    return ClaimedLog(client, patience=10)
 
 
 def opening(attempt: AttemptId) -> Record:
@@ -92,22 +92,20 @@ def failed(attempt: AttemptId) -> Record:
 
 
 async def intent(
-    log: RedisLog, attempt: AttemptId = FIRST, *, guard: Callable[[], bool] = lambda: True,
+    log: ClaimedLog, attempt: AttemptId = FIRST, *, guard: Callable[[], bool] = lambda: True,
     uid: str = "u", patience: float | None = None,
 ) -> Appended:  # fmt: skip
     """Open an attempt."""
-    return await log.intent(
-        uid, EPOCH, opening(attempt), limit=1000, guard=guard, patience=patience
-    )
+    return await log.open(uid, EPOCH, opening(attempt), limit=1000, guard=guard, patience=patience)
 
 
-async def ids(log: RedisLog, uid: str = "u") -> list[str]:
+async def ids(log: ClaimedLog, uid: str = "u") -> list[str]:
     """What a log holds: kind and id of each record."""
     snapshot = await log.read(uid)
     return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
 
 
-def slot_of(log: RedisLog, uid: str = "u") -> int:
+def slot_of(log: ClaimedLog, uid: str = "u") -> int:
     """Slot of a log."""
     return key_slot(log.key(uid).encode())
 
@@ -118,7 +116,7 @@ def other(cluster: RedisCluster, port: int) -> int:
 
 
 async def test_logs_lie_on_every_primary(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """Logs are spread over the nodes, and a scan and a sweep find all of them."""
     uids = [f"u{n}" for n in range(60)]
@@ -135,7 +133,7 @@ async def test_logs_lie_on_every_primary(
 
 
 async def test_a_log_is_kept_beside_itself(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """The copy of a log lies where the log does, expires, and is taken for no log by a scan."""
     for uid in (f"u{n}" for n in range(9)):
@@ -178,19 +176,19 @@ async def test_the_key_of_another_program_while_running(
             await admin.delete("nl:meta")
 
 
-async def test_a_client_that_was_never_opened(cluster: RedisCluster, log: RedisLog) -> None:
+async def test_a_client_that_was_never_opened(cluster: RedisCluster, log: ClaimedLog) -> None:
     """Who only reads needs no `open`, and stamps nothing."""
     await log.claim("u", EPOCH, name=NAME)
     async with running(cluster.url, installation="") as reader:
-        snapshot = await RedisLog(reader, patience=3).read("u")
+        snapshot = await ClaimedLog(reader, patience=3).read("u")
     assert snapshot is not None
     assert snapshot.header.object == NAME
 
 
 async def test_a_slot_that_moves(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
-    """On the way ASK is followed and the claim holds; once the slot has moved it is stale."""
+    """On the way ASK is followed, to a server that was not claimed on; a moved slot makes claims stale."""
     await log.claim("u", EPOCH, name=NAME)
     generation, slot = log.generation_of("u"), slot_of(log)
     source = cluster.owner(slot)
@@ -205,6 +203,9 @@ async def test_a_slot_that_moves(
     outcome = await log.outcome("u", failed(FIRST), opening(FIRST), name=NAME)
     assert outcome.answer is Answer.OK  # by way of ASK
     second = AttemptId("0.7-2")
+    elsewhere = await intent(log, second, guard=holds)
+    assert (elsewhere.answer, elsewhere.detail) == (Answer.RECLAIM, SERVER)
+    await log.claim("u", EPOCH, name=NAME)
     assert (await intent(log, second, guard=holds)).answer is Answer.OK
     assert call(source, "DBSIZE") + call(target, "DBSIZE") >= 1
     assert log.generation_of("u") == generation
@@ -225,7 +226,7 @@ async def test_the_documented_user_suffices(cluster: RedisCluster) -> None:
         call(port, *acl_rule("ledger", "p", cluster=True))
     try:
         async with running(url_of(cluster.url, "ledger", "p")) as client:
-            log = RedisLog(client, patience=10)
+            log = ClaimedLog(client, patience=10)
             await test_a_slot_that_moves(cluster, client, log)
             assert [uid async for page in log.scan(page=10) for uid in page] == ["u"]
             await client.command("PUBLISH", "nl:poke", "u")
@@ -236,7 +237,7 @@ async def test_the_documented_user_suffices(cluster: RedisCluster) -> None:
             call(port, "ACL", "DELUSER", "ledger")
 
 
-async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: RedisLog) -> None:
+async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: ClaimedLog) -> None:
     """An intent that is the first to learn of the move is refused before the new owner sees it."""
     await log.claim("u", EPOCH, name=NAME)
     generation, slot = log.generation_of("u"), slot_of(log)
@@ -251,7 +252,7 @@ async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: RedisLo
 
 
 async def test_a_reshard_leaves_other_claims_alone(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """While slot after slot moves, logs in other slots keep their claims, and nobody is woken for them."""
     woken: list[int] = []
@@ -278,7 +279,7 @@ async def test_a_reshard_leaves_other_claims_alone(
     assert woken == []
 
 
-async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog) -> None:
+async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: ClaimedLog) -> None:
     """Every attempt that was opened is on record once, with its outcome, wherever its log went."""
     uids = [f"u{n}" for n in range(6)]
     stop = asyncio.Event()
@@ -334,7 +335,7 @@ async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog
 
 
 async def test_one_primary_down_holds_everything(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """No intent is accepted while a slot has no owner; outcomes wait until it is back."""
     uids = {cluster.owner(slot_of(log, f"u{n}")): f"u{n}" for n in range(30)}
@@ -377,7 +378,7 @@ def verdict(client: LedgerClient) -> str | None:
 async def test_a_replica_takes_over() -> None:
     """A dead primary sends no MOVED: the client looks for who holds its slots now."""
     async with RedisCluster(replica=True) as cluster, running(cluster.url) as client:
-        log = RedisLog(client, patience=10)
+        log = ClaimedLog(client, patience=10)
         dead, heir = cluster.nodes[1], cluster.nodes[3]
         uid = next(u for u in (f"u{n}" for n in range(99))
                    if cluster.owner(slot_of(log, u)) == port_of(dead))  # fmt: skip
@@ -413,7 +414,7 @@ async def test_every_primary_is_judged(cluster: RedisCluster, client: LedgerClie
 
 
 async def test_one_primary_that_is_full_is_said_while_others_are_not(
-    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+    cluster: RedisCluster, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """Intents that the others execute do not make it look fit: some logs still get none."""
     uids = {cluster.owner(slot_of(log, f"u{n}")): f"u{n}" for n in range(30)}
@@ -453,7 +454,7 @@ async def test_what_is_no_cluster_any_more_is_waited_for() -> None:
     """Once it runs, a call is only ever unavailable: else who records a result would lose it."""
     async with RedisServer(find_binary("redis-server")) as plain:
         client = LedgerClient(f"redis+cluster://127.0.0.1:{port_of(plain)}", timeout=1.0)
-        log = RedisLog(client, patience=0.2)
+        log = ClaimedLog(client, patience=0.2)
         for call in (log.claim("u", EPOCH, name="ns/n"), log.read("u"), anext(log.scan())):
             with pytest.raises(Unavailable, match="not a node of a Redis Cluster"):
                 await call
@@ -510,7 +511,7 @@ def test_what_counts_as_moved() -> None:
 def test_the_weakest_of_many() -> None:
     """Of each promise, the one that promises least stands for all."""
     good = {
-        "redis_version": "7.2.1", "connected_slaves": "2", "appendfsync": "always",
+        "redis_version": "7.2.1", "master_replid": "8f6a", "connected_slaves": "2", "appendfsync": "always",
         "maxmemory_policy": "noeviction", "aof_enabled": "1", "aof_last_write_status": "ok",
     }  # fmt: skip
     assert weakest([good, good]) == good
@@ -522,6 +523,7 @@ def test_the_weakest_of_many() -> None:
         ("maxmemory_policy", "allkeys-lru"),
         ("aof_enabled", "0"),
         ("aof_last_write_status", "err"),
+        ("master_replid", ""),
     ):
         assert weakest([good, good | {name: value}, good])[name] == value
     assert "appendfsync" not in weakest([good, {k: v for k, v in good.items() if k[:4] != "appe"}])

@@ -15,12 +15,12 @@ import pytest
 
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import INTENT
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.record import Record, intent_record
 from syncer.rules.channel_state import State
 from syncer.rules.merge import channel_states_of
+from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.test_breaker import OPS
 from tests.integration.test_unsent import delivering, results
@@ -67,14 +67,14 @@ async def pair(binary: str) -> AsyncIterator[Pair]:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, RedisLog]]:
+async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client that asks for confirmation, and a log on it."""
     client = LedgerClient(url, prefix="strict", timeout=2.0)
     client.confirming = True
     task = asyncio.create_task(client.run())
     try:
         await client.open("test")
-        yield client, RedisLog(client, replicas=lambda: client.replicas_wanted)
+        yield client, ClaimedLog(client, replicas=lambda: client.replicas_wanted)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -85,7 +85,7 @@ def intent(uid: str) -> Record:
     return intent_record(AttemptId(f"0.7-{int(uid[1:]) + 1}"), "slack:ops", at=1, by="p")
 
 
-async def claimed(log: RedisLog, count: int) -> list[str]:
+async def claimed(log: ClaimedLog, count: int) -> list[str]:
     """So many logs, claimed."""
     uids = [f"u{n}" for n in range(count)]
     await asyncio.gather(*(log.claim(uid, EPOCH, name=f"ns/{uid}") for uid in uids))
@@ -98,7 +98,7 @@ async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
         (uid, other) = await claimed(log, 2)
         right = ("ACL", "SETUSER", "default")
         await asyncio.to_thread(call, port_of(both.primary), *right, "-wait")
-        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        answer = await log.open(uid, EPOCH, intent(uid))
         assert (answer.answer, answer.confirmed) == (Answer.OK, False)
         await until(lambda: "refuses WAIT" in (client.unfit or ""), what="it is said")
         for _ in range(3):
@@ -111,7 +111,7 @@ async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
         await asyncio.to_thread(call, port_of(both.primary), *right, "+wait")
         # Probed every two seconds while it lasts.
         await until(lambda: client.unfit is None, what="it is permitted")
-        answer = await log.intent(other, EPOCH, intent(other), limit=5, guard=lambda: True)
+        answer = await log.open(other, EPOCH, intent(other))
         assert (answer.answer, answer.confirmed) == (Answer.OK, True)
 
 
@@ -162,10 +162,7 @@ async def test_many_share_one_wait_and_nobody_else_waits(binary: str) -> None:
         uids = await claimed(log, 60)
         await both.replica.pause()
         began = time.monotonic()
-        asked = [
-            asyncio.create_task(log.intent(u, EPOCH, intent(u), limit=5, guard=lambda: True))
-            for u in uids
-        ]
+        asked = [asyncio.create_task(log.open(u, EPOCH, intent(u))) for u in uids]
         reads: list[float] = []
         while not all(t.done() for t in asked):
             begin = time.monotonic()
@@ -191,18 +188,18 @@ async def test_a_repeat_on_a_new_connection_confirms_the_first_copy(binary: str)
         opened(f"redis://127.0.0.1:{proxy.port}") as (client, log),
     ):
         loaded, uid = await claimed(log, 2)
-        first = await log.intent(loaded, EPOCH, intent(loaded), limit=5, guard=lambda: True)
+        first = await log.open(loaded, EPOCH, intent(loaded))
         assert first.confirmed
         # Written while the replica has everything else, so that nothing else is waited for.
         await both.replica.pause()
         proxy.faults.append(Fault(DropReply(), INTENT.sha.encode()))
-        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        answer = await log.open(uid, EPOCH, intent(uid))
         assert proxy.struck == ["DropReply"]
         assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.INTENT)
         assert not answer.confirmed
         await both.replica.resume()
         await until(lambda: client.unfit is None, what="a replica has caught up")
-        again = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        again = await log.open(uid, EPOCH, intent(uid))
         assert (again.answer, again.confirmed) == (Answer.DUP, True)
         snapshot = await log.read(uid)
         assert snapshot is not None
@@ -225,7 +222,7 @@ async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
         assert client.unfit == "the primary has no replica to confirm an attempt; bring one back"
         assert client.replicas_wanted == 1
         (uid,) = await claimed(log, 1)
-        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        answer = await log.open(uid, EPOCH, intent(uid))
         assert (answer.answer, answer.confirmed) == (Answer.OK, False)
         await both.replica.start()
         await both.follow()
@@ -236,9 +233,9 @@ async def test_a_wait_that_is_refused_confirms_nothing() -> None:
     """An ACL without WAIT: the intent is written, and must not be taken for confirmed."""
     async with pair("valkey") as both, opened(both.primary.url) as (client, log):
         loaded, uid = await claimed(log, 2)
-        await log.intent(loaded, EPOCH, intent(loaded), limit=5, guard=lambda: True)
+        await log.open(loaded, EPOCH, intent(loaded))
         await asyncio.to_thread(call, port_of(both.primary), "ACL", "SETUSER", "default", "-wait")
-        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        answer = await log.open(uid, EPOCH, intent(uid))
         assert (answer.answer, answer.confirmed) == (Answer.OK, False)
         assert client.unfit is not None
 
@@ -278,9 +275,7 @@ async def test_one_primary_without_a_replica_is_missed_in_a_cluster() -> None:
         text = "2 of 3 primaries have no replica to confirm an attempt; bring one back"
         assert client.unfit == text
         uids = await claimed(log, 24)
-        answers = await asyncio.gather(
-            *(log.intent(u, EPOCH, intent(u), limit=5, guard=lambda: True) for u in uids)
-        )
+        answers = await asyncio.gather(*(log.open(u, EPOCH, intent(u)) for u in uids))
         assert {a.answer for a in answers} == {Answer.OK}
         # Those on the primary with the replica, and no others.
         assert {a.confirmed for a in answers} == {True, False}

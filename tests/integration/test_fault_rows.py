@@ -20,11 +20,11 @@ from redis.exceptions import ResponseError
 
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import Ambiguous, Rejected, Unavailable
 from syncer.model.record import attempt_record, intent_record
 from tests.e2e.harness import until
+from tests.fakes.claimedlog import ClaimedLog
 from tests.servers.process import ServerError
 from tests.servers.redis import RedisServer, find_binary
 
@@ -36,13 +36,13 @@ SUCCESS = attempt_record(Attempt(FIRST, "slack:ops", AttemptState.SUCCESS, ended
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, RedisLog]]:
+async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client that is served, and a log on it that insists for a moment only."""
     client = LedgerClient(url, timeout=1.0)
     task = asyncio.create_task(client.run())
     try:
         await client.open("one")
-        yield client, RedisLog(client, patience=0.5)
+        yield client, ClaimedLog(client, patience=0.5)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -60,14 +60,14 @@ async def test_a_primary_without_replicas_executes_nothing() -> None:
         await log.claim("u", EPOCH, name="ns/n")
         await _set(server.url, {"min-replicas-to-write": "1"})
         with pytest.raises(Unavailable, match="NOREPLICAS"):
-            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+            await log.open("u", EPOCH, OPENING)
         with pytest.raises(Unavailable, match="NOREPLICAS"):
             await log.outcome("u", SUCCESS, OPENING, name="ns/n")
         snapshot = await log.read("u")
         assert snapshot is not None
         assert not snapshot.records
         await _set(server.url, {"min-replicas-to-write": "0"})
-        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        answer = await log.open("u", EPOCH, OPENING)
         assert answer.answer is Answer.OK
 
 
@@ -90,9 +90,9 @@ async def test_a_server_that_cannot_save_executes_nothing() -> None:
 
         await until(fails, "the server fails to save", within=20)
         with pytest.raises(Unavailable, match="MISCONF"):
-            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+            await log.open("u", EPOCH, OPENING)
         await admin.config_set("save", "")
-        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        answer = await log.open("u", EPOCH, OPENING)
         assert answer.answer is Answer.OK
 
 
@@ -110,7 +110,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
         assert await _fit(client)
         await _set(server.url, {"maxmemory": "1"})
         with pytest.raises(Unavailable):
-            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True, patience=0.0)
+            await log.open("u", EPOCH, OPENING, patience=0.0)
         for n in range(20):
             claimed = await log.claim(f"u{n}", EPOCH, name="ns/n")
             assert (claimed.answer, client.unavailable_reason) == (
@@ -120,7 +120,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
         await _set(server.url, {"maxmemory": "0"})
         # Without any call: the client itself tries.
         await until(lambda: _fit(client), "the client sees that it is over", within=20)
-        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        answer = await log.open("u", EPOCH, OPENING)
         assert answer.answer is Answer.OK
 
 
@@ -177,9 +177,9 @@ async def test_a_busy_server_is_waited_for() -> None:
             )
             await until(partial(_is_busy, server.url), "the script runs", within=20)
             with pytest.raises(Unavailable):
-                await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+                await log.open("u", EPOCH, OPENING)
             assert await spin == 1, "the other tenant's script was ended"
-        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        answer = await log.open("u", EPOCH, OPENING)
         assert answer.answer in (Answer.OK, Answer.DUP)
 
 
@@ -216,7 +216,7 @@ async def test_a_tail_lost_in_a_power_cut_permits_nothing_old() -> None:
     server = RedisServer(find_binary("redis-server"), appendfsync="always")
     async with server, opened(server.url) as (client, log):
         await log.claim("u", EPOCH, name="ns/n")
-        await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        await log.open("u", EPOCH, OPENING)
         await log.outcome("u", SUCCESS, OPENING, name="ns/n")
         before = client.generation
         await server.kill()
@@ -231,14 +231,14 @@ async def test_a_tail_lost_in_a_power_cut_permits_nothing_old() -> None:
         lost = await log.read("u")
         assert lost is not None
         assert [str(r.kind) for r in lost.records] == ["intent"], "the cut hit no whole script"
-        stale = await log.intent(
+        stale = await log.open(
             "u", EPOCH, AGAIN, limit=5, guard=lambda: client.generation == before
         )
         assert stale.answer is Answer.RECLAIM
         seed = attempt_record(Attempt(FIRST, "slack:ops", AttemptState.SUCCESS, ended=2), seed=True)
         claimed = await log.claim("u", EPOCH, name="ns/n", seeds=[seed])
         assert claimed.answer is Answer.OK
-        done = await log.intent("u", EPOCH, AGAIN, limit=5, guard=lambda: True)
+        done = await log.open("u", EPOCH, AGAIN)
         assert done.answer is Answer.DONE
 
 
@@ -248,7 +248,7 @@ async def test_a_damaged_file_is_not_taken_for_an_empty_one() -> None:
     async with server, opened(server.url) as (_, log):
         await log.claim("u", EPOCH, name="ns/n")
         for _ in range(3):
-            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+            await log.open("u", EPOCH, OPENING)
         await server.kill()
         file = _newest(server.directory)
         damaged = bytearray(file.read_bytes())

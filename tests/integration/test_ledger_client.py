@@ -17,11 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.answers import Answer, Appended
+from syncer.ledger.answers import SERVER, Answer, Appended
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.holds import HoldStore
-from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import INTENT, OUTCOME
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import (
@@ -33,6 +32,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.record import Record, attempt_record, intent_record
+from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.memorylog import Fault as Mischief
 from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
 from tests.fakes.proxy import (
@@ -107,25 +107,25 @@ async def client(proxy: Proxy) -> AsyncIterator[LedgerClient]:
 
 
 @pytest.fixture
-def log(client: LedgerClient) -> RedisLog:
+def log(client: LedgerClient) -> ClaimedLog:
     """A log on that client."""
-    return RedisLog(client, patience=5)
+    return ClaimedLog(client, patience=5)
 
 
-async def claimed(log: RedisLog, uid: str = "u") -> None:
+async def claimed(log: ClaimedLog, uid: str = "u") -> None:
     """Claim a log."""
     answer = await log.claim(uid, EPOCH, name=NAME)
     assert answer.answer is Answer.OK
 
 
 async def open_attempt(
-    log: RedisLog, *, guard: Callable[[], bool] = lambda: True, uid: str = "u"
+    log: ClaimedLog, *, guard: Callable[[], bool] = lambda: True, uid: str = "u"
 ) -> Appended:
     """Open the first attempt."""
-    return await log.intent(uid, EPOCH, opening(), limit=5, guard=guard)
+    return await log.open(uid, EPOCH, opening(), limit=5, guard=guard)
 
 
-async def kinds(log: RedisLog, uid: str = "u") -> list[str]:
+async def kinds(log: ClaimedLog, uid: str = "u") -> list[str]:
     """What a log holds."""
     snapshot = await log.read(uid)
     return [str(r.kind) for r in snapshot.records] if snapshot else []
@@ -155,7 +155,7 @@ FAULTS: dict[str, tuple[Action, Answer]] = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-async def test_one_intent(proxy: Proxy, log: RedisLog, case: str) -> None:
+async def test_one_intent(proxy: Proxy, log: ClaimedLog, case: str) -> None:
     """Whatever befalls a request, the same id again gives one entry and an honest answer."""
     action, wanted = FAULTS[case]
     await claimed(log)
@@ -169,7 +169,7 @@ async def test_one_intent(proxy: Proxy, log: RedisLog, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", FAULTS)
-async def test_one_outcome(proxy: Proxy, log: RedisLog, case: str) -> None:
+async def test_one_outcome(proxy: Proxy, log: ClaimedLog, case: str) -> None:
     """An outcome is recorded once, however often it is said."""
     action, wanted = FAULTS[case]
     await claimed(log)
@@ -202,12 +202,12 @@ async def test_patience_ends(proxy: Proxy, client: LedgerClient) -> None:
     await proxy.refuse()
     begin = time.monotonic()
     with pytest.raises(Unavailable):
-        await RedisLog(client, patience=0.3).read("u")
+        await ClaimedLog(client, patience=0.3).read("u")
     assert 0.3 <= time.monotonic() - begin < 30
 
 
 async def test_a_lost_script_is_loaded_again(
-    admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
+    admin: redis_asyncio.Redis, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """After SCRIPT FLUSH the calls of one pipeline are all answered, each with its own reply."""
     await claimed(log)
@@ -230,7 +230,7 @@ def guard_of(client: LedgerClient) -> Callable[[], bool]:
 
 
 async def test_a_restart_makes_claims_stale(
-    redis_server: RedisServer, proxy: Proxy, client: LedgerClient, log: RedisLog
+    redis_server: RedisServer, proxy: Proxy, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """H4: an intent that waits while the server restarts is given up, not retried."""
     await claimed(log)
@@ -248,7 +248,7 @@ async def test_a_restart_makes_claims_stale(
 
 
 async def test_another_store_makes_claims_stale(
-    admin: redis_asyncio.Redis, proxy: Proxy, client: LedgerClient, log: RedisLog
+    admin: redis_asyncio.Redis, proxy: Proxy, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """A store with another id behind the same address permits nothing that was claimed before."""
     await claimed(log)
@@ -266,7 +266,7 @@ async def test_another_store_makes_claims_stale(
 
 
 async def test_a_new_connection_to_the_same_store(
-    proxy: Proxy, client: LedgerClient, log: RedisLog
+    proxy: Proxy, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """A connection that breaks by itself leaves claims in force."""
     await claimed(log)
@@ -277,7 +277,7 @@ async def test_a_new_connection_to_the_same_store(
 
 
 async def test_the_guard_is_asked_when_the_connection_is_up(
-    proxy: Proxy, client: LedgerClient, log: RedisLog
+    proxy: Proxy, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """A claim that ends while the client connects permits nothing: no byte of the intent leaves."""
     await claimed(log)
@@ -404,7 +404,7 @@ async def test_a_database_that_is_not_there(redis_url: str) -> None:
 
 
 async def test_a_demoted_server(
-    admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
+    admin: redis_asyncio.Redis, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """A server that became a replica executes nothing; claims made before that are stale."""
     await claimed(log)
@@ -412,15 +412,17 @@ async def test_a_demoted_server(
     await tell(admin, "REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(Unavailable, match="READONLY"):
-            await RedisLog(client, patience=0.2).note("u", opening())
+            await ClaimedLog(client, patience=0.2).note("u", opening())
     finally:
         await tell(admin, "REPLICAOF", "NO", "ONE")
     stale = await open_attempt(log, guard=lambda: client.generation == before)
     assert stale == Appended(Answer.RECLAIM, detail="stale claim")
+    assert await open_attempt(log) == Appended(Answer.RECLAIM, detail=SERVER)
+    await claimed(log)
     assert (await open_attempt(log)).answer is Answer.OK
 
 
-async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: RedisLog) -> None:
+async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: ClaimedLog) -> None:
     """A server that still loads its file is waited for; its log is not taken for empty."""
     await claimed(log)
     loading = b"-LOADING Redis is loading the dataset in memory\r\n"
@@ -434,7 +436,7 @@ async def test_a_server_on_a_socket(redis_binary: Path) -> None:
     """`unix://` leads to a server of this machine, with a password in front of the path or without."""
     async with RedisServer(redis_binary, unix=True) as server:
         async with running(server.url) as client:
-            log = RedisLog(client, patience=0)
+            log = ClaimedLog(client, patience=0)
             await claimed(log)
             assert (await open_attempt(log)).answer is Answer.OK
             await client.command("ACL", "SETUSER", "u", "on", f">{CANARY}", "~*", "&*", "+@all")
@@ -467,12 +469,12 @@ async def test_missing_permissions(
         url = f"redis://limited:{CANARY}@127.0.0.1:{proxy.port}"
         with pytest.raises(Unauthorised, match=told) as caught:
             async with running(url) as client:
-                await claimed(RedisLog(client, patience=0))
+                await claimed(ClaimedLog(client, patience=0))
         assert caught.value.reason == "NOPERM"
         async with running(url, installation="") as client:
             for ask in (
-                RedisLog(client, patience=0).read_headers,
-                RedisLog(client, patience=0).read_logs,
+                ClaimedLog(client, patience=0).read_headers,
+                ClaimedLog(client, patience=0).read_logs,
             ):
                 await allowed(rule.startswith("~nl:"), ask(["u"]))
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
@@ -525,7 +527,7 @@ def test_an_unusable_url(url: str) -> None:
     assert CANARY not in str(caught.value)
 
 
-async def test_a_foreign_key(admin: redis_asyncio.Redis, log: RedisLog) -> None:
+async def test_a_foreign_key(admin: redis_asyncio.Redis, log: ClaimedLog) -> None:
     """A key that holds no log of ours is an error of the data, not of the server."""
     await admin.rpush("nl:{u}", "job:1")
     claimed = await log.claim("u", EPOCH, name=NAME)
@@ -538,7 +540,7 @@ async def test_a_foreign_key(admin: redis_asyncio.Redis, log: RedisLog) -> None:
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-async def test_a_foreign_key_hides_no_other(admin: redis_asyncio.Redis, log: RedisLog) -> None:
+async def test_a_foreign_key_hides_no_other(admin: redis_asyncio.Redis, log: ClaimedLog) -> None:
     """Among the heads of many logs a key that is no list stands for itself, and holds up no sweep."""
     await claimed(log)
     await admin.set("nl:{x}", "no list")
@@ -563,7 +565,7 @@ async def test_a_frozen_server_costs_bounded_time(
         assert {type(r) for r in results} <= {Ambiguous, Unavailable, TimeoutError}
         where = redis_url.removeprefix("redis://")
         assert client.problem == f"Redis does not answer in time at {where}"
-        assert await RedisLog(client, patience=5).read("u") is None
+        assert await ClaimedLog(client, patience=5).read("u") is None
         assert client.problem is None
 
 

@@ -327,7 +327,8 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
 
 GOOD = RedisFacts(
     info={
-        "redis_version": "7.2.4", "role": "master", "aof_enabled": "1", "appendfsync": "everysec",
+        "redis_version": "7.2.4", "role": "master", "master_replid": "8f6a", "aof_enabled": "1",
+        "appendfsync": "everysec",
         "maxmemory_policy": "noeviction", "aof_last_write_status": "ok", "maxclients": "10000",
         "connected_clients": "9",
     },
@@ -362,6 +363,7 @@ def change(**members: Any) -> RedisFacts:
     [
         (GOOD, {}, {}),
         (change(info={"redis_version": "6.2.1"}), {}, {"redis-version": Grade.FAIL}),
+        (change(info={"master_replid": ""}), {}, {"redis-replid": Grade.FAIL}),
         (change(info={"aof_last_write_status": "err"}), {}, {"redis-disk": Grade.WARN}),
         (change(info={"connected_slaves": "2"}), {}, {"redis-replicas": Grade.WARN}),
         (change(info={"connected_slaves": "2"}, settings={"min-replicas-to-write": "1"}), {}, {}),

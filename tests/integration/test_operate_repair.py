@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from syncer.ledger.answers import Answer
+from syncer.ledger.answers import Answer, Proof
 from syncer.model.attempt import (
     Attempt,
     AttemptId,
@@ -187,7 +187,9 @@ async def open_attempt(here: Stage) -> RawLog:
         make_attempt_id(header.epoch, 999), CHANNEL, at=int(records[0].body["at"]) - 600_000, by="x"
     )
     async with ledger(here) as log:
-        answer = await log.intent(raw.uid, header.epoch, record, limit=9, guard=lambda: True)
+        claimed = await log.claim(raw.uid, header.epoch, name=header.object)
+        proof = Proof(header.epoch, claimed.stamp)
+        answer = await log.intent(raw.uid, proof, record, limit=9, guard=lambda: True)
     assert answer.answer is Answer.OK
     return raw
 

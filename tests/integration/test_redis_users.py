@@ -22,11 +22,11 @@ from syncer.cli import exits
 from syncer.cli import main as cli
 from syncer.cli.doctor.result import Grade
 from syncer.configfile import build
-from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.model.errors import ConfigError, Unauthorised
 from syncer.model.record import skip_record
 from syncer.settings import RedisSettings, load
+from tests.fakes.claimedlog import ClaimedLog
 from tests.integration.test_ledger_client import (
     EPOCH,
     NAME,
@@ -293,7 +293,7 @@ async def test_a_password_need_not_be_an_argument(
     """Variable and file do as well; an argument with a password is warned about, without quoting it."""
     url = url_of(redis_url, "ledger", PASSWORD)
     async with running(url, installation="tests") as client:
-        await claimed(RedisLog(client))
+        await claimed(ClaimedLog(client))
     (tmp_path / "url").write_text(f"{url}\n")
     words, variable, warned = WAYS[way]
     said = {"url": url, "bare": redis_url, "file": str(tmp_path / "url")}
@@ -333,7 +333,7 @@ async def test_a_refused_write_is_no_other_history(
 ) -> None:
     """Whoever may not write is told so by an import, and nothing of what is there was compared."""
     async with running(url_of(redis_url, "ledger", PASSWORD), installation="tests") as client:
-        await claimed(RedisLog(client), "v")
+        await claimed(ClaimedLog(client), "v")
     await tell(shared, "DEL", "nl:{u}")
     out = str(tmp_path / "logs.jsonl")
     more = ("--kubeconfig", "/does/not/exist")
@@ -369,7 +369,7 @@ async def test_a_script_that_may_not_do_everything_appends_nothing(
 ) -> None:
     """An attempt whose intent was refused is not open: it would count, and nothing was sent for it."""
     async with running(url_of(redis_url, "ledger", PASSWORD), installation="tests") as client:
-        log = RedisLog(client, patience=0)
+        log = ClaimedLog(client, patience=0)
         for uid in ("new", "open"):
             await claimed(log, uid)
         await open_attempt(log, uid="open")

@@ -16,12 +16,12 @@ import pytest
 from syncer.ledger import standalone
 from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.ledger.pipeline import Pipeline
 from syncer.ledger.standalone import Standalone
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
 from syncer.model.record import Record, attempt_record, intent_record
+from tests.fakes.claimedlog import ClaimedLog
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SERVICE, Sentinel, SentinelSet, call, port_of, until
 
@@ -60,9 +60,9 @@ async def client(servers: SentinelSet) -> AsyncIterator[LedgerClient]:
 
 
 @pytest.fixture
-def log(client: LedgerClient) -> RedisLog:
+def log(client: LedgerClient) -> ClaimedLog:
     """A log on that client."""
-    return RedisLog(client, patience=15)
+    return ClaimedLog(client, patience=15)
 
 
 def opening(attempt: AttemptId) -> Record:
@@ -76,10 +76,10 @@ def success(attempt: AttemptId, *, seed: bool = False) -> Record:
 
 
 async def intent(
-    log: RedisLog, attempt: AttemptId, *, generation: int | None = None, epoch: Epoch = EPOCH
+    log: ClaimedLog, attempt: AttemptId, *, generation: int | None = None, epoch: Epoch = EPOCH
 ) -> Appended:
     """Open an attempt by a claim of that generation, or by one that nobody doubts."""
-    return await log.intent(
+    return await log.open(
         "u",
         epoch,
         opening(attempt),
@@ -88,14 +88,14 @@ async def intent(
     )
 
 
-async def kinds(log: RedisLog) -> list[str]:
+async def kinds(log: ClaimedLog) -> list[str]:
     """What the log holds: kind and id of each record."""
     snapshot = await log.read("u")
     return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
 
 
 async def test_a_failover_that_loses_an_intent(
-    servers: SentinelSet, client: LedgerClient, log: RedisLog
+    servers: SentinelSet, client: LedgerClient, log: ClaimedLog
 ) -> None:
     """The old claim permits nothing on the new master; the lost intent comes back with its id."""
     changes: list[int] = []
@@ -122,7 +122,7 @@ async def test_a_failover_that_loses_an_intent(
 
 
 async def test_a_failover_that_loses_a_success_which_the_object_shows(
-    servers: SentinelSet, log: RedisLog
+    servers: SentinelSet, log: ClaimedLog
 ) -> None:
     """Claiming anew brings the success back from the object, and nothing is sent again."""
     await log.claim("u", EPOCH, name=NAME)
@@ -140,7 +140,7 @@ async def test_a_failover_that_loses_a_success_which_the_object_shows(
 
 
 async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
-    servers: SentinelSet, log: RedisLog
+    servers: SentinelSet, log: ClaimedLog
 ) -> None:
     """The own cache is seed enough, and an id that was handed out once is known again."""
     await log.claim("u", EPOCH, name=NAME)
@@ -158,7 +158,7 @@ async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
     assert (await intent(log, SECOND, generation=log.generation_of("u"))).answer is Answer.OK
 
 
-async def test_a_failover_that_loses_a_claim(servers: SentinelSet, log: RedisLog) -> None:
+async def test_a_failover_that_loses_a_claim(servers: SentinelSet, log: ClaimedLog) -> None:
     """The fence that a new owner raised is gone: its intent is refused, the old fence named."""
     await log.claim("u", EPOCH, name=NAME)
     await servers.replicated()
@@ -193,7 +193,7 @@ async def test_a_planned_switch() -> None:
     """A switch that loses nothing makes claims stale as well, and is noticed without any call."""
     # Nothing but the order makes them switch, however busy the machine is.
     async with SentinelSet(patience_ms=60_000) as servers, running(servers.url) as client:
-        log = RedisLog(client, patience=15)
+        log = ClaimedLog(client, patience=15)
         await log.claim("u", EPOCH, name=NAME)
         assert (await intent(log, FIRST)).answer is Answer.OK
         await servers.replicated()
@@ -402,7 +402,7 @@ async def test_a_server_that_is_demoted_under_a_connection() -> None:
     """READONLY on a live connection makes claims stale, even if the server comes back as it was."""
     binary = find_binary("redis-server")
     async with RedisServer(binary) as one, RedisServer(binary) as two, running(one.url) as client:
-        log = RedisLog(client, patience=0.3)
+        log = ClaimedLog(client, patience=0.3)
         await log.claim("u", EPOCH, name=NAME)
         generation = log.generation_of("u")
         call(port_of(one), "REPLICAOF", "127.0.0.1", port_of(two))

@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from syncer.ledger.answers import Answer
-from syncer.ledger.log import RedisLog
 from syncer.model.errors import Unauthorised
+from tests.fakes.claimedlog import ClaimedLog
 from tests.integration.test_ledger_client import (
     EPOCH,
     NAME,
@@ -34,12 +34,12 @@ WITHDRAWN = {"password": ("resetpass", ">second"), "commands": ("-evalsha",)}
 
 
 @pytest.fixture
-async def log(redis_url: str, admin: redis_asyncio.Redis) -> AsyncIterator[RedisLog]:
+async def log(redis_url: str, admin: redis_asyncio.Redis) -> AsyncIterator[ClaimedLog]:
     """A log of a user of its own, with one attempt open."""
     await tell(admin, "ACL", "SETUSER", "keeper", "reset", *GRANTED)
     where = urlsplit(redis_url)
     async with running(f"redis://keeper:first@{where.hostname}:{where.port}") as client:
-        log = RedisLog(client, patience=0.3)
+        log = ClaimedLog(client, patience=0.3)
         await claimed(log)
         assert (await open_attempt(log)).answer is Answer.OK
         yield log
@@ -48,7 +48,7 @@ async def log(redis_url: str, admin: redis_asyncio.Redis) -> AsyncIterator[Redis
 
 @pytest.mark.parametrize("how", WITHDRAWN)
 async def test_a_result_waits_for_the_right_to_record_it(
-    admin: redis_asyncio.Redis, log: RedisLog, how: str
+    admin: redis_asyncio.Redis, log: ClaimedLog, how: str
 ) -> None:
     """What is refused now is refused to nobody else: the attempt would be repeated as unknown."""
     await tell(admin, "ACL", "SETUSER", "keeper", *WITHDRAWN[how])

@@ -322,6 +322,7 @@ def _fitness(info: Mapping[str, str], *, durability: str) -> list[Result]:
     found = {f.name: f for f in preflight(info, durability=durability)}
     passed = {
         "version": "knows script flags",
+        "replid": "tells by its master_replid whether it may have lost records",
         "eviction": "never evicts a key",
         "persistence": "keeps an append-only file",
         "appendfsync": f"appendfsync {info.get('appendfsync', 'not known')}",

@@ -1,5 +1,5 @@
--- CLAIM(epoch, header, seeds...): raise the fence, join what the caller knows, read everything.
--- Refused when a later owner has already claimed. Creates the log if it is absent.
+-- CLAIM(epoch, header, seeds...): raise the fence, join what the caller knows, read everything, and tell the
+-- stamp that INTENT compares. Refused when a later owner has already claimed. Creates the log if it is absent.
 
 -- -1, 0 or 1; part by part, a longer number is the larger one.
 local function compare(a, b)
@@ -19,6 +19,10 @@ local function compare(a, b)
 end
 
 local key, epoch = KEYS[1], ARGV[1]
+local stamp = server_stamp()
+if not stamp then
+  return unstamped()
+end
 local log = redis.call('LRANGE', key, 0, -1)
 local changed = false
 if #log == 0 then
@@ -70,4 +74,4 @@ end
 if changed then
   redis.call('PERSIST', key)
 end
-return {'OK', redis.call('LRANGE', key, 0, -1), redis.call('TIME')}
+return {'OK', redis.call('LRANGE', key, 0, -1), redis.call('TIME'), stamp}

@@ -1,6 +1,10 @@
--- INTENT(epoch, id, channel, record, max): open an attempt. Nothing is sent without its OK.
+-- INTENT(epoch, id, channel, record, max, position, chain, stamp): open an attempt. Nothing is sent without
+-- its OK. `position` and `chain` are of the last record on which the decision is based, `stamp` is what the
+-- claim was answered.
 -- The order of the guards is part of the protocol: a recorded success must answer before a
 -- repeated id does, or the retry of a lost reply would send after that success.
+-- A log may fall back to a state that its history cannot tell from the one decided on: without the records
+-- that nobody has read yet. Only the stamp shows that; so an empty one is refused like another one.
 local key, epoch, id, channel = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local log = redis.call('LRANGE', key, 0, -1)
 local known, ids, count, done = {}, {}, 0, false
@@ -48,6 +52,18 @@ if not stored then
 end
 if stored ~= epoch then
   return {'RECLAIM', stored}
+end
+local stamp = server_stamp()
+if not stamp then
+  return unstamped()
+end
+if stamp ~= ARGV[8] then
+  return {'RECLAIM', 'server'}
+end
+local position = tonumber(ARGV[6])
+local base = log[position + 1]
+if not base or chain_at(base, position) ~= ARGV[7] then
+  return {'RECLAIM', 'history'}
 end
 for i = 1, count do
   if known[ids[i]] == 0 then

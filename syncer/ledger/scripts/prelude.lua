@@ -67,3 +67,19 @@ end
 local function foreign(header)
   return redis.error_reply('NLFORMAT the first element is not a header of this format')
 end
+
+-- The state of this server: its role and its replication id. Every start, promotion and demotion gives it
+-- another id, which never comes back; only these lose what a log has acknowledged. The role is part of it since
+-- a writable replica has its primary's id. Nil if INFO cannot be had within a script, or does not show both.
+local function server_stamp()
+  local info = redis.pcall('INFO', 'replication')
+  if type(info) ~= 'string' then
+    return nil
+  end
+  local role, id = match(info, 'role:(%l+)'), match(info, 'master_replid:(%x+)')
+  return role and id and role .. ':' .. id
+end
+
+local function unstamped()
+  return redis.error_reply('NLSTAMP no role and master_replid from INFO within a script')
+end

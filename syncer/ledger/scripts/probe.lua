@@ -2,6 +2,9 @@
 -- with the padding, so that packets of both directions are as large as those of a long log. Without `writing`
 -- the commands find no key and change nothing: nothing is stored, saved, or passed on to a replica.
 local key = KEYS[1]
+if not server_stamp() then
+  return unstamped()
+end
 redis.call('LRANGE', key, 0, -1)
 redis.call('PERSIST', key)
 if ARGV[2] == '1' then

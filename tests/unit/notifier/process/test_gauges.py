@@ -108,7 +108,7 @@ def add(
         }
     )  # fmt: skip
     view = LogView(plan=Plan(("slack:ops",), "r", "m", 1))
-    entry = Entry(request, view=view, claim=Claim(EPOCH, 0))
+    entry = Entry(request, view=view, claim=Claim(EPOCH, 0, ""))
     controller.cache.entries[uid] = entry
     return entry
 

@@ -25,7 +25,9 @@ from syncer.model.errors import (
 from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
-FIT: Final = {"redis_version": "7.2.1", "appendfsync": "everysec", "aof_enabled": "1"}
+FIT: Final = {
+    "redis_version": "7.2.1", "master_replid": "8f6a", "appendfsync": "everysec", "aof_enabled": "1",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

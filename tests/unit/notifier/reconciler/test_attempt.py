@@ -224,7 +224,7 @@ async def test_an_attempt_waits_while_redis_does_not_answer(
         shown = {name: line.__dict__[name] for name in ("uid", "channel", "seconds")}
         assert shown == {"uid": "uid-a", "channel": "c", "seconds": seconds}
         assert not case.controller.recorder.claim_holds(case.entry, LeaseTerm(EPOCH))
-        case.entry.claim = Claim(EPOCH, case.log.generation_of(case.entry.uid))
+        case.entry.claim = Claim(EPOCH, case.log.generation_of(case.entry.uid), case.log.stamp)
         case.controller.queue._delayed.clear()
         case.redis.down = False
         caplog.clear()

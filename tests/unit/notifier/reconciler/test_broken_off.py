@@ -20,7 +20,7 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from notifier.router import Routed
-from syncer.ledger.answers import Answer
+from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.lua import OUTCOME
 from syncer.ledger.replies import classify_reply
 from syncer.metrics import SyncMetrics
@@ -108,7 +108,7 @@ class World:
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claim = Claim(EPOCH, self.log.generation_of("uid-a"))
+        self.entry.claim = Claim(EPOCH, self.log.generation_of("uid-a"), self.log.stamp)
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
@@ -196,7 +196,7 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     # The request that was lost comes in late: it opens nothing.
     ((identity, _),) = world.entry.view.attempts.items()
     late = intent_record(identity, "c", at=1, by="t")
-    answer = await world.log.intent("uid-a", EPOCH, late, limit=9, guard=lambda: True)
+    answer = await world.log.intent("uid-a", Proof(EPOCH, ""), late, limit=9, guard=lambda: True)
     assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
 
 
@@ -208,13 +208,13 @@ async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) ->
     world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
     waits = []
     for _ in range(14):
-        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
+        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
         world.entry.due.clear()
         assert await world.controller.attempts.run("uid-a", "c") is None
         assert await world.controller.outcomes.drain(5) == 0
         waits.append(world.attempts[-1].due - WALL)
     assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
-    world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
+    world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
     world.entry.due.clear()
     assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
     assert [a.state.word for a in world.reporter.attempts] == ["success"]
@@ -227,7 +227,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
-        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"))
+        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.never_sent == set()
     assert world.entry.executing == {}

@@ -83,7 +83,7 @@ class World:
     def claimed(self, name: str) -> Entry:
         """One whose log was read: a plan of one channel, and one failure of it."""
         entry = self.object(name)
-        entry.claim = Claim(Epoch("0.9"), 0)
+        entry.claim = Claim(Epoch("0.9"), 0, "")
         plan = Plan(channels=("slack:ops",), reason="", message="", at=START, body_hash="")
         failed = Attempt(AttemptId("0.9-1"), "slack:ops", AttemptState.FAILED, ended=START)
         for record in (plan_record(plan), attempt_record(failed)):
@@ -283,7 +283,7 @@ async def test_a_fence_is_a_problem_when_it_lasts(world: World) -> None:
     assert holds.fence_problem(60.0) is None
     world.now += 1
     assert "1 log(s) in Redis carry a later epoch" in (holds.fence_problem(60.0) or "")
-    entries[1].claim = Claim(Epoch("0.9"), 0)
+    entries[1].claim = Claim(Epoch("0.9"), 0, "")
     assert holds.fence_problem(60.0) is None
     holds.fence(entries[1], Epoch("0.9"))
     world.now += 61

@@ -114,7 +114,7 @@ async def test_outline_does_not_replace_a_whole_object(controller: Controller) -
     whole = parse_object(document("a", 1))
     controller.watch.upsert(whole, first_seen_by_watch=False)
     entry = controller.cache.entries["uid-a"]
-    entry.claim, entry.fresh = Claim(Epoch("0.9"), 0), True
+    entry.claim, entry.fresh = Claim(Epoch("0.9"), 0, ""), True
     await drained(controller)
     controller.watch.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
     assert entry.request is whole
@@ -129,7 +129,7 @@ async def test_unclaimed_counts_what_nothing_explains(controller: Controller) ->
         controller.watch.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
     assert controller.holds.unclaimed() == 4
     entries = controller.cache.entries
-    entries["uid-claimed"].claim = Claim(Epoch("0.9"), 0)
+    entries["uid-claimed"].claim = Claim(Epoch("0.9"), 0, "")
     entries["uid-unreadable"].quarantine = "why"
     controller.holds.fenced["uid-fenced"] = 1.0
     assert controller.holds.unclaimed() == 1

@@ -75,7 +75,7 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
     world.controller.holds.fenced["uid-soon"] = NOW - 1
     world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
     if claimed:
-        cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0)
+        cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0, "")
     if not believed:
         world.controller.holds.distrusted.add("uid-a")
     return world

@@ -315,7 +315,7 @@ async def test_an_export_names_the_store_and_is_legible(monkeypatch: pytest.Monk
     world.put("a", elements(plan_record(Plan((C,), "R", "größe", at=1))))
 
     async def probe() -> None:
-        world.at.client.server = Server("run", "master", "abc", (7, 2))
+        world.at.client.server = Server("run", "id", "master", "abc", (7, 2))
 
     monkeypatch.setattr(world.at.client, "probe", probe)
     text = await exported(world)

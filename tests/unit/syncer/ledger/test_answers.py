@@ -5,7 +5,7 @@ from __future__ import annotations
 from syncer.ledger.answers import Answer
 from syncer.model.attempt import Epoch, make_attempt_id
 from syncer.model.record import intent_record
-from tests.unit.syncer.sync.test_holes import EPOCH, Held, bench
+from tests.unit.syncer.sync.test_holes import EPOCH, Held, bench, proof_of
 
 
 async def test_a_call_that_was_not_sent_names_no_place() -> None:
@@ -13,7 +13,7 @@ async def test_a_call_that_was_not_sent_names_no_place() -> None:
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         record = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
-        told = await here.log.intent("u", EPOCH, record, limit=5, guard=lambda: False)
+        told = await here.log.intent("u", proof_of(entry), record, limit=5, guard=lambda: False)
         assert (told.answer, told.detail) == (Answer.RECLAIM, "stale claim")
         assert (told.position, told.before, told.chain, told.count) == (0, "", "", 0)
         assert (told.rank, told.confirmed) == (-1, True)
@@ -24,7 +24,7 @@ async def test_what_was_appended_is_placed() -> None:
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         record = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
-        told = await here.log.intent("u", EPOCH, record, limit=5, guard=lambda: True)
+        told = await here.log.intent("u", proof_of(entry), record, limit=5, guard=lambda: True)
         assert (told.answer, told.position, told.count) == (Answer.OK, 1, 1)
         assert (told.before, len(told.chain)) == ("00000000", 8)
         assert (told.rank, told.detail, told.confirmed) == (-1, "", True)

@@ -8,6 +8,7 @@ from syncer.ledger.preflight import Severity, preflight, unfit
 
 GOOD = {
     "redis_version": "7.0.15",
+    "master_replid": "8f6a",
     "maxmemory_policy": "noeviction",
     "aof_enabled": "1",
     "aof_last_write_status": "ok",
@@ -34,6 +35,9 @@ CASES: dict[str, tuple[dict[str, str], dict[str, Severity], dict[str, Severity]]
         {"appendfsync": "everysec"}, {}, {"appendfsync": REFUSE},
     ),
     "a setting that may not be read": ({"appendfsync": ""}, {}, {"appendfsync": REFUSE}),
+    "a proxy that hides the server's history": (
+        {"master_replid": ""}, {"replid": REFUSE}, {"replid": REFUSE},
+    ),
     "a full disk": ({"aof_last_write_status": "err"}, {"disk": WARN}, {"disk": REFUSE}),
     "everything at once": (
         {"redis_version": "5.0.0", "maxmemory_policy": "allkeys-lfu", "aof_enabled": "0"},
@@ -58,6 +62,7 @@ def test_every_finding_names_its_fix() -> None:
     fixes = {f.name: f.fix for f in preflight(broken, durability="strict")}
     assert fixes == {
         "version": "use Redis 7.0, Valkey 7.2, or later",
+        "replid": "use a server, or a proxy, that shows its master_replid",
         "eviction": "set maxmemory-policy noeviction",
         "persistence": "set appendonly yes",
         "appendfsync": "set appendfsync always on the server and say so in redis.appendfsync, or set"
@@ -67,9 +72,13 @@ def test_every_finding_names_its_fix() -> None:
 
 
 def test_a_server_that_says_nothing() -> None:
-    """A server without a version is refused; only strict holds against it what it hides."""
-    assert [f.name for f in preflight({}, durability="relaxed")] == ["version"]
-    assert [f.name for f in preflight({}, durability="strict")] == ["version", "appendfsync"]
+    """A server without version and history is refused; only strict holds against it what it hides."""
+    assert [f.name for f in preflight({}, durability="relaxed")] == ["version", "replid"]
+    assert [f.name for f in preflight({}, durability="strict")] == [
+        "version",
+        "replid",
+        "appendfsync",
+    ]
 
 
 def test_an_unfit_server_is_named_with_its_fix() -> None:

@@ -113,7 +113,7 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
         here.claimer.log.claim = lost_after  # type: ignore[method-assign] # between the calls
         with pytest.raises(Unavailable, match="lost under its claim"):
             await here.claimer.claim(entry, Held())
-        entry.claim = Claim(EPOCH, 0)
+        entry.claim = Claim(EPOCH, 0, "")
         assert not await here.claimer.retire(entry, Held())
         assert not logs
         assert [*entry.unrecorded] == [KEPT]

@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from syncer.cli.access import Access
 from syncer.cli.exits import DIFFERENT
 from syncer.cli.manual_records import ManualRecord, append, resolutions, write_records
+from syncer.ledger.answers import Proof
 from syncer.ledger.reading import read_log
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
@@ -162,12 +163,18 @@ async def bench(
         await asyncio.gather(pipeline, return_exceptions=True)
 
 
+def proof_of(entry: Entry) -> Proof:
+    """What allows an attempt of an entry that is claimed."""
+    assert entry.claim is not None
+    return Proof(EPOCH, entry.claim.stamp)
+
+
 async def test_an_intent_that_came_in_late_is_settled() -> None:
     """R1: the sweep names it again and again until a claim has made it unknown."""
     async with bench() as (here, entry):
         assert Action.OPEN in await here.claimer.claim(entry, Held())
         late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
-        await here.log.intent("u", EPOCH, late, limit=5, guard=lambda: True)
+        await here.log.intent("u", proof_of(entry), late, limit=5, guard=lambda: True)
         assert await Sweeper(here.claimer).live([entry]) == ["u"]
         assert [a.id for a in entry.abandoned] == [late.id]
         assert await Sweeper(here.claimer).live([entry]) == ["u"]

@@ -198,7 +198,7 @@ async def test_no_write_begins_while_the_api_server_asks_for_a_pause(
         for n in range(20):
             meta = {"uid": f"{n:02}", "namespace": "a", "name": f"n{n}", "resourceVersion": "1"}
             entry = here.cache.entries[f"{n:02}"] = Entry(parse_object({"metadata": meta}))
-            entry.claim = Claim(EPOCH, 0)
+            entry.claim = Claim(EPOCH, 0, "")
             here.cache.mark_dirty(entry, urgent=True)
         running = asyncio.create_task(sync.run())
         try:
