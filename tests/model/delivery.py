@@ -64,13 +64,18 @@ class Pending(NamedTuple):
 
 @replaced
 class Worker(NamedTuple):
-    """One process; `seen` is the status it read at its claim, epoch 0 means not leading."""
+    """
+    One process; epoch 0 means not leading.
+
+    `seen` is the status it read at its claim, `base` what it knows of the log, kept where that is compared.
+    """
 
     epoch: int
     pc: Pc = Pc.IDLE
     attempt: Id = NO_ID
     result: Result = I
     seen: View = ()
+    base: View = ()
     pending: Pending | None = None
 
 
@@ -129,7 +134,8 @@ class Options:
         compare_version: A patch names the version that was read.
         unite: A status write joins what is there with what is new.
         fresh_view: A claim reads the status itself, not what its process remembers.
-        reclaim_on_failover: Losing the log makes every claim stale.
+        reclaim_on_failover: Losing the log makes every claim stale: its server has another stamp.
+        proof: What a claim knows of the log is compared with the log: it does not replace the rule before.
         recover: Dangling intents are settled.
         dangling_blocks: An open intent keeps the next one from being opened.
         exact_fence: The fence must be equal, not merely not higher.
@@ -154,6 +160,7 @@ class Options:
     unite: bool = True
     fresh_view: bool = True
     reclaim_on_failover: bool = True
+    proof: bool = False
     recover: bool = True
     dangling_blocks: bool = True
     exact_fence: bool = True
@@ -351,7 +358,7 @@ def _claim(s: State, o: Options, i: int) -> Step:
     seen = s.status if o.fresh_view else ()
     attempts = join(s.log.attempts, seen) if o.seed else s.log.attempts
     log = Log(max(s.log.fence, w.epoch), attempts)
-    worker = w._replace(pc=Pc.CLAIMED, seen=seen)
+    worker = w._replace(pc=Pc.CLAIMED, seen=seen, base=attempts if o.proof else ())
     return _to(
         f"{i} claims",
         _write(s, log)._replace(workers=_with(s, i, worker)),
@@ -364,14 +371,17 @@ def _claimed(s: State, o: Options, i: int) -> Iterator[Step]:
     if o.fence and w.epoch < s.log.fence:
         yield _to(f"{i} is fenced", s._replace(workers=_with(s, i, _idle(w, 0))), o)
         return
-    if o.fence and o.exact_fence and w.epoch != s.log.fence:
+    if (o.fence and o.exact_fence and w.epoch != s.log.fence) or not leq(w.base, held):
         yield _to(f"{i} must claim again", s._replace(workers=_with(s, i, _idle(w))), o)
         return
     dangling = [e for e in held if e[2] is I and (e[1] < w.epoch or o.own_recovery)]
     if dangling and o.recover and not (o.grace and _may_arrive(s, dangling)):
         settled = tuple((e[0], e[1], U) for e in dangling)
         log = s.log._replace(attempts=join(held, settled))
-        yield _to(f"{i} marks dangling intents", _write(s, log), o)
+        marked = _write(s, log)
+        if o.proof:
+            marked = marked._replace(workers=_with(s, i, w._replace(base=log.attempts)))
+        yield _to(f"{i} marks dangling intents", marked, o)
     yield from _open(s, o, i)
 
 
@@ -406,7 +416,7 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     log = s.log
     if o.write_ahead:
         log = log._replace(attempts=join(held, ((new, w.epoch, I),)))
-    worker = w._replace(pc=Pc.OPENED, attempt=new, seen=())
+    worker = w._replace(pc=Pc.OPENED, attempt=new, seen=(), base=())
     yield _to(
         f"{i} opens {new[0]}-{new[1]}",
         _write(s, log)._replace(

@@ -108,7 +108,8 @@ class Replica(NamedTuple):
         memory: All facts that it knows.
         whole: It has claimed the log in this term.
         since: When its term began.
-        claim: Of the log as it is now: 0 none, 1 claimed, 2 and the object was read after it.
+        claim: Of the log: 0 none, 1 claimed, 2 and the object was read after it.
+        stale: The log's server has been in another state since the claim: its stamp is an old one.
         note: The Lease's, as this term knows it.
         unsure: A write of the note was not answered.
         jobs: Attempts in its hands.
@@ -122,6 +123,7 @@ class Replica(NamedTuple):
     whole: bool = False
     since: int = 0
     claim: int = 0
+    stale: bool = False
     note: Note = Note()
     unsure: bool = False
     jobs: tuple[Job, ...] = ()
@@ -273,6 +275,8 @@ class Options:
         results_journaled: (O19) A result that the log cannot take is written into the status.
         results_shown: (O21) The result of a journaled attempt is written where its intent is.
         note_kept: (O22) Each term renames who keeps the note; one that the last term did not keep is none.
+        stamp: (O25) Nothing is opened in the log under a claim of another state of its server.
+        probes: (O26) A claim is made anew once its server is seen in another state.
         sees_object: (O20) What an owner sees in the object and does not know has it claim the log anew.
     """
 
@@ -310,6 +314,8 @@ class Options:
     results_journaled: bool = True
     results_shown: bool = True
     note_kept: bool = True
+    stamp: bool = True
+    probes: bool = True
     sees_object: bool = True
 
 
@@ -591,8 +597,8 @@ def _connected(s: State, i: int, *, cut: bool) -> State:
 
 
 def _log_lost(s: State, log: Log) -> State:
-    """It comes back as it was, or as another one: no claim counts any more."""
-    replicas = tuple(r._replace(claim=0) for r in s.replicas)
+    """It comes back as it was, or as another one, which a claim does not tell before it is used."""
+    replicas = tuple(r._replace(stale=r.claim > 0) for r in s.replicas)
     fallen = s._replace(log=log, previous=log, replicas=replicas)
     known = {e[0]: e[2] for e in _recorded(fallen)}
     less = {e[0] for e in _recorded(s) if known.get(e[0], -1) < e[2]}
@@ -668,6 +674,8 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
     r, log = s.replicas[i], s.log
     if not _reach(s, i) or (o.note_gone and (r.note.name or r.unsure)):
         return
+    if r.claim and r.stale and o.probes:
+        yield f"{i} finds another server", _with(s, i, claim=0), ()
     if r.claim and log.fence > r.epoch:
         yield f"{i} is fenced", _over(s, i), ()
     elif r.claim and log.fence != r.epoch:
@@ -679,7 +687,11 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
         known = _recovered(join(log.attempts, r.memory), r)
         claimed = _log_written(s, Log(r.epoch, known))
         claim = 1 if o.reads_object else 2
-        yield f"{i} claims", _with(claimed, i, memory=known, whole=True, claim=claim), ()
+        yield (
+            f"{i} claims",
+            _with(claimed, i, memory=known, whole=True, claim=claim, stale=False),
+            (),
+        )
     elif r.claim == 1 and s.api:
         shown = s.status.attempts if s.status else ()
         known = join(log.attempts, shown)
@@ -731,6 +743,9 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     if (r.jobs and (o.one_flight or len(r.jobs) > 1)) or any(not j.journaled for j in r.jobs):
         return
     if has(held, S) or has(held, I) or has(r.memory, S) or len(held) >= o.attempts:
+        return
+    if r.stale and o.stamp:
+        yield f"{i} opens in the log: another server", _with(s, i, claim=0), ()
         return
     new = (r.epoch, r.begun + 1)
     known = join(held, ((new, r.epoch, I),))

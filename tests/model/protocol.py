@@ -136,6 +136,23 @@ class Ack(NamedTuple):
     final: bool
 
 
+class Proof(NamedTuple):
+    """
+    What an INTENT brings, the same in each repetition.
+
+    Attributes:
+        seen: The history on which it was decided.
+        plan: Likewise.
+        stale: The server has been in another state since the claim began: its stamp is an old one.
+        ended: That claim has ended.
+    """
+
+    seen: History = ()
+    plan: int = 0
+    stale: bool = False
+    ended: bool = False
+
+
 @replaced
 class Process(NamedTuple):
     """
@@ -144,13 +161,14 @@ class Process(NamedTuple):
     Attributes:
         epoch: Of its lease, 0 if it does not own the shard as far as it knows.
         claim: Progress of its claim.
-        stale: The store fell back since the claim began; noticed before the next intent.
+        stale: The server has been in another state since the claim began.
         seen: The history it has read; its view is the fold of it.
         status: The newest status it has seen.
         early: What the status said when its claim began: bit 0 a success, bit 1 a terminal phase.
         numbered: Attempts numbered in this epoch.
         limit: Most attempts that its INTENT lets the log hold, 0 for the channel's own.
         pc: Progress of its attempt `id`, with `result` once that is known.
+        proof: Of the INTENT that it asks for.
         unsent: Attempts it gave up before they left.
         write: Its status write or acknowledgement.
         ending: It has asked for a final phase and has not seen the object since. Only a verdict under
@@ -169,6 +187,7 @@ class Process(NamedTuple):
     pc: Pc = Pc.IDLE
     id: Id = NO_ID
     result: Rank = I
+    proof: Proof = Proof()
     unsent: tuple[Id, ...] = ()
     write: Patch | Ack | None = None
     ending: bool = False
@@ -223,7 +242,7 @@ class State(NamedTuple):
     The whole system; faults left are the counts after `late`.
 
     Attributes:
-        late: INTENTs on their way whose callers have given up, each with its limit.
+        late: INTENTs on their way whose callers have given up, each with its limit and its proof.
         wishes: Orders that an operator has left.
         saying: Id of the order that he is about to put on record.
         verdicts: Verdicts that operators have left.
@@ -236,7 +255,7 @@ class State(NamedTuple):
     log: Log | None
     status: Status
     wire: tuple[Id, ...]
-    late: tuple[tuple[Id, int], ...]
+    late: tuple[tuple[Id, int, Proof], ...]
     takeovers: int
     crashes: int
     losses: int
@@ -266,7 +285,9 @@ class Options:
         attempts: The most attempts of the channel.
         takeovers: How often the other process takes the lease; the old owner runs on.
         crashes: How often a process dies.
-        losses: How often the log falls back to an earlier state of its own.
+        losses: How often the server changes its state, by which the log may fall back to an earlier one
+            of its own.
+        probe: A process may notice that, at any time.
         flushes: How often the key is deleted.
         give_ups: How often an intent is given up without an answer.
         wishes: How often an operator orders one more attempt.
@@ -288,7 +309,8 @@ class Options:
         write_ahead: (M5) A send waits for the answer to INTENT.
         compare_version: (M6) A patch names the version that was read.
         unite: (M7) A status write joins what is there with what is known.
-        check_store: (M8) A store that fell back voids claims before the next intent.
+        stamp: (P2) INTENT compares the state of the server with that of its claim.
+        proof: (P1) INTENT compares the history on which it was decided.
         exact_fence: (M9) The epochs must be equal, not merely not higher.
         need_key: (M10) A missing key refuses an intent.
         recover: (M11) Open attempts that nobody executes are settled.
@@ -319,7 +341,7 @@ class Options:
         expire_settled: (H1) A log with an open intent never expires.
         expire_here: (H2) Only an ACK of the last record lets a log expire.
         claim_first: (H3) The object is read after CLAIM.
-        guard_retries: (H4) The claim is looked at before each repetition of an intent.
+        guard_retries: (H4) That its claim has not ended is looked at before each repetition of an INTENT.
         ack_chain: (H5) The chain stands for the history, not for one record.
         advance_chain: (H6) A view compares the chain before it advances, not only the position.
         done_first: (H8) A success answers before the repeated id does.
@@ -349,6 +371,7 @@ class Options:
     takeovers: int = 0
     crashes: int = 0
     losses: int = 0
+    probe: bool = False
     flushes: int = 0
     give_ups: int = 1
     wishes: int = 0
@@ -370,7 +393,8 @@ class Options:
     write_ahead: bool = True
     compare_version: bool = True
     unite: bool = True
-    check_store: bool = True
+    stamp: bool = True
+    proof: bool = True
     exact_fence: bool = True
     need_key: bool = True
     recover: bool = True
@@ -642,7 +666,8 @@ def _adopt(p: Process, log: Log | None) -> Process:
 
 
 def _lose(p: Process) -> Process:
-    return p._replace(claim=Claim.NONE, stale=False)
+    proof = p.proof._replace(ended=True) if p.pc is Pc.ASKING else p.proof
+    return p._replace(claim=Claim.NONE, stale=False, proof=proof)
 
 
 def _reread(p: Process, log: Log | None) -> Process:
@@ -703,13 +728,14 @@ def _term(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _faults(s: State, o: Options) -> Iterator[Step]:
     for call in s.late:
-        key, limit = call
-        log, _ = _intent(s.log, key, key[0], limit, o)
+        key, limit, proof = call
+        log, answer = _intent(s.log, key, key[0], limit, proof, o)
         rest = tuple(c for c in s.late if c != call)
         accepted = log is not s.log
-        broken = _accepted(s, o, None, key) if accepted else ()
+        broken = _accepted(s, o, None, key, proof) if accepted else ()
         witness = _count(s, key) if accepted else s.witness
-        yield f"late INTENT {_name(key)}", s._replace(log=log, late=rest, witness=witness), broken
+        label = f"late INTENT {_name(key)}: {answer}"
+        yield label, s._replace(log=log, late=rest, witness=witness), broken
     if s.log is not None:
         yield from _expiry(s, o, s.log)
     if s.flushes and s.log is not None:
@@ -742,15 +768,23 @@ def _losses(s: State, log: Log) -> Iterator[Step]:
         lowest = max((r.id[0] for r in kept if r.rank == I and not r.seed), default=0)
         for epoch in range(max(lowest, 1), log.epoch + 1):
             older = Log(epoch, min(log.acked, length), False, log.plan, kept)
-            if older == log:
-                continue
-            fallen = _lost(s, older)._replace(losses=s.losses - 1, late=())
-            processes = tuple(p._replace(stale=True) if p.claim else p for p in s.processes)
-            yield (
-                f"log falls back to {length} records, epoch {epoch}",
-                fallen._replace(processes=processes),
-                (),
+            fallen = _lost(s, older)._replace(
+                losses=s.losses - 1,
+                late=tuple((k, limit, _out_of_date(proof)) for k, limit, proof in s.late),
+                processes=tuple(_behind(p) for p in s.processes),
             )
+            yield f"log falls back to {length} records, epoch {epoch}", fallen, ()
+
+
+def _out_of_date(proof: Proof) -> Proof:
+    return proof._replace(stale=True)
+
+
+def _behind(p: Process) -> Process:
+    asking = p.pc is Pc.ASKING
+    return p._replace(
+        stale=p.claim is not Claim.NONE, proof=_out_of_date(p.proof) if asking else p.proof
+    )
 
 
 def _lost(s: State, log: Log | None) -> State:
@@ -992,9 +1026,7 @@ def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
     left = _abandoned(p, o)
     if not left:
-        held = _lose(p) if p.stale and o.check_store else p._replace(claim=Claim.HELD)
-        label = "must claim again" if held.claim is Claim.NONE else "holds the claim"
-        yield f"{i} {label}", _put(s, i, held), ()
+        yield f"{i} holds the claim", _put(s, i, p._replace(claim=Claim.HELD)), ()
         return
     key = left[0]
     if key in p.unsent:
@@ -1017,8 +1049,8 @@ def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
-    if p.stale and o.check_store:
-        yield f"{i} notices another store", _put(s, i, _lose(p)), ()
+    if p.stale and o.probe:
+        yield f"{i} notices another server", _put(s, i, _lose(p)), ()
     if o.recover_seen and _abandoned(p, o):
         yield f"{i} finds an open attempt that nobody executes", _put(s, i, _lose(p)), ()
     busy = p.pc is not Pc.IDLE or p.write is not None
@@ -1044,8 +1076,6 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     known = unite(p.status.attempts, fold(p.seen), o)
     if has(known, S) or has(known, I) or spent(known, p.seen, o):
         return
-    if p.stale and o.check_store:
-        return
     key = (p.epoch, p.numbered + 1)
     if not o.ids_from_memory:
         key = (0, len(p.seen) + 1)
@@ -1057,9 +1087,10 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         broken = (*broken, "PF")
     witness = s.witness._replace(issued=tuple(sorted({*s.witness.issued, key})))
     limit = limit_of(p.seen, o)
-    asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1, limit=limit)
+    proof = Proof(p.seen, p.plan, p.stale)
+    asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1, limit=limit, proof=proof)
     if not o.write_ahead:
-        asking = asking._replace(pc=Pc.PERMITTED)
+        asking = asking._replace(pc=Pc.PERMITTED, proof=Proof())
     yield f"{i} asks for {_name(key)}", _put(s, i, asking, witness=witness), broken
 
 
@@ -1082,7 +1113,9 @@ def _frozen(witness: Witness, log: Log) -> Witness:
     return witness if witness.plan or not log.plan else witness._replace(plan=log.plan)
 
 
-def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tuple[Log | None, str]:
+def _intent(  # noqa: PLR0911 - the guards of the script, in its order
+    log: Log | None, key: Id, epoch: int, limit: int, proof: Proof, o: Options
+) -> tuple[Log | None, str]:
     """INTENT as the script decides it; the order of the guards is part of it."""
     view = fold(records_of(log)) if o.verdict_guards else results(records_of(log))
     known = rank_of(view, key)
@@ -1098,6 +1131,10 @@ def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tup
         log = Log(epoch)
     if o.fence and (log.epoch != epoch if o.exact_fence else log.epoch > epoch):
         return log, "RECLAIM"
+    if o.stamp and proof.stale:
+        return log, "RECLAIM server"
+    if o.proof and not _holds(log, proof):
+        return log, "RECLAIM history"
     if has(view, I):
         return log, "OPEN"
     if len(view) >= (limit or o.attempts):
@@ -1105,7 +1142,12 @@ def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tup
     return _append(log, o, Record(I, key)), "OK"
 
 
-def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ...]:
+def _holds(log: Log, proof: Proof) -> bool:
+    """Whether a log begins with the history on which an INTENT was decided."""
+    return _same(proof.seen, log.records) and proof.plan in (0, log.plan)
+
+
+def _accepted(s: State, o: Options, p: Process | None, key: Id, proof: Proof) -> tuple[str, ...]:
     """Properties of the moment at which the log accepts an intent; `s` is the state before."""
     view = fold(records_of(s.log))
     out = []
@@ -1126,7 +1168,10 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("P6f")
     if has(view, I):
         out.append("S8")
-    if p and (p.stale or (o.ids_from_memory and s.log and s.log.epoch != p.epoch)):
+    if p and o.ids_from_memory and s.log and s.log.epoch != p.epoch:
+        out.append("S9")
+    # By a loss; after a FLUSH the claim has ended.
+    if o.losses and s.log and not _holds(s.log, proof):
         out.append("S9")
     if key[0] < s.witness.fence and o.lossless and o.ids_from_memory:
         out.append("S9")
@@ -1177,27 +1222,29 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
-    idle = p._replace(pc=Pc.IDLE, id=NO_ID, limit=0)
+    idle = p._replace(pc=Pc.IDLE, id=NO_ID, limit=0, proof=Proof())
     kept = idle._replace(unsent=tuple(sorted({*p.unsent, p.id})))
-    if (p.claim is not Claim.HELD or (p.stale and o.check_store)) and o.guard_retries:
+    if p.proof.ended and o.guard_retries:
         yield f"{i} gives {_name(p.id)} up: stale claim", _put(s, i, _lose(kept)), ()
         return
-    log, answer = _intent(s.log, p.id, p.id[0] if o.ids_from_memory else p.epoch, p.limit, o)
+    epoch = p.id[0] if o.ids_from_memory else p.epoch
+    log, answer = _intent(s.log, p.id, epoch, p.limit, p.proof, o)
+    permitted = p._replace(pc=Pc.PERMITTED, limit=0, proof=Proof())
     label = f"INTENT {_name(p.id)} of {i}: {answer}"
     if answer == "OK" and log is not None:
         witness = _count(s, p.id)
-        broken = _accepted(s, o, p, p.id)
+        broken = _accepted(s, o, p, p.id, p.proof)
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
-        permitted = _advance(p._replace(pc=Pc.PERMITTED, limit=0), s.log, log, o)
-        yield label, _put(s, i, permitted, log=log, witness=witness), broken + late
+        opened = _advance(permitted, s.log, log, o)
+        yield label, _put(s, i, opened, log=log, witness=witness), broken + late
         if not o.quiet:
             yield f"{label}, reply lost", s._replace(log=log, witness=witness), broken
     elif answer.startswith("DUP") and (answer == "DUP 0" or not o.dup_intent):
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
         if answer != "DUP 0":
             late = (*late, "P8")
-        yield label, _put(s, i, _reread(p._replace(pc=Pc.PERMITTED, limit=0), s.log)), late
-    elif answer in ("RECLAIM", "OPEN"):
+        yield label, _put(s, i, _reread(permitted, s.log)), late
+    elif answer == "OPEN" or answer.startswith("RECLAIM"):
         yield label, _put(s, i, _lose(kept)), ()
     else:
         yield label, _put(s, i, _reread(kept, s.log)), ()
@@ -1207,7 +1254,7 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
         if o.late_intents:
             yield (
                 f"{i} gives {_name(p.id)} up, INTENT on the way",
-                given_up._replace(late=(*s.late, (p.id, p.limit))),
+                given_up._replace(late=(*s.late, (p.id, p.limit, p.proof))),
                 (),
             )
 

@@ -119,6 +119,11 @@ SMALL: tuple[Run, ...] = (
     Run("D2", "crash, late INTENT", P(crashes=1, late_intents=True, atomic=True, lean=True)),
     Run("E1", "takeover, step by step, one attempt", replace(STEPS, takeovers=1, attempts=1)),
     Run("L0", "the log falls back", replace(QUIET, losses=1)),
+    Run("L0p", "the same, and it is noticed", replace(QUIET, losses=1, probe=True)),
+    Run(
+        "L2", "late INTENT, the log falls back, one attempt",
+        replace(LATE, attempts=1, losses=1, probe=True),
+    ),
     Run("F0", "FLUSH", replace(QUIET, flushes=1)),
     Run("W1", "an order, crash, one attempt", replace(ORDER, crashes=1)),
     Run("W2", "an order, late INTENT, one attempt", replace(LATE, attempts=1, wishes=1)),
@@ -309,6 +314,11 @@ LARGE: tuple[Run, ...] = (
     Run("F1", "crash, FLUSH", replace(QUIET, crashes=1, flushes=1)),
     Run("F2", "crash, FLUSH, plan", replace(QUIET, crashes=1, flushes=1, plan=True)),
     Run("L1", "crash, the log falls back", replace(QUIET, crashes=1, losses=1)),
+    Run(
+        "L3", "takeover, the log falls back, one attempt",
+        replace(QUIET, takeovers=1, attempts=1, losses=1, probe=True),
+    ),
+    Run("L4", "late INTENT, the log falls back", replace(LATE, losses=1)),
     Run("G3", "takeover, the log falls back", replace(QUIET, takeovers=1, losses=1)),
     Run("G4", "takeover, FLUSH", replace(QUIET, takeovers=1, flushes=1)),
     Run("W5", "an order, takeover, one attempt", replace(ORDER, takeovers=1)),
@@ -441,6 +451,11 @@ DELIVERY_MUTANTS: tuple[Mutant, ...] = (
         "intent after a recorded success",
     ),
     Mutant(
+        "M9b", "a new claim only where the log lacks what was read",
+        D(reclaim_on_failover=False, proof=True, grace=True, losses=1, crashes=0),
+        "intent after a recorded success",
+    ),
+    Mutant(
         "M10", "dangling intents neither settled nor blocking",
         D(recover=False, dangling_blocks=False), "two open intents",
     ),
@@ -473,7 +488,16 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
         replace(STEPS, takeovers=1, attempts=1, compare_version=False), "S4",
     ),
     Mutant("M7", "overwrite", replace(T, unite=False), "S4"),
-    Mutant("M8", "store not looked at before INTENT", replace(LO, check_store=False), "S9"),
+    Mutant(
+        "M8", "INTENT on a log that fell back", replace(LO, stamp=False, proof=False), "S9"
+    ),
+    Mutant(
+        "P2", "INTENT knows no stamp, takeover", replace(T_1, losses=1, stamp=False), "S12"
+    ),
+    Mutant(
+        "P2b", "INTENT knows no stamp, and comes late",
+        replace(LATE, attempts=1, losses=1, stamp=False), "S12",
+    ),
     Mutant(
         "M9", "fence not higher, instead of equal",
         replace(FL, takeovers=1, exact_fence=False), "S9",
@@ -505,7 +529,7 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M37", "old epoch used again", replace(C, new_epoch=False), "S3"),
     Mutant("H1", "expiry with an open intent", replace(T, expire_settled=False), "S10"),
     Mutant("H3", "object read before CLAIM", replace(FL, takeovers=1, claim_first=False), "S7f"),
-    Mutant("H4", "a retry ignores the new store", replace(LO, guard_retries=False), "S9"),
+    Mutant("H4", "a retry ignores that its claim has ended", replace(T_1, guard_retries=False), "S9"),
     Mutant(
         "H6", "position compared without the chain",
         replace(FL, takeovers=1, attempts=1, advance_chain=False), "S10",
@@ -865,6 +889,10 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
         O(results_shown=False, faults=Out(outages=2, crashes=1)), "S7",
     ),
     Mutant(
+        "O26", "another server is noticed by an INTENT alone",
+        O(probes=False, faults=Out(outages=1, losses=1)), "END",
+    ),
+    Mutant(
         "O22", "a note that a replica of before has not removed",
         O(
             note_kept=False, attempts=1, old=True, cut=True, unborn=True, lean=True,
@@ -887,8 +915,8 @@ UNNAMED_TRACE = (
     "0 journals", "0 may send", "0 sends", "request 3-1: processed",
 )  # fmt: skip
 
-#: Rules that another one makes up for: each alone survives a complete run, both together (M14)
-#: do not.
+#: Rules that another one makes up for: each alone survives a complete run. M14 has both of its rules off,
+#: M8 has P1 and the stamp.
 REDUNDANT: tuple[Mutant, ...] = (
     Mutant("H2", "expiry at an earlier position", replace(T, expire_here=False), "", large=True),
     Mutant("M14a", "expiry below `acked`", replace(T, expire_acked=False), "", large=True),
@@ -899,7 +927,37 @@ REDUNDANT: tuple[Mutant, ...] = (
         "",
         large=True,
     ),
+    Mutant(
+        "P1", "INTENT knows no history, late", replace(LATE, attempts=1, losses=1, proof=False), ""
+    ),
+    Mutant(
+        "O25",
+        "INTENT knows no stamp, takeover",
+        O(stamp=False, attempts=1, lean=True, faults=Out(outages=1, losses=1, takeovers=1)),
+        "",
+    ),
 )
+
+#: (P2) The log falls back to what an owner has read, while his INTENT is on its way.
+S12_TRACE = (
+    "takeover by 1", "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1",
+    "1 claims", "1 reads the object", "1 holds the claim", "1 asks for 2-1",
+    "INTENT 2-1 of 1: OK", "1 sends 2-1", "1 times out", "1 records 2-1 unknown", "1 patches",
+    "log falls back to 0 records, epoch 1", "INTENT 1-1 of 0: OK",
+)  # fmt: skip
+#: (P2) The same where the receiver has processed the other owner's, and the object shows it.
+B1L_TRACE = (
+    *S12_TRACE[:11], "2-1 processed, reply read", "1 records 2-1 success", "1 patches",
+    "log falls back to 0 records, epoch 1", "INTENT 1-1 of 0: OK", "0 sends 1-1",
+    "1-1 processed, reply read",
+)  # fmt: skip
+#: (P2b) The same of one process, which has given the INTENT up.
+S12B_TRACE = (
+    "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1",
+    "INTENT 1-1 of 0: OK, reply lost", "0 gives 1-1 up, INTENT on the way", "0 claims",
+    "0 reads the object", "0 settles 1-1 as not sent", "0 holds the claim", "0 patches",
+    "log falls back to 0 records, epoch 1", "late INTENT 1-1: OK",
+)  # fmt: skip
 
 #: (H5) The key goes, and outcomes build it up again with another history and the same last record.
 H5 = replace(LOSSY, takeovers=1, flushes=1, rereads=True)

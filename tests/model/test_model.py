@@ -14,19 +14,24 @@ from tests.model import delivery, journal, protocol, sessions, wakeups
 from tests.model.components import Components
 from tests.model.fairness import Fairness, Promise
 from tests.model.runs import (
+    B1L_TRACE,
     DELIVERY_MUTANTS,
     H5,
     H5_TRACE,
     JOURNAL_MUTANTS,
+    LATE,
     PAIR,
     PROMISES,
     PROTOCOL_MUTANTS,
+    QUIET,
     R4_TRACE,
     R5_TRACE,
     S6_TRACE,
     S6B_TRACE,
     S8_TRACE,
     S9_TRACE,
+    S12_TRACE,
+    S12B_TRACE,
     SESSION_MUTANTS,
     SMALL,
     UNNAMED,
@@ -88,7 +93,8 @@ def test_every_rule_has_a_mutant() -> None:
     assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
     # S21 alone breaks nothing (`REDUNDANT`): a term allows no more than the session it is of.
     assert _never_off(sessions.Options(), SESSION_MUTANTS) == {"acquire_valid"}
-    assert _never_off(journal.Options(), JOURNAL_MUTANTS) == set()
+    # O25 likewise: what this model lets a log lose, its owners remember.
+    assert _never_off(journal.Options(), JOURNAL_MUTANTS) == {"stamp"}
 
 
 def _never_off(
@@ -112,6 +118,8 @@ M9_TRACE = (
     "1 opens 2-1",
 )  # fmt: skip
 
+M9B_TRACE = (*M9_TRACE[1:4], M9_TRACE[0], *M9_TRACE[4:])
+
 M7_TRACE = (
     "takeover by 1", "0 claims", "0 opens 1-1", "0 abandons", "1 claims",
     "1 marks dangling intents", "1 opens 2-1", "1 sends", "2-1 processed, reply read",
@@ -133,6 +141,11 @@ M7_TRACE = (
             "1 marks dangling intents",
             "intent after a recorded success",
             id="M9: an old claim after the log lost a success",
+        ),
+        pytest.param(
+            delivery.Options(losses=1, grace=True), {"reclaim_on_failover": False, "proof": True},
+            M9B_TRACE, "1 marks dangling intents", "intent after a recorded success",
+            id="M9b: the same, of a success that the new owner had not read yet",
         ),
     ],
 )  # fmt: skip
@@ -172,6 +185,10 @@ def test_h5_the_same_last_record_is_not_the_same_history() -> None:
         replay(protocol.start(H5), partial(_protocol, H5), H5_TRACE)
 
 
+#: The log falls back under two owners.
+FALLEN = replace(QUIET, takeovers=1, attempts=1, losses=1)
+
+
 @pytest.mark.parametrize(
     ("safe", "mutant", "trace", "missing", "broken"),
     [
@@ -194,9 +211,21 @@ def test_h5_the_same_last_record_is_not_the_same_history() -> None:
             replace(VERDICT, once=True), {"final_waits": False}, R5_TRACE, "0 asks for 1-2", "P6",
             id="R5: a verdict opens what a status write has just ended",
         ),
+        pytest.param(
+            FALLEN, {"stamp": False}, S12_TRACE, S12_TRACE[-1], "S12",
+            id="P2: a log falls back to what an owner has read, and takes his intent",
+        ),
+        pytest.param(
+            replace(FALLEN, attempts=2), {"stamp": False}, B1L_TRACE, "INTENT 1-1 of 0: OK", "B1L",
+            id="P2: the same, and the receiver is called after a success that the object shows",
+        ),
+        pytest.param(
+            replace(LATE, attempts=1, losses=1), {"stamp": False}, S12B_TRACE, S12B_TRACE[-1], "S12",
+            id="P2: an intent that was given up is taken twice",
+        ),
     ],
 )  # fmt: skip
-def test_a_trace_of_verdicts_that_only_the_mutant_can_take(
+def test_a_trace_of_scripts_that_only_the_mutant_can_take(
     safe: protocol.Options,
     mutant: dict[str, Any],
     trace: tuple[str, ...],
