@@ -34,7 +34,7 @@ from syncer.kube.notification_requests import (
     object_path,
     readable,
 )
-from syncer.ledger.answers import Answer, Appended
+from syncer.ledger.answers import Answer, Appended, Proof
 from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
 from syncer.rules.fold import LogView
@@ -121,7 +121,9 @@ def send_before_intent() -> AbstractContextManager[None]:
         identity = self.next_id(term.epoch)
         record = intent_record(identity, channel, at=self.time.now(), by="mutant")
         entry.executing[identity] = channel
-        call = self.log.intent(entry.uid, term.epoch, record, limit=limit, guard=lambda: True)
+        view, stamp = entry.view, entry.claim.stamp if entry.claim else ""
+        proof = Proof(term.epoch, stamp, view.position, view.chain)
+        call = self.log.intent(entry.uid, proof, record, limit=limit, guard=lambda: True)
         task = asyncio.create_task(call)
         _running.add(task)
         entry.reread = True
@@ -177,8 +179,23 @@ def stale_read() -> AbstractContextManager[None]:
 
 
 def no_reclaim() -> AbstractContextManager[None]:
-    """Another server or store changes nothing."""
-    return _instead((RedisLog, "generation_of", lambda _self, _uid: 0))
+    """Another server or store changes nothing, for the client or for the script."""
+    return _instead(
+        (RedisLog, "generation_of", lambda _self, _uid: 0),
+        (ScriptTwin, "_fallen", lambda *_: None),
+    )
+
+
+def no_stamp() -> AbstractContextManager[None]:
+    """Neither the client nor the script sees another server, but the script another history of its log."""
+    fallen: Any = vars(ScriptTwin)["_fallen"]
+
+    def unstamped(self: ScriptTwin, log: Any, position: int, chain: bytes, _stamp: bytes) -> Any:
+        return fallen(self, log, position, chain, self.stamp)
+
+    return _instead(
+        (RedisLog, "generation_of", lambda _self, _uid: 0), (ScriptTwin, "_fallen", unstamped)
+    )
 
 
 def not_sent_counted() -> AbstractContextManager[None]:
@@ -451,6 +468,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no recovery": no_recovery,
     "stale read at the claim": stale_read,
     "failover without re-claim": no_reclaim,
+    "no stamp": no_stamp,
     "notSent counted": not_sent_counted,
     "order never spent": order_never_spent,
     "log with an order expires": order_expires,

@@ -307,6 +307,9 @@ KILLERS: Final = {
     "failover without re-claim": (
         {"S3"}, "redis failover, redis lose, redis late, redis slow, receiver 503", False,
     ),
+    "no stamp": (
+        {"S3"}, "redis failover, redis lose, redis late, redis slow, receiver 503", False,
+    ),
     "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
@@ -350,6 +353,7 @@ FIRST: Final = {
     "no resourceVersion": 75,
     "stale read at the claim": 20,
     "failover without re-claim": 8,
+    "no stamp": 9,
     "no resync": 36,
     "hand-over waits for what backs off": 92,
     "shards taken before the session is ended": 190,
