@@ -172,9 +172,9 @@ class Recorder:
             PortError: given up; the intent may or may not be recorded, and nothing was sent.
         """
         record, claim = self._begin(entry, term, channel), entry.claim
-        # Of the decision, so of before the first try: the log that takes a repetition may have fallen back.
-        stamp = claim.stamp if claim else ""
-        proof = Proof(term.epoch, stamp, entry.view.position, entry.view.chain)
+        view, stamp = entry.view, claim.stamp if claim else ""
+        # Of before the first try: the log that takes a repetition may have fallen back.
+        proof = Proof(term.epoch, stamp, view.position, view.chain)
         opened, tries = False, Tries()
         try:
             answer = await self._timed(
@@ -203,8 +203,7 @@ class Recorder:
                 entry.reread = True
                 opened = True
             elif answer.detail in (SERVER, HISTORY):
-                # The log has fallen back, or may have. What it lost may be in the object alone, and the
-                # probe finds the other logs of the server.
+                # What the log has lost may be in the object alone; the probe finds the other logs.
                 entry.fresh = False
                 self.log.probe_soon()
         except ContractError as error:
