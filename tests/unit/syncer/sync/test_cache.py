@@ -172,7 +172,7 @@ def test_settled_entries_are_retired(case: str) -> None:
 
 #: What keeps a journaled notification in memory although it is finished; the last one does not.
 HELD_WHOLE: Final[dict[str, tuple[dict[str, Any], dict[str, Any], bool]]] = {
-    "its log is claimed": ({"claim": Claim(Epoch("0.9"), 1)}, {}, False),
+    "its log is claimed": ({"claim": Claim(Epoch("0.9"), 1, "")}, {}, False),
     "it has another mark": ({"journaled": "0.9-2"}, {}, False),
     "its status was not read": ({"doubtful": True}, {}, False),
     "it is not finished": ({}, {"phase": "Sending"}, False),
