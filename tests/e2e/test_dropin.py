@@ -251,7 +251,7 @@ async def ends_in_time(here: Stage, process: asyncio.subprocess.Process, log: Pa
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 60) == 0
-    assert time.monotonic() - asked < GRACE, log.read_text()
+    assert time.monotonic() - asked < GRACE, said(log)
     left = said(log)[-1]
     assert (left["unrecorded"], left["unsynced"], left["released"]) == (0, 0, 16)
     shown = await here.api.ask("GET", f"{here.api.requests}/hangs")
