@@ -133,10 +133,27 @@ _GAP: Final = rf"""(?>(?:\s++(?!{_NEXT_SECRET}))?)(?![{{\[]\s*+["'{{\[])"""
 #: In quotes that were escaped: a line of a log inside JSON.
 _ESCAPED_QUOTES: Final = r"""\\++"(?>(?:[^"\\\n]|\\++[^"\\\n])*)(?:\\++"|\Z)"""
 #: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
-_QUOTED_OR_BARE: Final = rf"""(?:"[^"\n]*+"|'[^'\n]*+'|{_ESCAPED_QUOTES}|["']?[^\s"',}}]++["']?)"""
+_QUOTED_OR_BARE: Final = (
+    r"""(?:[bru]{0,2}"[^"\n]*+"|[bru]{0,2}'[^'\n]*+'|"""
+    rf"""{_ESCAPED_QUOTES}|["']?[^\s"',}}]++["']?)"""
+)
 _VALUE: Final = rf"\s*+[:=]{_GAP}{_QUOTED_OR_BARE}"
 #: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
 _NEW_VALUE: Final = rf"\s*+[:=]{_GAP}(?!\[REDACTED\]){_QUOTED_OR_BARE}"
+
+#: Names in camel case, of which the rules above know a few; their case tells them from words of prose.
+_CAMEL: Final = (
+    r"[a-z][A-Za-z0-9]{0,40}(?:Secret|Token|[Aa]pi[Kk]ey|APIKey|(?:Access|Secret|Private|Signing|Encryption)Key|"
+    r"Passphrase|Credentials?)|SecretAccessKey|SecretKey|SessionToken|ClientSecret"
+)
+#: Members of files that hold keys.
+_KEY_FILE: Final = (
+    r"client-key-data|ssh-privatekey|(?:[\w-]{1,40}\.)?key\.pem|(?:tls|ca|server|client)\.key"
+)
+_OF_KIND: Final = r"""["']?kind["']?:[ \t]*["']?Secret\b"""
+_DATA: Final = r"[ \t]*(?:data|stringData):[ \t]*\n"
+_LINES: Final = r"(?:[ \t]+[^\n]*(?:\n|\z))+"
+_DATA_OBJECT: Final = r"""("(?:data|stringData)"\s*:\s*)\{[^{}]*\}"""
 
 _GENERATOR_URL: Final = _rule(
     "generator-url", "generatorurl", '"generatorURL' + _JSON, f'"generatorURL":"{REDACTED}"'
@@ -244,8 +261,8 @@ BEFORE: Final = (
     _rule(
         "authorization-scheme",
         "authorization",
-        r"""(authorization["']?\s*[:=]\s*["']?(?:basic|digest|negotiate|token|apikey|"""
-        r"""aws4-hmac-sha256))\s+[^\s"']+""",
+        r"""(authorization["']?\s*[:=]\s*["']?(?:basic|digest|negotiate|token|api-?key|geniekey|splunk|"""
+        r"""bot|hmac|hawk|sso-key|aws4-hmac-sha256))\s+[^\s"']+""",
         rf"\1 {REDACTED}",
     ),
     _rule(
@@ -255,6 +272,28 @@ BEFORE: Final = (
         rf"""(?:["':]|\b)({_FULL_NAME})["']?\s*(?:=>|:=)\s*(?:"[^"\n]*"|'[^'\n]*'|"""
         r"""[^\s"'`,;(){}\[\]]+)""",
         _PLAIN_MARK,
+    ),
+    _looking(
+        # A block of YAML: the lines below that are further in. Upstream's rules would take its mark.
+        "block-scalar",
+        "| >",
+        rf"""(?m)^([ \t]*+)(-[ \t]++)?(["']?(?:{_NAME}|{_KEY_FILE}|[a-z]\w*(?:secret|token))["']?"""
+        r"""[ \t]*+:[ \t]*+)"""
+        r"""[|>][-+0-9]{0,2}[ \t]*+(?:\n(?:\1(?(2)[ \t]{3,}+|[ \t]++)[^\n]*+|[ \t]*+(?=\n)))++""",
+        rf"\1\2\3{REDACTED}",
+    ),
+    _rule(
+        "list",
+        "[ (",
+        rf"""(["']?\b{_FULL_NAME}["']?\s*[:=]\s*)[\[(]\s*(?:b?"[^"\n]*"|b?'[^'\n]*')"""
+        r"""(?:\s*,\s*(?:b?"[^"\n]*"|b?'[^'\n]*'))*\s*,?\s*[\])]""",
+        rf"\1{REDACTED}",
+    ),
+    _looking(
+        "bytes",
+        "b'",
+        rf"('{_NAME}'\s*+:\s*+)b'[^'\n]*+'",
+        rf"\1'{REDACTED}'",
     ),
     _rule(
         # A passphrase has several words.
@@ -274,6 +313,88 @@ BEFORE: Final = (
 
 #: What the rules above pass by.
 WIDER: Final = (
+    _rule(
+        "camel-case-json",
+        "secret token key passphrase credential",
+        f'"({_CAMEL})' + _JSON,
+        _JSON_MARK,
+        exact_case=True,
+    ),
+    _looking(
+        "camel-case",
+        "secret token key passphrase credential",
+        rf"""\b({_CAMEL})\b["']?\s*+[:=]\s*+(?!true\b|false\b|null\b|None\b|[0-9.]++\b|["']?\[|{{|\()"""
+        rf"{_QUOTED_OR_BARE}",
+        _PLAIN_MARK,
+        exact_case=True,
+    ),
+    _rule(
+        "key-file",
+        "key",
+        rf"""(\b(?:{_KEY_FILE})["']?\s*[:=]\s*["']?)[A-Za-z0-9+/=]{{8,}}""",
+        rf"\1{REDACTED}",
+    ),
+    _rule("url-password-alone", "://:", r"(://):[^\s/@]+@", rf"\1:{REDACTED}@"),
+    _rule(
+        "password-flag",
+        "sshpass login",
+        r"(\b(?:sshpass|(?:docker|podman|buildah|nerdctl|helm registry)\s+login)\b[^\n|;]{0,300}?\s-p\s*)"
+        r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)""",
+        rf"\1{REDACTED}",
+        exact_case=True,
+    ),
+    _rule(
+        "mysql-password",
+        "mysql mariadb",
+        r"""(\b(?:mysql|mariadb)[\w-]*[^\n|;]{0,300}?\s-p)(?:"[^"\n]*"|'[^'\n]*'|[^\s"']+)""",
+        rf"\1{REDACTED}",
+        exact_case=True,
+    ),
+    _rule("aws-signature", "signature=", r"\b(Signature=)[0-9a-f]{32,}", rf"\1{REDACTED}"),
+    _rule(
+        "mattermost-hook",
+        "/hooks/",
+        r"(/hooks)/(?:[a-z0-9]{26}\b|[A-Za-z0-9]{17,24}/[A-Za-z0-9]{20,})",
+        rf"\1/{REDACTED}",
+        exact_case=True,
+    ),
+    _rule(
+        "jwk", '":', r'"(d|p|q|dp|dq|qi|k)"\s*:\s*"[A-Za-z0-9_-]{40,}"', _JSON_MARK, exact_case=True
+    ),
+    _rule(
+        "pagerduty-key",
+        "routing integration service",
+        r"""(\b(?:routing|integration|service)[ _-]?key\b[^\n]{0,20}?["'\s])[A-Za-z0-9]{32}\b""",
+        rf"\1{REDACTED}",
+    ),
+    _rule(
+        "secret-manifest-kind-first",
+        "secret",
+        rf"(?m)(^[ \t]*{_OF_KIND}[^\n]*\n(?:(?:[^-\n]|-[^-])[^\n]*\n){{0,60}}?{_DATA}){_LINES}",
+        rf"\1  {REDACTED}\n",
+        exact_case=True,
+    ),
+    _rule(
+        "secret-manifest-data-first",
+        "secret",
+        rf"(?m)(^{_DATA}){_LINES}((?:(?:[^-\n]|-[^-])[^\n]*\n){{0,60}}?[ \t]*{_OF_KIND})",
+        rf"\1  {REDACTED}\n\2",
+        exact_case=True,
+    ),
+    _rule(
+        "secret-json-kind-first",
+        "secret",
+        rf"({_OF_KIND}\"(?s:.{{0,900}}?)){_DATA_OBJECT}",
+        rf"\1\2{REDACTED}",
+        exact_case=True,
+    ),
+    _rule(
+        "secret-json-data-first",
+        "secret",
+        rf"{_DATA_OBJECT}((?s:.{{0,900}}?){_OF_KIND})",
+        rf"\1{REDACTED}\2",
+        exact_case=True,
+    ),
     _rule(
         # A name and its value in members of their own, on one line or on two.
         "pair",
@@ -465,6 +586,6 @@ RULES: Final = (*BEFORE, *UPSTREAM, *ADDED, *WIDER)
 #: Members of a tree whose text is secret whatever it looks like.
 SECRET_MEMBER: Final = re.compile(
     rf"(?:generatorURL|authorization|{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|"
-    rf"{_ENDS})",
+    rf"{_ENDS}|(?-i:{_CAMEL})|{_KEY_FILE})",
     re.ASCII | re.IGNORECASE,
 )

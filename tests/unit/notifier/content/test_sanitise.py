@@ -213,6 +213,84 @@ WIDER = {
 
 REPLACED: dict[str, tuple[str, str]] = {**UPSTREAM, **ADDED, **WIDER}
 
+#: Secrets of the forms below, none of which may be left of one.
+_W, _B64, _HEX = "oak31elmASH", "b2FrMzFlbG0=", "a1b2c3d4" * 8
+_HOOK, _CHAT = "a1b2" * 6, "Zq9" * 10
+_URL, _KEY = "Zx9_" * 12, "R0" + "1a2B" * 7 + "zz"
+#: Forms that were tried by hand and passed the sanitiser.
+TRIED = {
+    "a block of YAML": f"password: |-\n  {_W}\nnext: 1",
+    "a folded block": f"db:\n  token: >\n    {_W}\n    {_W}\n  x: 1",
+    "a block in an entry of a list": f"- password: |\n    {_W}\n- a",
+    "a block that keeps its line feeds": f"apiKey: |+\n\n   {_W}\n",
+    "a block that states how far in it is": f"client_secret: |2-\n   {_W}\n",
+    "a block under a quoted name": f'"secret": |\n  {_W}\n',
+    "a block that holds a key file": f"tls.key: |\n  {_W}\n  {_W}\nb: 1",
+    "a block at the end": f"passphrase: >-\n\t{_W}",
+    "a block under a name in camel case": f"appSecret: |\n  {_W}",
+    "SecretAccessKey": f"SecretAccessKey: {_W}",
+    "SecretAccessKey json": f'{{"SecretAccessKey": "{_W}"}}',
+    "SecretAccessKey =": f"SecretAccessKey={_W}",
+    "SessionToken json": f'"SessionToken": "{_W}"',
+    "client-key-data": f"client-key-data: {_B64}",
+    "client-key-data json": f'"client-key-data":"{_B64}"',
+    "tls.key": f"tls.key: {_B64}",
+    "tls.key json": f'"tls.key": "{_B64}"',
+    "ca.key": f"ca.key={_B64}",
+    "ssh": f"ssh-privatekey: {_B64}",
+    "Secret yaml": (
+        f"apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\ndata:\n  url: {_B64}\n  b: {_B64}\n"
+    ),
+    "Secret yaml data first": (
+        f"apiVersion: v1\ndata:\n  url: {_B64}\nkind: Secret\nmetadata:\n  name: db\n"
+    ),
+    "Secret stringData": f"kind: Secret\nstringData:\n  url: {_W}\n",
+    "Secret json": f'{{"kind":"Secret","metadata":{{"name":"a"}},"data":{{"url":"{_B64}"}}}}',
+    "Secret json first": f'{{"apiVersion":"v1","data":{{"url":"{_B64}"}},"kind":"Secret"}}',
+    "Secret json pretty": (
+        f'{{\n  "apiVersion": "v1",\n  "data": {{\n    "url": "{_B64}"\n  }},\n  "kind": "Secret"\n}}'
+    ),
+    "appSecret": f"appSecret: {_W}",
+    "appSecret json": f'{{"appSecret":"{_W}"}}',
+    "githubToken": f"githubToken={_W}",
+    "githubToken quoted": f"githubToken = '{_W}'",
+    "botToken": f'"botToken": "{_W}"',
+    "stripeApiKey": f"stripeApiKey: {_W}",
+    "webhookSecret yaml": f'  webhookSecret: "{_W}"',
+    "signingKey": f"jwtSigningKey: {_W}",
+    "amqp": f"amqp://:{_W}@mq.example:5672/x",
+    "docker -p": f"docker login -u me -p{_W} r.example",
+    "docker -p space": f"docker login -u me -p {_W} r.example",
+    "podman": f"podman login -p '{_W}' r.example",
+    "mysql": f"mysql -h db -uroot -p{_W} shop",
+    "mysqldump": f"mysqldump -uroot -p'{_W}' shop",
+    "sshpass": f"sshpass -p{_W} ssh me@h",
+    "sshpass space": f"sshpass -p {_W} ssh h",
+    "bytes": f"password=b'{_W}'",
+    "bytes dict": f"{{'password': b'{_W}'}}",
+    "bytes double": f'token=b"{_W}"',
+    "list json": f'{{"password": ["{_W}"]}}',
+    "list py": f"{{'token': ['{_W}', '{_W}']}}",
+    "list plain": f'secret = ["{_W}"]',
+    "tuple": f"password=('{_W}',)",
+    "raw": f"password=r'{_W}'",
+    "genie": f"Authorization: GenieKey {_W}",
+    "splunk": f"Authorization: Splunk {_W}",
+    "discord bot": f"Authorization: Bot {_W}",
+    "aws4": (
+        "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us/s3/aws4_request, "
+        f"SignedHeaders=host, Signature={_HEX}"
+    ),
+    "aws4 alone": f"SignedHeaders=host;x, Signature={_HEX}",
+    "mattermost": f"https://mm.example/hooks/{_HOOK}zz",
+    "rocket": f"https://chat.example/hooks/{'aB1' * 6}/{_CHAT}",
+    "jwk": f'{{"kty":"EC","crv":"P-256","d":"{_URL}"}}',
+    "jwk oct": f'{{"kty":"oct","k":"{_URL}"}}',
+    "pd": f"invalid routing key {_KEY}",
+    "pd is": f"The routing key '{_KEY}' is not valid",
+    "pd integration": f"Integration Key: {_KEY}",
+}  # fmt: skip
+
 UNTOUCHED = {
     "a pass that is none": "first_pass: 3 findings, second_pass=0",
     "an ordinary setting": "environment: production",
@@ -269,6 +347,20 @@ UNTOUCHED = {
         "```\nkubectl -n prod get secret tls-cert\n```\n"
         "Author asked for a password reset. Next: key rotation => done on Monday."
     ),
+    "a data block of no Secret": "kind: ConfigMap\ndata:\n  environment: production\n  url: aHR0cHM6\n",
+    "a Secret that is only named": (
+        "kind: Secret\nmetadata:\n  name: db\n---\nkind: ConfigMap\ndata:\n  environment: production\n"
+    ),
+    "a word of code in camel case": "isSecret: true, hasToken=false, maxToken: 512, pageTokens=3",
+    "an error code": "ExpiredToken: The security token included in the request is expired",
+    "a port and a prompt": "docker run -p 8080:80 app; mysql -h db -p shop; psql -p5432",
+    "a block of prose": "summary: |\n  the secret was rotated\n  by hand",
+    "a list of names": "tokens = [1, 2], keys: ['a'], secrets: none",
+    "a hook that is a page": "https://x.example/hooks/usage, /hooks/pre-commit",
+    "prose about a routing key": "set the routing key in the integration, then retry",
+    "short members of JSON": '{"d": "day", "k": "v", "p": "0.95", "q": "up == 0"}',
+    "prose about a signature": "Signature=valid, Signature: checked",
+    "a URL without a user": "amqp://mq.example:5672/x and ://:",
     "a manifest": (
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\ntype: Opaque\n---\nspec:\n  containers:\n"
         "  - name: app\n    image: reg.example/app:v1\n    args: [--config, /etc/app.yaml]"
@@ -282,6 +374,15 @@ def test_replaced(case: str) -> None:
     text, wanted = REPLACED[case]
     assert sanitise(text) == wanted
     assert sanitise(wanted) == wanted
+
+
+@pytest.mark.parametrize("case", TRIED)
+def test_a_form_that_once_passed_is_found(case: str) -> None:
+    """Nothing of the secret is left, and a second pass changes nothing."""
+    found = sanitise(TRIED[case])
+    assert [s for s in (_W, _B64, _HEX, _HOOK, _CHAT, _URL, _KEY) if s in found] == []
+    assert REDACTED in found
+    assert sanitise(found) == found
 
 
 @pytest.mark.parametrize("case", UNTOUCHED)
@@ -311,7 +412,9 @@ def test_name_before_a_private_key() -> None:
 
 def test_no_rule_is_idle() -> None:
     """Each rule changes at least one of the samples, so none is dead weight."""
-    samples = [text for text, _ in REPLACED.values()] + [
+    samples = [
+        *(text for text, _ in REPLACED.values()),
+        *TRIED.values(),
         "bot123456789:" + "a" * 35,
         "https://x.example/api/webhooks/12/abc",
         "https://abcdefghijklmnopqrst@sentry.example/1",
@@ -595,9 +698,26 @@ def test_any_tree(value: Any) -> None:
 
 def test_tree_by_name() -> None:
     """A text is secret by the name of its member, whatever it looks like."""
-    tree = {"extensions": {"apiKey": "x", "note": "pwd=a"}, "pwd": 7, "token": "", "secret": True}
+    tree = {
+        "extensions": {
+            "apiKey": "x",
+            "note": "pwd=a",
+            "appSecret": "x",
+            "tls.key": "x",
+            "maxtoken": "x",
+        },
+        "pwd": 7,
+        "token": "",
+        "secret": True,
+    }
     assert sanitise_tree(tree) == {
-        "extensions": {"apiKey": R, "note": f"pwd: {R}"},
+        "extensions": {
+            "apiKey": R,
+            "note": f"pwd: {R}",
+            "appSecret": R,
+            "tls.key": R,
+            "maxtoken": "x",
+        },
         "pwd": R,
         "token": "",
         "secret": True,
