@@ -2,8 +2,9 @@
 Markdown to Slack's mrkdwn.
 
 The order is the contract: code is set aside first, so that nothing inside it is read as markup;
-then the three characters that Slack reserves are escaped; then images, links, bold, strike-through
-and headings; at last the code comes back. Code is escaped as well, since Slack would read
+then the three characters that Slack reserves are escaped; then images, links, bold, strike-through,
+headings, and addresses that stand alone, since Slack is told to look for none (`verbatim`); at last the
+code comes back. Code is escaped as well, since Slack would read
 `<!channel>` in it as a mention. For the same reason only http, https and mailto become links:
 `[hi](!channel)` would be one, too.
 
@@ -26,6 +27,10 @@ _INLINE: Final = re.compile(rf"`[^`\n{_HOLE}]++`")
 _URL: Final = r"([^()\s]*+(?>(?:\([^()\s]*+\)[^()\s]*+)*))"
 _IMAGE: Final = re.compile(rf"!\[([^\[\]]*+)\]\({_URL}\)")
 _LINK: Final = re.compile(rf"\[([^\[\]]++)\]\({_URL}\)")
+#: An address that stands alone, without what ends a sentence or a bracket behind it.
+_BARE: Final = re.compile(
+    r"""(?<![<|\w^])https?://(?:[^\s<>|`*"'&]|&amp;)*[^\s<>|`*"'&.,;:!?()\[\]{}~_]""", re.IGNORECASE
+)
 _BOLD: Final = re.compile(r"\*\*((?>(?:[^*\n]|\*(?!\*))+))\*\*")
 _BOLD_LINES: Final = re.compile(r"(?<!\w)__((?>(?:[^_\n]|_(?!_))+))__(?!\w)")
 _STRIKE: Final = re.compile(r"~~((?>(?:[^~\n]|~(?!~))+))~~")
@@ -61,6 +66,9 @@ def to_mrkdwn(text: str) -> str:
     text = _BOLD_LINES.sub(r"*\1*", _BOLD.sub(r"*\1*", text))
     text = _STRIKE.sub(r"~\1~", text)
     text = _HEADING.sub(_heading, text)
+    text = _BARE.sub(
+        lambda match: f"<{match.group()}>" if is_link(match.group()) else match.group(), text
+    )
     pieces = text.split(_HOLE)
     text = "".join(_code(aside[int(piece)]) if n % 2 else piece for n, piece in enumerate(pieces))
     if text.count(FENCE) % 2:

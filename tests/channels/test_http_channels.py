@@ -67,11 +67,18 @@ def test_slack_golden() -> None:
     assert slack_payload(message()) == {
         "blocks": [
             {"type": "header", "text": {"type": "plain_text", "text": "🚨 Disk full"}},
-            {"type": "section", "text": {"type": "mrkdwn", "text": "a *loud* word"}},
+            {
+                "type": "section",
+                "text": {"type": "mrkdwn", "verbatim": True, "text": "a *loud* word"},
+            },
             {
                 "type": "context",
                 "elements": [
-                    {"type": "mrkdwn", "text": "*Priority:* Critical | *Type:* Escalation"}
+                    {
+                        "type": "mrkdwn",
+                        "verbatim": True,
+                        "text": "*Priority:* Critical | *Type:* Escalation",
+                    }
                 ],
             },
         ]

@@ -148,6 +148,7 @@ def _check_slack(body: bytes, _: Message) -> None:
     assert section["text"]["text"].count("```") % 2 == 0
     assert "<!channel>" not in section["text"]["text"]
     assert context["elements"][0]["type"] == "mrkdwn"
+    assert all(text["verbatim"] for text in (section["text"], context["elements"][0]))
 
 
 def _check_pagerduty(body: bytes, message: Message) -> None:

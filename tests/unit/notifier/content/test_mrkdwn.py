@@ -24,6 +24,12 @@ CASES = {
         "[cpu & memory](https://k8s.io)", "<https://k8s.io|cpu &amp; memory>",
     ),
     "a link with parentheses": ("[w](https://x.y/a_(b))", "<https://x.y/a_(b)|w>"),
+    "an address that stands alone": (
+        "see https://x.y/a?b=1&c=2. (http://z) <https://q>", "see <https://x.y/a?b=1&amp;c=2>. (<http://z>) &lt;<https://q>&gt;",
+    ),
+    "an address in bold, in code and of another kind": (
+        "**https://x.y** `https://c` ftp://d xhttps://e", "*<https://x.y>* `https://c` ftp://d xhttps://e",
+    ),
     "an image": ("![graph](https://i.x/g.png)", "<https://i.x/g.png|graph>"),
     "an image without a text": ("![](https://i.x/g.png)", "<https://i.x/g.png>"),
     "a link of the other schemes": (
