@@ -18,6 +18,7 @@ from typing import Final
 
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message
+from syncer.rules.text import one_line, shown
 
 #: Bytes of the whole message; a server may announce less.
 MESSAGE_BYTES: Final = 512 * 1024
@@ -29,9 +30,6 @@ LINKS: Final = 20
 _LEAST_SPACE: Final = 1024
 
 _HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
-#: C0, DEL, C1, what Unicode takes for the end of a line, and what turns the direction of writing.
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
-_BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
@@ -136,11 +134,11 @@ def _from(envelope: Envelope) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROLS.sub(" ", _unicode(text)).strip()
+    return one_line(_unicode(text))
 
 
 def _body(text: str) -> str:
-    return _LINE_END.sub("\r\n", _BODY_CONTROLS.sub("\ufffd", _unicode(text)))
+    return shown(_LINE_END.sub("\n", _unicode(text))).replace("\n", "\r\n")
 
 
 def _unicode(text: str) -> str:

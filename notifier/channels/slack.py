@@ -2,10 +2,10 @@
 The Slack channel: an incoming webhook and three blocks.
 
 Slack takes 150 characters in a header and 3000 in a section and refuses the whole message beyond
-that, which would be a permanent failure of the longest and often most important ones; therefore both are
-cut with a mark. Slack is told to parse nothing by itself (`verbatim`): else `@channel` and names of channels
-in plain words become mentions and links. Any 2xx is a delivery, whatever the body says. Slack knows no
-idempotency key: a repeat after an unknown outcome is a second message.
+that, which would be a permanent failure of the longest and often most important ones; so both are
+cut with a mark. It is told to parse nothing by itself (`verbatim`): else `@channel` and names of
+channels in plain words become mentions and links. Any 2xx is a delivery, whatever the body says.
+Slack knows no idempotency key: a repeat after an unknown outcome is a second message.
 """
 
 from __future__ import annotations

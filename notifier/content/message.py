@@ -37,6 +37,7 @@ from notifier.contract import Message
 from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
 from syncer.model.resource import Json, Spec, parse_spec
+from syncer.rules.text import shown as printable
 
 _IDENTITY: Final = ("name", "namespace", "uid")
 
@@ -192,19 +193,23 @@ def _shown_spec(document: Mapping[str, Any], clean: Callable[[str], str]) -> Spe
 
 
 def _cleaner(breath: Callable[[], None] | None) -> Callable[[str], str]:
-    """The sanitiser, with a breath between the pieces of what is long, if one is wanted."""
+    """
+    The sanitiser, and what takes out the characters that show a reader something else.
+
+    There is a breath between the pieces of what is long, if one is wanted.
+    """
     if breath is None:
-        return sanitise
+        return lambda text: printable(sanitise(text))
 
     def clean(text: str) -> str:
         breath()
         if len(text) <= PIECE_CHARS:
-            return sanitise(text)
+            return printable(sanitise(text))
         pieces = []
         for piece in sanitised_pieces(text):
             pieces.append(piece)
             breath()
-        return "".join(pieces)
+        return printable("".join(pieces))
 
     return clean
 

@@ -8,7 +8,11 @@ it reads as something else. What does is in one table here, for every place that
 - `escaped`: one line, each such character as its escape; loses nothing;
 - `escaped_json`: the same for JSON that is already written; the document stays equal;
 - `neutral`: several lines stay, every other such character becomes U+FFFD;
-- `plain`: one line, every character that is not printable becomes a blank; for tables.
+- `plain`: one line, every character that is not printable becomes a blank; for tables;
+- `shown`: for receivers: several lines stay, what nobody sees and what turns the direction goes;
+- `one_line`: the same for a header.
+
+What joins letters and emoji (U+200C, U+200D) is no such character, nor is what flags are made of.
 """
 
 from __future__ import annotations
@@ -24,13 +28,21 @@ _BREAKS: Final = frozenset({0x2028, 0x2029})
 _DIRECTIONS: Final = frozenset(
     {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 )
-_UNSAFE: Final = _COMMANDS | _BREAKS | _DIRECTIONS
+#: Soft hyphen, zero width, invisible operators, deprecated formats, annotations, the tag of a language.
+_UNSEEN: Final = frozenset(
+    {0x00AD, 0x180E, 0x200B, *range(0x2060, 0x2066), *range(0x206A, 0x2070), 0xFEFF}
+    | {*range(0xFFF9, 0xFFFC), 0xE0001}
+)
+_UNSAFE: Final = _COMMANDS | _BREAKS | _DIRECTIONS | _UNSEEN
 _TAB: Final = 0x09
 _LINE_FEED: Final = 0x0A
 
 _ESCAPED: Final = {c: chr(c).encode("unicode_escape").decode() for c in _UNSAFE - {_TAB}}
 #: JSON escapes C0 by itself; a line break between members of an indented document is none of a text.
-_ESCAPED_JSON: Final = {c: f"\\u{c:04x}" for c in _UNSAFE - frozenset(range(0x20))}
+_ESCAPED_JSON: Final = {
+    c: f"\\u{c:04x}" if c < 0x10000 else json.dumps(chr(c))[1:-1]
+    for c in _UNSAFE - frozenset(range(0x20))
+}
 
 
 def _any_of(codes: Iterable[int]) -> re.Pattern[str]:
@@ -44,6 +56,13 @@ _ANY_JSON: Final = _any_of(_ESCAPED_JSON)
 #: each character up, a tenth of a second for the largest.
 _LARGE: Final = 64 * 1024
 _NEUTRAL: Final = dict.fromkeys(_UNSAFE - {_TAB, _LINE_FEED}, "\ufffd")
+#: A line of Windows ends in two characters; the first of them goes.
+_SHOWN: Final = (
+    _NEUTRAL
+    | dict.fromkeys(_DIRECTIONS | _UNSEEN | {0x0D}, "")
+    | dict.fromkeys(_BREAKS | {0x0B, 0x0C, 0x85}, "\n")
+)
+_RUN: Final = re.compile(f"{_any_of(_UNSAFE).pattern}+")
 
 
 def escaped(text: str) -> str:
@@ -63,6 +82,16 @@ def escaped_json(document: str) -> str:
 def neutral(text: str) -> str:
     """Return a text whose line feeds and tabs stay."""
     return text.translate(_NEUTRAL) if _ANY.search(text) else text
+
+
+def shown(text: str) -> str:
+    """A text for people who read it elsewhere; its line feeds and tabs stay."""
+    return text.translate(_SHOWN) if _ANY.search(text) else text
+
+
+def one_line(text: str) -> str:
+    """A text on one line, each run of unsafe characters a blank; for headers."""
+    return _RUN.sub(" ", text).strip()
 
 
 def plain(text: str) -> str:

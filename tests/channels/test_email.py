@@ -141,9 +141,9 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     "a bare line feed": ("a\nBcc: b", "CRITICAL: a Bcc: b"),
     "a folded line": ("a\r\n b", "CRITICAL: a  b"),
     "line ends of Unicode": ("a\u2028b\u2029c\x85d\x0be", "CRITICAL: a b c d e"),
-    "directions of writing": ("a\u202ecba\u202c \u2067x\u2069.", "CRITICAL: a cba   x ."),
-    "marks of a language": ("\u05d0\u200f!", "CRITICAL: \u05d0\u200f!"),
-    "NUL": ("a\0b", "CRITICAL: a b"),
+    "directions of writing": ("a\u202ecba\u202c \u2067x\u2069.", "CRITICAL: acba x."),
+    "marks of a language": ("\u05d0\u200f!", "CRITICAL: \u05d0!"),
+    "NUL": ("a\0b", "CRITICAL: a\ufffdb"),
     "a lone surrogate": ("a\ud800b", "CRITICAL: a\ufffd\ufffd\ufffdb"),
 }
 
@@ -173,7 +173,7 @@ def test_no_fact_turns_its_direction() -> None:
     """A line that we put below the body reads as it is written: a command above all is copied."""
     turned = "a\u202ecba\u202c \u2066x\u2069 \u05d0\u200f"
     facts = mail_facts(message(context={"target": {"targetResource": turned}}))
-    assert "Affected resource: a cba   x  \u05d0\u200f" in facts.split("\r\n")
+    assert "Affected resource: acba x \u05d0" in facts.split("\r\n")
 
 
 def test_headers_that_hold_a_line_break_are_refused() -> None:
