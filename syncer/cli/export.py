@@ -58,11 +58,14 @@ def _output(path: str | None) -> Iterator[TextIO]:
     import tempfile
     from pathlib import Path
 
-    target = Path(path).resolve()
+    target = Path(path)
     if target.exists() and not target.is_file():
         with target.open("w", encoding="utf-8") as out:
             yield out
         return
+    if target.is_symlink():
+        # Where others may write to the folder, one of them chose what it names.
+        raise ConfigError(f"cannot write {path}: it is a symbolic link; name the file itself")
     # Texts of receivers are in it: it is for this user alone.
     number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     beside = Path(name)

@@ -122,3 +122,14 @@ async def test_an_export_that_fails_leaves_the_file_as_it_was(
     assert await cli.execute(words) == 4
     assert file.read_text() == "yesterday"
     assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208 - blocks no longer
+
+
+async def test_no_link_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a folder that others may write to, an export overwrites no file that one of them chose."""
+    mine, link = tmp_path / "profile", tmp_path / "logs.jsonl"
+    mine.write_text("mine")
+    link.symlink_to(mine)
+    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", str(link)]
+    assert await cli.execute(words) == 2
+    assert "it is a symbolic link; name the file itself" in capsys.readouterr().err
+    assert (mine.read_text(), link.is_symlink()) == ("mine", True)
