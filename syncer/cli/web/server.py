@@ -3,8 +3,9 @@ The explorer's HTTP server: pages, two assets, a stream of changes.
 
 Whoever reaches the port reads everything, so it listens on loopback alone, and Kubernetes's own right to
 forward ports decides who does. A browser there also runs the pages of other sites, so what does not name
-this machine as its host is refused (a name that was rebound to 127.0.0.1 is another one), no other site
-may frame a page or read an answer, and the policy lets a page load nothing but this server's own style
+this machine as its host is refused (a name that was rebound to 127.0.0.1 is another one), what another
+site asks for is refused unless somebody follows a link (it could take all streams), none may frame a page
+or read an answer, and the policy lets a page load nothing but this server's own style
 and script. There is no method but GET and HEAD, and no body is read.
 
 Bounds: connections (`syncer.runtime.connections`), pages that are being made at once, seconds for each,
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Final
 from urllib.parse import urlsplit
@@ -65,6 +66,23 @@ def host_allowed(host: str | None) -> bool:
         return urlsplit(f"//{host}").hostname in _HOSTS and "@" not in (host or "")
     except ValueError:
         return False
+
+
+def asked_from_here(headers: Mapping[str, str]) -> bool:
+    """
+    Whether a request comes from our own pages, from a person, or from what is no browser.
+
+    Another port of this machine is another origin, whose pages are as foreign as any. A browser that does
+    not tell where a request comes from tells its origin with all that a script or a stream asks for.
+    """
+    origin, host = headers.get("Origin"), headers.get("Host")
+    if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
+        return False
+    if headers.get("Sec-Fetch-Site", "none") in {"same-origin", "none"}:
+        return True
+    return (
+        headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+    )
 
 
 class Explorer:
@@ -128,6 +146,8 @@ class Explorer:
             answer = self._problem(
                 421, "Not here", "This server answers to 127.0.0.1 and localhost."
             )
+        elif not asked_from_here(request.headers):
+            answer = self._problem(403, "Not for other sites", "Open this page by its address.")
         elif request.method not in _METHODS:
             answer = self._problem(405, "Read only", "Nothing can be changed here.")
             answer.headers["Allow"] = "GET, HEAD"

@@ -20,9 +20,9 @@ from syncer.cli.web import server, updates
 from syncer.cli.web.entries import Entry
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
-from syncer.cli.web.server import Explorer, host_allowed
+from syncer.cli.web.server import Explorer, asked_from_here, host_allowed
 from syncer.cli.web.source import Heads, Known, Overview, Source
-from syncer.cli.web.updates import Updates
+from syncer.cli.web.updates import MOST, Updates
 from syncer.model.hold import Hold
 from syncer.runtime.connections import Connections
 from tests.unit.syncer.cli.samples import NOW
@@ -63,6 +63,36 @@ def test_hosts(host: str) -> None:
     assert not host_allowed(None)
 
 
+#: Where a request comes from, as browsers tell it, and whether it is answered.
+ORIGINS = {
+    "our own page": ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, True),
+    "an address that was typed": ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, True),
+    "no browser": ({}, True),
+    "a link that was followed": (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, True,
+    ),
+    "a stream of another site": ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, False),
+    "an image in one": (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, False,
+    ),
+    "a frame in one": (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, False,
+    ),
+    "another port of this machine": ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, False),
+    "our own, by an older browser": ({"Origin": "http://127.0.0.1:9"}, True),
+    "another, by an older browser": ({"Origin": "https://evil.example"}, False),
+    "another port, by an older browser": ({"Origin": "http://127.0.0.1:8"}, False),
+    "nobody's": ({"Origin": "null"}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ORIGINS)
+def test_whose_requests_are_answered(case: str) -> None:
+    """What a page of another site has a browser ask for is not carried out."""
+    headers, answered = ORIGINS[case]
+    assert asked_from_here({"Host": "127.0.0.1:9", **headers}) is answered
+
+
 async def test_a_rebound_name_gets_nothing(site: tuple[str, Index]) -> None:
     """Whatever it asks for, the stream and the assets included."""
     url, _ = site
@@ -71,6 +101,21 @@ async def test_a_rebound_name_gets_nothing(site: tuple[str, Index]) -> None:
             async with session.get(url + path, headers={"Host": "evil.example"}) as answer:
                 assert answer.status == 421
                 assert "ns/n" not in await answer.text()
+
+
+async def test_another_site_takes_no_stream(site: tuple[str, Index]) -> None:
+    """However many it asks for, the owner's page stays live."""
+    url, _ = site
+    async with aiohttp.ClientSession() as session:
+        for _ in range(MOST + 1):
+            async with session.get(
+                url + "/events", headers={"Origin": "https://evil.example"}
+            ) as answer:
+                assert answer.status == 403
+        async with session.get(
+            url + "/events", headers={"Sec-Fetch-Site": "same-origin"}
+        ) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
