@@ -14,7 +14,6 @@ All other output is passed on at once, even in the middle of a line: it may be a
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import queue
@@ -30,6 +29,7 @@ from typing import IO, Any, Final
 
 from syncer.kubectl.exits import ABSENT, INTERRUPTED, NOT_ASKED, REFUSED, PluginError
 from syncer.kubectl.release import LABELS, Pod, Release
+from syncer.kubectl.terminal import Harmless
 
 #: Seconds for an answer of the API server; and for kubectl with it, which may ask for a password first.
 _ANSWER: Final = "15s"
@@ -124,15 +124,22 @@ class Kubectl:
         done: queue.SimpleQueue[bool] = queue.SimpleQueue()
         before = {n: signal.signal(n, lambda *_: done.put(True)) for n in SIGNALS}
         try:
+            shown = out is None and sys.stdout.isatty()
             process = subprocess.Popen(
                 self._exec(release, pod, words), stdin=subprocess.PIPE if feed is None else feed,
-                stdout=out, stderr=subprocess.PIPE, start_new_session=True,
+                stdout=subprocess.PIPE if shown else out, stderr=subprocess.PIPE,
+                start_new_session=True,
             )  # fmt: skip
             said = _StderrFilter(process.stderr, _TERMINATED)
+            printed = threading.Thread(target=_print, args=(process.stdout,), daemon=True)
+            if shown:
+                printed.start()
             threading.Thread(target=_wait, args=(process, done), daemon=True).start()
             interrupted = done.get()
             _let_end(process)
             said.join()
+            if shown:
+                printed.join(_LAST_WORDS)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -241,7 +248,7 @@ class _StderrFilter:
         """Read what a process says, and keep the lines away that match."""
         self.held = False
         self._kept = kept
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._harmless = Harmless()
         self._thread = threading.Thread(target=self._hand_on, args=(stream,), daemon=True)
         self._thread.start()
 
@@ -268,5 +275,14 @@ class _StderrFilter:
                     return
 
     def _write(self, text: bytes) -> None:
-        sys.stderr.write(self._decoder.decode(text))
+        sys.stderr.write(self._harmless.text(text))
         sys.stderr.flush()
+
+
+def _print(stream: IO[bytes]) -> None:
+    """Pass on to a terminal what a command prints, as it comes."""
+    harmless = Harmless()
+    with stream:
+        while chunk := os.read(stream.fileno(), _CHUNK):
+            sys.stdout.write(harmless.text(chunk))
+            sys.stdout.flush()

@@ -11,7 +11,8 @@ The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (th
 where that is forbidden, in the context's own namespace. `--release [NAMESPACE/]NAME` chooses among
 several. These stand before the command's name; behind it, `-n` and `-A` are the notifications' namespaces
 where the command knows them (list, tail, verify, doctor, repair, hold, holds, export, send), and where the
-release is otherwise.
+release is otherwise. Whoever may create pods may give one these labels, in a namespace of his own: what
+was found in the whole cluster is said, and `import`, which uploads a file, wants the release named.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def _run(words: Words) -> int:
     code = NOT_ASKED
     try:
         release = find(kubectl, words)
+        _must_be_named(command, words, release)
         pod = pod_of(release)
         if not pod.ready:
             sys.stderr.write(
@@ -178,7 +180,21 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
             f"kubectl ledger: listing pods in all namespaces is forbidden; using {found.key}, in the"
             " context's namespace (-n NAMESPACE selects the controller's)\n"
         )
+    elif sys.stderr.isatty() and not (namespace or words.release or words.everywhere):
+        sys.stderr.write(
+            f"kubectl ledger: using {found.key}, found by the labels of its pods in the whole cluster"
+            " (-n NAMESPACE selects the controller's)\n"
+        )
     return found
+
+
+def _must_be_named(command: Command, words: Words, release: Release) -> None:
+    if command.reads and not (words.namespace or words.release):
+        raise PluginError(
+            USAGE,
+            f"{words.command}: a file would go to whatever pod has the labels; name the release:"
+            f" --release {release.key}",
+        )
 
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:

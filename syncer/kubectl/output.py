@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -12,17 +13,20 @@ class Output:
     """
     A file that takes its place when it is whole.
 
-    What was there before is not lost to a command that fails, to a connection that breaks, or to the wrong
-    cluster. A device or a pipe is written to as it is.
+    What was there before is not lost to a command that fails, to a connection that breaks, or to the
+    wrong cluster. A device or a pipe is written to as it is. A symbolic link to a file is refused: in
+    a folder that others may write to, one of them chose what it names.
     """
 
     def __init__(self, path: str) -> None:
         """Open the file at `path`, or raise OSError; `end` closes it."""
-        self._path = Path(path).resolve()
+        self._path = Path(path)
         self._beside: Path | None = None
         if self._path.exists() and not self._path.is_file():
             self.file: IO[bytes] = self._path.open("wb")
             return
+        if self._path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link; name the file itself", path)
         # For this user alone: texts of receivers are in it.
         try:
             number, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)

@@ -23,6 +23,7 @@ from typing import Any, Final
 from syncer.kubectl.client import Kubectl
 from syncer.kubectl.exits import ABSENT, AWAY, NOT_ASKED, REFUSED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release
+from syncer.kubectl.terminal import UNSAFE
 from syncer.model.carried import expand
 
 _RESOURCE: Final = "notificationrequests.kubernaut.ai"
@@ -36,8 +37,6 @@ _ENDED: Final = ("Sent", "PartiallySent", "Failed")
 _SENT: Final = 0
 _OTHERWISE: Final = 1
 _NOT_ENDED: Final = 7
-#: Characters that command a terminal.
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SPAN: Final = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?")
 
 
@@ -227,5 +226,5 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _show(text: str) -> None:
-    sys.stdout.write(_UNSAFE.sub(" ", text) + "\n")
+    sys.stdout.write(UNSAFE.sub(" ", " ".join(text.splitlines())) + "\n")
     sys.stdout.flush()

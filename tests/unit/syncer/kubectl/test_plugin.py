@@ -28,6 +28,7 @@ from syncer.kubectl import exits
 from syncer.kubectl.commands import COMMANDS, Command
 from syncer.kubectl.main import COMPLETER, _version, main
 from syncer.kubectl.release import LABELS
+from syncer.kubectl.terminal import Harmless
 from syncer.model.carried import expand, fold
 from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
 
@@ -300,8 +301,14 @@ def test_what_repairs_asks_on_a_terminal(case: str, kubectl: StandIn) -> None:
     assert any("exec" in call for call in kubectl.asked) is (code == 0)
 
 
-def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
-    """An export goes into a file of this machine, for its user alone, and an import comes from one."""
+def test_files_are_here(
+    kubectl: StandIn, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """
+    An export goes into a file of this machine, for its user alone, and an import comes from one.
+
+    It goes to nobody who merely has the labels of a release.
+    """
     logs = tmp_path / "logs.jsonl"
     kubectl.runs("echo exported")
     assert main(["export", "--output", str(logs), "-n", "a"]) == 0
@@ -310,7 +317,11 @@ def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
     assert kubectl.remote[-2:] == ["-n", "a"]
     kubectl.file("words").unlink()
     kubectl.runs("cat > got")
-    assert main(["import", "--key-prefix", "p", str(logs), "--by-name"]) == 0
+    words = ["import", "--key-prefix", "p", str(logs), "--by-name"]
+    assert main(words) == 2
+    assert "exec" not in kubectl.asked[-1]
+    assert "name the release: --release notifications/ledger" in capfd.readouterr().err
+    assert main(["-n", "notifications", *words]) == 0
     assert kubectl.wrote("got") == "exported\n"
     assert kubectl.remote == [
         "syncer", "import", "--color", "never", "--key-prefix", "p", "-", "--by-name",
@@ -344,6 +355,19 @@ def test_a_folder_that_is_not_there_is_named_as_it_was_typed(
     assert main(["export", "--output", "/nowhere/logs"]) == 2
     assert capfd.readouterr().err == "kubectl ledger: /nowhere/logs: No such file or directory\n"
     assert kubectl.asked == []
+
+
+def test_no_link_is_followed(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In a folder that others may write to, an export overwrites no file that one of them chose."""
+    mine, link = tmp_path / "profile", tmp_path / "logs.jsonl"
+    mine.write_text("mine")
+    link.symlink_to(mine)
+    assert main(["export", "--output", str(link)]) == 2
+    said = "it is a symbolic link; name the file itself"
+    assert capfd.readouterr().err == f"kubectl ledger: {link}: {said}\n"
+    assert (mine.read_text(), kubectl.asked) == ("mine", [])
 
 
 def test_an_export_may_go_to_standard_output(
@@ -731,6 +755,61 @@ def test_a_pipe_is_as_wide_as_it_is_said(kubectl: StandIn) -> None:
     ) as process:
         assert process.wait(30) == 0
     assert kubectl.remote[3:] == ["--width", "60", "--color", "never"]
+
+
+#: What a pod prints, and what a terminal gets.
+PRINTED: Final = {
+    "colours, tabs and letters": ("\x1b[31;1mä\t\x1b[0m\n", "\x1b[31;1mä\t\x1b[0m\n"),
+    "a clipboard": ("a\x1b]52;c;cm0gLXJm\x07b", "a\ufffd]52;c;cm0gLXJm\ufffdb"),
+    "a title in one byte": ("\x9d0;root\x9c", "\ufffd0;root\ufffd"),
+    "a cursor": ("ok\x1b[2K\r\x1b[1A", "ok\ufffd[2K\ufffd\ufffd[1A"),
+    "a direction": ("a\u202eb", "a\ufffdb"),
+    "an escape at the end": ("x\x1b[3", "x\ufffd[3"),
+}
+
+
+@pytest.mark.parametrize("case", PRINTED)
+def test_a_pod_commands_no_terminal(case: str) -> None:
+    """Wherever what it prints is cut, colours pass and no other command does."""
+    printed, wanted = PRINTED[case]
+    data = printed.encode()
+    for cut in range(len(data) + 1):
+        harmless = Harmless()
+        found = (
+            harmless.text(data[:cut]) + harmless.text(data[cut:]) + harmless.text(b"", final=True)
+        )
+        assert found == wanted
+
+
+def test_what_a_pod_prints_reaches_a_terminal_harmless(kubectl: StandIn) -> None:
+    """Both streams: one cannot tell which of them would be trusted."""
+    kubectl.runs(r"printf '\033[1mout\033[0m\033]0;t\007'; printf '\033]0;u\007err' >&2")
+    ours, theirs = pty.openpty()
+    try:
+        with started("list", stdout=theirs, stderr=subprocess.PIPE) as process:
+            _, said = process.communicate(timeout=30)
+            shown = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "\x1b[1mout\x1b[0m\ufffd]0;t\ufffd" in shown
+    assert "\ufffd]0;u\ufffderr" in said.decode()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_person_is_told_which_release_was_found(named: bool, kubectl: StandIn) -> None:
+    """Whoever may create pods can put the labels on one of his own, where the controller has none."""
+    ours, theirs = pty.openpty()
+    try:
+        words = ["-n", "notifications", "list"] if named else ["list"]
+        with started(*words, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+            assert process.wait(30) == 0
+        os.write(theirs, b".")
+        said = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ("using notifications/ledger, found by the labels of its pods" in said) is not named
 
 
 # -- completion -----------------------------------------------------------------------------------

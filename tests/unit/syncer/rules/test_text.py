@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from syncer.rules.text import escaped, escaped_json, go_duration, neutral, plain
+from syncer.kubectl.terminal import UNSAFE as PLUGIN
+from syncer.rules.text import (
+    escaped,
+    escaped_json,
+    go_duration,
+    neutral,
+    one_line,
+    plain,
+    shown,
+)
 
 #: First and last of each range that does something to a terminal, and what lies just outside.
 UNSAFE = [
@@ -24,8 +33,22 @@ UNSAFE = [
     0x202E,
     0x2066,
     0x2069,
+    0x00AD,
+    0x180E,
+    0x200B,
+    0x2060,
+    0x2065,
+    0x206A,
+    0x206F,
+    0xFEFF,
+    0xFFF9,
+    0xFFFB,
+    0xE0001,
 ]
-SAFE = [0x20, 0x7E, 0xA0, 0x061B, 0x061D, 0x200D, 0x2010, 0x2027, 0x202F, 0x2065, 0x206A]
+SAFE = [
+    0x20, 0x7E, 0xA0, 0x061B, 0x061D, 0x200C, 0x200D, 0x2010, 0x2027, 0x202F, 0x205F, 0x2070, 0xFE0F,
+    0xFFFC, 0xE0020,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("code", UNSAFE, ids=hex)
@@ -35,17 +58,20 @@ def test_what_is_made_harmless(code: int) -> None:
     assert escaped(text) == "a" + chr(code).encode("unicode_escape").decode() + "b"
     assert neutral(text) == "a\ufffdb"
     assert plain(text) == "a b"
+    assert one_line(text) == "a b"
+    commands = code in range(0x20) or code in range(0x7F, 0xA0)
+    assert shown(text) == ("a\ufffdb" if commands else "a\nb" if code in {0x2028, 0x2029} else "ab")
     document = json.dumps(text, ensure_ascii=False)
-    shown = escaped_json(document)
-    assert chr(code) not in shown
-    assert json.loads(shown) == text
+    written = escaped_json(document)
+    assert chr(code) not in written
+    assert json.loads(written) == text
 
 
 @pytest.mark.parametrize("code", SAFE, ids=hex)
 def test_what_is_left_alone(code: int) -> None:
     """A neighbour of a range is none of it."""
     text = f"a{chr(code)}b"
-    assert (escaped(text), neutral(text)) == (text, text)
+    assert {escaped(text), neutral(text), shown(text), one_line(text)} == {text}
     document = json.dumps(text, ensure_ascii=False)
     assert escaped_json(document) == document
 
@@ -54,7 +80,9 @@ def test_tabs_and_line_feeds() -> None:
     """A tab stays everywhere but in tables, a line feed only where several lines may be."""
     text = "a\tb\nc"
     assert escaped(text) == "a\tb\\nc"
-    assert neutral(text) == text
+    assert neutral(text) == shown(text) == text
+    assert shown("a\r\nb\x85c\x0cd") == "a\nb\nc\nd"
+    assert one_line("\ta\r\n\u202eb") == "a b"
     assert plain(text) == "a b c"
     assert escaped_json('{\n\t"a": 1\n}') == '{\n\t"a": 1\n}'
 
@@ -81,3 +109,9 @@ DURATIONS = {
 def test_durations(ms: int) -> None:
     """Hours, minutes and seconds follow each other, without trailing noughts of the fraction."""
     assert go_duration(ms) == DURATIONS[ms]
+
+
+def test_the_plugin_has_the_same_table() -> None:
+    """`kubectl ledger` is a program of its own; on a terminal it lets lines, tabs and colours through."""
+    ours = {c for c in range(0x110000) if escaped(chr(c)) != chr(c)} - {0x0A}
+    assert {c for c in range(0x110000) if PLUGIN.match(chr(c))} == ours
