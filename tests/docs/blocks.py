@@ -90,7 +90,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "docker build ": "needs a container daemon; the page says what was tried",
     },
     "docs/gitops.md": {
-        "-- health.lua": "tests/integration/test_gitops.py::test_kstatus_and_argo_cd",
+        "-- health.lua": "tests/integration/test_gitops.py::test_what_each_tool_says",
     },
     "docs/install.md": {
         "scripts/image build": (
