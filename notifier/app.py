@@ -227,6 +227,7 @@ class Parts:
             owned=self.shards,
             # Who deletes finished objects needs their times; a journaled one may show what its log lacks.
             brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
+            on_missed=self.metrics.watch_missed.inc,
         )
 
         # Without writes nothing can be sent, without lists nothing is known: shards are left to others.

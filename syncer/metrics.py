@@ -78,6 +78,9 @@ class SyncMetrics:
             _FAST,
             "script",
         )
+        self.watch_missed = counter(
+            "watch_missed", "Objects that existed and that no watch had shown; they were read."
+        )
         self.claims = counter("claims", "Logs claimed, by the row of the decision table.", "row")
         self.reclaims = counter(
             "reclaim", "Claims found stale, by cause; the log is claimed again.", "cause"

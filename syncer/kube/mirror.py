@@ -117,6 +117,15 @@ class Mirror:
         known = self._find(meta.namespace, meta.name)
         return known.resource_version if known is not None and known.uid == meta.uid else None
 
+    def is_missing(self, meta: Meta) -> bool:
+        """Return whether an object that exists in a version was not shown in that one or a later one."""
+        known = self._find(meta.namespace, meta.name)
+        if known is not None and version_key(known.resource_version) >= version_key(
+            meta.resource_version
+        ):
+            return False
+        return meta.uid not in self._shared.tombstones and not self.sink_has(meta)
+
     def sink_has(self, meta: Meta) -> bool:
         """Return whether the sink has this very version; it then need not be parsed or handed over."""
         if not self._sink.has(meta.uid, meta.resource_version):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
@@ -45,6 +46,10 @@ UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMIN
 #: Asks for a list as it is printed: of each object its metadata and a few cells.
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
+#: Asks for the metadata of each object alone.
+_METADATA: Final = (
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+)
 #: What a row shows of a finished object.
 _ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
@@ -318,6 +323,34 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
         tuple(unchanged),
         foreign,
     )
+
+
+async def list_metadata(
+    client: KubeClient,
+    namespace: str | None,
+    *,
+    limit: int,
+    continue_token: str,
+    timeout: float,
+    part: Part,
+    max_bytes: int,
+) -> Page[Meta]:
+    """Read one page of what identifies objects; arguments and errors are those of `list_rows`."""
+    answer = await client.request(
+        "GET",
+        list_path(namespace),
+        params=_query(limit, continue_token, part),
+        accept=_METADATA,
+        timeout=timeout,
+        max_bytes=max_bytes,
+    )
+    items, token, version = _list_of(answer, "items")
+    found: list[Meta] = []
+    for item in items:
+        with suppress(ContractError):
+            if not part.excludes(item):
+                found.append(Meta.of(item))
+    return Page(tuple(found), 0, token, version)
 
 
 async def list_rows(

@@ -17,6 +17,8 @@ Rules that cost someone an outage:
 
 - The end of a watch is normal (the server closes slow watchers in this way), but a watch that ends
   immediately, again and again, must not spin: without progress the pause doubles, with jitter.
+- What a watch has lost is not missed by it: what exists is compared with what was shown
+  (`syncer.kube.comparison`).
 - Silence is a failure. Bookmarks come every minute; a line must arrive within `idle_timeout`.
 - An expired watch is answered with 200 and an ERROR event; an error while opening is never read as
   a list of lines.
@@ -36,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from syncer.kube.comparison import Comparison
 from syncer.kube.errors import OversizedLine
 from syncer.kube.following import Following, Novelty, Owned
 from syncer.kube.listing import PAGE_BYTES, Listed, Lister
@@ -85,6 +88,8 @@ class ReflectorTimings:
         settled: A watch that lasted this long was a good one.
         look: Between looks at which shards are owned, where no change of them is reported.
         gather: For which shards that come are waited for, since few come alone.
+        compare: Between comparisons of what exists with what the watch has shown.
+        lag: For which a watch may be behind such a comparison.
     """
 
     request_timeout: float = 30.0
@@ -96,6 +101,8 @@ class ReflectorTimings:
     settled: float = 5.0
     look: float = 5.0
     gather: float = 0.1
+    compare: float = 120.0
+    lag: float = 5.0
 
 
 class Reflector:
@@ -113,6 +120,7 @@ class Reflector:
         page_size: int = 500,
         page_bytes: int = PAGE_BYTES,
         brief: Callable[[], bool] = lambda: False,
+        on_missed: Callable[[int], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """
@@ -129,6 +137,7 @@ class Reflector:
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
             brief: Whether finished objects may come without their retention, the time of their end and
                 what was journaled, which makes a list of mostly finished ones several times as quick.
+            on_missed: Called with the number of objects that exist and that no watch has shown.
             jitter: Random numbers in [0, 1).
 
         Raises:
@@ -153,6 +162,16 @@ class Reflector:
         self.selection = Selection(owned)
         shared = Shared(sink, self.selection.shard_of)
         self._scopes = [Scope(n, Mirror(shared), following=Following(owned)) for n in scopes]
+        self._comparison = Comparison(
+            client,
+            self._lister,
+            self._scopes,
+            self.selection,
+            every=self._timings.compare,
+            grace=self._timings.lag,
+            timeout=self._timings.request_timeout,
+            on_missed=on_missed,
+        )
 
     @property
     def refused(self) -> frozenset[str | None]:
@@ -193,6 +212,7 @@ class Reflector:
     async def run(self) -> None:
         """Mirror until cancelled; no answer of the server ends it, but an error of the sink does."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._comparison.run(), name="reflector-comparison")
             for scope in self._scopes:
                 where = scope.namespace or "*"
                 group.create_task(self._follow(scope), name=f"reflector {where}")

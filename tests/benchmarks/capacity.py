@@ -382,7 +382,10 @@ def _wanted(known: Inputs) -> list[str]:
 #: What an installation costs at rest: words, and the figure of `idle` that says so.
 AT_REST: Final = (
     ("writes to the API server per second, each replica", "API writes per second and replica"),
-    ("reads from the API server per second, all together", "API reads per second"),
+    (
+        "reads from the API server per second, all together, without the LIST of metadata",
+        "API reads per second",
+    ),
     ("watches that a replica keeps open", "open watches of a replica"),
     ("CPU of the busiest replica, % of a core", "CPU of the busiest replica"),
     ("resident memory of the largest replica, MiB", "resident memory of the largest replica"),

@@ -30,7 +30,8 @@ def test_cpu_is_told_finer_than_in_ticks() -> None:
 def test_a_report_of_some_windows() -> None:
     """What the servers do without a replica is taken away; the busiest replica counts."""
     requests = {
-        "PUT leases": 1, "PATCH leases": 8, "WATCH leases": 1, "POST leases": 2, "GET pods": 1
+        "PUT leases": 1, "PATCH leases": 8, "WATCH leases": 1, "POST leases": 2, "GET pods": 1,
+        "LIST notificationrequests": 1,
     }  # fmt: skip
     one = Window(
         10.0, requests, {"pods": 3, "leases": 2}, {"ping": 30, "evalsha": 5}, (0.25, 0.75),
@@ -52,8 +53,8 @@ def test_a_report_of_some_windows() -> None:
     assert found["Redis commands per second"] == (2.5, "")
     assert found["CPU of etcd for it"] == (0.5, "")
     assert (
-        "2 replicas, API requests per second: PATCH leases 0.80, POST leases 0.20, GET leases"
-        in str(report.notes)
+        "2 replicas, API requests per second: PATCH leases 0.80, POST leases 0.20,"
+        " LIST notificationrequests 0.10, GET leases" in str(report.notes)
     )
     assert "2 replicas, Redis commands per second: ping 2.00, evalsha 0.50" in report.notes
 

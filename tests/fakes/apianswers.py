@@ -437,13 +437,23 @@ def listing(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json
     }
 
 
+#: What is shown of an object where its metadata is asked for alone.
+_PARTIAL: Final = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+
+
+def metadata(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json:
+    """Build a list of metadata alone."""
+    shown = [{**_PARTIAL, "metadata": o["metadata"]} for o in rows]
+    found = listing(kind, shown, meta, revision)
+    return {**found, "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+
+
 def table(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json:
     """
     Build a list as it is printed: cells, and of each object only the metadata.
 
     Columns whose path is more than names joined by dots stay empty.
     """
-    partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     names = [("Name", "string", "metadata.name"), *kind.columns]
     return {
         "kind": "Table",
@@ -453,7 +463,7 @@ def table(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json:
         "rows": [
             {
                 "cells": [_at(o, path, None) for _, _, path in names],
-                "object": {**partial, "metadata": o["metadata"]},
+                "object": {**_PARTIAL, "metadata": o["metadata"]},
             }
             for o in rows
         ],

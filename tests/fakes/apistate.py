@@ -53,6 +53,7 @@ from tests.fakes.apianswers import (
     listing,
     matches,
     merge,
+    metadata,
     not_found,
     not_served,
     place_of,
@@ -104,7 +105,9 @@ def _definition() -> Json:
 
 
 def _form_of(kind: Kind, accept: str) -> Callable[[Kind, Sequence[Json], Json, int], Json]:
-    return table if kind.custom and "as=Table" in accept else listing
+    forms = {"as=Table": table, "as=PartialObjectMetadataList": metadata}
+    asked = [form for text, form in forms.items() if kind.custom and text in accept]
+    return asked[0] if asked else listing
 
 
 @dataclass(frozen=True, slots=True)

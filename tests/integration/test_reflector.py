@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from syncer.kube.notification_requests import Part
+    from syncer.kube.scope import Scope
     from syncer.model.resource import NotificationRequest
 
 QUICK = ReflectorTimings(
@@ -1210,3 +1213,77 @@ async def test_real_server_lists_in_brief(
         "n4": ("Failed", False), "n5": ("Sent", False), "n6": ("", True),
     }  # fmt: skip
     assert "listed in full" not in caplog.text
+
+
+class Losing(Reflector):
+    """Loses every event about the names in `losing`."""
+
+    losing: frozenset[str] = frozenset()
+    #: Kinds and names of the events that were lost.
+    lost: list[tuple[str, str]]
+
+    def _event(self, scope: Scope, part: Part, line: bytes) -> None:
+        event = json.loads(line)
+        name = event["object"]["metadata"].get("name")
+        if name in self.losing:
+            self.lost.append((event["type"], name))
+        else:
+            super()._event(scope, part, line)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["a few", "many"])
+async def test_what_a_watch_has_lost_is_found(
+    control_plane: ControlPlane, namespace: str, many: bool
+) -> None:
+    """A new object and a new version are read, many are listed, and of the rest nothing is read again."""
+    mirror, missed = Mirror(), list[int]()
+    names = [f"lost-{n}" for n in range(33 if many else 1)]
+    path = list_path(namespace)
+    async with (
+        await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as author,
+        # The rights of the controller that is replaced suffice.
+        await KubeClient.connect(
+            str(control_plane.controller_kubeconfig), user_agent="t"
+        ) as client,
+    ):
+        reflector = Losing(
+            client,
+            [namespace],
+            mirror,
+            clock=monotonic_clock,
+            owned=Everything(),
+            timings=replace(QUICK, compare=1.0, lag=0.5),
+            page_size=5,
+            on_missed=missed.append,
+        )
+        reflector.lost, reflector.losing = [], frozenset()
+        async with running(reflector):
+            await eventually(lambda: lists() == 1)
+            for name in ("kept", "changed"):
+                await author.request("POST", path, body=manifest(name), timeout=10)
+            await eventually(lambda: mirror.names() == ["changed", "kept"])
+            assert missed == []
+            reflector.losing = frozenset({*names, "changed"})
+            for name in names:
+                await author.request("POST", path, body=manifest(name), timeout=10)
+            body = {"metadata": {"labels": {"a": "b"}}}
+            changed = await author.request(
+                "PATCH", f"{path}/changed", body=body, content_type=MERGE_PATCH, timeout=10
+            )
+            # The watch has reached what it has lost.
+            await author.request("POST", path, body=manifest("late"), timeout=10)
+            version = changed["metadata"]["resourceVersion"]
+            await eventually(
+                lambda: (
+                    {*names, "late"} <= set(mirror.names())
+                    and f"upsert {changed['metadata']['uid']} {version}" in mirror.calls
+                )
+            )
+            assert {("ADDED", name) for name in names} | {("MODIFIED", "changed")} == set(
+                reflector.lost
+            )
+            found = list(missed)
+            assert sum(found) == len(names) + 1, found
+            assert lists() == (2 if many else 1)
+            await asyncio.sleep(2.5)  # two rounds more
+            assert missed == found

@@ -1021,6 +1021,26 @@ async def test_selectors(api: Api) -> None:
         assert [o["metadata"]["name"] for o in answer.body["items"]] == names
 
 
+async def test_metadata(api: Api) -> None:
+    """A list may be asked for its metadata alone, page by page."""
+    accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+    made = await api.create("a")
+    await api.create("b")
+    path, headers = api.requests, {"Accept": accept}
+    page = (await api.ask("GET", f"{path}?limit=1", headers=headers)).body
+    assert page["kind"] == "PartialObjectMetadataList"
+    (shown,) = page["items"]
+    assert (shown["kind"], sorted(shown)) == (
+        "PartialObjectMetadata",
+        ["apiVersion", "kind", "metadata"],
+    )
+    for member in ("name", "namespace", "uid", "resourceVersion"):
+        assert shown["metadata"][member] == made["metadata"][member]
+    query = f"limit=1&continue={page['metadata']['continue']}"
+    rest = (await api.ask("GET", f"{path}?{query}", headers=headers)).body
+    assert [o["metadata"]["name"] for o in rest["items"]] == ["b"]
+
+
 async def test_table(api: Api) -> None:
     """A list may be asked for as it is printed: a few cells, and of an object only its metadata."""
     accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}

@@ -175,3 +175,27 @@ def test_the_newest_are_remembered() -> None:
     for each in "abc":
         recent.add(each)
     assert [each in recent for each in "abc"] == [False, True, True]
+
+
+MISSING = {
+    "nothing is known of it": (Meta("u-1", "a", "y", "5"), True),
+    "this version is known": (Meta("u-1", "a", "x", "5"), False),
+    "a later one is": (Meta("u-1", "a", "x", "4"), False),
+    "an earlier one is": (Meta("u-1", "a", "x", "6"), True),
+    "the sink has it by its own write": (Meta("u-1", "a", "x", "7"), False),
+    "it was deleted": (Meta("v-1", "a", "z", "5"), False),
+    "another one had the name before": (Meta("w-1", "a", "x", "6"), True),
+    "another one has the name since": (Meta("w-1", "a", "x", "4"), False),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_what_is_missing(case: str) -> None:
+    """An object that exists in a version that neither lists, watches nor own writes have shown."""
+    meta, missing = MISSING[case]
+    here = Bench()
+    here.put("a", "x", "u-1", 5)
+    here.put("a", "z", "v-1", 3)
+    here.mirror.delete(Meta("v-1", "a", "z", "4"))
+    here.sink.versions.add(("u-1", "7"))
+    assert here.mirror.is_missing(meta) is missing

@@ -1,0 +1,150 @@
+"""
+The comparison: what the API server holds, held against what its watches have shown.
+
+A watch that has lost an event goes on as if nothing had happened: the object is not known, so no resync
+checks it, and until the next complete list nobody does. Therefore every two minutes the metadata of all
+objects is listed, in pages that are small and spread over time. What the watch has not shown in the version
+listed, or a later one, is looked up again once the watch has had time to show it. What is still missing is
+read and handed over like an entry of a list; where much is missing, everything is listed anew.
+
+The lists are quorum reads, and need no right beyond those of the reflector. Deletions that the watch has
+lost are found by its next complete list, or by the write that meets them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from syncer.kube.notification_requests import Meta, object_path, parse
+from syncer.model.errors import ContractError, Gone, PortError
+from syncer.model.resource import version_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from syncer.kube.client import KubeClient
+    from syncer.kube.listing import Lister
+    from syncer.kube.scope import Scope
+    from syncer.kube.selection import Selection
+
+#: Seconds over which the pages of a round are spread, and between two of them at most.
+_SPREAD: Final = 20.0
+_PAUSE_MOST: Final = 1.0
+#: Pages of a round, as long as none has shown how many there are.
+_PAGES: Final = 200
+#: Objects that are read one by one.
+_FEW: Final = 32
+
+logger = logging.getLogger("ledger.kube")
+
+
+class Comparison:
+    """Finds objects that the watches of a reflector have not shown."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        lister: Lister,
+        scopes: Sequence[Scope],
+        selection: Selection,
+        *,
+        every: float,
+        grace: float,
+        timeout: float,
+        on_missed: Callable[[int], None],
+    ) -> None:
+        """
+        Args:
+            client: Where missing objects are read.
+            lister: Lists the metadata.
+            scopes: Of the reflector, with their mirrors.
+            selection: Knows the shard of an object.
+            every: Seconds from the begin of a round to that of the next.
+            grace: For which a watch may be behind a list.
+            timeout: For the read of an object.
+            on_missed: Called with the number of objects that were found missing.
+        """  # noqa: D205 - the class says what it is
+        self._client = client
+        self._lister = lister
+        self._scopes = scopes
+        self._selection = selection
+        self._every = every
+        self._grace = grace
+        self._timeout = timeout
+        self._on_missed = on_missed
+        self._pages = _PAGES
+
+    async def run(self) -> None:
+        """Compare until cancelled; what could not be compared is left to the next round."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        while True:
+            await asyncio.sleep(max(0.0, began + self._every - clock()))
+            began, pages = clock(), 0
+            pause = min(_PAUSE_MOST, _SPREAD / max(1, self._pages))
+            for scope in self._scopes:
+                # Nothing is watched here: a complete list comes first.
+                if scope.refused or not scope.resume:
+                    continue
+                try:
+                    pages += await self._compare(scope, pause)
+                except PortError as error:
+                    logger.info("what the watch has shown could not be compared: %s", error)
+            self._pages = pages
+
+    async def _compare(self, scope: Scope, pause: float) -> int:
+        """Compare one scope; returns the number of pages."""
+        part = self._selection.part(scope.following.shards)
+        pages, token, limit = 0, "", None
+        suspects: list[Meta] = []
+        while token or not pages:
+            page, limit = await self._lister.metadata(scope, part, token, limit)
+            suspects += [meta for meta in page.objects if self._is_missing(scope, meta)]
+            pages, token = pages + 1, page.continue_token
+            await asyncio.sleep(pause)
+        if suspects:
+            await asyncio.sleep(self._grace)
+            await self._fetch(scope, [m for m in suspects if self._is_missing(scope, m)])
+        return pages
+
+    def _is_missing(self, scope: Scope, meta: Meta) -> bool:
+        return self._follows(scope, meta) and scope.mirror.is_missing(meta)
+
+    def _follows(self, scope: Scope, meta: Meta) -> bool:
+        return scope.following.follows(self._selection.shard_of(meta.uid))
+
+    async def _fetch(self, scope: Scope, missing: Sequence[Meta]) -> None:
+        if len(missing) > _FEW:
+            # Of so many, those that the watch has not reached yet are only late.
+            reached = version_key(scope.resume)
+            missing = [m for m in missing if version_key(m.resource_version) <= reached]
+        if not missing:
+            return
+        logger.warning(
+            "the watch has not shown objects that exist; they are read",
+            extra={"objects": len(missing), "object": f"{missing[0].namespace}/{missing[0].name}"},
+        )
+        self._on_missed(len(missing))
+        if len(missing) > _FEW:
+            scope.resume = ""
+            scope.switch()
+            return
+        for meta in missing:
+            # A list that began before would take what is handed over for deleted.
+            async with scope.listing:
+                if self._is_missing(scope, meta):
+                    await self._read(scope, meta)
+
+    async def _read(self, scope: Scope, meta: Meta) -> None:
+        path = object_path(meta.namespace, meta.name)
+        try:
+            document = await self._client.request("GET", path, timeout=self._timeout)
+            now = Meta.of(document)
+        except (Gone, ContractError):
+            return
+        # Its shard may have gone meanwhile, or another object has the name.
+        if self._follows(scope, now):
+            scope.newest = max(scope.newest, now.resource_version, key=version_key)
+            scope.mirror.upsert(parse(document), added=False)
