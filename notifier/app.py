@@ -229,7 +229,6 @@ class Parts:
             brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
             on_missed=self.metrics.watch_missed.inc,
         )
-
         # Without writes nothing can be sent, without lists nothing is known: shards are left to others.
         self.installation, self.manager = make_manager(
             loaded,

@@ -78,6 +78,9 @@ class SyncMetrics:
             _FAST,
             "script",
         )
+        self.other_installations = gauge(
+            "other_installations", "Signs of other installations that send the same notifications."
+        )
         self.watch_missed = counter(
             "watch_missed", "Objects that existed and that no watch had shown; they were read."
         )

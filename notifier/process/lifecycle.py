@@ -20,6 +20,7 @@ from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from syncer.runtime.failpoints import armed
 from syncer.runtime.supervise import critical, restarting
+from syncer.sharding.neighbours import Neighbours
 
 #: Enough that the claims of a start share round trips: 500 took half the time that 16 need.
 WORKERS: Final = 64
@@ -35,7 +36,8 @@ class Lifecycle:
         self._parts = parts
         self._sweeps = Sweeps(parts)
         self._start_up = StartUp(parts, self._sweeps)
-        _register(parts)
+        self._neighbours = _neighbours_of(parts)
+        _register(parts, self._neighbours)
         parts.outside.admin.detail("retention", lambda: self._sweeps.deletion.problem)
         parts.outside.admin.on_scrape(partial(refresh, parts))
 
@@ -68,6 +70,8 @@ class Lifecycle:
                 restarting(sweep.name, sweep.work, every=sweep.every, sooner=sweep.sooner),
                 name=sweep.name,
             )
+        look, every = self._neighbours.round, self._parts.settings.sync.finished_sweep
+        group.create_task(restarting("neighbours", look, every=every), name="neighbours")
         group.create_task(self._start_up.run(group), name="bring-up")
         group.create_task(drain(self._parts), name="end")
 
@@ -104,7 +108,23 @@ def _objects_problem(parts: Parts) -> str | None:
     return reflector.problem or parts.claimer.permissions.problem or waiting
 
 
-def _register(parts: Parts) -> None:
+def _neighbours_of(parts: Parts) -> Neighbours:
+    """Watch out for other installations."""
+    loaded, outside = parts.loaded, parts.outside
+    made = Neighbours(
+        outside.leases,
+        loaded.environment.namespace,
+        loaded.settings.sharding.lease_name,
+        namespaces=loaded.namespaces,
+        api_time=outside.api_time.now,
+        clock=parts.monotonic,
+    )
+    parts.controller.watch.on_shown = lambda request: made.compare(request, parts.log.store)
+    parts.metrics.other_installations.set_function(lambda: len(made.seen))
+    return made
+
+
+def _register(parts: Parts, neighbours: Neighbours) -> None:
     """Register the readiness checks: how far the startup is, and what keeps the process from working."""
     admin, progress = parts.outside.admin, parts.progress
     admin.check("shutdown", lambda: "draining" if progress.draining else None)
@@ -120,5 +140,5 @@ def _register(parts: Parts) -> None:
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
     admin.detail("holds", lambda: parts.hold_reader.problem)
-    admin.detail("installation", lambda: parts.installation.problem)
+    admin.detail("installation", lambda: parts.installation.problem or neighbours.problem)
     admin.detail("failpoints", armed)

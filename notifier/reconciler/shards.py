@@ -13,6 +13,7 @@ from syncer.kube.leases import Leases
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import Owner, ShardManager
+from syncer.sharding.neighbours import namespaces_shown
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place
 from syncer.sharding.view import LABEL
@@ -99,6 +100,7 @@ def make_manager(
             outside.monotonic,
             outside.wall,
             outside.api_time.now,
+            namespaces_shown(loaded.namespaces),
         ),
         timings=timings,
         able=able,

@@ -30,9 +30,12 @@ class WatchHandlers:
     recorder: Recorder
     ownership: Ownership
     holds: Holds
+    #: Called with each version of an object that is handed over.
+    on_shown: Callable[[NotificationRequest], None] = lambda _: None
 
     def upsert(self, request: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Take a version of an object; only a new or later one leads to work."""
+        self.on_shown(request)
         entry = self.cache.entries.get(request.uid)
         if entry is not None:
             self._update(entry, request)

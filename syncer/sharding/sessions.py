@@ -28,7 +28,7 @@ from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
 from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
 from syncer.runtime.supervise import elapse
-from syncer.sharding.view import ABLE, PROBLEM, session_name
+from syncer.sharding.view import ABLE, NAMESPACES, PROBLEM, session_name
 
 #: Renewals whose answer was lost and that may still turn out to have been written.
 _PENDING: Final = 8
@@ -52,6 +52,7 @@ class Place:
         clock: Boot-time seconds.
         wall: Time of day, for the times that Leases show.
         api_time: The API server's time in Unix milliseconds, None if that is not known.
+        namespaces: That the replica watches, as its Lease shows them.
     """
 
     installation: str
@@ -60,6 +61,7 @@ class Place:
     clock: Callable[[], float]
     wall: Callable[[], datetime]
     api_time: Callable[[], int | None] = lambda: None
+    namespaces: str = ""
 
 
 class TimesOfDay:
@@ -123,6 +125,7 @@ class SessionLease:
         self._leases = leases
         self.name = session_name(place.installation, place.identity)
         self._identity = place.identity
+        self._namespaces = place.namespaces
         self._timings = timings
         self._able = able
         self._why_idle = problem
@@ -232,7 +235,7 @@ class SessionLease:
             return None
         made = await self._leases.create(
             self.name,
-            self._annotations(),
+            {**self._annotations(), NAMESPACES: self._namespaces},
             {
                 "holderIdentity": self._identity,
                 "leaseDurationSeconds": self._timings.duration_seconds,

@@ -30,6 +30,8 @@ SESSION: Final = "notification-ledger/session"
 ABLE: Final = "notification-ledger/able"
 #: Annotation of a session's Lease: why its replica opens no attempt now, for operators; empty if it does.
 PROBLEM: Final = "notification-ledger/problem"
+#: Annotation of a session's Lease: the namespaces that its replica watches (`syncer.sharding.neighbours`).
+NAMESPACES: Final = "notification-ledger/namespaces"
 #: `leaseDurationSeconds` of a shard that a session holds. It decides nothing but that a version without
 #: sessions never takes such a Lease for expired.
 FOREVER: Final = 2**31 - 1

@@ -102,6 +102,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerAttemptsNotSent": (
         {'notification_ledger_held_notifications{reason="not-sent"}': "2x120"}, "20m",
     ),
+    "NotificationLedgerOtherInstallation": (
+        {"notification_ledger_other_installations{}": "1x120"}, "20m",
+    ),
     "NotificationLedgerFenced": (
         {'notification_ledger_held_notifications{reason="fenced"}': "4x120"}, "20m",
     ),

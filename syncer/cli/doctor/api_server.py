@@ -10,8 +10,11 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, warn
 from syncer.model.errors import KindMissing, LedgerError, PortError
+from syncer.model.resource import NotificationRequest
 
 _TIMEOUT: Final = 10.0
+#: Objects whose statuses are looked at.
+_SOME: Final = 50
 #: Milliseconds of a small read beyond which leases are at risk.
 _SLOW: Final = 500.0
 
@@ -26,6 +29,7 @@ class ApiFacts:
         named: Its address is known, and does not answer as it should.
         latency: Milliseconds of a small read.
         version: resourceVersion of a list, empty if the list was refused.
+        stores: Ids of the stores that the statuses of some objects name.
         listing: Why objects cannot be listed, empty if they can.
     """
 
@@ -33,11 +37,12 @@ class ApiFacts:
     named: bool = False
     latency: float = 0.0
     version: str = ""
+    stores: frozenset[str] = frozenset()
     listing: str = ""
 
 
 async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
-    """Ask for the version and for one object; never raises for what the API server answers."""
+    """Ask for the version and for some objects; never raises for what the API server answers."""
     facts = ApiFacts()
     if at.kube is None:
         facts.error = at.problem
@@ -51,8 +56,10 @@ async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
         facts.error, facts.named = f"{error}{sources}", True
         return facts
     try:
-        page = await at.objects.list_page(namespaces[0] if namespaces else None, limit=1)
+        page = await at.objects.list_page(namespaces[0] if namespaces else None, limit=_SOME)
         facts.version = page.resource_version
+        marks = [r.status.log for r in page.objects if isinstance(r, NotificationRequest)]
+        facts.stores = frozenset(mark.store for mark in marks if mark is not None)
     except (LedgerError, TimeoutError) as error:
         facts.listing = "not served" if isinstance(error, KindMissing) else str(error)
     return facts

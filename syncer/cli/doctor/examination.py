@@ -15,7 +15,9 @@ from syncer.cli.doctor.leases import (
     check_incarnation,
     check_journal,
     check_leases,
+    check_others,
     read_leases,
+    read_others,
 )
 from syncer.cli.doctor.redis import RedisFacts, check_redis, read_redis
 from syncer.cli.doctor.result import Result, ok, unknown, warn
@@ -67,6 +69,8 @@ async def read_cluster(
         return facts
     if home:
         facts.leases = await read_leases(at, at.kube, home)
+        ours = home, at.settings.sharding.lease_name
+        await read_others(facts.leases, at.kube, ours, namespaces)
     if reader:
         return facts
     facts.definition = await read_definition(at.kube)
@@ -158,6 +162,7 @@ async def examine(
             home=home,
             logs_read=not (redis.error or redis.scan),
         ),
+        check_others(cluster.leases, cluster.api.stores, (redis.meta or {}).get("store", "")),
         *check_journal(cluster.leases, redis=not redis.error, now=now_here()),
         check_clocks(None if redis.error else redis.offset, cluster.offset),
     ]

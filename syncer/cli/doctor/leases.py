@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
+from syncer.cli.outage import now_here
 from syncer.cli.owner import read_shard, sharding_of
 from syncer.cli.store import read_map
 from syncer.kube.client import KubeClient
@@ -15,6 +17,7 @@ from syncer.model.attempt import Epoch, epoch_key, make_epoch
 from syncer.model.errors import PortError, Unauthorised
 from syncer.model.journal import Note
 from syncer.model.times import format_time
+from syncer.sharding.neighbours import living, namespaces_shown, read_sessions
 
 #: Milliseconds in which a controller that has Redis again takes the notes away.
 _JOIN: Final = 60_000
@@ -33,6 +36,9 @@ class LeaseFacts:
         idle: Why holders open no attempt now, as their sessions say; only of those that do not.
         notes: What the Leases of shards say of attempts that are journaled, by shard.
         forbidden: The account may not read them, which is the problem.
+        others: Other installations that run and watch the same namespaces, as `namespace/name`.
+        elsewhere: Whether those in other namespaces were looked for, too.
+        hidden: Why they could not be looked for, empty if they could.
     """
 
     shards: int = 0
@@ -42,6 +48,9 @@ class LeaseFacts:
     idle: dict[str, str] = field(default_factory=dict)
     notes: dict[int, Note] = field(default_factory=dict)
     forbidden: bool = False
+    others: list[str] = field(default_factory=list)
+    elsewhere: bool = False
+    hidden: str = ""
 
     @property
     def unowned(self) -> list[int]:
@@ -77,6 +86,60 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     except (PortError, TimeoutError, ValueError) as error:
         facts.problem, facts.forbidden = str(error), isinstance(error, Unauthorised)
     return facts
+
+
+async def read_others(
+    facts: LeaseFacts, kube: KubeClient, ours: tuple[str, str], namespaces: Sequence[str]
+) -> None:
+    """
+    Add other installations to what was read; never raises for what the API server answers.
+
+    Args:
+        facts: What was read of the own one.
+        kube: The API server.
+        ours: Namespace and name of the own one.
+        namespaces: That are watched; empty for all.
+    """
+    try:
+        try:
+            sessions, facts.elsewhere = await read_sessions(kube, ""), True
+        except Unauthorised:
+            sessions = await read_sessions(kube, ours[0])
+    except (PortError, TimeoutError) as error:
+        facts.hidden = str(error)
+        return
+    watched, now = namespaces_shown(namespaces or None), now_here()
+    for place in sorted({place for place, _ in sessions}):
+        names = living([lease for at, lease in sessions if at == place], now, watched)
+        facts.others += [f"{place}/{name}" for name in names if (place, name) != ours]
+
+
+def check_others(facts: LeaseFacts, stores: Collection[str], store: str) -> Result:
+    """
+    Check that no other installation works on the same notifications.
+
+    Args:
+        facts: What was read of the Leases.
+        stores: Ids of stores that the newest statuses name.
+        store: Id of the one that is used here, empty if that is not known.
+    """
+    foreign = sorted(set(stores) - {store, ""}) if store else []
+    if facts.others:
+        return warn(
+            "other-installations",
+            f"{', '.join(facts.others)} runs too and watches the same namespaces: each sends every message",
+            "remove one of them, or give them different controller.namespaces",
+        )
+    if foreign:
+        return warn(
+            "other-installations",
+            f"statuses name another store: {', '.join(foreign)}",
+            "another installation sends the same notifications, unless Redis was replaced since",
+        )
+    if facts.hidden or not facts.shards:
+        return unknown("other-installations", f"not looked for: {facts.hidden or facts.problem}")
+    where = "" if facts.elsewhere else ", as far as this account can see (its own namespace)"
+    return ok("other-installations", f"none watches the same namespaces{where}")
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:

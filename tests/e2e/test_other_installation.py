@@ -1,0 +1,68 @@
+"""Two installations on the same notifications: both send, and both say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from syncer.cli import main as cli
+from tests.e2e.harness import NotifierProcess, stage, until
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+
+async def test_another_installation_is_reported(
+    control_plane: ControlPlane,
+    redis_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Readiness mentions it, a metric counts it, the doctor names it; neither refuses to start."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        own = {"namespaces": [here.namespace]}
+        first = here.notifier(controller=own)
+        first.start()
+        await first.wait_ready()
+        uid = await here.create("before")
+        await here.wait_phase(uid)
+        assert "another installation" not in (await first.ask("/readyz"))[1]
+        second = here.notifier(
+            controller=own,
+            sharding={"leaseName": "other"},
+            redis={"url": redis_url, "keyPrefix": f"{here.prefix}-2"},
+        )
+        second.start()
+        await second.wait_ready()
+
+        async def told(process: NotifierProcess, *signs: str) -> bool:
+            code, text = await process.ask("/readyz")
+            assert code == 200
+            seen = await process.metric("notification_ledger_other_installations")
+            return seen == len(signs) and all(sign in text for sign in signs)
+
+        lease = f"the Lease other-map in {here.namespace} is of one that runs"
+        await until(lambda: told(first, lease), first.tail, within=30)
+        for n in range(5):
+            await here.create(f"twice-{n}")
+        await until(
+            lambda: sum(len(here.receiver.calls(f"twice-{n}")) for n in range(5)) == 10,
+            "both send each", within=30,
+        )  # fmt: skip
+        await until(
+            lambda: told(first, lease, "statuses name the store"),
+            first.tail, within=30,
+        )  # fmt: skip
+        capsys.readouterr()
+        kubeconfig = str(control_plane.kubeconfig)
+        where = ["--controller-namespace", here.namespace, "-n", here.namespace]
+        config = str(here.folder / "config-0.yaml")
+        await cli.execute(
+            ["doctor", "--json", "--config", config, "--kubeconfig", kubeconfig, *where]
+        )
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        (found,) = [line for line in lines if line["check"] == "other-installations"]
+        assert found["grade"] == "warn", found
+        assert f"{here.namespace}/other runs too" in found["found"], found
