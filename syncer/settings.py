@@ -189,7 +189,8 @@ class ShardingSettings(Group):
         ge=0.5,
         le=300,
         description="Without a renewal for this long, a replica stops sending; default 5s. A "
-        "shorter time makes takeovers faster and tolerates less delay of the API server.",
+        "shorter time makes takeovers faster and tolerates less delay of the API server: calls on Leases "
+        "are given up after half of it.",
     )
     retry_period: Duration = Field(
         default=2.0,

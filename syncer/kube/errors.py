@@ -40,6 +40,12 @@ _ADMISSION: Final = re.compile(
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
 OVERSIZED: Final = "Oversized"
+#: A member of etcd that lags shows an older state for a moment, one that was restored until versions have
+#: caught up. Processes that start anew begin with what there is.
+OLDER_STATE: Final = (
+    "the server lists an older state than it has shown before; if that lasts, etcd was restored: raise"
+    " sharding.incarnation and restart all replicas"
+)
 
 
 class OversizedLine(Expired):

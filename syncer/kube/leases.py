@@ -26,6 +26,7 @@ from urllib.parse import quote
 import orjson
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
+from syncer.kube.errors import OLDER_STATE
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
 from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
@@ -309,7 +310,7 @@ class LeaseWatch:
     async def _list(self) -> None:
         found, version = await self._leases.list(timeout=self._patience)
         if version_key(version) < version_key(self._newest):
-            raise Unavailable("the server lists an older state than it has shown before")
+            raise Unavailable(OLDER_STATE)
         self._resume = self._newest = version
         self._shown_at = asyncio.get_running_loop().time()
         self._sink.replace(found, version)

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from syncer.kube.client import KubeClient
-from syncer.kube.errors import OVERSIZED
+from syncer.kube.errors import OLDER_STATE, OVERSIZED
 from syncer.kube.mirror import Mirror
 from syncer.kube.notification_requests import (
     UNFINISHED,
@@ -46,7 +46,6 @@ _TOGETHER: Final = 8
 _BRIEF_PAGE: Final = 250
 #: By which a page is made smaller that was larger.
 _FEWER: Final = 8
-_OLDER: Final = "the server lists an older state than it has shown before"
 
 logger = logging.getLogger("ledger.kube")
 
@@ -150,7 +149,7 @@ class Lister:
                 self._list_whole_objects("objects are not printed with their phase")
                 return None
             if version_key(page.resource_version) < begin:
-                raise Unavailable(_OLDER)
+                raise Unavailable(OLDER_STATE)
             listed.anonymous += page.anonymous
             listed.foreign += page.foreign
             for row in page.objects:
@@ -200,7 +199,7 @@ class Lister:
             )  # fmt: skip
             # Later pages belong to the first.
             if version_key(page.resource_version) < version_key(listed.version or newest):
-                raise Unavailable(_OLDER)
+                raise Unavailable(OLDER_STATE)
             # Before the list is complete: what it brings is known from now on, and an older list
             # that follows it after a failure would take that for deleted.
             listed.version = page.resource_version

@@ -209,7 +209,6 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
                 await here.api.ask("POST", f"/api/v1/namespaces/{here.namespace}/configmaps", name)
             process.start()
             await shown(here, uid, 2)
-            process.kill()
             # The restore: the object is there, as it was, and resourceVersions are lower. (An open watch
             # keeps a polite end waiting.)
             await plane.kill_apiserver()
@@ -217,6 +216,14 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
             await asyncio.to_thread(shutil.rmtree, etcd)
             await asyncio.to_thread(shutil.copytree, tmp_path / "backup", etcd)
             await plane.start()
+
+            async def told() -> bool:
+                _, text = await process.ask("/readyz")
+                return "raise sharding.incarnation" in text
+
+            # A replica that runs refuses what is older than what it knows; one that starts meets the logs.
+            await until(told, "readiness of the one that runs says so", within=LEASE_SECONDS + 60)
+            process.kill()
             process.start()
             await until(
                 lambda: bool(process.lines("the log belongs to a later epoch; if etcd was restored,"
@@ -224,11 +231,6 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
                 lambda: f"it is fenced; {process.tail()}",
                 within=60,
             )  # fmt: skip
-
-            async def told() -> bool:
-                _, text = await process.ask("/readyz")
-                return "raise sharding.incarnation" in text
-
             await until(told, "readiness says so", within=LEASE_SECONDS + 60)
             assert len(here.receiver.calls("n")) == 2
             process.kill()

@@ -530,6 +530,26 @@ async def test_renewal_whose_answer_is_lost_counts_once_it_is_confirmed(
         assert not session.ended
 
 
+async def test_answers_have_half_of_the_deadline(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """If they take longer nothing is owned, and the bound is named; a longer deadline helps."""
+    slow = Fault(Delay(1.5), match=b"/apis/coordination", times=100_000)
+    async with faulty(control_plane, tmp_path) as (proxy, client):
+        proxy.faults[:] = [slow]
+        async with playing(client, namespace, "a", PATIENT) as a:
+            await eventually(lambda: a.valid)
+            renewed = a.terms[0].session.renewed
+            await eventually(lambda: a.terms[0].session.renewed > renewed)
+        async with playing(client, namespace, "b") as b:
+            await eventually(lambda: "no answer within 1 s" in (b.manager.problem or ""))
+            await asyncio.sleep(3)
+            assert b.terms == []
+            proxy.faults[:] = []
+            await eventually(lambda: b.manager._session.current)
+    assert proxy.struck[0] == "Delay"
+
+
 async def test_suspend_ends_the_session(control_plane: ControlPlane, namespace: str) -> None:
     """A boot-time clock that jumps over the deadline ends it before anything is sent."""
     jump = 0.0
