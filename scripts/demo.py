@@ -46,6 +46,7 @@ from redis.exceptions import RedisError
 from syncer.kube.client import KubeClient
 from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptState
+from syncer.model.carried import expand
 from syncer.model.errors import ContractError, Gone, KindMissing, LedgerError, PortError
 from syncer.model.record import (
     Header,
@@ -566,7 +567,7 @@ async def watch(client: KubeClient, namespace: str, version: str, seen: Seen, vi
                 if event["type"] == "ERROR":
                     raise Problem(f"the watch ended: {event['object'].get('message')}")
                 version = event["object"]["metadata"]["resourceVersion"]
-                status = event["object"].get("status") or {}
+                status = expand(event["object"].get("status") or {})
                 if status != seen.status:
                     seen.status = status
                     seen.versions.append((seen.now(), status))
