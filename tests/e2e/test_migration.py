@@ -32,6 +32,7 @@ from tests.e2e.harness import (
 )
 from tests.integration.api import Reply
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import put_back
 from tests.servers.recipe import CONTROLLER_RULES, CONTROLLER_USER
 from tests.servers.starts import run_beside
 
@@ -40,33 +41,16 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-#: What the replaced controller's client keeps of an attempt, and of a status.
-ATTEMPT: Final = ("channel", "attempt", "timestamp", "status", "error", "durationSeconds")
-STATUS: Final = (
-    "phase", "conditions", "deliveryAttempts", "totalAttempts", "successfulDeliveries",
-    "failedDeliveries", "queuedAt", "processingStartedAt", "completionTime", "observedGeneration",
-    "reason", "message",
-)  # fmt: skip
 #: One wait that is long enough for everything that is done meanwhile.
 PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 20}
 #: Notifications that a program of older types writes to all the time.
 RACED: Final = 16
 
 
-def as_kept(status: Json) -> Json:
-    """A status as it comes out of the replaced controller's client."""
-    kept = {k: v for k, v in status.items() if k in STATUS}
-    entries = [
-        {k: v for k, v in a.items() if k in ATTEMPT} | {"timestamp": a["timestamp"][:19] + "Z"}
-        for a in status["deliveryAttempts"]
-    ]
-    return {**kept, "deliveryAttempts": entries}
-
-
 async def write_as_before(here: Stage, name: str, change: Callable[[Json], None]) -> Reply:
     """Read, keep what that client knows, change it, put it back."""
     read = await here.api.ask("GET", f"{here.api.requests}/{name}")
-    status = as_kept(read.body.get("status") or {"deliveryAttempts": []})
+    status = {"deliveryAttempts": [], **put_back(read.body.get("status") or {})}
     change(status)
     return await here.api.ask(
         "PUT", f"{here.api.requests}/{name}/status", {**read.body, "status": status}
@@ -245,7 +229,7 @@ async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(
                 answer = await here.api.ask(
                     "PUT",
                     f"{here.api.requests}/{name}/status",
-                    {**read.body, "status": as_kept(status)},
+                    {**read.body, "status": put_back(status)},
                 )
                 if answer.code == 200:
                     dropped.add(name)

@@ -11,7 +11,6 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import fakeredis
 import pytest
@@ -41,7 +40,7 @@ from syncer.model.attempt import (
     parse_attempt_id,
     parse_epoch,
 )
-from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, TYPE
+from syncer.model.carried import TYPE
 from syncer.model.errors import ContractError
 from syncer.model.record import (
     MAX_SKIPS,
@@ -67,6 +66,7 @@ from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from tests.examples import examples
+from tests.servers.definition import put_back
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 NOW = 1_700_000_000_000
@@ -420,18 +420,6 @@ def test_a_status_that_lost_its_ids_shows_nothing_twice(
     ]
     assert found.total_attempts == expected.total_attempts
     assert {a.id for a in lacking(view, stripped)} == {a.id for a in lacking(view, status)}
-
-
-def put_back(written: dict[str, Any]) -> dict[str, Any]:
-    """A status as a program of upstream's types puts it back: what those know, times to the second."""
-    out = {k: v for k, v in written.items() if k not in MEMBERS}
-    if entries := written.get("deliveryAttempts"):
-        out["deliveryAttempts"] = [
-            {k: v for k, v in e.items() if k not in ENTRY_MEMBERS}
-            | {"timestamp": e["timestamp"][:19] + "Z"}
-            for e in entries
-        ]
-    return out
 
 
 def carried_of(status: Status) -> tuple[object, ...]:

@@ -62,6 +62,18 @@ def upstream_form(crd: Json | None = None) -> Json:
     return crd
 
 
+def put_back(status: Json) -> Json:
+    """A status as a program of upstream's types writes it again: what those know, times to the second."""
+    out = {k: v for k, v in status.items() if k not in MEMBERS}
+    if entries := status.get("deliveryAttempts"):
+        out["deliveryAttempts"] = [
+            {k: v for k, v in e.items() if k not in ENTRY_MEMBERS}
+            | {"timestamp": e["timestamp"][:19] + "Z"}
+            for e in entries
+        ]
+    return out
+
+
 def serve(plane: ControlPlane, crd: Json) -> None:
     """Have a real API server serve a definition; returns once it is in force."""
     with tempfile.TemporaryDirectory() as folder:

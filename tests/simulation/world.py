@@ -48,7 +48,7 @@ from syncer.runtime.stalls import LoopWatch
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
-from tests.servers.definition import load_crd, upstream_form
+from tests.servers.definition import load_crd, put_back, upstream_form
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
@@ -911,9 +911,10 @@ class World:
         self._ask("PATCH", f"{_OBJECTS}/{name}", change, form=MERGE_PATCH)
 
     def edit(self, *, wipe: bool) -> None:
-        """Have somebody else write a status: a harmless member, or `null` for all of it."""
+        """Have somebody else write a status: all of it, as upstream's types have it, or `null`."""
         found = self.some_object()
-        written = found is not None and "phase" in found["status"]
+        status = (found or {}).get("status") or {}
+        written = "phase" in status
         if found is None or (wipe and not written):
             return
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
@@ -922,7 +923,7 @@ class World:
             self.checks.allowed = "wipe"
             change: Json | None = None
         elif written:
-            change = {"message": f"edited at {self.loop.time():.3f}"}
+            change = put_back(status) | {"message": f"edited at {self.loop.time():.3f}"}
         else:
             label = {"labels": {"edited": f"{self.loop.time():.0f}"}}
             self._ask("PATCH", f"{_OBJECTS}/{name}", {"metadata": label}, form=MERGE_PATCH)
