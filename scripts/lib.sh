@@ -15,7 +15,7 @@
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
-UV_VERSION=0.13.9
+UV_VERSION="$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' "$ROOT/scripts/uv-requirements.txt")"
 # Some machines switch the cache of compiled modules off. Tests start hundreds of processes, and without
 # it each compiles the product and its libraries anew, which takes it longer than everything else.
 unset PYTHONDONTWRITEBYTECODE
@@ -78,7 +78,8 @@ ensure_venv() {
   fi
   if [ "$("$VENV/bin/uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
     say "installing uv $UV_VERSION"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION" >&2 ||
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+      --only-binary :all: --requirement "$ROOT/scripts/uv-requirements.txt" >&2 ||
       fail "pip could not install uv" || return
   fi
   for group in "$@"; do groups+=(--group "$group"); done

