@@ -650,6 +650,16 @@ async def test_echoed_authentication_is_removed(
         assert "[REDACTED]" in outcome.error
 
 
+async def test_a_bare_routing_key_is_removed(http_client: HttpClient) -> None:
+    """PagerDuty's key is in the body alone; a receiver that quotes it puts it on no record."""
+    key = "R0" + "1a2B" * 7 + "zz"
+    async with receiving(Step(400, f"{key} is no key".encode())) as receiver:
+        channel = PagerDutyChannel(http_client, lambda: key, url=receiver.url(), timeout_s=5)
+        outcome = await channel.send(message())
+    assert key not in repr((outcome, channel))
+    assert "[REDACTED] is no key" in outcome.error
+
+
 CANARY = "canaryCANARYcanary0123"
 TROUBLE: dict[str, Step | None] = {
     "refused": None,
