@@ -163,7 +163,7 @@ def test_named_checks_of_readyz_exist() -> None:
         for names in re.findall(r"`/readyz`[\w ]*\(((?:`\w+`(?:, )?)+)", page.read_text())
         for name in re.findall(r"`(\w+)`", names)
     }
-    assert {"redis", "shards", "schema"} <= named <= checks
+    assert {"redis", "shards", "status"} <= named <= checks
 
 
 def test_a_wrong_quotation_is_noticed() -> None:
