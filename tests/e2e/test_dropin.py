@@ -14,23 +14,21 @@ import json
 import os
 import re
 import signal
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
-from aiohttp import web
 
 from syncer.settings import REDIS_CREDENTIAL
 from tests.channels.receiver import Certificates
 from tests.docs.blocks import blocks
 from tests.e2e.harness import ROOT, Stage, Step, stage, until
+from tests.kubernaut.store import SERVICE, Store
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.recipe import CONTROLLER_RULES
@@ -43,7 +41,6 @@ pytestmark = [
 
 PAGE: Final = ROOT / "docs/migration.md"
 RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
-SERVICE: Final = "data-storage-service"
 SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
 #: Seconds: what their pod has to end, and what a rollout should take.
 GRACE, READY = 10.0, 20.0
@@ -58,58 +55,6 @@ mount -t tmpfs tmpfs /run/notifications
 for place in /run /etc /; do mount -o remount,bind,ro $place; done
 exec "$@"
 """
-
-
-@dataclass
-class Store:
-    """The data store: whom it let in, and what it answered."""
-
-    plane: ControlPlane
-    namespace: str
-    answers: list[int] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def listening(self, tls: ssl.SSLContext) -> AsyncIterator[str]:
-        """Listen; gives the URL. `/api/v1` is all there is, as in 1.5.7."""
-        app = web.Application()
-        app.router.add_post("/api/v1/audit/events/batch", self._batch)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        port = free_port()
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
-        try:
-            yield f"https://localhost:{port}"
-        finally:
-            await runner.cleanup()
-
-    async def _batch(self, request: web.Request) -> web.Response:
-        code = await self._judged(request.headers.get("Authorization", ""))
-        self.answers.append(code)
-        if code == 201:
-            self.events += await request.json()
-        return web.json_response({}, status=code)
-
-    async def _judged(self, header: str) -> int:
-        token = header.removeprefix("Bearer ")
-        review = await self._ask("authentication", "tokenreviews", {"token": token})
-        if token == header or not review.get("authenticated"):
-            return 401
-        for verb in ("get", "create"):
-            asked = {
-                "namespace": self.namespace, "resource": "services", "name": SERVICE, "verb": verb,
-            }  # fmt: skip
-            spec = {"user": review["user"]["username"], "resourceAttributes": asked}
-            if not (await self._ask("authorization", "subjectaccessreviews", spec))["allowed"]:
-                return 403
-        return 201
-
-    async def _ask(self, group: str, resource: str, spec: dict[str, Any]) -> dict[str, Any]:
-        path = f"/apis/{group}.k8s.io/v1/{resource}"
-        code, answer = await self.plane.request("POST", path, {"spec": spec})
-        assert code == 201, answer
-        status: dict[str, Any] = answer["status"]
-        return status
 
 
 async def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str) -> int:
@@ -273,11 +218,13 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     (checked,) = [text for text in page if " -- syncer verify" in text]
     (image,) = [text for text in page if text.startswith("FROM ")]
     async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        store = Store(control_plane, here.namespace)
-        async with store.listening(certificates.context("store")) as url:
+        store, port = Store(control_plane, here.namespace, None, readyz=False), free_port()
+        async with store.listening(certificates.context("store"), ("127.0.0.1", port)):
             # Its keys have the usual prefix, so it has a database of its own.
             database = f"{redis_url.rstrip('/')}/9"
-            health = await lay_out(here, pod, url, certificates.ca.read_text(), database)
+            health = await lay_out(
+                here, pod, f"https://localhost:{port}", certificates.ca.read_text(), database
+            )
 
             async def ready(process: asyncio.subprocess.Process) -> None:
                 async def answers() -> bool:
@@ -299,7 +246,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
                     lambda: "notification.message.sent" in [e["event_type"] for e in store.events],
                     lambda: f"{store.answers} {log.read_text()}", within=20,
                 )  # fmt: skip
-                assert set(store.answers) == {201}
+                assert {answer[2] for answer in store.answers} == {201}
 
                 await ends_in_time(here, process, log)
         # The store of audit events is away by now, which neither start nor check minds.
