@@ -200,7 +200,7 @@ class Parts:
             self.metrics,
             bounds=Bounds(period=sync.resync),
             blocked=self.controller.holds.blocked,
-            waits=self.controller.dispatcher.waits,
+            waits=self.controller.waits,
             request_check=self.queue.add,
             journals=lambda: self.journal.active,
             journaled=self.journal.applies,

@@ -31,16 +31,17 @@ class Allowance:
         self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self, namespace: str, urgency: Urgency) -> None:
-        """Wait for a turn, after everything in the namespace that is more urgent."""
-        if not self._waiting and self._bucket.take(self._monotonic()):
-            return
-        self._arrivals += 1
+    def turn(self, namespace: str, urgency: Urgency) -> asyncio.Future[None]:
+        """Ask for a turn, which comes after everything more urgent in the namespace."""
         given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._waiting and self._bucket.take(self._monotonic()):
+            given.set_result(None)
+            return given
+        self._arrivals += 1
         queue = self._waiting.setdefault(namespace, [])
         heapq.heappush(queue, (urgency, self._arrivals, given))
         self._set_timer()
-        await given
+        return given
 
     def open(self) -> None:
         """Give everyone who waits a turn at once: the limit no longer applies."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,8 +56,9 @@ class Attempts:
     outcomes: Outcomes
     #: Why Redis is unfit for attempts, as last logged.
     _unfit: str | None = field(default=None, init=False)
-    #: Attempts that wait for their turn to be journaled.
+    #: Attempts that wait for their turn to be journaled, and those that have it.
     _waiting: set[tuple[str, str]] = field(default_factory=set, init=False)
+    _turns: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     async def run(  # noqa: PLR0911 (one return for each thing that stops an attempt)
         self, uid: str, channel: str
@@ -72,12 +74,18 @@ class Attempts:
         """
         entry = self.ports.cache.entries.get(uid)
         term = self.ports.ownership.term_of(uid)
+        has_turn = (uid, channel) in self._turns
+        self._turns.discard((uid, channel))
         if entry is None or term is None or not self.holds.accepts(uid):
             return None
         if not self.still_due(entry, term, channel):
             self.ports.queue.add(uid)
             return None
         if self.ports.journal.applies(entry, term):
+            if not has_turn:
+                # It was submitted before the outage.
+                self.ports.queue.add(uid)
+                return None
             return await self._run_journaled(entry, term, channel)
         if self.holds.unread or not self._fit():
             # The due time is kept: an attempt that waits for the log, or for the holds, is due
@@ -111,19 +119,35 @@ class Attempts:
         failpoint(Failpoint.AFTER_INTENT)
         return await self._make(entry, term, intent, via, confirmed=answer.confirmed)
 
+    def submit_in_turn(self, entry: Entry, channel: str, submit: Callable[[], object]) -> None:
+        """
+        Submit an attempt once it may be journaled.
+
+        It waits in no receiver's slot: there, hundreds that came first would go before what is more urgent.
+        """
+        key = (entry.uid, channel)
+        if key in self._turns:
+            submit()
+        elif key not in self._waiting:
+            self._waiting.add(key)
+
+            def given(_: asyncio.Future[None]) -> None:
+                self._waiting.discard(key)
+                self._turns.add(key)
+                submit()
+
+            self.ports.journal.turn(entry, channel).add_done_callback(given)
+
+    def waits(self, uid: str, channel: str) -> bool:
+        """Whether an attempt waits for its turn to be journaled."""
+        return (uid, channel) in self._waiting
+
     async def _run_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Outcome | None:
         """Make one attempt that is first recorded in the status."""
-        if (entry.uid, channel) in self._waiting or await self._not_ready(
-            entry, channel, noted=False
-        ):
+        if await self._not_ready(entry, channel, noted=False):
             return None
-        self._waiting.add((entry.uid, channel))
-        try:
-            await self.ports.journal.acquire(entry, channel)
-            while entry.writing and self.ports.journal.applies(entry, term):
-                await asyncio.sleep(_WRITE_POLL)
-        finally:
-            self._waiting.discard((entry.uid, channel))
+        while entry.writing and self.ports.journal.applies(entry, term):
+            await asyncio.sleep(_WRITE_POLL)
         # Meanwhile there may be another term or another decision, or the log may be back.
         ours = self.ports.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
         if not (

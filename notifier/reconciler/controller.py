@@ -76,6 +76,10 @@ class Controller:
             entry.journaled = ""
             self.queue.add(entry.uid)
 
+    def waits(self, uid: str, channel: str) -> bool:
+        """Whether an attempt waits for its receiver, or for its turn to be journaled."""
+        return self.dispatcher.waits(uid, channel) or self.attempts.waits(uid, channel)
+
     def reconcile_all(self) -> None:
         """Reconcile every live notification, after a change that concerns all of them."""
         for uid in self.cache.entries:

@@ -208,16 +208,15 @@ class Journal:
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
-    async def acquire(self, entry: Entry, channel: str) -> None:
+    def turn(self, entry: Entry, channel: str) -> asyncio.Future[None]:
         """
-        Wait until an attempt may be journaled.
+        Ask for a turn to journal an attempt.
 
         Namespaces take turns; within one, the order is by priority, then by due time.
         """
         due = entry.due.get(channel, self.recorder.cache.monotonic())
-        await self.allowance.acquire(
-            entry.request.namespace, (rank_of(entry.request.priority), due)
-        )
+        urgency = (rank_of(entry.request.priority), due)
+        return self.allowance.turn(entry.request.namespace, urgency)
 
     async def open(
         self,

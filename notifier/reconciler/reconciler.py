@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from notifier.dispatch.breaker import refusal
@@ -146,7 +147,7 @@ class Reconciler:
             if doubts:
                 self.ports.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
             decision = self.decisions.next(entry)
-        rejected = self._start(entry, decision)
+        rejected = self._start(entry, decision, journaled=journaled)
         self._decided(entry, decision)
         if journaled:
             return decision
@@ -244,21 +245,23 @@ class Reconciler:
 
     # -- acting on decisions ----------------------------------------------------------------------
 
-    def _start(self, entry: Entry, decision: Decision) -> list[str]:
+    def _start(self, entry: Entry, decision: Decision, *, journaled: bool) -> list[str]:
         """Act on a decision; returns the channels whose circuit breaker rejects a due attempt."""
         rejected = []
-        if isinstance(decision, Deliver):
-            for channel in decision.channels:
-                rejection = self.dispatcher.submit(
-                    entry.uid,
-                    channel,
-                    due=entry.due.get(channel, self.ports.cache.monotonic()),
-                    priority=entry.request.priority,
-                    namespace=entry.request.namespace,
-                    tried=sum(map(counts, entry.view.of_channel(channel))),
-                )
-                if rejection is not None:
-                    rejected.append(channel)
+        for channel in decision.channels if isinstance(decision, Deliver) else ():
+            submit = partial(
+                self.dispatcher.submit,
+                entry.uid,
+                channel,
+                due=entry.due.get(channel, self.ports.cache.monotonic()),
+                priority=entry.request.priority,
+                namespace=entry.request.namespace,
+                tried=sum(map(counts, entry.view.of_channel(channel))),
+            )
+            if journaled:
+                self.attempts.submit_in_turn(entry, channel, submit)
+            elif submit() is not None:
+                rejected.append(channel)
         if isinstance(decision, Finish):
             self.ports.cache.mark_dirty(entry, urgent=True)
         if decision.then is not None:

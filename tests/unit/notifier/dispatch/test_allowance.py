@@ -17,7 +17,7 @@ def waiting(
     """Return what starts somebody who waits, and notes when he goes."""
 
     async def go(urgency: Urgency) -> None:
-        await allowance.acquire(namespace, urgency)
+        await allowance.turn(namespace, urgency)
         order.append(urgency)
 
     return lambda urgency: asyncio.create_task(go(urgency))
@@ -44,7 +44,7 @@ async def test_the_most_urgent_goes_first() -> None:
     now = [0.0]
     allowance, order = Allowance(10.0, lambda: now[0]), list[Urgency]()
     for _ in range(10):
-        await allowance.acquire("a", (0, 0.0))
+        await allowance.turn("a", (0, 0.0))
     start = waiting(allowance, order)
     low, late, gone, early = start((3, 1.0)), start((1, 9.0)), start((0, 0.0)), start((1, 2.0))
     await asyncio.sleep(0)
@@ -63,7 +63,7 @@ def test_turns_come_at_the_rate() -> None:
         allowance, began = Allowance(2.0, loop.time), loop.time()
 
         async def go() -> None:
-            await allowance.acquire("a", (1, 0.0))
+            await allowance.turn("a", (1, 0.0))
             times.append(loop.time() - began)
 
         first = [asyncio.create_task(go()) for _ in range(2)]
@@ -81,10 +81,10 @@ async def test_of_the_equally_urgent_the_first_goes_first() -> None:
     now = [0.0]
     allowance, order = Allowance(10.0, lambda: now[0]), list[str]()
     for _ in range(10):
-        await allowance.acquire("a", (0, 0.0))
+        await allowance.turn("a", (0, 0.0))
 
     async def go(name: str) -> None:
-        await allowance.acquire("a", (1, 5.0))
+        await allowance.turn("a", (1, 5.0))
         order.append(name)
 
     tasks = [asyncio.create_task(go(name)) for name in "abc"]
@@ -115,7 +115,7 @@ async def test_namespaces_take_turns() -> None:
     now = [0.0]
     allowance, order = Allowance(4.0, lambda: now[0]), list[Urgency]()
     for _ in range(4):
-        await allowance.acquire("a", (0, 0.0))
+        await allowance.turn("a", (0, 0.0))
     critical = [waiting(allowance, order, "flood")((0, float(n))) for n in range(100)]
     low = [waiting(allowance, order, "b")((3, float(n))) for n in (900, 901)]
     await asyncio.sleep(0)
@@ -131,7 +131,7 @@ async def test_a_namespace_that_waits_for_nothing_has_no_turn() -> None:
     now = [0.0]
     allowance, order = Allowance(100.0, lambda: now[0]), list[Urgency]()
     for _ in range(100):
-        await allowance.acquire("a", (0, 0.0))
+        await allowance.turn("a", (0, 0.0))
     gone = waiting(allowance, order, "gone")((0, 0.0))
     here = waiting(allowance, order, "b")((3, 1.0))
     await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.allowance import Allowance
+from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler import journal as module
 from notifier.reconciler.journal import Journal
 from syncer.metrics import SyncMetrics
@@ -26,6 +28,7 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
+from syncer.sync.cache import Entry
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
@@ -158,7 +161,10 @@ class Away(World):
         self.log.client.problem = "away"
 
     async def attempt(self) -> Outcome | None:
-        """Make the attempt."""
+        """Make the attempt, once it has its turn."""
+        submitted = asyncio.Event()
+        self.controller.attempts.submit_in_turn(self.entry, "c", submitted.set)
+        await submitted.wait()
         return await self.controller.attempts.run("uid-a", "c")
 
     @property
@@ -265,22 +271,37 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
 async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
     """Whoever waits for a turn to be journaled gives up; the next owner finds the attempt due."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.acquire("elsewhere", (0, 0.0))
-    waiting = asyncio.create_task(away.attempt())
-    await asyncio.sleep(0)
-
-    class Ending:
-        def close(self) -> None:
-            assert not waiting.done()
-
-        async def drain(self, seconds: float) -> bool:
-            await asyncio.wait_for(waiting, seconds)
-            return True
-
-    away.controller.dispatcher = cast("Any", Ending())
+    await away.journal.turn(away.entry, "d")
+    attempts, submitted = away.controller.attempts, list[str]()
+    attempts.submit_in_turn(away.entry, "c", lambda: submitted.append("c"))
+    assert attempts.waits("uid-a", "c")
+    away.controller.dispatcher = Dispatcher(attempts.run, per_channel=1, total=1)
     assert await away.controller.drain(sending=5.0, recording=1.0) == 0
-    assert await waiting is None
+    await asyncio.sleep(0)
+    assert not attempts.waits("uid-a", "c")
+    assert submitted == ["c"], "to a dispatcher that is closed"
     assert (away.receiver.sent, away.objects.patches) == (0, [])
+
+
+async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
+    """Hundreds of a lower priority came first: they wait for their turns and occupy no slot meanwhile."""
+    away.journal.allowance = Allowance(1.0, lambda: away.now)
+    attempts, submitted = away.controller.attempts, list[str]()
+    await away.journal.turn(away.entry, "first")
+    for n in range(200):
+        low = Entry(replace(away.entry.request, uid=f"low-{n}", priority="Low"))
+        for _ in range(2):
+            attempts.submit_in_turn(low, "c", partial(submitted.append, low.uid))
+    critical = Entry(replace(away.entry.request, uid="critical", priority="Critical"))
+    attempts.submit_in_turn(critical, "c", lambda: submitted.append("critical"))
+    assert submitted == []
+    away.now += 1.0
+    away.journal.allowance._give()
+    await asyncio.sleep(0)
+    assert submitted == ["critical"]
+    away.journal.allowance.open()
+    await asyncio.sleep(0)
+    assert len(submitted) == 201, "each waits once"
 
 
 def decided(away: Away) -> str:
@@ -311,17 +332,13 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
     assert away.objects.patches[-1]["phase"] == "Failed"
 
 
-async def test_who_waits_for_his_turn_decides_anew(away: Away) -> None:
-    """The log is back by then: nothing is journaled, and the notification is looked at."""
-    away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.acquire("elsewhere", (0, 0.0))
-    first = asyncio.create_task(away.attempt())
-    await asyncio.sleep(0)
-    assert await away.attempt() is None, "one waits already"
-    away.log.client.problem = None
-    away.journal.allowance.open()
-    assert await first is None
+async def test_what_was_submitted_before_the_outage_gets_a_turn(away: Away) -> None:
+    """It gives its slot back, and is decided anew; so is one whose log is back when its turn comes."""
+    assert await away.controller.attempts.run("uid-a", "c") is None
     assert (away.receiver.sent, away.objects.patches, len(away.controller.queue)) == (0, [], 1)
+    away.log.client.problem = None
+    assert await away.attempt() is None
+    assert (away.receiver.sent, away.objects.patches) == (0, [])
 
 
 async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
@@ -509,7 +526,7 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
             await away.journal.look()
         assert journals(away)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
-        await away.journal.allowance.acquire("elsewhere", (0, 0.0))
+        await away.journal.allowance.turn("elsewhere", (0, 0.0))
         away.log.client.problem = None
         await away.journal.look()
         assert not journals(away)
@@ -537,13 +554,12 @@ async def test_the_log_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPa
 async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
     """There is nothing to wait for any more."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.acquire("first", (0, 0.0))
-    task = asyncio.create_task(away.journal.allowance.acquire("second", (0, 0.0)))
-    await asyncio.sleep(0)
-    assert not task.done()
+    await away.journal.allowance.turn("first", (0, 0.0))
+    second = away.journal.allowance.turn("second", (0, 0.0))
+    assert not second.done()
     away.redis.down, away.log.client.problem = False, None
     await away.journal.look()
-    await asyncio.wait_for(task, 5)
+    assert second.done()
 
 
 async def test_journaling_stops_where_something_is_in_the_way(
@@ -668,6 +684,7 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     calls = len(away.redis.calls)
     decision = await away.controller.reconciler.reconcile("uid-a")
     assert isinstance(decision, Deliver)
+    await asyncio.sleep(0)
     assert taken.taken == [("uid-a", "c")]
     assert away.entry.view.plan is not None
     assert away.entry.view.plan.channels == ("c",)

@@ -115,7 +115,7 @@ class World:
         self.resync = Resync(
             recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
             blocked=self.controller.holds.blocked,
-            waits=self.controller.dispatcher.waits, request_check=self.request_check,
+            waits=self.controller.waits, request_check=self.request_check,
         )  # fmt: skip
 
     # -- the router ------------------------------------------------------------------------------
