@@ -17,11 +17,15 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
+import redis
+
 from tests.chaos.world import _NETWORK, Replica, World
 from tests.e2e.checker import TERMINAL
 from tests.e2e.harness import LEASE_SECONDS
 from tests.fakes.proxy import (
+    ALWAYS,
     Action,
+    Answer,
     BlackHole,
     Delay,
     DropReply,
@@ -31,6 +35,7 @@ from tests.fakes.proxy import (
     ResetAfter,
     SwallowReply,
 )
+from tests.servers.topology import call, port_of
 
 REPLICAS: Final = ("kill and restart", "kill and replace", "freeze beyond the lease")
 SERVERS: Final = ("kill Redis", "freeze Redis", "kill the API server", "freeze the API server")
@@ -45,9 +50,22 @@ NETWORK: Final = tuple(f"{action}: {server}" for server in ("Redis", "API") for 
 DELETE: Final = "delete an object"
 RENEWAL: Final = "renewal's answer lost"
 CUT: Final = "replica cut off from Redis alone"
+#: What passes between one replica and Redis, and what does not, for longer than a lease.
+LOPSIDED: Final[dict[str, Callable[[], Fault]]] = {
+    "no answer to writes, to reads there is": lambda: Fault(BlackHole(), b"EVALSHA", ALWAYS),
+    "writes refused to one replica": lambda: Fault(
+        Answer(b"-NOREPLICAS Not enough good replicas to write.\r\n"), b"EVALSHA", ALWAYS
+    ),
+    "large packets lost": lambda: Fault(BlackHole(), times=ALWAYS, above=1300),
+    "requests lost, in one direction": lambda: Fault(BlackHole(), times=ALWAYS),
+    "replies lost, in one direction": lambda: Fault(SwallowReply(), times=ALWAYS),
+    "accepted, then closed": lambda: Fault(DropRequest(), times=ALWAYS),
+}
+#: For all replicas.
+PAUSED: Final = "Redis pauses writes"
 #: Only where attempts are journaled: without that, nothing at all is sent meanwhile.
 AWAY: Final = "Redis away for long"
-KINDS: Final = (*REPLICAS, *SERVERS, *NETWORK, DELETE, RENEWAL, CUT)
+KINDS: Final = (*REPLICAS, *SERVERS, PAUSED, *NETWORK, DELETE, RENEWAL, CUT, *LOPSIDED)
 
 #: Seconds for which Redis is away for long, at least and at most.
 OUTAGE: Final = (20.0, 90.0)
@@ -82,10 +100,10 @@ async def storm(world: World, seconds: float, pause: float, *, patience: float =
     end, last = loop.time() + seconds, loop.time() + seconds + patience
     streams: tuple[tuple[Sequence[str], Strike, float], ...] = (
         (REPLICAS, _replica, pause),
-        (SERVERS, _server, pause),
+        ((*SERVERS, PAUSED), _server, pause),
         ((*NETWORK, DELETE), _connection, pause / 4),
         ((RENEWAL,), _renewal, pause / 2),
-        ((CUT,), _cut, 3 * pause),
+        ((CUT, *LOPSIDED), _cut, pause),
     )
     if world.journal:
         streams += (((AWAY,), _away, 6 * pause),)
@@ -131,7 +149,7 @@ async def _start(replica: Replica) -> None:
 
 
 async def _server(world: World, kind: str, rng: random.Random) -> None:
-    if kind.endswith("Redis"):
+    if "Redis" in kind:
         if world.redis_turn.locked():
             return
         async with world.redis_turn:
@@ -150,6 +168,13 @@ async def _server(world: World, kind: str, rng: random.Random) -> None:
 
 
 async def _redis(world: World, kind: str, rng: random.Random) -> None:
+    if kind == PAUSED:
+        with contextlib.suppress(redis.RedisError, OSError):
+            seconds = LEASE_SECONDS + rng.uniform(1.0, 5.0)
+            port = port_of(world.redis)
+            await asyncio.to_thread(call, port, "CLIENT", "PAUSE", round(1000 * seconds), "WRITE")
+            await asyncio.sleep(seconds)
+        return
     if kind == "kill Redis":
         await world.redis.kill()
         await asyncio.sleep(rng.uniform(0.2, 2.0))
@@ -193,17 +218,23 @@ async def _renewal(world: World, kind: str, rng: random.Random) -> None:
 
 
 async def _cut(world: World, kind: str, rng: random.Random) -> None:
-    """Keep one replica from Redis for longer than its lease lasts, while another one has it."""
+    """Keep one replica from Redis, or from a part of it, for longer than its lease; another one has it."""
     running = [r for r in world.replicas if r.running]
     if len(running) < 2:
         return
-    victim = rng.choice(running)
-    await victim.to_redis.refuse()
+    proxy = rng.choice(running).to_redis
+    struck = len(proxy.struck)
+    if kind == CUT:
+        await proxy.refuse()
+    else:
+        proxy.faults.append(LOPSIDED[kind]())
     try:
         await asyncio.sleep(LEASE_SECONDS + rng.uniform(1.0, 5.0))
     finally:
-        await victim.to_redis.accept()
-    world.landed[kind] += 1
+        proxy.faults.clear()
+        proxy.cut()
+        await proxy.accept()
+    world.landed[kind] += kind == CUT or len(proxy.struck) > struck
 
 
 async def _struck(proxy: Proxy, fault: Fault) -> bool:
