@@ -190,9 +190,9 @@ async def test_a_server_without_scripts_is_unavailable(command: str, tmp_path: P
     config.write_text(f'rename-command {command} ""\n')
     server = RedisServer(find_binary("redis-server"), settings={"include": str(config)})
     async with server, opened(server.url) as (client, log):
+        assert client.unavailable_reason == "Redis refuses the command (ERR)", "at the start"
         with pytest.raises(Rejected):
             await log.claim("u", EPOCH, name="ns/n")
-        await until(lambda: client.unavailable_reason is not None, "it is said", within=20)
         assert client.unavailable_reason == "Redis refuses the command (ERR)"
 
 
