@@ -80,9 +80,9 @@ class Journal:
     async def look(self) -> None:
         """Begin journaling if the log is away, end it if the log is back; never raises for an answer."""
         log = self.recorder.log
+        if log.unheard:
+            self._unheard = log.subscriptions
         if log.available:
-            if not log.listening:
-                self._unheard = log.subscriptions
             await self._end()
         else:
             await self._begin()

@@ -49,6 +49,8 @@ logger = logging.getLogger("ledger.redis")
 
 #: Commands that share one wait.
 _TOGETHER: Final = 96
+#: Seconds for which answers may still arrive of a server that has ended.
+_DYING: Final = 0.5
 #: Keys that are tried for one that a primary holds; one without any among them holds next to no logs.
 _TRIED: Final = 2048
 #: Seconds between checks for an outage, and for the end of one.
@@ -179,9 +181,16 @@ class LedgerClient(RedisState):
         return self.unavailable_reason is None and self.writes.executed_by(self._servers.known())
 
     @property
-    def listening(self) -> bool:
-        """Whether a wake-up would be heard now."""
-        return self._listener is not None and self._listener.listening
+    def unheard(self) -> bool:
+        """
+        Whether wake-ups are lost now, although the servers answer.
+
+        Where they are away, the subscription ends before a call shows that.
+        """
+        listener = self._listener
+        if listener is None or listener.listening:
+            return False
+        return self.problem is None and self.answered > listener.ended + _DYING
 
     @property
     def subscriptions(self) -> int:

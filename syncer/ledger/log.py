@@ -94,9 +94,9 @@ class RedisLog:
         return self._client.able
 
     @property
-    def listening(self) -> bool:
-        """Whether it would be heard now that others append."""
-        return self._client.listening
+    def unheard(self) -> bool:
+        """Whether others can append now and are not heard."""
+        return self._client.unheard
 
     @property
     def subscriptions(self) -> int:

@@ -75,6 +75,8 @@ class RedisState:
         #: Set where the servers are to be probed at once: the subscriber's connection cannot be made, a
         #: write was not confirmed, or an INTENT met another state of its server.
         self.probe_now = asyncio.Event()
+        #: Second of the loop's clock at which the servers were asked who they are, and answered.
+        self.answered = 0.0
         self._doubted = False
         self._run_ids: tuple[str, ...] = ()
         #: Generation that made all claims stale, and of slots that have moved since then, theirs.
@@ -169,6 +171,7 @@ class RedisState:
             self.generation += 1
             self._moved |= moved
         self.server = server
+        self.answered = asyncio.get_running_loop().time()
         self.info = info
         self._run_ids = tuple(run_ids)
         self.unfit = unfit or self._unconfirmed()

@@ -76,6 +76,8 @@ class Subscriber:
         self._problem = ""
         #: Whether a subscription is up now.
         self.listening = False
+        #: Second of the loop's clock at which the last one ended.
+        self.ended = 0.0
         #: How many subscriptions there were, that one included.
         self.count = 0
 
@@ -90,7 +92,8 @@ class Subscriber:
             except (RedisError, OSError, TimeoutError, LedgerError) as error:
                 problem = type(error).__name__
             finally:
-                self.listening = False
+                if self.listening:
+                    self.listening, self.ended = False, loop.time()
             if problem and problem != self._problem:
                 logger.info(
                     "wake-ups cannot be received; only sweeps find records of other processes",

@@ -638,7 +638,7 @@ class MemoryClient:
         self.on_wake_up = on_wake_up
         self.unfit: str | None = None
         self.writes = Writes()
-        self.listening = True
+        self.unheard = False
         self.subscriptions = 1
         self.info: dict[str, str] = {}
         self._installation = ""

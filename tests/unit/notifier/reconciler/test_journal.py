@@ -418,12 +418,11 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
 
     entry.heard = client.subscriptions
     entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
-    client.listening = False
     await away.journal.look()
     assert basis() is Basis.MEMORY, "it is away: nobody appends, or nobody can know"
-    client.problem = None
+    client.problem, client.unheard = None, True
     await away.journal.look()
-    client.problem = "away"
+    client.problem, client.unheard = "away", False
     away.notes.note = NOTE
     assert basis() is Basis.OLDER
     entry.request = replace(entry.request, created=term.since + BORN_MARGIN)
