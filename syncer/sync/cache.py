@@ -5,9 +5,8 @@ The loops share an `Entry`: the newest object seen, the fold of its log, the cla
 be extended, the attempts executing here, and the changes not published yet. Nothing in it is a source of
 truth. Outcomes that cannot be written to Redis yet belong to the task that received them.
 
-A notification that is finished and published leaves a `Finished` summary: uid, name, version and phase,
-so that a hundred thousand of them cost megabytes, not gigabytes. So does one that was journaled and whose
-status shows all of it: its summary says so, and once the log is back it is claimed, a few at a time.
+A notification that is finished and published leaves a summary. So does one that was journaled and whose
+status shows all of it: its summary says so, and once the log is back it is claimed.
 
 With an audit feed, a notification is finished only when it is audited: until then the entry stays, listed
 in `unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
@@ -23,7 +22,6 @@ import asyncio
 import heapq
 import math
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -40,6 +38,7 @@ from syncer.rules.recognise import poorer
 from syncer.rules.resync import Check
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
+from syncer.sync.finished import Finished, summary
 
 #: Longest pause in seconds, as that of the client (`syncer.kube.client`).
 _PAUSE_MOST: Final = 30.0
@@ -245,22 +244,6 @@ class Entry:
             and position == self.view.position
             and not (self.ordered or self.unrecorded)
         )
-
-
-@immutable
-class Finished:
-    """Summary of a notification whose final phase is published."""
-
-    uid: str
-    namespace: str
-    name: str
-    resource_version: str
-    phase: str
-    retention_days: int
-    #: Unix milliseconds, 0 if the object does not show it.
-    ended: int
-    #: Its attempts may be in no log yet.
-    journaled: bool = False
 
 
 class Cache:
@@ -469,9 +452,8 @@ class Cache:
         Its log then has an expiry, set with the later of the two marks. If the audit feed lags and too many
         entries wait for it, a published entry is enough: its log has no expiry yet, and a sweep finds it.
         """
-        if self.entries.get(entry.uid) is not entry or entry.busy or entry.dirty_since is not None:
-            return
-        if entry.quarantine or entry.deleted:
+        gone = self.entries.get(entry.uid) is not entry or entry.quarantine or entry.deleted
+        if gone or entry.busy or entry.dirty_since is not None:
             return
         if entry.shown_whole:
             self.retire(entry)
@@ -500,8 +482,7 @@ class Cache:
         """Summaries of those whose attempts may be in no log yet."""
         found = (self.finished.get(uid) for uid in self._journaled)
         known = [summary for summary in found if summary is not None and summary.journaled]
-        if len(known) < len(self._journaled):
-            self._journaled = dict.fromkeys(summary.uid for summary in known)
+        self._journaled = dict.fromkeys(summary.uid for summary in known)
         return known
 
     def reopen(self, request: NotificationRequest) -> Entry:
@@ -517,17 +498,3 @@ class Cache:
         if len(self.unaudited) > (self.audit_limit or 0):
             self.unaudited.pop(uid, None)
         self.finished.pop(uid, None)
-
-
-def summary(request: NotificationRequest) -> Finished:
-    """The summary of a finished object; namespaces and phases are few, and each is kept once."""
-    return Finished(
-        request.uid,
-        sys.intern(request.namespace),
-        request.name,
-        request.resource_version,
-        sys.intern(request.status.phase),
-        request.retention_days,
-        request.status.completed_at,
-        request.status.journal is not None,
-    )

@@ -42,7 +42,7 @@ from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Finished
+from syncer.sync.finished import Finished
 
 logger = logging.getLogger("ledger.retention")
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
 from syncer.model.resource import NotificationRequest
-from syncer.sync.cache import Entry, Finished
+from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
+from syncer.sync.finished import Finished
 
 logger = logging.getLogger("ledger.claim")
 

@@ -41,7 +41,8 @@ from syncer.runtime.slices import SLICE
 from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry, summary
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.finished import summary
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient

@@ -29,7 +29,8 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Entry, Finished, summary
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.finished import Finished, summary
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.test_start import Held, document
 

@@ -13,7 +13,8 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, make_a
 from syncer.model.record import Plan, plan_record
 from syncer.model.resource import Rollup, Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView
-from syncer.sync.cache import Cache, Claim, Entry, summary
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.finished import summary
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
 

@@ -1,0 +1,38 @@
+"""What is kept of a finished notification: a hundred thousand of them cost megabytes, not gigabytes."""
+
+from __future__ import annotations
+
+import sys
+
+from syncer.model.immutable import immutable
+from syncer.model.resource import NotificationRequest
+
+
+@immutable
+class Finished:
+    """Summary of a notification whose final phase is published."""
+
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    phase: str
+    retention_days: int
+    #: Unix milliseconds, 0 if the object does not show it.
+    ended: int
+    #: Its attempts may be in no log yet.
+    journaled: bool = False
+
+
+def summary(request: NotificationRequest) -> Finished:
+    """The summary of a finished object; namespaces and phases are few, and each is kept once."""
+    return Finished(
+        request.uid,
+        sys.intern(request.namespace),
+        request.name,
+        request.resource_version,
+        sys.intern(request.status.phase),
+        request.retention_days,
+        request.status.completed_at,
+        request.status.journal is not None,
+    )
