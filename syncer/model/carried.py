@@ -63,9 +63,19 @@ _TIME: Final = re.compile(
 )
 _ZERO: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC throughout)
 
+#: What reading a message raises that none of ours has written.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+)
+
 Json = dict[str, Any]
 #: Channel, number, second and result of an entry: what every writer keeps of it.
-_Key = tuple[str, int, int, str]
+_Key = tuple[str, int, str, bool]
 
 
 # -- writing ----------------------------------------------------------------------------------------
@@ -119,11 +129,11 @@ def message_of(status: Json) -> str:
     for entry in status.get("deliveryAttempts") or ():
         if not (identity := entry.get("id")):
             continue
-        name, number, second, result = _key_of(entry)
+        second = (_millis(entry.get("timestamp")) or 0) // 1000
         begun = _millis(entry.get("startedAt"))
         attempt = [
-            _place(names, name), number, second - before, *_split(epochs, identity),
-            0 if result == "success" else _class_of(entry),
+            _place(names, entry.get("channel", "")), entry.get("attempt") or 0, second - before,
+            *_split(epochs, identity), 0 if entry.get("status") == "success" else _class_of(entry),
             None if begun is None else begun - second * 1000,
         ]  # fmt: skip
         attempts.append([*attempt, code] if (code := entry.get("code")) else attempt)
@@ -198,12 +208,24 @@ def expand(status: Json) -> Json:
 
 
 def journaled(status: Json) -> bool:
-    """Whether attempts may be journaled in a status that was read: it says so, or cannot be read."""
-    found = next((c for c in status.get("conditions") or () if c.get("type") == TYPE), None)
-    if found is None:
+    """
+    Whether attempts may be journaled in a status that was read: it says so, or cannot be read.
+
+    Of a hundred thousand statuses at a start, hence without a look at what else is carried.
+    """
+    if (message := _message_in(status)) is None:
         return False
-    carried = _carried(status)
-    return not carried or "journal" in carried
+    try:
+        carried = json.loads(message)
+        return carried["v"] != _VERSION or "journal" in carried
+    except _UNREADABLE:
+        return True
+
+
+def _message_in(status: Json) -> str | None:
+    """The message of the first condition of the type, None without one."""
+    found = (c for c in status.get("conditions") or () if c.get("type") == TYPE)
+    return next((c.get("message") or "" for c in found), None)
 
 
 def _bare(entry: Json) -> Json:
@@ -214,20 +236,20 @@ def _bare(entry: Json) -> Json:
 
 
 def _key_of(entry: Json) -> _Key:
-    """What an entry is recognised by."""
-    result = "success" if entry.get("status") == "success" else "failed"
-    at = _millis(entry.get("timestamp")) or 0
-    return str(entry.get("channel", "")), entry.get("attempt") or 0, at // 1000, result
+    """What an entry is recognised by; the second as it is spelt in UTC, by all who write it."""
+    at = str(entry.get("timestamp") or _ORIGIN)
+    second = at[:19] if at.endswith("Z") else at
+    success = entry.get("status") == "success"
+    return str(entry.get("channel", "")), entry.get("attempt") or 0, second, success
 
 
 def _carried(status: Json) -> Json:
     """What the condition carries, in the form of the expanded status but for its attempts."""
-    found = next((c for c in status.get("conditions") or () if c.get("type") == TYPE), None)
-    if found is None:
+    if (message := _message_in(status)) is None:
         return {}
     try:
-        return _read(json.loads(found.get("message") or ""))
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError):
+        return _read(json.loads(message))
+    except _UNREADABLE:
         return {}
 
 
@@ -251,7 +273,7 @@ def _read(message: Json) -> Json:
             members["startedAt"] = _time(second * 1000 + _int(begun))
         if code:
             (members["code"],) = map(_int, code)
-        key = names[_at(name)], _int(number), second, "failed" if place else "success"
+        key = names[_at(name)], _int(number), _second(second), not place
         attempts.append((key, members))
     out["attempts"] = attempts
     if "channels" in message:
@@ -315,4 +337,9 @@ def _millis(text: str | None) -> int | None:
 
 def _time(millis: int) -> str:
     """The time of Unix milliseconds; OverflowError beyond the calendar."""
-    return (_ZERO + timedelta(milliseconds=millis)).isoformat(timespec="milliseconds") + "Z"
+    return f"{_second(millis // 1000)}.{millis % 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(second: int) -> str:
+    return (_ZERO + timedelta(seconds=second)).isoformat()

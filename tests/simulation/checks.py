@@ -81,6 +81,7 @@ MARKS: Final = (
     "orphan retired",
     "name used again",
     "status wiped and restored",
+    "status put back by upstream's client",
     "explained repeat",
     "attempts used up",
     "attempt not sent",

@@ -923,6 +923,8 @@ class World:
             self.checks.allowed = "wipe"
             change: Json | None = None
         elif written:
+            if "deliveryAttempts" in status:
+                self.checks.mark("status put back by upstream's client")
             change = put_back(status) | {"message": f"edited at {self.loop.time():.3f}"}
         else:
             label = {"labels": {"edited": f"{self.loop.time():.0f}"}}
