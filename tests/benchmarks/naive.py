@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from syncer.model.carried import expand
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
 
@@ -110,7 +111,8 @@ class Round:
     @property
     def shown(self) -> list[Json]:
         """Attempts in the status."""
-        return list((self.object.get("status") or {}).get("deliveryAttempts", ()))
+        status = expand(self.object.get("status") or {})
+        return list(status.get("deliveryAttempts", ()))
 
     @property
     def missing(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from syncer.model.carried import fold
 from tests.e2e.harness import BUSY, LEASE_SECONDS, QUICK, stage, until
 from tests.servers.controlplane import ControlPlane
 
@@ -37,7 +38,7 @@ async def test_a_forged_attempt_stops_its_own_object_alone(
         uids = {}
         for name in ("forged", "also-forged"):
             uids[name] = await here.create(name, retryPolicy=QUICK)
-            status = {"phase": "Retrying", "deliveryAttempts": [FORGED], "totalAttempts": 1}
+            status = fold({"phase": "Retrying", "deliveryAttempts": [FORGED], "totalAttempts": 1})
             answer = await here.api.ask(
                 "PATCH", f"{here.api.requests}/{name}/status", {"status": status}
             )

@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from syncer.model.carried import fold
 from syncer.model.times import format_time
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
@@ -118,10 +119,11 @@ async def test_an_object_whose_log_has_expired_goes_too(
         await here.redis.delete(*(f"{here.prefix}:{{{u}}}" for u in (expired, lost)))
         version = here.watcher.last(lost)
         assert version is not None
-        mark = {**version.status["log"], "store": "another"}
+        status = {**version.status, "log": {**version.status["log"], "store": "another"}}
         answer = await here.api.ask(
-            "PATCH", f"{here.api.requests}/lost/status", {"status": {"log": mark}}
-        )
+            "PATCH", f"{here.api.requests}/lost/status",
+            {"status": {"conditions": fold(status)["conditions"]}},
+        )  # fmt: skip
         assert answer.code == 200, answer.body
         assert not here.watcher.deleted
         process = deleting(here)

@@ -35,9 +35,6 @@ _ROW: Final = re.compile(
     r"^\| (\d+) \| (watch|\d+)(?:, through `([\w.]+)`)? \| `([\w.]+)` \| `([\w/]+)\.py` \|",
     re.MULTILINE,
 )
-_CHECKS: Final = re.compile(
-    r"^Awaited checks that lead no further: (.+?)\.$", re.MULTILINE | re.DOTALL
-)
 
 
 class Hop(NamedTuple):
@@ -94,17 +91,8 @@ def turns_back(hops: Sequence[Hop]) -> int:
     )
 
 
-def checks(page: str) -> frozenset[str]:
-    """The functions that a page names as checks on the way."""
-    found = _CHECKS.search(page)
-    assert found
-    return frozenset(re.findall(r"`([\w.]+)`", found[1]))
-
-
-def problems(
-    hops: Sequence[Hop], calls: Sequence[Call], passed: frozenset[str] = frozenset()
-) -> list[str]:
-    """Where the calls of a run are not what a table says; `passed` are checks on the way."""
+def problems(hops: Sequence[Hop], calls: Sequence[Call]) -> list[str]:
+    """Where the calls of a run are not what a table says."""
     first: dict[tuple[str, str], int] = {}
     for index, call in enumerate(calls):
         first.setdefault((call.module, call.function), index)
@@ -137,7 +125,7 @@ def problems(
                 f"{hop.function} is called from {caller or 'a task'}, not handed over by {parent}"
                 f" through {hop.through}"
             )
-    return found + between(hops, [c for c in calls if c.function not in passed])
+    return found + between(hops, calls)
 
 
 def between(hops: Sequence[Hop], calls: Sequence[Call]) -> list[str]:
@@ -204,26 +192,26 @@ async def test_the_way_of_an_attempt_is_that_of_the_page(here: Stage) -> None:
         redis={"timeout": "10s"},
     )
     async with owner(process) as app:
-        # What is done once in a process, such as the check of the schema, is done for this one.
+        # What is done once in a process is done for this one.
         first = await here.create("first")
         await until(lambda: first in app.cache.finished, "the first is over", within=60)
         with recorded() as calls:
             await here.wait_phase(await here.create("followed"), within=60)
     page = PAGE.read_text()
-    hops, passed = table(page), checks(page)
-    assert problems(hops, calls, passed) == []
+    hops = table(page)
+    assert problems(hops, calls) == []
     assert 10 < len(hops) <= MOST_HOPS
     assert turns_back(hops) <= MOST_TURNS_BACK
     for hop in hops:
         name = (hop.module, hop.function)
         renamed = [c._replace(function="renamed") if c[:2] == name else c for c in calls]
-        assert problems(hops, renamed, passed) == [f"{hop.function} is not called"]
+        assert problems(hops, renamed) == [f"{hop.function} is not called"]
         moved = [c._replace(caller="notifier.new") if c[:2] == name else c for c in calls]
-        assert hop.through or problems(hops, moved, passed)
+        assert hop.through or problems(hops, moved)
         handed = [c._replace(function="new") if c.function == hop.through else c for c in calls]
-        assert not hop.through or problems(hops, handed, passed)
+        assert not hop.through or problems(hops, handed)
     for parent in {hops[hop.parent].module for hop in hops if hop.parent >= 0}:
         step = Call("notifier.new", "step", parent, direct=True, awaited=True)
-        assert problems(hops, [*calls, step], passed) == [
+        assert problems(hops, [*calls, step]) == [
             f"{parent} awaits notifier.new.step, which is no hop"
         ]

@@ -26,6 +26,7 @@ from syncer.model.attempt import (
     FailureClass,
     make_attempt_id,
 )
+from syncer.model.carried import fold
 from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.divergence import VERIFIED, Remedy
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
@@ -383,10 +384,10 @@ async def numbers(here: Stage) -> None:
     uid = await here.create("n", retryPolicy=quick)
     await until(lambda: here.watcher.phase(uid) == "Failed", "it failed", within=20)
     await until(lambda: _expiring(RawLog(here, uid)), "its log expires", within=20)
-    attempts = (await status_of(here, "n"))["deliveryAttempts"]
-    for entry in attempts:
+    status = await status_of(here, "n")
+    for entry in status["deliveryAttempts"]:
         entry["attempt"] = 1
-    await patch(here, "n", {"status": {"deliveryAttempts": attempts}}, status=True)
+    await patch(here, "n", {"status": fold(status)}, status=True)
 
 
 async def stored(here: Stage, uid: str, change: Callable[[dict[str, Any]], None]) -> None:
