@@ -17,6 +17,7 @@ import orjson
 from syncer.model.conditions import bounded
 from syncer.model.errors import (
     DENIED,
+    NOT_CORRECTED,
     Ambiguous,
     Conflict,
     Expired,
@@ -36,6 +37,11 @@ _NO_RIGHT: Final = re.compile(r'User "[^"]*" cannot ')
 _ADMISSION: Final = re.compile(
     r"^admission webhook \"[^\"]*\" denied the request"
     r"|: ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request"
+)
+#: How the chart's own policies word it that a user lacks one of the verbs that they ask for. This is a
+#: missing permission: `record` concerns every object of a namespace.
+_NO_VERB: Final = re.compile(
+    r"' denied request: (User \"[^\"]*\" cannot (record|correct) resource .*)", re.DOTALL
 )
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
@@ -79,6 +85,10 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     answer = _StatusObject.read(body)
     text = bounded(f"{status} {answer.reason}: {answer.message}".rstrip(": "), _ERROR_BYTES)
     wait = _seconds(retry_after, answer)
+    if status == 403 and (own := _NO_VERB.search(answer.message)):
+        # Without what precedes it, which is long, and would be all that is quoted.
+        text = bounded(f"403 Forbidden: {own[1]}", _ERROR_BYTES)
+        return Unauthorised(text, reason="Forbidden" if own[2] == "record" else NOT_CORRECTED)
     match status:
         case 401 | 403 | 404 | 409 | 410 if answer.denied:
             return Unauthorised(text, reason=DENIED)

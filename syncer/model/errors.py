@@ -94,6 +94,11 @@ class Rejected(PortError):
 
 #: Reason of an `Unauthorised` about one object, which admission refuses: the right to the call is there.
 DENIED: Final = "Denied"
+#: Reason of one about a status that takes from the record, which the policy on statuses refuses: a right is
+#: missing that few writes need.
+NOT_CORRECTED: Final = "NotCorrected"
+#: Those that say nothing about other objects.
+OF_ONE_OBJECT: Final = frozenset({DENIED, NOT_CORRECTED})
 
 
 class Unauthorised(Rejected):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from syncer.model.errors import DENIED, Unauthorised
+from syncer.model.errors import OF_ONE_OBJECT, Unauthorised
 from syncer.model.immutable import immutable
 from syncer.sync.cache import Cache, Entry
 
@@ -71,7 +71,7 @@ class MissingPermissions:
 
     def withheld(self, namespace: str, error: Exception) -> bool:
         """Note a refusal; returns whether a permission is missing, or only one object is refused."""
-        if not isinstance(error, Unauthorised) or error.reason == DENIED:
+        if not isinstance(error, Unauthorised) or error.reason in OF_ONE_OBJECT:
             return False
         if namespace not in self._missing:
             self._missing[namespace] = _Missing(str(error), self._cache.monotonic() + _PROBE)

@@ -28,7 +28,7 @@ from typing import Final, Protocol
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
-    DENIED,
+    OF_ONE_OBJECT,
     Ambiguous,
     Conflict,
     ContractError,
@@ -121,7 +121,7 @@ class Retention:
                 extra={"error": str(error)},
             )
             return False
-        if isinstance(error, Unauthorised) and error.reason != DENIED:
+        if isinstance(error, Unauthorised) and error.reason not in OF_ONE_OBJECT:
             logger.error(
                 "finished objects are not deleted: retention.deleteObjects needs permission to read and"
                 " delete notificationrequests",

@@ -9,6 +9,7 @@ import pytest
 from syncer.kube.errors import error_of, no_answer
 from syncer.model.errors import (
     DENIED,
+    NOT_CORRECTED,
     Ambiguous,
     Conflict,
     Expired,
@@ -37,6 +38,8 @@ NO_RIGHT = 'a "b" is forbidden: User "c" cannot patch resource "d/status" in API
 ADMISSION = (
     "a \"b\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'q' denied request: no"
 )
+OWN = f'{ADMISSION.removesuffix("no")}User "c" cannot'
+STATUS = 'resource "notificationrequests/status" in API group "kubernaut.ai"'
 WEBHOOK = 'admission webhook "w.example.com" denied the request: no'
 TERMINATING = [{"reason": "NamespaceTerminating"}]
 
@@ -61,6 +64,21 @@ ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], o
     ),
     "403 of a policy that speaks of the user is about the object": (
         (403, said(403, "Forbidden", f'{ADMISSION}: User "c" cannot patch it'), None, True),
+        Unauthorised,
+        DENIED,
+    ),
+    "403 of the chart's own policy is a missing right": (
+        (403, said(403, "Forbidden", f"{OWN} record {STATUS}"), None, True),
+        Unauthorised,
+        "Forbidden",
+    ),
+    "403 of its rules is one that few writes need": (
+        (403, said(403, "Forbidden", f"{OWN} correct {STATUS}"), None, True),
+        Unauthorised,
+        NOT_CORRECTED,
+    ),
+    "403 of a webhook that words it alike is about the object": (
+        (403, said(403, "Forbidden", f'{WEBHOOK}: User "c" cannot record {STATUS}'), None, True),
         Unauthorised,
         DENIED,
     ),

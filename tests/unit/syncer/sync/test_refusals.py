@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from syncer.metrics import SyncMetrics
-from syncer.model.errors import DENIED, Ambiguous, Rejected, Unauthorised
+from syncer.model.errors import DENIED, NOT_CORRECTED, Ambiguous, Rejected, Unauthorised
 from syncer.model.resource import NO_STATUS, NotificationRequest, parse_object
 from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache, Entry
@@ -141,6 +141,25 @@ async def test_a_refused_object_is_said_once_for_each_reason(
     assert await here.write(entry) is Flushed.REFUSED
     assert len(caplog.records) == 3, "refused anew is news"
     assert {r.levelno for r in caplog.records} == {logging.ERROR}
+
+
+async def test_a_status_that_only_who_corrects_may_write_is_a_problem_of_its_own() -> None:
+    """It makes the process unready until it is written or gone, and others are written meanwhile."""
+    here = Bench(("ns", "x"), ("ns", "y"))
+    entry, other = here.entries
+    for end in ("written", "gone"):
+        here.server.error = Unauthorised('403 User "c" cannot correct', reason=NOT_CORRECTED)
+        assert await here.write(entry) is Flushed.REFUSED
+        here.server.error = None
+        assert await here.write(other) is Flushed.WRITTEN
+        assert (
+            here.sync.refusals.problem == '1 status(es) are refused (403 User "c" cannot correct)'
+        )
+        if end == "written":
+            assert await here.write(entry) is Flushed.WRITTEN
+        else:
+            del here.cache.entries[entry.uid]
+        assert here.sync.refusals.problem is None
 
 
 async def test_a_missing_permission_to_read_is_said(
