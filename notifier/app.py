@@ -33,6 +33,7 @@ from notifier.version import __version__
 from syncer.kube.events import EventLimits, EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
+from syncer.kube.status_policy import StatusPolicy
 from syncer.ledger.holds import HoldStore
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
@@ -66,6 +67,7 @@ class Parts:
         loaded: The settings, and the file that they come from.
         outside: The world that the product works in.
         takeover: Starts sweeps early when a shard is acquired.
+        status_policy: Whether the API server lets nobody else write statuses.
         clocks: How far Redis's clock is ahead of the API server's.
         client: Of Redis; `log` goes through it.
         wake_ups: Uids of logs that others have appended to.
@@ -124,6 +126,9 @@ class Parts:
         self.shards: Final = Shards(self.settings.sharding.shards)
         self.queue: Final = WorkQueue(self.monotonic, group=self.cache.namespace_of)
         self.objects: Final = NotificationRequestClient(outside.objects)
+        self.status_policy: Final = StatusPolicy(
+            outside.objects, sync.status_policy, loaded.namespaces, self.monotonic
+        )
         recorder = Recorder(self.log, self.cache, time, self.metrics, identity=outside.identity)
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)

@@ -43,6 +43,7 @@ OWN: Final = {
     "redis.passwordFile": "`redis`",
     "redis.sentinelPasswordFile": "`redis`",
     "sharding.leaseName": "`leaseName`",
+    "sync.statusPolicy": "`admission`",
 }
 #: Keys whose default the chart decides: null in its values, and what is set there wins.
 DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from syncer.model.attempt import AttemptState
 from syncer.rules.divergence import AUDITED
 from syncer.rules.journal import INCOMPLETE
+from syncer.rules.status_policy import State
 
 M = TypeVar("M", Counter, Gauge)
 
@@ -161,6 +162,13 @@ class SyncMetrics:
         self.log_available = gauge(
             "log_available",
             "1 while Redis answers, accepts writes and is fit for attempts, else 0.",
+        )
+        self.status_policy = gauge(
+            "status_policy",
+            "Whether an admission policy lets nobody but the controller write statuses; 1 for the state "
+            "that was found last, else 0.",
+            "state",
+            State,
         )
         self.clock_offset = gauge(
             "clock_offset_seconds",

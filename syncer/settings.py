@@ -297,6 +297,13 @@ class SyncSettings(Group):
         "installation from being checked all the time.",
     )
 
+    status_policy: str = Field(
+        default="",
+        description="Name of the ValidatingAdmissionPolicy, and of its binding, by which the API server "
+        "lets nobody else write statuses; default none. The controller looks once a minute whether it "
+        "is in force, which needs the permission to get both.",
+    )
+
     @field_validator("finished_sweep")
     @classmethod
     def _not_more_often(cls, period: float, info: ValidationInfo) -> float:

@@ -15,6 +15,7 @@ from notifier.app import Parts
 from syncer.kube.lease_term import LeaseTerm
 from syncer.metrics import HoldReason, SyncMetrics
 from syncer.rules.journal import INCOMPLETE, Basis
+from syncer.rules.status_policy import State
 from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.slices import slices
 from syncer.runtime.stalls import LoopWatch
@@ -84,6 +85,8 @@ def _of_servers(parts: Parts) -> None:
     available = parts.log.unavailable_reason is None and parts.progress.redis is None
     parts.metrics.log_available.set(available)
     parts.metrics.clock_offset.set(parts.clocks.worst or 0.0)
+    for state in State:
+        parts.metrics.status_policy.labels(state).set(parts.status_policy.found.state is state)
 
 
 def _of_shards(parts: Parts) -> None:

@@ -140,5 +140,6 @@ def _register(parts: Parts, neighbours: Neighbours) -> None:
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
     admin.detail("holds", lambda: parts.hold_reader.problem)
+    admin.detail("status-policy", lambda: parts.status_policy.problem)
     admin.detail("installation", lambda: parts.installation.problem or neighbours.problem)
     admin.detail("failpoints", armed)

@@ -24,6 +24,7 @@ from typing import Final
 from notifier.app import Parts
 from notifier.process.deletion import Deletion
 from notifier.reconciler.hold_reader import PERIOD
+from syncer.kube.status_policy import PERIOD as POLICY_PERIOD
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
@@ -80,6 +81,7 @@ class Sweeps:
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
             Sweep("operator-holds", parts.hold_reader.round, PERIOD, parts.hold_reader.wanted),
+            Sweep("status-policy", parts.status_policy.look, POLICY_PERIOD),
             Sweep("holds", self.note_log_outage, min(5.0, sync.hold_notice / 2)),
         ]
         if parts.settings.retention.delete_objects:

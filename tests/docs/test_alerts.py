@@ -114,6 +114,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerStatusLags": (
         {"notification_ledger_dirty_oldest_seconds{}": "0+60x120"}, "20m",
     ),
+    "NotificationLedgerStatusesUnprotected": (
+        {'notification_ledger_status_policy{state="absent"}': "1x120"}, "20m",
+    ),
     "NotificationLedgerStatusRefused": (
         {'notification_ledger_sync_patch_total{result="refused"}': "0+1x120"}, "20m",
     ),

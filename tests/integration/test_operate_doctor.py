@@ -25,6 +25,7 @@ from syncer.cli.doctor.result import Grade
 from syncer.cli.doctor.rights import RightsFacts
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
+from syncer.rules.status_policy import Finding, State
 from tests.e2e.harness import Stage, stage, until
 from tests.integration.operating import NO_SWEEPS, Operator, owner
 from tests.servers.controlplane import ControlPlane
@@ -310,7 +311,7 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
         )  # fmt: skip
         grades = {c["check"]: c["grade"] for c in nobody.lines}
         assert {n: g for n, g in grades.items() if n.startswith("rbac-")} == dict.fromkeys(
-            ("rbac-objects", "rbac-status", "rbac-events", "rbac-leases"), "fail"
+            ("rbac-objects", "rbac-status", "rbac-events", "rbac-leases", "rbac-record"), "fail"
         )
         assert nobody.code == 1
         # For people: the fix stands below what it is for.
@@ -423,6 +424,7 @@ def grade_cluster(facts: ClusterFacts, epoch: str = "0.5") -> dict[str, Grade]:
 
 def cluster(
     *,
+    policy: Finding | None = None,
     missing: dict[str, list[str]] | None = None,
     offset: int | None = 0,
     leases: dict[str, Any] | None = None,
@@ -432,7 +434,8 @@ def cluster(
     return ClusterFacts(
         ApiFacts(**{"version": "100", **api}),
         DefinitionFacts(absent=True),
-        RightsFacts(missing or {}),
+        policy or Finding(State.IN_FORCE),
+        RightsFacts(missing=missing or {}),
         LeaseFacts(**{"shards": 2, "installation": "i", **(leases or {})}),
         offset,
     )
@@ -451,6 +454,8 @@ def cluster(
         (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
         (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),
         (cluster(missing={"rbac-status": ["patch in n"]}), {"rbac-status": Grade.FAIL}),
+        (cluster(policy=Finding(State.ABSENT, "x")), {"status-policy": Grade.WARN}),
+        (cluster(policy=Finding(State.UNKNOWN, "x")), {"status-policy": Grade.UNKNOWN}),
         (cluster(version="4"), {"incarnation": Grade.FAIL}),
     ],
 )

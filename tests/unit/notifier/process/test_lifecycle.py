@@ -76,7 +76,7 @@ async def test_readiness_names_what_is_missing() -> None:
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
     assert list(product.admin.details) == [
-        "routing", "holds", "installation", "failpoints", "retention",
+        "routing", "holds", "status-policy", "installation", "failpoints", "retention",
     ]  # fmt: skip
     assert product.admin.details["routing"]() == "the last good one stays"
     assert product.admin.details["failpoints"]() is None
@@ -226,6 +226,7 @@ async def test_sweeps() -> None:
         "finished-sweep",
         "orphan-sweep",
         "operator-holds",
+        "status-policy",
         "holds",
     ]
     more = Product(retention={"deleteObjects": True}, sync={"scrubRate": 1.0}).parts

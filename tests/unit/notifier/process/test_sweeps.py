@@ -497,7 +497,8 @@ async def test_wake_ups_are_followed() -> None:
 
 ROUNDS: Final = [
     ("resync", 600.0), ("live-sweep", 60.0), ("journaled", 1.0), ("finished-sweep", 300.0),
-    ("orphan-sweep", 300.0), ("operator-holds", 5.0), ("holds", 5.0),
+    ("orphan-sweep", 300.0), ("operator-holds", 5.0), ("status-policy", 60.0),
+    ("holds", 5.0),
 ]  # fmt: skip
 
 
@@ -516,11 +517,12 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
     )
     made.scrubber = None
     made.hold_reader = SimpleNamespace(round=None, wanted=object())
+    made.status_policy = SimpleNamespace(look=None)
     takeover = process.takeover
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
     assert [r.sooner for r in rounds] == [
-        None, takeover.live, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None,
+        None, takeover.live, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None, None,
     ]  # fmt: skip
 
     made.settings.retention.delete_objects = True
