@@ -66,6 +66,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
+STATUS_POLICY = CRD.with_name("status-policy.yaml")
 
 _ASSETS = pytest.StashKey["Path | None"]()
 #: The control planes of this process that have been started, by fixture.
@@ -272,7 +273,7 @@ def control_plane_assets(pytestconfig: pytest.Config) -> Path:
 def control_plane(
     control_plane_assets: Path, pytestconfig: pytest.Config
 ) -> Iterator[ControlPlane]:
-    """Return the run's control plane, with upstream's CRD. Tests want ``namespace`` too."""
+    """Return the run's control plane: upstream's CRD, the chart's policy. Tests want ``namespace`` too."""
     # A quarter less CPU for all of an e2e test.
     plane = ControlPlane(control_plane_assets, gogc=400)
     yield from _launched(plane, "control_plane", pytestconfig)
@@ -292,6 +293,7 @@ def _launched(plane: ControlPlane, fixture: str, config: pytest.Config) -> Itera
     try:
         plane.launch()
         serve(plane, upstream_form())
+        plane.api.protect_statuses(STATUS_POLICY)
         planes[fixture] = plane
         yield plane
     finally:

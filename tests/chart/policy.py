@@ -16,22 +16,27 @@ _VOLUMES: Final = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
     "projected", "secret",
 }  # fmt: skip
+#: Rights that must be limited to names.
+_NAMED: Final = {
+    ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", "get"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings", "get"),
+}
 #: Every right that anything in the chart may have: group, resource, verb.
 RIGHTS: Final = {
     ("kubernaut.ai", "notificationrequests", "get"),
     ("kubernaut.ai", "notificationrequests", "list"),
     ("kubernaut.ai", "notificationrequests", "watch"),
-    ("kubernaut.ai", "notificationrequests/status", "patch"),
+    *(
+        ("kubernaut.ai", "notificationrequests/status", verb)
+        for verb in ("patch", "record", "correct")
+    ),
     ("", "events", "create"),
     *(
         ("coordination.k8s.io", "leases", verb)
-        for verb in ("get", "list", "watch", "create", "patch", "delete")
+        for verb in ("get", "list", "watch", "create", "patch", "delete", "record")
     ),
-    ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
-}
-#: Rights that must be limited to names.
-_NAMED: Final = {
-    ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
+    *_NAMED,
 }
 
 

@@ -243,6 +243,10 @@ def test_rights_are_the_least(case: str) -> None:
             "access": PEOPLE,
             "test": TEST_RIGHTS,
             "redis-password": {("", "secrets", "create")},
+            "status-writers": {
+                ("kubernaut.ai", "notificationrequests/status", v)
+                for v in ("get", "patch", "record", "update")
+            },
             "gateway": {
                 *(("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")),
                 *(("coordination.k8s.io", "leases", v) for v in ("create", "get", "patch")),
@@ -296,13 +300,16 @@ def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
         (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
         for kind in ("Role", "ClusterRole")
         for o in of_kind(found, kind)
-        if o["metadata"]["labels"]["app.kubernetes.io/component"] != "access"
+        if o["metadata"]["labels"]["app.kubernetes.io/component"]
+        not in {"access", "status-writers"}
     }
     bound = set()
     for kind in ("RoleBinding", "ClusterRoleBinding"):
         for binding in of_kind(found, kind):
-            (subject,) = binding["subjects"]
             label = binding["metadata"]["labels"]["app.kubernetes.io/component"]
+            if label == "status-writers":
+                continue
+            (subject,) = binding["subjects"]
             expected = {
                 "test": "r-notification-ledger-test", "redis-password": binding["metadata"]["name"],
                 "gateway": "r-notification-ledger-gateway", "explorer": explorer,
@@ -369,11 +376,11 @@ def test_two_releases_of_one_name_do_not_meet() -> None:
         {
             o["metadata"]["name"]
             for o in objects(template("4", values, namespace=namespace))
-            if o["kind"].startswith("ClusterRole")
+            if o["kind"].startswith(("ClusterRole", "Validating"))
         }
         for namespace in ("one", "two")
     )
-    assert len(first) == len(second) == 4
+    assert len(first) == len(second) == 6
     assert first & second == set()
 
 

@@ -175,6 +175,7 @@ def as_the_release_says(stage: Stage) -> NotifierProcess:
     notifier = stage.notifier(
         sharding={"leaseName": settings["sharding"]["leaseName"]},
         events={"enabled": settings["events"]["enabled"]},
+        sync={"statusPolicy": settings["sync"]["statusPolicy"]},
         redis={
             "url": settings["redis"]["url"],
             "passwordFile": str(stage.folder / "password"),

@@ -108,6 +108,9 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "ACL SETUSER reader ": _REDIS,
         "kubectl -n notifications delete pvc,secret -l app.kubernetes.io/instance=ledger": ON_CLUSTER,
         "notifier crd | kubectl apply --server-side -f -": ON_CLUSTER,
+        "helm template ledger charts/notification-ledger -n NAMESPACE ": (
+            "tests/chart/test_admission.py::test_the_policies_without_the_chart_are_as_the_page_says"
+        ),
     },
     "docs/migration.md": {
         "kubectl -n kubernaut-system create secret generic notification-redis ": _IMAGE,

@@ -48,6 +48,7 @@ from tests.integration.api import Api
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
+from tests.servers.recipe import POLICY
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: LeaseDuration that the settings below come to: renewDeadline + timeout + margin.
@@ -603,7 +604,9 @@ class Stage:
                 "shards": 1,
                 "renewDeadline": f"{RENEW_DEADLINE}s", "retryPeriod": "400ms", "margin": "500ms",
             },
-            "sync": {"window": "100ms", "liveSweep": "1s", "finishedSweep": "1s"},
+            "sync": {
+                "window": "100ms", "liveSweep": "1s", "finishedSweep": "1s", "statusPolicy": POLICY,
+            },
             "events": {"enabled": False},
         }  # fmt: skip
         for group, members in settings.items():

@@ -112,7 +112,7 @@ class TestControlPlane:
         with pytest.raises(Exception, match=r"crd\.yaml is refused with 422.*metadata\.name"):
             await control_plane.apply_crd(file)
 
-    async def test_the_controller_has_upstreams_rights_and_no_more(
+    async def test_the_controller_has_upstreams_rights_and_two_verbs_more(
         self, control_plane: ControlPlane, namespace: str
     ) -> None:
         """The rules as the API server sees them for the controller's token."""
@@ -132,10 +132,12 @@ class TestControlPlane:
         every_verb = {"get", "list", "watch", "create", "update", "patch", "delete"}
         assert granted == {
             "notificationrequests": every_verb,
-            "notificationrequests/status": {"get", "update", "patch"},
+            "notificationrequests/status": {"get", "update", "patch", "record", "correct"},
             "notificationrequests/finalizers": {"update"},
             "events": {"create", "patch"},
             "leases": every_verb,
+            "validatingadmissionpolicies": {"get"},
+            "validatingadmissionpolicybindings": {"get"},
         }
 
     async def test_the_controller_is_refused_elsewhere(

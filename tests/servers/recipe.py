@@ -14,7 +14,8 @@ Standard library only. The facts behind the choices:
 - The API server reads YAML by itself, so a CRD file is sent as it is.
 - Half of the CPU of a start goes into what only clusters with nodes and users need. None here has fair
   queues, admission of pods and the like, nor groups of the API that nobody asks for; a *bare* one has
-  neither bootstrap roles, policies nor what the chart makes either.
+  neither bootstrap roles, policies nor what the chart makes either. The chart's policy would mean nothing
+  there: it asks for a verb, and everybody has every one.
 """
 
 from __future__ import annotations
@@ -37,19 +38,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONTROLLER_USER = "notification-controller"
+#: Name of the policy on statuses in the chart's file.
+POLICY = "notification-ledger-statuses"
 
-# What upstream's chart grants its controller, and no more.
+# What upstream's chart grants its controller, the verbs that the policy on statuses asks for, and no more.
 _ALL_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 CONTROLLER_RULES: list[dict[str, list[str]]] = [
     {"apiGroups": [group], "resources": [resource], "verbs": verbs}
     for group, resource, verbs in [
         ("kubernaut.ai", "notificationrequests", _ALL_VERBS),
-        ("kubernaut.ai", "notificationrequests/status", ["get", "patch", "update"]),
+        (
+            "kubernaut.ai",
+            "notificationrequests/status",
+            ["get", "patch", "update", "record", "correct"],
+        ),
         ("kubernaut.ai", "notificationrequests/finalizers", ["update"]),
         ("", "events", ["create", "patch"]),
         ("coordination.k8s.io", "leases", _ALL_VERBS),
     ]
 ]
+# Whether the policy is there.
+CONTROLLER_RULES.append(
+    {
+        "apiGroups": ["admissionregistration.k8s.io"],
+        "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+        "resourceNames": [POLICY],
+        "verbs": ["get"],
+    }
+)
 
 # What nobody here asks for: neither the tests, the chart nor the API server's own hooks, which ask for
 # pods, nodes and endpoints. To describe what is served, in two ways, takes a third of a start.
@@ -77,6 +93,7 @@ _NO_POLICIES = [
 ]  # fmt: skip
 _RECIPE_FILE = "recipe.json"
 _FIELD_MANAGER = "notification-ledger-tests"
+_POLICIES = "/apis/admissionregistration.k8s.io/v1"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _NOTIFICATIONS = "/apis/kubernaut.ai/v1alpha1/notificationrequests?limit=1"
@@ -369,6 +386,24 @@ class Api:
         text = file.read_text()
         self._apply(f"{_CRDS}/{self._crd_name(file, text)}", text)
         self.wait_served(timeout=timeout)
+
+    def protect_statuses(self, file: Path) -> None:
+        """
+        Apply a file that holds one ValidatingAdmissionPolicy, and bind it everywhere.
+
+        It takes effect within a second or two.
+        """
+        self._apply(f"{_POLICIES}/validatingadmissionpolicies/{POLICY}", file.read_text())
+        kind = "ValidatingAdmissionPolicyBinding"
+        self._apply(
+            f"{_POLICIES}/{kind.lower()}s/{POLICY}",
+            {
+                "apiVersion": _POLICIES.removeprefix("/apis/"),
+                "kind": kind,
+                "metadata": {"name": POLICY},
+                "spec": {"policyName": POLICY, "validationActions": ["Deny"]},
+            },
+        )
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace."""

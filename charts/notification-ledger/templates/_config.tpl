@@ -32,6 +32,9 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- $sharding := $config.sharding | default dict -}}
 {{- $_ := set $sharding "leaseName" (include "ledger.lease" .) -}}
 {{- $_ := set $config "sharding" $sharding -}}
+{{- if .Values.admission.enabled -}}
+{{- $_ := set $config "sync" (merge (dict "statusPolicy" (include "ledger.admission.statuses" .)) ($config.sync | default dict)) -}}
+{{- end -}}
 {{- $_ := set $config "redis" (merge (include "ledger.redis.settings" . | fromYaml) ($config.redis | default dict)) -}}
 {{- if .Values.caBundle.existingConfigMap -}}
 {{- $_ := set $config "egress" (merge (dict "caBundle" "/etc/notification/ca/ca.crt") ($config.egress | default dict)) -}}

@@ -35,6 +35,11 @@ included: the suffix stays, what is before it is cut.
 {{- include "ledger.component" (list $root (printf "%s-%s" $hash $suffix)) -}}
 {{- end -}}
 
+{{/* Name of the policy on statuses, and of its binding. */}}
+{{- define "ledger.admission.statuses" -}}
+{{- include "ledger.clusterwide" (list . "statuses") -}}
+{{- end -}}
+
 {{- define "ledger.redis.name" -}}
 {{- /* A StatefulSet's pods carry a hash of up to 11 characters behind its name in a label. */ -}}
 {{- include "ledger.component" (list . "redis" 52) -}}
@@ -219,7 +224,8 @@ app.kubernetes.io/part-of: notification-ledger
   verbs: [get, list, watch{{ if dig "retention" "deleteObjects" false .Values.config }}, delete{{ end }}]
 - apiGroups: [kubernaut.ai]
   resources: [notificationrequests/status]
-  verbs: [patch]
+  # The last two are asked for by the policy on statuses alone.
+  verbs: [patch, record, correct]
 {{- if dig "events" "enabled" true .Values.config }}
 - apiGroups: [""]
   resources: [events]
