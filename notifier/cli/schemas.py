@@ -29,16 +29,9 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
 def settings_schema() -> dict[str, Any]:
     """Return the schema of the settings file."""
     schema = schema_for(Settings, nullable=None, texts={Address})
-    # One of three must be there: the URL, or the file that holds it.
-    redis = schema["properties"]["redis"]
-    del redis["required"]
-    redis["type"] = "object"
-    return {
-        "$schema": _DIALECT,
-        "title": "Settings of notification-ledger",
-        **schema,
-        "required": ["redis"],
-    }
+    # Where Redis is may be said outside the file.
+    del schema["properties"]["redis"]["required"]
+    return {"$schema": _DIALECT, "title": "Settings of notification-ledger", **schema}
 
 
 def routing_schema() -> dict[str, Any]:

@@ -137,7 +137,6 @@ WRONG: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "no proof at all": ("gateway", "sources: [{name: a, kind: flux, namespace: n}]", "'auth' is a req"),
     "no sources": ("gateway", "listen: ':8080'", "'sources' is a required property"),
-    "no Redis": ("settings", "sync: {}", "'redis' is a required property"),
     "a misspelt key of a route": (
         "routing", "route: {recever: a}\nreceivers: [{name: a}]", "'recever' was unexpected",
     ),
