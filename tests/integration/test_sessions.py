@@ -247,20 +247,6 @@ async def test_session_of_another_is_ended_after_its_whole_duration(
             assert names == {"nl-map", "nl-0", session_name("nl", "b")}
 
 
-async def test_duration_of_the_holder_counts_not_ours(
-    control_plane: ControlPlane, namespace: str
-) -> None:
-    """A holder with a longer duration is waited for that long."""
-    slow = LeaseTimings(renew_deadline=2, retry_period=0.3, margin=1, send_timeout=1)
-    async with await connect(control_plane.kubeconfig) as client:
-        async with playing(client, namespace, "a", slow) as a:
-            await eventually(lambda: a.valid)
-        began = monotonic_clock()
-        async with playing(client, namespace, "b") as b:
-            await eventually(lambda: b.valid)
-            assert monotonic_clock() - began >= slow.duration
-
-
 async def test_living_holder_is_never_disturbed(
     control_plane: ControlPlane, namespace: str
 ) -> None:
