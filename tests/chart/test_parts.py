@@ -118,7 +118,7 @@ def test_the_embedded_redis_starts_as_rendered(
             twice = "redis.call('RPUSH', KEYS[1], 'c', 'd') redis.call('LSET', KEYS[1], 0, 'a')"
             assert own.evalsha(str(own.script_load(twice)), 1, "nl:{b}") is None
         # The words of the page and those of the chart are one rule, on this very server.
-        for name, page in (("ledger", "ledger"), ("explorer", "reader")):
+        for name, page in (("ledger", "ledger"), ("explorer", "explorer")):
             assert script("admin.sh", *acl_rule("twin", PASSWORD, page=page)).stdout == "OK\n"
             theirs, ours = (
                 sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())

@@ -187,7 +187,7 @@ def as_the_release_says(stage: Stage) -> NotifierProcess:
 
 async def explored(stage: Stage) -> None:
     """Look at every page with the explorer's own account and user: each finds all that it asks for."""
-    rule = acl_rule("explorer", PASSWORD, prefix=stage.prefix, page="reader")
+    rule = acl_rule("explorer", PASSWORD, prefix=stage.prefix)
     await stage.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # vendor
     path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-explorer"
     settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])

@@ -106,6 +106,9 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "ACL SETUSER ledger ": _USER,
         "+cluster|slots ": _USER,
         "ACL SETUSER reader ": _REDIS,
+        "ACL SETUSER explorer ": (
+            "tests/integration/test_redis_users.py::test_the_explorer_runs_nothing_on_the_server"
+        ),
         "kubectl -n notifications delete pvc,secret -l app.kubernetes.io/instance=ledger": ON_CLUSTER,
         "notifier crd | kubectl apply --server-side -f -": ON_CLUSTER,
         "helm template ledger charts/notification-ledger -n NAMESPACE ": (

@@ -34,7 +34,7 @@ async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> A
 
 async def test_every_page_tells_what_there_is(here: Stage) -> None:
     """With the documented read-only user: list, story, receivers, shards, health; and live changes."""
-    rule = acl_rule("looker", "secret", prefix=here.prefix, page="reader")
+    rule = acl_rule("looker", "secret", prefix=here.prefix, page="explorer")
     await here.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # redis has no type for it
     url = url_of(here.redis_url, "looker", "secret")
     ns = here.namespace

@@ -147,9 +147,9 @@ async def test_foreign_keys_are_neither_read_nor_written(
 ) -> None:
     """Neither a command nor a script, with the key declared or not, gets at what is not ours."""
     listing = "return redis.call('LRANGE', KEYS[1] or ARGV[1], 0, -1)"
-    read = await ask(user, "SCRIPT", "LOAD", listing)
-    drop = await ask(user, "SCRIPT", "LOAD", "return redis.call('DEL', KEYS[1] or ARGV[1])")
-    spy = await ask(user, "SCRIPT", "LOAD", "return redis.call('CONFIG', 'GET', 'requirepass')")
+    read = await ask(shared, "SCRIPT", "LOAD", listing)
+    drop = await ask(shared, "SCRIPT", "LOAD", "return redis.call('DEL', KEYS[1] or ARGV[1])")
+    spy = await ask(shared, "SCRIPT", "LOAD", "return redis.call('CONFIG', 'GET', 'requirepass')")
     tries: list[tuple[Any, ...]] = [
         ("LRANGE", key, 0, -1), ("GET", key), ("LLEN", key), ("MEMORY", "USAGE", key),
         ("RPUSH", key, "x"), ("SET", key, "x"), ("DEL", key), ("EXPIRE", key, 1),
@@ -164,6 +164,21 @@ async def test_foreign_keys_are_neither_read_nor_written(
         ):
             await ask(user, *command)
     assert await ask(shared, "LRANGE", key, 0, -1) == [b"not yours"]
+
+
+async def test_the_explorer_runs_nothing_on_the_server(
+    shared: redis_asyncio.Redis, redis_url: str
+) -> None:
+    """Its user reads logs of the prefix; it can neither block the server, nor fill it, nor go elsewhere."""
+    url = url_of(redis_url, "explorer", PASSWORD)
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+        assert await ask(client, "LRANGE", "nl:{u}", 0, -1) == [b"a log"]
+        for command in (
+            ("EVAL_RO", "while true do end", 0), ("SCRIPT", "LOAD", "return 1"), ("SELECT", 1),
+            ("EVALSHA_RO", "0" * 40, 0), ("RPUSH", "nl:{u}", "x"), ("GET", "other"),
+        ):  # fmt: skip
+            with pytest.raises(ResponseError, match=r"(?i)permission"):
+                await ask(client, *command)
 
 
 async def test_the_reader_changes_nothing(shared: redis_asyncio.Redis, redis_url: str) -> None:

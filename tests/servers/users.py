@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "install.md"
-#: The controller and `syncer`; a person who looks with `redis-cli`.
-USERS: Final = ("ledger", "reader")
+#: The controller and `syncer`; a person who looks with `redis-cli`; the explorer.
+USERS: Final = ("ledger", "reader", "explorer")
 
 
 def acl_rule(

@@ -26,10 +26,10 @@ aclfile /run/redis/users.acl
 ~{{ $prefix }}:* &{{ $prefix }}:poke +ping +select +info +time +get +set +scan +lrange +lindex +llen +ttl +rpush +lset +expire +persist +del +evalsha +script|load +publish +subscribe +wait
 {{- end -}}
 
-{{/* Rights of the user `explorer`: those of `reader` in docs/install.md; likewise. */}}
+{{/* Rights of the user `explorer`: those of docs/install.md; likewise. A script could block the server. */}}
 {{- define "ledger.redis.readRule" -}}
 {{- $prefix := dig "redis" "keyPrefix" "nl" .Values.config -}}
-%R~{{ $prefix }}:* +ping +select +echo +info +time +get +scan +lrange +lindex +llen +ttl +eval_ro +evalsha_ro +script|load +memory|usage
+%R~{{ $prefix }}:* +ping +info +time +get +scan +lrange +lindex +llen +ttl
 {{- end -}}
 
 {{- define "ledger.redis.start" -}}
