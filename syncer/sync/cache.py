@@ -51,8 +51,7 @@ class Claim:
     """
     Right to open attempts in one log: holds while epoch and generation are the current ones.
 
-    `stamp` is what the first CLAIM was answered; INTENT has the server compare it. A later CLAIM does not
-    renew it: what was read in between may be of before the server changed.
+    INTENT has the server compare `stamp`, the answer to the first CLAIM; a later one does not renew it.
     """
 
     epoch: Epoch
