@@ -69,7 +69,7 @@ def no_deadline() -> None:
 
 def no_fence() -> None:
     """
-    Any epoch may open an attempt, on a log that is gone as well.
+    Any epoch may open an attempt, whatever the log holds, on one that is gone as well.
 
     Who held a claim before the log of a delivered notification expired sends once more. The
     deadline must be off too, since it would hide the missing fence.
@@ -78,13 +78,14 @@ def no_fence() -> None:
     source = lua.INTENT.source
     missing = "if #log == 0 then\n  return {'RECLAIM'}"
     fence = "if stored ~= epoch then"
-    if missing not in source or fence not in source:
+    history = "if not base or chain_at(base, position) ~= ARGV[7] then"
+    if any(guard not in source for guard in (missing, fence, history)):
         raise RuntimeError("INTENT has changed; this break must follow it")
     header = "'nl1 object=any/any epoch=' .. epoch .. ' acked=0 audited=0'"
     source = source.replace(
         missing, f"if #log == 0 then\n  redis.call('RPUSH', key, {header})\n"
         "  log = redis.call('LRANGE', key, 0, -1)",
-    ).replace(fence, "if false then")  # fmt: skip
+    ).replace(fence, "if false then").replace(history, "if false then")  # fmt: skip
     lua.INTENT.source = source
     lua.INTENT.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
