@@ -22,12 +22,12 @@ from typing import Any, Final
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
+from tests.servers.definition import serve, upstream_form
 from tests.servers.redis import RedisServer
 
 Json = dict[str, Any]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-CRD: Final = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 #: The defaults where a stage has shorter ones.
 SETTINGS: Final[dict[str, Json]] = {
     "sharding": {"renewDeadline": "5s", "retryPeriod": "2s", "margin": "3s"},
@@ -57,12 +57,12 @@ _shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)
 
 @asynccontextmanager
 async def plane_of(assets: Path, feature_gates: str = "") -> AsyncIterator[ControlPlane]:
-    """A control plane with the product's CRD: a fresh one, or the one that is shared and has no gates."""
+    """A control plane with upstream's CRD: a fresh one, or the one that is shared and has no gates."""
     if (shared := _shared.get()) is not None and not feature_gates:
         yield shared
         return
     async with ControlPlane(assets, feature_gates=feature_gates) as plane:
-        await plane.apply_crd(CRD)
+        await asyncio.to_thread(serve, plane, upstream_form())
         yield plane
 
 

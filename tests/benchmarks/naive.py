@@ -27,6 +27,7 @@ from typing import Any, Final
 from syncer.model.carried import expand
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
+from tests.servers.definition import serve, upstream_form
 
 Json = dict[str, Any]
 
@@ -194,7 +195,7 @@ async def naive_rounds(api: Api, rounds: int) -> list[Round]:
 async def main(arguments: Sequence[str]) -> int:
     """Run it by hand; exit code 0 if attempts were lost, as they must be."""
     async with ControlPlane(await asyncio.to_thread(built_programs)) as plane:
-        await plane.apply_crd(ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml")
+        await asyncio.to_thread(serve, plane, upstream_form())
         async with Api(plane.server, plane.admin_token, plane.ca_file) as api:
             done = await naive_rounds(api, int(arguments[0]) if arguments else 100)
     lost = sum(r.missing for r in done)

@@ -14,8 +14,7 @@ received. An independent watch divides that time: what passes before it shows th
 server's, and this program's, who creates it. On a machine that others use, a stall is also the time in
 which the process was not let run.
 
-The definition is served without its bounds, which refuse such objects: this is an installation that has
-them from before.
+Kubernaut's definition has no bounds that would refuse such objects.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -48,7 +45,6 @@ from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_c
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
-from tests.integration.api import CRDS, unbounded
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
@@ -57,7 +53,6 @@ Json = dict[str, Any]
 _STALL: Final = "notification_ledger_loop_longest_stall_seconds"
 _STALLS: Final = "notification_ledger_loop_stall_seconds"
 _HELD: Final = "the event loop was blocked; nothing else ran meanwhile"
-_CRD: Final = f"{CRDS}/notificationrequests.kubernaut.ai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,26 +200,6 @@ class PickyReceiver(Receiver):
             writer.close()
 
 
-@asynccontextmanager
-async def without_bounds(plane: ControlPlane) -> AsyncIterator[None]:
-    """Serve the definition as it was before it had bounds on the spec."""
-
-    async def put(document: Json) -> None:
-        _, served = await plane.request("GET", _CRD)
-        document["metadata"] = served["metadata"]
-        code, answer = await plane.request("PUT", _CRD, document)
-        assert code == 200, answer
-
-    _, served = await plane.request("GET", _CRD)
-    await put(unbounded(served))
-    # A definition takes effect a moment after it was accepted.
-    await asyncio.sleep(3.0)
-    try:
-        yield
-    finally:
-        await put(served)
-
-
 def _notifier(here: Stage, receiver: PickyReceiver) -> NotifierProcess:
     credentials = here.folder / "credentials"
     process = here.notifier(
@@ -331,7 +306,6 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
     found = Found()
     numbers = itertools.count()
     async with (
-        without_bounds(plane),
         watched(plane, redis_url, folder, receiver) as (here, watcher),
         elsewhere() as other,
     ):

@@ -20,15 +20,12 @@ since they refuse what the naive way does.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -49,8 +46,9 @@ from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
 from tests.benchmarks.load import programs
 from tests.benchmarks.report import Report, percentile
-from tests.integration.api import Api, definition
+from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import serve, upstream_form
 from tests.servers.redis import RedisServer, find_binary
 
 _CROWD: Final = 5
@@ -398,11 +396,8 @@ async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]
 async def bench() -> AsyncIterator[tuple[Api, Callable[[], AbstractAsyncContextManager[Product]]]]:
     """A control plane, a Redis, and whatever measures on them."""
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        crd = folder / "crd.json"
-        crd.write_text(json.dumps(definition("kubernaut.ai")))
         plane = await stack.enter_async_context(ControlPlane(await programs()))
-        await plane.apply_crd(crd)
+        await asyncio.to_thread(serve, plane, upstream_form())
         redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
         api = await stack.enter_async_context(Api(plane.server, plane.admin_token, plane.ca_file))
         yield api, lambda: product(plane, redis.url)

@@ -15,6 +15,7 @@ from aiohttp import web
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import list_path
 from syncer.kube.reflector import Reflector, ReflectorTimings
+from syncer.model.carried import fold
 from syncer.model.resource import TERMINAL_PHASES
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
@@ -26,6 +27,7 @@ from tests.integration.scripted import (
     write_kubeconfig,
 )
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import load_crd, serve, upstream_form
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -340,7 +342,7 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
         document = obj(name, version)
         document["spec"]["retentionDays"] = 3
         attempt = {"channel": "c", "attempt": 1, "status": "success", "id": "0.7-1"}
-        return document | {"status": {"phase": "Sent", "deliveryAttempts": [attempt]}}
+        return document | {"status": fold({"phase": "Sent", "deliveryAttempts": [attempt]})}
 
     api = Api(obj("waits", 1), ended("ended", 2), obj("ends", 3))
 
@@ -1165,10 +1167,19 @@ async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> Non
     assert api.asked == ["unfinished", "brief"]
 
 
+@pytest.fixture
+def selecting(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The real server with this project's definition, by which a phase can be selected."""
+    serve(control_plane, load_crd())
+    yield control_plane
+    serve(control_plane, upstream_form())
+
+
 async def test_real_server_lists_in_brief(
-    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+    selecting: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The real server selects by phase and prints it, page by page, also where nothing is there."""
+    control_plane = selecting
     control_plane.heal()
     caplog.set_level(logging.INFO)
     mirror = Mirror()
