@@ -232,8 +232,7 @@ class _Counting(NotificationRequestClient):
         self._costs = costs
 
     async def patch(self, *args: Any, **options: Any) -> Any:
-        if not options.get("dry_run"):
-            self._costs.writes += 1
+        self._costs.writes += 1
         return await super().patch(*args, **options)
 
 

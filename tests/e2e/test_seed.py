@@ -256,9 +256,8 @@ class CountingStore(NotificationRequestClient):
         self.writes: Counter[str] = Counter()
 
     async def patch(self, *args: Any, **options: Any) -> NotificationRequest:
-        """Count, and write; a dry run writes nothing and does not count."""
-        if not options.get("dry_run"):
-            self.writes[args[1]] += 1
+        """Count, and write."""
+        self.writes[args[1]] += 1
         return await super().patch(*args, **options)
 
 

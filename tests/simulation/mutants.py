@@ -90,11 +90,11 @@ def ack_before_patch() -> AbstractContextManager[None]:
     """The log is marked as published before the status is written."""
     write: Any = vars(StatusWriter)["_write"]
 
-    async def hasty(self: StatusWriter, entry: Any, patch: Any) -> Any:
+    async def hasty(self: StatusWriter, entry: Any, wanted: Any, patch: Any) -> Any:
         position, chain = entry.view.publishable
         if position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await write(self, entry, patch)
+        return await write(self, entry, wanted, patch)
 
     return _instead((StatusWriter, "_write", hasty))
 
@@ -137,13 +137,11 @@ def no_resource_version() -> AbstractContextManager[None]:
 
     async def blind(
         self: NotificationRequestClient, namespace: str, name: str, status: Any, *, resource_version: str,
-        dry_run: bool = False,
     ) -> Any:  # fmt: skip
-        dry = {"dryRun": "All"} if dry_run else {}
         answer = await self._client.request(
             "PATCH",
             f"{object_path(namespace, name)}/status",
-            params={"fieldManager": FIELD_MANAGER, **dry},
+            params={"fieldManager": FIELD_MANAGER},
             body={"status": status},
             content_type=MERGE_PATCH,
             timeout=self._timeout,

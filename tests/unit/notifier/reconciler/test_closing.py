@@ -46,7 +46,7 @@ class Silent(Objects):
 
     async def patch(self, *args: Any, **kwargs: Any) -> NotificationRequest:
         """Write as the mishap says."""
-        if kwargs.get("dry_run") or self.mishap is None:
+        if self.mishap is None:
             if kwargs["resource_version"] != self.request.resource_version:
                 raise Conflict("another version")
             return await super().patch(*args, **kwargs)
