@@ -257,7 +257,7 @@ class Node:
 
         def moved(text: str) -> str:
             for port in ports if slot else ():
-                text = re.sub(rf'(?<=[":]:){port}\b|(?<=^:){port}\b', str(port + slot), text)
+                text = re.sub(rf"(?<![\w.]):{port}\b", f":{port + slot}", text)
             return text
 
         volumes = {v["name"]: v for v in spec.get("volumes", [])}

@@ -267,11 +267,13 @@ class Trial:
     async def _by_syncer(self, redis: str) -> None:
         """All logs agree with their statuses; what was tried again shows each attempt once, by its id."""
         where = f"--redis-url {redis} --json"
-        said = await self.there.type(f"syncer verify {where} || true")
+        said = await self.there.type(f"syncer verify {where} 2>/dev/null || true")
         found = [json.loads(line) for line in said.splitlines()]
         self.faults += [f"syncer verify: {line}" for line in found[:-1]]
         for s in self.touched:
-            said = await self.there.type(f"syncer inspect {NAMESPACE}/{s.name} {where} || true")
+            said = await self.there.type(
+                f"syncer inspect {NAMESPACE}/{s.name} {where} 2>/dev/null || true"
+            )
             found = json.loads(said)
             shown = [a["id"] for a in found["status"]["attempts"]]
             calls = self.receiver.calls(s.name)
