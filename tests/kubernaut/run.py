@@ -8,7 +8,7 @@ controller is its own program. Then, each time with notifications under way and 
   docs/migration.md; Kubernaut is upgraded, and its hook applies its CRDs again; its own controller comes
   back, and goes again
 - `chart`: this project's chart takes over beside it, with `ci/kubernaut-values.yaml`; its upgrades meet the
-  hook's and the operator's writes of the CRD in every order, with either Helm
+  hook's and the operator's writes of the CRD, with our CRD and without it
 
 The verdict is drawn from the receiver's book, the store's, a watch of all objects, and `syncer`.
 """
@@ -191,7 +191,12 @@ class Trial:
         await self.helm("-n kubernaut-system --set notification.replicas=0", chart)
         await until(lambda: not self.there.node.pods(REPLACED), "its pods have ended", within=45)
 
-    async def chart(self, *settings: str, helm: str = "helm4", crd: bool = False) -> None:
+    @property
+    def major(self) -> str:
+        """The Helm of all releases: the older one's is Helm 3, the newer one's Helm 4."""
+        return "helm3" if self.there.given["version"] == "v1.5.7" else "helm4"
+
+    async def chart(self, *options: str, crd: bool = False) -> None:
         """Install or upgrade this project's chart, beside a Kubernaut whose controller has stopped."""
         secret = "redis.external.existingSecret"
         given = [
@@ -199,8 +204,8 @@ class Trial:
             f"{secret}.urlKey=url", "explorer.enabled=false",
         ]  # fmt: skip
         await self.there.type(
-            f"{helm} upgrade --install {OURS} {CHART} -n {NAMESPACE} -f {CHART}/ci/kubernaut-values.yaml"
-            f" --set {','.join(given)} {' '.join(settings)}"
+            f"helm upgrade --install {OURS} {CHART} -n {NAMESPACE} -f {CHART}/ci/kubernaut-values.yaml"
+            f" --set {','.join(given)} {' '.join(options)}"
         )
 
     async def operator(self, chart: str) -> None:
@@ -321,10 +326,8 @@ async def run(there: World) -> int:
         await there.type(re.sub(r"redis://\S+", there.redis.url, redis))
         slack = f"create secret generic slack-webhook --from-literal=webhook-url={receiver.url}"
         await there.type(f"kubectl -n {NAMESPACE} {slack}")
-        # The older release is Helm 3's, the newer Helm 4's.
-        helm = "helm3" if given["version"] == "v1.5.7" else "helm4"
-        await there.type(f"ln -sfn {helm} tools/helm")
         trial = Trial(there, api, receiver)
+        await there.type(f"ln -sfn {trial.major} tools/helm")
         put(FOLDER / "first.yaml", json.dumps(values_of(Path(old))))
         await there.type(f"helm install kubernaut {old} -n {NAMESPACE} -f first.yaml")
         await trial.ready(REPLACED)
@@ -381,16 +384,22 @@ async def chart(trial: Trial, _old: str, new: str) -> None:
     await trial.chart()
     trial.controller = "ours"
     await trial.ready(OURS)
+    # Helm 4 applies on the server's side, and meets whoever else has written the definition.
+    forced = ["--force-conflicts"] if trial.major == "helm4" else []
     async with trial.load():
-        for helm in ("helm3", "helm4"):
-            say(f"{helm}, with our definition; then Kubernaut's hook and operator write theirs")
-            await trial.chart(crd=True, helm=helm)
-            await trial.stopped(new)
-            await trial.operator(new)
+        say("with our definition, which Kubernaut's hook and operator then write again")
+        with raises("cannot be imported into the current release"):
+            await trial.chart(crd=True)
+        await trial.chart("--take-ownership", *forced, crd=True)
+        await trial.stopped(new)
+        await trial.operator(new)
+        if forced:
             with raises("conflict"):
                 await trial.chart(crd=True)
-            await trial.chart("--force-conflicts", crd=True)
-            await trial.chart(helm=helm)
+        await trial.chart(*forced, crd=True)
+        say("and without it")
+        await trial.stopped(new)
+        await trial.chart()
         await trial.ready(OURS)
     await trial.all_sent()
 
