@@ -98,8 +98,12 @@ class Trial:
         self.samples[name] = Sample(name, made["metadata"]["uid"], at, self.controller)
         return self.samples[name]
 
-    async def under_way(self, count: int = 3) -> list[Sample]:
-        """Notifications that have failed once and wait."""
+    async def under_way(self, count: int = 2) -> list[Sample]:
+        """
+        Notifications that have failed once and wait.
+
+        With a third failure in a row Kubernaut's breaker opens, and what it refuses is on record as tried.
+        """
         made = [await self.create(BUSY, OK) for _ in range(count)]
         self.touched += made
         await until(
