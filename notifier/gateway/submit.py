@@ -175,8 +175,8 @@ class Submitter:
             there = await self._objects.get(desired.namespace, identity.name)
             # Not refused: its name is a hash of the event, and whoever may patch the annotation could
             # have the sender, which tries no more after a 4xx, lose the event for all of its peers.
-            made = _submitted(there, desired, duplicate=True)
-            return made if _same(there, desired) else replace(made, taken=True)
+            found = _submitted(there, desired, duplicate=True)
+            return found if _same(there, desired) else replace(found, taken=True)
         return _submitted(made, desired, duplicate=False)
 
     async def _young(self, desired: Desired) -> Submitted | None:

@@ -86,7 +86,8 @@ async def shown(api: Api, path: str, name: str, case: Case) -> Json:
         again = merge(read, view(case), FACTS, now=NOW + 60_000).status
         # Quarantine ends with a log that can be read; nothing else is ever written a second time.
         assert case.unreadable or difference(read, again) == {}
-    return (await api.ask("GET", f"{path}/{name}")).body
+    shown: dict[str, Any] = (await api.ask("GET", f"{path}/{name}")).body
+    return shown
 
 
 def view(case: Case) -> LogView:
