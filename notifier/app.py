@@ -67,7 +67,6 @@ class Parts:
         loaded: The settings, and the file that they come from.
         outside: The world that the product works in.
         takeover: Starts sweeps early when a shard is acquired.
-        status_policy: Whether the API server lets nobody else write statuses.
         clocks: How far Redis's clock is ahead of the API server's.
         client: Of Redis; `log` goes through it.
         wake_ups: Uids of logs that others have appended to.
@@ -91,11 +90,8 @@ class Parts:
 
         self.metrics: Final = SyncMetrics(outside.registry)
         outside.watch.on_stall(self.metrics.loop_stalls.observe)
-        self.events: Final = EventRecorder(
-            outside.objects,
-            instance=outside.identity,
-            limits=EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst),
-        )
+        pace = EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst)
+        self.events: Final = EventRecorder(outside.objects, instance=outside.identity, limits=pace)
         self.delivery_metrics: Final = DeliveryMetrics(
             outside.registry,
             events_dropped=lambda: self.events.dropped,
@@ -147,7 +143,6 @@ class Parts:
             else None
         )
 
-        # Delivery.
         emit = emit_through(self.events) if events.enabled else emit_nothing
         reporter = EventReporter(emit, self.delivery_metrics)
         self.breakers: Final = Breakers()

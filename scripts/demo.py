@@ -366,7 +366,7 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
         view.say(f"starting {'redis-server' if real else 'the embedded Valkey'}")
         server.launch()
         parts.redis_url, parts.reader_url = (
-            url_of(server.url, user, passwords[user]) for user in USERS
+            url_of(server.url, user, passwords[user]) for user in ("ledger", "reader")
         )
     return parts
 

@@ -80,10 +80,11 @@ def test_the_containerfile_and_the_builder_say_the_same() -> None:
 
 
 def test_the_containerfile_takes_the_uv_of_the_scripts() -> None:
-    """Another uv could read the lock differently."""
-    found = re.search(r"^UV_VERSION=(\S+)$", (ROOT / "scripts/lib.sh").read_text(), re.MULTILINE)
-    assert found
-    assert f"uv=={found[1]}\n" in (ROOT / "Containerfile").read_text()
+    """Another uv could read the lock differently; both take the one file that names it with its hashes."""
+    file = "scripts/uv-requirements.txt"
+    assert re.match(r"uv==[0-9.]+ \\\n +--hash=sha256:", (ROOT / file).read_text())
+    assert file in (ROOT / "scripts/lib.sh").read_text()
+    assert f"COPY {file} " in (ROOT / "Containerfile").read_text()
 
 
 def test_the_build_context_holds_what_the_build_reads() -> None:
@@ -94,6 +95,7 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
     read = {"pyproject.toml", "uv.lock", "README.md", "LICENSE", "notifier", "syncer"}
     read.add("charts/notification-ledger/files/crd.yaml")
     own = {"scripts/image.py", "scripts/gobuild.py", "scripts/image-debian.json"}
+    own.add("scripts/uv-requirements.txt")
     assert kept == read | own
     assert all((ROOT / name).exists() for name in kept)
     copies = re.findall(r"^COPY ([^-].*) \S+$", (ROOT / "Containerfile").read_text(), re.MULTILINE)

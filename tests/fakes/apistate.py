@@ -276,7 +276,7 @@ class ApiState:
         if request.path in _PLAIN:
             return _PLAIN[request.path]
         if target is None:
-            return not_served()
+            return self._discovery(request.path)
         if len(request.body) > BODY_LIMIT:
             text = f"Request entity too large: limit is {BODY_LIMIT}"
             return failure(413, "RequestEntityTooLarge", text)
@@ -292,6 +292,18 @@ class ApiState:
             return unsupported("deletion of a subresource")
         act = {"PUT": self._put, "PATCH": self._patch, "DELETE": self._delete}.get(request.method)
         return act(target, request) if act else unsupported(request.method)
+
+    def _discovery(self, path: str) -> Response:
+        found = [
+            {"name": kind.plural, "kind": kind.kind, "namespaced": kind.namespaced}
+            for kind in self._kinds.values()
+            if path.strip("/") == f"apis/{kind.group}/{kind.version}"
+        ]
+        return (
+            Response(200, {"kind": "APIResourceList", "resources": found})
+            if found
+            else not_served()
+        )
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -231,7 +231,8 @@ async def _away(command: list[str], kubeconfig: str) -> int:
 async def raw_logs(here: Stage, prefix: str) -> dict[str, list[bytes]]:
     """Every log under a prefix, by uid."""
     out: dict[str, Any] = {}
-    async for key in here.redis.scan_iter(f"{prefix}:{{*"):
+    # What a probe of the controller has written for ten seconds ends otherwise.
+    async for key in here.redis.scan_iter(f"{prefix}:{{*}}"):
         out[key.decode()[len(prefix) + 2 : -1]] = await here.redis.lrange(key, 0, -1)
     return out
 

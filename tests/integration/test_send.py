@@ -11,6 +11,7 @@ import pytest
 
 from notifier.cli.main import _parser
 from notifier.cli.sending import send
+from syncer.model.carried import fold
 from tests.e2e.harness import CHANNEL, Stage, Step, stage
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
@@ -159,7 +160,7 @@ async def test_each_attempt_is_shown_once(
         config = write_kubeconfig(tmp_path / "k", server.url)
 
         def show(**status: object) -> None:
-            body = json.dumps({"status": status}).encode()
+            body = json.dumps({"status": fold(status)}).encode()
             headers = "application/merge-patch+json"
             answer = server.state.answer(Request("PATCH", f"{path}/status", {}, body, headers))
             assert answer.code == 200, answer

@@ -23,7 +23,15 @@ from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place
-from syncer.sharding.view import ABLE, FOREVER, LABEL, PROBLEM, SESSION, session_name
+from syncer.sharding.view import (
+    ABLE,
+    FOREVER,
+    LABEL,
+    NAMESPACES,
+    PROBLEM,
+    SESSION,
+    session_name,
+)
 from tests.fakes.proxy import Delay, Fault, SwallowReply
 from tests.fakes.proxy import Proxy as FaultyProxy
 from tests.integration.scripted import Proxy, eventually, through
@@ -564,7 +572,7 @@ async def test_unable_contender_leaves_the_shard_to_others(
     ):
         session = await until_there(client, namespace, session_name("nl", "a"))
         await asyncio.sleep(QUICK.duration)
-        assert session["metadata"]["annotations"] == {ABLE: "false", PROBLEM: ""}
+        assert session["metadata"]["annotations"] == {ABLE: "false", NAMESPACES: "", PROBLEM: ""}
         assert a.terms == []
         a.able = True
         await eventually(lambda: a.valid)

@@ -58,7 +58,7 @@ class World:
         """Of a command that a person types."""
         return {
             **os.environ, "PATH": f"{FOLDER}/tools:{os.environ['PATH']}",
-            "KUBECONFIG": str(self.plane.kubeconfig), "HELM_CACHE_HOME": f"{FOLDER}/helm", "GOGC": "400",
+            "KUBECONFIG": str(self.plane.kubeconfig), "HELM_CACHE_HOME": f"{FOLDER}/helm",
         }  # fmt: skip
 
     def say(self, text: str) -> None:
