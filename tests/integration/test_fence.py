@@ -181,6 +181,10 @@ class Flip:
             lambda: self.states() == [AttemptState.UNKNOWN], what="the new owner has settled it"
         )
         await self.both.follow()
+        await until(
+            lambda: self.kinds(self.both.replica) == [b"plan", b"intent", b"unknown"],
+            what="the other server has that",
+        )
         await tell(self.both.replica, "REPLICAOF", "NO", "ONE")
         success = Attempt(FIRST, OPS, AttemptState.SUCCESS, started=1, ended=2)
         await self.log.outcome("x", attempt_record(success), self.intent, name=NAME)
@@ -203,10 +207,14 @@ class Flip:
         await until(loaded, what="it has the data of the other one")
         await asyncio.sleep(begin + seconds - asyncio.get_running_loop().time())
         await tell(self.both.primary, "REPLICAOF", "NO", "ONE")
-        with redis.Redis(port=port_of(self.both.primary)) as plain:
-            elements: list[bytes] = plain.lrange(self.log.key("x"), 1, -1)
-        kinds = [e.split(b" ")[0] for e in elements]
+        kinds = self.kinds(self.both.primary)
         assert kinds == [b"plan", b"intent", b"unknown"], "the success was not lost"
+
+    def kinds(self, server: RedisServer) -> list[bytes]:
+        """Of the records that a server has."""
+        with redis.Redis(port=port_of(server)) as plain:
+            elements: list[bytes] = plain.lrange(self.log.key("x"), 1, -1)
+        return [e.split(b" ")[0] for e in elements]
 
     def states(self) -> list[AttemptState]:
         """Of the attempts that the new owner knows."""

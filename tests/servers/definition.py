@@ -76,6 +76,8 @@ def put_back(status: Json) -> Json:
 
 def serve(plane: ControlPlane, crd: Json) -> None:
     """Have a real API server serve a definition; returns once it is in force."""
+    # Fixtures of a module come and go between tests, when it may be at rest.
+    plane.heal()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "crd.json"
         file.write_text(json.dumps(crd))

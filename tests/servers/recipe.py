@@ -438,10 +438,7 @@ class Api:
 
     def _crd_name(self, file: Path, text: str) -> str:
         """Let the API server read the file: a dry run tells the name, used already or not."""
-        # Compiling its expressions takes seconds, many next to other tests.
-        answer = self.request(
-            "POST", f"{_CRDS}?dryRun=All", text, content_type="application/yaml", timeout=60
-        )
+        answer = self.request("POST", f"{_CRDS}?dryRun=All", text, content_type="application/yaml")
         if answer.status == http.HTTPStatus.CREATED:
             return str(answer.json["metadata"]["name"])
         if answer.status == http.HTTPStatus.CONFLICT:
