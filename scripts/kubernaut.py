@@ -83,9 +83,9 @@ class Upstream:
         self.folder = cache() / f"kubernaut-{self.commit[:16]}"
         self.tree = self.folder / "tree"
 
-    def _git(self, *words: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+    def _git(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         command = ["git", "-C", str(self._repository), *words]
-        return subprocess.run(command, capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return] # options of subprocess.run
+        return subprocess.run(command, capture_output=True, check=False, timeout=FETCH_DEADLINE)
 
     def export(self) -> None:
         """Have its tree in the cache folder."""
@@ -101,7 +101,8 @@ class Upstream:
             if archive.returncode != 0:
                 msg = f"git archive of {self.version}: {archive.stderr.decode()[-500:]}"
                 raise Problem(msg)
-            subprocess.run(["tar", "-x", "-C", part], input=archive.stdout, check=True)
+            command = ["tar", "-x", "-C", str(part)]
+            subprocess.run(command, input=archive.stdout, check=True, timeout=FETCH_DEADLINE)
             part.rename(self.tree)
 
     def controller(self) -> Path:

@@ -470,7 +470,8 @@ class MemoryRedis:
     histories: int = 1
     stores: int = 0
 
-    def __post_init__(self) -> None:  # noqa: D105 - the fields are documented
+    def __post_init__(self) -> None:
+        """Have the scripts see the server's state from the beginning."""
         self._stamp()
 
     def _stamp(self) -> None:
