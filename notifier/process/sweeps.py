@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,17 +152,29 @@ class Sweeps:
     async def journaled(self) -> None:
         """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
         parts, cache = self._parts, self._parts.cache
+        if not parts.log.able:
+            return
         begun: dict[str, float] = {}
-        while parts.log.able and (left := cache.journaled()):
-            late = cache.monotonic() - _JOURNALED_PATIENCE
-            begun = {uid: at for uid, at in begun.items() if uid in cache.entries and at > late}
-            free = [s.uid for s in left if not parts.journal.blocks(s.uid)]
-            for uid in free[: _JOURNALED - len(begun)]:
-                await self._reopen(uid)
-                begun[uid] = cache.monotonic()
-            if not free or not begun:
+        for summary in cache.journaled():
+            uid = summary.uid
+            if parts.journal.blocks(uid) or parts.shards.term_of(uid) is None:
+                continue
+            while len(begun := self._unfinished(begun)) >= _JOURNALED:
+                await asyncio.sleep(_LISTED_POLL)
+            if not parts.log.able:
                 return
-            await asyncio.sleep(_LISTED_POLL)
+            await self._reopen(uid)
+            if uid in cache.entries:
+                begun[uid] = cache.monotonic()
+            else:
+                # Not read now: the next round asks again, and this one asks the others slowly.
+                await asyncio.sleep(_LISTED_POLL)
+
+    def _unfinished(self, begun: Mapping[str, float]) -> dict[str, float]:
+        """Those that are still held in full, and not for so long that others need not wait for them."""
+        cache = self._parts.cache
+        late = cache.monotonic() - _JOURNALED_PATIENCE
+        return {uid: at for uid, at in begun.items() if uid in cache.entries and at > late}
 
     async def orphans(self) -> None:
         """Retire logs whose objects are gone."""

@@ -456,6 +456,7 @@ class Cache:
             return
         if entry.shown_whole:
             self.retire(entry)
+            return
         if not entry.ends_at(entry.view.position):
             return
         crowded = self.auditing and not self.audit_capacity and entry.acked == entry.view.position

@@ -32,12 +32,13 @@ class Refusals(MissingPermissions):
     @property
     def problem(self) -> str | None:
         """Which permission is missing, and what the API server says of it; None if none is."""
-        if self._uncorrected:
-            live = self._cache.entries.keys()
-            self._uncorrected = {u: e for u, e in self._uncorrected.items() if u in live}
-        for error in self._uncorrected.values():
-            return super().problem or f"{len(self._uncorrected)} status(es) are refused ({error})"
-        return super().problem
+        missing = super().problem
+        if missing or not self._uncorrected:
+            return missing
+        live = self._cache.entries.keys()
+        self._uncorrected = {u: e for u, e in self._uncorrected.items() if u in live}
+        error = next(iter(self._uncorrected.values()), None)
+        return error and f"{len(self._uncorrected)} status(es) are refused ({error})"
 
     def refused(self, entry: Entry, error: Rejected) -> None:
         """Note a refusal, and log it if it is new."""

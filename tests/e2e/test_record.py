@@ -107,9 +107,7 @@ async def test_another_controller_delivers_in_between(here: Stage) -> None:
     uid = await here.create("n", retryPolicy=PATIENT)
     await here.wait_phase(uid, "Sending")
     await until(lambda: len(here.receiver.calls("n")) == 1, process.tail, within=30)
-    await until(
-        lambda: bool((v := here.watcher.last(uid)) and v.attempts), process.tail, within=30
-    )
+    await until(lambda: bool((v := here.watcher.last(uid)) and v.attempts), process.tail, within=30)
     (ours,) = (await stored(here, "n"))["deliveryAttempts"]
     process.kill()
     answer = await write_as_before(here, "n", attempted("success", phase="Retrying", minutes=0))
