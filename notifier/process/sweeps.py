@@ -202,8 +202,7 @@ class Sweeps:
         await self._parts.takeover.owning.wait()
         if not await self.deletion.allowed():
             return
-        finished = [s for s in self._parts.cache.finished.values() if not s.journaled]
-        deleted = await self._parts.retention.sweep(finished)
+        deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
         if deleted:
             logger.info("finished objects deleted", extra={"objects": deleted})
 

@@ -161,6 +161,9 @@ class Retention:
         status = current.status
         if not status.terminal or current.deleting:
             return False
+        if status.journal is not None:
+            # Its attempts may be on record there alone.
+            return False
         if not due(status.completed_at, current.retention_days, self.time.certain()):
             return False
         mark = status.log

@@ -198,6 +198,7 @@ KEPT: Final = {
     "it is kept for longer by now": Kept(found=stored_object(retention_days=8)),
     "another object has its name": Kept(found=stored_object("w")),
     "its status names no log": Kept(found=shown(log=None)),
+    "its attempts were journaled": Kept(found=shown(journal="0.1-1")),
     "its log is gone with its store": Kept(head=GONE, store="store-2"),
     "its log is gone, and neither names a store": Kept(
         head=GONE, found=shown(log=LogMark(3, "0.7", "")), store=""
