@@ -152,10 +152,8 @@ class Sweeps:
     async def journaled(self) -> None:
         """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
         parts, cache = self._parts, self._parts.cache
-        if not parts.log.able:
-            return
         begun: dict[str, float] = {}
-        for summary in cache.journaled():
+        for summary in cache.journaled() if parts.log.able else ():
             uid = summary.uid
             if parts.journal.blocks(uid) or parts.shards.term_of(uid) is None:
                 continue

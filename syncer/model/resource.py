@@ -16,7 +16,6 @@ Times are Unix milliseconds (`syncer.model.times`). Writing a status is `syncer.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from syncer.model.carried import expand
 from syncer.model.conditions import Condition
 from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
+from syncer.model.packing import hash_of, packed
 from syncer.model.record import MAX_INT
 from syncer.model.times import time_of
 
@@ -236,11 +236,11 @@ class NotificationRequest:
     def content(self) -> tuple[Spec, str]:
         """The spec, and its hash as `content_hash` gives it."""
         spec = self.document().get("spec")
-        return parse_spec(spec or {}), _hash_of(spec)
+        return parse_spec(spec or {}), hash_of(spec)
 
     def content_hash(self) -> str:
         """Sixteen hex digits that stand for the spec; the plan records them."""
-        return _hash_of(self.document().get("spec"))
+        return hash_of(self.document().get("spec"))
 
 
 def parse_object(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:
@@ -263,7 +263,7 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         "spec": spec,
         "status": document.get("status") or {},
     }
-    raw = _packed(kept)
+    raw = packed(kept)
     if known is not None and raw == known.raw:
         return known
     return NotificationRequest(
@@ -286,32 +286,6 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         type=sys.intern(str(spec.get("type") or "")),
         severity=shared_text(str(spec.get("severity") or "")[:_SEVERITY]),
     )
-
-
-def _hash_of(spec: object) -> str:
-    return hashlib.sha256(_canonical(spec)).hexdigest()[:16]
-
-
-def _canonical(value: object) -> bytes:
-    """JSON in ASCII with sorted members, as the library writes it; orjson is several times as fast."""
-    with contextlib.suppress(TypeError):
-        packed = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-        if packed.isascii() and b"\x7f" not in packed and b"." not in packed:
-            return packed
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _packed(document: Json) -> bytes:
-    """
-    A document as JSON, in bytes of just its size: what orjson returns has kilobytes to spare.
-
-    What orjson does not write, lone surrogates above all, the standard library does.
-    """
-    try:
-        return bytes(memoryview(orjson.dumps(document)))
-    except TypeError:
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "surrogatepass")
 
 
 def parse_spec(spec: Json) -> Spec:

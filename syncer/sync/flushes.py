@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from syncer.model.resource import SENT, Status
 from syncer.rules.compact import SOFT_LIMIT
 from syncer.sync.cache import Entry
+
+#: Conflicts that are resolved at once; after these the entry backs off.
+MAX_CONFLICTS: Final = 5
+#: Why an answer of 200 does not count as written.
+LOST: Final = (
+    "the API server stores a status without all of its attempts and conditions; exclude"
+    " notificationrequests/status from mutating admission webhooks and policies"
+)
 
 
 class Flushed(StrEnum):
@@ -35,3 +44,8 @@ class Limits:
 def ends_badly(entry: Entry, wanted: Status) -> bool:
     """Whether a write would end a notification in another way than with Sent."""
     return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
+
+
+def is_kept(stored: Status, wanted: Status) -> bool:
+    """Whether an answer shows what was written: the list, and the condition that names its entries."""
+    return len(stored.attempts) == len(wanted.attempts) and stored.log == wanted.log

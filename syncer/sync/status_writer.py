@@ -43,28 +43,17 @@ from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import elapse
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.flushes import Flushed, Limits, ends_badly
+from syncer.sync.flushes import LOST, MAX_CONFLICTS, Flushed, Limits, ends_badly, is_kept
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
 from syncer.sync.shares import Shares
 
 logger = logging.getLogger("ledger.sync")
 
-#: Conflicts that are resolved at once; after these the entry backs off.
-MAX_CONFLICTS: Final = 5
 #: What a write shows that shows nothing of the log.
 _NOTHING: Final = History(0, "")
 #: Seconds between checks if nothing wakes the loop; whatever becomes due does wake it.
 _LOOK: Final = 10.0
-_LOST: Final = (
-    "the API server stores a status without all of its attempts and conditions; exclude"
-    " notificationrequests/status from mutating admission webhooks and policies"
-)
-
-
-def _kept(stored: Status, wanted: Status) -> bool:
-    """Whether an answer shows what was written: the list, and the condition that names its entries."""
-    return len(stored.attempts) == len(wanted.attempts) and stored.log == wanted.log
 
 
 class StatusWriter:
@@ -421,12 +410,12 @@ class StatusWriter:
             entry.ending = ending
             self.metrics.patches.labels("unavailable").inc()
             raise
-        if not _kept(stored.status, wanted):
+        if not is_kept(stored.status, wanted):
             # Mutating admission may take away entries and conditions, and answers 200.
             self.metrics.patches.labels("unclear").inc()
             entry.failures = max(entry.failures, 1)
-            if self.refusals.news(entry, Unavailable(_LOST)):
-                logger.error(_LOST, extra={"uid": entry.uid, "object": request.key})
+            if self.refusals.news(entry, Unavailable(LOST)):
+                logger.error(LOST, extra={"uid": entry.uid, "object": request.key})
             return Flushed.UNCLEAR, None
         self.refusals.accepted(entry)
         failpoint(Failpoint.AFTER_PATCH)

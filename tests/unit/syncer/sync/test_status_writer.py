@@ -22,8 +22,8 @@ from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Claim, Entry
-from syncer.sync.flushes import Flushed
-from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
+from syncer.sync.flushes import MAX_CONFLICTS, Flushed
+from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 
 

@@ -19,8 +19,8 @@ from syncer.rules.merge import Merged
 from syncer.runtime import failpoints
 from syncer.sync import status_writer
 from syncer.sync.cache import Entry
-from syncer.sync.flushes import Flushed, Limits
-from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
+from syncer.sync.flushes import MAX_CONFLICTS, Flushed, Limits
+from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Held, bench
 from tests.unit.syncer.sync.test_status_writer import Shaky, delivered, refusing, writing
 
