@@ -301,7 +301,12 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
             config=str(app.loaded.path),
         )  # fmt: skip
         checks = {c["check"]: c for c in answer.lines}
-        bad = {n: c for n, c in checks.items() if c["grade"] != "ok" and "latency" not in n}
+        # How quick a server is, and whose Leases of tests before are still believed, differs.
+        differs = ("latency", "other-installations")
+        bad = {
+            name: check for name, check in checks.items()
+            if check["grade"] != "ok" and not any(word in name for word in differs)
+        }  # fmt: skip
         assert (answer.code, bad) == (0, {})
         assert len(checks) == len(answer.lines) >= 30
         # An account without any right, asked about instead.
