@@ -1,8 +1,7 @@
 """
 Upstream's definition suffices: what a status tells beyond it survives in one condition.
 
-the server stores is read raw: none of our members is in it, nor a result that upstream's schema lacks.
-the server stores is read raw: none of our members is in it, and no result that upstream's schema lacks.
+What the server stores is read raw: none of our members is in it, and no result that upstream's schema lacks.
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 15}
 
 @pytest.fixture
 async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Any) -> AsyncIterator[Stage]:
-    """An installation."""
+    """An installation, on upstream's definition."""
+    await asyncio.to_thread(serve, control_plane, upstream_form())
     async with stage(control_plane, redis_url, tmp_path, send_timeout=8.0) as made:
         yield made
 
