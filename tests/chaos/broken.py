@@ -75,17 +75,34 @@ def no_fence() -> None:
     deadline must be off too, since it would hide the missing fence.
     """
     _trust_the_clock()
-    source = lua.INTENT.source
-    missing = "if #log == 0 then\n  return {'RECLAIM'}"
-    fence = "if stored ~= epoch then"
-    history = "if not base or chain_at(base, position) ~= ARGV[7] then"
-    if any(guard not in source for guard in (missing, fence, history)):
-        raise RuntimeError("INTENT has changed; this break must follow it")
     header = "'nl1 object=any/any epoch=' .. epoch .. ' acked=0 audited=0'"
-    source = source.replace(
-        missing, f"if #log == 0 then\n  redis.call('RPUSH', key, {header})\n"
-        "  log = redis.call('LRANGE', key, 0, -1)",
-    ).replace(fence, "if false then").replace(history, "if false then")  # fmt: skip
+    _intent_with(
+        {
+            "if #log == 0 then\n  return {'RECLAIM'}": f"if #log == 0 then\n"
+            f"  redis.call('RPUSH', key, {header})\n  log = redis.call('LRANGE', key, 0, -1)",
+            "if stored ~= epoch then": "if false then",
+            "if not base or chain_at(base, position) ~= ARGV[7] then": "if false then",
+        }
+    )
+
+
+def no_stamp() -> None:
+    """
+    An attempt is opened on a server that has lost what it had acknowledged, and says so by its stamp alone.
+
+    Epoch, position and chain fit whatever is left. The deadline must be off too: without a takeover nobody
+    has read less than was lost.
+    """
+    _trust_the_clock()
+    _intent_with({"if stamp ~= ARGV[8] then": "if false then"})
+
+
+def _intent_with(changes: dict[str, str]) -> None:
+    source = lua.INTENT.source
+    for guard, broken in changes.items():
+        if guard not in source:
+            raise RuntimeError("INTENT has changed; this break must follow it")
+        source = source.replace(guard, broken)
     lua.INTENT.source = source
     lua.INTENT.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
@@ -297,7 +314,7 @@ def journal_without_version() -> None:
 BREAKS: Final[dict[str, Callable[[], None]]] = {
     f.__name__.replace("_", "-"): f
     for f in (
-        no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
+        no_deadline, no_fence, no_stamp, ack_before_patch, overwrite_instead_of_union, send_before_intent,
         send_without_log, no_resource_version, no_recover, unknown_as_failed,
         numbers_from_count, no_resync, silent_session_kept, one_session,
         journal_without_write, trust_every_object, note_stays, journal_without_deadline,

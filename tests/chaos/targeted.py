@@ -17,6 +17,8 @@ from typing import Any, Final
 from tests.chaos.world import Replica, World, frozen
 from tests.e2e.checker import TERMINAL, Kind
 from tests.e2e.harness import BUSY, LEASE_SECONDS, OK, Step, until
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import call, port_of
 
 #: Seconds in which a schedule's step must come about; the machine may be busy.
 _SOON: Final = 40.0
@@ -81,6 +83,46 @@ async def _frozen_before_intent(world: World) -> None:
     first.resume()
     world.landed["freeze at a step"] += 1
     await asyncio.sleep(4)
+
+
+async def _a_replica_for_a_moment(world: World) -> None:
+    """
+    A replica freezes before it opens an attempt; another one delivers; Redis follows an earlier copy.
+
+    It is a primary again at once: the same process at the same address, with the frozen replica's epoch.
+    """
+    first, second = world.replica(), world.replica()
+    async with RedisServer(find_binary("redis-server")) as copy:
+        # Before anything is claimed, since a first replica changes the stamp.
+        await _follow(copy, world.redis)
+        uid = await world.notify("n", "steady")
+        await _begin(first, "before-intent=stop")
+        await frozen(first, "before-intent", within=_SOON)
+        key = world.here.prefix + f":{{{uid}}}"
+        await until(
+            lambda: call(port_of(copy), "LLEN", key) == 2, "the copy has its plan", within=_SOON
+        )
+        call(port_of(copy), "REPLICAOF", "NO", "ONE")
+        await _begin(second)
+        await _phase(world, uid, "Sent")
+        await _follow(world.redis, copy)
+        # A loss, also where the log is given everything back at once.
+        world.flushed = True
+        call(port_of(world.redis), "REPLICAOF", "NO", "ONE")
+    world.landed["replica for a moment"] += 1
+    first.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+
+
+async def _follow(server: RedisServer, other: RedisServer) -> None:
+    call(port_of(server), "REPLICAOF", "127.0.0.1", port_of(other))
+
+    def loaded() -> bool:
+        replication = call(port_of(server), "INFO", "replication")
+        return bool(replication["master_link_status"] == "up")
+
+    await until(loaded, "it has the data of the other one", within=_SOON)
 
 
 async def _frozen_after_intent(world: World) -> None:
@@ -367,6 +409,7 @@ async def _frozen_in_an_outage(world: World, failpoint: str, *script: Step) -> N
 SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
+    "no-stamp": Schedule(_a_replica_for_a_moment, (Kind.REPEATED,)),
     "ack-before-patch": Schedule(_killed_before_patch, (Kind.OVERACKED,)),
     "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,)),
     "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
