@@ -8,6 +8,12 @@ What may differ between twins stays out: annotations, the peer's address, the en
 A repeat (`repeat_interval`) has the identity of what it repeats and differs by its later slot
 (`notifier.gateway.identity`). For each alert by itself, unchanged members come with every flush, so only
 what Alertmanager calls a repeat is one; versions before 0.32 do not say.
+
+An incident is receiver and group key, or for each alert its fingerprint: what does not change while alerts
+join and end. It is resolved with its last alert, never by a payload that was cut short. Severity and
+priority are those of its most urgent alert, also when that has ended. Beyond a hundred alerts one by one,
+the rest is the group's incident. It ends as soon as a hundred hold all that fire, while those that have
+just ended still show that there were more.
 """
 
 from __future__ import annotations
@@ -15,11 +21,21 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from notifier.gateway.draft import ALERTS, Draft, Options, Reader, Refused, cut, priority_of, utc
+from notifier.gateway.draft import (
+    ALERTS,
+    Draft,
+    Options,
+    Reader,
+    Refused,
+    cut,
+    priority_of,
+    utc,
+    worst_of,
+)
 from syncer.model.immutable import immutable
+from syncer.model.incident import FIRING, RESOLVED, STATES
 from syncer.model.resource import Json
 
-_STATUSES: Final = ("firing", "resolved")
 _REPEAT: Final = "repeat interval elapsed"
 #: Service, member and label of an alert's links; an absent one is left out.
 _LINKS: Final = (
@@ -34,6 +50,8 @@ _MOST: Final = 50_000
 #: Characters of what is shown of one alert's annotation, and how many of them.
 _NOTE: Final = 1000
 _NOTES: Final = 8
+#: Extensions of ours; an alert's label of such a name gets a prefix.
+_OWN: Final = ("status", "receiver")
 
 
 @immutable
@@ -66,7 +84,7 @@ def drafts_of(
     Raises:
         Refused: a member has another form.
     """
-    group.choice("status", _STATUSES)
+    group.choice("status", STATES)
     group.text("groupKey", None)
     alerts = [_alert(a) for a in islice(group.objects("alerts"), _MOST + 1)]
     if len(alerts) > _MOST:
@@ -76,11 +94,15 @@ def drafts_of(
     reading = _Reading(group, options, program, key)
     if not options.each:
         return (reading.whole(alerts),)
-    own, rest = alerts[:ALERTS], alerts[ALERTS:]
-    drafts = [reading.single(alert) for alert in own]
-    if rest:
-        drafts.append(reading.whole(rest))
-    return tuple(drafts)
+    if len(alerts) <= ALERTS:
+        return tuple(reading.single(alert) for alert in alerts)
+    # The oldest keep their places while others come and go.
+    alerts.sort(key=lambda alert: (alert.status, alert.starts, alert.fingerprint))
+    firing = [alert for alert in alerts if alert.status == FIRING]
+    over = alerts[len(firing) :]
+    own = (*firing[:ALERTS], *over[:ALERTS])
+    rest = [*firing[ALERTS:], *over[ALERTS:]] or over
+    return (*map(reading.single, own), reading.whole(rest))
 
 
 def _alert(of: Reader) -> _Alert:
@@ -88,7 +110,7 @@ def _alert(of: Reader) -> _Alert:
     # Alertmanager always sends it; what imitates Alertmanager may not.
     fingerprint = of.text("fingerprint") or "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
     return _Alert(
-        status=of.choice("status", _STATUSES),
+        status=of.choice("status", STATES),
         labels=labels,
         annotations=of.texts("annotations"),
         starts=of.time("startsAt"),
@@ -113,14 +135,21 @@ class _Reading:
     def _starts(self, alert: _Alert) -> int:
         return 0 if self._options.ignore_starts_at else alert.starts
 
+    def _extensions(self, status: str, labels: dict[str, str]) -> dict[str, str]:
+        renamed = {f"label_{k}" if k in _OWN else k: v for k, v in labels.items()}
+        return {"status": status, "receiver": self._group.text("receiver"), **renamed}
+
     def whole(self, alerts: list[_Alert]) -> Draft:
         """One notification for these alerts."""
         group = self._group
         common = group.texts("commonLabels")
-        firing = [a for a in alerts if a.status == "firing"]
-        status = "firing" if firing else "resolved"
-        severity = common.get("severity", "")
+        firing = [a for a in alerts if a.status == FIRING]
         cut_off = group.number("truncatedAlerts")
+        # What was cut off may fire.
+        status = FIRING if firing or cut_off else RESOLVED
+        severity = worst_of(a.labels.get("severity", "") for a in firing or alerts)
+        priority = priority_of(severity)
+        count = len(firing) or ("" if cut_off else len(alerts))
         more = max(0, len(alerts) - ALERTS) + cut_off
         lines = [_shown(a) for a in alerts[:ALERTS]]
         if more:
@@ -132,46 +161,56 @@ class _Reading:
             ),
             view=group.members,
             event=f"{self._program}:{group.text('groupKey')}",
-            type="Escalation" if firing else "Completion",
-            priority=priority_of(severity) if firing else "Low",
-            subject=f"[{status.upper()}:{len(firing) or len(alerts)}] {_title(group, len(alerts))}",
+            type=_type(status, priority),
+            priority=priority,
+            subject=f"[{status.upper()}:{count}] {_title(group, len(alerts))}".replace(":]", "]", 1),
             body="\n\n".join(lines),
             severity=severity,
-            extensions={"status": status, "receiver": group.text("receiver"), **common},
+            extensions=self._extensions(status, common),
             links=_links(self._program, group, alerts[0]),
             since=max(map(self._starts, alerts)),
             # Flushes of each alert carry what has not changed, and so do those of the rest of them.
             repeats=self._repeat or not self._options.each,
             repeat=self._repeat,
+            incident=(*self._key, "group", group.text("groupKey")),
+            state=status,
         )  # fmt: skip
 
     def single(self, alert: _Alert) -> Draft:
         """One notification for one alert."""
         group = self._group
-        firing = alert.status == "firing"
         severity = alert.labels.get("severity", "")
+        priority = priority_of(severity)
+        incident, starts = (*self._key, "alert", alert.fingerprint), self._starts(alert)
         summary = alert.annotations.get("summary", "")
         subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
         return Draft(
-            identity=(*self._key, "alert", alert.fingerprint, alert.status, self._starts(alert)),
+            identity=(*incident, alert.status, starts),
             # Not all of them: an expression over 8 MiB of alerts is evaluated a hundred times.
             view={
                 **group.members, "alerts": group.members["alerts"][:ALERTS], "alert": alert.members,
             },
             event=f"{self._program}:{alert.fingerprint}",
-            type="Escalation" if firing else "Completion",
-            priority=priority_of(severity) if firing else "Low",
+            type=_type(alert.status, priority),
+            priority=priority,
             subject=f"[{alert.status.upper()}] {subject}",
             body=_shown(alert),
             severity=severity,
-            extensions={
-                "status": alert.status, "receiver": group.text("receiver"), **alert.labels,
-            },
+            extensions=self._extensions(alert.status, alert.labels),
             links=_links(self._program, group, alert),
-            since=self._starts(alert),
+            since=starts,
             repeats=self._repeat,
             repeat=self._repeat,
+            incident=incident,
+            state=alert.status,
+            opposite=(*incident, RESOLVED if alert.status == FIRING else FIRING, starts),
         )  # fmt: skip
+
+
+def _type(status: str, priority: str) -> str:
+    if status == RESOLVED:
+        return "Completion"
+    return "StatusUpdate" if priority == "Low" else "Escalation"
 
 
 def _title(group: Reader, count: int) -> str:

@@ -12,7 +12,7 @@ refuses the rest with the path of the member; it never quotes the value, which m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import orjson
 
+from notifier.routing.attributes import ALWAYS
 from syncer.model.resource import Json
 from syncer.model.times import parse_time
 
@@ -112,6 +113,9 @@ class Draft:
         since: When the event began (Unix milliseconds); repeats of it fall into slots from here on.
         repeats: Whether the source may send the same event again on purpose.
         repeat: Whether it says that it does so now.
+        incident: What the notifications of one incident share; None if it is about none.
+        state: Whether the incident fires or is resolved; empty without one.
+        opposite: The identity that the event has in the other state; None where it cannot be told.
     """
 
     identity: tuple[object, ...] | None
@@ -127,6 +131,9 @@ class Draft:
     since: int = 0
     repeats: bool = False
     repeat: bool = False
+    incident: tuple[object, ...] | None = None
+    state: str = ""
+    opposite: tuple[object, ...] | None = None
 
 
 Read = Callable[[Incoming, Options], tuple[Draft, ...]]
@@ -277,6 +284,12 @@ def priority_of(severity: str) -> str:
     return _PRIORITIES.get(severity.lower(), "Medium")
 
 
+def worst_of(severities: Iterable[str]) -> str:
+    """Return the most urgent of some severities, the first of equals; there must be one."""
+    return min(dict.fromkeys(severities), key=lambda each: _RANK.index(priority_of(each)))
+
+
+_RANK: Final = ALWAYS["priority"]
 _PRIORITIES: Final = {
     word: priority
     for priority, words in {

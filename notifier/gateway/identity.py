@@ -23,7 +23,7 @@ from notifier.gateway.draft import Draft, Kind
 from syncer.model.immutable import immutable
 
 #: Hex digits of the hash in a name; 128 bits, and the whole hash stands on the object.
-_DIGITS: Final = 32
+DIGITS: Final = 32
 #: Seconds within which equal bytes are one event, where nothing else tells.
 BYTES_WINDOW: Final = 600
 
@@ -91,4 +91,4 @@ def identity_of(
 def hashed(prefix: str, *parts: object) -> Identity:
     """Return the names that are a hash of some parts: the same for the same parts."""
     digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()
-    return Identity(f"{prefix}-{digest[:_DIGITS]}", digest)
+    return Identity(f"{prefix}-{digest[:DIGITS]}", digest)

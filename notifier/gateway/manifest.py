@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from notifier.gateway.draft import Draft, Refused, cut
 from notifier.gateway.expressions import Template, shown
-from notifier.gateway.identity import Identity
+from notifier.gateway.identity import DIGITS, Identity, hashed
 from notifier.routing.attributes import ALWAYS, KNOWN
 from syncer.model.event import EVENT, event_label, event_text
+from syncer.model.incident import FIRING, INCIDENT, OWN, STATE, STATES
 from syncer.model.resource import Json
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
@@ -49,7 +50,7 @@ class Rules:
 
     Attributes:
         texts: Templates of `type`, `priority`, `severity`, `subject`, `body`, `clusterID`, `id`,
-            `namespace` and `retentionDays`, by these names.
+            `incident`, `state`, `namespace` and `retentionDays`, by these names.
         links: Templates of `service`, `url` and `label` of each link.
         retry_policy: Of the spec; empty for the API server's default.
         path: Of the mapping in the gateway's file.
@@ -185,6 +186,16 @@ class _Reading:
             if service and label and url.startswith(("http://", "https://")) and len(url) <= _URL
         ][:_LINKS]
 
+    def incident(self, source: str) -> dict[str, str]:
+        """Return the extensions that say which incident it is about, and its state; empty if none."""
+        found = self.text("incident")
+        parts = ("given", found) if found else self.draft.incident
+        if parts is None:
+            return {}
+        digest = hashed("", *parts).digest[:DIGITS]
+        state = self.word("state", self.draft.state, STATES) or FIRING
+        return {INCIDENT: f"gw/{source}/{digest}", STATE: state}
+
 
 def manifest(
     draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str
@@ -208,7 +219,8 @@ def manifest(
         "priority": reading.word("priority", draft.priority, PRIORITIES),
         "subject": line(reading.required("subject", draft.subject)),
         "body": _bounded(reading.required("body", draft.body)),
-        "extensions": reading.extensions(source),
+        # The incident comes last, so that nothing that was sent can be it.
+        "extensions": {**reading.extensions(source), **reading.incident(source)},
     }
     for key, default in (("severity", draft.severity), ("clusterID", "")):
         value = cut(reading.text(key) or default, _VALUE)
@@ -285,4 +297,5 @@ def _bounded(text: str) -> str:
 
 
 def _key(label: str) -> str:
-    return f"{_LABEL}{label}" if label in KNOWN or label == "source" else label
+    own = label in KNOWN or label == "source" or label.startswith(OWN)
+    return f"{_LABEL}{label}" if own else label

@@ -21,6 +21,7 @@ from notifier.gateway.storm import MEMBERS, digest_of
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.translation import Desired, Source
 from syncer.model.errors import Unavailable
+from syncer.model.incident import RESOLVED
 from syncer.rules.bucket import TokenBucket
 
 logger = logging.getLogger("ledger.gateway")
@@ -109,6 +110,9 @@ class Rating:
         there = await self._submitter.find(desired, until)
         if there is not None:
             return there
+        if rate.digest and desired.incident[1] == RESOLVED:
+            # In a digest it would close nothing.
+            return await self._submitter.submit(desired, until)
         if not rate.digest:
             self._metrics.over_rate.labels(self._source.name, "refused").inc()
             raise OverRateError(self._source.kind.too_many)

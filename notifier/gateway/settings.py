@@ -121,6 +121,15 @@ class MappingSettings(Group):
         description="Identifies an event, in place of the source's own identity: requests with the same id "
         "make one notification.",
     )
+    incident: str | None = Field(
+        default=None,
+        description="What the notifications of one incident share, in place of the source's own; a "
+        "receiver that keeps incidents (PagerDuty) then has one, which `state: resolved` closes.",
+    )
+    state: str | None = Field(
+        default=None,
+        description="Whether the incident is `firing` or `resolved`; default the source's, else firing.",
+    )
     retention_days: Annotated[str, BeforeValidator(_as_text)] | None = Field(
         default=None, description="Days for which the record is kept, 1 to 90."
     )

@@ -20,6 +20,7 @@ from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import line, object_of
 from notifier.gateway.translation import Desired, Source
 from syncer.model.immutable import immutable
+from syncer.model.incident import FIRING, INCIDENT, RESOLVED, STATE
 from syncer.model.resource import Json
 
 #: Share of the interval that is added to it, and its bounds in seconds.
@@ -135,7 +136,12 @@ def _notice(
         "severity": "critical",
         "subject": line(subject),
         "body": body,
-        "extensions": {"source": source.name, "status": status},
+        "extensions": {
+            "source": source.name,
+            "status": status,
+            INCIDENT: f"gw/{source.name}/silence",
+            STATE: FIRING if status == "silent" else RESOLVED,
+        },
     }
     if source.rules.retry_policy:
         spec["retryPolicy"] = dict(source.rules.retry_policy)

@@ -16,6 +16,7 @@ from notifier.gateway.draft import cut
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import PRIORITIES, line, object_of
 from notifier.gateway.translation import Desired
+from syncer.model.incident import OWN
 from syncer.model.resource import Json
 
 #: Members of a digest; more of them begin another one.
@@ -51,12 +52,12 @@ def digest_of(source: str, members: Sequence[Desired]) -> Desired:
 
 
 def _common(specs: Sequence[Json]) -> dict[str, str]:
-    """Return the attributes that all of them have."""
+    """Return the attributes that all of them have; a digest is about no incident."""
     first, *others = (spec["extensions"] for spec in specs)
     return {
         key: value
         for key, value in first.items()
-        if all(extensions.get(key) == value for extensions in others)
+        if not key.startswith(OWN) and all(extensions.get(key) == value for extensions in others)
     }
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from notifier.gateway.draft import Incoming, Kind, Options
-from notifier.gateway.identity import Identity, identity_of
+from notifier.gateway.identity import Identity, hashed, identity_of
 from notifier.gateway.manifest import Rules, given_id, manifest, namespace_of
 from syncer.model.immutable import immutable
+from syncer.model.incident import incident_of
 from syncer.model.resource import Json
 
 
@@ -63,12 +64,19 @@ class Desired:
     Attributes:
         identity: Its name, and the one before it.
         repeat: Whether its source says that it repeats what it has sent.
+        opposite: Name of the same event in the other state; empty where it cannot be told.
     """
 
     namespace: str
     identity: Identity
     manifest: Json
     repeat: bool
+    opposite: str = ""
+
+    @property
+    def incident(self) -> tuple[str, str]:
+        """The incident that it is about, and its state; empty without one."""
+        return incident_of(self.manifest.get("spec", {}).get("extensions", {}))
 
 
 def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, ...]:
@@ -85,11 +93,14 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
     """
     out = []
     for draft in source.kind.read(incoming, source.options):
+        given, opposite = given_id(source.rules, draft), ""
+        if draft.opposite is not None and not given:
+            opposite = hashed(source.kind.prefix, source.name, "event", *draft.opposite).name
         identity = identity_of(
             source.name,
             source.kind,
             draft,
-            given=given_id(source.rules, draft),
+            given=given,
             body=incoming.body,
             now=now,
             window=source.window,
@@ -100,5 +111,5 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
         else:
             namespace = source.namespaces[0]
         body = manifest(draft, source.rules, identity, source=source.name, namespace=namespace)
-        out.append(Desired(namespace, identity, body, draft.repeat))
+        out.append(Desired(namespace, identity, body, draft.repeat, opposite))
     return tuple(out)

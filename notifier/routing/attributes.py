@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from syncer.model.incident import OWN, STATES, incident_of
 from syncer.model.resource import Spec
 
 #: Attributes that say what an object is; no author sets them.
@@ -53,6 +54,8 @@ SPEC_FIELDS: Final[Mapping[str, str]] = {
     "review-source": "reviewSource",
     "priority": "priority",
 }
+#: Attributes of what is about an incident.
+_INCIDENT: Final = ("incident", "state")
 _ALWAYS_WORDS: Final = ("verificationAssessed", "verificationDegraded", "circuitBreakerActivated")
 #: Every attribute that is not an author's own choice.
 KNOWN: Final = tuple(
@@ -60,6 +63,7 @@ KNOWN: Final = tuple(
         (
             *RESERVED,
             *SPEC_FIELDS,
+            *_INCIDENT,
             *_ALWAYS_WORDS,
             *(_flat_key(part, member) for part, members in _MEMBERS.items() for member in members),
         )
@@ -78,6 +82,7 @@ SOMETIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "verificationAssessed": ("true", "false"),
     "verificationDegraded": ("true", "false"),
     "circuitBreakerActivated": ("true",),
+    "state": STATES,
 }
 #: Members of a notification that are not attributes, although they look like some.
 _UNSEEN: Final = frozenset(
@@ -183,22 +188,26 @@ def attributes_of(spec: Spec, *, namespace: str, name: str) -> dict[str, str]:
     Every attribute of a notification, in the order of precedence.
 
     Keys are as in the routing file: `namespace` and `name` of the object, `type`, `severity`,
-    `phase`, `review-source`, `priority`, the flat context, then the extensions that name no key
-    taken before. Only an extension may have an empty value; it is there for `matchRe`, which asks
-    for presence.
+    `phase`, `review-source`, `priority`, `incident` and `state`, the flat context, then the extensions
+    that name no key taken before. Only an extension may have an empty value; it is there for `matchRe`,
+    which asks for presence.
     """
     attributes = {"namespace": namespace, "name": name}
+    incident, state = incident_of(spec.extensions)
     spec_fields = {
         "type": spec.type,
         "severity": spec.severity,
         "phase": spec.phase,
         "review-source": spec.review_source,
         "priority": spec.priority,
+        "incident": incident,
+        "state": state,
     }
     attributes.update((key, value) for key, value in spec_fields.items() if value)
     for source in (flatten_context(spec.context), spec.extensions):
         for key, value in source.items():
-            attributes.setdefault(key, value)
+            if not key.startswith(OWN):
+                attributes.setdefault(key, value)
     return attributes
 
 

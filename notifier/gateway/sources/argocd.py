@@ -15,7 +15,16 @@ from __future__ import annotations
 from typing import Final
 
 from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_object
+from syncer.model.incident import FIRING, RESOLVED
 
+#: What the catalog's triggers say of an application: whether it is synced, and whether it is healthy.
+_INCIDENTS: Final = {
+    "on-sync-failed": ("sync", FIRING),
+    "on-sync-status-unknown": ("sync", FIRING),
+    "on-sync-succeeded": ("sync", RESOLVED),
+    "on-health-degraded": ("health", FIRING),
+    "on-deployed": ("health", RESOLVED),
+}
 #: What the name of a trigger or a phase says about the matter.
 _BAD: Final = ("fail", "degrad", "error", "unknown", "missing")
 _SHOWN: Final = ("phase", "health", "sync", "message", "revision", "project", "repoURL")
@@ -30,6 +39,7 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     shown = {key: text for key in _SHOWN if (text := data.text(key))}
     app = data.text("app") or source.rpartition("/")[2]
     words = f"{trigger} {shown.get('phase', '')} {shown.get('health', '')}".lower()
+    about, state = _INCIDENTS.get(trigger, ("", ""))
     bad = any(word in words for word in _BAD)
     return (
         Draft(
@@ -43,6 +53,8 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
             severity="error" if bad else "info",
             extensions={"app": app, "trigger": trigger, **shown},
             links=(("argocd", data.text("url"), "Application"),),
+            incident=(source, about) if about else None,
+            state=state,
         ),
     )
 

@@ -5,6 +5,8 @@ Its event has no id. The identity is the object, what happened to it, and when: 
 time, "failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send
 the same event with different metadata, and get the same object.
 
+The incident is the object, since it recovers with another reason than it failed with.
+
 It retries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`; if that is
 longer than the timeout, the event is lost.
 """
@@ -14,9 +16,16 @@ from __future__ import annotations
 from typing import Final
 
 from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_object
+from syncer.model.incident import FIRING, RESOLVED
 from syncer.model.times import format_time
 
 _SEVERITIES: Final = ("info", "error", "trace")
+#: Reasons by which an object says that it is as it should be. Not a rollback's success, which is none of
+#: the release's, nor what only goes on (`Progressing`, `DependencyNotReady`).
+_WELL: Final = frozenset({
+    "ReconciliationSucceeded", "Succeeded", "InstallSucceeded", "UpgradeSucceeded", "TestSucceeded",
+    "NewArtifact", "ArtifactUpToDate",
+})  # fmt: skip
 
 
 def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
@@ -32,6 +41,7 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     revision = metadata.get("originRevision") or metadata.get("revision", "")
     when = event.time("timestamp")
     failed = severity == "error"
+    state = FIRING if failed else RESOLVED if severity == "info" and reason in _WELL else ""
     lines = [message, *(f"{key}: {value}" for key, value in sorted(metadata.items()))]
     return (
         Draft(
@@ -52,6 +62,8 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
                 **metadata,
             },
             since=when,
+            incident=(about.text("apiVersion").partition("/")[0], kind, namespace, name) if state else None,
+            state=state,
         ),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -168,8 +169,8 @@ def test_everything_is_cut_to_its_bounds() -> None:
     many = spec(alertmanager(alert(), commonLabels=labels), mapping={"extensions": {"mine": "1"}})
     extensions = many["extensions"]
     assert extensions["mine"] == "1"
-    assert len(extensions) == 65
-    # A hundred labels, status, receiver, source and the mapping's own.
+    assert len(extensions) == 67
+    # A hundred labels, status, receiver, source and the mapping's own; the incident and its state besides.
     assert extensions["extensionsLeftOut"] == str(104 - 64)
     assert max(len(value) for value in extensions.values()) == 256
 
@@ -181,9 +182,43 @@ def test_what_is_within_the_bounds_is_left_as_it_is() -> None:
     # Status, receiver and source come besides.
     labels = {f"l{n:03}": "v" * 256 for n in range(61)}
     extensions = spec(alertmanager(commonLabels=labels))["extensions"]
-    assert len(extensions) == 64
+    assert len(extensions) == 66
     assert "extensionsLeftOut" not in extensions
     assert extensions["l060"] == "v" * 256
+
+
+def incident(payload: Json, kind: str = "alertmanager", **source: Any) -> tuple[str, str]:
+    """The incident that a payload is about, and its state."""
+    return desired(payload, kind, **source).incident
+
+
+def test_an_incident_is_what_its_notifications_share() -> None:
+    """Members, labels and status come and go; receiver, group and source do not, and no label can be it."""
+    labels = {
+        "notification-ledger/incident": "gw/other/1", "notification-ledger/state": "resolved",
+        "state": "resolved", "incident": "mine", "status": "resolved", "receiver": "evil",
+    }  # fmt: skip
+    found, state = incident(alertmanager(alert(), commonLabels=labels))
+    assert re.fullmatch(r"gw/src/[0-9a-f]{32}", found)
+    assert state == "firing"
+    over = alertmanager(alert("bbbb", "resolved"), status="resolved", commonLabels={})
+    assert incident(over) == (found, "resolved")
+    assert incident(over | {"truncatedAlerts": 1}) == (found, "firing"), "what was cut off may fire"
+    for other in ({"groupKey": "{}:{}"}, {"receiver": "b"}):
+        assert incident(alertmanager(**other))[0] != found
+    extensions = spec(alertmanager(alert(), commonLabels=labels))["extensions"]
+    assert (extensions["status"], extensions["receiver"]) == ("firing", "gw")
+    assert {k for k in extensions if k.startswith("label_")} == {f"label_{k}" for k in labels}
+
+
+def test_an_incident_of_the_mapping_wins() -> None:
+    """Plain JSON has none of its own; what is no state is noted and fires."""
+    mapping = {"subject": "s", "body": "b", "incident": "${key}", "state": "${s}"}
+    key, state = incident({"key": "disk", "s": "Resolved"}, "json", mapping=mapping)
+    assert (key.startswith("gw/src/"), state) == (True, "resolved")
+    assert incident({"key": "disk", "s": "gone"}, "json", mapping=mapping) == (key, "firing")
+    assert incident({"s": "resolved"}, "json", mapping=mapping) == ("", "")
+    assert incident(alertmanager(key="disk"), mapping=mapping) == (key, "firing")
 
 
 def test_links_are_bounded() -> None:

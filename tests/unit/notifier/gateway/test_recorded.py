@@ -48,7 +48,7 @@ GOLDEN: Final[dict[str, tuple[Any, ...]]] = {
     for version in ("0.25",)
     for state, what in (
         ("firing", ("Escalation", "Critical", "critical", "[FIRING:2] Disk: disk is full")),
-        ("resolved", ("Completion", "Low", "critical", "[RESOLVED:2] Disk: disk is full")),
+        ("resolved", ("Completion", "Critical", "critical", "[RESOLVED:2] Disk: disk is full")),
     )
 } | {
     "argocd": (

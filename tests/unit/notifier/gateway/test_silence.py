@@ -73,7 +73,10 @@ def test_a_silence_is_told_to_people() -> None:
     )  # fmt: skip
     assert spec["subject"] == "[SILENT] am has stopped sending"
     assert f"at least every 10 min. Nothing has come since {LAST}." in spec["body"]
-    assert spec["extensions"] == {"source": "am", "status": "silent"}
+    assert spec["extensions"] == {
+        "source": "am", "status": "silent",
+        "notification-ledger/incident": "gw/am/silence", "notification-ledger/state": "firing",
+    }  # fmt: skip
     assert "retryPolicy" not in spec
     assert told.identity.name == f"st-{told.identity.digest[:32]}"
     assert (told.namespace, told.repeat) == ("alerts", False)
@@ -88,6 +91,9 @@ def test_a_return_is_told_to_who_was_woken() -> None:
     told, silent = recovery_notice(given, LAST), silence_notice(given, LAST, TERMS)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"]) == ("Completion", "Low")
+    assert (told.incident, silent.incident) == (
+        ("gw/am/silence", "resolved"), ("gw/am/silence", "firing"),
+    )  # fmt: skip
     assert spec["severity"] == silent.manifest["spec"]["severity"]
     assert spec["retryPolicy"] == silent.manifest["spec"]["retryPolicy"] == {"maxAttempts": 3}
     assert told.identity.name == f"hd-{told.identity.digest[:32]}"

@@ -76,10 +76,10 @@ def test_what_is_not_signed_tells_no_events_apart(kind: str, payload: Json, head
 
 
 def test_a_resolved_group_is_a_completion() -> None:
-    """What is over wakes nobody: Completion, and Low."""
+    """It has the urgency of what has ended, since it goes where that went."""
     over = alertmanager(alert(status="resolved"), status="resolved")
     (draft,) = read("alertmanager", over)
-    assert (draft.type, draft.priority) == ("Completion", "Low")
+    assert (draft.type, draft.priority) == ("Completion", "Critical")
     assert draft.subject.startswith("[RESOLVED:1]")
 
 
@@ -110,11 +110,105 @@ def test_each_alert_by_itself() -> None:
     assert repeated.repeats
 
 
+def test_the_urgency_is_that_of_the_worst_alert_that_fires() -> None:
+    """Labels drift within a group: what its alerts have in common says nothing of one that is worse."""
+    info = alert("b", labels={"alertname": "Disk", "severity": "info"})
+    plain = alert("c", labels={"alertname": "Disk"})
+    worst = alert("d", "resolved")
+
+    def found(*alerts: Json) -> tuple[str, str, str]:
+        (draft,) = read("alertmanager", alertmanager(*alerts, commonLabels={}))
+        return draft.type, draft.priority, draft.severity
+
+    assert found(info, alert()) == ("Escalation", "Critical", "critical")
+    assert found(info, plain, worst) == ("Escalation", "Medium", "")
+    assert found(info, worst) == ("StatusUpdate", "Low", "info")
+    assert found(alert("b", "resolved", labels=info["labels"]), worst)[1:] == (
+        "Critical",
+        "critical",
+    )
+
+
+def test_a_payload_that_was_cut_short_resolves_nothing() -> None:
+    """Alertmanager cuts before it says whether anything fires."""
+    over = alertmanager(alert(status="resolved"), status="resolved", truncatedAlerts=1)
+    (draft,) = read("alertmanager", over)
+    assert (draft.state, draft.type) == ("firing", "Escalation")
+    assert draft.subject == "[FIRING] Disk: disk is full"
+
+
+def incidents(*alerts: Json) -> dict[tuple[object, ...] | None, str]:
+    """The state of each incident that a flush reports, per alert."""
+    drafts = read_with(Options(each=True), "alertmanager", alertmanager(*alerts))
+    return {draft.incident: draft.state for draft in drafts}
+
+
+def test_what_a_hundred_alerts_do_not_hold_is_the_groups_until_they_do() -> None:
+    """Whatever order a flush has; when one ends, no incident of the rest stays open."""
+    starts = [f"2026-11-27T04:{n // 60:02}:{n % 60:02}Z" for n in range(102)]
+    many = [alert(f"{n:04}", startsAt=at) for n, at in enumerate(starts)]
+    group = ("gw", "group", '{}:{alertname="Disk"}')
+    before = incidents(*many[::-1])
+    assert len(before) == 101
+    assert before[group] == "firing"
+    assert ("gw", "alert", "0100") not in before
+    first, second = (one | {"status": "resolved"} for one in many[:2])
+    shrunk = incidents(first, *many[1:])
+    assert (shrunk[group], shrunk["gw", "alert", "0000"]) == ("firing", "resolved")
+    assert shrunk["gw", "alert", "0100"] == "firing"
+    fits = incidents(second, *many[2:])
+    assert (fits[group], fits["gw", "alert", "0101"]) == ("resolved", "firing")
+    assert group not in incidents(*many[2:])
+    assert set(before) - {group} <= set(shrunk)
+
+
+#: What of each program is about which incident, and its state; None is about none.
+INCIDENTS: Final[dict[str, tuple[str, Json, tuple[object, ...] | None, str]]] = {
+    "Flux fails": (
+        "flux", FLUX, ("kustomize.toolkit.fluxcd.io", "Kustomization", "apps", "podinfo"), "firing",
+    ),
+    "Flux recovers, for another reason": (
+        "flux", FLUX | {"severity": "info", "reason": "ReconciliationSucceeded"},
+        ("kustomize.toolkit.fluxcd.io", "Kustomization", "apps", "podinfo"), "resolved",
+    ),
+    "Flux goes on": ("flux", FLUX | {"severity": "info", "reason": "Progressing"}, None, ""),
+    "Flux rolls back": ("flux", FLUX | {"severity": "info", "reason": "RollbackSucceeded"}, None, ""),
+    "a sync of Argo CD fails": (
+        "argocd", ARGOCD, ("/argocd/argocd/guestbook", "sync"), "firing",
+    ),
+    "a sync succeeds before its application is healthy": (
+        "argocd", ARGOCD | {"type": "on-sync-succeeded"},
+        ("/argocd/argocd/guestbook", "sync"), "resolved",
+    ),
+    "an application degrades": (
+        "argocd", ARGOCD | {"type": "on-health-degraded"},
+        ("/argocd/argocd/guestbook", "health"), "firing",
+    ),
+    "an application is deployed": (
+        "argocd", ARGOCD | {"type": "on-deployed"},
+        ("/argocd/argocd/guestbook", "health"), "resolved",
+    ),
+    "a trigger of one's own": ("argocd", ARGOCD | {"type": "on-monday"}, None, ""),
+    "an event": ("cloudevents", CLOUDEVENT, None, ""),
+    "Grafana's has the organisation": (
+        "grafana", grafana(), (2, "gw", "group", '{}:{alertname="Disk"}'), "firing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", INCIDENTS)
+def test_what_an_event_is_about(case: str) -> None:
+    """The object, not the reason; the trigger, not what else the application suffers from."""
+    kind, payload, wanted, state = INCIDENTS[case]
+    (draft,) = read(kind, payload)
+    assert (draft.incident, draft.state) == (wanted, state)
+
+
 #: An alert by itself: its members that differ, and type, priority and subject of its notification.
 SINGLE: Final[dict[str, tuple[Json, tuple[str, str, str]]]] = {
     "it fires": ({}, ("Escalation", "Critical", "[FIRING] Disk: disk is full")),
     "it is over": (
-        {"status": "resolved"}, ("Completion", "Low", "[RESOLVED] Disk: disk is full"),
+        {"status": "resolved"}, ("Completion", "Critical", "[RESOLVED] Disk: disk is full"),
     ),
     "its severity has no rank": (
         {"labels": {"alertname": "Disk", "severity": "purple"}},
