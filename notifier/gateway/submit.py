@@ -9,6 +9,11 @@ sender knows that it does not.
 "Already exists" is success: a retry, the same event from a peer, or an own create whose answer was lost.
 The object's identity is compared, so that nobody who may create objects of that name can silence an alert
 unnoticed.
+
+An alert may fire again with the start that it had, after its end was reported. Its bytes are then those of
+a peer that lags behind, and only time tells them apart: a peer is late by seconds. So an event whose object
+is older than two minutes is looked at more closely: if its incident was reported in the other state since,
+it is an occurrence of its own. That look lists the objects of the event, which nothing else does.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from notifier.gateway.draft import Refused
+from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import IDENTITY
 from notifier.gateway.translation import Desired
 from syncer.kube.client import KubeClient
@@ -32,7 +38,9 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
+from syncer.model.event import EVENT
 from syncer.model.immutable import immutable
+from syncer.model.incident import FIRING, RESOLVED, incident_of
 from syncer.model.resource import Json
 from syncer.model.times import time_of
 
@@ -41,6 +49,11 @@ CALL: Final = 3.0
 #: Seconds between two tries, growing.
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 1.0
+#: Seconds after which an equal event is none of a peer that lags behind.
+_LATE: Final = 120.0
+#: Objects of one page, and pages that are read.
+_PAGE: Final = 500
+_PAGES: Final = 20
 #: Reasons of a refusal that passes; the second is a fault of our own configuration.
 _PASSING: Final = frozenset({"NamespaceTerminating", "BadURL"})
 #: Reasons of a refusal without a Status object begin so: a proxy has answered, not an API server.
@@ -80,7 +93,7 @@ class Submitted:
 
 
 class Objects(Protocol):
-    """The two rights that a gateway has."""
+    """The rights that a gateway has."""
 
     async def create(self, namespace: str, body: Json) -> Json:
         """Create an object; the PortError is `Conflict` if the name is taken."""
@@ -88,6 +101,10 @@ class Objects(Protocol):
 
     async def get(self, namespace: str, name: str) -> Json:
         """Read an object; the PortError is `Gone` if there is none."""
+        ...
+
+    async def of_event(self, namespace: str, label: str) -> list[Json]:
+        """Read the objects with this label of an event."""
         ...
 
 
@@ -105,6 +122,21 @@ class KubeObjects:
     async def get(self, namespace: str, name: str) -> Json:
         """See `Objects.get`."""
         return await self._client.request("GET", object_path(namespace, name), timeout=CALL)
+
+    async def of_event(self, namespace: str, label: str) -> list[Json]:
+        """See `Objects.of_event`."""
+        found: list[Json] = []
+        params = {"labelSelector": f"{EVENT}={label}", "limit": str(_PAGE)}
+        for _ in range(_PAGES):
+            page = await self._client.request(
+                "GET", list_path(namespace), params=params, timeout=CALL
+            )
+            found += page.get("items") or []
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                break
+            params["continue"] = more
+        return found
 
 
 class Submitter:
@@ -156,40 +188,73 @@ class Submitter:
         """
         try:
             async with asyncio.timeout_at(until):
-                if desired.identity.before and (found := await self._young(desired)) is not None:
-                    return found
-                there = await self._objects.get(desired.namespace, desired.identity.name)
+                there = await self._young(desired)
+                if there is None:
+                    there = await self._objects.get(desired.namespace, desired.identity.name)
+                if not _same(there, desired) or await self._again(desired, there) is not None:
+                    return None
         except Gone:
             return None
         except (PortError, TimeoutError) as error:
             raise Unavailable(str(error) or "the API server did not answer in time") from None
-        return _submitted(there, desired, duplicate=True) if _same(there, desired) else None
+        return _submitted(there, desired, duplicate=True)
 
     async def _once(self, desired: Desired) -> Submitted:
-        identity = desired.identity
-        if identity.before and (found := await self._young(desired)) is not None:
-            return found
-        try:
-            made = await self._objects.create(desired.namespace, desired.manifest)
-        except Conflict:
-            there = await self._objects.get(desired.namespace, identity.name)
+        there = await self._young(desired)
+        if there is None:
+            try:
+                made = await self._objects.create(desired.namespace, desired.manifest)
+                return _submitted(made, desired, duplicate=False)
+            except Conflict:
+                there = await self._objects.get(desired.namespace, desired.identity.name)
+        found = _submitted(there, desired, duplicate=True)
+        if not _same(there, desired):
             # Not refused: its name is a hash of the event, and whoever may patch the annotation could
             # have the sender, which tries no more after a 4xx, lose the event for all of its peers.
-            found = _submitted(there, desired, duplicate=True)
-            return found if _same(there, desired) else replace(found, taken=True)
-        return _submitted(made, desired, duplicate=False)
+            return replace(found, taken=True)
+        again = await self._again(desired, there)
+        return found if again is None else await self._once(again)
 
-    async def _young(self, desired: Desired) -> Submitted | None:
-        """Return the occurrence before, if it is young enough to be this one."""
+    async def _again(self, desired: Desired, there: Json) -> Desired | None:
+        """Return an event whose object exists as an occurrence of its own; None if it is not one."""
+        incident, state = desired.incident
+        created = _created(there)
+        if not incident or self._now() - created / 1000 < _LATE:
+            return None
+        if desired.opposite:
+            try:
+                await self._objects.get(desired.namespace, desired.opposite)
+            except Gone:
+                return None
+        label = desired.manifest["metadata"]["labels"].get(EVENT, "")
+        other = (incident, FIRING if state == RESOLVED else RESOLVED)
+        there_since = [
+            (_created(each), str(each["metadata"]["name"]))
+            for each in await self._objects.of_event(desired.namespace, label)
+            if _incident(each) == other and _created(each) > created
+        ]
+        if not there_since:
+            return None
+        prefix = desired.identity.name.partition("-")[0]
+        identity = hashed(prefix, desired.identity.digest, max(there_since)[1])
+        meta = desired.manifest["metadata"]
+        marks = {**meta["annotations"], IDENTITY: identity.digest}
+        meta = {**meta, "name": identity.name, "annotations": marks}
+        return replace(
+            desired, identity=identity, manifest={**desired.manifest, "metadata": meta}, opposite=""
+        )
+
+    async def _young(self, desired: Desired) -> Json | None:
+        """Return the occurrence before, if there is one that is young enough to be this one."""
         identity = desired.identity
+        if not identity.before:
+            return None
         try:
             before = await self._objects.get(desired.namespace, identity.before)
         except Gone:
             return None
-        created = time_of((before.get("metadata") or {}).get("creationTimestamp"))
-        if not _same(before, desired) or self._now() - created / 1000 >= identity.window:
-            return None
-        return _submitted(before, desired, duplicate=True)
+        old = self._now() - _created(before) / 1000 >= identity.window
+        return None if old or not _same(before, desired) else before
 
 
 def _passes(error: Rejected) -> bool:
@@ -205,6 +270,14 @@ def _refusal(error: Rejected) -> Refused:
     # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
     status = 413 if error.reason == "TooLarge" else 422
     return Refused(f"the API server refuses the object: {error}", status=status)
+
+
+def _created(document: Json) -> int:
+    return time_of((document.get("metadata") or {}).get("creationTimestamp"))
+
+
+def _incident(document: Json) -> tuple[str, str]:
+    return incident_of((document.get("spec") or {}).get("extensions") or {})
 
 
 def _same(document: Json, desired: Desired) -> bool:

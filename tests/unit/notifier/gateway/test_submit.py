@@ -24,6 +24,8 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
+from syncer.model.event import EVENT
+from syncer.model.incident import INCIDENT, STATE
 from syncer.model.resource import Json
 from syncer.model.times import format_time
 from tests.simulation.loop import SimLoop, simulate
@@ -39,16 +41,23 @@ class Objects:
         self.errors = list(errors)
         self.there: dict[str, Json] = {}
         self.created: list[str] = []
+        self.listed = 0
+        self.now = NOW
 
     def put(self, name: str, digest: str, ago: float) -> None:
         """Have an object that was created so many seconds ago."""
-        stamp = format_time(round((NOW - ago) * 1000), millis=False)
+        stamp = format_time(round((self.now - ago) * 1000), millis=False)
         self.there[name] = {
             "metadata": {
                 "name": name, "namespace": "ns", "uid": f"uid-{name}",
                 "creationTimestamp": stamp, "annotations": {IDENTITY: digest},
             }
         }  # fmt: skip
+
+    async def of_event(self, namespace: str, label: str) -> list[Json]:
+        """List."""
+        self.listed += 1
+        return [each for each in self.there.values() if each.get("spec")]
 
     async def create(self, namespace: str, body: Json) -> Json:
         """Create."""
@@ -59,6 +68,7 @@ class Objects:
             raise Conflict("taken")
         self.created.append(name)
         self.put(name, body["metadata"]["annotations"][IDENTITY], 0)
+        self.there[name]["spec"] = body.get("spec", {})
         return self.there[name]
 
     async def get(self, namespace: str, name: str) -> Json:
@@ -78,7 +88,7 @@ def desired(slot: int = 0, *, repeat: bool = False) -> Desired:
 async def submit(objects: Objects, wanted: Desired, *, patience: float = 5.0) -> Submitted:
     """Submit with some patience."""
     until = asyncio.get_running_loop().time() + patience
-    return await Submitter(objects, lambda: NOW).submit(wanted, until)
+    return await Submitter(objects, lambda: objects.now).submit(wanted, until)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +270,69 @@ def test_what_became_of_an_event_is_one_word(made: Submitted, word: str) -> None
     assert made.result == word
 
 
+def about(state: str, *, incident: str = "gw/am/1", opposite: str = "") -> Desired:
+    """An event of an incident in one state, whose bytes never change."""
+    manifest: Json = {
+        "metadata": {
+            "name": f"am-{state}", "annotations": {IDENTITY: state}, "labels": {EVENT: "e"},
+        },
+        "spec": {"extensions": {INCIDENT: incident, STATE: state}},
+    }  # fmt: skip
+    return Desired("ns", Identity(f"am-{state}", state), manifest, False, opposite)
+
+
+async def test_an_alert_that_fires_again_with_its_old_start_is_an_event_of_its_own() -> None:
+    """Fire, end, fire, end, with the same bytes each time: four notifications."""
+    objects = Objects()
+    for number, state in enumerate(("firing", "resolved") * 2):
+        objects.now += 200.0
+        made = [await submit(objects, about(state)) for _ in range(3)]
+        assert [one.duplicate for one in made] == [False, True, True]
+        assert len(set(objects.created)) == number + 1
+        objects.now += 119.0
+        assert (await submit(objects, about(state))).duplicate
+    objects.now += 200.0
+    assert (await submit(objects, about("resolved"))).name == objects.created[-1]
+
+
+#: Seconds since the event's object was created, and since that of another state; whether it is one more.
+LATE: Final[dict[str, tuple[float, float, str, str, bool]]] = {
+    "a peer lags behind": (119.0, 60.0, "gw/am/1", "resolved", False),
+    "it ended, and fires again": (121.0, 60.0, "gw/am/1", "resolved", True),
+    "it ended before": (121.0, 180.0, "gw/am/1", "resolved", False),
+    "another incident of the event ended": (121.0, 60.0, "gw/am/2", "resolved", False),
+    "it was told of again": (121.0, 60.0, "gw/am/1", "firing", False),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+async def test_time_tells_a_lagging_peer_from_what_fires_again(case: str) -> None:
+    """Two minutes, and an end of the same incident in between."""
+    ago, since, incident, state, again = LATE[case]
+    objects = Objects()
+    objects.put("am-firing", "firing", ago)
+    objects.put("other", "x", since)
+    objects.there["other"]["spec"] = about(state, incident=incident).manifest["spec"]
+    assert (await find(objects, about("firing")) is None) is again
+    objects.listed = 0
+    made = await submit(objects, about("firing"))
+    assert made.duplicate is not again
+    assert objects.listed == (ago > 120)
+
+
+async def test_an_alert_whose_end_was_never_told_is_not_searched_for() -> None:
+    """Flushes of each alert carry what has not changed, a hundred at a time."""
+    objects = Objects()
+    objects.put("am-firing", "firing", 1000.0)
+    wanted = about("firing", opposite="am-resolved")
+    assert (await submit(objects, wanted)).duplicate
+    assert objects.listed == 0
+    objects.put("am-resolved", "resolved", 500.0)
+    objects.there["am-resolved"]["spec"] = about("resolved").manifest["spec"]
+    assert not (await submit(objects, wanted)).duplicate
+    assert objects.listed == 1
+
+
 async def test_objects_are_those_of_the_api_server() -> None:
     """Created and read in the namespace, each within a few seconds."""
 
@@ -268,7 +341,11 @@ async def test_objects_are_those_of_the_api_server() -> None:
             self.asked: list[Any] = []
 
         async def request(self, method: str, path: str, **options: Any) -> Json:
-            self.asked.append((method, path.partition("/v1alpha1/")[2], options))
+            asked = {key: dict(v) if key == "params" else v for key, v in options.items()}
+            self.asked.append((method, path.partition("/v1alpha1/")[2], asked))
+            if "params" in options:
+                more = "" if "continue" in options["params"] else "next"
+                return {"items": [{"n": len(self.asked)}], "metadata": {"continue": more}}
             return {"metadata": {"uid": "u"}}
 
     server = Server()
@@ -280,6 +357,11 @@ async def test_objects_are_those_of_the_api_server() -> None:
         ("POST", path, {"body": {"a": 1}, "timeout": 3.0}),
         ("GET", f"{path}/n", {"timeout": 3.0}),
     ]
+    selected = {"labelSelector": "notification-ledger/event=e", "limit": "500"}
+    assert await objects.of_event("ns", "e") == [{"n": 3}, {"n": 4}]
+    assert [each[2]["params"] for each in server.asked[2:]] == [
+        selected, selected | {"continue": "next"},
+    ]  # fmt: skip
 
 
 def test_what_passes_soon_is_tried_again_soon() -> None:
