@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,11 @@ from syncer.kube.status_policy import PERIOD as POLICY_PERIOD
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
+from syncer.rules.divergence import Divergence
 from syncer.runtime.slices import slices
+from syncer.sync.finished import Finished
+from syncer.sync.retention import due
+from syncer.sync.scrubber import report
 from syncer.sync.sweeper import Sweeper
 
 logger = logging.getLogger("ledger")
@@ -45,6 +49,8 @@ _LISTED_POLL: Final = 0.1
 #: Kinds of the two sweeps that a takeover starts; fields of a log line.
 _FINISHED: Final = "finished"
 _LOGS: Final = "logs"
+#: Notifications without a log that one sweep names; all of them are counted.
+_NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class Sweeps:
         await self._until_listed()
         self._begin(_FINISHED, self._parts.takeover.finished)
         summaries = [s for s in self._parts.cache.finished.values() if not s.journaled]
-        lost = 0
+        lost: list[Finished] = []
         left = self._parts.cache.audit_capacity
         for start in range(0, len(summaries), _PAGE):
             sweep = await Sweeper(self._parts.claimer).finished(summaries[start : start + _PAGE])
@@ -146,8 +152,22 @@ class Sweeps:
             for uid in sweep.unaudited[:left]:
                 await self._reopen(uid)
             left = max(0, left - len(sweep.unaudited))
-        logger.debug("finished objects checked", extra={"objects": len(summaries), "no_log": lost})
+        logger.debug(
+            "finished objects checked", extra={"objects": len(summaries), "no_log": len(lost)}
+        )
+        self._miss(lost)
         self.looked_at[_FINISHED] = len(summaries)
+
+    def _miss(self, lost: Sequence[Finished]) -> None:
+        """Report finished notifications of this installation whose logs are gone before their time."""
+        if not lost:
+            return
+        parts = self._parts
+        now, since = parts.retention.time.certain(), parts.installation.since
+        missed = [s for s in lost if s.ended > since and not due(s.ended, s.retention_days, now)]
+        parts.metrics.divergences.labels(Divergence.LOG_MISSING).inc(len(missed))
+        for finished in missed[:_NAMED]:
+            report(finished.uid, f"{finished.namespace}/{finished.name}", Divergence.LOG_MISSING)
 
     async def journaled(self) -> None:
         """Claim finished notifications that were journaled, a few at a time, since each is read whole."""

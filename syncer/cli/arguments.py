@@ -15,7 +15,8 @@ from typing import Any, Final
 CLASSES: Final = (
     "foreign", "unreadable", "misnamed", "mark-beyond", "log-missing", "log-behind", "plan-missing",
     "expiring", "status-behind", "acked", "status-differs", "open-attempt", "unacked", "no-expiry",
-    "orphan", "epoch-ahead", "two-open", "conflict", "phase", "numbers", "object",
+    "orphan", "epoch-ahead", "two-open", "conflict", "phase", "channels", "spec",
+    "numbers", "object",
 )  # fmt: skip
 #: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
 #: it.

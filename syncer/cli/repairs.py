@@ -20,7 +20,6 @@ from enum import StrEnum
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.advice import ADVICE
 from syncer.cli.scan import Joined, Result, Scan, check_again
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import chain_of, encode_element, salvage, stored
@@ -37,6 +36,7 @@ from syncer.model.attempt import (
 from syncer.model.errors import ContractError
 from syncer.model.record import Header, Kind, Record, attempt_record, repair_record
 from syncer.model.resource import NotificationRequest
+from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import Divergence, Finding, Remedy
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.rules.merge import lacking

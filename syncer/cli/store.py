@@ -25,6 +25,7 @@ from syncer.kube.leases import lease_path
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, PortError
+from syncer.model.times import time_of
 
 _TIMEOUT: Final = 10.0
 
@@ -56,6 +57,11 @@ class Store:
     lease: str = ""
     map: Json | None = None
     error: PortError | None = None
+
+    @property
+    def since(self) -> int | None:
+        """Unix milliseconds at which the Lease of the installation was made, None if it was not read."""
+        return time_of(self.map["metadata"].get("creationTimestamp")) if self.map else None
 
     @property
     def remark(self) -> str:

@@ -30,19 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Report divergences; returns the exit code."""
+    from dataclasses import replace
+
     from syncer.cli.access import access, where_of
-    from syncer.cli.advice import ADVICE
     from syncer.cli.namespaces import namespaces_of, report_missing
     from syncer.cli.output import Progress, table, write_json, write_lines
     from syncer.cli.scan import Scan, bounds_of, by_status, diverging
     from syncer.cli.screen import screen_of
+    from syncer.rules.advice import ADVICE
     from syncer.rules.divergence import VERIFIED
 
     counts: Counter[Divergence] = Counter()
     notifications = 0
     async with access(where_of(options)) as at:
-        silent = await _silence(at, options)
-        scan, bounds = Scan(), bounds_of(at, options)
+        silent, since = await _silence(at, options)
+        scan, bounds = Scan(), replace(bounds_of(at, options), since=since)
         rows = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
         with Progress("verified") as progress:
             namespaces = await namespaces_of(at, options)
@@ -61,6 +63,7 @@ async def run(options: argparse.Namespace) -> int:
                             {
                                 "uid": joined.uid, "object": joined.key or None,
                                 "class": kind.value, "remedy": kind.remedy.value, "what": text,
+                                "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
                             }
                         )  # fmt: skip
                     else:
@@ -93,21 +96,20 @@ async def run(options: argparse.Namespace) -> int:
     return _exit(found=bool(counts), silent=bool(silent))
 
 
-async def _silence(at: Access, options: argparse.Namespace) -> str:
-    """Check the store's owner; return why Redis does not answer, empty if it does."""
+async def _silence(at: Access, options: argparse.Namespace) -> tuple[str, int | None]:
+    """Check the store's owner; return why Redis does not answer, if so, and when the installation began."""
     from syncer.cli.outage import SILENT, reason_of
     from syncer.cli.output import write_remark
     from syncer.cli.store import trusted_store
 
     try:
-        await trusted_store(at, options)
+        return "", (await trusted_store(at, options)).since
     except SILENT as error:
         if at.kube is None:
             raise
         reason = reason_of(error)
         write_remark(f"no log is read, each status is checked on its own: {reason}")
-        return reason
-    return ""
+        return reason, None
 
 
 def _exit(*, found: bool, silent: bool) -> int:

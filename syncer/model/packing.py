@@ -26,8 +26,8 @@ def packed(document: dict[str, Any]) -> bytes:
 
 
 def hash_of(spec: object) -> str:
-    """Sixteen hex digits that stand for a spec, in whatever order its members are."""
-    return hashlib.sha256(_canonical(spec)).hexdigest()[:16]
+    """SHA-256 of a spec, in whatever order its members are."""
+    return hashlib.sha256(_canonical(spec)).hexdigest()
 
 
 def _canonical(value: object) -> bytes:

@@ -239,7 +239,7 @@ class NotificationRequest:
         return parse_spec(spec or {}), hash_of(spec)
 
     def content_hash(self) -> str:
-        """Sixteen hex digits that stand for the spec; the plan records them."""
+        """SHA-256 of the spec; the plan records it."""
         return hash_of(self.document().get("spec"))
 
 

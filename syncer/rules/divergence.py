@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from syncer.model.attempt import AttemptState
+from syncer.model.attempt import NO_EPOCH, AttemptState, attempt_epoch
 from syncer.model.record import Record
-from syncer.model.resource import Status
+from syncer.model.resource import PARTIALLY_SENT, SENT, Status
+from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import exceeds, lacking
 
@@ -66,10 +67,11 @@ class Divergence(StrEnum):
     TWO_OPEN = "two-open"
     CONFLICT = "conflict"
     PHASE = "phase"
+    CHANNELS = "channels"
+    SPEC = "spec"
     NUMBERS = "numbers"
     OBJECT = "object"
     HISTORY = "history"
-    SPEC = "spec"
     MEMORY = "memory"
 
     @property
@@ -97,12 +99,15 @@ AUDITED: Final = {
     Divergence.LOG_BEHIND: "the status shows attempts that the log lacks",
     Divergence.STATUS_BEHIND: "the status lacks what the log says",
     Divergence.SPEC: "the spec is not the one for which the channels were chosen",
+    Divergence.PHASE: "the phase is final, and the attempts do not say so",
+    Divergence.CHANNELS: "there are channels that the plan does not name",
+    Divergence.LOG_MISSING: "the notification is finished, and its log is gone before its time",
     Divergence.MEMORY: "the memory differs from the fold of the same records",
     Divergence.ACKED: "records are marked as published and the status does not show them",
     Divergence.TWO_OPEN: "two attempts of one channel are open at once",
 }
 #: What needs a memory, so that `syncer verify` cannot find it.
-_NEEDS_MEMORY: Final = frozenset({Divergence.HISTORY, Divergence.SPEC, Divergence.MEMORY})
+_NEEDS_MEMORY: Final = frozenset({Divergence.HISTORY, Divergence.MEMORY})
 #: What `syncer verify` may find, the worst first.
 VERIFIED: Final = tuple(kind for kind in Divergence if kind not in _NEEDS_MEMORY)
 
@@ -158,6 +163,59 @@ def conflicting(records: Sequence[Record]) -> list[Finding]:
     return [Finding(Divergence.CONFLICT, f"{both} attempt(s) have two definite results")]
 
 
+def unfounded(status: Status, states: Sequence[ChannelState]) -> list[Finding]:
+    """
+    Find a final phase that the attempts do not support.
+
+    Whoever asks leaves out channels that are to be sent again.
+
+    Args:
+        status: The object's.
+        states: Of each planned channel, by log and object.
+    """
+    delivered = sum(s.state is State.DELIVERED for s in states)
+    going = [s for s in states if not s.state.finished]
+    uncertain = any(s.last and s.last.state is AttemptState.UNKNOWN for s in going)
+    if states and (
+        (status.phase == SENT and delivered < len(states))
+        or (status.phase == PARTIALLY_SENT and not delivered)
+        or (status.terminal and going and not uncertain)
+    ):
+        text = f"the phase is {status.phase}, {delivered} of {len(states)} channel(s) are delivered"
+        more = f" and {len(going)} have attempts left" if going else ""
+        return [Finding(Divergence.PHASE, text + more)]
+    return []
+
+
+def unplanned(view: LogView, status: Status) -> list[Finding]:
+    """Find channels that the log's plan does not name: shown by the status, or with an attempt of ours."""
+    if view.plan is None:
+        return []
+    planned = set(view.plan.channels)
+    # What the replaced controller has tried, it has named in its way.
+    tried = {a.channel for a in view.attempts.values() if attempt_epoch(a.id) != NO_EPOCH} - planned
+    shown = {c.name for c in status.channels} - planned
+    if not tried and not shown:
+        return []
+    return [
+        Finding(
+            Divergence.CHANNELS,
+            f"the plan does not name {len(tried)} channel(s) of the log's attempts and {len(shown)} of the"
+            " status",
+        )
+    ]
+
+
+def respecified(view: LogView, digest: str) -> list[Finding]:
+    """Find a plan that was made for another spec than that with this digest; empty if it is not known."""
+    frozen = view.plan.body_hash if view.plan else ""
+    if not frozen or not digest or frozen == digest:
+        return []
+    return [
+        Finding(Divergence.SPEC, f"the plan is for the spec {frozen[:12]}, it is {digest[:12]}")
+    ]
+
+
 def log_behind(view: LogView, status: Status) -> list[Finding]:
     """Find attempts and results that the status shows and the log lacks."""
     lost = len(lacking(view, status))
@@ -207,6 +265,8 @@ class Evidence:
         spec_hash: Of the object's spec, empty if it could not be read.
         quiet: Nothing of the view waits to be written.
         pending: A write of this view onto that status would change it.
+        states: Of each planned channel, by this view and that status; empty if no request to send again and
+            no open attempt leaves them as they are.
     """
 
     view: LogView
@@ -216,6 +276,7 @@ class Evidence:
     spec_hash: str
     quiet: bool
     pending: bool
+    states: Sequence[ChannelState] = ()
 
 
 def examine(evidence: Evidence) -> tuple[Divergence, ...]:
@@ -237,6 +298,7 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     if status is None:
         return tuple(found)
     found += [f.kind for f in log_behind(again, status)]
+    found += [f.kind for f in (*unfounded(status, evidence.states), *unplanned(again, status))]
     if evidence.quiet:
         # What waits to be written heals both; a status is wrong only if no write of it waits. What a memory
         # that is wrong or lacks something would write proves nothing.
@@ -244,7 +306,5 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
         found += [
             f.kind for f in status_behind(records, evidence.acked, status, unwritten=unwritten)
         ]
-    frozen = again.plan.body_hash if again.plan else ""
-    if frozen and evidence.spec_hash and frozen != evidence.spec_hash:
-        found.append(Divergence.SPEC)
+    found += [f.kind for f in respecified(again, evidence.spec_hash)]
     return tuple(found)

@@ -18,16 +18,19 @@ from typing import Final
 from syncer.model.attempt import NO_EPOCH, Epoch, attempt_epoch, epoch_key
 from syncer.model.record import Header
 from syncer.model.rendering import difference
-from syncer.model.resource import PARTIALLY_SENT, SENT, NotificationRequest, Status
-from syncer.rules.channel_state import State
+from syncer.model.resource import NotificationRequest, Status
+from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.compact import SOFT_LIMIT, compact
 from syncer.rules.divergence import (
     Divergence,
     Finding,
     conflicting,
     log_behind,
+    respecified,
     status_behind,
     two_open,
+    unfounded,
+    unplanned,
 )
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, exceeds, merge, ordered_channels
@@ -64,6 +67,7 @@ class Bounds:
         settle: Milliseconds that a record may take to be published.
         stuck: Milliseconds after which an open attempt is abandoned.
         at_most_once: As the controller is configured.
+        since: Unix milliseconds of the installation's beginning: whatever was created later is its work.
         latest: The latest epoch that the cluster can have given out, None if that is not known.
         status_bytes: Largest status, as the controller is configured.
     """
@@ -73,6 +77,7 @@ class Bounds:
     stuck: int = 120_000
     at_most_once: bool = False
     latest: Epoch | None = None
+    since: int | None = None
     status_bytes: int = SOFT_LIMIT
 
 
@@ -100,10 +105,13 @@ def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
     status = request.status
     if request.deleting:
         return ()
-    delivered = sum(c.state == State.DELIVERED for c in status.channels)
+    # How far the others have come, only a log tells.
+    states = [
+        ChannelState(c.name, State.DELIVERED if c.state == State.DELIVERED else State.EXHAUSTED)
+        for c in status.channels
+    ]
     # What the replaced controller has ended shows no channels.
-    unfounded = _unfounded(status, delivered, len(status.channels)) if status.channels else []
-    return (*unfounded, *_numbers(status))
+    return (*(unfounded(status, states) if states else ()), *_numbers(status))
 
 
 def _ours(status: Status) -> bool:
@@ -113,13 +121,19 @@ def _ours(status: Status) -> bool:
 
 def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding, ...]:
     status = request.status
-    if not status.attempts or not _ours(status):
+    ours = bool(status.attempts) and _ours(status)
+    # A status may say that it ended long ago, the API server says when it began.
+    ended = max(status.completed_at, request.created)
+    if status.terminal and bounds.now >= ended + 1000 * retention_seconds(request.retention_days):
+        return ()
+    if status.terminal and not ours and bounds.since is not None and request.created > bounds.since:
+        text = (
+            f"the phase is {status.phase}, and no log and no attempt of this controller supports it"
+        )
+        return (Finding(Divergence.PHASE, text),)
+    if not ours:
         # New, adopted, or ended without an attempt: there is nothing that a log could have lost.
         return ()
-    if status.terminal:
-        kept_until = status.completed_at + 1000 * retention_seconds(request.retention_days)
-        if bounds.now >= kept_until:
-            return ()
     return (
         Finding(
             Divergence.LOG_MISSING,
@@ -170,6 +184,7 @@ def _with_log(
     found += two_open(view) + conflicting(log.records)
     lost = [f._replace(text=f.text + _journaled(status)) for f in log_behind(view, status)]
     found += lost
+    found += [*unplanned(view, status), *respecified(view, request.content_hash())]
     if view.plan is None and status.channels and _ours(status):
         add(Divergence.PLAN_MISSING, "the status shows channels, but the log has no plan")
     if sides.ttl >= 0 and not status.terminal:
@@ -215,19 +230,9 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
         found.append(
             Finding(Divergence.STATUS_DIFFERS, f"the log says otherwise: {', '.join(wrong)}")
         )
-    channel_states = merged.channel_states
-    delivered = sum(s.state is State.DELIVERED for s in channel_states)
-    return found + _unfounded(status, delivered, len(channel_states)) + _numbers(status)
-
-
-def _unfounded(status: Status, delivered: int, channels: int) -> list[Finding]:
-    """Check a phase by how many channels are delivered, of how many."""
-    if (status.phase == SENT and delivered < channels) or (
-        status.phase == PARTIALLY_SENT and not delivered
-    ):
-        text = f"the phase is {status.phase} and {delivered} of {channels} channel(s) are delivered"
-        return [Finding(Divergence.PHASE, text)]
-    return []
+    if not (view.opened or ordered_channels(view, status)):
+        found += unfounded(status, merged.channel_states)
+    return found + _numbers(status)
 
 
 def _numbers(status: Status) -> list[Finding]:

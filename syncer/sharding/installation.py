@@ -29,6 +29,7 @@ from typing import Final
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.kube.leases import lease_path
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
+from syncer.model.times import time_of
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL, SHARDS
 
@@ -82,6 +83,8 @@ class Installation:
         self.problem: str | None = None
         #: Whether this process has founded it.
         self.new = False
+        #: Unix milliseconds at which it was founded.
+        self.since = 0
         self._uid = ""
         self._alive_for = alive_for
         self._clock = clock
@@ -110,6 +113,7 @@ class Installation:
         except Gone:
             lease = await self._create()
         uid = self._uid = lease["metadata"]["uid"]
+        self.since = time_of(lease["metadata"].get("creationTimestamp"))
         change: dict[str, str] = {}
         if SHARDS not in _annotations(lease):
             # None that writes the function down leaves out the number.

@@ -18,10 +18,15 @@ class Finished:
     resource_version: str
     phase: str
     retention_days: int
-    #: Unix milliseconds, 0 if the object does not show it.
+    #: Unix milliseconds, as `ended` has them.
     ended: int
     #: Its attempts may be in no log yet.
     journaled: bool = False
+
+
+def ended(request: NotificationRequest) -> int:
+    """When a finished object ended, by its status; not before the API server has created it."""
+    return max(request.status.completed_at, request.created)
 
 
 def summary(request: NotificationRequest) -> Finished:
@@ -33,6 +38,6 @@ def summary(request: NotificationRequest) -> Finished:
         request.resource_version,
         sys.intern(request.status.phase),
         request.retention_days,
-        request.status.completed_at,
+        ended(request),
         request.status.journal is not None,
     )

@@ -42,7 +42,7 @@ from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.finished import Finished
+from syncer.sync.finished import Finished, ended
 
 logger = logging.getLogger("ledger.retention")
 
@@ -164,7 +164,7 @@ class Retention:
         if status.journal is not None:
             # Its attempts may be on record there alone.
             return False
-        if not due(status.completed_at, current.retention_days, self.time.certain()):
+        if not due(ended(current), current.retention_days, self.time.certain()):
             return False
         mark = status.log
         if mark is None:

@@ -26,6 +26,7 @@ from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import ObjectClient, Ownership
 from syncer.model.resource import NotificationRequest
+from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import Divergence, Evidence, examine
 from syncer.sync.cache import Entry
 from syncer.sync.recorder import Recorder
@@ -110,6 +111,7 @@ class Scrubber:
         if current is not None and (current.uid != entry.uid or current.deleting):
             return Result.PASSED
         quiet = entry.dirty_since is None
+        pending, states = self.sync.weigh(entry, current, term) if current else (False, ())
         found = examine(
             Evidence(
                 view=entry.view,
@@ -118,7 +120,9 @@ class Scrubber:
                 status=current.status if current else None,
                 spec_hash=current.content_hash() if current else "",
                 quiet=quiet,
-                pending=bool(quiet and current and self.sync.pending(entry, current, term)),
+                pending=quiet and pending,
+                # One that was requested again may have attempts left after its end.
+                states=() if entry.view.opened or entry.ordered else states,
             )
         )
         if current is not None and found:
@@ -137,18 +141,10 @@ class Scrubber:
     ) -> Result:
         for divergence in found:
             self.metrics.divergences.labels(divergence.value).inc()
-            logger.error(
-                "the self-audit found a divergence",
-                extra={
-                    "uid": entry.uid,
-                    "object": entry.request.key,
-                    "class": divergence.value,
-                    "meaning": divergence.message,
-                    "position": entry.view.position,
-                    # In quarantine nothing is sent, whatever the class alone would allow.
-                    "sends": "stopped" if divergence.stops or entry.quarantine else "go on",
-                },
-            )
+            # In quarantine nothing is sent, whatever the class alone would allow.
+            sends = "stopped" if divergence.stops or entry.quarantine else "go on"
+            position = entry.view.position
+            report(entry.uid, entry.request.key, divergence, position=position, sends=sends)
         longer = snapshot is not None and len(snapshot.records) > entry.view.position
         if snapshot is not None and (longer or Divergence.MEMORY in found):
             # The memory is disposable, the log is not; and what others appended is news.
@@ -167,6 +163,18 @@ class Scrubber:
             self.cache.mark_dirty(entry, urgent=bool(violation))
             self.on_change(entry.uid)
         return Result.DIVERGES if found else Result.AGREES
+
+
+def report(uid: str, key: str, divergence: Divergence, **more: object) -> None:
+    """Log what was found, who can have caused it, and what to do."""
+    advice = ADVICE[divergence]
+    logger.error(
+        "the self-audit found a divergence",
+        extra={
+            "uid": uid, "object": key, "class": divergence.value, "meaning": divergence.message,
+            "cause": advice.cause, "do": advice.do, **more,
+        },
+    )  # fmt: skip
 
 
 def _still(entry: Entry) -> bool:

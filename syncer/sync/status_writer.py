@@ -36,6 +36,7 @@ from syncer.model.errors import (
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.rendering import difference
 from syncer.model.resource import TERMINAL_PHASES, Json, LogMark, NotificationRequest, Status
+from syncer.rules.channel_state import ChannelState
 from syncer.rules.compact import compact, least
 from syncer.rules.fold import History
 from syncer.rules.merge import Facts, Merged, merge, quarantine
@@ -331,10 +332,13 @@ class StatusWriter:
             outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
             self.metrics.conflicts.labels(outcome).inc()
 
-    def pending(self, entry: Entry, shown: NotificationRequest, term: LeaseTerm) -> bool:
-        """Whether a write of an entry's view would change an object as read just now."""
-        wanted = compact(self._merged(entry, term, shown).status, limit=self.limits.status_bytes)
-        return bool(difference(shown.status, wanted))
+    def weigh(
+        self, entry: Entry, shown: NotificationRequest, term: LeaseTerm
+    ) -> tuple[bool, tuple[ChannelState, ...]]:
+        """Whether a write of an entry's view would change an object as read just now, and its channels."""
+        merged = self._merged(entry, term, shown)
+        wanted = compact(merged.status, limit=self.limits.status_bytes)
+        return bool(difference(shown.status, wanted)), merged.channel_states
 
     def _merged(
         self,

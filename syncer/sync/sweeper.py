@@ -36,12 +36,12 @@ class FinishedSweep(NamedTuple):
     Attributes:
         reopened: Uids whose log must be claimed again.
         unaudited: Uids whose log waits for the audit feed alone.
-        lost: How many have no log.
+        lost: Those that have no log.
     """
 
     reopened: list[str]
     unaudited: list[str]
-    lost: int
+    lost: list[Finished]
 
 
 class Sweeper:
@@ -115,11 +115,11 @@ class Sweeper:
         """
         reopened: list[str] = []
         unaudited: list[str] = []
-        lost = 0
+        lost: list[Finished] = []
         heads = await self.log.read_headers([s.uid for s in summaries])
         for finished, head in zip(summaries, heads, strict=True):
             if head.element is None:
-                lost += 1
+                lost.append(finished)
                 continue
             header = head.header
             if header is None or header.acked < head.length - 1:

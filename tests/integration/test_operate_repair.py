@@ -377,6 +377,23 @@ async def _mentioned(here: Stage) -> bool:
     return "completionTime" in await status_of(here, "n")
 
 
+async def channels(here: Stage) -> None:
+    """A log whose plan is another one than that of its attempts."""
+    await planned(here, Plan(("slack:board",), at=1))
+
+
+async def spec(here: Stage) -> None:
+    """A log whose plan was made for another spec."""
+    await planned(here, Plan((CHANNEL,), at=1, body_hash="0" * 64))
+
+
+async def planned(here: Stage, plan: Plan) -> None:
+    """Put another plan into the log of a finished notification."""
+    raw = await finished(here)
+    header, records = await raw.read()
+    await raw.write(header, [plan_record(plan), *records[1:]])
+
+
 async def numbers(here: Stage) -> None:
     """Two attempts that bear one number."""
     here.script("n", BUSY)
@@ -417,6 +434,8 @@ LEFT = {
     "conflict": (conflict, 1),
     "two-open": (two_open, 1),
     "phase": (phase, 1),
+    "channels": (channels, 1),
+    "spec": (spec, 1),
     "numbers": (numbers, 1),
     "object": (unparsed, 1),
 }

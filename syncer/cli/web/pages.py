@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.cli.advice import ADVICE
 from syncer.cli.doctor.leases import LeaseFacts
 from syncer.cli.doctor.result import Grade, Result
 from syncer.cli.explanation import next_step
@@ -34,6 +33,7 @@ from syncer.cli.web.source import Head, Heads, Known, Overview
 from syncer.cli.web.story import Moment, tell
 from syncer.model.attempt import receiver_of
 from syncer.model.resource import NotificationRequest
+from syncer.rules.advice import ADVICE
 
 #: Namespaces that the list offers to choose from.
 _OFFERED: Final = 200
@@ -223,7 +223,7 @@ def _findings(known: Known) -> Safe | None:
         return None
     items = [
         tag(
-            "li", badge(f.kind.value, "bad"), " ", f.text, ". ", ADVICE.get(f.kind, ""), ". ",
+            "li", badge(f.kind.value, "bad"), " ", f.text, ". ", str(ADVICE[f.kind]), ". ",
             command(f"kubectl ledger repair -n {shlex.quote(known.key.partition('/')[0])} --dry-run"),
         )
         for f in known.findings

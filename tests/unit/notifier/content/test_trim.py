@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from notifier.content.trim import (
     head,
 )
 from notifier.routing.tree import fallback_message
-from syncer.model.resource import Spec, parse_object
+from syncer.model.resource import Spec
 from syncer.runtime.offload import SMALL, offload
 from tests.channels.messages import document, message, untrimmed
 
@@ -237,20 +236,6 @@ async def test_large_work_leaves_the_loop() -> None:
         gate.set()
     with pytest.raises(ZeroDivisionError):
         await offload(lambda: 1 // 0, size=SMALL + 1, seconds=5)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"b": "x", "a": {"d": "1", "c": ["y", 2, True, None]}}, {"a": "é"}, {"a": '\x7f\x00\n"\\/'},
-        {"a": 1.5, "b": 1e22}, {"é": "a", "z": "b"}, {}, {"a": "1.5"},
-    ],
-)  # fmt: skip
-def test_hash_of_the_spec_is_that_of_before(value: Json) -> None:
-    """The quick way to write a spec for its hash gives what the library writes, whatever is in it."""
-    made = parse_object(document(**value))
-    spec = json.dumps(made.document()["spec"], sort_keys=True, separators=(",", ":"))
-    assert made.content_hash() == hashlib.sha256(spec.encode()).hexdigest()[:16]
 
 
 def test_message_knows_its_size() -> None:

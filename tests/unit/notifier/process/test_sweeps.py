@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from notifier.app import Parts
 from notifier.dispatch.workqueue import WorkQueue
@@ -22,6 +23,7 @@ from notifier.progress import Takeover
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
+from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.record import Header, Plan, plan_record
@@ -33,6 +35,8 @@ from syncer.sync.cache import Cache, Entry
 from syncer.sync.finished import Finished, summary
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.test_start import Held, document
+
+DAY: Final = 86_400_000
 
 
 class Store:
@@ -136,6 +140,9 @@ class Process:
             synced=True, follows=lambda _uid: True, refused=frozenset()
         )
         self.loaded = SimpleNamespace(namespaces=None)
+        self.metrics = SyncMetrics(CollectorRegistry())
+        self.installation = SimpleNamespace(since=DAY)
+        self.retention = SimpleNamespace(time=SimpleNamespace(certain=lambda: 9 * DAY))
         self.claimer = SimpleNamespace(
             log=self.log, cache=self.cache, objects=self.objects, retire=self.retire
         )
@@ -190,6 +197,23 @@ async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
     )  # fmt: skip
     assert not process.takeover.finished.is_set()
     assert not process.sweeps.through  # the other one waits
+
+
+async def test_a_log_that_is_gone_before_its_time_is_missed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Named and counted; not one that has expired, nor that of what upstream's controller has finished."""
+    process = Process()
+    process.finish("a", "b", "c")
+    for name, ended in (("a", DAY), ("b", 2 * DAY), ("c", 3 * DAY)):
+        finished = process.cache.finished
+        finished[f"uid-{name}"] = replace(finished[f"uid-{name}"], ended=ended, retention_days=7)
+    await process.sweeps.finished()
+    (line,) = [r.__dict__ for r in caplog.records if r.levelname == "ERROR"]
+    assert (line["object"], line["class"]) == ("n/c", "log-missing")
+    assert "somebody who may write to Redis" in line["cause"]
+    assert "syncer repair" in line["do"]
+    assert process.metrics.divergences.labels("log-missing")._value.get() == 1
 
 
 async def test_what_was_journaled_is_claimed_a_few_at_a_time(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from syncer.cli import repairs
-from syncer.cli.advice import ADVICE
 from syncer.cli.repairs import (
     ASIDE_SECONDS,
     Act,
@@ -34,6 +33,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import Divergence, Finding, Remedy
 from tests.unit.syncer.cli.samples import (
     A1,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import Attempt, AttemptState, Epoch
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.record import (
     Header,
     Plan,
@@ -94,6 +94,19 @@ def test_objects_of_the_replaced_controller_need_no_log() -> None:
     assert classes(sides(request(old, phase="Sent", **ended))) == ["log-missing"]
     assert classes(sides(request(old, phase="Sent", log=None, **ended))) == []
     assert classes(sides(request())) == []
+
+
+def test_what_was_created_here_has_a_log() -> None:
+    """A final phase needs one until its time is over, whatever the status says of when it ended."""
+    created = request().created
+    for attempts in ([], [{**entry("success"), "id": None}]):
+        sent = request(*attempts, phase="Sent", log=None, completionTime="2020-01-01T00:00:00Z")
+        assert classes(sides(sent)) == [], "when the installation began is not known"
+        assert classes(sides(sent), replace(BOUNDS, since=created)) == [], "it may be adopted"
+        bounds = replace(BOUNDS, since=created - 1)
+        assert classes(sides(sent), bounds) == ["phase"]
+        late = replace(bounds, now=created + 7 * 86_400_000)
+        assert classes(sides(sent), late) == []
 
 
 def test_orphan_is_one_that_nobody_lets_go() -> None:
@@ -199,6 +212,22 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
         delivered(attempts=(replace(WRITTEN.attempts[0], number=0),)), DELIVERED, 60,
         ["status-differs"], "the log says otherwise: deliveryAttempts",
     ),
+    "the status shows a channel that was not planned": (
+        delivered(channels=(*WRITTEN.channels, ChannelStatus("slack:board", "Delivered", 1))), DELIVERED,
+        60, ["channels", "status-differs"], "the plan does not name 0 channel(s) of the log's attempts",
+    ),
+    "the log has an attempt at a channel that was not planned": (
+        delivered(), elements(
+            PLAN, opened(A1), SUCCESS, replace(opened(A2), channel="slack:board"),
+            header=Header("ns/n", Epoch("0.7"), 3, 3),
+        ), 60, ["channels"], "the plan does not name 1 channel(s)",
+    ),
+    "the plan is that of another spec": (
+        delivered(), elements(
+            plan_record(Plan((C,), body_hash="0" * 64)), opened(A1), SUCCESS,
+            header=Header("ns/n", Epoch("0.7"), 3, 3),
+        ), 60, ["spec"], "the plan is for the spec 000000000000, it is ",
+    ),
     "the status shows one attempt twice": (
         delivered(attempts=WRITTEN.attempts * 2), DELIVERED, 60, ["status-differs", "numbers"],
         "the log says otherwise: deliveryAttempts",
@@ -238,23 +267,29 @@ def test_two_attempts_under_one_number() -> None:
         assert check_alone(replace(shown, deleting=True)) == ()
 
 
-PHASES: dict[str, tuple[str, int, bool]] = {
-    "sent, and one of two is delivered": ("Sent", 1, True),
-    "sent, and both are": ("Sent", 2, False),
-    "partially sent, and none is delivered": ("PartiallySent", 0, True),
-    "partially sent, and one is": ("PartiallySent", 1, False),
-    "failed, and none is delivered": ("Failed", 0, False),
+_GOING = " and 1 have attempts left"
+#: sentence: (phase, channels delivered, result of the others, what is said more; None if nothing is wrong)
+PHASES: dict[str, tuple[str, int, FailureClass, str | None]] = {
+    "sent, and one of two is delivered": ("Sent", 1, FailureClass.PERMANENT, ""),
+    "sent, and both are": ("Sent", 2, FailureClass.PERMANENT, None),
+    "partially sent, and none is delivered": ("PartiallySent", 0, FailureClass.PERMANENT, ""),
+    "partially sent, and one is": ("PartiallySent", 1, FailureClass.PERMANENT, None),
+    "partially sent, and the other may be": ("PartiallySent", 1, FailureClass.TRANSIENT, _GOING),
+    "failed, and none is delivered": ("Failed", 0, FailureClass.PERMANENT, None),
+    "failed, and one attempt is left": ("Failed", 1, FailureClass.TRANSIENT, _GOING),
 }
 
 
 @pytest.mark.parametrize("case", PHASES)
 def test_a_phase_without_its_deliveries(case: str) -> None:
     """A final phase absorbs, so the merge keeps it; whether it has its reason is said apart."""
-    phase, delivered, unfounded = PHASES[case]
+    phase, delivered, other, more = PHASES[case]
     plan = plan_record(Plan((C, "b"), "r", "m", at=NOW - 60_000))
     records = [plan]
-    for attempt, channel in ((A1, C), (A2, "b"))[:delivered]:
+    for n, (attempt, channel) in enumerate(((A1, C), (A2, "b"))):
         done = Attempt(attempt, channel, AttemptState.SUCCESS, NOW - 50_000, NOW - 49_000)
+        if n >= delivered:
+            done = replace(done, state=AttemptState.FAILED, failure=other)
         records += [intent_record(attempt, channel, at=NOW - 50_000, by="p"), attempt_record(done)]
     log = elements(*records)
     before = request(phase=phase)
@@ -262,8 +297,9 @@ def test_a_phase_without_its_deliveries(case: str) -> None:
     merged = merge(before.status, read_log(log).view, facts, now=NOW).status
     found = check(sides(replace(before, status=merged), log), BOUNDS)
     texts = [f.text for f in found if f.kind.value == "phase"]
-    said = f"the phase is {phase} and {delivered} of 2 channel(s) are delivered"
-    assert texts == ([said] if unfounded else [])
-    # The status by itself shows it, too; one that shows no channels is the replaced controller's.
-    assert [f.text for f in check_alone(replace(before, status=merged))] == texts
+    said = f"the phase is {phase}, {delivered} of 2 channel(s) are delivered"
+    assert texts == ([] if more is None else [said + more])
+    # What is delivered a status by itself shows, too; one without channels is the replaced controller's.
+    alone = [f.text for f in check_alone(replace(before, status=merged))]
+    assert alone == ([] if more != "" else texts)
     assert check_alone(replace(before, status=replace(merged, channels=()))) == ()

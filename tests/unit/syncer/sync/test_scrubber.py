@@ -14,13 +14,15 @@ from typing import Any, cast
 
 import pytest
 
+from syncer.cli.arguments import CLASSES
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import Unavailable
 from syncer.model.ports import ObjectClient
 from syncer.model.record import Plan, attempt_record, intent_record
-from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.divergence import AUDITED, Divergence
+from syncer.model.resource import ChannelStatus, NotificationRequest, parse_object
+from syncer.rules.advice import ADVICE
+from syncer.rules.divergence import AUDITED, VERIFIED, Divergence
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
 from syncer.sync.scrubber import Result, Scrubber
@@ -154,6 +156,20 @@ async def spec(here: Scene) -> None:
     here.bench.objects.request = parse_object(document)
 
 
+async def phase(here: Scene) -> None:
+    """The object is called failed, and four attempts are left."""
+    document = here.bench.objects.request.document()
+    document["status"]["phase"] = "Failed"
+    here.bench.objects.request = parse_object(document)
+
+
+async def channels(here: Scene) -> None:
+    """The object shows a channel that was never planned."""
+    status = here.bench.objects.request.status
+    shown = replace(status, channels=(*status.channels, ChannelStatus("slack:board", "Pending")))
+    here.bench.objects.request = replace(here.bench.objects.request, status=shown)
+
+
 PLANTED: dict[Divergence, list[Callable[[Scene], Awaitable[None]]]] = {
     Divergence.MEMORY: [memory],
     Divergence.HISTORY: [history, vanished],
@@ -163,6 +179,8 @@ PLANTED: dict[Divergence, list[Callable[[Scene], Awaitable[None]]]] = {
     Divergence.ACKED: [acked],
     Divergence.TWO_OPEN: [two_open],
     Divergence.SPEC: [spec],
+    Divergence.PHASE: [phase],
+    Divergence.CHANNELS: [channels],
 }
 CASES = [(d, plant) for d, plants in PLANTED.items() for plant in plants]
 
@@ -172,8 +190,9 @@ STOPPING = {Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN}
 
 
 def test_every_class_is_planted() -> None:
-    """No class is without a case, and those that stop sends are these."""
-    assert set(PLANTED) == set(AUDITED)
+    """No class is without a case but that of a sweep, and those that stop sends are these."""
+    assert set(PLANTED) == set(AUDITED) - {Divergence.LOG_MISSING}
+    assert set(ADVICE) == set(Divergence) >= set(VERIFIED) == {Divergence(c) for c in CLASSES}
     assert {d for d in Divergence if d.stops} == STOPPING
 
 

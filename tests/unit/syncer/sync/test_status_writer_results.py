@@ -467,11 +467,11 @@ async def test_a_write_says_whether_it_would_change_an_object() -> None:
     """Asked about an object as just read: yes until the view is shown, no from then on."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        assert here.sync.pending(entry, entry.request, Held()) is True
+        assert here.sync.weigh(entry, entry.request, Held())[0]
         await here.sync.flush(entry)
-        assert here.sync.pending(entry, here.objects.request, Held()) is False
+        assert not here.sync.weigh(entry, here.objects.request, Held())[0]
         bare = parse_object({**here.objects.request.document(), "status": {}})
-        assert here.sync.pending(entry, bare, Held()) is True
+        assert here.sync.weigh(entry, bare, Held())[0]
         success = next(iter(entry.view.attempts.values()))
         assert success.state is AttemptState.SUCCESS
 

@@ -301,7 +301,8 @@ def test_log_and_object_that_disagree() -> None:
     )
     at = lines.index("## Log and object disagree")
     assert lines[at + 1] == (
-        "- unacked (bad) two records are not marked. `syncer repair` has the owner mark it."
+        "- unacked (bad) two records are not marked. `syncer repair` has the owner mark it (caused by an"
+        " owner that was ended or delayed)."
         " $ kubectl ledger repair -n ns --dry-run"
     )
 
