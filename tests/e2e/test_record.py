@@ -1,7 +1,7 @@
 """
 Upstream's definition suffices: what a status tells beyond it survives in one condition.
 
-What the server stores is read raw: none of our members is in it, and no result that upstream's schema lacks.
+What the server stores is read raw: none of our members is in it, no result that upstream's schema lacks.
 """
 
 from __future__ import annotations
