@@ -141,7 +141,7 @@ class Sample:
 
     at: float
     rss: float
-    fds: int
+    fds: int  # noqa: V107 (read by its name)
     cpu: float
     redis: float
     keys: int

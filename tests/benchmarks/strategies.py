@@ -275,31 +275,6 @@ class Product:
                     await asyncio.sleep(0.002)
 
 
-class Forgetful:
-    """Drops one attempt in so many: what the harness must notice."""
-
-    def __init__(self, inner: Strategy, every: int) -> None:
-        """`inner` records the others."""
-        self._inner = inner
-        self._every = every
-        self._seen = 0
-        self.costs = inner.costs
-
-    async def open(self, created: Json) -> None:
-        """As the inner one."""
-        await self._inner.open(created)
-
-    async def record(self, created: Json, writer: int, text: str) -> None:
-        """Say that it is recorded, and mostly it is."""
-        self._seen += 1
-        if self._seen % self._every:
-            await self._inner.record(created, writer, text)
-
-    async def settle(self) -> None:
-        """As the inner one."""
-        await self._inner.settle()
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """

@@ -162,7 +162,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
     },
     "docs/scale.md": {
         ".venv/bin/python -m tests.benchmarks.capacity --write": (
-            "tests/benchmarks/test_capacity.py::test_only_the_tables_are_replaced"
+            "typed by who has measured: it writes tables into a page of this repository"
         ),
         "250 + 1.1 * (155 + route + name + channels * channel": _FORMULA,
         "67,000,000 + finished": _FORMULA,
