@@ -8,7 +8,6 @@ from outside. `scripts/check` compares it with the schemas.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
@@ -24,9 +23,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
 HOOKS: Final = ROOT / ".pre-commit-config.yaml"
-
-#: Rights beyond reading, by workflow and job.
-RIGHTS: Final = {("release", "draft"): {"contents": "write"}}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -68,55 +64,6 @@ def test_what_is_called_exists() -> None:
     assert [name for name in sorted(called) if not os.access(ROOT / name, os.X_OK)] == []
 
 
-def test_workflows_know_nothing_that_people_cannot_run() -> None:
-    """A step runs a script of this repository, prepares the machine, or makes the draft of a release."""
-    own = re.compile(r"(?:scripts|\.ci)/")
-    others = [c for c in _commands() if not own.match(c)]
-    prepares = ("apt-get update", "git config --global", "(cd dist && sha256sum --check")
-    assert [c for c in others if not c.startswith(prepares)] == []
-
-
-@pytest.mark.parametrize("key", _jobs(), ids="/".join)
-def test_a_job_may_do_what_it_needs(key: tuple[str, str]) -> None:
-    """A workflow has no rights, a job reads, one makes drafts; each ends at a time of its own."""
-    job = _jobs()[key]
-    assert _read(GITHUB / "workflows" / f"{key[0]}.yml")["permissions"] == {}
-    assert job["permissions"] == RIGHTS.get(key, {"contents": "read"})
-    assert 0 < job["timeout-minutes"] <= 150
-    checkouts = [s for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")]
-    assert all(s["with"]["persist-credentials"] is False for s in checkouts)
-    # The lists that only grow are compared with what history says.
-    assert all(s["with"]["fetch-depth"] == 0 for s in checkouts)
-
-
-def test_actions_cannot_be_exchanged() -> None:
-    """An action is named by the digest of a commit, with the version that it is for readers."""
-    lines = [
-        line.strip()
-        for path in WORKFLOWS
-        for line in path.read_text().splitlines()
-        if re.match(r"\s*(?:- )?uses:", line)
-    ]
-    assert lines
-    pinned = re.compile(r"(?:- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-    assert [line for line in lines if not pinned.fullmatch(line)] == []
-
-
-def test_hooks_are_local() -> None:
-    """A hook fetches nothing: it is a script of this repository."""
-    repositories = _read(HOOKS)["repos"]
-    assert [r["repo"] for r in repositories] == ["local"]
-    assert {hook["language"] for r in repositories for hook in r["hooks"]} == {"system"}
-
-
-def test_versions_wait() -> None:
-    """A version is raised when it has been out for two weeks; a known vulnerability does not wait."""
-    options = json.loads((GITHUB / "renovate.json").read_text())
-    assert options["minimumReleaseAge"] == "14 days"
-    assert options["internalChecksFilter"] == "strict"
-    assert options["vulnerabilityAlerts"]["minimumReleaseAge"] is None
-
-
 def test_what_installs_the_rest_is_pinned_by_hash() -> None:
     """Of uv and Go the registry gives one of the files that these lists name, or nothing is installed."""
     pinned = {}
@@ -135,14 +82,6 @@ def test_what_installs_the_rest_is_pinned_by_hash() -> None:
         assert "install --quiet uv==" not in text
 
 
-def test_owned_paths_exist() -> None:
-    """What needs a certain review is still where it is said to be."""
-    lines = (GITHUB / "CODEOWNERS").read_text().splitlines()
-    paths = [line.split()[0] for line in lines if line and not line.startswith("#")]
-    assert paths
-    assert [p for p in paths if not (ROOT / p.strip("/")).exists()] == []
-
-
 def test_a_release_names_the_version_of_the_tree() -> None:
     """A tag that is not the version of the project and of the chart makes no release."""
     answer = _run("scripts/release", "--check", "v99.0.1")
@@ -150,45 +89,6 @@ def test_a_release_names_the_version_of_the_tree() -> None:
     for where in ("pyproject.toml", "Chart.yaml", "CHANGELOG.md"):
         assert where in answer.stderr
     assert _run("scripts/release", "--check", "99").returncode == 1
-
-
-def _style(name: str) -> dict[str, str]:
-    """The properties that .editorconfig gives a file, as far as they are used here."""
-    found: dict[str, str] = {}
-    applies = False
-    for line in (ROOT / ".editorconfig").read_text().splitlines():
-        if line.startswith("["):
-            pattern = line.strip("[]")
-            inner = pattern.strip("{}").split(",") if pattern.startswith("{") else [pattern]
-            base = name.rpartition("/")[2]
-            applies = any(fnmatch.fnmatch(name if "/" in p else base, p) for p in inner)
-        elif applies and "=" in line:
-            key, _, value = line.partition("=")
-            found[key.strip()] = value.strip()
-    return found
-
-
-def test_files_are_written_as_editors_are_told() -> None:
-    """What .editorconfig asks of an editor holds for every text file."""
-    names = _run("git", "ls-files", "-z").stdout.split("\0")
-    wrong = []
-    for name in filter(None, names):
-        path = ROOT / name
-        if path.is_symlink() or not path.is_file() or b"\0" in (data := path.read_bytes()):
-            continue
-        style = _style(name)
-        text = data.decode(style["charset"])
-        lines = text.split("\n")
-        if "\r" in text:
-            wrong.append(f"{name}: line ends")
-        if text and lines[-1]:
-            wrong.append(f"{name}: no newline at the end")
-        trim = style["trim_trailing_whitespace"] == "true"
-        if trim and any(line != line.rstrip(" \t") for line in lines):
-            wrong.append(f"{name}: blanks at the end of a line")
-        if style["indent_style"] == "space" and any(line.startswith("\t") for line in lines):
-            wrong.append(f"{name}: tabs")
-    assert wrong == []
 
 
 MESSAGES: Final = {
