@@ -75,7 +75,7 @@ class Lines:
             found.setdefault(self._codes[key].co_filename[self._cut :], set()).update(lines)
         return {path: sorted(lines) for path, lines in found.items()}
 
-    def _call(self, frame: FrameType, event: str, argument: object) -> _Local | None:
+    def _call(self, frame: FrameType, _event: str, _argument: object) -> _Local | None:
         code = frame.f_code
         key = id(code)
         total = self._totals.get(key)
@@ -96,7 +96,7 @@ class Lines:
             return None
         return self._line
 
-    def _line(self, frame: FrameType, event: str, argument: object) -> _Local:
+    def _line(self, frame: FrameType, event: str, _argument: object) -> _Local:
         if event == "line":
             self._seen.setdefault(id(frame.f_code), set()).add(frame.f_lineno)
         return self._line

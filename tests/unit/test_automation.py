@@ -12,7 +12,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,21 +114,3 @@ def test_commit_message(case: str, tmp_path: Path) -> None:
     answer = _run("scripts/commit-message", tmp_path / "message")
     assert answer.returncode == bool(complaint), answer.stderr
     assert complaint in answer.stderr
-
-
-@pytest.mark.slow("the hooks, and with them scripts/check")
-def test_hooks_run(tmp_path: Path) -> None:
-    """The hooks for a commit and for its message run, and judge."""
-    hooks: list[str | Path] = [Path(sys.executable).with_name("pre-commit"), "run"]
-    env = {"PRE_COMMIT_HOME": str(tmp_path / "home"), "GIT_OPTIONAL_LOCKS": "0"}
-    message = tmp_path / "message"
-    message.write_text("refuse it.\n")
-    on_message: list[str | Path] = ["--hook-stage", "commit-msg", "--commit-msg-filename", message]
-    refused = _run(*hooks, *on_message, env=env)
-    assert refused.returncode == 1
-    assert "the subject ends in a full stop" in refused.stdout
-    message.write_text("Refuse it\n")
-    assert _run(*hooks, *on_message, env=env).returncode == 0
-    checked = _run(*hooks, "--all-files", "--verbose", env=env)
-    assert "all passed" in checked.stdout, checked.stdout + checked.stderr
-    assert checked.returncode == 0

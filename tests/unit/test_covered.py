@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests import covered
-from tests.covered import FLOORS, ROOT, Share, judge, parse, render, risen, shares
+from tests.covered import FLOORS, ROOT, parse
 
 
 def _entry(covered_lines: int, lines: int, covered_branches: int, branches: int) -> dict[str, Any]:
@@ -30,37 +30,6 @@ REPORT: Final = {
         "syncer/cli/show.py": _entry(3, 4, 1, 2),
     }
 }
-
-
-def test_lines_and_branches_count_by_package() -> None:
-    """A package's share is of its lines and branches; a deeper package counts with it."""
-    assert shares(REPORT) == {"syncer": Share(9, 12), "syncer/cli": Share(5, 8)}
-    assert shares(REPORT)["syncer"].percent == 75.0
-    assert Share().percent == 100.0
-
-
-def test_what_is_wrong() -> None:
-    """A package below its floor, one without, and a floor without a package are failures."""
-    found = {"a": Share(79, 100), "b": Share(1, 1), "d": Share(80, 100)}
-    assert judge(found, {"a": 80, "c": 10, "d": 80}) == [
-        "a: 79.0 % is below its floor of 80 %",
-        "b: has no floor",
-        "c: is not there any more",
-    ]
-    assert judge(found, {"a": 79, "b": 100, "d": 3}) == []
-
-
-def test_floors_rise_and_never_fall() -> None:
-    """Raising keeps what is higher, leaves some margin for timing, and drops what is gone."""
-    found = {"a": Share(900, 1000), "b": Share(904, 1000), "c": Share(906, 1000)}
-    assert risen(found, {"a": 95, "b": 1, "gone": 50}) == {"a": 95, "b": 89, "c": 90}
-
-
-def test_the_file_is_read_as_it_is_written() -> None:
-    """Comments stay at the top, packages are in order."""
-    text = render({"b": 2, "a": 1}, ["# why"])
-    assert text == "# why\na 1\nb 2\n"
-    assert parse(text.splitlines()) == {"a": 1, "b": 2}
 
 
 def test_the_command(
