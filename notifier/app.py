@@ -178,6 +178,7 @@ class Parts:
             metrics=self.delivery_metrics,
             bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
             journal=self.journal,
+            installation=lambda: self.installation.id,
         )
         dispatcher = partial(
             Dispatcher,

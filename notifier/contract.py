@@ -27,11 +27,14 @@ from typing import Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.immutable import immutable
+from syncer.model.incident import RESOLVED
 from syncer.model.resource import Json, Spec
 
 #: What Kubernetes takes for the name of an object.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _NAME_CHARS: Final = 253
+#: Characters of a link's address that every receiver takes.
+_URL_CHARS: Final = 2048
 
 
 @immutable
@@ -55,6 +58,8 @@ class Message:
         size: Characters of the texts that take the most.
         document: Makes the whole object, sanitised, since only the file channel wants it; takes a function
             to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
+        incident: What receivers know its incident by; empty if it is about none.
+        state: Whether that fires or is resolved; empty without one.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
             before it writes, and answers *not sent* if not.
     """
@@ -73,6 +78,8 @@ class Message:
     failed: int
     size: int
     document: Callable[..., Json] = field(repr=False, compare=False)
+    incident: str = field(default="", repr=False)
+    state: str = field(default="", repr=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     @property
@@ -85,6 +92,20 @@ class Message:
         facts = self.spec.context.get(part)
         value = facts.get(member) if isinstance(facts, Mapping) else None
         return value if isinstance(value, str) else ""
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it tells of the end of an incident."""
+        return self.state == RESOLVED
+
+    @property
+    def links(self) -> tuple[tuple[str, str, str], ...]:
+        """Service, address and text of the links that people can follow; no text is empty."""
+        return tuple(
+            (service, url, " ".join((label or service).split()) or url)
+            for service, url, label in self.spec.action_links
+            if url.startswith(("https://", "http://")) and len(url) <= _URL_CHARS
+        )
 
     def chat_command(self) -> str:
         """

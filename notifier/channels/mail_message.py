@@ -60,11 +60,12 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
         ValueError: its headers leave no space for a body, or one of them would hold what no header may.
     """
     spec = message.spec
+    headline = "" if message.resolved else _HEADLINE.get(spec.priority, "")
     domain = envelope.sender.rpartition("@")[2]
     headers = {
         "From": _from(envelope),
         "To": envelope.recipient,
-        "Subject": subject_header(f"{_HEADLINE.get(spec.priority, '')}{spec.subject}"),
+        "Subject": subject_header(f"{headline}{spec.subject}"),
         "Date": format_datetime(datetime.fromtimestamp(now, UTC)),
         "Message-ID": f"<{message.idempotency_key}@{domain}>",
         "Auto-Submitted": "auto-generated",
@@ -73,7 +74,7 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
         "Content-Type": 'text/plain; charset="utf-8"',
         "Content-Transfer-Encoding": "quoted-printable",
     }
-    if spec.priority in _HEADLINE:
+    if headline:
         headers["Importance"] = "high"
     for name, value in headers.items():
         if not _HEADER_VALUE.fullmatch(value):

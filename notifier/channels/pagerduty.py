@@ -5,6 +5,10 @@ The deduplication key is the object's name, as in the replaced controller, so re
 notification fall into one alert. A setting puts the namespace in front, because equal names in two
 namespaces would fall into one alert, too. The body is not sent; the details of the analysis are.
 
+A notification of an incident is more than the replaced controller knew. Its key is the incident's, its end
+closes the alert, and body, labels and links are sent. PagerDuty shows the details of the first event of an
+alert, and ignores the end of one that it does not know.
+
 An event may hold 512 KiB. The root cause is cut first, then the longest remaining text, until the event
 fits, always at a code point.
 """
@@ -19,6 +23,7 @@ from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from notifier.content.mrkdwn import shorten_plain
 from notifier.contract import Message, Outcome
+from syncer.model.incident import OWN
 
 KIND: Final = "pagerduty"
 ENDPOINT: Final = "https://events.pagerduty.com/v2/enqueue"
@@ -26,6 +31,15 @@ EVENT_BYTES: Final = 512 * 1024
 SUMMARY_CHARS: Final = 1024
 DEDUP_CHARS: Final = 255
 
+#: Service of a link whose target is shown as a picture.
+IMAGE: Final = "image"
+#: Where an alert's members come from: the first attribute that is there.
+_MEMBERS: Final = {
+    "source": ("instance", "cluster", "source", "namespace"),
+    "component": ("component", "job", "app", "objectName", "namespace"),
+    "group": ("group", "cluster", "label_namespace", "objectNamespace"),
+    "class": ("class", "alertname", "eventReason", "trigger"),
+}
 _SEVERITY: Final = {"Critical": "critical", "High": "error", "Medium": "warning", "Low": "info"}
 
 
@@ -102,13 +116,49 @@ def pagerduty_payload(
     }
     if not message.namespace:
         del payload["component"]
-    dedup = f"{message.namespace}/{message.name}" if dedup_namespace else message.name
-    return {
+    event = {
         "routing_key": routing_key,
         "event_action": "trigger",
-        "dedup_key": _short(dedup),
+        "dedup_key": _dedup_key(message, with_namespace=dedup_namespace),
         "payload": payload,
     }
+    if message.incident:
+        _tell_incident(event, message)
+    return event
+
+
+def _tell_incident(event: dict[str, Any], message: Message) -> None:
+    """Add what an alert has beyond the replaced controller's event."""
+    spec, payload = message.spec, event["payload"]
+    labels = {k: v for k, v in spec.extensions.items() if v and not k.startswith(OWN)}
+    own = {"cluster": spec.cluster_id, "namespace": message.namespace, **labels}
+    for member, names in _MEMBERS.items():
+        payload[member] = next((own[name] for name in names if own.get(name)), "")
+    event["payload"] = {k: v for k, v in payload.items() if v}
+    payload["custom_details"] |= {"body": spec.body, "severity": spec.severity, "labels": labels}
+    if message.resolved:
+        event["event_action"] = "resolve"
+        return
+    event["client"] = "notification-ledger"
+    links = message.links
+    if links:
+        event["client_url"] = links[0][1]
+    images = [(url, text) for service, url, text in links if _is_image(service, url)]
+    event["links"] = [
+        {"href": url, "text": text} for service, url, text in links if not _is_image(service, url)
+    ]
+    event["images"] = [{"src": url, "alt": text} for url, text in images]
+
+
+def _is_image(service: str, url: str) -> bool:
+    return service == IMAGE and url.startswith("https://")
+
+
+def _dedup_key(message: Message, *, with_namespace: bool) -> str:
+    if message.incident:
+        return message.incident
+    dedup = f"{message.namespace}/{message.name}" if with_namespace else message.name
+    return _short(dedup)
 
 
 def _short(dedup: str) -> str:
@@ -139,7 +189,8 @@ def pagerduty_body(
         excess = len(body) - limit
         if excess <= 0:
             return body
-        order = sorted(details, key=lambda k: (k != "rca_summary", -len(details[k])))
+        texts = [name for name, text in details.items() if isinstance(text, str)]
+        order = sorted(texts, key=lambda k: (k != "rca_summary", -len(details[k])))
         for name in order:
             shorter = cut(details[name], excess)
             if len(shorter) < len(details[name]):

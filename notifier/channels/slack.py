@@ -26,6 +26,10 @@ SOURCE_CHARS: Final = 4 * SECTION_CHARS
 
 _EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001 - upstream's
 _OTHER_EMOJI: Final = "📢"
+_RESOLVED_EMOJI: Final = "✅"
+#: Buttons of a message, and characters of one.
+BUTTONS: Final = 10
+BUTTON_CHARS: Final = 75
 
 
 class SlackChannel:
@@ -65,10 +69,18 @@ def slack_section(body: str) -> str:
 
 
 def slack_payload(message: Message) -> dict[str, Any]:
-    """Header, section and context block of a message."""
+    """Header, section and context block of a message, and its links as buttons."""
     spec = message.spec
-    emoji = _EMOJI.get(spec.priority, _OTHER_EMOJI)
+    emoji = _RESOLVED_EMOJI if message.resolved else _EMOJI.get(spec.priority, _OTHER_EMOJI)
     section = slack_section(spec.body)
+    buttons = [
+        {
+            "type": "button",
+            "text": {"type": "plain_text", "text": shorten_plain(text, BUTTON_CHARS)},
+            "url": url,
+        }
+        for _, url, text in message.links[:BUTTONS]
+    ]
     return {
         "blocks": [
             {
@@ -97,5 +109,6 @@ def slack_payload(message: Message) -> dict[str, Any]:
                     }
                 ],
             },
+            *([{"type": "actions", "elements": buttons}] if buttons else []),
         ]
     }

@@ -21,6 +21,10 @@ from syncer.model.resource import Json
 KIND: Final = "teams"
 BODY_BYTES: Final = 28 * 1024
 
+#: Links of a card, and characters of the text of one.
+ACTIONS: Final = 6
+ACTION_CHARS: Final = 75
+_RESOLVED: Final = ("", "good")
 _HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
 
 
@@ -55,7 +59,7 @@ class TeamsChannel:
 def teams_payload(message: Message) -> Json:
     """The card before it is cut to size."""
     spec = message.spec
-    prefix, color = _HEADLINE.get(spec.priority, ("", ""))
+    prefix, color = _RESOLVED if message.resolved else _HEADLINE.get(spec.priority, ("", ""))
     headline: Json = {
         "type": "TextBlock",
         "text": f"{prefix}{_shown(spec.subject)}",
@@ -90,18 +94,21 @@ def teams_payload(message: Message) -> Json:
         *_by_type(message),
         *_facts("small", {"Correlation ID": message.name}),
     ]
+    card: Json = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.0",
+        "body": blocks,
+    }
+    if message.links:
+        card["actions"] = [
+            {"type": "Action.OpenUrl", "title": text[:ACTION_CHARS], "url": url}
+            for _, url, text in message.links[:ACTIONS]
+        ]
     return {
         "type": "message",
         "attachments": [
-            {
-                "contentType": "application/vnd.microsoft.card.adaptive",
-                "content": {
-                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-                    "type": "AdaptiveCard",
-                    "version": "1.0",
-                    "body": blocks,
-                },
-            }
+            {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
         ],
     }
 

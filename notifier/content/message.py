@@ -36,6 +36,7 @@ from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Bu
 from notifier.contract import Message
 from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
+from syncer.model.incident import incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
 from syncer.rules.text import shown as printable
 
@@ -49,6 +50,7 @@ def compose(
     *,
     spec: Spec | None = None,
     live: bool = True,
+    installation: str = "",
     breath: Callable[[], None] | None = None,
 ) -> Message:
     """
@@ -61,6 +63,7 @@ def compose(
         attempt_id: Chosen before the send.
         spec: That of an earlier message of the object, None to make it now.
         live: Show labels and annotations as well, which may change.
+        installation: Part of what receivers know an incident by.
         breath: Called every few milliseconds while a large message is made; None for a small one.
 
     Raises:
@@ -78,10 +81,14 @@ def compose(
         for part in ("labels", "annotations")
     )
     uid = str(metadata.get("uid") or "")
+    namespace = str(metadata.get("namespace") or "")
+    # As written: what is sanitised may be equal for two incidents.
+    extensions = _mapping(_mapping(document.get("spec")).get("extensions"))
+    incident, state = incident_of({k: str(v) for k, v in extensions.items()})
     facts = flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v}
     return Message(
         uid=uid,
-        namespace=str(metadata.get("namespace") or ""),
+        namespace=namespace,
         name=str(metadata.get("name") or ""),
         attempt_id=attempt_id,
         idempotency_key=idempotency_key(uid, channel),
@@ -93,6 +100,8 @@ def compose(
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
+        incident=incident_key(installation, namespace, incident) if incident else "",
+        state=state,
         document=partial(sanitised_document, document),
     )
 

@@ -7,6 +7,7 @@ are tried one after the other, and sanitising costs more than the rest of an att
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,6 +34,8 @@ class Composer:
 
     time: LedgerTime
     decisions: Decisions
+    #: The installation's id, which incidents are told apart by.
+    installation: Callable[[], str]
     #: By uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
@@ -68,6 +71,7 @@ class Composer:
                 intent.attempt_id,
                 spec=self._specs.get(known),
                 live=with_status,
+                installation=self.installation(),
                 breath=Breath() if size > SMALL else None,
             )
             if size > SMALL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from notifier.dispatch.workqueue import WorkQueue
@@ -31,6 +32,7 @@ class Ports:
         metrics: Counters of the delivery.
         bounds: Bounds of delivery.
         journal: Records attempts in the status while the log is away, if enabled.
+        installation: Returns the installation's id, by which receivers tell incidents apart.
     """
 
     queue: WorkQueue
@@ -42,6 +44,7 @@ class Ports:
     metrics: DeliveryMetrics
     bounds: DeliveryBounds
     journal: Journal
+    installation: Callable[[], str] = lambda: ""
 
     @property
     def cache(self) -> Cache:

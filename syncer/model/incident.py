@@ -3,10 +3,17 @@ Incidents: what several notifications are about, and whether it lasts. How an ob
 
 Both stand in `spec.extensions`, which nobody can change later, under names that no label of an alert has.
 Receivers that keep state (PagerDuty) are told of one incident, whatever the notifications are called.
+
+Whoever may create notifications in a namespace may write any incident of it; so what a receiver gets
+distinguishes installations and namespaces. It does not distinguish receivers: who renames one must still be
+able to close what was opened, and two of one PagerDuty integration page once.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,3 +32,9 @@ def incident_of(extensions: Mapping[str, str]) -> tuple[str, str]:
     if not incident:
         return "", ""
     return incident, RESOLVED if extensions.get(STATE) == RESOLVED else FIRING
+
+
+def incident_key(installation: str, namespace: str, incident: str) -> str:
+    """Return what receivers know an incident by: `nl-` and 52 characters of a-z2-7."""
+    digest = hashlib.sha256(json.dumps([installation, namespace, incident]).encode()).digest()
+    return "nl-" + base64.b32encode(digest).decode().rstrip("=").lower()

@@ -86,6 +86,8 @@ class Installation:
         #: Unix milliseconds at which it was founded.
         self.since = 0
         self._uid = ""
+        #: Its name and that of its Lease's uid, without blanks; empty until it is found.
+        self.id = ""
         self._alive_for = alive_for
         self._clock = clock
         self._own = _MEMBER + hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -124,7 +126,8 @@ class Installation:
         if recorded is not None and recorded.shards == self.sharding.shards:
             self.sharding = recorded
         self.agree(_annotations(lease))
-        return f"{self._namespace}/{self._name}@{uid}"
+        self.id = f"{self._namespace}/{self._name}@{uid}"
+        return self.id
 
     async def _create(self) -> Json:
         body = {

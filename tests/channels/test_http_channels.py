@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from notifier.channels import slack, teams, webhook
 from notifier.channels.base import cut
 from notifier.channels.http import HttpClient
+from notifier.channels.mail_message import Envelope, mail
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
     PagerDutyChannel,
@@ -35,10 +36,11 @@ from notifier.channels.webhook import (
     sign,
     webhook_payload,
 )
+from notifier.content.message import compose
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
-from tests.channels.messages import UID, message, untrimmed
+from tests.channels.messages import UID, document, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 from tests.examples import examples
 
@@ -194,6 +196,119 @@ def test_pagerduty_cuts_other_fields_too() -> None:
     assert "r" * 200 in details["kubectl_command"]
     assert details["confidence"].endswith(TRUNCATED)
     assert details["affected_resource"].endswith(TRUNCATED)
+
+
+#: An alert's notification, as the gateway makes it.
+ALERT: Final[dict[str, Any]] = {
+    "subject": "[FIRING:1] Disk: disk is full",
+    "severity": "critical",
+    "clusterID": "prod",
+    "extensions": {
+        "status": "firing", "source": "am", "alertname": "Disk", "job": "node", "label_namespace": "shop",
+        "notification-ledger/incident": "gw/am/0123", "notification-ledger/state": "firing",
+    },
+    "actionLinks": [
+        {"service": "alertmanager", "url": "https://am.example/", "label": "Alerts"},
+        {"service": "image", "url": "https://g.example/p.png", "label": "Panel"},
+        {"service": "image", "url": "http://g.example/p.png", "label": "Plain panel"},
+        {"service": "runbook", "url": "javascript:alert(1)", "label": "Not a link"},
+    ],
+}  # fmt: skip
+KEY: Final = "nl-kqhlhdi7r5yu6nxnn3l3pdtckuz6qr4efi3spr2cznsg6wipsfra"
+
+
+def alert_message(state: str = "firing", installation: str = "ledger/nl@1", **spec: Any) -> Message:
+    """The message of an alert in a state."""
+    extensions = ALERT["extensions"] | {"notification-ledger/state": state}
+    return compose(
+        document(**(ALERT | {"extensions": extensions} | spec)), "pagerduty:ops", "0.5-1",
+        installation=installation,
+    )  # fmt: skip
+
+
+def test_pagerduty_opens_an_incident() -> None:
+    """The key is the incident's, and all that PagerDuty has a place for is there."""
+    event = pagerduty_payload(alert_message(), "k", dedup_namespace=True)
+    assert event == {
+        "routing_key": "k", "event_action": "trigger", "dedup_key": KEY,
+        "client": "notification-ledger", "client_url": "https://am.example/",
+        "links": [
+            {"href": "https://am.example/", "text": "Alerts"},
+            {"href": "http://g.example/p.png", "text": "Plain panel"},
+        ],
+        "images": [{"src": "https://g.example/p.png", "alt": "Panel"}],
+        "payload": {
+            "summary": "[FIRING:1] Disk: disk is full", "severity": "critical", "source": "prod",
+            "component": "node", "group": "prod", "class": "Disk",
+            "custom_details": {
+                "notification_type": "Escalation", "correlation_id": "disk-full",
+                "body": "a **loud** word", "severity": "critical",
+                "labels": {
+                    "status": "firing", "source": "am", "alertname": "Disk", "job": "node",
+                    "label_namespace": "shop",
+                },
+            },
+        },
+    }  # fmt: skip
+
+
+def test_pagerduty_closes_what_it_opened() -> None:
+    """By the same key, whatever the notification is called; `client` and links are a trigger's alone."""
+    event = pagerduty_payload(alert_message("resolved", name="another"), "k")
+    assert (event["event_action"], event["dedup_key"]) == ("resolve", KEY)
+    assert event.keys() == {"routing_key", "event_action", "dedup_key", "payload"}
+
+
+def test_an_incident_is_that_of_one_installation_and_namespace() -> None:
+    """Equal words of others are other incidents; secrets in them are not what tells them apart."""
+    incident = {"notification-ledger/incident": "token=abcdefabcdefabcd1"}
+    other = {"notification-ledger/incident": "token=abcdefabcdefabcd2"}
+    keys = {
+        alert_message().incident,
+        alert_message("resolved").incident,
+        alert_message(installation="ledger/nl@2").incident,
+        alert_message(namespace="dev").incident,
+        alert_message(extensions=incident).incident,
+        alert_message(extensions=other).incident,
+    }
+    assert len(keys) == 5
+    assert alert_message(extensions={"state": "resolved", "incident": "x"}).incident == ""
+    assert not any("abcdef" in str(alert_message(extensions=e)) for e in (incident, other))
+
+
+def test_details_of_an_incident_are_cut_to_size() -> None:
+    """The body of a large one goes before its labels do."""
+    made = alert_message()
+    body = pagerduty_body(replace(made, spec=replace(made.spec, body="b" * 600_000)), "k")
+    details = json.loads(body)["payload"]["custom_details"]
+    assert len(body) <= 512 * 1024
+    assert details["body"].endswith(TRUNCATED)
+    assert details["labels"]["alertname"] == "Disk"
+
+
+def test_links_are_buttons() -> None:
+    """Of what can be followed, as many as a receiver shows, with texts that it takes."""
+    links = [
+        {"service": "s", "url": f"https://x/{n}", "label": " " if n else "l" * 200}
+        for n in range(12)
+    ]
+    made = message(actionLinks=[*ALERT["actionLinks"][-1:], *links])
+    actions = slack_payload(made)["blocks"][3]
+    assert (actions["type"], len(actions["elements"])) == ("actions", 10)
+    assert [e["text"]["text"] for e in actions["elements"][:2]] == ["l" * 74 + "…", "https://x/1"]
+    assert [e["url"] for e in actions["elements"]] == [f"https://x/{n}" for n in range(10)]
+    card = teams_payload(made)["attachments"][0]["content"]["actions"]
+    assert card[0] == {"type": "Action.OpenUrl", "title": "l" * 75, "url": "https://x/0"}
+    assert len(card) == 6
+
+
+def test_what_is_over_looks_so() -> None:
+    """Its priority is that of what has ended, and nobody is to be alarmed by it."""
+    over = alert_message("resolved", type="Completion")
+    assert slack_payload(over)["blocks"][0]["text"]["text"].startswith("✅ [")
+    headline = _blocks(over)[0]
+    assert (headline["text"][0], headline["color"]) == ("[", "good")
+    assert b"Importance" not in mail(over, Envelope("a@b.example", "c@d.example"), 0)
 
 
 CARD = "application/vnd.microsoft.card.adaptive"

@@ -248,7 +248,10 @@ def test_rights_are_the_least(case: str) -> None:
                 for v in ("get", "patch", "record", "update")
             },
             "gateway": {
-                *(("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")),
+                *(
+                        ("kubernaut.ai", "notificationrequests", v)
+                        for v in ("create", "get", "list")
+                    ),
                 *(("coordination.k8s.io", "leases", v) for v in ("create", "get", "patch")),
                 ("authentication.k8s.io", "tokenreviews", "create"),
                 ("authorization.k8s.io", "subjectaccessreviews", "create"),

@@ -41,6 +41,7 @@ from notifier.routing.parse import parse
 from notifier.routing.receivers import KINDS
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
+from syncer.model.incident import INCIDENT, STATE
 from syncer.model.resource import parse_spec
 from tests.examples import examples
 
@@ -95,7 +96,8 @@ CONTEXT: Final = st.dictionaries(
     ) | PLAIN,
     max_size=4,
 )  # fmt: skip
-LINK: Final = st.fixed_dictionaries({"service": TEXT, "url": TEXT, "label": TEXT})
+URL: Final = TEXT | TEXT.map(lambda text: f"https://x/{text}")
+LINK: Final = st.fixed_dictionaries({"service": TEXT | st.just("image"), "url": URL, "label": TEXT})
 SPEC: Final = st.fixed_dictionaries(
     {
         "type": st.sampled_from(["Escalation", "Approval", "StatusUpdate", "Completion"]) | TEXT,
@@ -107,7 +109,7 @@ SPEC: Final = st.fixed_dictionaries(
         "severity": TEXT, "phase": TEXT, "reviewSource": TEXT, "clusterID": TEXT,
         "remediationRequestRef": st.fixed_dictionaries({"name": TEXT}),
         "context": CONTEXT,
-        "extensions": st.dictionaries(TEXT, TEXT, max_size=4),
+        "extensions": st.dictionaries(TEXT | st.sampled_from([INCIDENT, STATE]), TEXT, max_size=4),
         "actionLinks": st.lists(LINK, max_size=25),
     },
 )  # fmt: skip
@@ -141,7 +143,10 @@ def test_bytes_are_those_of_the_library(payload: Json) -> None:
 
 
 def _check_slack(body: bytes, _: Message) -> None:
-    header, section, context = json.loads(body)["blocks"]
+    header, section, context, *buttons = json.loads(body)["blocks"]
+    for button in buttons[0]["elements"] if buttons else ():
+        assert 0 < _units(button["text"]["text"]) <= 75
+        assert len(button["url"]) <= 3000
     assert 0 < _units(header["text"]["text"]) <= HEADER_CHARS
     assert section["text"]["text"].strip()
     assert _units(section["text"]["text"]) <= SECTION_CHARS
@@ -154,7 +159,10 @@ def _check_slack(body: bytes, _: Message) -> None:
 def _check_pagerduty(body: bytes, message: Message) -> None:
     assert len(body) <= PAGERDUTY_BYTES
     event = json.loads(body)
-    assert event["dedup_key"] == message.name
+    assert event["dedup_key"] == (message.incident or message.name)
+    assert event["event_action"] == ("resolve" if message.resolved else "trigger")
+    assert all(link["text"] for link in event.get("links", ()))
+    assert all(image["src"].startswith("https://") for image in event.get("images", ()))
     assert len(event["payload"]["summary"]) <= 1024
     assert event["payload"]["severity"] in {"critical", "error", "warning", "info"}
 

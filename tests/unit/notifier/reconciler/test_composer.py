@@ -59,7 +59,7 @@ class World:
         monkeypatch.setattr(module, "offload", offloading)
         facts = SimpleNamespace(facts=lambda _: Facts(1, RetryPolicy(), False))
         self.composer = Composer(
-            cast("Any", SimpleNamespace(now=lambda: 5_000)), cast("Any", facts)
+            cast("Any", SimpleNamespace(now=lambda: 5_000)), cast("Any", facts), lambda: "nl@1"
         )
 
 
