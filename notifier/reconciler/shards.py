@@ -80,13 +80,7 @@ def make_manager(
         send_timeout=loaded.settings.delivery.largest_timeout,
     )
     installation = Installation(
-        outside.leases,
-        namespace,
-        sharding.lease_name,
-        outside.identity,
-        shards=sharding.shards,
-        alive_for=timings.duration,
-        clock=outside.monotonic,
+        outside.leases, namespace, sharding.lease_name, shards=sharding.shards
     )
     manager = ShardManager(
         shards,

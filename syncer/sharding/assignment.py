@@ -13,7 +13,7 @@ certain, and not before. So a shard is
 - *held*: all else.
 
 If a person deletes a Lease, its holder may not know yet: the shard counts as held for a LeaseDuration.
-A shard of a version without sessions counts as held until its own Lease has not changed for its duration.
+A shard whose Lease names no session counts as held until that Lease has not changed for its duration.
 
 The share is arithmetic and distributes work; safety comes from sessions, compare-and-swap and the fences.
 """

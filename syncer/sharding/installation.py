@@ -10,20 +10,12 @@ another installation, to which the logs do not belong.
 
 *Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
 those of another cluster that was given the same store.
-
-*Members without sessions.* A version without them renews one annotation here for each replica, which says
-whether it could own a shard, and counts the others by watching their annotations change. While such a
-replica runs, as in a rolling upgrade, it is counted in the same way, and we renew an annotation so that it
-counts us and hands shards over. Once none has been seen for a LeaseDuration, all of these annotations are
-removed. Safety does not depend on any of this.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
@@ -36,42 +28,16 @@ from syncer.sharding.view import LABEL, SHARDS
 logger = logging.getLogger("ledger.shards")
 
 _TIMEOUT: Final = 5.0
-_MEMBER: Final = "member.notification-ledger/"
-#: How the annotation of a replica begins that has a session, and is counted by that.
-_WITH_SESSION: Final = "s"
-
-
-@dataclass(slots=True)
-class _Member:
-    """An annotation of a version without sessions, and the second at which it changed last."""
-
-    value: str
-    since: float
-
-    @property
-    def able(self) -> bool:
-        return self.value.endswith(" 1")
 
 
 class Installation:
     """One replica's view of the map Lease; `sharding` is as `found` has found it."""
 
-    def __init__(
-        self,
-        client: KubeClient,
-        namespace: str,
-        name: str,
-        identity: str,
-        *,
-        shards: int,
-        alive_for: float,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, client: KubeClient, namespace: str, name: str, *, shards: int) -> None:
         """
         Prepare; no request is sent yet.
 
-        The client is the one for leases; `shards` is as configured. A member that was silent for
-        `alive_for` seconds counts as gone; `clock` gives boot-time seconds.
+        The client is the one for leases; `shards` is as configured.
         """
         self._client = client
         self._leases = lease_path(namespace)
@@ -88,13 +54,6 @@ class Installation:
         self._uid = ""
         #: Its name and that of its Lease's uid, without blanks; empty until it is found.
         self.id = ""
-        self._alive_for = alive_for
-        self._clock = clock
-        self._own = _MEMBER + hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._beats = 0
-        #: All annotations of members, and those of members without a session.
-        self._entries: set[str] = set()
-        self._seen: dict[str, _Member] = {}
 
     async def found(self) -> str:
         """
@@ -182,51 +141,7 @@ class Installation:
             self.compare("")
             raise
 
-    # -- members without sessions ---------------------------------------------------------------
-
-    def look(self, annotations: Mapping[str, str]) -> None:
-        """Record the current annotations."""
-        now = self._clock()
-        found = {k: v for k, v in annotations.items() if k.startswith(_MEMBER)}
-        self._entries = set(found)
-        known, self._seen = self._seen, {}
-        for key, value in found.items():
-            if key != self._own and not value.startswith(_WITH_SESSION):
-                before = known.get(key)
-                if before is None or before.value != value:
-                    before = _Member(value, now)
-                self._seen[key] = before
-
-    def members(self) -> int:
-        """Count the replicas without a session that live and could own a shard."""
-        return sum(m.able for m in self._living())
-
-    async def announce(self, *, able: bool) -> None:
-        """
-        Have replicas without a session count us while there are any, and no longer.
-
-        `able`: this replica could own a shard now.
-
-        Raises:
-            PortError: not answered; call again.
-        """
-        if self._living():
-            self._beats += 1
-            await self._patch({self._own: f"{_WITH_SESSION}{self._beats} {int(able)}"})
-        elif self._entries:
-            # Nobody reads them any more, and who wrote them may be dead.
-            await self._patch(dict.fromkeys(self._entries))
-
-    async def leave(self) -> None:
-        """Remove our annotation, so that nobody has to wait until it counts as silent."""
-        if self._beats:
-            await self._patch({self._own: None})
-
-    def _living(self) -> list[_Member]:
-        now = self._clock()
-        return [m for m in self._seen.values() if now - m.since <= self._alive_for]
-
-    async def _patch(self, annotations: Mapping[str, str | None]) -> Json:
+    async def _patch(self, annotations: Mapping[str, str]) -> Json:
         return await self._client.request(
             "PATCH",
             self._path,

@@ -240,15 +240,8 @@ class ShardManager:
         for n in held:
             self._shards.drop(n)
         released = await asyncio.gather(*(self._held.release(n, timeout=timeout / 2) for n in held))
-        await asyncio.gather(self._leave(timeout), self._session.end(timeout=timeout))
+        await self._session.end(timeout=timeout)
         return sum(released)
-
-    async def _leave(self, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._installation.leave()
-        except (PortError, TimeoutError) as error:
-            logger.info("annotation of this replica not removed", extra={"error": str(error)})
 
     # -- whether this replica serves ------------------------------------------------------------
 
@@ -311,8 +304,7 @@ class ShardManager:
         """Check everything once; returns the second at which to check again if nothing changes."""
         self._agree()
         self._view.forget()
-        able = able_sessions(self._view, self._place.identity, self._clock())
-        self.others = able + self._installation.members()
+        self.others = able_sessions(self._view, self._place.identity, self._clock())
         session = self._session.current
         if session is None or self._stopped:
             return math.inf
@@ -333,7 +325,6 @@ class ShardManager:
         if found is None:
             return
         self._installation.compare(found.uid)
-        self._installation.look(found.annotations)
         try:
             self._installation.agree(found.annotations)
         except ConfigError as error:
@@ -342,16 +333,13 @@ class ShardManager:
             self._refused(error)
 
     async def _tend_map(self) -> None:
-        """Keep the label of the map, and the annotation that versions without sessions count."""
+        """Restore the label of the map."""
         while True:
             await asyncio.sleep(self._timings.retry_period)
-            if not self._view.version or self._stopped:
+            if not self._view.version or self._stopped or self._view.map() is not None:
                 continue
             try:
-                if self._view.map() is None:
-                    await self._installation.put_label()
-                else:
-                    await self._installation.announce(able=self._serving())
+                await self._installation.put_label()
             except PortError as error:
                 logger.debug("map lease not written", extra={"error": str(error)})
 

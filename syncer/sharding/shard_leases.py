@@ -2,9 +2,8 @@
 Writes of the shards' Leases: at acquisition, at release, and at no other time.
 
 Each is a compare-and-swap on the resourceVersion that was seen. A Lease that a session holds names its
-holder and the session's uid; its own times decide nothing among replicas that have sessions. Its
-`leaseDurationSeconds` is the longest there is, so that a version without sessions never takes it for
-expired, and the shortest once it is released, so that such a version may take it at once.
+holder and the session's uid; its own times decide nothing. Its `leaseDurationSeconds` is the longest there
+is, which tells it from a Lease that somebody else has written, and the shortest once it is released.
 
 The resourceVersion of the acquiring write is the second part of the epoch.
 
@@ -292,7 +291,7 @@ class ShardLeases:
             return None
         except Conflict:
             if seen is None:
-                # One that a version without sessions has created, and does not label.
+                # One that somebody else has created, and did not label.
                 await self._leases.put_label(name, timeout=timeout)
             return None
         if taken.resource_version == version:

@@ -48,8 +48,7 @@ def session_of(lease: LeaseRecord) -> str:
     """
     Return the uid of the session that holds a shard's Lease.
 
-    It is empty for one that is free, or held by a version without sessions, which leaves an annotation
-    where it is but always writes a duration of its own.
+    It is empty for one that is free, or was not written by a session: then its duration is another one.
     """
     return lease.annotation(SESSION) if lease.holder and lease.duration >= FOREVER else ""
 

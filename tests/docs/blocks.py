@@ -130,9 +130,6 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "syncer inspect kubernaut-system/NAME --config /etc/notification/config.yaml": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-ledger --replicas 0": ON_CLUSTER,
         "kubectl -n kubernaut-system scale deployment notification-controller --replicas 1": ON_CLUSTER,
-        "kubectl -n kubernaut-system patch lease ": (
-            "tests/e2e/test_upgrade.py::test_a_killed_replica_of_this_version_is_released_by_hand"
-        ),
     },
     "docs/notifier.md": {
         "notifier run --config FILE  ": (

@@ -94,9 +94,7 @@ async def playing(
 ) -> AsyncIterator[Player]:
     """Run a replica for the time of the context; it ends without a word."""
     player = Player(identity, clock=clock, able=able)
-    installation = Installation(
-        client, namespace, "nl", identity, shards=1, alive_for=timings.duration, clock=clock
-    )
+    installation = Installation(client, namespace, "nl", shards=1)
     await installation.found()
     player.manager = ShardManager(
         player.shards,

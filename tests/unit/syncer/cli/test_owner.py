@@ -86,7 +86,7 @@ async def test_why_a_holder_opens_no_attempt() -> None:
 
 
 async def test_who_holds_a_shard_without_a_session() -> None:
-    """By its own times, as a version without sessions renews it; nobody once it is released."""
+    """By its own times, if it names no session; nobody once it is released."""
     kube = DirectKube(ApiState(install=False))
     path = lease_path("default")
     for n, (holder, ago, held) in enumerate([("old", 0, "old"), ("old", 60, ""), ("", 0, "")]):

@@ -169,7 +169,7 @@ def test_a_session_never_seen_is_waited_for_from_the_first_sight_of_its_shard() 
     assert world.state() == ShardState(Hold.ORPHANED, holder="a", session="u-s")
 
 
-def test_a_shard_of_a_version_without_sessions_expires_by_its_own_lease() -> None:
+def test_a_shard_without_a_session_expires_by_its_own_lease() -> None:
     """An annotation that was left behind means nothing beside the duration that it writes."""
     world = World()
     world.shard("old", "left-behind", duration=10)

@@ -19,7 +19,7 @@ def installation(answer: Any) -> Installation:
         return answer
 
     client = cast("KubeClient", SimpleNamespace(request=request))
-    return Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+    return Installation(client, "ns", "n", shards=4)
 
 
 async def test_it_is_named_by_its_lease() -> None:
@@ -56,7 +56,7 @@ async def test_a_lease_that_lacks_something_is_completed() -> None:
             return {"metadata": meta if method == "GET" else whole}
 
         client = cast("KubeClient", SimpleNamespace(request=request))
-        made = Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+        made = Installation(client, "ns", "n", shards=4)
         assert await made.found() == "ns/n@u"
         assert asked == ["GET", "PATCH"] if written else ["GET"]
 
@@ -75,6 +75,6 @@ async def test_a_lease_that_another_replica_has_just_made_is_read() -> None:
         return answer
 
     client = cast("KubeClient", SimpleNamespace(request=request))
-    made = Installation(client, "ns", "n", "me", shards=4, alive_for=9.0, clock=lambda: 0.0)
+    made = Installation(client, "ns", "n", shards=4)
     assert await made.found() == "ns/n@u"
     assert answers == []

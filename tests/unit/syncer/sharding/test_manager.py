@@ -60,10 +60,7 @@ class Replica:
         self.shards = Shards(town.shards)
         self.manager = ShardManager(
             self.shards,
-            Installation(
-                self.kube, "default", "nl", name,
-                shards=town.shards, alive_for=DURATION, clock=town.clock,
-            ),
+            Installation(self.kube, "default", "nl", shards=town.shards),
             self,
             Leases(self.kube, "default", (LABEL, "nl")),
             Place("nl", name, 0, town.clock, lambda: datetime.fromtimestamp(town.clock(), UTC)),
@@ -603,32 +600,12 @@ async def test_a_map_without_its_label_is_shown_again(here: Town) -> None:
     assert set(a.kube.requests) == {f"PATCH {session_name('nl', 'a')}"}
 
 
-# -- beside a version without sessions ------------------------------------------------------------
-
-
-@town()
-async def test_members_without_a_session_are_counted_while_they_live(here: Town) -> None:
-    """Shards are handed over to them, and they can count us; then all of it is taken away."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    key = "member.notification-ledger/0123456789abcdef"
-    for beat in range(6):
-        here.ask("PATCH", "nl-map", {"metadata": {"annotations": {key: f"{beat} 1"}}})
-        await asyncio.sleep(PERIOD)
-    assert a.owned == [0, 1]
-    annotations = here.lease("nl-map")["metadata"]["annotations"]
-    (ours,) = [k for k in annotations if k.startswith("member.") and k != key]
-    assert annotations[ours].endswith(" 1")
-    # Nobody took what was released: it is taken back once the other one is not heard of any more.
-    await here.until(lambda: a.owned == [0, 1, 2, 3], within=2 * DURATION)
-    await asyncio.sleep(DURATION)
-    left = here.lease("nl-map")["metadata"]["annotations"]
-    assert not [k for k in left if k.startswith("member.")]
+# -- Leases that we have not written --------------------------------------------------------------
 
 
 @town()
 async def test_a_shard_without_a_label_is_found(here: Town) -> None:
-    """A version without sessions created it: it is labelled, and waited for like any other of that."""
+    """Whoever made it: it is labelled, and waited for, since it names no session."""
     body = {
         "metadata": {"name": "nl-2"},
         "spec": {"holderIdentity": "old", "leaseDurationSeconds": 9, "leaseTransitions": 7},
@@ -985,25 +962,6 @@ async def test_of_many_shards_without_an_owner_some_are_named(here: Town) -> Non
         a.manager.problem
         == "no owner yet for shard 0, 1, 2, 3, 4, 5, 6, 7 (leases are not listed yet)"
     )
-
-
-@town(seeds=(1,))
-async def test_a_replica_of_a_version_without_sessions_has_its_share(here: Town) -> None:
-    """It says on the map that it lives, and is counted for as long as it does."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    member = "member.notification-ledger/old"
-    for beat in range(10):
-        here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: f"{beat} 1"}}})
-        await asyncio.sleep(PERIOD)
-    assert a.owned == [0, 1]
-    own = set(here.lease("nl-map")["metadata"]["annotations"]) - {member, SHARDS}
-    assert len(own) == 1
-    await here.until(lambda: a.owned == [0, 1, 2, 3])
-    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: "another 1"}}})
-    await here.until(lambda: own <= set(here.lease("nl-map")["metadata"]["annotations"]))
-    await a.manager.release()
-    assert set(here.lease("nl-map")["metadata"]["annotations"]) == {member, SHARDS}
 
 
 @town(seeds=(1,))
