@@ -21,7 +21,7 @@ from notifier.gateway.expressions import Template, shown
 from notifier.gateway.identity import DIGITS, Identity, hashed
 from notifier.routing.attributes import ALWAYS, KNOWN
 from syncer.model.event import EVENT, event_label, event_text
-from syncer.model.incident import FIRING, INCIDENT, OWN, STATE, STATES
+from syncer.model.incident import AT, FIRING, INCIDENT, OWN, STATE, STATES, incident_label
 from syncer.model.resource import Json
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
@@ -186,7 +186,7 @@ class _Reading:
             if service and label and url.startswith(("http://", "https://")) and len(url) <= _URL
         ][:_LINKS]
 
-    def incident(self, source: str) -> dict[str, str]:
+    def incident(self, source: str, now: int) -> dict[str, str]:
         """Return the extensions that say which incident it is about, and its state; empty if none."""
         found = self.text("incident")
         parts = ("given", found) if found else self.draft.incident
@@ -194,11 +194,11 @@ class _Reading:
             return {}
         digest = hashed("", *parts).digest[:DIGITS]
         state = self.word("state", self.draft.state, STATES) or FIRING
-        return {INCIDENT: f"gw/{source}/{digest}", STATE: state}
+        return {INCIDENT: f"gw/{source}/{digest}", STATE: state, AT: str(now)}
 
 
 def manifest(
-    draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str
+    draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str, now: int
 ) -> Json:
     """
     Build the object.
@@ -209,6 +209,7 @@ def manifest(
         identity: Of the event.
         source: Its name.
         namespace: Where the object is to be.
+        now: Unix milliseconds.
 
     Raises:
         Refused: a required member is missing.
@@ -220,7 +221,7 @@ def manifest(
         "subject": line(reading.required("subject", draft.subject)),
         "body": _bounded(reading.required("body", draft.body)),
         # The incident comes last, so that nothing that was sent can be it.
-        "extensions": {**reading.extensions(source), **reading.incident(source)},
+        "extensions": {**reading.extensions(source), **reading.incident(source, now)},
     }
     for key, default in (("severity", draft.severity), ("clusterID", "")):
         value = cut(reading.text(key) or default, _VALUE)
@@ -268,6 +269,8 @@ def object_of(
     """
     labels = {SOURCE_LABEL: source}
     marks = {IDENTITY: identity.digest, **(annotations or {})}
+    if incident := spec["extensions"].get(INCIDENT):
+        labels[INCIDENT] = incident_label(incident)
     if event:
         labels[EVENT] = event_label(event)
         marks[EVENT] = event_text(event)

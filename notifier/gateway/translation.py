@@ -110,6 +110,13 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
             namespace = namespace_of(source.rules, draft, source.namespaces)
         else:
             namespace = source.namespaces[0]
-        body = manifest(draft, source.rules, identity, source=source.name, namespace=namespace)
+        body = manifest(
+            draft,
+            source.rules,
+            identity,
+            source=source.name,
+            namespace=namespace,
+            now=round(now * 1000),
+        )
         out.append(Desired(namespace, identity, body, draft.repeat, opposite))
     return tuple(out)

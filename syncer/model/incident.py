@@ -21,6 +21,10 @@ from typing import Final
 OWN: Final = "notification-ledger/"
 INCIDENT: Final = f"{OWN}incident"
 STATE: Final = f"{OWN}state"
+#: When the gateway had it, in Unix milliseconds: the order of what was created within one second.
+AT: Final = f"{OWN}at"
+#: Characters of a number of milliseconds that is believed.
+_AT_CHARS: Final = 14
 FIRING: Final = "firing"
 RESOLVED: Final = "resolved"
 STATES: Final = (FIRING, RESOLVED)
@@ -32,6 +36,17 @@ def incident_of(extensions: Mapping[str, str]) -> tuple[str, str]:
     if not incident:
         return "", ""
     return incident, RESOLVED if extensions.get(STATE) == RESOLVED else FIRING
+
+
+def incident_label(incident: str) -> str:
+    """Return the value of the label `INCIDENT`, by which the API server finds what is about an incident."""
+    return hashlib.sha256(incident.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def incident_time(extensions: Mapping[str, str]) -> int:
+    """Return when the gateway had it, 0 if that is not said."""
+    text = extensions.get(AT, "")
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _AT_CHARS else 0
 
 
 def incident_key(installation: str, namespace: str, incident: str) -> str:

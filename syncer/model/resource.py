@@ -41,6 +41,7 @@ from syncer.model.carried import expand
 from syncer.model.conditions import Condition
 from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
+from syncer.model.incident import incident_of, incident_time
 from syncer.model.packing import hash_of, packed
 from syncer.model.record import MAX_INT
 from syncer.model.times import time_of
@@ -194,7 +195,8 @@ class NotificationRequest:
     `specified` is False for an object created without a spec, which the schema allows: it may come
     later, once, and until then there is nothing to send. `hold` is the value of the annotation by
     which an operator holds it back, None without one. `event` is what it was made of, in its sender's
-    words, where a gateway made it.
+    words, where a gateway made it. `incident` is what it is about, with its `state` and the gateway's
+    time `at`; empty if it is about none.
     """
 
     uid: str
@@ -214,6 +216,14 @@ class NotificationRequest:
     event: str = ""
     type: str = ""
     severity: str = ""
+    incident: str = ""
+    state: str = ""
+    at: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place among those of its incident: the API server's second, then the gateway's time."""
+        return self.created, self.at
 
     @property
     def key(self) -> str:
@@ -256,6 +266,8 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         raise ValueError("object without uid, namespace or name")
     spec = document.get("spec") or {}
     annotations = meta.get("annotations") or {}
+    extensions = spec.get("extensions") or {}
+    incident, state = incident_of(extensions)
     kept = {
         "apiVersion": document.get("apiVersion", f"{GROUP}/{VERSION}"),
         "kind": document.get("kind", KIND),
@@ -285,6 +297,9 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         # Few different ones, on each of a hundred thousand objects.
         type=sys.intern(str(spec.get("type") or "")),
         severity=shared_text(str(spec.get("severity") or "")[:_SEVERITY]),
+        incident=incident,
+        state=state,
+        at=incident_time(extensions) if incident else 0,
     )
 
 

@@ -13,6 +13,7 @@ from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import Desired, translate
 from syncer.model.event import EVENT, event_label
+from syncer.model.incident import INCIDENT, incident_label
 from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
@@ -43,7 +44,9 @@ def test_the_object_names_its_source_and_its_event() -> None:
     assert meta["name"] == found.identity.name
     assert meta["namespace"] == found.namespace == "alerts"
     event = 'alertmanager:{}:{alertname="Disk"}'
-    assert meta["labels"] == {SOURCE_LABEL: "src", EVENT: event_label(event)}
+    assert meta["labels"] == {
+        SOURCE_LABEL: "src", EVENT: event_label(event), INCIDENT: incident_label(found.incident[0]),
+    }  # fmt: skip
     assert meta["annotations"] == {IDENTITY: found.identity.digest, EVENT: event}
 
 
@@ -169,8 +172,8 @@ def test_everything_is_cut_to_its_bounds() -> None:
     many = spec(alertmanager(alert(), commonLabels=labels), mapping={"extensions": {"mine": "1"}})
     extensions = many["extensions"]
     assert extensions["mine"] == "1"
-    assert len(extensions) == 67
-    # A hundred labels, status, receiver, source and the mapping's own; the incident and its state besides.
+    assert len(extensions) == 68
+    # A hundred labels, status, receiver, source and the mapping's own; what tells of the incident besides.
     assert extensions["extensionsLeftOut"] == str(104 - 64)
     assert max(len(value) for value in extensions.values()) == 256
 
@@ -182,7 +185,7 @@ def test_what_is_within_the_bounds_is_left_as_it_is() -> None:
     # Status, receiver and source come besides.
     labels = {f"l{n:03}": "v" * 256 for n in range(61)}
     extensions = spec(alertmanager(commonLabels=labels))["extensions"]
-    assert len(extensions) == 66
+    assert len(extensions) == 67
     assert "extensionsLeftOut" not in extensions
     assert extensions["l060"] == "v" * 256
 

@@ -178,3 +178,16 @@ async def test_a_digest_that_cannot_be_created_is_told_to_all_who_wait() -> None
     await here.rating.close()
     with pytest.raises(Unavailable, match="the gateway is shutting down"):
         await waiting
+
+
+async def test_the_end_of_an_incident_is_part_of_no_digest() -> None:
+    """It would close nothing; and a digest of one incident's events is about none, which opens nothing."""
+    here = Rated(source())
+    await here.send("a", "b")
+    over = desired(flux("c", severity="info", reason="ReconciliationSucceeded"))
+    until = asyncio.get_running_loop().time() + 5
+    made = await here.rating.submit(over, until)
+    assert (made.digested, made.duplicate) == (False, False)
+    members = [desired(flux("b", message=f"{n}")) for n in range(2)]
+    assert {each.incident for each in members} == {(members[0].incident[0], "firing")}
+    assert digest_of("s", members).incident == ("", "")
