@@ -24,6 +24,7 @@ from notifier.progress import Progress, Takeover
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.hold_reader import HoldReader
+from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.shards import ShardWork, make_manager
@@ -178,6 +179,7 @@ class Parts:
             metrics=self.delivery_metrics,
             bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
             journal=self.journal,
+            incidents=Incidents(self.objects, self.log, outside.router, time.certain, at_most_once),
             installation=lambda: self.installation.id,
         )
         dispatcher = partial(

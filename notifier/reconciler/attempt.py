@@ -41,6 +41,8 @@ logger = logging.getLogger("ledger.delivery")
 _UNFIT_PAUSE: Final = 5.0
 #: Seconds until an attempt is tried again if the lease does not cover it.
 _LEASE_PAUSE: Final = 0.5
+#: Seconds until an attempt is tried again that must not come before another of its incident.
+_ORDER_PAUSE: Final = 1.0
 #: Seconds between checks whether a status write has ended, before an attempt is journaled.
 _WRITE_POLL: Final = 0.05
 
@@ -92,7 +94,7 @@ class Attempts:
             # nevertheless.
             self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        if await self._not_ready(entry, channel):
+        if await self._not_ready(entry, channel) or await self._late(entry, term, channel):
             return None
         via = self.ports.router.channel(channel)
         if not self._covered(entry, term, via):
@@ -145,6 +147,8 @@ class Attempts:
     async def _run_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Outcome | None:
         """Make one attempt that is first recorded in the status."""
         if await self._not_ready(entry, channel, noted=False):
+            return None
+        if await self._late(entry, term, channel, journaled=True):
             return None
         while entry.writing and self.ports.journal.applies(entry, term):
             await asyncio.sleep(_WRITE_POLL)
@@ -299,6 +303,38 @@ class Attempts:
             with contextlib.suppress(PortError):
                 await self.ports.recorder.skip(entry, channel, problem.reason)
         return True
+
+    async def _late(
+        self, entry: Entry, term: LeaseTerm, channel: str, *, journaled: bool = False
+    ) -> bool:
+        """
+        Whether an attempt must not be made now, since another notification of its incident is newer.
+
+        It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
+        """
+        if self.ports.incidents is None or channel in entry.ordered:
+            return False
+        earlier = entry.view.of_channel(channel)
+        try:
+            newer, waits = await self.ports.incidents.late(
+                entry.request, channel, first=not earlier
+            )
+            if newer and not journaled:
+                reason = f"superseded by {newer}"
+                await self.ports.recorder.skip(entry, channel, reason)
+                await self.give_up(entry, term, channel, reason)
+                return True
+        except PortError as error:
+            wait = self.ports.queue.retry(entry.uid)
+            logger.info(
+                "an attempt waits: what else is about its incident is not known",
+                extra={"uid": entry.uid, "channel": channel, "error": str(error), "seconds": wait},
+            )
+            return True
+        if newer or waits:
+            entry.due[channel] = self.ports.cache.monotonic() + _ORDER_PAUSE
+            self.ports.queue.add_at(entry.uid, entry.due[channel])
+        return bool(newer) or waits
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
         """Arrange for the log to be read or claimed again after it has refused an intent."""

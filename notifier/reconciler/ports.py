@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.decisions import DeliveryBounds
+from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.journal import Journal
 from notifier.reporter import EventReporter
 from notifier.router import Router
@@ -32,6 +33,7 @@ class Ports:
         metrics: Counters of the delivery.
         bounds: Bounds of delivery.
         journal: Records attempts in the status while the log is away, if enabled.
+        incidents: Looks up what else is about an incident; None where nothing is.
         installation: Returns the installation's id, by which receivers tell incidents apart.
     """
 
@@ -44,6 +46,7 @@ class Ports:
     metrics: DeliveryMetrics
     bounds: DeliveryBounds
     journal: Journal
+    incidents: Incidents | None = None
     installation: Callable[[], str] = lambda: ""
 
     @property

@@ -140,6 +140,8 @@ class Reconciler:
             plan, doubts = await self.ports.router.plan(
                 entry.request, self.ports.recorder.time.now()
             )
+            if self.ports.incidents is not None:
+                plan = await self.ports.incidents.routed(entry.request, plan)
             if journaled:
                 self.ports.recorder.plan_journaled(entry, plan)
             else:

@@ -15,6 +15,7 @@ import shutil
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -58,6 +59,10 @@ class PagerDuty:
     Attributes:
         full: Value of the metric `disk_full`.
         calls: Summary of each page, and how it was answered.
+        refusing: Every event is answered 503.
+        open: Keys of incidents that are open. As PagerDuty documents it, a trigger opens what is not open,
+            however late it is, and the end of what is not open is ignored.
+        opened: How often each key was opened.
         port: Where it listens.
     """
 
@@ -65,6 +70,9 @@ class PagerDuty:
         """Answer the first calls as the script says; its last entry repeats."""
         self.full = 0
         self.calls: list[tuple[str, int]] = []
+        self.refusing = False
+        self.open: set[str] = set()
+        self.opened: Counter[str] = Counter()
         self.port = 0
         self._script = tuple(script)
 
@@ -72,9 +80,20 @@ class PagerDuty:
         """Book a call and answer as the script says."""
         event = await request.json()
         code = self._script[min(len(self.calls), len(self._script) - 1)]
+        if self.refusing:
+            code = 503
+        elif code == 202:
+            self._take(event["event_action"], event["dedup_key"])
         summary = event["payload"]["summary"].removeprefix("Escalation: ")
         self.calls.append((summary, code))
         return web.json_response({"status": "success", "dedup_key": "k"}, status=code)
+
+    def _take(self, action: str, key: str) -> None:
+        if action == "resolve":
+            self.open.discard(key)
+        elif key not in self.open:
+            self.open.add(key)
+            self.opened[key] += 1
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """How full the disk is."""

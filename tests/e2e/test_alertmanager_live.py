@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.alertmanagers import Alertmanager, grouped, pagerduty, prometheus, webhook
+from syncer.model.resource import Json
+from tests.e2e.alertmanagers import Alertmanager, alert, grouped, pagerduty, prometheus, webhook
 from tests.e2e.gateway import GatewayProcess
 from tests.e2e.harness import stage, until
 from tests.servers.controlplane import ControlPlane
@@ -36,7 +38,7 @@ async def test_an_alert_becomes_one_proven_page(
     An alert that fires while the API server is away becomes one notification with three attempts.
 
     Both Alertmanagers send it, and send it again until it is taken; PagerDuty answers 503, 503, 202. When
-    the alert is over there is a second notification, and no third.
+    the alert is over there is a second notification, which closes the incident, and no third.
     """
     async with (
         stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
@@ -96,6 +98,7 @@ async def test_an_alert_becomes_one_proven_page(
             await until(lambda: len(outside.calls) == 4, what, within=60)
             await until(lambda: taken(4), what, within=30)
             assert "[RESOLVED:1] Disk" in outside.calls[3][0]
+            assert (outside.open, list(outside.opened.values())) == (set(), [1])
 
             created = "notification_ledger_gateway_notifications_total"
             assert await gateway.metric(created, source="am", result="duplicate") >= 2
@@ -114,4 +117,108 @@ async def test_an_alert_becomes_one_proven_page(
             control_plane.heal()
             for process in (*pair, server):
                 await asyncio.to_thread(process.kill)
+            gateway.kill()
+
+
+async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: PLR0915 - one story
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    Labels drift within a group, and a receiver refuses while an alert fires, ends, and fires again.
+
+    What pages is critical alone, so the end of the group, a warning by then, has no route to the pager.
+    """
+    async with (
+        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
+        pagerduty((202,)) as outside,
+    ):
+        source = {
+            "name": "am", "kind": "alertmanager", "namespace": here.namespace,
+            "retryPolicy": {
+                "maxAttempts": 10, "initialBackoffSeconds": 2, "backoffMultiplier": 1,
+            },
+        }  # fmt: skip
+        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
+        notifier = here.notifier()
+        pager = {"credentialRef": "pager", "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
+        (here.folder / "credentials" / "pager").write_text("R" * 32)
+        (here.folder / "routing.yaml").write_text(
+            json.dumps({
+                "route": {
+                    "receiver": "rest",
+                    "routes": [{"receiver": "pager", "match": {"priority": "Critical"}}],
+                },
+                "receivers": [
+                    {"name": "pager", "pagerdutyConfigs": [pager]},
+                    {"name": "rest", "consoleConfigs": [{"enabled": True}]},
+                ],
+            })
+        )  # fmt: skip
+        config = {"route": grouped("ledger"), "receivers": [webhook("ledger", gateway.url("am"))]}
+        am = Alertmanager(tmp_path / "alertmanager", config)
+        notifier.start()
+        gateway.start()
+
+        def what() -> str:
+            return f"paged: {outside.calls}; {outside.open}; {gateway.tail()}; {notifier.tail()}"
+
+        async def subjects(count: int) -> bool:
+            return len(await listed()) >= count
+
+        async def listed() -> list[Json]:
+            path = f"/apis/kubernaut.ai/v1alpha1/namespaces/{here.namespace}/notificationrequests"
+            return list((await control_plane.request("GET", path))[1]["items"])
+
+        async def over() -> bool:
+            phases = {one.get("status", {}).get("phase") for one in await listed()}
+            return phases <= {"Sent", "Failed"}
+
+        now = time.time()
+        warning = alert("Drift", "w", now)
+        warning["labels"]["severity"] = "warning"
+        try:
+            await notifier.wait_ready()
+            await gateway.wait_ready()
+            await am.begin()
+
+            # It fires, a lesser one joins, it ends, and the lesser one ends.
+            await am.post(alert("Drift", "c", now))
+            await until(lambda: len(outside.open) == 1, what, within=30)
+            await am.post(warning)
+            await until(lambda: subjects(2), what, within=30)
+            await am.post(alert("Drift", "c", now, time.time()))
+            await until(lambda: subjects(3), what, within=30)
+            await am.post(warning | {"endsAt": alert("Drift", "w", now, time.time())["endsAt"]})
+            await until(lambda: not outside.open, what, within=30)
+            assert list(outside.opened.values()) == [1]
+
+            # The receiver refuses; meanwhile it fires, ends, fires again, and ends.
+            outside.refusing = True
+            known = 4
+            for n in range(2):
+                began = time.time()
+                await am.post(alert("Flap", "f", began))
+                known += 1
+                await until(lambda: subjects(known), what, within=30)  # noqa: B023 - awaited here
+                if n == 0:
+                    await until(lambda: any("Flap" in c[0] for c in outside.calls), what, within=30)
+                await am.post(alert("Flap", "f", began, time.time()))
+                known += 1
+                await until(lambda: subjects(known), what, within=30)  # noqa: B023 - awaited here
+            refused = len(outside.calls)
+            outside.refusing = False
+            await until(
+                lambda: any("[RESOLVED:1] Flap" in c[0] for c in outside.calls[refused:]),
+                what,
+                within=60,
+            )
+            await until(over, what, within=60)
+            assert [c for c in outside.calls[refused:] if c[0].startswith("[FIRING")] == []
+            assert outside.open == set()
+
+            # It goes on: what fires now is an incident again.
+            await am.post(alert("Flap", "f", time.time()))
+            await until(lambda: len(outside.open) == 1, what, within=30)
+        finally:
+            await asyncio.to_thread(am.kill)
             gateway.kill()

@@ -1,0 +1,235 @@
+"""Where an incident is open by the record, and what must not be sent since something newer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, Final, cast
+from unittest.mock import AsyncMock
+
+import pytest
+
+from notifier.reconciler.incidents import Incidents
+from notifier.router import Routed
+from syncer.kube.notification_requests import Page
+from syncer.model.attempt import Attempt, AttemptState, FailureClass, parse_attempt_id
+from syncer.model.errors import Unavailable
+from syncer.model.incident import INCIDENT, STATE, incident_label
+from syncer.model.record import Plan
+from syncer.model.resource import Json, NotificationRequest, parse_object
+from syncer.model.times import format_time
+from syncer.rules.fold import LogView
+from tests.unit.notifier.reconciler.test_broken_off import World
+
+NOW: Final = 1_795_752_000_000
+PAGER: Final = "pagerduty:ops"
+SUCCESS, OPEN, UNKNOWN = AttemptState.SUCCESS, AttemptState.INTENT, AttemptState.UNKNOWN
+REFUSED: Final = FailureClass.PERMANENT
+
+
+def notification(
+    name: str, state: str, age: float, *, incident: str = "i", at: int = 0, phase: str = "Sent"
+) -> NotificationRequest:
+    """One of an incident, so many seconds old."""
+    document: Json = {
+        "metadata": {
+            "uid": f"uid-{name}", "namespace": "n", "name": name, "resourceVersion": "9",
+            "creationTimestamp": format_time(NOW - round(age * 1000), millis=False),
+        },
+        "spec": {
+            "type": "Simple", "priority": "High", "subject": "s", "body": "b",
+            "extensions": {
+                INCIDENT: incident, STATE: state, **({"notification-ledger/at": str(at)} if at else {}),
+            },
+        },
+        "status": {"phase": phase} if phase else {},
+    }  # fmt: skip
+    return parse_object(document)
+
+
+class Outside:
+    """The API server, the logs, and the routing, in memory; what is `away` does not answer."""
+
+    def __init__(self, *mates: NotificationRequest) -> None:
+        self.mates = mates
+        self.logs: dict[str, LogView] = {}
+        self.routes: dict[str, tuple[str, ...]] = {}
+        self.away = self.log_away = False
+        self.asked: list[str] = []
+
+    def had(self, name: str, **attempts: AttemptState | FailureClass | None) -> None:
+        """Have a log, with a channel for each attempt; None for a channel without one."""
+        view = self.logs[f"uid-{name}"] = LogView()
+        view.plan = Plan(tuple(f"{kind}:ops" for kind in attempts))
+        for n, (kind, came) in enumerate(attempts.items(), 1):
+            failed = isinstance(came, FailureClass)
+            state = AttemptState.FAILED if failed else came
+            if state is not None:
+                view.learn(
+                    Attempt(
+                        parse_attempt_id(f"0.7-{n}"), f"{kind}:ops", cast("AttemptState", state),
+                        failure=cast("FailureClass", came) if failed else None,
+                    )
+                )  # fmt: skip
+
+    async def list_page(
+        self, namespace: str | None = None, *, continue_token: str = "", labels: str = ""
+    ) -> Page[NotificationRequest]:
+        """Two pages."""
+        if self.away:
+            raise Unavailable("away")
+        self.asked.append(labels)
+        assert namespace == "n"
+        half = len(self.mates) // 2
+        found = self.mates[half:] if continue_token else self.mates[:half]
+        return Page(tuple(found), 0, "" if continue_token else "more", "1")
+
+    async def read(self, uid: str) -> object:
+        """Read a log."""
+        if self.log_away:
+            raise Unavailable("away")
+        view = self.logs.get(uid)
+        return None if view is None else SimpleNamespace(view=view)
+
+    async def plan(self, request: NotificationRequest, _now: int) -> Routed:
+        """Where it would go now."""
+        return Routed(Plan(self.routes.get(request.name, ("log",))))
+
+    def incidents(self) -> Incidents:
+        """What looks all of it up."""
+        here = cast("Any", self)
+        return Incidents(here, here, here, lambda: NOW, at_most_once=False)
+
+
+async def channels(outside: Outside, state: str = "resolved") -> tuple[str, ...]:
+    """Where a notification of the incident goes whose own route is `mail:ops`."""
+    own = Plan(("mail:ops",), message="matched")
+    plan = await outside.incidents().routed(notification("last", state, 1), own)
+    if plan.channels != own.channels:
+        assert plan.message.startswith("matched; and where its incident is open: ")
+    return plan.channels
+
+
+async def test_an_end_goes_where_the_incident_is_open() -> None:
+    """Where it arrived, may have arrived, or may still be sent; not where it was refused for good."""
+    outside = Outside(
+        notification("f", "firing", 60), notification("other", "firing", 60, incident="x")
+    )
+    outside.had("f", pagerduty=SUCCESS, slack=UNKNOWN, teams=REFUSED, webhook=None, mail=SUCCESS)
+    outside.had("other", file=SUCCESS)
+    assert await channels(outside) == ("mail:ops", "pagerduty:ops", "slack:ops", "webhook:ops")
+    assert outside.asked == [f"{INCIDENT}={incident_label('i')}"] * 2
+    assert await channels(outside, "firing") == ("mail:ops",)
+
+
+async def test_what_an_earlier_end_has_closed_is_closed() -> None:
+    """Only what that did not reach is open still; what fired after it counts in full."""
+    outside = Outside(
+        notification("old", "firing", 90), notification("end", "resolved", 60),
+        notification("again", "firing", 30),
+    )  # fmt: skip
+    outside.had("old", slack=SUCCESS, teams=SUCCESS)
+    outside.had("end", slack=SUCCESS, teams=REFUSED)
+    outside.had("again", pagerduty=SUCCESS)
+    assert await channels(outside) == ("mail:ops", "pagerduty:ops", "teams:ops")
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_without_a_log_the_routes_say_where_it_went(away: bool) -> None:
+    """It has none yet, or Redis is away; a status is not asked."""
+    outside = Outside(notification("f", "firing", 60))
+    outside.routes["f"] = ("slack:dev",)
+    outside.log_away = away
+    assert await channels(outside) == ("mail:ops", "slack:dev")
+    outside.away = True
+    with pytest.raises(Unavailable):
+        await channels(outside)
+
+
+#: Of a notification that is 60 s old and fires: its mates, those with an open attempt, and what is found.
+LATE: Final[dict[str, tuple[Sequence[NotificationRequest], str, tuple[str, bool]]]] = {
+    "it is alone": ((), "", ("", False)),
+    "something is newer": (
+        (notification("old", "firing", 90), notification("end", "resolved", 30)), "", ("end", False),
+    ),
+    "the newest counts": (
+        (notification("end", "resolved", 30), notification("new", "firing", 10)), "", ("new", False),
+    ),
+    "the same second, told apart by the gateway's time": (
+        (notification("end", "resolved", 60, at=6),), "", ("end", False),
+    ),
+    "the same second and time": ((notification("a", "resolved", 60, at=5),), "", ("", False)),
+    "another incident": ((notification("end", "resolved", 30, incident="x"),), "", ("", False)),
+    "an older one is on the wire": (
+        (notification("old", "firing", 90, phase="Sending"),), "old", ("", True),
+    ),
+    "an older one backs off": ((notification("old", "firing", 90, phase="Retrying"),), "", ("", False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LATE)
+async def test_only_the_newest_is_sent_and_one_at_a_time(case: str) -> None:
+    """To a receiver that keeps state; where none does, all are sent."""
+    mates, on_the_wire, wanted = LATE[case]
+    outside = Outside(*mates)
+    if on_the_wire:
+        outside.had(on_the_wire, pagerduty=OPEN)
+    here = outside.incidents()
+    request = notification("f", "firing", 60, at=5)
+    assert await here.late(request, PAGER, first=True) == wanted
+    assert await here.late(request, "slack:ops", first=False) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "first", "asks"),
+    [
+        ("firing", 1, True, False), ("firing", 1, False, True), ("firing", 6, True, True),
+        ("resolved", 1, True, True),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_late_asks_nothing(
+    state: str, age: float, first: bool, asks: bool
+) -> None:
+    """The first attempt of what has just begun costs the API server nothing."""
+    outside = Outside()
+    await outside.incidents().late(notification("f", state, age), PAGER, first=first)
+    assert bool(outside.asked) is asks
+
+
+async def attempted(outside: Outside) -> World:
+    """An attempt of a notification that is due on a channel of a receiver with state."""
+    world = World()
+    world.entry.request = notification("a", "firing", 60, phase="")
+    world.entry.uid = "uid-a"
+    ports = world.controller.attempts.ports
+    plan = AsyncMock(return_value=Routed(Plan((PAGER,), "r", "m", 1)))
+    object.__setattr__(ports.router, "plan", plan)
+    object.__setattr__(ports, "incidents", outside.incidents())
+    await world.planned()
+    await world.controller.attempts.run("uid-a", PAGER)
+    assert await world.controller.outcomes.drain(5) == 0
+    return world
+
+
+async def test_what_is_superseded_ends_without_a_request() -> None:
+    """By the name of what is newer, on record."""
+    world = await attempted(Outside(notification("end", "resolved", 30)))
+    (attempt,) = world.attempts
+    assert world.receiver.sent == 0
+    assert attempt.error == "permanent failure: superseded by end"
+    assert attempt.failure is FailureClass.PERMANENT
+
+
+async def test_what_is_on_the_wire_is_waited_for() -> None:
+    """Nothing is opened, and it is looked at again soon; so it is while nobody knows."""
+    outside = Outside(notification("old", "firing", 90, phase="Sending"))
+    outside.had("old", pagerduty=OPEN)
+    world = await attempted(outside)
+    assert (world.receiver.sent, world.attempts) == (0, [])
+    assert world.entry.due == {PAGER: 101.0}
+    outside.away = True
+    world = await attempted(outside)
+    assert (world.receiver.sent, world.attempts) == (0, [])
+    outside = Outside(notification("old", "firing", 90))
+    world = await attempted(outside)
+    assert world.receiver.sent == 1
