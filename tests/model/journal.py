@@ -17,6 +17,10 @@ Who cannot read the log knows all if
 - the object was created after the note (then all is in the status, too).
 
 A status write compares the resourceVersion: what a replica has read is `fresh` until the next write.
+
+An operator who reaches the log may say there that an attempt was delivered (a *word*), and wakes the owner
+up. Wake-ups are lost with the connection: `heard` says what a replica's memory may have missed. What is
+said while its owner is cut off counts for nobody before an owner has noticed that it reaches the log.
 Labels as in `wakeups`: what begins with `fault`, `end of fault` or `late` need never happen.
 
 Properties (of a step) and promises (kept by a fair behaviour):
@@ -24,7 +28,7 @@ Properties (of a step) and promises (kept by a fair behaviour):
 - B1: requests <= 1 + attempts that stood as unknown, in either place, when a further one was opened by
   somebody who did not execute them (+ those that the log has lost).
 - S7: nothing is opened after a success in the place where it is opened, nor after one in the other, unless
-  a former owner recorded it for an attempt that the opener has as unknown.
+  a former owner recorded it for an attempt that the opener has as unknown; nor after a word.
 - S12: no more is sent than is allowed.
 - LOST: what is in log or status stays in one of them, unless the log is lost or the object deleted.
 - RK: a result that is known is recorded.
@@ -71,6 +75,22 @@ class Job(NamedTuple):
     result: Result = U
 
 
+class Heard(IntEnum):
+    """Whether what others append to the log reaches a replica; `LOST` until it notices its way back."""
+
+    ALL = 0
+    LOST = 1
+    NOT_ALL = 2
+
+
+class Marks(IntEnum):
+    """Whether the Lease says that finished objects may have marks; `ABSENT`: there is no Lease."""
+
+    NONE = 0
+    LEFT = 1
+    ABSENT = 2
+
+
 class Note(NamedTuple):
     """What the Lease carries: its name, 0 for none, when it was written, and the last term that kept it."""
 
@@ -112,6 +132,7 @@ class Replica(NamedTuple):
         stale: The log's server has been in another state since the claim: its stamp is an old one.
         note: The Lease's, as this term knows it.
         unsure: A write of the note was not answered.
+        heard: Whether its memory holds what others have appended.
         jobs: Attempts in its hands.
         read: What it is about to journal against.
     """
@@ -126,6 +147,7 @@ class Replica(NamedTuple):
     stale: bool = False
     note: Note = Note()
     unsure: bool = False
+    heard: Heard = Heard.ALL
     jobs: tuple[Job, ...] = ()
     read: Read | None = None
 
@@ -155,6 +177,8 @@ class Budget(NamedTuple):
     deletes: int = 0
     again: int = 0
     ticks: int = 0
+    words: int = 0
+    leases: int = 0
 
 
 NO_FAULTS = Budget()
@@ -190,7 +214,9 @@ class State(NamedTuple):
         wire: Requests on their way.
         sent: How many have left.
         processed: How many the receiver has acted upon.
-        certain: Successes that their sender recorded while it was the owner.
+        certain: Successes that their sender recorded while it was the owner; words that an owner can know.
+        said: Words that no owner can know yet.
+        marks: What the Lease says of finished objects; kept only in a world of `phases`.
         excused: Attempts that stood as unknown when a further one was opened.
         lost: Attempts that the log has lost.
         former: Attempts of an earlier object of the name.
@@ -223,6 +249,8 @@ class State(NamedTuple):
     journaled: bool
     now: int
     budget: Budget
+    said: tuple[Id, ...] = ()
+    marks: Marks = Marks.NONE
 
 
 #: What is split into its fields (`components.py`).
@@ -248,6 +276,8 @@ class Options:
         lean: A request is processed and answered or not; none is refused or lost.
         margin: Seconds by which an object has to be younger than the note.
         skew: Seconds by which the clock that stamps an object may be ahead of the one that stamps the note.
+        reads: Who does not reach the log is answered all the same, but for what is written.
+        phases: Lists tell no more of a finished object than that it is, and only the owner writes statuses.
         unmarks: The mark is taken away before anything is opened in the log: proposed, not needed.
         faults: How often each fault may happen.
 
@@ -277,6 +307,12 @@ class Options:
         note_kept: (O22) Each term renames who keeps the note; one that the last term did not keep is none.
         stamp: (O25) Nothing is opened in the log under a claim of another state of its server.
         probes: (O26) A claim is made anew once its server is seen in another state.
+        by_writes: (O27) Who reaches the log is told by executed writes.
+        heard_anew: (O28) Who reaches the log again takes its memory for complete only once it has read it.
+        told: (O29) Nor does it after a wake-up.
+        own_heard: (O30) In these cases an object's creation proves nothing either, if it has attempts.
+        marks_heard: (O31) Nor does the name of a note from before.
+        marks_assumed: (O32) A Lease that is made anew says that there may be marks.
         sees_object: (O20) What an owner sees in the object and does not know has it claim the log anew.
     """
 
@@ -288,6 +324,8 @@ class Options:
     lean: bool = False
     margin: int = 1
     skew: int = 0
+    reads: bool = False
+    phases: bool = False
     unmarks: bool = False
     faults: Budget = NO_FAULTS
     true_guard: bool = True
@@ -317,6 +355,12 @@ class Options:
     stamp: bool = True
     probes: bool = True
     sees_object: bool = True
+    by_writes: bool = True
+    heard_anew: bool = True
+    told: bool = True
+    own_heard: bool = True
+    marks_heard: bool = True
+    marks_assumed: bool = True
 
 
 def start(o: Options) -> State:
@@ -344,13 +388,24 @@ def _ownerless(s: State, o: Options, i: int) -> Iterator[Step]:
     r = s.replicas[i]
     if not r.up:
         yield f"{i} restarts", _with(s, i, up=True), ()
-    elif not r.epoch and _vacant(s) and s.api and not _other_serves(s, i):
+    elif not r.epoch and _vacant(s) and s.api and not _other_serves(s, o, i):
         yield f"{i} acquires", _acquired(s, o, i), ()
 
 
 def _owner(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
-    if s.replicas[i].epoch:
+    if s.replicas[i].epoch and not (part is not _term and _unlisted(s, o, i)):
         yield from part(s, o, i)
+
+
+def _unlisted(s: State, o: Options, i: int) -> bool:
+    """Whether the object is one of many finished ones, of which a new process reads none."""
+    if not o.phases or s.marks is Marks.LEFT or s.replicas[i].memory:
+        return False
+    # A log that is open, or holds more, is not acknowledged to its end, which the sweep finds.
+    held, status = s.log.attempts, s.status
+    if status is None or has(held, I):
+        return False
+    return _ended(status.attempts, o) and leq(held, status.attempts)
 
 
 def _jobs(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -377,7 +432,13 @@ def _may_go(s: State, o: Options) -> bool:
     if _is_old(o, s.holder) or not r.up or r.epoch != s.lease or _ended(_recorded(s), o):
         return False
     born = s.status.born - o.skew
-    return s.journaled or r.whole or born > r.since or (r.note.name != 0 and born > r.note.since)
+    own = not _unheard(r) and (r.whole or born > r.since)
+    return s.journaled or own or (r.note.name != 0 and born > r.note.since)
+
+
+def _unheard(r: Replica) -> bool:
+    """Whether others may have appended to the log what memory does not hold; that needs an attempt."""
+    return r.heard is Heard.NOT_ALL and bool(r.memory)
 
 
 def _is_unfinished(s: State, o: Options) -> bool:
@@ -419,6 +480,7 @@ def measures(s: State, _: Options) -> dict[str, int]:
         "born in the outage": s.journaled and not s.log.fence,
         "ahead of the log": bool(shown) and not leq(shown, s.log.attempts),
         "repeated": bool(s.excused),
+        "word not heard": bool(s.said),
     }
 
 
@@ -443,9 +505,14 @@ def _reach(s: State, i: int) -> bool:
     return not s.away and not s.cut[i]
 
 
-def _other_serves(s: State, i: int) -> bool:
+def _able(s: State, o: Options, i: int) -> bool:
+    """Whether a replica takes itself, and others take it, for one that reaches the log."""
+    return _reach(s, i) or (o.reads and not o.by_writes)
+
+
+def _other_serves(s: State, o: Options, i: int) -> bool:
     """Whether the other replica reaches the log, and this one does not."""
-    return not _reach(s, i) and s.replicas[1 - i].up and _reach(s, 1 - i)
+    return not _able(s, o, i) and s.replicas[1 - i].up and _able(s, o, 1 - i)
 
 
 def _vacant(s: State) -> bool:
@@ -513,9 +580,15 @@ def _acquired(s: State, o: Options, i: int) -> State:
     term = r._replace(
         epoch=epoch, begun=0, whole=r.whole and not o.this_term, since=s.now, claim=0,
         note=Note() if _is_old(o, i) else note, unsure=False, read=None,
+        heard=Heard.LOST if o.faults.words else r.heard,
     )  # fmt: skip
     replicas = (*s.replicas[:i], term, *s.replicas[i + 1 :])
-    return s._replace(lease=epoch, holder=i, note=note, note_late=None, replicas=replicas)
+    marks = s.marks
+    if marks is Marks.ABSENT:
+        marks = Marks.LEFT if o.marks_assumed else Marks.NONE
+    return s._replace(
+        lease=epoch, holder=i, note=note, note_late=None, replicas=replicas, marks=marks
+    )
 
 
 def _is_old(o: Options, i: int) -> bool:
@@ -544,11 +617,41 @@ def _crash(s: State, _: Options, i: int) -> Iterator[Step]:
         yield f"fault: {i} crashes", _spend(s._replace(replicas=replicas), "crashes"), ()
 
 
-def _cut(s: State, _: Options, i: int) -> Iterator[Step]:
+def _cut(s: State, o: Options, i: int) -> Iterator[Step]:
     if s.cut[i]:
         yield f"end of fault: {i} reaches the log", _connected(s, i, cut=False), ()
     elif s.budget.cuts and not s.away:
-        yield f"fault: {i} is cut off", _spend(_connected(s, i, cut=True), "cuts"), ()
+        unheard = _unsubscribed(s, i) if o.faults.words else s
+        yield f"fault: {i} is cut off", _spend(_connected(unheard, i, cut=True), "cuts"), ()
+
+
+def _lease(s: State, _: Options) -> Iterator[Step]:
+    """Somebody deletes the shard's Lease, and with it what it said."""
+    if s.budget.leases and s.api and s.holder != NOBODY:
+        gone = s._replace(holder=NOBODY, note=Note(), note_late=None, marks=Marks.ABSENT)
+        yield "fault: the Lease is deleted by hand", _spend(gone, "leases"), ()
+
+
+def _unsubscribed(s: State, i: int) -> State:
+    return _with(s, i, heard=Heard.LOST) if s.replicas[i].heard is Heard.ALL else s
+
+
+def _word(s: State, o: Options) -> Iterator[Step]:
+    """An operator, who reaches the log, says that an attempt was delivered, and wakes the owner up."""
+    if not s.budget.words or s.away:
+        return
+    for e in s.log.attempts:
+        if e[2] is U:
+            log = s.log._replace(attempts=join(s.log.attempts, ((e[0], e[1], S),)))
+            said = _log_written(_spend(s, "words"), log)
+            i = s.holder
+            if i != NOBODY and s.replicas[i].heard is not Heard.LOST and _reach(s, i):
+                known = tuple(sorted({*s.certain, e[0]}))
+                heard = Heard.NOT_ALL if o.told else s.replicas[i].heard
+                said = _with(said._replace(certain=known), i, heard=heard)
+            else:
+                said = said._replace(said=tuple(sorted({*s.said, e[0]})))
+            yield f"fault: an operator calls {e[0][0]}-{e[0][1]} delivered", said, ()
 
 
 def _tick(s: State, _: Options) -> Iterator[Step]:
@@ -572,7 +675,7 @@ def _late_note(s: State, _: Options) -> Iterator[Step]:
         yield "late: a note is lost", s._replace(note_late=None), ()
 
 
-def _outages(s: State, _: Options) -> Iterator[Step]:
+def _outages(s: State, o: Options) -> Iterator[Step]:
     b = s.budget
     if s.away:
         yield "end of fault: the log is back", s._replace(away=False, journaled=False), ()
@@ -581,7 +684,10 @@ def _outages(s: State, _: Options) -> Iterator[Step]:
         if b.flushes and s.log != Log():
             yield "fault: the log is another, empty one", _spend(_log_lost(s, Log()), "flushes"), ()
     elif b.outages:
-        yield "fault: the log goes away", _spend(s._replace(away=True), "outages"), ()
+        gone = _spend(s._replace(away=True), "outages")
+        if o.faults.words:
+            gone = _unsubscribed(_unsubscribed(gone, 0), 1)
+        yield "fault: the log goes away", gone, ()
 
 
 def _api(s: State, _: Options) -> Iterator[Step]:
@@ -636,26 +742,34 @@ def _again(s: State) -> State:
 
 def _term(s: State, o: Options, i: int) -> Iterator[Step]:
     r = s.replicas[i]
-    if r.epoch != s.lease:
+    if r.epoch != s.lease or s.holder != i:
         if s.api:
             yield f"{i} sees that its term is over", _over(s, i), ()
         return
+    if r.heard is Heard.LOST and _reach(s, i):
+        yield f"{i} notices that it reaches the log", _noticed(s, o, i), ()
+        return
     if not s.api:
         return
-    if o.hands_over and not r.jobs and _other_serves(s, i):
+    if o.hands_over and not r.jobs and _other_serves(s, o, i):
         yield f"{i} hands over", _over(s, i)._replace(holder=NOBODY), ()
     if r.unsure and not o.doubt_written:
         yield f"{i} reads the Lease", _with(s, i, note=s.note, unsure=False), ()
         return
-    if _is_old(o, i):
-        return
-    if _reach(s, i):
+    if not _is_old(o, i):
+        yield from _note(s, o, i)
+
+
+def _note(s: State, o: Options, i: int) -> Iterator[Step]:
+    r = s.replicas[i]
+    if _able(s, o, i):
         if (r.note.name or r.unsure) and o.removes_note:
             removed = s._replace(note=Note(), note_late=None)
             yield f"{i} removes the note", _with(removed, i, note=Note(), unsure=False), ()
     elif not r.note.name and not _ended(_view(s, r), o):
         note = Note(_name(s, r), s.now, r.epoch)
-        written = s._replace(note=note, notes=s.notes + 1, note_late=None)
+        marks = Marks.LEFT if o.phases else s.marks
+        written = s._replace(note=note, notes=s.notes + 1, note_late=None, marks=marks)
         yield f"{i} writes the note", _with(written, i, note=note, unsure=False), ()
         if s.budget.replies:
             doubt = _with(written, i, unsure=o.note_doubt)
@@ -665,6 +779,17 @@ def _term(s: State, o: Options, i: int) -> Iterator[Step]:
             yield f"fault: {i} writes the note late", _spend(late, "late_notes"), ()
 
 
+def _noticed(s: State, o: Options, i: int) -> State:
+    """From now on the note is in doubt; a write of it was begun."""
+    r = s.replicas[i]
+    old = (r.note.name or r.unsure) and o.marks_heard
+    said = s._replace(certain=tuple(sorted({*s.certain, *s.said})), said=(), journaled=False)
+    return _with(
+        said, i, heard=Heard.NOT_ALL if o.heard_anew else Heard.ALL,
+        note=Note() if old else r.note, unsure=r.unsure or bool(old),
+    )  # fmt: skip
+
+
 def _name(s: State, r: Replica) -> int:
     """Made of the epoch, so that nobody else has chosen it, and never chosen before."""
     return 10 * r.epoch + s.notes + 1
@@ -672,7 +797,7 @@ def _name(s: State, r: Replica) -> int:
 
 def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
     r, log = s.replicas[i], s.log
-    if not _reach(s, i) or (o.note_gone and (r.note.name or r.unsure)):
+    if not _reach(s, i) or r.heard is Heard.LOST or (o.note_gone and (r.note.name or r.unsure)):
         return
     if r.claim and r.stale and o.probes:
         yield f"{i} finds another server", _with(s, i, claim=0), ()
@@ -689,7 +814,7 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
         claim = 1 if o.reads_object else 2
         yield (
             f"{i} claims",
-            _with(claimed, i, memory=known, whole=True, claim=claim, stale=False),
+            _with(claimed, i, memory=known, whole=True, claim=claim, stale=False, heard=Heard.ALL),
             (),
         )
     elif r.claim == 1 and s.api:
@@ -700,7 +825,8 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
     elif r.claim == 2:
         known = _recovered(log.attempts, r)
         memory = join(r.memory, known)
-        swept = _with(_log_written(s, log._replace(attempts=known)), i, memory=memory)
+        written = _log_written(s, log._replace(attempts=known))
+        swept = _with(written, i, memory=memory, heard=Heard.ALL)
         if swept != s:
             yield f"{i} sweeps", swept, ()
         if o.sees_object and s.api and s.status and not leq(s.status.attempts, r.memory):
@@ -770,7 +896,8 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
 def _complete(s: State, o: Options, r: Replica, status: Status) -> bool:
     """Whether all that was ever recorded is known without reading the log."""
     own_after = r.since + (o.margin if o.own_later else 0)
-    if r.whole or status.born >= own_after or not o.trusts_marks:
+    own = status.born >= own_after and not (o.own_heard and _unheard(r))
+    if (r.whole and not _unheard(r)) or own or not o.trusts_marks:
         return True
     if not o.carries_on:
         return False
@@ -782,7 +909,7 @@ def _complete(s: State, o: Options, r: Replica, status: Status) -> bool:
 
 def _journal(s: State, o: Options, i: int) -> Iterator[Step]:
     r = s.replicas[i]
-    if not s.api or _reach(s, i) or _is_old(o, i):
+    if not s.api or _able(s, o, i) or _is_old(o, i):
         return
     if r.jobs and (o.one_flight or len(r.jobs) > 1 or any(j.journaled for j in r.jobs)):
         return
@@ -885,9 +1012,13 @@ def _result(s: State, o: Options, i: int, n: int, job: Job) -> Iterator[Step]:
         done = done._replace(certain=tuple(sorted({*s.certain, job.attempt})))
     if job.journaled and _reach(s, i) and not o.keeps_results:
         yield f"{i} drops its result", done, ("RK",)
-    elif _reach(s, i) and (s.status is None or not (job.journaled and o.results_shown)):
+    elif _reach(s, i) and (
+        s.status is None or not (job.journaled and o.results_shown) or (o.phases and s.holder != i)
+    ):
         log = s.log._replace(attempts=join(s.log.attempts, entry))
         yield f"{i} records: in the log", _with(_log_written(done, log), i, memory=memory), ()
+    elif o.phases and s.holder != i:
+        return
     elif s.api and s.status is not None and (job.journaled or o.results_journaled):
         status = s.status._replace(attempts=join(s.status.attempts, entry))
         claim = 0 if o.claims_anew else r.claim
@@ -930,12 +1061,14 @@ def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
     status = s.status._replace(attempts=shown, mark=0 if idle else s.status.mark)
     if status != s.status:
         yield f"{i} publishes", _status_written(s, status), ()
+    elif idle and s.marks is Marks.LEFT and (r.epoch, i) == (s.lease, s.holder) and not r.jobs:
+        yield f"{i} clears what the Lease says of marks", s._replace(marks=Marks.NONE), ()
 
 
 _UNJUDGED: Final[tuple[Part[State], ...]] = (
     _takeover,
     *(partial(fault, i=i) for i in (0, 1) for fault in (_crash, _cut)),
-    _tick, _late_write, _outages, _api, _late_note, _object,
+    _tick, _lease, _late_write, _word, _outages, _api, _late_note, _object,
     *(
         part
         for i in (0, 1)

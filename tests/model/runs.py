@@ -285,6 +285,18 @@ SMALL: tuple[Run, ...] = (
         seen=("born in the outage",),
     ),
     Run(
+        "O26", "journal: an operator's word, outage", O(faults=Out(outages=1, words=1)),
+        seen=("word not heard", "journaled"),
+    ),
+    Run(
+        "O27", "journal: an operator's word, created in a term, outage",
+        O(unborn=True, lean=True, faults=Out(outages=1, words=1, ticks=1)),
+    ),
+    Run(
+        "O28", "journal: outage, Lease deleted by hand, one attempt",
+        O(attempts=1, lean=True, phases=True, faults=Out(outages=1, leases=1)),
+    ),
+    Run(
         "O12", "journal: a replica of before, takeover, one attempt",
         O(
             attempts=1, old=True, cut=True, unborn=True, lean=True,
@@ -421,8 +433,36 @@ LARGE: tuple[Run, ...] = (
         O(attempts=1, unborn=True, lean=True, faults=Out(cuts=1, takeovers=1, ticks=1)),
         seen=("born in the outage",),
     ),
-    Run("O20", "journal: two outages, crash", O(faults=Out(outages=2, crashes=1)), max_states=1_000_000),
-    Run("O21", "journal: cut off, takeover", O(faults=Out(cuts=1, takeovers=1)), max_states=1_000_000),
+    Run("O20", "journal: two outages, crash", O(faults=Out(outages=2, crashes=1))),
+    Run("O21", "journal: cut off, takeover", O(faults=Out(cuts=1, takeovers=1))),
+    Run(
+        "O29", "journal: created in a term, skew, takeover, outage, one attempt",
+        O(
+            attempts=1, unborn=True, lean=True, skew=1, margin=2,
+            faults=Out(outages=1, takeovers=1, ticks=2),
+        ),
+        seen=("born in the outage",),
+    ),
+    Run(
+        "O30", "journal: an operator's word, two outages", O(faults=Out(outages=2, words=1)),
+        seen=("word not heard",),
+    ),
+    Run(
+        "O31", "journal: an operator's word, cut off, outage",
+        O(lean=True, faults=Out(cuts=1, outages=1, words=1)), seen=("word not heard",),
+    ),
+    Run(
+        "O32", "journal: an operator's word, two outages, three attempts",
+        O(attempts=3, lean=True, faults=Out(outages=2, words=1)),
+    ),
+    Run(
+        "O33", "journal: an operator's word, takeover, outage, one attempt",
+        O(attempts=1, faults=Out(cuts=1, takeovers=1, outages=1, words=1)),
+    ),
+    Run(
+        "O34", "journal: outage, crash, Lease deleted by hand, one attempt",
+        O(attempts=1, lean=True, phases=True, faults=Out(outages=1, leases=1, crashes=1)),
+    ),
 )  # fmt: skip
 
 DELIVERY_MUTANTS: tuple[Mutant, ...] = (
@@ -846,6 +886,13 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
         O(own_later=False, attempts=1, faults=Out(outages=1, crashes=1)), "S12",
     ),
     Mutant(
+        "O24b", "a margin below the skew, created before the term began",
+        O(
+            attempts=1, unborn=True, lean=True, skew=1, margin=1,
+            faults=Out(outages=1, takeovers=1),
+        ), "S12",
+    ),
+    Mutant(
         "O10", "the memory of an earlier term",
         O(lean=True, this_term=False, faults=Out(outages=1, takeovers=2)), "S7",
     ),
@@ -891,6 +938,37 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "O26", "another server is noticed by an INTENT alone",
         O(probes=False, faults=Out(outages=1, losses=1)), "END",
+    ),
+    Mutant(
+        "O27", "who is answered reads reaches the log",
+        O(reads=True, by_writes=False, faults=Out(outages=1)), "GO",
+    ),
+    Mutant(
+        "O27b", "the same, and keeps its shards",
+        O(reads=True, by_writes=False, faults=Out(cuts=1)), "END",
+    ),
+    Mutant(
+        "O28", "memory counts that missed wake-ups",
+        O(lean=True, heard_anew=False, faults=Out(cuts=1, outages=1, words=1)), "S7",
+    ),
+    Mutant(
+        "O29", "memory counts that was told of more",
+        O(lean=True, told=False, faults=Out(outages=1, words=1)), "S7",
+    ),
+    Mutant(
+        "O30", "what was created in the term is known, whoever may have spoken since",
+        O(lean=True, unborn=True, own_heard=False, faults=Out(outages=1, words=1, ticks=1)), "S7",
+    ),
+    Mutant(
+        "O31", "a note of before the log was reached counts on",
+        O(attempts=3, lean=True, marks_heard=False, faults=Out(outages=2, words=1)), "S7",
+    ),
+    Mutant(
+        "O32", "a Lease made anew says nothing of marks",
+        O(
+            attempts=1, lean=True, phases=True, marks_assumed=False,
+            faults=Out(outages=1, leases=1, crashes=1),
+        ), "END",
     ),
     Mutant(
         "O22", "a note that a replica of before has not removed",
