@@ -41,7 +41,8 @@ _FAILED: Final = int(AttemptState.FAILED)
 _SUCCESS: Final = int(AttemptState.SUCCESS)
 #: Bytes by which a status may exceed its limit, which is counted in another spelling of it.
 _SLACK: Final = 2048
-#: Seconds that a hand-over may last: a send to its end, its record, and a write that is not answered.
+#: Seconds that a hand-over may last: a send to its end, its record, and a write that is not answered. Not
+#: counted is a status write that goes on: with a conflict it is three calls, each of which may be slow.
 _HAND_OVER: Final = 15.0
 #: Seconds for which a replica may hold shards that it cannot serve: until it notices (an idle one looks
 #: every ten), until it takes that for lasting, and until the last shard is handed over.
@@ -206,7 +207,7 @@ class Checks:
     allowed: str = ""
 
     #: Shards that are being handed over, by process, and since when.
-    leaving: dict[tuple[str, int], float] = field(default_factory=dict)
+    leaving: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
 
     #: Since when a replica without Redis has held shards while another one was able.
     keeping: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -827,15 +828,25 @@ class Checks:
                 "X2", f"{process.name} ended {owner}'s session, renewed {silent:.1f} s before"
             )
 
-    def handing_over(self, process: str, shards: Collection[int], now: float) -> None:
-        """Judge how long a replica has been handing shards over; nothing is sent in them meanwhile."""
+    def handing_over(
+        self, process: str, shards: Collection[int], writing: Collection[int], now: float
+    ) -> None:
+        """
+        Judge how long a replica has been handing shards over; nothing is sent in them meanwhile.
+
+        `writing` are those in which a status write is under way.
+        """
         places = {(process, n) for n in shards}
         for place in [p for p in self.leaving if p[0] == process and p not in places]:
             del self.leaving[place]
             if self.world.refused:
                 self.mark("handed over while a status was refused")
         for place in places:
-            lasting = now - self.leaving.setdefault(place, now)
+            since, looked = self.leaving.get(place, (now, now))
+            if place[1] in writing:
+                since += now - looked
+            self.leaving[place] = since, now
+            lasting = now - since
             if lasting > _HAND_OVER:
                 self.fail(
                     "H1", f"{process} has been handing shard {place[1]} over for {lasting:.0f} s"

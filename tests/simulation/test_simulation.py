@@ -355,7 +355,7 @@ FIRST: Final = {
     "failover without re-claim": 8,
     "no stamp": 9,
     "no resync": 36,
-    "hand-over waits for what backs off": 92,
+    "hand-over waits for what backs off": 117,
     "shards taken before the session is ended": 190,
     "session that ended goes on": 127,
     "absent session is over": 12,

@@ -974,8 +974,11 @@ class World:
                 if process is not None:
                     # One that does not run hands nothing over; when it goes on, it begins anew.
                     idle = process.paused or process.draining
-                    shards = () if idle else process.app.shards.leaving
-                    self.checks.handing_over(process.name, shards, self.loop.time())
+                    app = process.app
+                    shards = frozenset() if idle else app.shards.leaving
+                    entries = app.cache.entries.values() if shards else ()
+                    writing = {app.shards.sharding.of(e.uid) for e in entries if e.writing}
+                    self.checks.handing_over(process.name, shards, writing, self.loop.time())
             self._look_at_who_is_cut_off()
 
     def _look_at_who_is_cut_off(self) -> None:
