@@ -37,7 +37,6 @@ from typing import Final, cast
 
 import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
-from aiosmtplib.response import SMTPResponse
 
 from notifier.channels.base import (
     WITHHELD,
@@ -63,7 +62,6 @@ _START_INPUT: Final = 354
 #: Bytes of one answer; those of mail servers have a few hundred.
 _ANSWER_BYTES: Final = 8 * 1024
 
-_LAST_LINE: Final = re.compile(rb"^(?!...-).*\n", re.MULTILINE)
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
 
@@ -95,28 +93,7 @@ class _RequestState:
     written: bool = False
 
 
-class _Dialogue(SMTPProtocol):
-    """
-    Reads an answer once its last line has come.
-
-    The library reads all lines again with each piece that comes: a server that sent thousands of them one
-    by one, to as many sessions as there may be at a time, would hold the event loop for most of a second.
-    """
-
-    _line = 0
-
-    def data_received(self, data: bytes) -> None:
-        self._line = self._buffer.rfind(b"\n") + 1
-        super().data_received(data)
-
-    def _read_response_from_buffer(self) -> SMTPResponse | None:
-        if _LAST_LINE.search(self._buffer, self._line):
-            return super()._read_response_from_buffer()
-        return None
-
-
-# There is no public way to name the protocol, or to bound an answer.
-aiosmtplib.smtp.SMTPProtocol = _Dialogue  # type: ignore[attr-defined]  # as above
+# There is no public way to bound an answer.
 aiosmtplib.protocol.MAX_RESPONSE_LENGTH = _ANSWER_BYTES  # noqa: V101 (the library reads it)
 
 

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtplib.protocol import SMTPProtocol
-from aiosmtplib.response import SMTPResponse
 
 from notifier.channels import mail_message
 from notifier.channels.egress import EgressGuard, EgressMode
@@ -609,34 +607,6 @@ async def test_answer(mail_door: MailClient, case: str) -> None:
     assert (outcome.failure, outcome.code) == (failure, code), outcome
     assert text in outcome.error
     assert len(server.contents) <= 1
-
-
-async def test_an_answer_in_pieces_is_read_once(
-    mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server that sends a long answer line by line does not have all lines read again with each."""
-    reads = 0
-    read = SMTPProtocol._read_response_from_buffer
-
-    def counted(protocol: SMTPProtocol) -> SMTPResponse | None:
-        nonlocal reads
-        reads += 1
-        return read(protocol)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(200):
-            writer.write(b"554-no\r\n")
-            await asyncio.sleep(0.001)
-        writer.write(b"554 never\r\n")
-        writer.close()
-
-    monkeypatch.setattr(SMTPProtocol, "_read_response_from_buffer", counted)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        outcome = await channel(mail_door, port).send(message())
-    assert outcome.code == 554
-    assert outcome.error.endswith("never")
-    assert reads == 1
 
 
 @pytest.mark.parametrize("given", [{"security": Security.STARTTLS}, {"username": "u"}])
