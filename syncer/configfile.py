@@ -21,16 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
 from syncer.model.errors import ConfigError, reason_of
 from syncer.model.finding import Finding, Severity
-from syncer.runtime.deferred import defer
 from syncer.yamlfile import SHOWN_KEY, Document, path_of
-
-# Its readers of archives and mail headers take 0.7 MiB; pydantic would ask it for plugins.
-defer("importlib.metadata", "entry_points")
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError  # noqa: E402 (as above)
-from pydantic.alias_generators import to_camel  # noqa: E402 (as above)
 
 # Plugins of pydantic are looked for in the metadata of every installed package when the first model is
 # made: a twentieth of a start. None of them has a say in what a setting means.

@@ -18,11 +18,6 @@ from syncer.cli import completion
 from syncer.cli.arguments import Parser
 from syncer.cli.exits import OK, USAGE
 from syncer.cli.process import begin, finish
-from syncer.runtime.deferred import defer
-
-# Parsers ask `shutil` for the width of the terminal, and it looks for these.
-for _archives in ("bz2", "lzma"):
-    defer(_archives)
 
 
 class Command(Protocol):

@@ -24,30 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from syncer.model.errors import ConfigError, LedgerError
-from syncer.runtime.deferred import defer
 
 if TYPE_CHECKING:
     from syncer.runtime.stalls import LoopWatch
     from syncer.settings import LoggingSettings
-
-#: What libraries import and neither process uses, with the members that they ask for: 1.5 MiB.
-UNUSED: Final = (
-    # The library of metrics serves and pushes them, too.
-    ("http.server", "BaseHTTPRequestHandler"),
-    ("socketserver", "ThreadingMixIn"),
-    ("wsgiref.simple_server", "WSGIRequestHandler", "WSGIServer", "make_server"),
-    (
-        "urllib.request", "BaseHandler", "HTTPHandler", "HTTPRedirectHandler", "HTTPSHandler",
-        "Request", "build_opener", "getproxies", "proxy_bypass",
-    ),
-    # The client of Kubernetes sets whether it talks about its work.
-    ("http.client", "HTTPConnection"),
-    # The server of the probes serves files, too, and pages with the names of all characters of HTML.
-    ("aiohttp.web_fileresponse", "FileResponse"),
-    ("html", "escape", "unescape"),
-)  # fmt: skip
-for _unused in UNUSED:
-    defer(*_unused)
 
 #: Seconds that threads have to end after everything else has.
 _LAST: Final = 1.0
@@ -166,14 +146,13 @@ class _Threads(ThreadPoolExecutor):
 
 async def _main(product: Coroutine[Any, Any, None], watch: LoopWatch) -> None:
     """Set the process up for many connections, and run a product, which closes the watch."""
-    from syncer.runtime.connections import bound_reads, raise_descriptor_limit
+    from syncer.runtime.connections import raise_descriptor_limit
     from syncer.runtime.offload import SWITCH_INTERVAL
 
     asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="loop"))
     sys.setswitchinterval(SWITCH_INTERVAL)
     watch.look_from_outside()
     raise_descriptor_limit()
-    bound_reads()
     await product
 
 

@@ -20,8 +20,6 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
-from syncer.runtime.deferred import defer
-
 _PACKAGE: Final = "kubernetes_asyncio"
 
 
@@ -49,23 +47,8 @@ def _enter_packages() -> None:
 
 if _PACKAGE not in sys.modules:
     _enter_packages()
-    # The configuration imports it for a header of basic authentication.
-    defer("urllib3")
-    # The client imports these for the models, which are left out, and for calls in threads, which nobody
-    # makes; they are gone again for everybody else.
-    _unused = {
-        "dateutil.parser": "parse",
-        "multiprocessing": "",
-        "multiprocessing.pool": "ThreadPool",
-    }
-    _entered = {name: _enter(name, []) for name in _unused if name not in sys.modules}
-    for _name, _stand_in in _entered.items():
-        setattr(_stand_in, _unused[_name], _stand_in)  # never called
     from kubernetes_asyncio.client.api_client import ApiClient
     from kubernetes_asyncio.client.configuration import Configuration
-
-    for _name in _entered:
-        del sys.modules[_name]
 
     # The vendor's configuration loaders import these two from the package.
     for _class in (ApiClient, Configuration):

@@ -49,10 +49,6 @@ _SHUTDOWN: Final = 2.0
 _DESCRIPTORS: Final = 65_536
 #: Seconds between two lines that no connection can be accepted.
 _SELDOM: Final = 60.0
-#: Bytes that one read brings. The loop's default is four times that: of chunks of one byte, or heads of
-#: twenty, the parser would make objects for more than a tenth of a second. A connection with TLS also fills
-#: them with zeros, and keeps them as long as it is there.
-_READ_BYTES: Final = 64 * 1024
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -103,12 +99,6 @@ def raise_descriptor_limit() -> int:
         return soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
-
-
-def bound_reads() -> None:
-    """Have each connection that is made from now on read less at once."""
-    asyncio.sslproto.SSLProtocol.max_size = _READ_BYTES  # noqa: V101 (the loop reads it)
-    asyncio.selector_events._SelectorTransport.max_size = _READ_BYTES  # type: ignore[attr-defined]  # noqa: SLF001, V101 - there is no public way
 
 
 class Connections:

@@ -6,10 +6,7 @@ import asyncio
 import gzip
 import logging
 import resource
-import socket
 import ssl
-from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]  # not public
-from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any, Final, cast
@@ -20,10 +17,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from syncer.runtime.connections import (
     _DESCRIPTORS,
-    _READ_BYTES,
     Connections,
     _Arrival,
-    bound_reads,
     listen,
     raise_descriptor_limit,
 )
@@ -233,55 +228,6 @@ def test_a_header_that_is_no_text_is_not_logged(
     """A sender's header `Expect` may trip aiohttp, which is no error of ours."""
     logging.getLogger("ledger.http").error("Error handling request", exc_info=raised_in(name))
     assert bool(caplog.records) is logged
-
-
-def test_connections_with_tls_read_into_small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop takes the bound for each connection that is made; it would keep 256 KiB for each."""
-    monkeypatch.setattr(SSLProtocol, "max_size", 256 * 1024)  # as the loop has it
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-
-    async def size() -> int:
-        loop = asyncio.get_running_loop()
-        made = SSLProtocol(
-            loop, asyncio.Protocol(), context, loop.create_future(), server_side=True
-        )
-        return len(made.get_buffer(-1))
-
-    before = asyncio.run(size())
-    bound_reads()
-    assert asyncio.run(size()) * 4 == before == 256 * 1024
-
-
-def test_a_connection_reads_little_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one read brings is parsed in one go, whatever pieces it is in; the loop would take 256 KiB."""
-    monkeypatch.setattr(_SelectorTransport, "max_size", 256 * 1024)  # as the loop has it
-
-    async def longest() -> int:
-        found: list[int] = []
-        ended = asyncio.Event()
-
-        class Sink(asyncio.Protocol):
-            def data_received(self, data: bytes) -> None:
-                found.append(len(data))
-
-            def connection_lost(self, exc: Exception | None) -> None:  # noqa: V105 (the loop calls it)
-                ended.set()
-
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        theirs.setblocking(False)
-        sent = theirs.send(b"x" * (4 << 20))
-        theirs.close()
-        await loop.create_connection(Sink, sock=ours)
-        await ended.wait()
-        assert sum(found) == sent > _READ_BYTES
-        return max(found)
-
-    before = asyncio.run(longest())
-    bound_reads()
-    assert before > _READ_BYTES >= asyncio.run(longest())
 
 
 # -- TLS ------------------------------------------------------------------------------------------
