@@ -177,7 +177,9 @@ class Parts:
             router=outside.router,
             reporter=reporter,
             metrics=self.delivery_metrics,
-            bounds=DeliveryBounds(at_most_once, max_age=delivery.max_age),
+            bounds=DeliveryBounds(
+                at_most_once, delivery.max_age, delivery.on_operator_error == "hold"
+            ),
             journal=self.journal,
             incidents=Incidents(self.objects, self.log, outside.router, time.certain, at_most_once),
             installation=lambda: self.installation.id,

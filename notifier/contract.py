@@ -10,7 +10,8 @@ receiver:
 
 - success: the receiver accepted the message;
 - failed: the receiver refused it, or no byte of the request was written. `transient` may be tried
-  again, `permanent` never, `notSent` means that the request never left;
+  again, `permanent` never, `notSent` means that the request never left. What is an operator's `mistake` is
+  waited for instead, where that is configured (`notifier.reconciler.outcomes`);
 - unknown: bytes left and no usable answer came back. It is retried like a transient failure, but
   the record says that a repeat may be a second delivery.
 
@@ -35,6 +36,8 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _NAME_CHARS: Final = 253
 #: Characters of a link's address that every receiver takes.
 _URL_CHARS: Final = 2048
+#: Upstream's prefix of what is refused for good.
+PERMANENT: Final = "permanent failure: "
 
 
 @immutable
@@ -132,6 +135,7 @@ class Outcome:
         code: HTTP or SMTP status code, 0 if there was no answer.
         retry_after: Wait in seconds that the receiver asked for, or None.
         by_rule: Nothing was sent, because the operators' rules deny it.
+        mistake: Refused for what an operator has configured, not for the message.
     """
 
     state: AttemptState
@@ -140,6 +144,7 @@ class Outcome:
     code: int = 0
     retry_after: float | None = None
     by_rule: bool = False
+    mistake: bool = False
 
     @classmethod
     def success(cls, code: int = 0) -> Outcome:
@@ -154,7 +159,12 @@ class Outcome:
     @classmethod
     def permanent(cls, error: str, *, code: int = 0) -> Outcome:
         """Refused for good; upstream's prefix is added here."""
-        return cls(AttemptState.FAILED, FailureClass.PERMANENT, f"permanent failure: {error}", code)
+        return cls(AttemptState.FAILED, FailureClass.PERMANENT, f"{PERMANENT}{error}", code)
+
+    @classmethod
+    def mistaken(cls, error: str, *, code: int = 0) -> Outcome:
+        """Refused for good as things are, and only an operator can mend them."""
+        return replace(cls.permanent(error, code=code), mistake=True)
 
     @classmethod
     def denied(cls, error: str) -> Outcome:

@@ -47,6 +47,8 @@ OWN: Final = {
 }
 #: Keys whose default the chart decides: null in its values, and what is set there wins.
 DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})
+#: Keys whose default in the chart differs from that of a file, which is the replaced controller's.
+OTHERWISE: Final = {"delivery.onOperatorError": "hold"}
 _BEGIN: Final = "  # --- made by scripts/chart from the controller's settings; do not edit ---"
 _END: Final = "  # --- end of what scripts/chart makes ---"
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
@@ -90,6 +92,7 @@ def values_of(model: type[BaseModel], path: str = "", indent: int = 2) -> Iterat
         yield from comment(text, pad)
         if key.group is None:
             default = "null" if key.path in DECIDED else shown(key.field)
+            default = OTHERWISE.get(key.path, default)
             yield f"{pad}{key.name}: {default}"
             continue
         inner = list(values_of(key.group, f"{key.path}.", indent + 2))

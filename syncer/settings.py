@@ -341,6 +341,15 @@ class DeliveryRules(Group):
         description="atLeastOnce (default) sends again if a result cannot be known; atMostOnce "
         "stops there, so a message may be missing but is never duplicated.",
     )
+    on_operator_error: Literal["fail", "hold"] = Field(
+        default="fail",
+        description="What follows where a receiver refuses what an operator has configured: a refused "
+        "certificate, 401, Slack's and Teams' 403, 404 and 410, a routing key that PagerDuty does not "
+        "know, SMTP 535, an empty credential, a URL that cannot be used. `fail` (default of a file, as "
+        "of the replaced controller) fails the channel for good; `hold` (default of the chart) waits, "
+        "with one call to the receiver every five minutes at most, and sends once it is mended, within "
+        "24 hours. An unknown host, which counts as an attempt with `fail`, waits as well.",
+    )
     paused: bool = Field(
         default=False,
         description="true holds back every delivery until it is false again; default false. A "

@@ -13,10 +13,12 @@ import contextlib
 import errno
 import json
 import logging
+import re
 import socket
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -33,6 +35,10 @@ T = TypeVar("T")
 Provider = Callable[[], str]
 #: What this process, or its machine, has run out of: descriptors and memory.
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+#: Answers to a secret URL that the vendor does not know; only the operator's can be wrong.
+_UNKNOWN_URL: Final = {"slack": {403, 404, 410}, "teams": {403, 404, 410}}
+#: What PagerDuty names in a 400 for an integration key that it does not know.
+_ROUTING_KEY: Final = re.compile(r"routing[ _]?key", re.IGNORECASE)
 #: The process stood still until its lease no longer covered the send; another one may be sending.
 WITHHELD: Final = Outcome.not_sent("the lease ended before the message left")
 
@@ -91,7 +97,7 @@ def credential(kind: str, provider: Provider, name: str, message: Message) -> st
     except Exception as exc:  # noqa: BLE001 - a missing credential is no fault of the message
         _log.warning("%s credential is not available: %s", kind, type(exc).__name__)
         return Outcome.not_sent(f"{kind} credential is not available")
-    return value or Outcome.permanent(f"{name} is empty for notification {message.key}")
+    return value or Outcome.mistaken(f"{name} is empty for notification {message.key}")
 
 
 def http_headers(message: Message) -> dict[str, str]:
@@ -119,7 +125,8 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
         retry_after: Seconds from the header, or None.
 
     2xx succeeds whatever the body; 5xx and 429 may be tried again; every other code, a redirect
-    included, is permanent (redirects are never followed).
+    included, is permanent (redirects are never followed). Of those, a 401 is an operator's mistake, and
+    so is what Slack, Teams and PagerDuty answer to a URL or key that they do not know.
     """
     if 200 <= code <= 299:
         return Outcome.success(code)
@@ -129,9 +136,11 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
             code=code,
             retry_after=retry_after,
         )
-    return Outcome.permanent(
-        f"{kind} webhook returned {code} (permanent failure): {body}", code=code
-    )
+    mistaken = code == 401 or code in _UNKNOWN_URL.get(kind, ())
+    if kind == "pagerduty" and code == 400:
+        mistaken = _ROUTING_KEY.search(body) is not None
+    build = Outcome.mistaken if mistaken else Outcome.permanent
+    return build(f"{kind} webhook returned {code} (permanent failure): {body}", code=code)
 
 
 def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> Outcome:
@@ -143,15 +152,20 @@ def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> O
         links: The exception and what caused it.
         written: Whether a byte may have left.
 
-    An attempt that this process could not make, for lack of its own, is no failure of the receiver.
+    An attempt that this process could not make, for lack of its own, is no failure of the receiver. A host
+    that is not known may be an operator's mistake.
     """
     if written:
         return Outcome.unknown(text)
+    links = list(links)
     short = any(
         isinstance(link, NoThread) or (isinstance(link, OSError) and link.errno in SHORTAGES)
         for link in links
     )
-    return Outcome.not_sent(text) if short else Outcome.transient(text)
+    if short:
+        return Outcome.not_sent(text)
+    unknown_host = any(isinstance(link, socket.gaierror) for link in links)
+    return replace(Outcome.transient(text), mistake=unknown_host)
 
 
 def encode(payload: dict[str, Any]) -> bytes:

@@ -58,6 +58,8 @@ KIND: Final = "email"
 #: Addresses of one name that are dialled, in turn.
 _ADDRESSES: Final = 4
 _START_INPUT: Final = 354
+#: The server refuses the name or the password.
+_BAD_LOGIN: Final = 535
 
 #: Bytes of one answer; those of mail servers have a few hundred.
 _ANSWER_BYTES: Final = 8 * 1024
@@ -232,7 +234,8 @@ class EmailChannel:
         if 400 <= code <= 499:
             return Outcome.transient(f"{said} (retryable): {shown}", code=code)
         if 500 <= code <= 599:
-            return Outcome.permanent(f"{said} (permanent failure): {shown}", code=code)
+            build = Outcome.mistaken if code == _BAD_LOGIN else Outcome.permanent
+            return build(f"{said} (permanent failure): {shown}", code=code)
         reason = f"email server gave an answer to {request_state.step} that means nothing"
         return Outcome.unknown(reason) if request_state.written else Outcome.transient(reason)
 
@@ -241,7 +244,7 @@ class EmailChannel:
             return WITHHELD
         links = chain_of(exc)
         if fault := lasting_fault(links, written=request_state.written):
-            return Outcome.permanent(fault)
+            return fault
         if isinstance(exc, _Refused):
             return Outcome.permanent(str(exc))
         if isinstance(exc, aiosmtplib.SMTPResponseException):

@@ -322,10 +322,10 @@ class HttpClient:
         except EgressDenied as exc:
             return Outcome.permanent(f"egress denied: {exc.reason}")
         except ValueError as exc:
-            return Outcome.permanent(f"{kind} webhook URL is not usable: {exc}")
+            return Outcome.mistaken(f"{kind} webhook URL is not usable: {exc}")
         credentials = "Authorization" in headers or url.raw_user or url.raw_password
         if credentials and not (target.in_clear or is_confidential(url)):
-            return Outcome.permanent(f"{kind} credentials are not sent over http://: use https://")
+            return Outcome.mistaken(f"{kind} credentials are not sent over http://: use https://")
         token = _REQUEST_STATE.set(request_state)
         try:
             async with asyncio.timeout(timeout_s):
@@ -465,9 +465,9 @@ def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s:
         return WITHHELD
     chain = chain_of(exc)
     if fault := lasting_fault(chain, written=request_state.written):
-        return Outcome.permanent(fault)
+        return fault
     if not request_state.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
-        return Outcome.permanent(f"{kind} webhook request could not be built")
+        return Outcome.mistaken(f"{kind} webhook request could not be built")
     text = f"{kind} webhook request failed: {_describe(exc, chain, request_state, timeout_s)}"
     return broken_off(text, chain, written=request_state.written)
 

@@ -23,6 +23,7 @@ from notifier.channels.dialling import NoThread
 from notifier.channels.egress import EgressDenied
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import sanitise_head
+from notifier.contract import Outcome
 from syncer.rules.text import neutral
 
 #: Bytes of the sanitised excerpt.
@@ -67,23 +68,25 @@ def chain_of(exc: BaseException) -> list[BaseException]:
     return links
 
 
-def lasting_fault(links: Sequence[BaseException], *, written: bool) -> str:
+def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome | None:
     """
-    Why no later try can succeed; empty if one may.
+    The outcome of a call that no later one can better as things are; None if one may.
 
     The address is denied or, where nothing was `written` yet, the certificate was not accepted, in
     upstream's words.
     """
     for link in links:
         if isinstance(link, EgressDenied):
-            return f"egress denied: {link.reason}"
+            return Outcome.permanent(f"egress denied: {link.reason}")
     for link in () if written else links:
         # A library's own wrapper is of this type, too, and has no code.
         number = getattr(link, "verify_code", None)
         if isinstance(link, ssl.SSLCertVerificationError) and number is not None:
             why = _VERIFY.get(number, f"verify code {number}")
-            return f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
-    return ""
+            return Outcome.mistaken(
+                f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
+            )
+    return None
 
 
 def describe(links: Iterable[BaseException]) -> str:

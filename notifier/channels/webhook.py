@@ -136,7 +136,7 @@ class WebhookChannel:
             try:
                 keys = [parse_secret(secret) for secret in secrets]
             except ValueError as exc:
-                return Outcome.permanent(f"webhook signing secret is not usable: {exc}")
+                return Outcome.mistaken(f"webhook signing secret is not usable: {exc}")
             headers["webhook-timestamp"] = str(seconds)
             headers["webhook-signature"] = sign(keys, message.idempotency_key, seconds, body)
         shown_to_it: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class WebhookChannel:
             try:
                 headers["Authorization"], shown_to_it = self._authentication.header()
             except ValueError as exc:
-                return Outcome.permanent(f"webhook authentication is not usable: {exc}")
+                return Outcome.mistaken(f"webhook authentication is not usable: {exc}")
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
         outcome = await self._http_client.post(

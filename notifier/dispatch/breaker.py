@@ -13,6 +13,9 @@ gets one call per probe. A failure after a success opens it for 1 s again: such 
 No probe goes before the time that the receiver's Retry-After names, within those 30 s. The reasons are
 in docs/adr/0005.
 
+Where an operator's mistake is waited for, the first call that meets one opens the breaker, for 5 s and up
+to 5 min: the receiver refuses all alike, and one call asks for all whether it is mended.
+
 A rejected attempt only waits: it uses up no attempt and changes nothing here. Answers that are final
 for a message, and attempts that never left, are no evidence about the receiver: in a probe they free
 its place. What began before the last change of state is no evidence about the time after it.
@@ -34,6 +37,9 @@ WINDOW: Final = 10.0
 #: Seconds for which it is open: at first, and at most. Each probe in vain doubles the time.
 OPEN_FIRST: Final = 1.0
 OPEN_MOST: Final = 30.0
+#: Seconds, likewise, while the receiver refuses what an operator has configured.
+REFUSED_FIRST: Final = 5.0
+REFUSED_MOST: Final = 300.0
 PROBES: Final = 2
 #: Seconds for which a first attempt leaves the probe to a retry that is about to be due.
 PATIENCE: Final = 0.5
@@ -55,6 +61,7 @@ class Evidence(Enum):
 
     UP = "the receiver accepted a message"
     DOWN = "the receiver failed or did not answer"
+    REFUSED = "it refuses what an operator has configured, whatever the message"
     NONE = "nothing about the receiver"
 
 
@@ -64,6 +71,8 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
         return Evidence.NONE
     if outcome.state is AttemptState.SUCCESS:
         return Evidence.UP
+    if outcome.mistake and outcome.failure in {FailureClass.OPERATOR, FailureClass.NOT_SENT}:
+        return Evidence.REFUSED
     if outcome.state is AttemptState.UNKNOWN or outcome.failure is FailureClass.TRANSIENT:
         return Evidence.DOWN
     return Evidence.NONE
@@ -93,6 +102,8 @@ class Reject:
 
     until: float | None
     reason: str
+    #: The receiver refuses what an operator has configured.
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,8 @@ class Breaker:
     _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
     _success: float = float("-inf")
     _openings: int = 0
+    #: Opened for an operator's mistake.
+    refused: bool = False
     _probing: bool = False
     _succeeded: int = 0
 
@@ -141,9 +154,9 @@ class Breaker:
         if self.until is None:
             return None
         if now < self.until:
-            return Reject(self.until, "open")
+            return Reject(self.until, "open", self.refused)
         if self._probing:
-            return Reject(None, "half-open, and its probe is under way")
+            return Reject(None, "half-open, and its probe is under way", self.refused)
         if first and self.wants_retry and now < self.until + PATIENCE:
             return Reject(self.until + PATIENCE, "half-open, and a retry is to probe")
         return None
@@ -190,6 +203,8 @@ class Breaker:
     def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
         if evidence is Evidence.UP:
             self._success = now
+        if evidence is Evidence.REFUSED:
+            return self._open(now, now, evidence.value, refused=True)
         if evidence is not Evidence.DOWN:
             return None
         # The latest failure stands last; three are remembered.
@@ -207,6 +222,8 @@ class Breaker:
         self, allowed: Allow, uid: str, evidence: Evidence, now: float, quiet: float
     ) -> Change | None:
         self._probing = False
+        if evidence is Evidence.REFUSED:
+            return self._open(now, now, evidence.value, refused=True)
         if evidence is Evidence.DOWN:
             self.suspect = uid
             self.wants_retry = allowed.first or not self.wants_retry
@@ -217,18 +234,28 @@ class Breaker:
         if evidence is Evidence.UP:
             self._succeeded += 1
             self.suspect = ""
-            if self._succeeded == PROBES:
+            # What was mended is mended for all.
+            if self.refused or self._succeeded == PROBES:
+                reason = (
+                    "what was configured is accepted"
+                    if self.refused
+                    else f"{PROBES} probes succeeded"
+                )
                 self._begin_generation(None)
                 self._openings = 0
+                self.refused = False
                 self.wants_retry = True
                 self._success = now
-                return Change(State.CLOSED, f"{PROBES} probes succeeded")
+                return Change(State.CLOSED, reason)
         return None
 
-    def _open(self, now: float, quiet: float, reason: str) -> Change:
+    def _open(self, now: float, quiet: float, reason: str, *, refused: bool = False) -> Change:
+        if self.refused != refused:
+            self.refused, self._openings = refused, 0
         self._openings += 1
-        wait = exponential(OPEN_FIRST, OPEN_MOST, self._openings)
-        self._begin_generation(now + max(wait, min(quiet - now, OPEN_MOST)))
+        first, most = (REFUSED_FIRST, REFUSED_MOST) if refused else (OPEN_FIRST, OPEN_MOST)
+        wait = exponential(first, most, self._openings)
+        self._begin_generation(now + max(wait, min(quiet - now, most)))
         return Change(State.OPEN, reason)
 
     def _begin_generation(self, until: float | None) -> None:
@@ -256,14 +283,23 @@ class Breakers:
             if kind_of(channel) not in LOCAL
         }
 
+    def refused(self) -> list[str]:
+        """Receivers that refuse what an operator has configured, sorted."""
+        return sorted(name for name, breaker in self._breakers.items() if breaker.refused)
+
 
 def kind_of(channel: str) -> str:
     """`slack` of `slack:ops`."""
     return channel.partition(":")[0]
 
 
-def refusal(channel: str) -> str:
-    """Upstream's text for an attempt that an open breaker does not let through."""
+def refusal(channel: str, rejection: Reject) -> str:
+    """The text for an attempt that an open breaker does not let through; upstream's but for a mistake."""
+    if rejection.refused:
+        return (
+            f"{channel} refuses what an operator has configured;"
+            " one call at a time asks whether it is mended"
+        )
     return (
         f"{kind_of(channel)} circuit breaker is open"
         " (too many failures, preventing cascading failures)"

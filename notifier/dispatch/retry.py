@@ -11,6 +11,9 @@ An attempt that was opened and was not sent says nothing about the receiver, so 
 its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. So a delivery is
 late by no longer than its cause has lasted, and a log gains at most twelve such attempts in the first
 hour and one an hour after that.
+
+An attempt that failed by an operator's mistake, where that is waited for, has a third (`mistake_delay`):
+from five seconds to five minutes, so that a mended secret is noticed soon, and for a day at most.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ RETRY_AFTER_MOST: Final = 3600.0
 #: Milliseconds after the first attempt in a row that was not sent, and at most.
 UNSENT_FIRST: Final = 1_000
 UNSENT_MOST: Final = 3_600_000
+#: Milliseconds after the first attempt in a row that failed by an operator's mistake, and at most; and for
+#: how long such attempts go on.
+MISTAKE_FIRST: Final = 5_000
+MISTAKE_MOST: Final = 300_000
+MISTAKE_PATIENCE: Final = 86_400_000
 
 
 def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
@@ -51,6 +59,16 @@ def unsent_delay(n: int, jitter: float) -> int:
     """
     wait = exponential(UNSENT_FIRST, UNSENT_MOST, n)
     return round(near_jitter(wait, jitter, first=UNSENT_FIRST, most=UNSENT_MOST))
+
+
+def mistake_delay(n: int, jitter: float) -> int:
+    """
+    Milliseconds to wait after the n-th attempt (from 1) in a row that waits for an operator.
+
+    `jitter` is uniform in [-1, 1).
+    """
+    wait = exponential(MISTAKE_FIRST, MISTAKE_MOST, n)
+    return round(near_jitter(wait, jitter, first=MISTAKE_FIRST, most=MISTAKE_MOST))
 
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:

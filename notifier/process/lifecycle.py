@@ -8,7 +8,7 @@ them meets. Startup and drain are tasks like any other, so a signal also ends a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,8 @@ from syncer.sharding.neighbours import Neighbours
 
 #: Enough that the claims of a start share round trips: 500 took half the time that 16 need.
 WORKERS: Final = 64
+#: Receivers that readiness names.
+_SHOWN: Final = 5
 
 Loop = tuple[str, Callable[[], Awaitable[None]]]
 
@@ -108,6 +110,11 @@ def _objects_problem(parts: Parts) -> str | None:
     return reflector.problem or parts.claimer.permissions.problem or waiting
 
 
+def _refusing(channels: Sequence[str]) -> str | None:
+    shown = ", ".join(channels[:_SHOWN]) + (" and others" if channels[_SHOWN:] else "")
+    return f"notifications wait: {shown} refuse what is configured for them" if channels else None
+
+
 def _neighbours_of(parts: Parts) -> Neighbours:
     """Watch out for other installations."""
     loaded, outside = parts.loaded, parts.outside
@@ -139,6 +146,7 @@ def _register(parts: Parts, neighbours: Neighbours) -> None:
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
+    admin.detail("receivers", lambda: _refusing(parts.breakers.refused()))
     admin.detail("holds", lambda: parts.hold_reader.problem)
     admin.detail("status-policy", lambda: parts.status_policy.problem)
     admin.detail("installation", lambda: parts.installation.problem or neighbours.problem)

@@ -199,7 +199,8 @@ class Attempts:
         began = self.ports.cache.monotonic()
         try:
             if confirmed:
-                outcome = await self.sender.send(entry, term, intent, via)
+                sent = await self.sender.send(entry, term, intent, via)
+                outcome = self.outcomes.waiting(entry, intent, sent)
             else:
                 outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
             failpoint(Failpoint.AFTER_SEND)

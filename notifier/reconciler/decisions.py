@@ -33,11 +33,13 @@ class DeliveryBounds:
     Attributes:
         at_most_once: Stop at an attempt whose result is unknown.
         max_age: Seconds after which a notification is no longer sent, 0 for no limit.
+        hold_mistakes: An operator's mistake waits until it is mended, instead of failing the channel.
         outcome_patience: Seconds for which an outcome is kept in memory while Redis is away.
     """
 
     at_most_once: bool
     max_age: float
+    hold_mistakes: bool = False
     outcome_patience: float = 7 * 86400.0
 
 

@@ -8,6 +8,9 @@ intent. Only the end of the process leaves an intent open; the next owner record
 
 The wait before the next attempt is chosen here, once, and is part of the record. An attempt that was not
 sent does not count against the budget (`syncer.rules.channel_state.counts`) and has its own back-off.
+
+What a receiver refuses by an operator's mistake ends the channel, as in the replaced controller, or waits
+(`delivery.onOperatorError`); here alone that is decided, and the class on record says what was.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from notifier.contract import Outcome
-from notifier.dispatch.retry import next_delay, unsent_delay
+from notifier.contract import PERMANENT, Outcome
+from notifier.dispatch.retry import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
 from notifier.reconciler.ports import Ports
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
@@ -29,7 +32,7 @@ from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
-from syncer.rules.channel_state import counts, unsent_run
+from syncer.rules.channel_state import counts, uncounted_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Entry
@@ -67,6 +70,28 @@ class Outcomes:
         self.recording[recording] = intent.attempt_id
         recording.add_done_callback(self.recording.pop)
         return recording
+
+    def waiting(self, entry: Entry, intent: Record, outcome: Outcome) -> Outcome:
+        """
+        Return what to record of an outcome: that of an operator's mistake waits, if so configured.
+
+        It counts in no limit then; a host that is not known was sent nothing. After a day it is final.
+        """
+        if not (outcome.mistake and self.ports.bounds.hold_mistakes):
+            return outcome
+        if outcome.state is not AttemptState.FAILED:
+            return outcome
+        earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
+        began = min((a.started for a in uncounted_run(earlier) if a.started), default=None)
+        if began is not None and self.ports.recorder.time.now() - began > MISTAKE_PATIENCE:
+            final = outcome.error.removeprefix(PERMANENT)
+            return Outcome.permanent(f"not mended within a day: {final}", code=outcome.code)
+        sent = outcome.failure is FailureClass.PERMANENT
+        return replace(
+            outcome,
+            failure=FailureClass.OPERATOR if sent else FailureClass.NOT_SENT,
+            error=outcome.error.removeprefix(PERMANENT),
+        )
 
     def submit_not_sent(self, entry: Entry, intent: Record) -> None:
         """Start recording that nothing was sent for an intent that log or status may hold."""
@@ -154,8 +179,9 @@ class Outcomes:
         """
         if outcome.state is AttemptState.SUCCESS or outcome.failure is FailureClass.PERMANENT:
             return None
-        if outcome.failure is FailureClass.NOT_SENT:
-            return unsent_delay(unsent_run(earlier) + 1, self.jitter())
+        if outcome.failure in {FailureClass.NOT_SENT, FailureClass.OPERATOR}:
+            delay = mistake_delay if outcome.mistake else unsent_delay
+            return delay(len(uncounted_run(earlier)) + 1, self.jitter())
         return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
 
     async def _close(self, entry: Entry, attempt: Attempt, intent: Record) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from notifier.dispatch.breaker import refusal
+from notifier.dispatch.breaker import Reject, refusal
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.decisions import Decisions
@@ -153,8 +153,8 @@ class Reconciler:
         self._decided(entry, decision)
         if journaled:
             return decision
-        for channel in rejected:
-            await self._note_rejection(entry, channel)
+        for channel, rejection in rejected.items():
+            await self._note_rejection(entry, channel, rejection)
         for channel, reason in withheld(decision):
             await self._note_held(entry, channel, reason)
         if isinstance(decision, GiveUp):
@@ -247,9 +247,9 @@ class Reconciler:
 
     # -- acting on decisions ----------------------------------------------------------------------
 
-    def _start(self, entry: Entry, decision: Decision, *, journaled: bool) -> list[str]:
-        """Act on a decision; returns the channels whose circuit breaker rejects a due attempt."""
-        rejected = []
+    def _start(self, entry: Entry, decision: Decision, *, journaled: bool) -> dict[str, Reject]:
+        """Act on a decision; returns what a circuit breaker rejects, by channel."""
+        rejected: dict[str, Reject] = {}
         for channel in decision.channels if isinstance(decision, Deliver) else ():
             submit = partial(
                 self.dispatcher.submit,
@@ -262,8 +262,8 @@ class Reconciler:
             )
             if journaled:
                 self.attempts.submit_in_turn(entry, channel, submit)
-            elif submit() is not None:
-                rejected.append(channel)
+            elif (rejection := submit()) is not None:
+                rejected[channel] = rejection
         if isinstance(decision, Finish):
             self.ports.cache.mark_dirty(entry, urgent=True)
         if decision.then is not None:
@@ -298,13 +298,13 @@ class Reconciler:
             await self._skip(entry, channel, decision.reason)
             await self.attempts.give_up(entry, term, channel, decision.reason)
 
-    async def _note_rejection(self, entry: Entry, channel: str) -> None:
+    async def _note_rejection(self, entry: Entry, channel: str, rejection: Reject) -> None:
         """
         Report, once, that an attempt waits for its receiver's circuit breaker.
 
         It waits in the receiver's queue and does not count as an attempt.
         """
-        reason = refusal(channel)
+        reason = refusal(channel, rejection)
         if entry.view.last_skip.get(channel) == reason:
             return
         if await self._skip(entry, channel, reason):

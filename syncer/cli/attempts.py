@@ -28,13 +28,13 @@ _STATES: Final = {
     Kind.SKIP: "skip",
 }
 #: What a failure is called, by its class.
-_FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent"}
+_FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent", "operator": "refused"}
 
 HEAD: Final = ("UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL")
 FLEXIBLE: Final = {"NOTIFICATION": 16, "CHANNEL": 9, "DETAIL": 12}
 COLOURS: Final = {
     "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
-    "unknown": "yellow", "skipped": "dim",
+    "refused": "red", "unknown": "yellow", "skipped": "dim",
 }  # fmt: skip
 
 

@@ -355,6 +355,7 @@ def result_of(attempt: Attempt) -> str:
             FailureClass.NOT_SENT: "not sent",
             FailureClass.TRANSIENT: "failed, may be retried",
             FailureClass.UNCERTAIN: "failed",
+            FailureClass.OPERATOR: "refused, waits for an operator",
         }
         return words[attempt.failure]
     return "under way" if attempt.open else attempt.state.word

@@ -92,6 +92,8 @@ class FailureClass(StrEnum):
     PERMANENT = "permanent"
     #: Accepted by the log, then not sent: no byte left the process.
     NOT_SENT = "notSent"
+    #: Refused for what an operator has configured; it waits until that is mended.
+    OPERATOR = "operator"
     #: The result cannot be known: bytes left, no answer came.
     UNCERTAIN = "uncertain"
 

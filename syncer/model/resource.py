@@ -123,7 +123,7 @@ class ChannelRollup:
         failed: How many entries were folded.
         last_id: Id of the newest of them; older failed ids are counted here.
         number: Highest attempt number among them.
-        not_sent: How many of them were not sent, and count in no limit.
+        not_sent: How many of them count in no limit.
     """
 
     name: str

@@ -6,10 +6,11 @@ allows; a resend request opens it again for one more attempt. Decisions depend o
 of channels, never on their number, so a change of the routing cannot turn one channel's success
 into another's.
 
-Only an attempt that may have reached the receiver counts (`counts`). One that was opened and
-was certainly not sent (class `notSent`) is on record and has a number, but counts in no limit, including
-that of a resend request: a channel never runs out of attempts that were not made. Such attempts are limited
-by their own back-off, which grows with their number in a row (`unsent`).
+Only an attempt that the receiver could have accepted counts (`counts`). One that was opened and was
+certainly not sent (class `notSent`), or was refused for an operator's mistake that is waited for (class
+`operator`), is on record and has a number, but counts in no limit, including that of a resend request: a
+channel never runs out of attempts that could not succeed. They have a back-off of their own, which grows
+with their number in a row (`unsent`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class ChannelState:
             a former owner has opened may come to light late.
         reason: Machine word for explanations and logs.
         left: How many more attempts that may reach the receiver are allowed.
-        unsent: How many attempts in a row, up to the newest, were not sent.
+        unsent: How many attempts in a row, up to the newest, count in no limit.
     """
 
     channel: str
@@ -68,21 +69,22 @@ class ChannelState:
 
 #: Attempts in a row that were not sent, from which on a condition shows it: their waits add up to a minute.
 UNSENT_NOTICE: Final = 6
+_UNCOUNTED: Final = frozenset({FailureClass.NOT_SENT, FailureClass.OPERATOR})
 
 
 def counts(attempt: Attempt) -> bool:
-    """Whether an attempt counts against the limit, because it may have reached the receiver."""
-    return attempt.failure is not FailureClass.NOT_SENT
+    """Whether an attempt counts against the limit, because the receiver could have accepted it."""
+    return attempt.failure not in _UNCOUNTED
 
 
-def unsent_run(attempts: Sequence[Attempt]) -> int:
-    """How many of a channel's attempts, oldest first, were not sent since the last that may have."""
+def uncounted_run(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """Those of a channel's attempts, oldest first, that count in no limit, since the last that does."""
     run = 0
     for attempt in reversed(attempts):
         if counts(attempt):
             break
         run += 1
-    return run
+    return attempts[len(attempts) - run :]
 
 
 def state_of(
@@ -105,7 +107,7 @@ def state_of(
         at_most_once: Stop at an attempt whose result is unknown.
         before_order: Attempts that the latest resend request sets aside; None without a request.
         folded: Failed attempts that the status holds only as a number.
-        folded_unsent: How many of those were not sent.
+        folded_unsent: How many of those count in no limit.
     """
     known = list(attempts)
     if not (known or folded or before_order is not None):
@@ -119,7 +121,7 @@ def state_of(
     counted = [a for a in known if before_order is None or a.id not in before_order]
     spent = sum(map(counts, counted)) + (0 if ordered else max(0, folded - folded_unsent))
     left = max(0, (1 if ordered else max_attempts) - spent)
-    unsent = unsent_run(known)
+    unsent = len(uncounted_run(known))
 
     def answer(state: State, reason: str) -> ChannelState:
         return ChannelState(channel, state, count, last, reason, left, unsent)

@@ -18,12 +18,13 @@ from typing import Final
 
 import orjson
 
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, attempt_key
 from syncer.model.carried import MESSAGE_CHARS, fold, message_of
 from syncer.model.carried import fits as carries
 from syncer.model.conditions import bounded
 from syncer.model.rendering import render_attempt, render_members, render_status
 from syncer.model.resource import ChannelRollup, Rollup, Status
+from syncer.rules.channel_state import counts
 
 SOFT_LIMIT: Final = 64 * 1024
 ERROR_STEPS: Final = (512, 256, 128)
@@ -180,7 +181,7 @@ def _roll_up(status: Status, folded: list[Attempt]) -> Status:
             known.failed + len(gone),
             max(known.last_id, *(a.id for a in gone), key=attempt_key),
             max(known.number, *(a.number for a in gone)),
-            known.not_sent + sum(a.failure is FailureClass.NOT_SENT for a in gone),
+            known.not_sent + sum(not counts(a) for a in gone),
         )
     left_out = {a.id for a in folded}
     return replace(

@@ -22,13 +22,13 @@ from syncer.model.attempt import (
     Attempt,
     AttemptId,
     AttemptState,
-    FailureClass,
     drop,
     join,
     newest,
     wait_of,
 )
 from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_plan
+from syncer.rules.channel_state import counts
 
 ROOT_CHAIN = "00000000"
 
@@ -136,7 +136,7 @@ class LogView:
         """
         Channels with a resend request that no attempt has followed yet.
 
-        An attempt that was not sent does not count: the request still waits. A success ends a request
+        An attempt that counts in no limit fulfils none: the request still waits. A success ends a request
         unfulfilled, because nothing is sent after one. So does an attempt that the request did not know
         because the log had lost it: it cannot be distinguished from a new one.
         """
@@ -144,8 +144,7 @@ class LogView:
             channel
             for channel, before in self.orders.items()
             if all(
-                (a.id in before or a.failure is FailureClass.NOT_SENT)
-                and a.state is not AttemptState.SUCCESS
+                (a.id in before or not counts(a)) and a.state is not AttemptState.SUCCESS
                 for a in self.of_channel(channel)
             )
         )

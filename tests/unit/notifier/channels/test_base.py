@@ -35,6 +35,30 @@ def test_classes_of_answers(code: int) -> None:
     assert found.retry_after == (3.0 if found.failure is FailureClass.TRANSIENT else None)
 
 
+#: Channel, code and answer: what only an operator can mend, and its like that may be the message's.
+MISTAKES: dict[tuple[str, int, str], bool] = {
+    ("webhook", 401, ""): True,
+    ("slack", 401, ""): True,
+    ("slack", 403, "invalid_token"): True,
+    ("slack", 404, "no_service"): True,
+    ("teams", 410, ""): True,
+    ("slack", 400, "invalid_blocks"): False,
+    ("webhook", 403, ""): False,
+    ("webhook", 404, ""): False,
+    ("pagerduty", 400, '{"errors":["\'routing_key\' is missing or blank"]}'): True,
+    ("pagerduty", 400, '{"errors":["\'summary\' is missing or blank"]}'): False,
+    ("pagerduty", 404, "routing_key"): False,
+    ("slack", 503, "routing key"): False,
+    ("slack", 200, "routing key"): False,
+}
+
+
+@pytest.mark.parametrize(("kind", "code", "body"), MISTAKES)
+def test_whose_mistake_an_answer_is(kind: str, code: int, body: str) -> None:
+    """An operator's is told from the message's by what only his files decide."""
+    assert classify_http(kind, code, body).mistake is MISTAKES[kind, code, body]
+
+
 def test_texts() -> None:
     """The texts are upstream's; dashboards match on them."""
     assert classify_http("slack", 503, "busy").error == (

@@ -16,6 +16,7 @@ import pytest
 from notifier.channels.egress import EgressDenied
 from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.content.redaction import REDACTED
+from notifier.contract import Outcome
 
 
 def _caused(*links: BaseException) -> BaseException:
@@ -63,18 +64,20 @@ def test_why_a_certificate_is_not_accepted(code: int) -> None:
     error = ssl.SSLCertVerificationError("secret.example")
     error.verify_code = code
     wrapper = ssl.SSLCertVerificationError("of a library, without a code")
-    assert lasting_fault([ValueError("x"), wrapper, error], written=False) == (
+    assert lasting_fault([ValueError("x"), wrapper, error], written=False) == Outcome.mistaken(
         f"TLS certificate validation failed (permanent failure - BR-NOT-058): {CODES[code]}"
     )
-    assert lasting_fault([wrapper, OSError("x")], written=False) == ""
-    assert lasting_fault([error], written=True) == ""
+    assert lasting_fault([wrapper, OSError("x")], written=False) is None
+    assert lasting_fault([error], written=True) is None
 
 
 @pytest.mark.parametrize("written", [False, True])
 def test_a_denied_address_stays_denied(*, written: bool) -> None:
     """Whatever it was wrapped in, and whatever had left before."""
     links = [OSError("x"), EgressDenied("private address")]
-    assert lasting_fault(links, written=written) == "egress denied: private address"
+    assert lasting_fault(links, written=written) == Outcome.permanent(
+        "egress denied: private address"
+    )
 
 
 def _tls(reason: str) -> ssl.SSLError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from notifier.dispatch.breaker import (
 )
 from notifier.process.gauges import refresh
 from notifier.settings import load
+from syncer.model.attempt import FailureClass
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.outside import unreachable
 
@@ -37,6 +39,16 @@ OUTCOMES: dict[str, tuple[Outcome | None, Evidence]] = {
     "an unreachable receiver": (Outcome.transient("slack webhook request failed: refused"), DOWN),
     "an unknown result": (Outcome.unknown("slack webhook request failed: timeout"), DOWN),
     "a final refusal": (Outcome.permanent("slack webhook returned 404", code=404), NONE),
+    "a mistake that fails": (Outcome.mistaken("slack webhook returned 403", code=403), NONE),
+    "a mistake that waits": (
+        replace(Outcome.mistaken("403"), failure=FailureClass.OPERATOR),
+        Evidence.REFUSED,
+    ),
+    "an unknown host that counts": (replace(Outcome.transient("host"), mistake=True), DOWN),
+    "an unknown host that waits": (
+        replace(Outcome.not_sent("host"), mistake=True),
+        Evidence.REFUSED,
+    ),
     "a message that did not leave": (Outcome.not_sent("the lease would not cover it"), NONE),
     "an attempt that was not made": (None, NONE),
 }
@@ -379,7 +391,7 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
 
 def test_text() -> None:
     """The refusal is worded as it always was, with the channel's kind."""
-    assert refusal("slack:ops") == (
+    assert refusal("slack:ops", Reject(None, "open")) == (
         "slack circuit breaker is open (too many failures, preventing cascading failures)"
     )
 
@@ -392,3 +404,41 @@ def test_a_breaker_that_closed_wants_a_refused_one_first_again() -> None:
     for n in range(2):
         breaker.release(probe(breaker, 400 + n, first=True), f"n{n}", UP, 400 + n)
     assert (breaker.state(402), breaker.wants_retry) == (State.CLOSED, True)
+
+
+def test_a_mistake_opens_at_once_and_is_asked_for_by_one_call() -> None:
+    """From 5 s to 5 min between calls; the first that is accepted lets all go."""
+    breaker, now, waits = Breaker(), 0.0, []
+    for _ in range(8):
+        allowed = breaker.acquire(now)
+        assert isinstance(allowed, Allow)
+        change = breaker.release(allowed, "a", Evidence.REFUSED, now)
+        assert change == Change(State.OPEN, Evidence.REFUSED.value)
+        assert breaker.refused
+        rejection = breaker.acquire(now)
+        assert isinstance(rejection, Reject)
+        assert rejection.refused
+        assert refusal("slack:ops", rejection).startswith("slack:ops refuses what an operator")
+        assert rejection.until is not None
+        waits.append(rejection.until - now)
+        now = rejection.until
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
+    probe = breaker.acquire(now)
+    assert isinstance(probe, Allow)
+    assert probe.probe
+    assert breaker.check(now) == Reject(None, "half-open, and its probe is under way", refused=True)
+    assert breaker.release(probe, "a", UP, now) == Change(
+        State.CLOSED, "what was configured is accepted"
+    )
+    assert not breaker.refused
+
+
+def test_a_receiver_that_is_down_is_no_mistake_any_more() -> None:
+    """What it refuses last decides, with the waits of its own kind."""
+    breaker = Breaker()
+    breaker.release(breaker.acquire(0.0), "a", Evidence.REFUSED, 0.0)  # type: ignore[arg-type]  # it is closed
+    probe = breaker.acquire(5.0)
+    assert isinstance(probe, Allow)
+    breaker.release(probe, "a", DOWN, 5.0)
+    assert not breaker.refused
+    assert breaker.until == 5.0 + OPEN_FIRST

@@ -173,7 +173,7 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
     outcomes = world.controller.outcomes
-    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, 60.0))
+    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
@@ -369,7 +369,7 @@ async def test_a_result_is_recorded_whatever_is_answered_first(
     monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0, 0.0))
     await world.planned()
     outcomes = world.controller.outcomes
-    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, 60.0))
+    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
     answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
     answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
     evaluate = world.log.client.evaluate

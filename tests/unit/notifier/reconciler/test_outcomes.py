@@ -57,6 +57,17 @@ class Opened:
         await self.outcomes.record(self.world.entry, intent, outcome, seconds)
         return self.world.attempts[-1]
 
+    def holds_mistakes(self, hold: bool) -> None:
+        """Set `delivery.onOperatorError`."""
+        bounds = replace(self.outcomes.ports.bounds, hold_mistakes=hold)
+        self.outcomes.ports = replace(self.outcomes.ports, bounds=bounds)
+
+    async def mistaken(self) -> None:
+        """Open an attempt that meets an operator's mistake."""
+        intent = await self.intent()
+        outcome = self.outcomes.waiting(self.world.entry, intent, Outcome.mistaken("403"))
+        await self.outcomes.record(self.world.entry, intent, outcome, 0.1)
+
     @property
     def due(self) -> float | None:
         """Seconds until the channel may be tried again, by the alarm."""
@@ -96,6 +107,49 @@ async def test_an_outcome_is_recorded_with_the_next_due_time(opened: Opened, cas
     assert opened.due == due
     assert await opened.world.controller.queue.get() == "uid-a"
     assert not opened.world.entry.executing
+
+
+#: What a mistake is recorded as: by the mode, and by how many seconds ago the first in a row began.
+WAITING: Final[dict[str, tuple[Outcome, bool, float, str | None, str]]] = {
+    "it fails": (Outcome.mistaken("403"), False, 0, "permanent", "permanent failure: 403"),
+    "it waits": (Outcome.mistaken("403"), True, 0, "operator", "403"),
+    "for a day": (Outcome.mistaken("403"), True, 86_400, "operator", "403"),
+    "and no longer": (
+        Outcome.mistaken("403"), True, 86_401, "permanent",
+        "permanent failure: not mended within a day: 403",
+    ),
+    "an unknown host": (replace(Outcome.transient("x"), mistake=True), True, 0, "notSent", "x"),
+    "which counts": (replace(Outcome.transient("x"), mistake=True), False, 0, "transient", "x"),
+    "another's refusal": (Outcome.permanent("404"), True, 0, "permanent", "permanent failure: 404"),
+    "a success": (Outcome.success(200), True, 0, None, ""),
+    "what is unknown stays so": (
+        replace(Outcome.unknown("x"), mistake=True), True, 0, "uncertain", "x",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WAITING)
+async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) -> None:
+    """By the setting, for a day; the class on record says which, and what is not sent is not claimed."""
+    outcome, hold, ago, failure, error = WAITING[case]
+    opened.holds_mistakes(hold)
+    if ago:
+        await opened.mistaken()
+        opened.outcomes.ports.recorder.time.set(WALL + round(ago * 1000))
+    found = opened.outcomes.waiting(opened.world.entry, await opened.intent(), outcome)
+    assert (found.failure and found.failure.value, found.error) == (failure, error)
+
+
+async def test_what_waits_for_an_operator_uses_up_nothing(opened: Opened) -> None:
+    """The waits grow to five minutes, and the policy's attempts are left."""
+    opened.holds_mistakes(True)
+    waits = []
+    for _ in range(8):
+        await opened.mistaken()
+        waits.append(opened.due)
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
+    (state,) = opened.world.controller.reconciler.decisions.channel_states(opened.world.entry)
+    assert (state.left, state.state.value) == (9, "Retrying")
 
 
 async def test_a_long_error_is_cut(opened: Opened) -> None:

@@ -44,6 +44,9 @@ class Reports:
         return lambda _request, *given: self.seen.append((name, *given))
 
 
+OPEN: Final = Reject(NOW + 1, "open")
+
+
 class Dispatcher:
     """Takes what is submitted; a breaker may reject it."""
 
@@ -54,7 +57,7 @@ class Dispatcher:
     def submit(self, uid: str, channel: str, **given: Any) -> Reject | None:
         """Take an attempt."""
         self.taken.append((uid, channel, given))
-        return Reject(NOW + 1, "open") if channel in self.rejects else None
+        return OPEN if channel in self.rejects else None
 
 
 class Case(World):
@@ -226,9 +229,9 @@ async def test_a_rejection_is_reported_once(case: Case) -> None:
     case.dispatcher.rejects.add("c")
     case.decides(Deliver(("c", "d"), None, "due"))
     await case.look()
-    assert case.entry.view.last_skip == {"c": refusal("c")}
+    assert case.entry.view.last_skip == {"c": refusal("c", OPEN)}
     await case.look()
-    assert case.reports.seen == [("rejected", "c", refusal("c"), 1)]
+    assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 1)]
 
 
 async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -> None:
@@ -242,7 +245,7 @@ async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -
     assert case.reports.seen == []
     case.redis.down = False
     await case.look()
-    assert case.reports.seen == [("rejected", "c", refusal("c"), 0)]
+    assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 0)]
 
 
 # -- the plan -----------------------------------------------------------------------------------------
