@@ -364,7 +364,7 @@ async def test_moving_to_another_cluster(
             await fresh.wait_ready()
         after = {
             "done": await here.create("done"),
-            "unfinished": await here.create("unfinished", retryPolicy=SLOW),
+            "unfinished": await here.create("unfinished", retryPolicy=patient),
         }
         assert not set(after.values()) & set(before.values())
         if running:
@@ -384,7 +384,7 @@ async def test_moving_to_another_cluster(
         settings = json.loads(fresh._config.read_text())
         settings["delivery"]["paused"] = False
         await asyncio.to_thread(fresh._config.write_text, json.dumps(settings))
-        await here.wait_phase(after["unfinished"])
+        await here.wait_phase(after["unfinished"], within=60)
         assert [len(here.receiver.calls(name)) for name in before] == [1, 2]
         assert attempts(here, after["done"]) == [(1, "success")]
         assert attempts(here, after["unfinished"]) == [(1, "failed"), (2, "success")]
