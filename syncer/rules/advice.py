@@ -95,7 +95,9 @@ ADVICE: Final[Mapping[Divergence, Advice]] = {
         "somebody who may change the definition, or what the API server stores, or Redis",
         "the message is not the one that was planned: compare it with the API server's audit log",
     ),
-    Divergence.NUMBERS: Advice(_STATUS, "nothing depends on the numbers"),
+    Divergence.NUMBERS: Advice(
+        _STATUS, "nothing depends on the numbers; who wrote them is in the API server's audit log"
+    ),
     Divergence.OBJECT: Advice(
         "whoever created it before the definition had its bounds",
         "the object does not parse; correct or delete it",

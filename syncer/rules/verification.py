@@ -81,6 +81,10 @@ class Bounds:
     status_bytes: int = SOFT_LIMIT
 
 
+#: Milliseconds by which the clocks of Redis and of the API server may differ.
+_CLOCKS: Final = 86_400_000
+
+
 def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
     """Name every divergence of log and object, the worst first; empty if all is well."""
     if sides.wrong_type:
@@ -111,7 +115,7 @@ def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
         for c in status.channels
     ]
     # What the replaced controller has ended shows no channels.
-    return (*(unfounded(status, states) if states else ()), *_numbers(status))
+    return (*(unfounded(status, states) if states else ()), *_numbers(request))
 
 
 def _ours(status: Status) -> bool:
@@ -232,14 +236,21 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
         )
     if not (view.opened or ordered_channels(view, status)):
         found += unfounded(status, merged.channel_states)
-    return found + _numbers(status)
+    return found + _numbers(request)
 
 
-def _numbers(status: Status) -> list[Finding]:
+def _numbers(request: NotificationRequest) -> list[Finding]:
+    status, found = request.status, []
     numbers = [(a.channel, a.number) for a in status.attempts if attempt_epoch(a.id) != NO_EPOCH]
-    if len(numbers) == len(set(numbers)):
-        return []
-    return [Finding(Divergence.NUMBERS, "two attempts of a channel have the same number")]
+    if len(numbers) != len(set(numbers)):
+        found.append("two attempts of a channel have the same number")
+    counted = len(numbers) + (status.rollup.through if status.rollup else 0)
+    # What the replaced controller has counted is kept as it was.
+    if len(numbers) == len(status.attempts) > 0 and status.total_attempts > counted:
+        found.append(f"the status counts {status.total_attempts} attempts and shows {counted}")
+    if 0 < status.completed_at < request.created - _CLOCKS:
+        found.append("the status ends before the object was created")
+    return [Finding(Divergence.NUMBERS, text) for text in found]
 
 
 def _computed(status: Status) -> tuple[object, ...]:

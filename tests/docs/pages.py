@@ -1,8 +1,8 @@
 """
 Pages that are made from the code, and the links of all pages.
 
-    scripts/docs            writes docs/{configuration,crd,gateway-configuration,metrics,routing}.md and
-                            docs/schemas
+    scripts/docs            writes docs/{acts,configuration,crd,gateway-configuration,metrics,routing}.md
+                            and docs/schemas
     scripts/docs --check    writes nothing; exit 1 if a page is not what the code says, or a link is dead
 
 Each page is a function of the models, the definition and the registry, so that it cannot say what the
@@ -27,6 +27,7 @@ from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
 from syncer.configfile import group_of
 from syncer.fields import default_of, kind_of
+from tests import acts
 from tests.docs.metrics import Family, families
 from tests.docs.routing import routing
 from tests.servers.definition import load_crd
@@ -400,6 +401,7 @@ PAGES: Final[dict[Path, Callable[[], str]]] = {
     DOCS / "gateway-configuration.md": gateway,
     DOCS / "crd.md": resource,
     DOCS / "metrics.md": metrics,
+    DOCS / "acts.md": lambda: acts.page(_table, _MADE),
     DOCS / "routing.md": lambda: routing(_table, _MADE),
     DOCS / "schemas" / "settings.schema.json": lambda: _schema(settings_schema),
     DOCS / "schemas" / "routing.schema.json": lambda: _schema(routing_schema),

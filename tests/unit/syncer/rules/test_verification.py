@@ -232,6 +232,13 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
         delivered(attempts=WRITTEN.attempts * 2), DELIVERED, 60, ["status-differs", "numbers"],
         "the log says otherwise: deliveryAttempts",
     ),
+    "the status counts more than it shows": (
+        delivered(total_attempts=2**31 - 1), DELIVERED, 60, ["numbers"],
+        "the status counts 2147483647 attempts and shows 1",
+    ),
+    "the status ends before the object was created": (
+        delivered(completed_at=1), DELIVERED, 60, ["numbers"], "the status ends before the object was",
+    ),
     "the status shows an attempt that the log lacks": (
         delivered(attempts=(*WRITTEN.attempts, replace(WRITTEN.attempts[0], id=A2))), DELIVERED, 60,
         ["log-behind"], "",
