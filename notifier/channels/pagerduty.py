@@ -36,7 +36,7 @@ IMAGE: Final = "image"
 #: Where an alert's members come from: the first attribute that is there.
 _MEMBERS: Final = {
     "source": ("instance", "cluster", "source", "namespace"),
-    "component": ("component", "job", "app", "objectName", "namespace"),
+    "component": ("component", "job", "app", "objectName", "label_namespace", "namespace"),
     "group": ("group", "cluster", "label_namespace", "objectNamespace"),
     "class": ("class", "alertname", "eventReason", "trigger"),
 }
@@ -143,15 +143,11 @@ def _tell_incident(event: dict[str, Any], message: Message) -> None:
     links = message.links
     if links:
         event["client_url"] = links[0][1]
-    images = [(url, text) for service, url, text in links if _is_image(service, url)]
-    event["links"] = [
-        {"href": url, "text": text} for service, url, text in links if not _is_image(service, url)
-    ]
-    event["images"] = [{"src": url, "alt": text} for url, text in images]
-
-
-def _is_image(service: str, url: str) -> bool:
-    return service == IMAGE and url.startswith("https://")
+    for service, url, text in links:
+        if service == IMAGE and url.startswith("https://"):
+            event.setdefault("images", []).append({"src": url, "alt": text})
+        else:
+            event.setdefault("links", []).append({"href": url, "text": text})
 
 
 def _dedup_key(message: Message, *, with_namespace: bool) -> str:

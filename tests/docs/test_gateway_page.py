@@ -1,4 +1,4 @@
-"""What the page of the gateway shows works as printed."""
+"""What the pages of the gateway and of paging show works as printed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from typing import Final
 import pytest
 import yaml
 
+from notifier.channels.pagerduty import pagerduty_payload
+from notifier.content.message import compose
 from notifier.gateway.draft import Incoming, Options
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import of_document
+from notifier.gateway.translation import Source, translate
 from notifier.routing.parse import parse
+from syncer.model.resource import Json
 from tests.chart.helm import objects, of_kind, one, template
 from tests.docs.pages import DOCS
-from tests.unit.notifier.gateway.payloads import alertmanager
+from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
-PAGE: Final = (DOCS / "gateway.md").read_text()
+PAGING: Final = (DOCS / "paging.md").read_text()
+PAGE: Final = (DOCS / "gateway.md").read_text() + PAGING
 
 
 def examples(kind: str) -> list[str]:
@@ -110,3 +115,43 @@ def test_a_payload_is_tried_as_printed(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "subject: Disk in some cluster" in run.stdout
     assert run.stdout.endswith("# receivers: a\n# channels: console\n")
+
+
+def test_pagerduty_gets_what_the_page_on_paging_shows() -> None:
+    """Both events, as they are made of an alert that fires and ends under the page's own files."""
+    (values,) = examples("paging")
+    found = objects(
+        template("4", yaml.safe_load(values), release="ledger", namespace="notifications")
+    )
+    config = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    source, _ = of_document(config).sources["alertmanager"]
+    shown = [
+        json.loads(block)
+        for block in re.findall(r"^```json\n(.*?)^```", PAGING, re.MULTILINE | re.DOTALL)
+    ]
+    assert [event_of(source, state) for state in ("firing", "resolved")] == shown
+    parse(yaml.safe_load(values)["routing"]["content"])
+
+
+def event_of(source: Source, state: str) -> Json:
+    """What PagerDuty is sent of an alert in a state."""
+    labels = {
+        "alertname": "NodeFilesystemFull", "instance": "node-1", "namespace": "shop",
+        "severity": "critical",
+    }  # fmt: skip
+    one_alert = alert("6f1e", state, labels=labels, annotations={"summary": "/var is full"})
+    payload = alertmanager(
+        one_alert, status=state, commonLabels=labels, receiver="ledger",
+        groupKey='{}:{alertname="NodeFilesystemFull", namespace="shop"}',
+        commonAnnotations={"summary": "/var is full"}, externalURL="https://alertmanager.example.org",
+    )  # fmt: skip
+    (desired,) = translate(source, Incoming({}, json.dumps(payload).encode()), 1_795_752_060.0)
+    message = compose(desired.manifest, "pagerduty:on-call", "0.7-1", installation="ledger@1")
+    return pagerduty_payload(message, "INTEGRATION-KEY")
+
+
+def test_the_stack_is_given_what_alertmanager_takes(tmp_path: Path) -> None:
+    """Its values hold a configuration that Alertmanager's own check accepts."""
+    (values,) = examples("stack")
+    config = yaml.safe_load(values)["alertmanager"]["config"]
+    test_alertmanager_takes_its_block(yaml.safe_dump(config), tmp_path)
