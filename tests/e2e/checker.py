@@ -490,26 +490,45 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
         yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the receiver"
     # A number is given with the first write of the status that shows an attempt. So a result that a former
     # owner kept gets a later one than what the next owner has journaled since, and its log may be given it
-    # before that. Then its order is that of the ids, by epoch and count: it never contradicts both.
-    for identity, seen in _behind(case, list(case.logged), but_for_ids=True):
+    # before that. Then its order is that of the ids, by epoch and count: it never contradicts both. Nor
+    # does an attempt that was open when another one was recorded whole behind it (by a former owner, whose
+    # intent was refused or is restored): no write shows it before that one.
+    for identity, seen in _behind(case, list(case.logged), settled=_settled_at(case.log)):
         yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the log"
 
 
 def _behind(
-    case: _Case, order: Sequence[str], *, but_for_ids: bool = False
+    case: _Case, order: Sequence[str], *, settled: Mapping[str, int] | None = None
 ) -> Iterator[tuple[str, Seen]]:
-    """Attempts behind one of their channel with a higher number; `but_for_ids`: and with a higher id."""
+    """Attempts behind one with a higher number, and, with `settled`, a higher id, which was settled first."""
     before: dict[str, list[str]] = {}
     shown = case.shown
+
+    def contradicts(earlier: str, identity: str) -> bool:
+        if shown[earlier].number <= shown[identity].number:
+            return False
+        if settled is None:
+            return True
+        apart = len(settled)  # open to the end: behind all that are not
+        return _by_id(earlier) >= _by_id(identity) and (
+            settled.get(earlier, apart) <= settled.get(identity, apart)
+        )
+
     for identity in dict.fromkeys(order):
         if (seen := shown.get(identity)) is not None:
             known = before.setdefault(seen.channel, [])
-            if any(
-                shown[k].number > seen.number and not (but_for_ids and _by_id(k) < _by_id(identity))
-                for k in known
-            ):
+            if any(contradicts(k, identity) for k in known):
                 yield identity, seen
             known.append(identity)
+
+
+def _settled_at(log: Log | None) -> dict[str, int]:
+    """How many attempts were settled before each."""
+    out: dict[str, int] = {}
+    for record in log.records if log else ():
+        if record.kind.state not in (None, AttemptState.INTENT):
+            out.setdefault(record.attempt_id, len(out))
+    return out
 
 
 def _by_id(identity: str) -> list[int]:

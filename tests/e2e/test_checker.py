@@ -216,6 +216,11 @@ def _out_of_place(story: Story) -> None:
     story.states[:4] = [*story.states[2:4], *story.states[:2]]
 
 
+def _recorded_behind_an_open_one(story: Story) -> None:
+    """While an attempt is open, a former owner records one that it did not send: its intent was refused."""
+    story.states[:4] = [story.states[2], *story.states[:2], story.states[3]]
+
+
 #: Sentence: what is broken, and what must be found besides the explained repeat.
 CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     "nothing is wrong": (lambda _s: None, set()),
@@ -247,6 +252,9 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
     ),
     "the log has a former owner's attempt before one that was numbered first": (
         _numbered_late, set(),
+    ),
+    "the log has an attempt before another one that was settled first": (
+        _recorded_behind_an_open_one, set(),
     ),
     "the log contradicts both numbers and ids": (_out_of_place, {Kind.REORDERED}),
 }  # fmt: skip
