@@ -321,6 +321,7 @@ class Options:
         facts_unfenced: (M16) An outcome is recorded whatever the epoch.
         facts_create: (M17) An outcome creates a missing key.
         keep_cache: (M20) A claim offers the own cache as seeds.
+        keep_cache_again: (M20b) So does the one with what only the status shows: the log may be lost since.
         seed_status: (M21) A claim restores what only the status shows.
         seed_plan: (M23) A claim restores the plan as well.
         seed_plan_alone: (R3) It does so even if the status shows no attempt that the log lacks.
@@ -405,6 +406,7 @@ class Options:
     facts_unfenced: bool = True
     facts_create: bool = True
     keep_cache: bool = True
+    keep_cache_again: bool = True
     seed_status: bool = True
     seed_plan: bool = True
     seed_plan_alone: bool = True
@@ -965,7 +967,8 @@ def _claim_log(s: State, o: Options, i: int, shown: View) -> Iterator[Step]:
         yield f"{i} is fenced", _put(s, i, _lose(p)._replace(epoch=0)), ()
         return
     first = p.claim in (Claim.NONE, Claim.READ_FIRST)
-    seeds = join(fold(p.seen) if first and o.keep_cache else (), shown)
+    kept = o.keep_cache if first else o.keep_cache_again
+    seeds = join(fold(p.seen) if kept else (), shown)
     known = fold(log.records)
     fresh = tuple(Record(r, k, seed=True) for k, r in seeds if word(r) > word(rank_of(known, k)))
     if fresh:

@@ -554,6 +554,10 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M16", "outcomes are fenced", replace(T, facts_unfenced=False), "RK"),
     Mutant("M17", "an outcome creates no key", replace(FL, facts_create=False), "RK"),
     Mutant("M20", "the cache is dropped at a claim", replace(FL, keep_cache=False), "S2L"),
+    Mutant(
+        "M20b", "what the status shows is given back alone",
+        replace(FL, takeovers=1, keep_cache_again=False), "S2L", large=True,
+    ),
     Mutant("M21", "no seeds from the status", replace(FC, seed_status=False), "CL"),
     Mutant("M23", "the plan is not restored", replace(FC, plan=True, seed_plan=False), "PL"),
     Mutant("M24", "Failed without another look", replace(T_1, reread_final=False), "P5"),
