@@ -500,7 +500,7 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
 def _behind(
     case: _Case, order: Sequence[str], *, settled: Mapping[str, int] | None = None
 ) -> Iterator[tuple[str, Seen]]:
-    """Attempts behind one with a higher number, and, with `settled`, a higher id, which was settled first."""
+    """Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then."""
     before: dict[str, list[str]] = {}
     shown = case.shown
 
