@@ -67,7 +67,7 @@ def test_secrets_are_where_the_sources_look() -> None:
 
 
 def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
-    """Each namespace of a source has a role to create, get and list, bound to the gateway's own account."""
+    """Each namespace of a source has a role for what the gateway does, bound to its own account."""
     found = rendered("4", "gateway")
     roles = {
         o["metadata"]["namespace"]: o["rules"]
@@ -79,7 +79,7 @@ def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
         assert rules == [
             {
                 "apiGroups": ["kubernaut.ai"], "resources": ["notificationrequests"],
-                "verbs": ["create", "get", "list"],
+                "verbs": ["create", "get", "incident", "list"],
             }
         ]  # fmt: skip
     account = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]

@@ -250,7 +250,7 @@ def test_rights_are_the_least(case: str) -> None:
             "gateway": {
                 *(
                         ("kubernaut.ai", "notificationrequests", v)
-                        for v in ("create", "get", "list")
+                        for v in ("create", "get", "incident", "list")
                     ),
                 *(("coordination.k8s.io", "leases", v) for v in ("create", "get", "patch")),
                 ("authentication.k8s.io", "tokenreviews", "create"),
