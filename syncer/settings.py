@@ -460,7 +460,14 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
             raise ConfigError("must not be set beside redis.url", path="redis.urlFile")
         redis["url"] = secret_of(path, "redis.urlFile")
     if not redis.get("url"):
-        redis["url"] = env.get("REDIS_URL") or _redis_credential(document)
+        source, found = "REDIS_URL", env.get("REDIS_URL")
+        if not found:
+            source, found = _redis_credential(document)
+        redis["url"] = found
+        try:
+            parse_redis_url(found)
+        except ValueError as error:  # not of the file's `redis.url`, which is not there
+            raise ConfigError(str(error), path=source) from None
     for key, put in (
         ("passwordFile", with_password),
         ("sentinelPasswordFile", with_sentinel_password),
@@ -476,8 +483,8 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
     return out
 
 
-def _redis_credential(document: Mapping[str, Any]) -> str:
-    """Return the URL of Redis that is mounted as a credential; ConfigError if there is none."""
+def _redis_credential(document: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the credential that holds the URL of Redis, and the URL; ConfigError if there is none."""
     folder: Any = document
     for key in ("delivery", "credentials", "dir"):
         folder = folder.get(key) if isinstance(folder, Mapping) else None
@@ -490,4 +497,4 @@ def _redis_credential(document: Mapping[str, Any]) -> str:
             f" {file}: one of the three must hold the URL of Redis",
             path="redis.url",
         )
-    return secret_of(str(file), str(file))
+    return str(file), secret_of(str(file), str(file))

@@ -188,6 +188,10 @@ def test_where_redis_is_may_be_said_elsewhere(redis: dict[str, Any] | None, tmp_
     file.write_text("")
     with pytest.raises(ConfigError, match=f"^{file}: names a file that is empty"):
         with_redis_secrets({**document, "redis": redis}, {})
+    for source, env in ((str(file), {}), ("REDIS_URL", {"REDIS_URL": "h:6379"})):
+        file.write_text("h:6379")
+        with pytest.raises(ConfigError, match=f"^{source}: must begin with redis://"):
+            with_redis_secrets({**document, "redis": redis}, env)
 
 
 def test_what_is_read_is_a_copy(tmp_path: Path) -> None:
