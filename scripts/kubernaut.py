@@ -2,8 +2,8 @@
 """
 This controller in Kubernaut's place, and Kubernaut's own tests on it.
 
-    scripts/kubernaut test [--version v1.5.7|main]     there, on, back and there again, under load
-        [-- image|chart]                               one way of doing so alone
+    scripts/kubernaut test [--version v1.5.7|main]     there, on, back and there again, under load: each
+        [--helm 3|4] [image|chart]                     of the two ways, with each Helm
     scripts/kubernaut suites [--version v1.5.7|main]   Kubernaut's end-to-end and integration suites
         [e2e|integration] [-- -ginkgo.focus=...]
 
@@ -38,6 +38,8 @@ from scripts.gobuild import BUILD_FLAGS, Problem, Programs, cache, find_go, lock
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = "https://github.com/jordigilh/kubernaut"
 VERSIONS = ("v1.5.7", "main")
+WAYS = ("image", "chart")
+MAJORS = ("3", "4")
 #: What is exported: the rest are documents and pictures.
 PATHS = (
     "api",
@@ -188,13 +190,15 @@ def main() -> int:
         prog="kubernaut", description=usage, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in ("test", "suites"):
+    for name, what in (("test", WAYS), ("suites", SUITES)):
         command = commands.add_parser(name)
         command.add_argument("--version", choices=VERSIONS, help="default: each in turn")
         command.add_argument("--source", type=Path, metavar="DIR")
-        if name == "suites":
-            command.add_argument("suite", nargs="?", choices=SUITES)
-        command.add_argument("arguments", nargs="*", help="after `--`: for the suite, or the test")
+        command.add_argument("what", nargs="?", choices=what, help="default: each in turn")
+        if name == "test":
+            command.add_argument("--helm", choices=MAJORS, help="default: each in turn")
+        else:
+            command.add_argument("arguments", nargs="*", help="after `--`: for the suite")
     options = parser.parse_args()
     try:
         found = repository(options.source)
@@ -209,29 +213,34 @@ def main() -> int:
 def run(options: argparse.Namespace, upstream: Upstream) -> int:
     """Have everything that is built, then run a test in namespaces of its own."""
     upstream.export()
-    given = {
+    given: dict[str, object] = {
         "version": upstream.version,
         "tree": str(upstream.tree),
         "assets": str(cluster.control_plane()),
         "kubectl": str(KUBECTL.ensure() / "kubectl"),
-        "helm": {major: str(cluster.helm(major)) for major in ("3", "4")},
-        "arguments": options.arguments,
+        "helm": str(cluster.helm("4")),
     }
-    if options.command == "test":
-        # An upgrade of the older version is one to the newer.
-        both = {v: Upstream(repository(options.source), v) for v in VERSIONS}
-        for each in both.values():
-            each.export()
-        given["controllers"] = {v: str(each.controller()) for v, each in both.items()}
-        given["newer"] = str(both["main"].tree)
-        return inside("tests.kubernaut.run", given)
-    codes = []
-    for suite in [options.suite] if options.suite else SUITES:
-        program = str(upstream.suite(suite))
-        codes.append(
-            inside("tests.kubernaut.suites", {**given, "suite": suite, "program": program})
-        )
-    return max(codes)
+    if options.command == "suites":
+        given["arguments"] = options.arguments
+        return max(
+            [
+                inside("tests.kubernaut.suites", {**given, "suite": s, "program": str(upstream.suite(s))})
+                for s in SUITES if options.what in (None, s)
+            ]
+        )  # fmt: skip
+    # An upgrade of the older version is one to the newer.
+    both = {v: Upstream(repository(options.source), v) for v in VERSIONS}
+    for each in both.values():
+        each.export()
+    given["controllers"] = {v: str(each.controller()) for v, each in both.items()}
+    given["newer"] = str(both["main"].tree)
+    return max(
+        [
+            inside("tests.kubernaut.run", {**given, "way": w, "major": m, "helm": str(cluster.helm(m))})
+            for m in MAJORS if options.helm in (None, m)
+            for w in WAYS if options.what in (None, w)
+        ]
+    )  # fmt: skip
 
 
 def overlay(tree: Path, folder: str) -> dict[str, str]:

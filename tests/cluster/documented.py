@@ -17,7 +17,6 @@ them fails `tests/docs/test_commands.py`, which needs no cluster.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -34,13 +33,11 @@ from typing import Final
 
 from scripts.cluster import enter, load, surroundings
 from scripts.gobuild import cache
-from syncer.model.resource import Json
 from tests.cluster.laptop import from_a_laptop
-from tests.cluster.reader import LEDGER, NAMES, SWAPPED, WAIT, Reader, StepFailed
+from tests.cluster.reader import LEDGER, NAME, WAIT, Reader, StepFailed
 from tests.docs.blocks import ROOT, Block, blocks
-from tests.servers.definition import CRD_NAME, upstream_form
+from tests.servers.definition import CRD_NAME
 
-REPLACED: Final = "notification-controller"
 #: The images of the node, and what the pages and the chart's default values call them.
 IMAGES: Final = {
     "localhost/notification-ledger:current": "localhost/notification-ledger:0.1.0",
@@ -52,7 +49,6 @@ REGISTRY: Final = {"REGISTRY": "localhost"}
 _INSIDE: Final = ("kubectl", "helm", "syncer", "notifier", "chromium")
 
 INSTALL: Final = "docs/install.md"
-MIGRATION: Final = "docs/migration.md"
 RECOVERY: Final = "docs/recovery.md"
 
 
@@ -68,7 +64,7 @@ def stays(reader: Reader, _said: str) -> None:
     """What is to stay after an uninstallation stays, and nothing runs."""
     reader.wait(lambda: not reader.get("pods", "-n", LEDGER)["items"], "all pods are gone")
     reader.kubectl("get", "crd", CRD_NAME)
-    reader.kubectl("get", "-n", LEDGER, "secret", f"{NAMES[LEDGER]}-redis-auth")
+    reader.kubectl("get", "-n", LEDGER, "secret", f"{NAME}-redis-auth")
     for kind in ("pvc", "lease"):
         if not reader.get(kind, "-n", LEDGER)["items"]:
             raise StepFailed(f"no {kind} is left")
@@ -174,87 +170,6 @@ def without_rights(reader: Reader, _said: str) -> None:
     reader.kubectl("delete", "crd", CRD_NAME)
 
 
-def replaced_runs(reader: Reader) -> None:
-    """A cluster in which the replaced controller runs, and has left something unfinished."""
-    container = {
-        "name": "manager", "image": IMAGES["localhost/notification-ledger:current"],
-        "command": ["python3", "-c", "import time; time.sleep(86400)"],
-    }  # fmt: skip
-    labels = {"app": REPLACED}
-    objects: list[Json] = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SWAPPED}},
-        upstream_form(),
-        {
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": REPLACED, "namespace": SWAPPED},
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
-                },
-            },
-        },
-    ]  # fmt: skip
-    document = {"apiVersion": "v1", "kind": "List", "items": objects}
-    (reader.folder / "replaced.json").write_text(json.dumps(document))
-    reader.kubectl("apply", "-f", "replaced.json")
-    reader.kubectl("wait", "--for=condition=Established", "crd", CRD_NAME)
-    request = {
-        "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
-        "metadata": {"name": "unfinished", "namespace": SWAPPED},
-        "spec": {"type": "Simple", "priority": "Low", "subject": "Unfinished", "body": "To do."},
-    }  # fmt: skip
-    (reader.folder / "unfinished.json").write_text(json.dumps(request))
-    reader.kubectl("apply", "-f", "unfinished.json")
-    reader.wait(lambda: running(reader), "the replaced controller runs")
-
-
-def running(reader: Reader) -> bool:
-    """Whether the replaced controller's pod runs."""
-    items = reader.get("pods", "-n", SWAPPED, "-l", f"app={REPLACED}")["items"]
-    return bool(items) and all(i["status"]["phase"] == "Running" for i in items)
-
-
-def copied(reader: Reader, _said: str) -> None:
-    """The objects are in the file."""
-    if "name: unfinished" not in (reader.folder / "notificationrequests.yaml").read_text():
-        raise StepFailed("the object is not in the file")
-
-
-def replaced_is_gone(reader: Reader) -> bool:
-    """Whether the replaced controller's pods are gone."""
-    return not reader.get("pods", "-n", SWAPPED)["items"]
-
-
-def swapped(reader: Reader) -> None:
-    """The release of the page is installed, the definition being there already."""
-    reader.type(
-        "helm install notification-ledger charts/notification-ledger -n kubernaut-system"
-        " --set image.repository=localhost/notification-ledger"
-    )
-
-
-def finished(reader: Reader, _said: str) -> None:
-    """Both replicas are ready, and what was unfinished is sent."""
-    reader.ready(SWAPPED)
-    reader.sent(SWAPPED, "unfinished")
-    reader.settings(SWAPPED, "config.yaml")
-
-
-def down(reader: Reader, _said: str) -> None:
-    """No controller runs."""
-    reader.wait(lambda: not reader.pods(SWAPPED, "controller"), "the controller's pods are gone")
-
-
-def goes_back(reader: Reader, _said: str) -> None:
-    """The replaced controller runs again. Then all of it goes."""
-    reader.wait(lambda: running(reader), "the replaced controller runs")
-    reader.type("helm uninstall notification-ledger -n kubernaut-system --wait")
-    reader.kubectl("delete", "namespace", SWAPPED, within=WAIT)
-    reader.kubectl("delete", "crd", CRD_NAME)
-
-
 def own_cache(reader: Reader) -> None:
     """A cache folder of the reader's own, that has what was built: another cluster lies there."""
     own = reader.folder / "cache"
@@ -315,7 +230,6 @@ class Turn:
         line: how its first line begins, as in the list of blocks.
         check: what holds afterwards; it gets what the block has printed.
         before: what the page has in prose before it.
-        until: for a block that a person ends with Ctrl-C: when.
         words: the reader's own words in the place of the page's.
     """
 
@@ -323,7 +237,6 @@ class Turn:
     line: str
     check: Callable[[Reader, str], None]
     before: Callable[[Reader], None] | None = None
-    until: Callable[[Reader], bool] | None = None
     words: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -355,21 +268,6 @@ TURNS: Final = (
     Turn(INSTALL, "helm install ledger ", again, before=uninstalled, words=REGISTRY),
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone, before=uninstalled),
     Turn(INSTALL, "notifier crd | kubectl apply --server-side -f -", without_rights),
-    Turn(MIGRATION, "kubectl get notificationrequests -A -o yaml ", copied, before=replaced_runs),
-    Turn(
-        MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 0",
-        lambda _reader, _said: None, until=replaced_is_gone,
-    ),
-    Turn(
-        MIGRATION, f"kubectl -n {SWAPPED} rollout status deployment notification-ledger", finished,
-        before=swapped,
-    ),
-    Turn(
-        MIGRATION, f"syncer inspect {SWAPPED}/NAME ", holds("log and status agree"),
-        words={"NAME": "unfinished", "/etc/notification/config.yaml": "config.yaml"},
-    ),
-    Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment notification-ledger --replicas 0", down),
-    Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 1", goes_back),
     Turn("docs/cluster.md", "scripts/image build && scripts/image redis", second_cluster, before=own_cache),
 )  # fmt: skip
 
@@ -384,9 +282,7 @@ def run_block(reader: Reader, turn: Turn) -> None:
         text = text.replace(printed, own)
     if turn.before is not None:
         turn.before(reader)
-    until = turn.until
-    said = reader.type(text, until=None if until is None else lambda: until(reader))
-    turn.check(reader, said)
+    turn.check(reader, reader.type(text))
 
 
 # -- the frame ------------------------------------------------------------------------------------

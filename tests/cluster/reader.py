@@ -19,9 +19,8 @@ import yaml
 from syncer.model.resource import Json
 
 LEDGER: Final = "notifications"
-SWAPPED: Final = "kubernaut-system"
-#: Full names of what the two documented releases install.
-NAMES: Final = {LEDGER: "ledger-notification-ledger", SWAPPED: "notification-ledger"}
+#: Full name of what the documented release installs.
+NAME: Final = "ledger-notification-ledger"
 #: Seconds for a block, and for something to come about.
 BLOCK: Final = 240.0
 WAIT: Final = 90.0
@@ -39,23 +38,14 @@ class Reader:
     env: Mapping[str, str]
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def type(self, text: str, *, until: Callable[[], bool] | None = None) -> str:
-        """
-        Run a text in a shell of its own and return what it prints.
-
-        Args:
-            text: what the page prints.
-            until: for a command that a person ends with Ctrl-C: when.
-        """
+    def type(self, text: str) -> str:
+        """Run a text of a page in a shell of its own and return what it prints."""
         with (self.folder / "out.txt").open("w+") as out:
             shell = subprocess.Popen(
                 ["bash", "-euo", "pipefail", "-c", text], cwd=self.folder, env=self.env,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             try:
-                if until is not None:
-                    self.wait(until, f"the end of `{text}`")
-                    os.killpg(shell.pid, signal.SIGINT)
                 code = shell.wait(BLOCK)
             except subprocess.TimeoutExpired:
                 code = None
@@ -65,7 +55,7 @@ class Reader:
                 shell.wait()
             out.seek(0)
             said = out.read()
-        if code != 0 and until is None:
+        if code != 0:
             raise StepFailed(f"exit code {code} ({BLOCK:.0f} s are allowed):\n{said[-3000:]}")
         return said
 
@@ -100,7 +90,7 @@ class Reader:
 
     def ready(self, namespace: str) -> None:
         """Check that both replicas are ready at once: `--wait` has waited for that."""
-        found = self.get("deployment", "-n", namespace, NAMES[namespace])
+        found = self.get("deployment", "-n", namespace, NAME)
         if found["status"].get("readyReplicas") != 2:
             raise StepFailed(f"two replicas are ready; status: {found['status']}")
 
@@ -130,7 +120,7 @@ class Reader:
 
     def settings(self, namespace: str, file: str) -> None:
         """Write the settings of an installation as somebody outside of its pods has them."""
-        name = NAMES[namespace]
+        name = NAME
         (text,) = self.get("configmap", "-n", namespace, f"{name}-config")["data"].values()
         settings = yaml.safe_load(text)
         secret = self.get("secret", "-n", namespace, f"{name}-redis-auth")
@@ -147,10 +137,6 @@ class Reader:
 
     def scaled(self, namespace: str, replicas: int) -> None:
         """Scale the controller, and wait until it is so."""
-        self.kubectl(
-            "-n", namespace, "scale", "deployment", NAMES[namespace], f"--replicas={replicas}"
-        )
+        self.kubectl("-n", namespace, "scale", "deployment", NAME, f"--replicas={replicas}")
         self.wait(lambda: len(self.pods(namespace, "controller")) == replicas, "it is scaled")
-        self.kubectl(
-            "-n", namespace, "rollout", "status", f"deployment/{NAMES[namespace]}", within=WAIT
-        )
+        self.kubectl("-n", namespace, "rollout", "status", f"deployment/{NAME}", within=WAIT)

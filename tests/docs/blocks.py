@@ -25,6 +25,8 @@ _IMAGE: Final = "tests/docs/test_migration_page.py::test_kubernauts_chart_as_pri
 _POD: Final = "tests/e2e/test_dropin.py::test_it_runs_as_a_pod_of_the_controller_that_it_replaces"
 #: Typed on the cluster of `scripts/cluster test`, which .ci/run runs where CI_CLUSTER is set.
 ON_CLUSTER: Final = "tests/cluster/documented.py::run_block"
+#: Typed in Kubernaut by `scripts/kubernaut test`, which .ci/run runs where KUBERNAUT_SOURCE is set.
+IN_KUBERNAUT: Final = "tests/kubernaut/run.py::chart"
 _LAYOUT: Final = "no command: the layout of a record"
 _FORMULA: Final = (
     "no command: a formula, which tests/benchmarks/test_memory.py compares with the code"
@@ -123,13 +125,11 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "kubectl -n kubernaut-system rollout status deployment notification-controller": _POD,
         "kubectl -n kubernaut-system exec deployment/notification-controller -- syncer verify": _POD,
         "FROM registry.example/notification-ledger": _POD,
-        "kubectl get notificationrequests -A -o yaml ": ON_CLUSTER,
-        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 0": ON_CLUSTER,
-        "redis:": "no command: two lines of the settings file",
-        "kubectl -n kubernaut-system rollout status deployment notification-ledger": ON_CLUSTER,
-        "syncer inspect kubernaut-system/NAME --config /etc/notification/config.yaml": ON_CLUSTER,
-        "kubectl -n kubernaut-system scale deployment notification-ledger --replicas 0": ON_CLUSTER,
-        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 1": ON_CLUSTER,
+        "kubectl get notificationrequests -A -o yaml ": IN_KUBERNAUT,
+        "kubectl -n kubernaut-system wait --for=delete pod ": IN_KUBERNAUT,
+        "helm upgrade --install notification-ledger charts/notification-ledger ": IN_KUBERNAUT,
+        "kubectl -n kubernaut-system exec deployment/notification-ledger -- syncer verify": IN_KUBERNAUT,
+        "helm upgrade notification-ledger charts/notification-ledger ": IN_KUBERNAUT,
     },
     "docs/notifier.md": {
         "notifier run --config FILE  ": (

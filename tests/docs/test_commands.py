@@ -66,7 +66,7 @@ def test_a_cluster_is_given_every_block_that_it_is_to_run() -> None:
     ]
     assert [len(blocks_of) for blocks_of in turns] == [1] * len(TURNS)
     assert {block for blocks_of in turns for block in blocks_of} == listed
-    assert len(listed) > 20
+    assert len(listed) > 15
 
 
 def test_no_excuse_for_a_command_to_a_cluster() -> None:
@@ -254,7 +254,8 @@ def test_helm_is_given_the_documented_release() -> None:
             and "-n" in words
         ):
             seen += 1
-            if (words[2], words[words.index("-n") + 1]) not in (*RELEASES, KUBERNAUT):
+            release = next(w for w in words[2:] if not w.startswith("-"))
+            if (release, words[words.index("-n") + 1]) not in (*RELEASES, KUBERNAUT):
                 wrong.append(f"{page}: {' '.join(words)}")
     assert seen >= 5
     assert wrong == []

@@ -2,13 +2,13 @@
 Kubernaut as it is released, with this controller in its controller's place: there, on, back, there again.
 
 Kubernaut's chart is installed by Helm on a real API server, with its CRDs, hooks, accounts and rights; its
-controller is its own program. Then, each time with notifications under way and new ones coming:
+controller is its own program. Then, in one of the two ways of docs/migration.md and by the commands that it
+prints, this controller takes its place, Kubernaut is upgraded, its own controller comes back, and goes
+again; each time with notifications under way and new ones coming:
 
-- `image`: this controller takes its place in Kubernaut's own Deployment, by the commands of
-  docs/migration.md; Kubernaut is upgraded, and its hook applies its CRDs again; its own controller comes
-  back, and goes again
-- `chart`: this project's chart takes over beside it, with `ci/kubernaut-values.yaml`; its upgrades meet the
-  hook's and the operator's writes of the CRD, with our CRD and without it
+- `image`: in Kubernaut's own Deployment, whose hook applies its CRDs again at the upgrade
+- `chart`: this project's chart beside it; its upgrades meet the writes of the CRD by hook and operator,
+  with our CRD and without it
 
 The verdict is drawn from the receiver's book, the store's, a watch of all objects, and `syncer`.
 """
@@ -41,7 +41,6 @@ REPLACED: Final = "notification-controller"
 TERMINAL: Final = ("Sent", "PartiallySent", "Failed")
 #: Seconds.
 PUBLISHED, READY = 2.0, 20.0
-CHART: Final = ROOT / "charts" / OURS
 PAGE: Final = ROOT / "docs" / "migration.md"
 Json = dict[str, Any]
 
@@ -76,6 +75,7 @@ class Trial:
         self.samples: dict[str, Sample] = {}
         self.faults: list[str] = []
         self.controller = "theirs"
+        self.way = there.given["way"]
         self.touched: list[Sample] = []
         self._numbers = itertools.count(1)
 
@@ -175,46 +175,64 @@ class Trial:
         )
 
     async def ours(self, chart: str) -> None:
-        """This controller in the place of Kubernaut's, as an image in its Deployment."""
+        """This controller in the place of Kubernaut's."""
+        name = REPLACED if self.way == "image" else OURS
         await self.stopped(chart)
         self.controller = "between"
         waiting = [await self.create() for _ in range(3)]
-        await self.helm("-n kubernaut-system -f values.yaml -f", chart)
+        if self.way == "image":
+            await self.helm("-n kubernaut-system -f values.yaml -f", chart)
+        else:
+            await self.there.type(printed("kubectl get notificationrequests -A"))
+            await self.release()
         self.controller = "ours"
-        await self.ready(REPLACED)
+        await self.ready(name)
         await until(lambda: all(s.ended for s in waiting), "what came meanwhile is sent", within=15)
-        await self.there.type(
-            printed("kubectl -n kubernaut-system exec deployment/notification-con")
-        )
+        verify = printed(f"kubectl -n {NAMESPACE} exec deployment/{name} ")
+        self.faults += await self.found(verify)
+
+    async def found(self, verify: str) -> list[str]:
+        """What `syncer verify` finds, besides what Kubernaut's controller began and ended, once back."""
+        said = await self.there.type(f"{verify} --json 2>/dev/null || [ $? = 1 ]")
+        known = [
+            (f"{NAMESPACE}/{s.name}", "phase")
+            for s in self.samples.values()
+            if s.controller == "theirs again"
+        ]
+        *found, last = (json.loads(line) for line in said.splitlines())
+        assert "summary" in last, said
+        return [f"syncer verify: {f}" for f in found if (f["object"], f["class"]) not in known]
 
     async def theirs(self, chart: str) -> None:
         """Kubernaut's own controller again."""
-        await self.stopped(chart)
-        self.controller = "theirs"
+        if self.way == "image":
+            await self.stopped(chart)
+        else:
+            assert await self.policies(), "the policy on statuses is not there"
+            await self.there.type(printed("helm upgrade notification-ledger "))
+            assert not self.there.node.pods(OURS), "a pod of ours still runs"
+            assert not await self.policies(), "a policy is left"
+        self.controller = "theirs again"
         await self.helm("-n kubernaut-system --reset-values", chart)
         await self.ready(REPLACED)
 
     async def stopped(self, chart: str) -> None:
         """No pod of Kubernaut's Deployment runs."""
         await self.helm("-n kubernaut-system --set notification.replicas=0", chart)
-        await until(lambda: not self.there.node.pods(REPLACED), "its pods have ended", within=45)
+        await self.there.type(printed("kubectl -n kubernaut-system wait --for=delete pod "))
+        assert not self.there.node.pods(REPLACED), "a pod of Kubernaut's still runs"
 
-    @property
-    def major(self) -> str:
-        """The Helm of all releases: the older one's is Helm 3, the newer one's Helm 4."""
-        return "helm3" if self.there.given["version"] == "v1.5.7" else "helm4"
+    async def policies(self) -> str:
+        """The policies in force."""
+        return await self.there.type("kubectl get validatingadmissionpolicybindings -o name")
 
-    async def chart(self, *options: str, crd: bool = False) -> None:
+    async def release(self, *options: str, crd: bool = False) -> None:
         """Install or upgrade this project's chart, beside a Kubernaut whose controller has stopped."""
-        secret = "redis.external.existingSecret"
-        given = [
-            f"crds.enabled={str(crd).lower()}", "redis.mode=external", f"{secret}.name=notification-redis",
-            f"{secret}.urlKey=url", "explorer.enabled=false",
-        ]  # fmt: skip
-        await self.there.type(
-            f"helm upgrade --install {OURS} {CHART} -n {NAMESPACE} -f {CHART}/ci/kubernaut-values.yaml"
-            f" --set {','.join(given)} {' '.join(options)}"
-        )
+        put(FOLDER / "ledger.yaml", printed("repository: registry.example", listing=True))
+        command = printed("helm upgrade --install notification-ledger ")
+        # The explorer's ports are not the node's to move.
+        more = ["--set", f"explorer.enabled=false,crds.enabled={str(crd).lower()}", *options]
+        await self.there.type(command.replace("\n", f" {' '.join(more)}\n", 1))
 
     async def operator(self, chart: str) -> None:
         """The operator's way: the definition is read, and written with its own specification."""
@@ -279,13 +297,11 @@ class Trial:
 
     async def _by_syncer(self, redis: str) -> None:
         """All logs agree with their statuses; what was tried again shows each attempt once, by its id."""
-        where = f"--redis-url {redis} --json"
-        said = await self.there.type(f"syncer verify {where} 2>/dev/null || true")
-        found = [json.loads(line) for line in said.splitlines()]
-        self.faults += [f"syncer verify: {line}" for line in found[:-1]]
+        where = f"--redis-url {redis}"
+        self.faults += await self.found(f"syncer verify {where}")
         for s in self.touched:
             said = await self.there.type(
-                f"syncer inspect {NAMESPACE}/{s.name} {where} 2>/dev/null || true"
+                f"syncer inspect {NAMESPACE}/{s.name} {where} --json 2>/dev/null || true"
             )
             found = json.loads(said)
             shown = [a["id"] for a in found["status"]["attempts"]]
@@ -335,7 +351,7 @@ async def run(there: World) -> int:
         slack = f"create secret generic slack-webhook --from-literal=webhook-url={receiver.url}"
         await there.type(f"kubectl -n {NAMESPACE} {slack}")
         trial = Trial(there, api, receiver)
-        await there.type(f"ln -sfn {trial.major} tools/helm")
+        await there.type(f"ln -s {ROOT}/charts")
         put(FOLDER / "first.yaml", json.dumps(values_of(Path(old))))
         await there.type(f"helm install kubernaut {old} -n {NAMESPACE} -f first.yaml")
         await trial.ready(REPLACED)
@@ -346,33 +362,30 @@ async def run(there: World) -> int:
             async with trial.load():
                 await trial.under_way()
                 await asyncio.sleep(3)
-            for act in given["arguments"] or ACTS:
-                await ACTS[act](trial, old, new)
+            await there_and_back(trial, old, new)
             await trial.judge(there.redis.url)
         except AssertionError as error:
             ended = [f"{p.name}: {p.log.read_text()[-1500:]}" for p in there.node.history[-2:]]
             trial.faults.append("\n".join([str(error), *ended]))
     for fault in trial.faults:
         print(f"FAULT {fault}")
-    print(f"{given['version']}: {len(trial.faults)} faults")
+    print(f"{given['version']}, Helm {given['major']}, {trial.way}: {len(trial.faults)} faults")
     return 1 if trial.faults else 0
 
 
-async def image(trial: Trial, old: str, new: str) -> None:
-    """This controller as an image in Kubernaut's Deployment: there, upgraded, back, there again."""
+async def there_and_back(trial: Trial, old: str, new: str) -> None:
+    """This controller in Kubernaut's place, Kubernaut upgraded, its own controller again, and back."""
     say = trial.there.say
-    say("this controller in the place of Kubernaut's, as an image")
+    say(f"this controller in the place of Kubernaut's: {trial.way}")
     await trial.ours(old)
     async with trial.load():
         await trial.under_way()
-        say("Kubernaut is upgraded under load")
-        trial.there.store.readyz = True
-        await trial.helm("-n kubernaut-system -f values.yaml -f", new)
-        await trial.ready(REPLACED)
+        await (image if trial.way == "image" else chart)(trial, old, new)
     await trial.all_sent()
-    say("back to Kubernaut's controller")
+    say("back to Kubernaut's controller, which ends what this one began")
     await trial.under_way()
     await trial.theirs(new)
+    await trial.all_sent()
     async with trial.load():
         await trial.under_way()
     say("and forward again")
@@ -382,37 +395,33 @@ async def image(trial: Trial, old: str, new: str) -> None:
     await trial.all_sent()
 
 
-async def chart(trial: Trial, _old: str, new: str) -> None:
-    """This project's chart beside Kubernaut's; both write the definition, in every order."""
-    say = trial.there.say
-    say("this project's chart beside Kubernaut's")
+async def image(trial: Trial, _old: str, new: str) -> None:
+    """Kubernaut is upgraded under load."""
+    trial.there.say("Kubernaut is upgraded under load")
+    trial.there.store.readyz = True
+    await trial.helm("-n kubernaut-system -f values.yaml -f", new)
+    await trial.ready(REPLACED)
+
+
+async def chart(trial: Trial, old: str, new: str) -> None:
+    """Kubernaut is upgraded, and both charts and the operator write the definition, in every order."""
+    # Helm 4 applies on the server's side, and meets whoever else has written the definition.
+    forced = ["--force-conflicts"] if trial.there.given["major"] == "4" else []
+    trial.there.say("with our definition, which Kubernaut's hook and operator then write again")
+    with raises("cannot be imported into the current release"):
+        await trial.release(crd=True)
+    await trial.release("--take-ownership", *forced, crd=True)
     trial.there.store.readyz = True
     await trial.stopped(new)
-    trial.controller = "between"
-    await trial.chart()
-    trial.controller = "ours"
+    await trial.operator(new)
+    if forced:
+        with raises("conflict"):
+            await trial.release(crd=True)
+    await trial.release(*forced, crd=True)
+    trial.there.say("and without it")
+    await trial.stopped(new)
+    await trial.release()
     await trial.ready(OURS)
-    # Helm 4 applies on the server's side, and meets whoever else has written the definition.
-    forced = ["--force-conflicts"] if trial.major == "helm4" else []
-    async with trial.load():
-        say("with our definition, which Kubernaut's hook and operator then write again")
-        with raises("cannot be imported into the current release"):
-            await trial.chart(crd=True)
-        await trial.chart("--take-ownership", *forced, crd=True)
-        await trial.stopped(new)
-        await trial.operator(new)
-        if forced:
-            with raises("conflict"):
-                await trial.chart(crd=True)
-        await trial.chart(*forced, crd=True)
-        say("and without it")
-        await trial.stopped(new)
-        await trial.chart()
-        await trial.ready(OURS)
-    await trial.all_sent()
-
-
-ACTS: Final = {"image": image, "chart": chart}
 
 
 @contextmanager

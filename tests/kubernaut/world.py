@@ -32,12 +32,13 @@ STORE: Final = "127.0.0.3"
 WEBHOOK: Final = "127.0.0.2"
 OURS: Final = "notification-ledger"
 _KUBECTL: Final = """#!/bin/sh
-# kubectl; what it executes in a pod is executed in the process that plays it
+# kubectl; what it executes in a pod is executed where the process that plays it is, in its environment
 case " $* " in *" exec "*) ;; *) exec {kubectl} "$@" ;; esac
 while [ "$1" != -- ]; do [ "$before" = exec ] && pod="${{1#*/}}"; before="$1"; shift; done
 shift
 pid="$(cat "$(ls -v {folder}/"$pod".pid {folder}/"$pod"-[0-9]*.pid 2>/dev/null | tail -n 1)")"
-exec nsenter --target "$pid" --mount --uts -- "$@"
+set -- nsenter --target "$pid" --mount --uts -- "$@"
+{{ cat "/proc/$pid/environ"; printf '%s\\0' "$@"; }} | xargs -0 env -i || exit 1
 """
 
 
@@ -104,9 +105,7 @@ def lay_out(namespace: str, given: Mapping[str, Any]) -> None:
     Path("/etc/resolv.conf").write_text("")
     tools = FOLDER / "tools"
     tools.mkdir()
-    for major in ("3", "4"):
-        (tools / f"helm{major}").symlink_to(given["helm"][major])
-    (tools / "helm").symlink_to(tools / "helm4")
+    (tools / "helm").symlink_to(given["helm"])
     (tools / "kubectl").write_text(
         _KUBECTL.format(kubectl=shlex.quote(given["kubectl"]), folder=FOLDER)
     )
