@@ -313,12 +313,15 @@ class Attempts:
 
         It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
         """
-        if self.ports.incidents is None or channel in entry.ordered:
+        if self.ports.incidents is None or not entry.request.incident or channel in entry.ordered:
             return False
-        earlier = entry.view.of_channel(channel)
+        via = self.ports.router.channel(channel)
         try:
             newer, waits = await self.ports.incidents.late(
-                entry.request, channel, first=not earlier
+                entry.request,
+                channel,
+                first=not entry.view.of_channel(channel),
+                timeout=via.timeout_s if via else 0.0,
             )
             if newer and not journaled:
                 reason = f"superseded by {newer}"
@@ -335,7 +338,12 @@ class Attempts:
         if newer or waits:
             entry.due[channel] = self.ports.cache.monotonic() + _ORDER_PAUSE
             self.ports.queue.add_at(entry.uid, entry.due[channel])
-        return bool(newer) or waits
+            return True
+        if self.still_due(entry, term, channel):
+            return False
+        # It was deleted meanwhile, or is held.
+        self.ports.queue.add(entry.uid)
+        return True
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
         """Arrange for the log to be read or claimed again after it has refused an intent."""

@@ -5,7 +5,8 @@ A resolved notification goes by its own routes and to every channel where its in
 record, since the labels by which routes choose may have changed meanwhile. And where a receiver keeps
 state, an older notification must not arrive after a newer one: PagerDuty ignores the end of what it does
 not know, and a late trigger opens it. So before an attempt on such a channel the others are looked up: what
-is newer supersedes it, and what is on the wire is waited for.
+is newer supersedes it, and what is on the wire is waited for. What may still be there, since its result is
+unknown, the end of an incident gives as long as a send may take.
 
 They are found by a label at the API server, since another replica may have them. What is tried for the
 first time right after its creation is not late, and asks nothing. A look and the send after it are two
@@ -87,20 +88,23 @@ class Incidents:
         return replace(plan, channels=(*plan.channels, *more), message=bounded(text, MESSAGE_BYTES))
 
     async def late(
-        self, request: NotificationRequest, channel: str, *, first: bool
+        self, request: NotificationRequest, channel: str, *, first: bool, timeout: float
     ) -> tuple[str, bool]:
         """
         Return the name of what supersedes a notification on a channel, and whether another is on the wire.
+
+        An attempt whose result is unknown may still be, for as long as a send may take.
 
         Args:
             request: Has an attempt that is due.
             channel: Full channel name.
             first: It would be its first attempt on it.
+            timeout: Seconds that a send may take.
 
         Raises:
             PortError: it cannot be found out now; look again later.
         """
-        if not request.incident or channel.partition(":")[0] not in _KEEP_STATE:
+        if channel.partition(":")[0] not in _KEEP_STATE:
             return "", False
         if first and request.state == FIRING and 0 <= self.now() - request.created < _YOUNG:
             return "", False
@@ -108,10 +112,15 @@ class Incidents:
         newest = max(mates, key=lambda mate: mate.order, default=request)
         if newest.order > request.order:
             return newest.name, False
-        for mate in (m for m in mates if not m.status.terminal):
+        since = self.now() - timeout * 1000
+        ends = request.state == RESOLVED
+        before = sorted(mates, key=lambda mate: mate.order, reverse=True)
+        for mate in [m for m in before if ends or not m.status.terminal][:_READ]:
             view = await self._view(mate)
-            if view is not None and any(a.open for a in view.of_channel(channel)):
-                return "", True
+            for attempt in view.of_channel(channel) if view is not None else ():
+                unknown = attempt.state is AttemptState.UNKNOWN and attempt.ended > since
+                if attempt.open or (unknown and ends):
+                    return "", True
         return "", False
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:

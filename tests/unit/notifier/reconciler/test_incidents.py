@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import AsyncMock
@@ -68,6 +68,7 @@ class Outside:
                 view.learn(
                     Attempt(
                         parse_attempt_id(f"0.7-{n}"), f"{kind}:ops", cast("AttemptState", state),
+                        ended=NOW - 9_000,
                         failure=cast("FailureClass", came) if failed else None,
                     )
                 )  # fmt: skip
@@ -176,8 +177,26 @@ async def test_only_the_newest_is_sent_and_one_at_a_time(case: str) -> None:
         outside.had(on_the_wire, pagerduty=OPEN)
     here = outside.incidents()
     request = notification("f", "firing", 60, at=5)
-    assert await here.late(request, PAGER, first=True) == wanted
-    assert await here.late(request, "slack:ops", first=False) == ("", False)
+    assert await here.late(request, PAGER, first=True, timeout=10) == wanted
+    assert await here.late(request, "slack:ops", first=False, timeout=10) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("state", "came", "timeout", "waits"),
+    [
+        ("resolved", UNKNOWN, 10, True), ("resolved", UNKNOWN, 8, False), ("firing", UNKNOWN, 10, False),
+        ("resolved", SUCCESS, 10, False), ("resolved", REFUSED, 10, False),
+    ],
+)  # fmt: skip
+async def test_an_end_gives_what_may_be_on_the_wire_its_time(
+    state: str, came: AttemptState | FailureClass, timeout: float, *, waits: bool
+) -> None:
+    """A trigger whose result was unknown nine seconds ago may still open what was closed."""
+    outside = Outside(notification("f", "firing", 60))
+    outside.had("f", pagerduty=came)
+    last = notification("last", state, 1)
+    late = await outside.incidents().late(last, PAGER, first=False, timeout=timeout)
+    assert late == ("", waits)
 
 
 @pytest.mark.parametrize(
@@ -192,11 +211,11 @@ async def test_what_cannot_be_late_asks_nothing(
 ) -> None:
     """The first attempt of what has just begun costs the API server nothing."""
     outside = Outside()
-    await outside.incidents().late(notification("f", state, age), PAGER, first=first)
+    await outside.incidents().late(notification("f", state, age), PAGER, first=first, timeout=10)
     assert bool(outside.asked) is asks
 
 
-async def attempted(outside: Outside) -> World:
+async def attempted(outside: Outside, made: Callable[[World], None] = lambda _: None) -> World:
     """An attempt of a notification that is due on a channel of a receiver with state."""
     world = World()
     world.entry.request = notification("a", "firing", 60, phase="")
@@ -206,6 +225,7 @@ async def attempted(outside: Outside) -> World:
     object.__setattr__(ports.router, "plan", plan)
     object.__setattr__(ports, "incidents", outside.incidents())
     await world.planned()
+    made(world)
     await world.controller.attempts.run("uid-a", PAGER)
     assert await world.controller.outcomes.drain(5) == 0
     return world
@@ -233,3 +253,17 @@ async def test_what_is_on_the_wire_is_waited_for() -> None:
     outside = Outside(notification("old", "firing", 90))
     world = await attempted(outside)
     assert world.receiver.sent == 1
+
+
+async def test_what_is_deleted_during_the_look_is_not_sent() -> None:
+    """The look takes a request's time, and everything may have changed."""
+
+    class Slow(Outside):
+        async def list_page(self, *args: Any, **more: Any) -> Page[NotificationRequest]:
+            """Meanwhile the object goes."""
+            worlds[0].entry.deleted = True
+            return await super().list_page(*args, **more)
+
+    worlds: list[World] = []
+    world = await attempted(Slow(), worlds.append)
+    assert (world.receiver.sent, world.attempts) == (0, [])
