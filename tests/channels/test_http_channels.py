@@ -565,13 +565,13 @@ EMPTY = {
 async def test_empty_url_is_permanent(http_client: HttpClient, kind: str) -> None:
     """An empty URL is refused for good."""
     outcome = await MAKERS[kind](http_client, str).send(message())
-    assert outcome == Outcome.permanent(EMPTY[kind])
+    assert outcome == Outcome.mistaken(EMPTY[kind])
 
 
 async def test_empty_routing_key_is_permanent(http_client: HttpClient) -> None:
     """An empty routing key is refused for good."""
     outcome = await PagerDutyChannel(http_client, str, timeout_s=1).send(message())
-    assert outcome == Outcome.permanent(
+    assert outcome == Outcome.mistaken(
         "pagerduty routing key is empty for notification ops/disk-full"
     )
 
@@ -721,7 +721,7 @@ async def test_unusable_token_is_permanent(http_client: HttpClient, token: str) 
         )
         outcome = await channel.send(message())
         assert receiver.connections == 0
-    assert outcome == Outcome.permanent(
+    assert outcome == Outcome.mistaken(
         "webhook authentication is not usable: the token is empty or holds what no header may"
     )
     empty = WebhookChannel(
