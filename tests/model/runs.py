@@ -554,10 +554,6 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M16", "outcomes are fenced", replace(T, facts_unfenced=False), "RK"),
     Mutant("M17", "an outcome creates no key", replace(FL, facts_create=False), "RK"),
     Mutant("M20", "the cache is dropped at a claim", replace(FL, keep_cache=False), "S2L"),
-    Mutant(
-        "M20b", "what the status shows is given back alone",
-        replace(FL, takeovers=1, keep_cache_again=False), "S2L", large=True,
-    ),
     Mutant("M21", "no seeds from the status", replace(FC, seed_status=False), "CL"),
     Mutant("M23", "the plan is not restored", replace(FC, plan=True, seed_plan=False), "PL"),
     Mutant("M24", "Failed without another look", replace(T_1, reread_final=False), "P5"),
@@ -1049,6 +1045,18 @@ H5_TRACE = (
     "1 holds the claim", "1 asks for 2-1", "INTENT 2-1 of 1: OK", "1 sends 2-1", "2-1 refused",
     "1 records 2-1 failed, reply lost", "1 sweeps", "1 patches", "FLUSH", "1-1 refused",
     "0 records 1-1 failed", "1 records 2-1 failed", "1 ACK 4",
+)  # fmt: skip
+
+
+#: (M20b) The key goes between the two claims, and with it a success that the first of them has read.
+M20B = replace(FL, takeovers=1)
+M20B_TRACE = (
+    "takeover by 1", "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1",
+    "INTENT 1-1 of 0: OK", "0 sends 1-1", "1 claims", "1 reads the object", "1 recovers 1-1",
+    "1 holds the claim", "1 asks for 2-1", "INTENT 2-1 of 1: OK", "1 sends 2-1",
+    "1-1 processed, reply read", "2-1 processed, reply read", "1 records 2-1 success", "1 patches",
+    "1 ACK 4", "log expires", "0 records 1-1 success", "1 claims", "FLUSH", "1 reads the object",
+    "1 claims with what the status shows",
 )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from tests.model.runs import (
     H5_TRACE,
     JOURNAL_MUTANTS,
     LATE,
+    M20B,
+    M20B_TRACE,
     PAIR,
     PROMISES,
     PROTOCOL_MUTANTS,
@@ -89,7 +91,8 @@ def test_names_are_unique() -> None:
 
 def test_every_rule_has_a_mutant() -> None:
     """Each option that is a rule is switched off by some mutant, or by a trace of its own."""
-    assert _never_off(protocol.Options(), PROTOCOL_MUTANTS) == {"ack_chain"}  # H5, below
+    # H5 and M20b, below.
+    assert _never_off(protocol.Options(), PROTOCOL_MUTANTS) == {"ack_chain", "keep_cache_again"}
     assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
     # S21 alone breaks nothing (`REDUNDANT`): a term allows no more than the session it is of.
     assert _never_off(sessions.Options(), SESSION_MUTANTS) == {"acquire_valid"}
@@ -183,6 +186,15 @@ def test_h5_the_same_last_record_is_not_the_same_history() -> None:
     assert wrong == ("S10",)
     with pytest.raises(LookupError, match="1 ACK: STALE"):
         replay(protocol.start(H5), partial(_protocol, H5), H5_TRACE)
+
+
+def test_m20b_the_second_claim_offers_the_cache_too() -> None:
+    """The same steps forget a success that was just read, unless it is given to a log made anew."""
+    without = replace(M20B, keep_cache_again=False)
+    _, wrong = replay(protocol.start(without), partial(_protocol, without), M20B_TRACE)
+    assert wrong == ("S2L",)
+    _, wrong = replay(protocol.start(M20B), partial(_protocol, M20B), M20B_TRACE)
+    assert wrong == ()
 
 
 #: The log falls back under two owners.
