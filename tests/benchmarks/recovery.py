@@ -148,7 +148,10 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
         finished: The tenth attempt succeeded; else nine have failed and the tenth is to come.
         due: When it is to come.
     """
-    document = notification(subject="recovery", retryPolicy=_POLICY)
+    # With the defaults of the definition: a plan has the digest of the spec as it is read.
+    document = notification(
+        subject="recovery", priority="Medium", retentionDays=7, retryPolicy=_POLICY
+    )
     spec = parse_object({**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}})
     plan = Plan((CHANNEL,), "RoutingFallback", "the default receiver", now, spec.content_hash())
     view, elements = LogView(), []

@@ -15,6 +15,7 @@ import pytest
 from tests.benchmarks.recovery import due_at_start, fill, put_in
 from tests.e2e.harness import PATIENT, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.starts import run_beside
 
 pytestmark = [
     pytest.mark.new_processes("about a start"),
@@ -68,6 +69,11 @@ async def test_start_sends_what_is_due_and_touches_nothing_else(
             assert after[uid][1:] == logs[uid][1:]
             assert (after[uid][0] == logs[uid][0]) == (uid not in waits)
         assert await process.metric("notification_ledger_claims_total", row="D6") == len(waits)
+        verified = await run_beside(
+            ("syncer", "verify", "--config", str(process._config),
+             "--kubeconfig", str(here.plane.controller_kubeconfig)),
+        )  # fmt: skip
+        assert verified.returncode == 0, verified.stdout
 
 
 async def _raw(here: Stage, uids: list[str]) -> dict[str, list[bytes]]:
