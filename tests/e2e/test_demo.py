@@ -11,7 +11,6 @@ import asyncio
 import importlib.util
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -92,14 +91,6 @@ async def test_demo_on_the_stand_in() -> None:
     assert shown["redis"].startswith("Valkey ")
 
 
-async def test_demo_on_real_parts(control_plane_assets: Path) -> None:
-    """The same numbers come out on a real API server and a real Redis."""
-    shown = await _shown("--real", env={"KUBEBUILDER_ASSETS": str(control_plane_assets)})
-    _assert_main_job(shown)
-    assert shown["apiServer"] == "a real kube-apiserver"
-    assert shown["redis"].startswith("Redis ")
-
-
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 async def test_demo_on_somebodys_own_parts(control_plane: ControlPlane, redis_url: str) -> None:
     """On a person's cluster and Redis the demo leaves nothing behind, and says what it did."""
@@ -123,40 +114,6 @@ async def test_demo_on_somebodys_own_parts(control_plane: ControlPlane, redis_ur
     answer, namespace = await control_plane.request("GET", f"/api/v1/namespaces/{name}")
     # Without its controller a namespace stays marked for ever.
     assert answer == 404 or "deletionTimestamp" in namespace["metadata"]
-
-
-async def test_interrupted_demo_stops_its_processes() -> None:
-    """SIGTERM in the middle ends every process that the demo started, with exit code 130."""
-    process = await _start("--no-wait")
-    assert process.stdout is not None
-    async with asyncio.timeout(_WITHIN):
-        while b"arrives" not in await process.stdout.readline():
-            assert process.returncode is None
-    children = _descendants(process.pid)
-    assert any("notifier" in " ".join(argv) for argv in children.values())
-    assert any("valkey-server" in " ".join(argv) for argv in children.values())
-    process.send_signal(signal.SIGTERM)
-    code, _, err = await _finish(process)
-    assert code == 128 + signal.SIGINT, err
-    alive = {pid: argv for pid, argv in children.items() if _argv(pid) == argv}
-    assert alive == {}
-
-
-def _argv(pid: int) -> list[str]:
-    try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return [part.decode() for part in text.rstrip(b"\0").split(b"\0")]
-
-
-def _descendants(pid: int) -> dict[int, list[str]]:
-    found = {}
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found[child] = _argv(child)
-            found |= _descendants(child)
-    return found
 
 
 # -- what the exit code rests on ---------------------------------------------------------------
@@ -191,11 +148,6 @@ def _seen(demo: ModuleType) -> Any:
     entries = [{"id": "0.7-1", "status": "failed"}, {"id": "0.7-2", "status": "success"}]
     seen.status = {"totalAttempts": 2, "deliveryAttempts": entries}
     return seen
-
-
-def test_agreement_is_no_difference(demo: ModuleType) -> None:
-    """Book, log and status that agree give no sentence."""
-    assert demo.differences(_seen(demo)) == []
 
 
 def _drop_record(seen: Any) -> None:

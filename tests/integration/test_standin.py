@@ -24,7 +24,6 @@ from tests.integration.api import (
     Event,
     Reply,
     attempt,
-    definition,
     notification,
 )
 from tests.servers.controlplane import ControlPlane
@@ -688,67 +687,6 @@ async def test_causes(api: Api, spec: Json, expected: set[tuple[str, str, str]])
     assert causes(answer) == expected
 
 
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        pytest.param(
-            {**attempt("failed"), "timestamp": "yesterday"},
-            (
-                "status.deliveryAttempts[0].timestamp",
-                "FieldValueTypeInvalid",
-                (
-                    'Invalid value: "yesterday": deliveryAttempts[0].timestamp in body must be of '
-                    'type date-time: "yesterday"'
-                ),
-            ),
-            id="a time that is none",
-        ),
-        pytest.param(
-            attempt("failed", id="0.7-1" + "0" * 60),
-            (
-                "status.deliveryAttempts[0].id",
-                "FieldValueTooLong",
-                "Too long: may not be more than 64 bytes",
-            ),
-            id="an id that is too long",
-        ),
-        pytest.param(
-            attempt("sent"),
-            (
-                "status.deliveryAttempts[0].status",
-                "FieldValueNotSupported",
-                (
-                    'Unsupported value: "sent": supported values: "success", "failed", "timeout", '
-                    '"invalid"'
-                ),
-            ),
-            id="a result that is none",
-        ),
-        pytest.param(
-            attempt("failed", id="0.7-1\n"),
-            (
-                "status.deliveryAttempts[0].id",
-                "FieldValueInvalid",
-                'Invalid value: "0.7-1\\n": deliveryAttempts[0].id in body should match …',
-            ),
-            id="an id that is followed by a line break",
-        ),
-    ],
-)
-async def test_bad_attempts(api: Api, entry: Json, expected: tuple[str, str, str]) -> None:
-    """An attempt that would not parse is refused, naming the entry."""
-    await api.create()
-    body = {"status": {"deliveryAttempts": [entry]}}
-    answer = await api.ask("PATCH", f"{api.requests}/a/status", body)
-    field, reason, text = expected
-    found = {c[2] for c in causes(answer) if c[:2] == (field, reason)}
-    assert len(found) == 1, causes(answer)
-    if text.endswith("…"):
-        assert found.pop().startswith(text[:-1].split("\\n")[0])
-    else:
-        assert found == {text}
-
-
 async def test_creation_fills_in(api: Api) -> None:
     """A creation sets uid, generation and defaults, and drops a status and unknown members."""
     sent = {**notification("b", foo=1), "status": {"phase": "Sent"}}
@@ -768,30 +706,6 @@ async def test_creation_fills_in(api: Api) -> None:
         "priority": "Medium",
         "retentionDays": 7,
     }
-
-
-async def test_creation_without_spec(api: Api) -> None:
-    """Upstream's schema requires no spec: it may come once, later, and counts a generation."""
-    bare = {k: v for k, v in notification("b").items() if k != "spec"}
-    answer = await api.ask("POST", api.requests, bare)
-    assert answer.code == 201
-    assert "spec" not in answer.body
-    late = {**answer.body, "spec": notification()["spec"]}
-    filled = await api.ask("PUT", f"{api.requests}/b", late)
-    assert filled.code == 200
-    assert filled.body["metadata"]["generation"] == 2
-    again = await api.ask("PATCH", f"{api.requests}/b", {"spec": {"subject": "other"}})
-    assert again.code == 422
-    assert "spec is immutable after creation (DD-NOT-005)" in again.message
-
-
-async def test_generated_name(api: Api) -> None:
-    """A name may be left to the server."""
-    answer = await api.ask(
-        "POST", api.requests, with_meta(notification(), name=None, generateName="g-")
-    )
-    assert answer.body["metadata"]["name"].startswith("g-")
-    assert len(answer.body["metadata"]["name"]) > 2
 
 
 async def test_status_patch_touches_only_the_status(api: Api) -> None:
@@ -829,16 +743,6 @@ async def test_main_patch_leaves_the_status(api: Api) -> None:
     assert answer.revision == labelled.revision
 
 
-async def test_unchanged_status_keeps_the_revision(api: Api) -> None:
-    """A patch that changes nothing is answered 200 and writes nothing."""
-    await api.create()
-    patch = {"status": {"phase": "Sending", "reason": "x"}}
-    first = await api.ask("PATCH", f"{api.requests}/a/status", patch)
-    again = await api.ask("PATCH", f"{api.requests}/a/status", patch)
-    assert again.code == 200
-    assert again.revision == first.revision
-
-
 async def test_merge_patch_of_a_status(api: Api) -> None:
     """A null deletes a member, a list replaces a list, what is not named stays."""
     await api.create()
@@ -868,37 +772,6 @@ async def test_unknown_members_are_pruned(api: Api) -> None:
     assert 'unknown field \\"status.bogus\\"' in answer.headers["Warning"]
 
 
-async def test_dry_run_of_a_status(api: Api) -> None:
-    """A dry run is checked and answered like a write, and leaves the object as it was."""
-    made = await api.create()
-    body = {
-        "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
-        "status": {"phase": "Sending", "nobodyKnows": "x"},
-    }
-    path = f"{api.requests}/a/status?dryRun=All"
-    answer = await api.ask("PATCH", path, body)
-    assert answer.code == 200
-    assert answer.body["status"] == UNSEEN | {"phase": "Sending"}
-    stored = await api.ask("GET", f"{api.requests}/a")
-    assert stored.body["status"] == UNSEEN
-    assert stored.revision == made["metadata"]["resourceVersion"]
-    refused = await api.ask("PATCH", path, {"status": {"phase": "Nowhere"}})
-    assert refused.code == 422
-
-
-async def test_too_many_entries(api: Api) -> None:
-    """A list longer than the schema allows is refused."""
-    await api.create()
-    entries = [attempt("failed", id=f"0.7-{n}") for n in range(1, 502)]
-    body = {"status": {"deliveryAttempts": entries}}
-    answer = await api.ask("PATCH", f"{api.requests}/a/status", body)
-    assert causes(answer) == {
-        ("status.deliveryAttempts", "FieldValueTooMany",
-         "Too many: 501: must have at most 500 items"),
-        ("<nil>", "FieldValueInvalid", SKIPPED),
-    }  # fmt: skip
-
-
 async def test_parallel_patches_without_revision(api: Api) -> None:
     """Patches that name no resourceVersion never conflict with each other."""
     await api.create()
@@ -907,21 +780,6 @@ async def test_parallel_patches_without_revision(api: Api) -> None:
         *(api.ask("PATCH", path, {"status": {"totalAttempts": n}}) for n in [7] * 20)
     )
     assert {a.code for a in answers} == {200}
-
-
-async def test_one_revision_for_all(api: Api) -> None:
-    """Writes to different resources draw their resourceVersions from one counter."""
-    revisions = [
-        int((await api.create())["metadata"]["resourceVersion"]),
-        int((await api.ask("POST", api.leases, lease())).revision),
-        int((await api.ask("POST", api.events, event(api.namespace))).revision),
-        int(
-            (
-                await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": "Sent"}})
-            ).revision
-        ),
-    ]
-    assert revisions == sorted(set(revisions))
 
 
 async def test_delete_and_create_again(api: Api) -> None:
@@ -993,34 +851,6 @@ async def test_pages(api: Api) -> None:
     assert both.message == "specifying resource version is not allowed when using continue"
 
 
-async def test_lists_at_a_revision(api: Api) -> None:
-    """An exact revision shows the past; a minimum is fulfilled by the present."""
-    at = (await api.create("a"))["metadata"]["resourceVersion"]
-    await api.create("b")
-    path = f"{api.requests}?resourceVersion={at}&resourceVersionMatch="
-    exact = (await api.ask("GET", f"{path}Exact")).body
-    assert [o["metadata"]["name"] for o in exact["items"]] == ["a"]
-    assert exact["metadata"]["resourceVersion"] == at
-    newer = (await api.ask("GET", f"{path}NotOlderThan")).body
-    assert [o["metadata"]["name"] for o in newer["items"]] == ["a", "b"]
-
-
-async def test_selectors(api: Api) -> None:
-    """A list may be narrowed by name and by the selectable members."""
-    await api.create("a")
-    await api.create("b", type="Approval")
-    for selector, names in (
-        ("metadata.name%3Da", ["a"]),
-        ("spec.type%3DApproval", ["b"]),
-        ("spec.type%3DSimple,metadata.name%3Db", []),
-        ("spec.type!%3DSimple", ["b"]),
-        ("status.phase!%3DSent,status.phase!%3DFailed", ["a", "b"]),
-        ("status.phase%3DSent", []),
-    ):
-        answer = await api.ask("GET", f"{api.requests}?fieldSelector={selector}")
-        assert [o["metadata"]["name"] for o in answer.body["items"]] == names
-
-
 async def test_metadata(api: Api) -> None:
     """A list may be asked for its metadata alone, page by page."""
     accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
@@ -1039,27 +869,6 @@ async def test_metadata(api: Api) -> None:
     query = f"limit=1&continue={page['metadata']['continue']}"
     rest = (await api.ask("GET", f"{path}?{query}", headers=headers)).body
     assert [o["metadata"]["name"] for o in rest["items"]] == ["b"]
-
-
-async def test_table(api: Api) -> None:
-    """A list may be asked for as it is printed: a few cells, and of an object only its metadata."""
-    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
-    empty = (await api.ask("GET", api.requests, headers=accept)).body
-    assert (empty["kind"], empty["rows"] or []) == ("Table", [])
-    made = await api.create("a")
-    await api.create("b")
-    page = (await api.ask("GET", f"{api.requests}?limit=1", headers=accept)).body
-    names = [c["name"] for c in page["columnDefinitions"]]
-    assert names == ["Name", "Type", "Priority", "Phase", "Attempts", "Reason", "Age"]
-    (row,) = page["rows"]
-    assert row["cells"][:4] == ["a", "Simple", "Medium", None]
-    shown = row["object"]
-    assert (shown["kind"], "spec" in shown) == ("PartialObjectMetadata", False)
-    for member in ("name", "namespace", "uid", "resourceVersion"):
-        assert shown["metadata"][member] == made["metadata"][member]
-    query = f"{api.requests}?limit=1&continue={page['metadata']['continue']}"
-    rest = (await api.ask("GET", query, headers=accept)).body
-    assert [r["cells"][0] for r in rest["rows"]] == ["b"]
 
 
 async def test_lease_life(api: Api) -> None:
@@ -1090,57 +899,9 @@ async def test_lease_life(api: Api) -> None:
     assert "kind" not in listed["items"][0]
 
 
-async def test_lease_patches(api: Api) -> None:
-    """A lease takes merge and strategic patches; a time without six decimals is refused."""
-    made = await api.ask("POST", api.leases, lease())
-    path = f"{api.leases}/l"
-    stale = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "x"}}
-    assert (await api.ask("PATCH", path, stale)).code == 409
-    bad = await api.ask("PATCH", path, {"spec": {"renewTime": "2026-01-01T00:00:00.123Z"}})
-    assert (bad.code, bad.reason) == (422, "Invalid")
-    other = await api.ask("PATCH", path, {"metadata": {"uid": "x"}})
-    assert (other.code, other.reason) == (422, "Invalid")
-    spec = {"spec": {"holderIdentity": ""}}
-    answer = await api.ask("PATCH", path, spec, form=STRATEGIC)
-    assert answer.code == 200
-    assert answer.body["spec"] == {**made.body["spec"], "holderIdentity": ""}
-
-
 def labelled(name: str, value: str) -> Json:
     """Return a Lease with a label."""
     return with_meta(lease(name), labels={"example.com/of": value})
-
-
-async def test_leases_by_label(api: Api) -> None:
-    """A list and a watch by label; what loses the label is told deleted, as it was before."""
-    path = f"{api.leases}?labelSelector=example.com/of%3Done"
-    start = (await api.ask("POST", api.leases, labelled("a", "one"))).revision
-    await api.ask("POST", api.leases, labelled("b", "other"))
-    listed = (await api.ask("GET", f"{path}&limit=5")).body
-    assert [o["metadata"]["name"] for o in listed["items"]] == ["a"]
-    for name, value in (("b", "one"), ("a", "one"), ("a", None), ("b", "one")):
-        change: Json = {
-            "metadata": {"labels": {"example.com/of": value}},
-            "spec": {"leaseTransitions": 1 if value else 2},
-        }
-        changed = await api.ask("PATCH", f"{api.leases}/{name}", change)
-        assert changed.code == 200, changed.body
-    last = await api.ask("DELETE", f"{api.leases}/b")
-    assert last.code == 200, last.body
-    query = {"labelSelector": "example.com/of=one", "resourceVersion": start}
-    seen: list[Event] = []
-    async with api.watch(api.leases, **query, timeoutSeconds="5") as events:
-        async for event in events:
-            seen.append(event)
-            if len(seen) == 4:
-                break
-    kinds = [("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a"), ("DELETED", "b")]
-    assert told(seen) == kinds
-    gone = seen[2].object
-    assert gone["metadata"]["labels"] == {"example.com/of": "one"}
-    assert gone["spec"]["leaseTransitions"] == 1
-    versions = [int(e.object["metadata"]["resourceVersion"]) for e in seen]
-    assert versions == sorted(set(versions))
 
 
 async def test_a_lease_is_deleted_as_it_was_seen(api: Api) -> None:
@@ -1165,70 +926,6 @@ async def test_a_lease_is_deleted_as_it_was_seen(api: Api) -> None:
     assert (again.code, again.reason) == (404, "NotFound")
 
 
-async def test_events_are_created_once(api: Api) -> None:
-    """A second event of the same name is AlreadyExists; long messages pass; a patch counts on."""
-    made = await api.ask("POST", api.events, event(api.namespace, message="m" * 2000))
-    assert made.code == 201
-    again = await api.ask("POST", api.events, event(api.namespace))
-    assert (again.code, again.reason) == (409, "AlreadyExists")
-    assert again.message == 'events "e" already exists'
-    assert again.body["details"] == {"name": "e", "kind": "events"}
-    counted = await api.ask("PATCH", f"{api.events}/e", {"count": 2})
-    assert (counted.code, counted.body["count"]) == (200, 2)
-
-
-async def test_terminating_namespace(api: Api) -> None:
-    """Nothing new is created in a namespace that is being deleted; what is there can be written."""
-    await api.create()
-    marked = await api.ask("DELETE", f"/api/v1/namespaces/{api.namespace}")
-    assert marked.body["status"]["phase"] == "Terminating"
-    for path, made in (
-        (api.requests, notification("b")),
-        (api.events, event(api.namespace)),
-        (api.leases, lease()),
-    ):
-        body = with_meta(made, name=None, generateName="x-")
-        # The real server's cache of namespaces may be a moment behind.
-        async with asyncio.timeout(10):
-            while (answer := await api.ask("POST", path, body)).code == 201:
-                await asyncio.sleep(0.05)
-        assert (answer.code, answer.reason) == (403, "Forbidden")
-        assert answer.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
-        assert answer.message.endswith(
-            f"unable to create new content in namespace {api.namespace} "
-            "because it is being terminated"
-        )
-    patch = {"status": {"phase": "Pending"}}
-    assert (await api.ask("PATCH", f"{api.requests}/a/status", patch)).code == 200
-
-
-async def test_bad_token(api: Api) -> None:
-    """A token that is not known is 401, on health paths too."""
-    for path in (api.requests, "/readyz"):
-        answer = await api.ask("GET", path, headers={"Authorization": "Bearer nope"})
-        assert (answer.code, answer.reason, answer.message) == (
-            401, "Unauthorized", "Unauthorized",
-        )  # fmt: skip
-
-
-async def test_health_and_version(api: Api) -> None:
-    """The server says that it is ready, and what it is."""
-    ready = await api.ask("GET", "/readyz")
-    assert (ready.code, ready.body) == (200, "ok")
-    version = await api.ask("GET", "/version")
-    assert (version.body["major"], version.body["minor"]) == ("1", "37")
-
-
-async def test_future_list_says_when_to_come_back(api: Api) -> None:
-    """A list from the future names the cause and a wait."""
-    answer = await api.ask("GET", f"{api.requests}?resourceVersion=99999999&timeoutSeconds=1")
-    assert answer.headers["Retry-After"] == "1"
-    assert answer.body["details"] == {
-        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-        "retryAfterSeconds": 1,
-    }
-
-
 # -- watches ---------------------------------------------------------------------------------------
 
 
@@ -1236,12 +933,6 @@ async def collect(api: Api, **query: str) -> list[Event]:
     """Watch the client's namespace until the server ends the stream."""
     async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
         return [e async for e in events]
-
-
-async def settle(api: Api, revision: str) -> None:
-    """Wait until the server's cache, from which it answers what names no revision, is that far."""
-    query = f"resourceVersion={revision}&resourceVersionMatch=NotOlderThan"
-    assert (await api.ask("GET", f"{api.requests}?{query}")).code == 200
 
 
 def told(events: list[Event]) -> list[tuple[str, str]]:
@@ -1267,88 +958,9 @@ async def test_watch_tells_what_happens(api: Api) -> None:
     assert seen[1].object["status"] == UNSEEN | {"phase": "Pending"}
 
 
-@pytest.mark.parametrize("query", [{}, {"resourceVersion": "0"}])
-async def test_watch_from_nowhere_begins_with_all(api: Api, query: dict[str, str]) -> None:
-    """Without a resourceVersion, or from 0, each object is told as added, and no end is marked."""
-    await api.create("a")
-    await settle(api, (await api.create("b"))["metadata"]["resourceVersion"])
-    assert told(await collect(api, timeoutSeconds="1", **query)) == [("ADDED", "a"), ("ADDED", "b")]
-
-
-async def test_watch_with_initial_events_marks_their_end(api: Api) -> None:
-    """Initial events end with a bookmark that says so."""
-    await settle(api, (await api.create("a"))["metadata"]["resourceVersion"])
-    seen = await collect(
-        api,
-        timeoutSeconds="1",
-        resourceVersion="0",
-        sendInitialEvents="true",
-        resourceVersionMatch="NotOlderThan",
-        allowWatchBookmarks="true",
-    )
-    assert told(seen) == [("ADDED", "a"), ("BOOKMARK", "")]
-    assert seen[1].object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-    assert seen[1].object["kind"] == "NotificationRequest"
-
-
 async def test_watch_from_long_ago_has_expired(api: Api) -> None:
     """A forgotten resourceVersion is an event of type ERROR in an answer 200, then the end."""
     (seen,) = await collect(api, resourceVersion="1", timeoutSeconds="5")
     assert seen.type == "ERROR"
     assert (seen.object["code"], seen.object["reason"]) == (410, "Expired")
     assert seen.object["message"].startswith("too old resource version: 1 (")
-
-
-async def test_watch_from_the_future_is_silent(api: Api) -> None:
-    """A resourceVersion that is not there yet is no error; the stream ends when its time is up."""
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    assert await collect(api, resourceVersion="99999999", timeoutSeconds="1") == []
-    assert 0.8 < loop.time() - begun < 5
-
-
-async def test_watch_of_one_name(api: Api) -> None:
-    """A watch may be narrowed to one object."""
-    start = (await api.create("a"))["metadata"]["resourceVersion"]
-    await api.create("b")
-    await api.ask("PATCH", f"{api.requests}/a", {"metadata": {"labels": {"x": "y"}}})
-    seen = await collect(
-        api, resourceVersion=start, timeoutSeconds="1", fieldSelector="metadata.name=b"
-    )
-    assert told(seen) == [("ADDED", "b")]
-
-
-async def test_watch_of_all_namespaces(api: Api) -> None:
-    """A watch of the whole type sees every namespace."""
-    start = (await api.create("a"))["metadata"]["resourceVersion"]
-    await api.create("b")
-    path = "/apis/kubernaut.ai/v1alpha1/notificationrequests"
-    async with api.watch(path, resourceVersion=start, timeoutSeconds="5") as events:
-        seen = await anext(events)
-    assert seen.object["metadata"]["namespace"] == api.namespace
-
-
-async def test_definition_life(api: Api) -> None:
-    """With its definition a type goes: objects are told deleted, the stream ends, 404 in text."""
-    group = f"g{uuid.uuid4().hex}.example.com"
-    name = f"notificationrequests.{group}"
-    path = f"/apis/{group}/v1alpha1/namespaces/{api.namespace}/notificationrequests"
-    before = await api.ask("GET", path)
-    assert (before.code, before.body) == (404, "404 page not found\n")
-    assert (await api.ask("POST", CRDS, definition(group))).code == 201
-    listed = await api.until_served(path)
-    again = await api.ask("POST", CRDS, definition(group))
-    assert (
-        again.message == f'customresourcedefinitions.apiextensions.k8s.io "{name}" already exists'
-    )
-    assert (await api.ask("POST", path, notification("a", group=group))).code == 201
-    query = {"resourceVersion": listed.revision, "timeoutSeconds": "30"}
-    async with asyncio.timeout(20), api.watch(path, **query) as events:
-        seen = [await anext(events)]
-        assert (await api.ask("DELETE", f"{CRDS}/{name}")).code == 200
-        seen += [e async for e in events]
-    assert told(seen) == [("ADDED", "a"), ("DELETED", "a")]
-    async with asyncio.timeout(20):
-        while isinstance((after := await api.ask("GET", path)).body, dict):
-            await asyncio.sleep(0.05)
-    assert (after.code, after.body) == (404, "404 page not found\n")
