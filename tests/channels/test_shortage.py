@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from notifier.channels.base import SHORTAGES, broken_off
 from notifier.channels.email import EmailChannel, MailClient, Relay
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
@@ -62,13 +59,3 @@ async def test_no_descriptor_is_left(case: str, tmp_path: Path) -> None:
     outcome = await SENDS[case](tmp_path)
     assert outcome.failure is FailureClass.NOT_SENT
     assert "too many open files" in outcome.error
-
-
-@pytest.mark.parametrize("number", sorted(SHORTAGES), ids=errno.errorcode.get)
-def test_what_counts_as_a_shortage(number: int) -> None:
-    """The kernel's word decides, wherever it stands in the chain, unless bytes may have left."""
-    links = [ConnectionError(), OSError(number, os.strerror(number))]
-    assert broken_off("e", links, written=False) == Outcome.not_sent("e")
-    assert broken_off("e", links, written=True) == Outcome.unknown("e")
-    refused = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-    assert broken_off("e", [ConnectionError(), refused], written=False) == Outcome.transient("e")

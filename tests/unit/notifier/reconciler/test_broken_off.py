@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
@@ -20,14 +18,12 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from notifier.router import Routed
-from syncer.ledger.answers import Answer, Proof
-from syncer.ledger.lua import OUTCOME
 from syncer.ledger.replies import classify_reply
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch
-from syncer.model.record import Plan, intent_record, skip_record
+from syncer.model.record import Plan, skip_record
 from syncer.model.resource import parse_object
-from syncer.rules.plan import Await, WaitUntil
+from syncer.rules.plan import WaitUntil
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
@@ -148,79 +144,6 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     assert decision is not None
 
 
-def allow(world: World, most: int) -> None:
-    """Let the notification have so many attempts."""
-    policy = replace(world.entry.request.policy, max_attempts=most)
-    world.entry.request = replace(world.entry.request, policy=policy)
-
-
-async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None:
-    """Recorded, its answer lost, Redis away: the only attempt allowed is still made afterwards."""
-    await world.planned()
-    allow(world, 1)
-    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent"))
-    assert await world.controller.attempts.run("uid-a", "c") is None
-    assert await world.controller.outcomes.drain(5) == 0
-    world.entry.fresh = True
-    assert isinstance(await world.controller.reconciler.reconcile("uid-a"), WaitUntil)
-    world.entry.due.clear()
-    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
-    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
-    assert known == [("failed", "notSent"), ("success", None)]
-
-
-async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
-    """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
-    await world.planned()
-    outcomes = world.controller.outcomes
-    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
-    world.redis.faults += [
-        Fault(Mishap.LOSE_REQUEST, "intent"),
-        Fault(Mishap.REFUSE, "outcome", times=2),
-    ]
-    held: list[bool] = []
-    outcome = world.log.outcome
-
-    async def seen(*args: Any, **options: Any) -> Any:
-        world.entry.due.clear()
-        held.append(isinstance(world.controller.decisions.next(world.entry), Await))
-        # It is still due: the gauge and the condition must not take it for one under way.
-        held.append(world.controller.overdue.is_due(world.entry))
-        return await outcome(*args, **options)
-
-    world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
-    assert await world.controller.attempts.run("uid-a", "c") is None
-    assert await world.controller.outcomes.drain(20) == 0
-    assert held == [True, True]
-    assert not world.entry.executing
-    # The request that was lost comes in late: it opens nothing.
-    ((identity, _),) = world.entry.view.attempts.items()
-    late = intent_record(identity, "c", at=1, by="t")
-    answer = await world.log.intent("uid-a", Proof(EPOCH, ""), late, limit=9, guard=lambda: True)
-    assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
-
-
-async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) -> None:
-    """Their back-off is their own, and a later attempt that leaves is the first of its kind."""
-    await world.planned()
-    allow(world, 1)
-    world.controller.outcomes.jitter = lambda: 0.0
-    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
-    waits = []
-    for _ in range(14):
-        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
-        world.entry.due.clear()
-        assert await world.controller.attempts.run("uid-a", "c") is None
-        assert await world.controller.outcomes.drain(5) == 0
-        waits.append(world.attempts[-1].due - WALL)
-    assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
-    world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
-    world.entry.due.clear()
-    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
-    assert [a.state.word for a in world.reporter.attempts] == ["success"]
-    assert world.reporter.before == [None]
-
-
 async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     """However often the log says no, nothing is kept of it."""
     await world.planned()
@@ -231,28 +154,6 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.never_sent == set()
     assert world.entry.executing == {}
-
-
-async def test_an_end_while_the_log_is_asked_leaves_no_open_attempt(world: World) -> None:
-    """A drain that breaks an INTENT off has it recorded that nothing was sent for it."""
-    await world.planned()
-    evaluate, begun = world.log.client.evaluate, asyncio.Event()
-
-    async def slow(script: Any, *args: Any, **options: Any) -> Any:
-        reply = await evaluate(script, *args, **options)
-        if script.name == "intent":
-            begun.set()
-            await asyncio.Event().wait()
-        return reply
-
-    world.log.client.evaluate = slow  # type: ignore[method-assign] # its answer does not come
-    task = asyncio.create_task(world.controller.attempts.run("uid-a", "c"))
-    await begun.wait()
-    task.cancel()
-    await asyncio.wait({task})
-    assert await world.controller.outcomes.drain(5) == 0
-    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
-    assert known == [("failed", "notSent")]
 
 
 async def test_outcome_that_cannot_be_read_back_is_reported_all_the_same(world: World) -> None:
@@ -298,48 +199,6 @@ async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
     assert await world.controller.outcomes.drain(0.01) == 1
 
 
-async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
-    """Of a long reason only the head is recorded; a secret across the cut is no secret in its head."""
-    await world.planned()
-    reason = "x" * 80 + " ghp_" + "A" * 36
-    world.entry.request = replace(world.entry.request, hold=reason)
-    await world.controller.reconciler.reconcile("uid-a")
-    said = world.entry.view.last_skip["c"]
-    assert "x" * 80 in said
-    assert "ghp" not in said
-    await world.controller.reconciler.reconcile("uid-a")
-    assert world.reporter.holds == [("c", said)]
-
-
-async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Thousands may be due while Redis must not be given attempts: the log says so once, and its end."""
-    await world.planned()
-    with caplog.at_level(logging.WARNING, "ledger.delivery"):
-        for unfit in ("it evicts", "it evicts", "it evicts", None, None):
-            world.log._client.unfit = unfit
-            world.entry.due.clear()
-            await world.controller.attempts.run("uid-a", "c")
-    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
-        ("ERROR", "attempts are held: Redis is not fit for them"),
-        ("WARNING", "Redis is fit for attempts again"),
-    ]
-    assert world.receiver.sent == 1
-
-
-async def test_fenced_notification_is_named_once(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is looked at every half minute for as long as it takes; one line names it, the rest counts."""
-    other = MemoryLog(world.redis, patience=0.0)
-    await other.claim("uid-a", Epoch("0.8"), name="n/a")
-    with caplog.at_level(logging.ERROR, "ledger.delivery"):
-        for _ in range(3):
-            await world.controller.reconciler.reconcile("uid-a")
-    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
-        "the log belongs to a later epoch"
-    ]
-
-
 async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: World) -> None:
     """Redis comes back, the log is claimed anew, then takes the result: its back-off still counts."""
     await world.planned()
@@ -360,30 +219,6 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     assert await world.controller.reconciler.reconcile("uid-a") == WaitUntil(
         NOW + 60, "next attempt not due yet"
     )
-
-
-async def test_a_result_is_recorded_whatever_is_answered_first(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
-    monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0, 0.0))
-    await world.planned()
-    outcomes = world.controller.outcomes
-    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
-    answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
-    answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
-    evaluate = world.log.client.evaluate
-
-    async def odd(script: Any, *args: Any, **options: Any) -> Any:
-        if script is OUTCOME and answers:
-            raise answers.pop()
-        return await evaluate(script, *args, **options)
-
-    world.log.client.evaluate = odd  # type: ignore[method-assign] # answers so
-    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
-    assert await world.controller.outcomes.drain(20) == 0
-    assert not answers
-    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
 
 
 async def test_a_result_that_goes_on_being_refused_is_kept(

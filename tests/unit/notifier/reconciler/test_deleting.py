@@ -38,14 +38,6 @@ async def test_nothing_is_decided_for_it(world: World) -> None:
     assert not world.controller.holds.by_reason(world.cache.entries.values())
 
 
-async def test_an_attempt_whose_turn_comes_later_is_not_made(world: World) -> None:
-    """It was decided before the deletion and waited for its turn: neither intent nor send."""
-    known = world.entry.view.position
-    mark(world)
-    assert await world.controller.attempts.run("uid-a", "c") is None
-    assert (world.receiver.sent, world.entry.view.position) == (0, known)
-
-
 async def test_an_intent_that_waits_for_redis_is_not_written(world: World) -> None:
     """The guard is asked right before the command is written."""
     due = world.controller.attempts.still_due

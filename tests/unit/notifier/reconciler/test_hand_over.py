@@ -49,37 +49,6 @@ async def world() -> World:
     return World()
 
 
-async def test_a_refused_status_is_not_waited_for(world: World) -> None:
-    """It may be refused for days, and the next owner tries it just as well."""
-    entry = world.claimed("refused")
-    world.cache.mark_dirty(entry, urgent=True)
-    world.cache.failed(entry)
-    quiet, seconds = await world.hand_over()
-    assert quiet
-    assert seconds < PATIENCE / 2
-
-
-async def test_the_next_try_of_a_refused_status_is_not_waited_for_either(world: World) -> None:
-    """With many of them one is always being tried."""
-    entry = world.claimed("refused")
-    world.cache.failed(entry)
-    world.cache.begin_write(entry)
-    entry.writing = True
-    quiet, seconds = await world.hand_over()
-    assert quiet
-    assert seconds < PATIENCE / 2
-
-
-async def test_a_pause_of_the_api_server_is_not_waited_for(world: World) -> None:
-    """In a flood one pause follows the other, and each write under way may bring the next."""
-    entry = world.claimed("a")
-    world.cache.mark_dirty(entry)
-    world.cache.pause_writes(PATIENCE)
-    quiet, seconds = await world.hand_over()
-    assert quiet
-    assert seconds < PATIENCE / 2
-
-
 async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     """It is made urgent, and the shard is quiet once it is written."""
     entry = world.claimed("a")
@@ -104,27 +73,3 @@ async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
     assert not task.done()
     entry.executing.clear()
     assert (await task)[0]
-
-
-@pytest.mark.parametrize("available", [False, True])
-async def test_a_result_is_waited_for_while_redis_can_take_it(
-    world: World, available: bool
-) -> None:
-    """While it cannot, the result stays in memory: it is written when Redis is back, by anybody."""
-    entry = world.on_the_wire("a")
-    (attempt,) = entry.executing
-    world.log.available = available
-    recording = asyncio.create_task(asyncio.sleep(3600))
-    world.controller.outcomes.recording[recording] = attempt
-    task = asyncio.create_task(world.hand_over())
-    try:
-        if available:
-            await asyncio.sleep(0.3)
-            assert not task.done()
-            entry.executing.clear()
-        quiet, seconds = await task
-        assert quiet
-        assert seconds < PATIENCE / 2
-    finally:
-        recording.cancel()
-        await asyncio.gather(recording, return_exceptions=True)

@@ -105,17 +105,6 @@ def world() -> World:
     return World()
 
 
-async def test_it_is_said_after_the_notice_and_not_before(world: World) -> None:
-    """A minute counts from the first look at which the attempt was due and Redis away."""
-    world.object("a")
-    assert world.look(1) == set()
-    assert world.look(NOTICE - 1) == set()
-    entry = world.cache.entries["a"]
-    assert entry.dirty_since is None
-    assert world.look(1) == {"a"}
-    assert entry.dirty_since == world.now
-
-
 async def test_it_is_unsaid_when_redis_is_back(world: World) -> None:
     """At the next look, and a later outage starts a minute of its own."""
     entry = world.object("a")
@@ -144,25 +133,6 @@ async def test_only_a_due_attempt_is_held(world: World) -> None:
     assert world.look(NOTICE) == {"due", "shown-due"}
 
 
-async def test_asking_the_log_is_being_held(world: World) -> None:
-    """An attempt that insists on its intent is held by the log alone."""
-    entry = world.claimed("a")
-    held = world.look(1)
-    for _ in range(4):
-        entry.executing[AttemptId("0.9-2")] = "slack:ops"
-        entry.never_sent |= {AttemptId("0.9-2")}
-        held = world.look(NOTICE / 4)
-    assert held == {"a"}
-
-
-async def test_others_are_not_ours_to_speak_of(world: World) -> None:
-    """A replica says nothing about shards that it does not own."""
-    world.object("a")
-    world.shards.drop(0)
-    world.look(1)
-    assert world.look(NOTICE) == set()
-
-
 async def test_what_is_journaled_is_not_held(world: World) -> None:
     """It waits for nothing but its turn; one that cannot go on says so, and why."""
     entry = world.claimed("a")
@@ -189,30 +159,6 @@ async def test_another_reason_is_written_again(world: World) -> None:
             assert (entry.dirty_since is None) == (present is shown)
 
 
-async def test_what_is_journaled_is_known(world: World) -> None:
-    """Its log is not claimed, and that is no news; what is due goes by what was recorded."""
-    entry = world.claimed("a")
-    entry.claim, entry.journaled = None, "0.9-1"
-    assert world.controller.holds.unclaimed() == 0
-    (attempt,) = entry.view.attempts.values()
-    entry.view.attempts[attempt.id] = replace(attempt, due=START + 2_000)
-    world.now += 9
-    assert world.controller.overdue.oldest(world.cache.entries.values()) == pytest.approx(7)
-    entry.view.attempts[attempt.id] = replace(attempt, due=START + 20_000)
-    assert world.controller.overdue.oldest(world.cache.entries.values()) == 0.0
-    entry.journaled = ""
-    assert world.controller.holds.unclaimed() == 1
-
-
-async def test_a_channel_that_nobody_planned_gets_no_attempt(world: World) -> None:
-    """The log is asked for no more than the rules allow: what it holds, and what is left of a plan."""
-    decisions = world.controller.decisions
-    entry = world.claimed("a")
-    most = entry.request.policy.max_attempts
-    assert decisions.limit(entry, "slack:ops") == most
-    assert decisions.limit(entry, "slack:other") == 0
-
-
 async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) -> None:
     """Its log may be away for ever: the status says nothing of a wait."""
     for name in ("ended", "damaged", "due"):
@@ -222,86 +168,3 @@ async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) 
     damaged.quarantine = "record 2 cannot be read"
     world.look(1)
     assert world.look(NOTICE) == {"due"}
-
-
-async def test_what_was_read_of_a_log_counts_after_the_claim_is_gone(world: World) -> None:
-    """The time until which a channel waits is known, although the status does not show it."""
-    entry = world.claimed("a")
-    entry.claim = None
-    entry.due["slack:ops"] = world.now + 1
-    assert not world.controller.overdue.is_due(entry)
-    world.now += 1
-    assert world.controller.overdue.is_due(entry)
-
-
-async def test_a_time_that_a_status_names_is_due_when_it_comes(world: World) -> None:
-    """To the millisecond."""
-    retry = format_time(START, millis=True)
-    entry = world.object("a", {"name": "c", "state": "Retrying", "nextRetryTime": retry})
-    assert world.controller.overdue.is_due(entry)
-    world.now -= 0.001
-    assert not world.controller.overdue.is_due(entry)
-
-
-async def test_the_oldest_is_found_wherever_it_stands(world: World) -> None:
-    """Behind what is gone, before and behind younger ones; to the millisecond."""
-    due = {"gone": START - 90_000, "young": START - 30_000, "oldest": START - 30_010, "new": START}
-    for name, at in due.items():
-        entry = world.claimed(name)
-        ((key, failed),) = entry.view.attempts.items()
-        entry.view.attempts[key] = replace(failed, due=at)
-        entry.deleted = name == "gone"
-    assert world.controller.overdue.oldest(world.cache.entries.values()) == pytest.approx(30.01)
-
-
-async def test_a_later_epoch_holds_the_one_object_and_is_logged_once(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What a status names is held against that object alone, and is forgotten when it has gone."""
-    holds = world.controller.holds
-    for name in ("named", "plain"):
-        world.claimed(name)
-    named, plain = world.cache.entries["named"], world.cache.entries["plain"]
-    for _ in range(3):
-        holds.distrust(named, Epoch("0.9"))
-    assert len([r for r in caplog.records if "names an epoch" in r.message]) == 1
-    for patience in (0.0, 60.0):
-        assert holds.fence_problem(patience) is None
-    assert holds.blocked(named) == "its status names an epoch that its log does not know"
-    assert holds.blocked(plain) == ""
-    del world.cache.entries["named"]
-    holds.fence_problem(0.0)
-    assert holds.distrusted == set()
-
-
-async def test_a_fence_is_a_problem_when_it_lasts(world: World) -> None:
-    """For longer than the patience, and for two logs, or for one where no other can be claimed."""
-    holds = world.controller.holds
-    entries = [world.object(name) for name in ("a", "b")]
-    holds.fence(entries[0], Epoch("0.9"))
-    world.now += 60
-    assert holds.fence_problem(60.0) is None
-    world.now += 1
-    assert "1 log(s) in Redis carry a later epoch" in (holds.fence_problem(60.0) or "")
-    entries[1].claim = Claim(Epoch("0.9"), 0, "")
-    assert holds.fence_problem(60.0) is None
-    holds.fence(entries[1], Epoch("0.9"))
-    world.now += 61
-    assert "2 log(s)" in (holds.fence_problem(60.0) or "")
-
-
-async def test_without_a_fence_a_probe_looks_at_nothing(world: World) -> None:
-    """Thousands may be live, and readiness is asked for many times."""
-    world.claimed("a")
-    world.controller.holds.ownership = NONE
-    assert world.controller.holds.fence_problem(0.0) is None
-
-
-async def test_what_has_ended_hides_nothing_that_is_held(world: World) -> None:
-    """Each unfinished notification counts under its reason, wherever it stands."""
-    for name in ("ended", "held", "free"):
-        world.claimed(name)
-    ended, held = world.cache.entries["ended"], world.cache.entries["held"]
-    ended.request = replace(ended.request, status=Status(phase="Sent"))
-    held.violation = "memory"
-    assert dict(world.controller.holds.by_reason(world.cache.entries.values())) == {"self-audit": 1}

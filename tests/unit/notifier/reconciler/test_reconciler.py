@@ -13,7 +13,6 @@ import pytest
 from notifier.dispatch.breaker import Reject, refusal
 from notifier.router import Routed
 from syncer.model.attempt import Attempt, AttemptState, make_attempt_id
-from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
 from syncer.model.resource import Status, parse_object
 from syncer.rules.plan import (
@@ -29,7 +28,6 @@ from syncer.rules.plan import (
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.sync.cache import Claim, Entry
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, World
-from tests.unit.notifier.reconciler.test_start import document
 from tests.unit.notifier.reconciler.test_zombie import LeaseTerm
 
 
@@ -125,29 +123,6 @@ async def case() -> Case:
 # -- what is done with a decision -------------------------------------------------------------------
 
 
-async def test_due_channels_are_submitted(case: Case) -> None:
-    """With what their queue orders them by; another due time gets an alarm."""
-    case.entry.due["c"] = NOW - 4
-    case.entry.view.attempts = {
-        a.id: a
-        for a in (
-            Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED),
-            Attempt(make_attempt_id(EPOCH, 2), "c", AttemptState.UNKNOWN),
-            Attempt(make_attempt_id(EPOCH, 3), "d", AttemptState.FAILED),
-        )
-    }
-    decision = Deliver(("c", "d"), NOW + 9, "due")
-    case.decides(decision)
-    assert await case.look() is decision
-    shared = {"priority": "High", "namespace": "n"}
-    assert case.dispatcher.taken == [
-        ("uid-a", "c", {"due": NOW - 4, "tried": 2, **shared}),
-        ("uid-a", "d", {"due": NOW, "tried": 1, **shared}),
-    ]
-    assert case.alarm() == 9
-    assert case.reports.seen == []
-
-
 ALARMS: Final[dict[str, tuple[Decision, float | None, float, tuple[str, ...]]]] = {
     "nothing else is due": (Deliver(("c",), None, "due"), None, math.inf, ("c",)),
     "another is due later": (Deliver(("c",), NOW + 9, "due"), 9, NOW + 9, ("c",)),
@@ -178,47 +153,6 @@ async def test_a_decision_is_noted(case: Case, name: str) -> None:
     assert check.position >= 1
     assert case.entry.unchecked_since == 0
     assert case.alarm() == alarm
-
-
-async def test_a_channel_is_noted_once(case: Case) -> None:
-    """Where one is decided for while an attempt of it is under way."""
-    case.entry.executing[make_attempt_id(EPOCH, 7)] = "c"
-    case.entry.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
-        make_attempt_id(EPOCH, 7), "c", AttemptState.INTENT
-    )
-    case.decides(Deliver(("c",), None, "due"))
-    await case.look()
-    assert case.entry.last_check is not None
-    assert case.entry.last_check.channels == ("c",)
-
-
-async def test_an_end_is_published_at_once(case: Case) -> None:
-    """A final phase does not wait for the window of the others."""
-    case.cache.clean(case.entry)
-    case.decides(Finish("all delivered"))
-    await case.look()
-    assert (case.entry.dirty_since, case.entry.urgent) == (NOW, True)
-
-
-async def test_a_channel_that_is_held_has_the_reason_on_record(case: Case) -> None:
-    """Nothing is sent, and nothing is ended."""
-    case.decides(Withhold(("c", "d"), None, "held by an operator"))
-    await case.look()
-    assert case.entry.view.last_skip == {"c": "held by an operator", "d": "held by an operator"}
-    assert case.attempts == []
-
-
-async def test_a_channel_that_is_given_up_is_ended(case: Case) -> None:
-    """By an attempt that was not sent, after the reason is on record."""
-    case.decides(GiveUp(("c",), None, "too old"))
-    ended: list[tuple[Any, ...]] = []
-
-    async def give_up(_entry: Entry, term: LeaseTerm, channel: str, reason: str) -> None:
-        ended.append((term.epoch, channel, reason, dict(case.entry.view.last_skip)))
-
-    case.reconciler.attempts = cast("Any", SimpleNamespace(give_up=give_up))
-    await case.look()
-    assert ended == [(EPOCH, "c", "too old", {"c": "too old"})]
 
 
 async def test_a_rejection_is_reported_once(case: Case) -> None:
@@ -272,13 +206,6 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
     assert [channel for _, channel, _ in case.dispatcher.taken] == ["x"]
 
 
-async def test_a_plan_without_a_doubt_reports_nothing(case: Case) -> None:
-    """That is the rule."""
-    case.decides(Resolve("no plan yet"), Await("nothing"))
-    await case.look()
-    assert case.reports.seen == []
-
-
 async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
     """It comes later; until then there is nothing to route."""
     found = parse_object(
@@ -297,47 +224,6 @@ async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
 async def test_what_is_not_known_is_not_decided(case: Case) -> None:
     """It has left meanwhile."""
     assert await case.reconciler.reconcile("uid-x") is None
-
-
-async def test_what_is_being_handed_over_is_not_decided(case: Case) -> None:
-    """It is still ours, and so it stays; an earlier decision counts for nothing."""
-    case.decides(Await("never"))
-    await case.look()
-    case.shards.leave(0)
-    assert await case.look() is None
-    assert case.entry.last_check is None
-    assert list(case.cache.entries) == ["uid-a"]
-
-
-async def test_nothing_is_decided_without_a_valid_lease(case: Case) -> None:
-    """It may be valid again without another term, so nothing is given up either."""
-    case.shards.take(0, LeaseTerm(EPOCH, holds=False))
-    case.decides(Await("never"))
-    assert await case.look() is None
-    assert case.entry.claim is not None
-
-
-@pytest.mark.parametrize(
-    ("mark", "reason"),
-    [
-        ({"violation": "two open"}, "held by the self-audit"),
-        ({"violation": ""}, "by the rules"),
-    ],
-    ids=["stopped", "free"],
-)
-async def test_what_the_self_audit_holds(case: Case, mark: dict[str, str], reason: str) -> None:
-    """Nothing is decided for it."""
-    case.entry.violation = mark["violation"]
-    case.decides(Await("by the rules"))
-    assert await case.look() == Await(reason)
-
-
-async def test_an_object_that_is_being_deleted_gets_nothing_new(case: Case) -> None:
-    """Whoever deletes it waits for no delivery."""
-    case.entry.request = replace(case.entry.request, deleting=True)
-    case.decides(Deliver(("c",), None, "due"))
-    assert await case.look() == Await("the object is being deleted")
-    assert case.dispatcher.taken == []
 
 
 @pytest.mark.parametrize(
@@ -379,32 +265,6 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
     assert case.reports.seen == []
 
 
-@pytest.mark.parametrize("over", ["terminal", "deleting"])
-async def test_what_is_over_is_not_reported_as_begun(over: str) -> None:
-    """It was, by another replica or long ago."""
-    case = Case()
-    request = case.entry.request
-    case.entry.request = (
-        replace(request, status=Status(phase="Sent"))
-        if over == "terminal"
-        else replace(request, deleting=True)
-    )
-    case.claims(Action.CLOSE)
-    case.decides(Await("nothing"))
-    await case.look()
-    assert case.reports.seen == []
-
-
-async def test_a_log_of_a_later_epoch_is_held(case: Case) -> None:
-    """It is counted at each look, and decided that it waits."""
-    case.entry.claim = None
-    case.claims(Action.STOP, holds=False)
-    assert await case.look() == Await("its log belongs to a later epoch")
-    assert case.controller.holds.fenced == {"uid-a": NOW}
-    registry = case.reconciler.ports.metrics.fenced_notifications
-    assert registry._value.get() == 1
-
-
 async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
     """Against the one object alone."""
     case.entry.claim = None
@@ -425,19 +285,6 @@ async def test_a_log_without_an_object_is_retired(case: Case) -> None:
     case.claims(Action.ORPHAN, holds=False)
     assert await case.look() is None
     assert case.done == [("claim", EPOCH), ("retire", EPOCH)]
-
-
-async def test_an_object_that_cannot_be_read_is_tried_again(case: Case) -> None:
-    """With a growing wait; the resync knows that it waits, and no decision ends the back-off."""
-    case.entry.claim = None
-    case.claims(Action.HOLD, holds=False)
-    assert await case.look() is None
-    assert (case.entry.unreadable, case.alarm()) == (True, 0.2)
-    assert case.entry.last_check is not None
-    case.claims(Action.OPEN)
-    case.decides(Await("nothing"))
-    await case.look()
-    assert not case.entry.unreadable
 
 
 @pytest.mark.parametrize("busy", [True, False])
@@ -464,19 +311,6 @@ async def test_a_claim_that_did_not_come_about(
     decision = await case.look()
     assert case.alarm() == alarm
     assert decision == (Await("its log cannot be read") if quarantine else None)
-
-
-async def test_a_log_to_which_others_have_appended_is_read_again(case: Case) -> None:
-    """What it brought is published; where it brought nothing, nothing is."""
-    case.cache.clean(case.entry)
-    case.decides(Await("nothing"))
-    case.entry.reread = True
-    await case.look()
-    assert (case.entry.reread, case.entry.dirty_since) == (False, None)
-    await case.word_of_another()
-    case.entry.reread = True
-    await case.look()
-    assert case.entry.dirty_since == NOW
 
 
 @pytest.mark.parametrize("settled", [True, False])
@@ -512,70 +346,6 @@ async def test_a_claim_that_settles_nothing_is_no_claim(case: Case) -> None:
 # -- what is another's --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("busy", "unrecorded", "over", "stays"),
-    [
-        (False, False, False, False),
-        (True, False, True, True),
-        (False, True, False, True),
-        (False, True, True, False),
-    ],
-    ids=["at rest", "a task works on it", "a result is kept", "a result of what is over"],
-)
-async def test_a_notification_of_another_replica_is_let_go(
-    case: Case, busy: bool, unrecorded: bool, over: bool, stays: bool
-) -> None:
-    """Once nothing of it is under way, and no result is known here alone."""
-    case.shards.drop(0)
-    case.entry.writing = busy
-    case.entry.deleted = over
-    if unrecorded:
-        case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
-
-        async def kept(_entry: Entry, **_: object) -> bool:
-            case.done.append(("record",))
-            return False
-
-        cast("Any", case.reconciler.ports.recorder).record_kept = kept
-    assert await case.look() is None
-    assert ("uid-a" in case.cache.entries) is stays
-    assert case.done == ([("record",)] if unrecorded else [])
-    assert case.redis.published == []
-    # What is left is tried again, and a growing wait keeps that from being all that is done.
-    assert case.queue.delayed == int(unrecorded)
-
-
-async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None:
-    """The next owner learns of it at once; then the notification goes."""
-    case.shards.drop(0)
-    case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
-
-    async def kept(entry: Entry, **_: object) -> bool:
-        entry.unrecorded.clear()
-        return True
-
-    case.reconciler.ports.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
-    await case.look()
-    assert len(case.redis.published) == 1
-    assert case.cache.entries == {}
-
-
-async def test_a_notification_that_is_ours_again_is_looked_at(case: Case) -> None:
-    """Its shard came back while its results were recorded."""
-    case.shards.drop(0)
-    case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
-
-    async def kept(entry: Entry, **_: object) -> bool:
-        entry.unrecorded.clear()
-        case.shards.take(0, LeaseTerm(EPOCH))
-        return True
-
-    case.reconciler.ports.recorder.record_kept = kept  # type: ignore[method-assign] # it takes a while
-    await case.look()
-    assert list(case.cache.entries) == ["uid-a"]
-    assert case.ready == 1
-
-
 # -- workers --------------------------------------------------------------------------------------------
 
 
@@ -590,16 +360,6 @@ async def worked(case: Case) -> None:
         await worker
 
 
-async def test_a_worker_handles_keys(case: Case) -> None:
-    """Each is given back, so that it can come again, and its back-off begins anew."""
-    case.decides(Await("nothing"))
-    case.queue.retry("uid-a")
-    case.queue.add("uid-a")
-    await worked(case)
-    assert case.ready == 0
-    assert case.queue.retry("uid-a") == 0.2
-
-
 @pytest.mark.parametrize(("known", "wait"), [(True, 0.4), (False, 0.2)])
 async def test_what_is_put_off_keeps_its_growing_wait(case: Case, known: bool, wait: float) -> None:
     """Without a decision nothing is over; what has gone needs none."""
@@ -610,27 +370,6 @@ async def test_what_is_put_off_keeps_its_growing_wait(case: Case, known: bool, w
     case.queue.add("uid-a")
     await worked(case)
     assert case.queue.retry("uid-a") == wait
-
-
-async def test_a_notification_that_meets_no_server_waits(
-    case: Case, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The line of the log tells how long; the worker goes on."""
-    caplog.set_level("INFO", "ledger.delivery")
-
-    async def away(_uid: str) -> Decision | None:
-        raise Unavailable("refused")
-
-    cast("Any", case.reconciler).reconcile = away
-    case.queue.add("uid-a")
-    await worked(case)
-    assert (case.ready, case.alarm()) == (0, 0.2)
-    (line,) = caplog.records
-    shown = {name: line.__dict__[name] for name in ("uid", "error", "seconds")}
-    assert (line.levelname, line.message, shown) == (
-        "INFO", "a notification could not be checked and is tried again",
-        {"uid": "uid-a", "error": "refused", "seconds": 0.2},
-    )  # fmt: skip
 
 
 async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
@@ -655,19 +394,6 @@ async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
 
 
 # -- all of them ----------------------------------------------------------------------------------------
-
-
-async def test_a_pause_is_told_once_and_has_all_looked_at(
-    case: Case, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each of its two directions; the position that it has already changes nothing."""
-    case.cache.entries["uid-b"] = Entry(parse_object(document("b", 1)))
-    for paused in (False, True, True, False):
-        case.controller.pause(paused)
-    assert case.ready == 2
-    assert [(r.levelname, r.message) for r in caplog.records] == [
-        ("WARNING", "deliveries are paused"), ("WARNING", "deliveries are resumed"),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -20,11 +20,10 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
-from syncer.model.record import Plan, resend_record
+from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
-from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
@@ -219,26 +218,6 @@ async def test_a_look_while_a_renewal_is_in_doubt(world: World) -> None:
     assert world.receiver.got == ["a"]
 
 
-async def test_an_attempt_that_raises_before_it_has_begun(world: World) -> None:
-    """Its queue logs the defect; the notification is looked at again and delivered."""
-    world.broken = 1
-    world.create()
-    await world.rest()
-    assert world.nobody_comes
-    assert await world.round() == ["uid-a"]
-    assert world.receiver.got == ["a"]
-
-
-async def test_an_attempt_that_always_raises_is_tried_once_a_round(world: World) -> None:
-    """A defect costs its own turn, not the others' and not the processor."""
-    world.broken = 99
-    world.create()
-    await world.rest()
-    for left in (97, 96, 95):
-        assert await world.round() == ["uid-a"]
-        assert world.broken == left
-
-
 async def test_a_log_that_was_repaired_without_a_word(world: World) -> None:
     """What could not be read is claimed again now and then, and goes on."""
     await world.log.claim("uid-a", Epoch("0.8"), name="n/a")
@@ -283,44 +262,6 @@ async def test_a_log_of_a_later_epoch(world: World) -> None:
     assert world.controller.holds.fence_problem(5.0) is not None
 
 
-async def test_a_server_that_did_not_answer(world: World) -> None:
-    """The growing wait of the work queue is no longer than a round, where the API server is away."""
-    world.store.error = Unavailable("away")
-    entry = world.create()
-    await world.rest()
-    for _ in range(8):
-        assert await world.round() == ["uid-a"]
-    world.store.error = None
-    assert entry.last_check is None
-    await world.round()
-    assert world.receiver.got == ["a"]
-
-
-async def test_a_change_that_no_watch_has_brought(world: World) -> None:
-    """An answer that overtook the watch hides its event: what it holds is looked at all the same."""
-    entry = world.create()
-    world.controller.holds.paused = True
-    await world.settled()
-    world.versions["a"] = 2
-    entry.take(parse_object(world.document("a")), since="1")
-    assert world.nobody_comes
-    assert await world.round() == ["uid-a"]
-    assert await world.round() == []
-
-
-async def test_an_order_without_a_wake_up(world: World) -> None:
-    """Whoever reads the log for another purpose tells nobody; the resync sees that it has grown."""
-    entry = world.create()
-    await world.rest()
-    assert world.receiver.got == ["a"]
-    await world.round()
-    order = resend_record(f"order:{CHANNEL}:1", CHANNEL, at=3, by="me", why="w")
-    await world.log.note("uid-a", order)
-    await world.controller.recorder.reread(entry)
-    assert world.nobody_comes
-    assert await world.round() == ["uid-a"]
-
-
 @pytest.mark.parametrize(
     "lose",
     [
@@ -348,26 +289,6 @@ async def test_a_deleted_one_is_let_go(world: World) -> None:
     entry.deleted = True
     assert await world.round() == ["uid-a"]
     assert "uid-a" not in world.cache.entries
-
-
-@pytest.mark.parametrize("what", ["deleted", "finished", "live"])
-async def test_a_stranger_is_dropped(world: World, what: str) -> None:
-    """It was busy when its shard left; nobody else would come to it again."""
-    world.controller.holds.paused = True
-    entry = world.create()
-    await world.rest()
-    world.shards.drop(0)
-    if what == "deleted":
-        entry.deleted = True
-    elif what == "finished":
-        document = {**world.document("a"), "status": {"phase": "Sent"}}
-        entry.request = parse_object(document)
-    entry.writing = True
-    assert await world.round() == []
-    entry.writing = False
-    assert await world.round() == ["uid-a"]
-    assert "uid-a" not in world.cache.entries
-    assert "uid-a" not in world.cache.finished
 
 
 @pytest.mark.parametrize("what", ["busy", "unrecorded", "neither"])
@@ -449,55 +370,6 @@ async def test_a_notification_in_a_receivers_queue_is_not_looked_at(world: World
     assert len(world.receiver.got) == 12
 
 
-async def test_without_redis_nothing_is_asked_for(world: World) -> None:
-    """Nothing could be decided; the first round after it is back asks for all."""
-    world.create()
-    await world.rest()
-    entry = world.create("b")
-    await world.rest()
-    entry.claim = None
-    world.log.client.problem = "away"
-    assert await world.round() == []
-    world.log.client.problem = None
-    assert await world.round() == ["uid-b"]
-
-
-async def test_no_more_than_a_share_of_what_is_blocked_in_one_round(world: World) -> None:
-    """After a disaster it may be all of them, and each look reads a log; none is left out."""
-    world.controller.holds.paused = True
-    world.resync.bounds = Bounds(deferrable=2)
-    for n in range(5):
-        world.redis.twin.logs[f"nl:{{uid-n{n}}}"] = [b"nl1 rubbish"]
-        world.create(f"n{n}")
-    await world.rest()
-    assert all(e.quarantine for e in world.cache.entries.values())
-    # Those that were looked at longest ago come first.
-    world.now += world.resync.bounds.blocked
-    looks = [set(await world.round(1.0)) for _ in range(4)]
-    assert [len(found) for found in looks] == [2, 2, 1, 0]
-    assert len(set().union(*looks)) == 5
-
-
-async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
-    """What was asked for a round ago and got no decision counts, with the time since then."""
-    world.store.error = Unavailable("away")
-    world.create()
-    await world.rest()
-    await world.round()
-    assert world.metrics.unchecked._value.get() == 0
-    await world.round()
-    await world.round()
-    assert world.metrics.unchecked._value.get() == 1
-    assert world.resync.unchecked() == pytest.approx(2 * PERIOD)
-    world.store.error = None
-    await world.round()
-    await world.round()
-    assert world.metrics.unchecked._value.get() == 0
-    assert world.resync.unchecked() == 0
-    world.now += 77
-    assert world.resync.unchecked() == 77, "a resync that stands still shows as well"
-
-
 async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
     """It has a metric and an alert of its own."""
     entry = world.create()
@@ -521,17 +393,6 @@ async def test_a_change_without_a_turn_is_published(world: World) -> None:
     await world.round()
     assert world.cache.next_due() is not None
     assert not entry.unscheduled
-
-
-async def test_a_round_is_cut_into_slices(world: World) -> None:
-    """However much is live, the loop turns after each slice."""
-    request = parse_object(world.document("a"))
-    world.cache.entries = {f"u{n}": Entry(request) for n in range(5 * SLICE)}
-    turns, walked = 0, asyncio.create_task(world.resync.round())
-    while not walked.done():
-        turns += 1
-        await asyncio.sleep(0)
-    assert turns >= 5
 
 
 async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -> None:

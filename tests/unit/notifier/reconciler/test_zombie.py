@@ -126,15 +126,6 @@ async def test_outcome_of_an_earlier_term_wakes_the_owner(
     assert [a.state.word for a in world.reporter.attempts] == ["success"]
 
 
-async def test_notice_that_cannot_be_given_harms_nothing() -> None:
-    """The record is what counts; a notice that gets lost is made up for by a sweep."""
-    world = World()
-    world.redis.faults.append(Fault(Mishap.REFUSE, "PUBLISH"))
-    assert await world.record() == []
-    assert world.redis.struck
-    assert [a.state.word for a in world.reporter.attempts] == ["success"]
-
-
 async def test_what_was_not_recorded_wakes_nobody() -> None:
     """Without a record there is nothing to be heard of."""
     world = World()

@@ -21,7 +21,7 @@ from syncer.ledger.calls import Call, StaleGuard
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replicas import NO_WAIT
-from syncer.ledger.replies import Refused, WrongType
+from syncer.ledger.replies import Refused
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.simulation.loop import SimLoop, simulate
 
@@ -139,36 +139,6 @@ def about(seconds: float) -> Any:
     return pytest.approx(seconds, abs=0.01)
 
 
-def test_each_reply_has_its_own_time() -> None:
-    """A round may take as long as all of its replies, if each comes in time."""
-
-    async def main(loop: SimLoop) -> None:
-        server = Server(TIMEOUT * 0.9)
-        async with serving(server) as pipeline:
-            began = loop.time()
-            assert await together(pipeline, 6) == [b"OK"] * 6
-            assert loop.time() - began == about(TIMEOUT * 0.9 * 6)
-        assert server.sent == [1, 5]
-
-    simulate(1, main)
-
-
-@pytest.mark.parametrize("silent", [0, 3])
-def test_a_silent_server_ends_a_round(silent: int) -> None:
-    """Whichever reply does not come: it and those after it may have been executed."""
-
-    async def main(loop: SimLoop) -> None:
-        async with serving(Server(*[0.0] * (silent + 1), None)) as pipeline:
-            began = loop.time()
-            found = await together(pipeline, 6)
-            waited = loop.time() - began
-        kinds = sorted(type(f).__name__ for f in found)
-        assert kinds == ["Ambiguous"] * (5 - silent) + ["bytes"] * (silent + 1)
-        assert TIMEOUT <= waited <= TIMEOUT * 1.25
-
-    simulate(1, main)
-
-
 def test_silence_behind_replies_that_took_long_ends_a_round() -> None:
     """It has its own time from the last reply on, and little more."""
 
@@ -200,42 +170,6 @@ def test_a_call_that_never_has_its_turn_fails() -> None:
                 assert [type(f) for f in await later] == [TimeoutError]
                 assert loop.time() - began == about(TIMEOUT * (PATIENCE + 2))
             assert await together(pipeline, 4) == [b"OK"] * 4
-
-    simulate(1, main)
-
-
-def test_nobody_connects_for_calls_that_are_given_up() -> None:
-    """Calls whose callers are gone are passed over, however many."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(None, 0.0)
-        async with serving(server) as pipeline:
-            first = asyncio.create_task(pipeline.submit(GET))
-            await asyncio.sleep(TIMEOUT / 4)
-            waiting = [asyncio.create_task(pipeline.submit(GET)) for _ in range(300)]
-            await asyncio.sleep(TIMEOUT / 4)
-            for task in waiting:
-                task.cancel()
-            server.refusals = [RedisConnectionError("is asked to connect")]
-            with pytest.raises(Ambiguous):
-                await first
-            await asyncio.sleep(TIMEOUT)
-            assert len(server.refusals) == 1
-            server.refusals.clear()
-            assert await together(pipeline, 2) == [b"OK"] * 2
-        assert server.sent == [1, 1, 1]
-
-    simulate(1, main)
-
-
-def test_what_was_answered_is_not_kept() -> None:
-    """A reply may hold a whole log; the limits of calls do not keep it from being freed."""
-
-    async def main(_loop: SimLoop) -> None:
-        async with serving(Server(0.0)) as pipeline:
-            for _ in range(50):
-                await together(pipeline, 5)
-            assert len(pipeline._limited) <= 5
 
     simulate(1, main)
 
@@ -295,20 +229,6 @@ def test_a_call_may_wait_for_replicas() -> None:
             server.replies = [b"OK", ResponseError("NOPERM of WAIT")]
             assert await pipeline.submit(confirmed()) == (b"OK", 0)
         assert server.sent == [2, 2, 2]
-
-    simulate(1, main)
-
-
-def test_a_script_that_had_to_be_loaded_waits_for_replicas_as_well() -> None:
-    """What is confirmed is the write, not the first try, at which nothing was written."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.replies = [ResponseError("NOSCRIPT a"), 5, b"sha", b"done", 1]
-        async with serving(server) as pipeline:
-            call = Call(("EVALSHA", CLAIM.sha), script=CLAIM, wait=(1, 500))
-            assert await pipeline.submit(call) == (b"done", 1)
-        assert server.sent == [2, 1, 2]
 
     simulate(1, main)
 
@@ -393,25 +313,6 @@ def test_a_server_that_became_a_replica_is_left() -> None:
     simulate(1, main)
 
 
-def test_a_call_whose_caller_goes_while_another_connects_is_not_sent() -> None:
-    """Those of its round that are still awaited are."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.connecting = TIMEOUT / 2
-        async with serving(server) as pipeline:
-            async with pipeline._round_lock:
-                calls = [asyncio.create_task(pipeline.submit(GET)) for _ in range(3)]
-                await asyncio.sleep(0)
-            await asyncio.sleep(TIMEOUT / 4)
-            calls[1].cancel()
-            await asyncio.wait(calls)
-            assert server.sent == [2]
-            assert [calls[n].result() for n in (0, 2)] == [b"OK", b"OK"]
-
-    simulate(1, main)
-
-
 def test_a_setting_is_read_where_the_newest_connection_may() -> None:
     """What an ACL refuses is not asked for again, until a connection is made to which it is allowed."""
     info = INFO
@@ -427,24 +328,6 @@ def test_a_setting_is_read_where_the_newest_connection_may() -> None:
                 await pipeline._identify(cast("AbstractConnection", server))
                 server.replies = [info, [b"appendfsync", b"always"]]
                 assert (await pipeline.read_info()).get("appendfsync") == shown
-
-    simulate(1, main)
-
-
-def test_replicas_are_waited_for_apart() -> None:
-    """While one call waits for replicas, others are answered."""
-
-    async def main(loop: SimLoop) -> None:
-        server = Server(0.0, TIMEOUT / 2, 0.0)
-        server.replies = [b"OK", b"1", 1]
-        async with serving(server) as pipeline:
-            waits = asyncio.create_task(pipeline.submit(confirmed()))
-            await asyncio.sleep(TIMEOUT / 10)
-            began = loop.time()
-            assert await pipeline.submit(GET) == b"1"
-            assert loop.time() - began == about(0)
-            assert not waits.done()
-            assert await waits == (b"OK", 1)
 
     simulate(1, main)
 
@@ -473,23 +356,6 @@ def test_a_stale_guard_withholds_its_call_alone(ahead: int) -> None:
     simulate(1, main)
 
 
-def test_a_guard_is_asked_again_once_a_script_is_loaded() -> None:
-    """The claim may have ended meanwhile: what was not run is then not sent again."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(TIMEOUT / 2)
-        server.replies = [ResponseError("NOSCRIPT a"), b"sha"]
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + TIMEOUT * 3 / 4
-        async with serving(server) as pipeline:
-            call = Call(("EVALSHA", CLAIM.sha), lambda: loop.time() < ends, CLAIM)
-            with pytest.raises(StaleGuard):
-                await pipeline.submit(call)
-        assert server.sent == [1, 1]
-
-    simulate(1, main)
-
-
 def test_a_caller_that_goes_while_connecting_is_cancelled() -> None:
     """It is not told of an error instead, nothing is sent, and no error is left that nobody takes."""
 
@@ -508,26 +374,6 @@ def test_a_caller_that_goes_while_connecting_is_cancelled() -> None:
             assert left == []
             assert server.sent == []
             assert await pipeline.submit(GET) == b"OK"
-
-    simulate(1, main)
-
-
-def test_a_pipeline_that_ends_while_connecting_fails_its_round() -> None:
-    """What waits for the connection was not executed, and the task does not stay."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.connecting = TIMEOUT
-        server.refusals = [RedisConnectionError("refused")]
-        async with serving(server) as pipeline:
-            caller = asyncio.create_task(together(pipeline, 3))
-            await asyncio.sleep(TIMEOUT * 1.5)
-        found = await caller
-        assert [type(f) for f in found] == [Unavailable] * 3
-        assert sorted(map(str, found)) == [
-            "Redis cannot be reached",
-            *["interrupted while connecting to Redis"] * 2,
-        ]
 
     simulate(1, main)
 
@@ -557,45 +403,6 @@ def test_a_connection_that_comes_up_after_the_end_is_closed() -> None:
     simulate(1, main)
 
 
-def test_a_lost_connection_is_given_back_once() -> None:
-    """However often no other can be made: the pool counts those that are out."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            assert await pipeline.submit(GET) == b"OK"
-            assert server.held == 1
-            server.ended = True
-            server.refusals = [RedisConnectionError("refused")] * 2
-            for _ in range(2):
-                with pytest.raises(Unavailable, match="cannot be reached"):
-                    await pipeline.submit(GET)
-                assert server.held == 0
-                assert server.told[-1] == ("problem", pipeline)
-            assert await pipeline.submit(GET) == b"OK"
-            assert server.held == 1
-
-    simulate(1, main)
-
-
-def test_too_many_calls_are_refused() -> None:
-    """The queue is bounded, and what is in it is answered."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            async with pipeline._round_lock:
-                calls = asyncio.create_task(together(pipeline, 8193))
-                await asyncio.sleep(TIMEOUT)
-            found = await calls
-        refused = [f for f in found if f != b"OK"]
-        assert [str(f) for f in refused] == ["too many calls are waiting for Redis"]
-        assert sum(server.sent) == 8192
-        assert max(server.sent) == 128
-
-    simulate(1, main)
-
-
 def test_a_demotion_closes_the_connection() -> None:
     """The server is identified again before the next call, and the owner knows."""
 
@@ -610,21 +417,6 @@ def test_a_demotion_closes_the_connection() -> None:
             assert server.closed == 1
             assert server.told == [("demoted", pipeline), ("problem", pipeline)]
             assert pipeline.problem == "Redis answers READONLY: it is a replica"
-
-    simulate(1, main)
-
-
-def test_a_refusal_is_its_callers_alone() -> None:
-    """The others of the round have their replies, and the connection stays."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            server.replies = [b"1", b"2", ResponseError("WRONGTYPE no log"), b"4"]
-            found = await together(pipeline, 4)
-            assert [type(f) for f in found].count(WrongType) == 1
-            assert {f for f in found if isinstance(f, bytes)} == {b"1", b"2", b"4"}
-        assert server.closed == 0
 
     simulate(1, main)
 
@@ -649,19 +441,6 @@ def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
     simulate(1, main)
 
 
-def test_a_connection_to_a_former_master_is_replaced() -> None:
-    """Closed without waiting for its end, which that server may never answer; another one is made."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            pipeline._current = lambda _: bool(server.closed)
-            assert await pipeline.submit(GET) == b"OK"
-            assert (server.closed, server.held, server.connected) == (1, 1, 1)
-
-    simulate(1, main)
-
-
 def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> None:
     """The pool counts those that are out; its call was not executed."""
 
@@ -673,24 +452,6 @@ def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> No
             with pytest.raises(Unavailable, match="cannot be reached"):
                 await pipeline.submit(GET)
             assert (server.held, server.sent) == (0, [])
-
-    simulate(1, main)
-
-
-def test_replicas_have_the_time_that_they_are_given() -> None:
-    """The answer to WAIT may take that long and a reply's time more, and no longer."""
-
-    async def main(loop: SimLoop) -> None:
-        server = Server(0.0, 5.5)
-        async with serving(server) as pipeline:
-            server.replies = [b"OK", 1]
-            wanted = Call(("SET", "x", "1"), wait=(1, 5000))
-            assert await pipeline.submit(wanted) == (b"OK", 1)
-            server.pauses = [0.0, None]
-            began = loop.time()
-            with pytest.raises(Ambiguous):
-                await pipeline.submit(wanted)
-            assert 6.0 <= loop.time() - began <= 6.5
 
     simulate(1, main)
 

@@ -108,14 +108,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Make:
     return lambda *maps: World(monkeypatch, *maps)
 
 
-async def test_a_call_goes_to_the_holder_of_its_slot(world: Make) -> None:
-    """The map is read before the first call, from a node named at the start, and then remembered."""
-    here = world(layout(A))
-    assert [await here.submit(), await here.submit()] == ["reply", "reply"]
-    assert here.asked == [SEED]
-    assert len(here.at(A).calls) == 2
-
-
 async def test_a_client_that_is_closed_asks_no_node(world: Make) -> None:
     """Not even one that it had no connection to before."""
     here = world(layout(A), layout(B))
@@ -124,17 +116,6 @@ async def test_a_client_that_is_closed_asks_no_node(world: Make) -> None:
     with pytest.raises(Unavailable, match="the Redis client is closed"):
         await here.submit()
     assert len(here.at(A).calls) == 1
-
-
-async def test_a_slot_that_moved(world: Make) -> None:
-    """MOVED has the map read anew, from the node that it names, before the call goes there."""
-    here = world(layout(A), layout(B))
-    here.at(A).answers = [Redirected("MOVED", B)]
-    generation = here.identity.generation
-    assert await here.submit() == "reply"
-    assert here.asked == [SEED, B]
-    assert (len(here.at(A).calls), len(here.at(B).calls)) == (1, 1)
-    assert here.identity.generation > generation, "claims are stale before the new holder is asked"
 
 
 async def test_a_redirection_without_a_host(world: Make) -> None:
@@ -188,17 +169,6 @@ async def test_a_cluster_that_is_down(world: Make) -> None:
     assert len(here.at(B).calls) == 1
 
 
-async def test_a_refusal_of_one_call(world: Make) -> None:
-    """Any other refusal concerns the call alone: the map is trusted on."""
-    here = world(layout(A))
-    here.at(A).answers = [Refused("TRYAGAIN")]
-    with pytest.raises(Refused, match="TRYAGAIN"):
-        await here.submit()
-    await here.submit()
-    assert here.asked == [SEED]
-    assert here.problem() is None
-
-
 async def test_a_node_that_is_named(world: Make) -> None:
     """A command for one primary goes there, and nowhere else once it is none any more."""
     here = world(layout(A))
@@ -232,17 +202,6 @@ async def test_a_failed_reading_is_shared(world: Make) -> None:
     assert here.problem() == "no node of the Redis Cluster answers"
 
 
-async def test_the_map_of_a_node_that_is_cut_off(world: Make) -> None:
-    """It is believed only if no healthy node answers, and then doubted."""
-    here = world(layout(A, healthy=False))
-    assert await here.submit() == "reply"
-    assert here.problem() == "Redis Cluster is down (cluster_state fail)"
-    here.maps = [layout(B)]
-    await here.submit()
-    assert here.problem() is None
-    assert len(here.at(B).calls) == 1
-
-
 async def test_connections_to_nodes_without_slots_end(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,15 +222,6 @@ async def test_connections_to_nodes_without_slots_end(
     for known in (cluster._pipelines, cluster._infos, cluster._used):
         assert known.keys() == {B}
     assert cluster._tasks == {}
-
-
-async def test_a_reading_that_succeeds_is_shared_as_well(world: Make) -> None:
-    """Calls that wait for it are not told of the failure before."""
-    here = world(Unavailable("no answer"), layout(A))
-    with pytest.raises(Unavailable, match="no node of the Redis Cluster answers"):
-        await here.submit()
-    assert list(await asyncio.gather(here.submit(), here.submit())) == ["reply", "reply"]
-    assert here.asked == [SEED, SEED]
 
 
 async def test_one_slot_that_moved_makes_its_claims_stale(world: Make) -> None:

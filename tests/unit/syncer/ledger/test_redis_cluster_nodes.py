@@ -20,10 +20,6 @@ META: Final = b"format=1 installation=i store=abc"
 _ALL: Final = (0, 16383)
 
 
-class Error(Exception):
-    """What a node answers with an error."""
-
-
 class Node:
     """A server of a cluster: strings, and what it says of itself and of the others."""
 
@@ -161,44 +157,6 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_new_store_is_stamped() -> None:
-    """The node that holds the key of the metadata writes it; all nodes together are one server."""
-    async with nodes("a", "b") as (a, b), Client(b.address) as client:
-        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
-        await client.cluster.open()
-        server = client.state.server
-        assert server is not None
-        metas = [node.strings.get(b"nl:meta") for node in (a, b)]
-        (meta,) = [m for m in metas if m]
-        assert meta.startswith(b"format=1 installation=i store=")
-        assert server.store == meta.rpartition(b"=")[2].decode()
-        assert (server.role, server.version, len(server.run_id)) == ("cluster", (7, 2, 4), 40)
-        assert client.state.problem is None
-        assert (client.state.generation, client.changes) == (1, 0)
-
-
-async def test_a_store_that_is_known_is_left_as_it_is() -> None:
-    """Its id is read; keys of another installation are refused."""
-    async with nodes("a") as (a,):
-        a.strings[b"nl:meta"] = META
-        async with Client(a.address) as client:
-            await client.cluster.open()
-            assert client.state.server is not None
-            assert client.state.server.store == "abc"
-        assert a.strings == {b"nl:meta": META}
-        async with Client(a.address, installation="other") as client:
-            with pytest.raises(ConfigError, match="belong to installation 'i'"):
-                await client.cluster.open()
-
-
-async def test_a_cluster_that_names_no_store() -> None:
-    """Without an installation nothing is written, and what is not stamped cannot be opened."""
-    async with nodes("a") as (a,), Client(a.address, installation="") as client:
-        with pytest.raises(Unavailable, match="did not say whose it is"):
-            await client.cluster.open()
-        assert a.strings == {}
-
-
 async def test_a_cluster_with_a_hole_cannot_be_opened() -> None:
     """It says how many slots nobody serves."""
     async with nodes("a") as (a,), Client(a.address) as client:
@@ -206,29 +164,6 @@ async def test_a_cluster_with_a_hole_cannot_be_opened() -> None:
         a.strings[b"nl:meta"] = META
         with pytest.raises(Unavailable, match="1 slots are served by no node"):
             await client.cluster.open()
-
-
-async def test_a_node_that_was_restarted_makes_claims_stale() -> None:
-    """Another process of a node is noticed by the next look; the same one changes nothing."""
-    async with nodes("a") as (a,), Client(a.address) as client:
-        await client.cluster.open()
-        generation = client.state.generation
-        await client.cluster.probe()
-        assert (client.state.generation, client.changes) == (generation, 0)
-        a.info["run_id"] = "run-after"
-        await client.cluster.probe()
-        assert (client.state.generation, client.changes) == (generation + 1, 1)
-
-
-async def test_a_store_that_was_emptied_makes_claims_stale() -> None:
-    """The look reads whose store it is."""
-    async with nodes("a") as (a,), Client(a.address) as client:
-        await client.cluster.open()
-        a.strings[b"nl:meta"] = b"format=1 installation=i store=new"
-        await client.cluster.probe()
-        assert client.changes == 1
-        assert client.state.server is not None
-        assert client.state.server.store == "new"
 
 
 async def test_a_store_that_was_emptied_is_stamped_anew() -> None:
@@ -262,38 +197,6 @@ async def test_a_store_that_became_another_installations_is_not_used() -> None:
         assert (client.state.unavailable_reason, client.changes) == (None, 0)
 
 
-async def test_the_weakest_node_decides() -> None:
-    """Version, replicas and fitness are those of the node that promises least."""
-    async with nodes("a", "b") as (a, b), Client(a.address) as client:
-        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
-        b.info |= {"redis_version": "7.0.1", "connected_slaves": "0"}
-        client.state.fitness = lambda info: (
-            "no replica" if info["connected_slaves"] == "0" else None
-        )
-        await client.cluster.open()
-        assert client.state.server is not None
-        assert client.state.server.version == (7, 0, 1)
-        assert (client.state.unfit, client.state.info["connected_slaves"]) == ("no replica", "0")
-
-
-async def test_a_primary_that_is_gone_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others serve on; the problem names how many are away, until the map names another."""
-    monkeypatch.setattr(redis_cluster, "_PROBE_TROUBLED", 0.02)
-    monkeypatch.setattr(redis_cluster, "_PROBE_SECONDS", 0.02)
-    async with nodes("a", "b") as (a, b), Client(a.address) as client:
-        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
-        await client.cluster.open()
-        await b.__aexit__()
-        await eventually(lambda: client.state.problem)
-        said = [client.state.problem or ""]
-        a.slots = [(*_ALL, a)]
-        await client.cluster.primaries()
-        # A probe that began before may still report what it found.
-        await eventually(lambda: client.state.problem is None)
-        assert said[0].startswith("1 of 2 primaries of the Redis Cluster: ")
-        assert await client.get() is None
-
-
 MAPS: Final[dict[str, tuple[str, str, type[LedgerError], str]]] = {
     "a server that is no node": (
         "CLUSTER", "ERR This instance has cluster support disabled", ConfigError,
@@ -320,16 +223,6 @@ async def test_a_map_that_cannot_be_read(case: str) -> None:
         assert (type(caught.value), str(caught.value)) == (kind, said)
         assert kind is Unavailable or text in said
         assert client.state.problem == said
-
-
-async def test_a_node_that_does_not_answer_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The map is read from the next one, after a short wait."""
-    monkeypatch.setattr(redis_cluster, "_ASK_SECONDS", 1.0)
-    async with nodes("a", "b") as (a, b), Client(b.address, a.address) as client:
-        b.silent = True
-        await client.cluster.open()
-        assert client.state.problem is None
-        assert b.seen == []
 
 
 async def test_a_map_in_another_form() -> None:
@@ -382,12 +275,3 @@ async def test_a_subscriber_goes_to_a_node_of_the_cluster() -> None:
         assert not client.cluster.serves_subscriber(one)
         for connection in (named, one):
             await connection.disconnect(nowait=True)
-
-
-async def test_a_client_that_is_closed() -> None:
-    """Nothing is sent any more, and it says so."""
-    async with nodes("a") as (a,):
-        async with Client(a.address) as client:
-            await client.cluster.open()
-        with pytest.raises(Unavailable, match="the Redis client is closed"):
-            await client.get()

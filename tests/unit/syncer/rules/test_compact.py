@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.model.carried import MESSAGE_CHARS
 from syncer.model.conditions import Condition
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
-from syncer.model.rendering import difference, render_attempt, render_status
+from syncer.model.rendering import difference, render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -33,7 +31,7 @@ from syncer.rules.compact import (
     size_of,
 )
 from syncer.rules.fold import LogView
-from syncer.rules.merge import Facts, channel_states_of, merge
+from syncer.rules.merge import Facts, merge
 
 _, UNKNOWN, FAILED, SUCCESS = AttemptState
 FACTS = Facts(1, RetryPolicy(max_attempts=1_000))
@@ -73,15 +71,6 @@ def errors(status: Status) -> set[int]:
     return {len(a.error.encode()) for a in status.attempts}
 
 
-def test_a_small_status_keeps_its_texts() -> None:
-    """A status within its budget only has its errors held to the first step."""
-    status = merged(*(attempt(n, error=600) for n in range(1, 4)))
-    found = compact(status)
-    assert errors(found) == {512}
-    assert found.rollup is None
-    assert replace(found, attempts=()) == replace(status, attempts=())
-
-
 def test_errors_shrink_before_entries_go() -> None:
     """Texts are shortened step by step before any entry is folded."""
     status = merged(*(attempt(n) for n in range(1, 61)))
@@ -109,25 +98,6 @@ def test_oldest_failures_are_folded() -> None:
     assert found.total_attempts == 60
 
 
-def test_successes_and_unknowns_stay() -> None:
-    """Only failures are folded, however old a success or an unknown attempt is."""
-    special = [attempt(1, UNKNOWN), attempt(2, SUCCESS), attempt(30, UNKNOWN, channel="b")]
-    plain = [attempt(n) for n in range(3, 30)] + [attempt(n, channel="b") for n in range(31, 61)]
-    found = compact(merged(*special, *plain), limit=1)
-    assert {a.id for a in special} <= {a.id for a in found.attempts}
-
-
-def test_ten_of_a_channel_stay() -> None:
-    """Below ten entries a channel is left alone, even if the budget is not met."""
-    attempts = [attempt(n) for n in range(1, 40)]
-    attempts += [attempt(n, channel="b") for n in range(40, 46)]
-    found = compact(merged(*attempts), limit=1)
-    shown = [a.channel for a in found.attempts]
-    assert (shown.count("a"), shown.count("b")) == (KEEP_PER_CHANNEL, 6)
-    assert [a.number for a in found.attempts if a.channel == "a"] == list(range(30, 40))
-    assert errors(found) == {128}
-
-
 def test_the_list_is_bounded_by_the_schema() -> None:
     """More entries than the schema takes are folded whatever their size."""
     status = merged(*(attempt(n, error=1) for n in range(1, MAX_ENTRIES + 60)))
@@ -135,97 +105,6 @@ def test_the_list_is_bounded_by_the_schema() -> None:
     assert len(found.attempts) <= MAX_ENTRIES
     assert found.rollup is not None
     assert len(found.attempts) + found.rollup.through == MAX_ENTRIES + 59
-
-
-def test_folded_attempts_that_did_not_leave_are_told_apart() -> None:
-    """They count in no limit, in the log's words or, where that has lost them, in the status's."""
-    facts = Facts(1, RetryPolicy(max_attempts=70))
-    attempts = [attempt(n) for n in range(1, 61)]
-    for n in range(0, 40, 2):
-        attempts[n] = replace(attempts[n], failure=FailureClass.NOT_SENT)
-    status = compact(merged(*attempts), limit=1)
-    assert status.rollup is not None
-    (channel,) = status.rollup.channels
-    assert (channel.failed, channel.not_sent) == (50, 20)
-    plan = plan_record(Plan(("a",), at=1))
-    planned = LogView()
-    planned.apply(stored(plan, planned.chain, 1))
-    pruned = replace(status, rollup=Rollup(50, (replace(channel, not_sent=0),)))
-    for shown, view in (
-        (status, view_of(*attempts)),
-        (status, planned),
-        (pruned, view_of(*attempts)),
-    ):
-        (channel_state,) = channel_states_of(view, shown, facts)
-        assert (channel_state.attempts, channel_state.left) == (60, 30)
-
-
-def test_folding_goes_on_where_it_stopped() -> None:
-    """A second folding adds to the first; the number of folded entries never falls."""
-    first = compact(merged(*(attempt(n) for n in range(1, 61))), limit=15_000)
-    more = merged(*(attempt(n) for n in range(1, 81)), status=first)
-    second = compact(more, limit=12_000)
-    assert first.rollup is not None
-    assert second.rollup is not None
-    assert second.rollup.through > first.rollup.through
-    assert second.total_attempts == 80
-    assert second.rollup.channels[0].failed == second.rollup.through
-
-
-@pytest.mark.parametrize("edited", [10**14 - 1, 10**14, 2**63 - 1])
-def test_no_edited_number_keeps_a_status_from_being_folded(edited: int) -> None:
-    """Whatever an edited status has folded, what is folded next is counted, and fits an int64."""
-    edit = Rollup(edited, (ChannelRollup("a", edited, AttemptId("0.7-1"), 1, edited),))
-    shown = Status(rollup=edit)
-    for count in (60, 80):
-        read_back = parse_status(render_status(shown))
-        shown = compact(merged(*(attempt(n) for n in range(2, count)), status=read_back), limit=1)
-        assert shown.rollup is not None
-        assert read_back.rollup is not None
-        assert shown.rollup.through > read_back.rollup.through
-        assert max(shown.rollup.channels[0].failed, shown.rollup.channels[0].not_sent) < 2**53
-
-
-def test_publishing_a_cut_status_again_changes_nothing() -> None:
-    """A cut status, merged with its log and cut again, is the same: nothing is written twice."""
-    attempts = [attempt(n, error=900) for n in range(1, 121)]
-    for limit in (60_000, 40_000, 25_000, 18_000, 12_000, 9_000, 1):
-        once = compact(merged(*attempts), limit=limit)
-        read_back = parse_status(render_status(once))
-        again = compact(merged(*attempts, status=read_back), limit=limit)
-        assert render_status(again) == render_status(once), limit
-
-
-def test_five_hundred_attempts_are_carried() -> None:
-    """At about thirty characters for each, with ids, classes, starts and codes; nothing is left out."""
-    attempts = [
-        replace(
-            attempt(n, (FAILED, UNKNOWN, SUCCESS)[n % 3], error=0),
-            ended=n * 1_000,
-            started=n * 1_000 - 137,
-        )
-        for n in range(1, MAX_ENTRIES + 1)
-    ]
-    status = merged(*attempts)
-    message = render_status(status)["conditions"][-1]["message"]
-    assert len(message) < 32 * MAX_ENTRIES
-    found = compact(status, limit=10**9)
-    assert found == status
-    assert parse_status(render_status(found)) == found
-
-
-def test_what_the_condition_cannot_carry_is_folded() -> None:
-    """Its bound is one of its own: entries go although the status as a whole would fit."""
-    channels = 40
-    attempts = [
-        attempt(n, channel=f"c{n % channels}-{'x' * 560}", error=0)
-        for n in range(1, 12 * channels + 1)
-    ]
-    found = compact(merged(*attempts), limit=10**9)
-    assert found.rollup is not None
-    assert 10 * channels <= len(found.attempts) < 12 * channels
-    assert 30_000 < len(render_status(found)["conditions"][-1]["message"]) <= MESSAGE_CHARS
-    assert parse_status(render_status(found)) == found
 
 
 def test_hundreds_of_channels_leave_the_mark_alone() -> None:
@@ -244,33 +123,9 @@ def test_hundreds_of_channels_leave_the_mark_alone() -> None:
     assert difference(read_back, compact(replace(again, log=marked.log), limit=10**9)) == {}
 
 
-def test_size_is_that_of_the_wire() -> None:
-    """The size is measured in bytes of the JSON that is sent, in UTF-8."""
-    status = Status(phase="Sending", reason="ü")
-    assert size_of(status) == len('{"phase":"Sending","reason":"ü"}'.encode())
-
-
 def least_limit(status: Status) -> int:
     """The smallest limit within which a status is for certain, found by halving."""
     return bisect.bisect_left(range(10**7), True, key=lambda limit: fits(status, limit))
-
-
-def test_folding_keeps_ten_of_each_channel() -> None:
-    """However small the limit is, the newest ten attempts of a channel stay, and not one more."""
-    status = merged(*(attempt(n, channel="ab"[n % 2]) for n in range(1, 41)))
-    found = compact(status, limit=1)
-    kept = [a.channel for a in found.attempts]
-    assert (kept.count("a"), kept.count("b")) == (10, 10)
-
-
-def test_what_a_status_holds_besides_lists_and_texts_counts() -> None:
-    """No status is told to fit that does not: the members that each may have are allowed for."""
-    rich = Status(
-        phase="PartiallySent", total_attempts=10**9, successful=10**9, failed=10**9,
-        uncertain=10**9, queued_at=1, started_at=2, completed_at=3, observed_generation=10**9,
-    )  # fmt: skip
-    assert size_of(rich) > 200
-    assert size_of(rich) <= least_limit(rich)
 
 
 TEXT = "\0" * 100  # the JSON of each takes six bytes, and seven more in the condition
@@ -318,60 +173,12 @@ def test_a_longer_text_counts_wherever_it_stands(case: str) -> None:
     assert size_of(longer) <= least_limit(longer)
 
 
-MORE = {
-    "an attempt": replace(ENTRY, attempts=(replace(SHOWN, id=AttemptId(""), channel=""), SHOWN)),
-    "a condition": replace(ENTRY, conditions=(replace(CONDITION, type=""), CONDITION)),
-    "a channel": replace(ENTRY, channels=(ChannelStatus("", ""), CHANNEL)),
-    "a folded channel": replace(
-        ENTRY, rollup=Rollup(1, (replace(FOLDED, name="", last_id=AttemptId("0-0")), FOLDED))
-    ),
-}
-
-
-@pytest.mark.parametrize("case", MORE)
-def test_one_entry_more_counts_in_each_list(case: str) -> None:
-    """An entry counts besides its texts, with more than its keys and numbers can take."""
-    assert least_limit(MORE[case]) - least_limit(ENTRY) in {384, 384 + 3 * 13}, (
-        "and the text of an id"
-    )
-    assert size_of(MORE[case]) - size_of(ENTRY) < 384
-
-
-def test_what_fits_exactly_stays() -> None:
-    """A status of just the size that is allowed is written as it is."""
-    status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))
-    assert compact(status, limit=size_of(status)) == status
-
-
 def test_no_more_is_folded_than_has_to_be() -> None:
     """Where one entry less is enough, one goes, although more of them might."""
     status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))
     found = compact(status, limit=size_of(status) - 1)
     assert found.rollup is not None
     assert found.rollup.through == 1
-
-
-def test_an_entry_is_measured_once_for_each_length_of_its_text(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """However many cuts it takes: whoever makes receivers fail with long texts would hold the loop."""
-    measured: list[Attempt] = []
-
-    def counted(entry: Attempt) -> dict[str, Any]:
-        measured.append(entry)
-        return render_attempt(entry)
-
-    channels = 40
-    attempts = [
-        attempt(n, channel=f"c{n % channels}", error=900)
-        for n in range(1, channels * (KEEP_PER_CHANNEL + 3) + 1)
-    ]
-    status = merged(*attempts)
-    monkeypatch.setattr("syncer.rules.compact.render_attempt", counted)
-    found = compact(status)
-    assert found.rollup is not None
-    assert len(found.attempts) == channels * KEEP_PER_CHANNEL
-    assert len(measured) == len({(m.id, len(m.error)) for m in measured}) > len(attempts)
 
 
 def test_the_least_is_small_and_takes_nothing_back() -> None:

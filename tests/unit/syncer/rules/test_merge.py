@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -17,21 +17,16 @@ from syncer.model.record import (
     intent_record,
     plan_record,
 )
-from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
-    ChannelStatus,
-    LogMark,
     RetryPolicy,
     Rollup,
     Status,
-    parse_status,
 )
-from syncer.rules.fold import ROOT_CHAIN, LogView, fold
+from syncer.rules.fold import LogView
 from syncer.rules.merge import (
     ALL_FAILED,
     Facts,
-    channel_states_of,
     exceeds,
     lacking,
     merge,
@@ -231,75 +226,7 @@ def test_phase(case: str) -> None:
     assert status.observed_generation == 1
 
 
-@pytest.mark.parametrize("case", PHASES)
-def test_merging_again_changes_nothing(case: str) -> None:
-    """A second merge, at a later time and after a round over the wire, gives the same status."""
-    view = log(PHASES[case].plan, *PHASES[case].attempts)
-    once = shown(Status(), view)
-    read_back = parse_status(render_status(once))
-    assert render_status(shown(read_back, view, now=NOW + 60_000)) == render_status(once)
-
-
-def test_every_reason_is_used() -> None:
-    """The table above names every reason that upstream knows."""
-    assert {p.reason for p in PHASES.values()} == {
-        "Initialized", "ProcessingDeliveries", "PartialFailureRetrying",
-        "AllDeliveriesSucceeded", "PartialDeliverySuccess", "AllDeliveriesFailed",
-        "NoChannelsResolved", "MaxRetriesExhausted",
-    }  # fmt: skip
-
-
-def test_routing_condition() -> None:
-    """RoutingResolved says what the plan recorded, dated once, in whole seconds."""
-    status = shown(Status(), log(PLAN), now=NOW + 789)
-    assert status.conditions[0] == Condition(
-        "RoutingResolved", "True", "RoutingRuleMatched", RULES, NOW, 1
-    )
-    assert shown(status, log(PLAN), now=NOW + 9_000).conditions == status.conditions
-
-
-def test_routing_fallback() -> None:
-    """A plan that fell back to the console says so."""
-    text = "No routing rules matched (no attributes), using console fallback"
-    status = shown(Status(), log(Plan(("console",), "RoutingFallback", text, BEGUN)))
-    assert (status.conditions[0].reason, status.conditions[0].message) == ("RoutingFallback", text)
-
-
 # -- numbers, lists, counters ---------------------------------------------------------------------
-
-
-def test_numbers_count_per_channel_in_log_order() -> None:
-    """Numbers are given per channel at first publication, in the order of the log."""
-    view = log(PLAN, attempt(1, "a", FAILED), attempt(2, "b", FAILED), attempt(3, "a", SUCCESS))
-    assert [(a.channel, a.number) for a in shown(Status(), view).attempts] == [
-        ("a", 1), ("b", 1), ("a", 2),
-    ]  # fmt: skip
-
-
-def test_open_attempts_are_not_published() -> None:
-    """An open attempt is in the log only; it gets its number when its result is known."""
-    first = shown(Status(), log(PLAN, attempt(1, "a", INTENT), attempt(2, "b", SUCCESS)))
-    assert [a.id for a in first.attempts] == ["0.7-2"]
-    assert first.total_attempts == 1
-    later = shown(first, log(PLAN, attempt(1, "a", FAILED), attempt(2, "b", SUCCESS)))
-    assert [(a.id, a.number) for a in later.attempts] == [("0.7-2", 1), ("0.7-1", 1)]
-
-
-def test_numbers_of_the_object_win() -> None:
-    """After a conflict the numbers that the object shows stay, and new ones continue from them."""
-    one, two, three = (attempt(n, "a", FAILED) for n in (1, 2, 3))
-    status = Status(attempts=(replace(two, number=1), replace(one, number=2)))
-    found = shown(status, log(ONE, one, two, three), replace(FACTS, policy=RetryPolicy()))
-    assert [(a.id, a.number) for a in found.attempts] == [
-        ("0.7-2", 1), ("0.7-1", 2), ("0.7-3", 3),
-    ]  # fmt: skip
-
-
-def test_an_attempt_without_a_number_gets_the_first_that_is_free() -> None:
-    """A writer of older types may have shown it without one; that counts as none."""
-    one, two = (attempt(n, "a", FAILED) for n in (1, 2))
-    found = shown(Status(attempts=(replace(one, number=0),)), log(ONE, one, two))
-    assert [(a.id, a.number) for a in found.attempts] == [("0.7-1", 1), ("0.7-2", 2)]
 
 
 @pytest.mark.parametrize("edited", [10**14 - 1, 10**14, 2**63 - 1])
@@ -319,143 +246,7 @@ def test_no_number_makes_a_status_unacceptable(edited: int, *, folded: bool) -> 
     assert [n for n in numbers if n not in (2, edited)] == sorted(set(numbers) - {2, edited})
 
 
-def test_no_count_makes_a_status_unacceptable() -> None:
-    """What an edited status has folded adds up to no more than an int64."""
-    largest = 2**63 - 1
-    rollup = Rollup(largest, (ChannelRollup("a", largest, AttemptId("0.7-1"), 1, largest),))
-    status = parse_status(render_status(Status(rollup=rollup, total_attempts=largest)))
-    found = shown(status, log(ONE, attempt(2, "a", FAILED), attempt(3, "a", FAILED)))
-    assert found.total_attempts == largest
-    assert [c.attempts for c in found.channels] == [10**14 + 2]
-
-
-def test_numbers_continue_after_folded_entries() -> None:
-    """The next number follows the highest one given, folded entries included."""
-    rollup = Rollup(4, (ChannelRollup("a", 4, AttemptId("0.7-4"), 4),))
-    view = log(ONE, *(attempt(n, "a", FAILED) for n in range(1, 6)))
-    found = shown(Status(rollup=rollup), view)
-    assert [(a.id, a.number) for a in found.attempts] == [("0.7-5", 5)]
-    assert found.total_attempts == 5
-
-
-def test_publication_order_stays() -> None:
-    """What the object lists keeps its place; what it lacks follows in log order."""
-    one, two, three = (attempt(n, "a", FAILED) for n in (1, 2, 3))
-    status = shown(Status(), log(ONE, two))
-    assert [a.id for a in shown(status, log(ONE, one, two, three)).attempts] == [
-        "0.7-2", "0.7-1", "0.7-3",
-    ]  # fmt: skip
-
-
-def test_counters() -> None:
-    """Successes and failures count channels, the total counts attempts, all from the list."""
-    view = log(
-        Plan(("a", "b", "c"), at=BEGUN),
-        attempt(1, "a", FAILED), attempt(2, "a", SUCCESS),
-        attempt(3, "b", UNKNOWN), attempt(4, "b", FAILED), attempt(5, "c", INTENT),
-    )  # fmt: skip
-    found = shown(Status(), view)
-    assert (found.total_attempts, found.successful, found.failed, found.uncertain) == (4, 1, 1, 1)
-
-
-def test_failed_channels_may_recover() -> None:
-    """A later success takes its channel out of the failed ones; the unknown attempt stays told."""
-    view = log(ONE, attempt(1, "a", UNKNOWN))
-    before = shown(Status(), view)
-    assert (before.failed, before.uncertain, before.successful) == (1, 1, 0)
-    after = shown(before, log(ONE, attempt(1, "a", UNKNOWN), attempt(2, "a", SUCCESS)))
-    assert (after.failed, after.uncertain, after.successful) == (0, 1, 1)
-
-
-def test_counters_never_fall() -> None:
-    """An object that shows more than its list keeps its totals: the server refuses a fall."""
-    status = Status(total_attempts=7, successful=2)
-    found = shown(status, log(ONE, attempt(1, "a", FAILED)))
-    assert (found.total_attempts, found.successful) == (7, 2)
-
-
-def test_an_entry_is_raised_never_lowered() -> None:
-    """What the object knows better than the log stays as the object has it."""
-    known = replace(attempt(1, "a", SUCCESS), number=1)
-    found = shown(Status(attempts=(known,)), log(ONE, attempt(1, "a", UNKNOWN)))
-    assert found.attempts == (known,)
-    assert found.phase == "Sent"
-
-
-def test_an_object_ahead_of_a_lost_log_keeps_everything() -> None:
-    """A log that was lost takes nothing away from what the object shows."""
-    view = log(PLAN, attempt(1, "a", FAILED), attempt(2, "b", SUCCESS))
-    before = shown(Status(), view)
-    after = shown(before, LogView())
-    assert after.attempts == before.attempts
-    assert (after.phase, after.total_attempts) == (before.phase, before.total_attempts)
-    assert after.channels == before.channels
-
-
 # -- phases over time -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("phase", ["Sent", "PartiallySent", "Failed"])
-def test_terminal_phases_absorb(phase: str) -> None:
-    """A final phase keeps its words, its time and its Ready condition, whatever the log says."""
-    ready = Condition("Ready", "False", "NotReady", "m", BEGUN, 1)
-    status = Status(
-        phase=phase, reason="r", message="m", queued_at=1, started_at=2, completed_at=3,
-        conditions=(ready,),
-    )  # fmt: skip
-    merged = merge(status, log(ONE, attempt(1, "a", FAILED)), FACTS, now=NOW)
-    found = merged.status
-    assert merged.reason == "terminal phases absorb"
-    assert (found.phase, found.reason, found.message) == (phase, "r", "m")
-    assert (found.queued_at, found.started_at, found.completed_at) == (1, 2, 3)
-    assert ready in found.conditions
-    assert found.total_attempts == 1
-
-
-def test_late_success() -> None:
-    """A success after a final failure raises its attempt and sets a condition, not the phase."""
-    failing = log(ONE, attempt(1, "a", UNKNOWN), attempt(2, "a", FAILED))
-    final = shown(Status(), failing)
-    assert final.phase == "Failed"
-    late = log(ONE, attempt(1, "a", SUCCESS), attempt(2, "a", FAILED))
-    found = shown(final, late, now=NOW + 5_000)
-    assert found.phase == "Failed"
-    assert [a.state for a in found.attempts] == [SUCCESS, FAILED]
-    assert (found.successful, found.failed, found.uncertain) == (1, 0, 0)
-    assert found.conditions[-1] == Condition(
-        "LateSuccess", "True", "RecordedAfterTerminal",
-        "Delivered after the phase was final: a", NOW + 5_000, 1,
-    )  # fmt: skip
-    assert shown(found, late, now=NOW + 9_000) == found
-
-
-def test_success_before_the_end_is_not_late() -> None:
-    """A success that was shown before the phase was final sets no condition."""
-    view = log(PLAN, attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, PERMANENT))
-    final = shown(Status(), view)
-    assert not [c for c in shown(final, view).conditions if c.type == "LateSuccess"]
-
-
-def test_phases_do_not_go_back() -> None:
-    """A phase that was shown stays, even if the log by itself is not that far."""
-    status = Status(phase="Retrying", reason="PartialFailureRetrying", message="as it was")
-    found = shown(status, log(PLAN, attempt(1, "a", FAILED)))
-    assert (found.phase, found.message) == ("Retrying", "as it was")
-    assert shown(Status(phase="Sending", reason="r"), LogView()).phase == "Sending"
-
-
-def test_words_change_with_the_phase_only() -> None:
-    """The message of Retrying is set when the phase is entered and not refreshed."""
-    view = log(PLAN, attempt(1, "a", SUCCESS), attempt(2, "b", FAILED))
-    first = shown(Status(), view)
-    facts = replace(FACTS, policy=RetryPolicy(max_attempts=9))
-    longer = log(
-        PLAN, attempt(1, "a", SUCCESS), attempt(2, "b", FAILED),
-        attempt(3, "b", FAILED, wait=60_000),
-    )  # fmt: skip
-    again = shown(first, longer, facts)
-    assert again.message == first.message
-    assert len(again.attempts) == 3
 
 
 def test_an_order_after_the_end_changes_no_phase() -> None:
@@ -471,89 +262,11 @@ def test_an_order_after_the_end_changes_no_phase() -> None:
     assert (found.phase, len(found.attempts), found.successful) == ("Failed", 3, 1)
 
 
-def test_at_most_once_ends_at_an_unknown_result() -> None:
-    """With at-most-once an unknown result ends the channel, and the status says why."""
-    facts = replace(FACTS, at_most_once=True)
-    found = shown(Status(), log(ONE, attempt(1, "a", UNKNOWN)), facts)
-    assert (found.phase, found.reason) == ("Failed", "MaxRetriesExhausted")
-    assert [(c.state, c.next_retry) for c in found.channels] == [("Uncertain", 0)]
-
-
-def test_times() -> None:
-    """Queued and begun are when the plan was made, completed is when the last attempt ended."""
-    view = log(ONE, attempt(1, "a", SUCCESS))
-    found = shown(Status(), view)
-    assert (found.queued_at, found.started_at) == (BEGUN, BEGUN)
-    assert found.completed_at == BEGUN + 2_000
-    pending = shown(Status(), LogView(), now=BEGUN - 500)
-    assert (pending.queued_at, pending.started_at, pending.completed_at) == (BEGUN - 500, 0, 0)
-    both = shown(pending, view)
-    assert both.queued_at <= both.started_at <= both.completed_at
-    assert both.queued_at == BEGUN - 500
-
-
 def test_times_are_in_order_under_a_clock_that_jumped() -> None:
     """Whatever the clocks said, the three times of a status never contradict each other."""
     early = replace(attempt(1, "a", SUCCESS), started=5, ended=6)
     found = shown(Status(), log(ONE, early))
     assert found.queued_at <= found.started_at <= found.completed_at
-
-
-def test_next_retry() -> None:
-    """A channel to be retried shows when; one that is finished does not."""
-    view = log(PLAN, attempt(1, "a", FAILED), attempt(2, "b", SUCCESS))
-    found = shown(Status(), view)
-    assert found.channels == (
-        ChannelStatus("a", "Retrying", 1, BEGUN + 32_000),
-        ChannelStatus("b", "Delivered", 1, 0),
-    )
-
-
-def test_a_terminal_object_shows_no_next_retry() -> None:
-    """Once the phase is final nothing is announced any more."""
-    found = shown(Status(phase="Failed", reason="r"), log(ONE, attempt(1, "a", FAILED)))
-    assert [c.next_retry for c in found.channels] == [0]
-
-
-def test_generation_never_falls() -> None:
-    """The observed generation is the highest one seen."""
-    assert shown(Status(observed_generation=4), log(ONE)).observed_generation == 4
-
-
-def test_mark() -> None:
-    """The status names the log it shows; without one the old name stays."""
-    mark = LogMark(4, "0.7", "ff")
-    assert merge(Status(), LogView(), FACTS, now=NOW, mark=mark).status.log == mark
-    assert shown(Status(log=mark), LogView()).log == mark
-
-
-def test_no_member_is_lost() -> None:
-    """If every member of a status says something, all do after a merge; every entry has an id then."""
-    entry = Attempt(AttemptId("0-0"), "a", FAILED, ended=BEGUN, failure=PERMANENT, number=5)
-    status = Status(
-        phase="Failed",
-        reason="AllDeliveriesFailed",
-        message=ALL_FAILED,
-        conditions=(Condition("Ready", "False", "NotReady", "no", BEGUN, 1),),
-        attempts=(entry,),
-        nameless=frozenset({entry.id}),
-        total_attempts=5,
-        successful=1,
-        failed=1,
-        uncertain=1,
-        queued_at=BEGUN,
-        started_at=BEGUN,
-        completed_at=BEGUN,
-        observed_generation=1,
-        channels=(ChannelStatus("a", "Failed", 5),),
-        rollup=Rollup(4, (ChannelRollup("a", 4, AttemptId("0-9"), 4),)),
-        log=LogMark(3, "0.7", "ff"),
-        journal="0.7-1",
-    )
-    unknown = attempt(1, "b", UNKNOWN)
-    found = shown(status, log(PLAN, unknown))
-    assert [f.name for f in fields(Status) if not getattr(status, f.name)] == []
-    assert [f.name for f in fields(Status) if not getattr(found, f.name)] == ["nameless"]
 
 
 # -- quarantine, hold -----------------------------------------------------------------------------
@@ -617,68 +330,6 @@ def test_attempts_that_do_not_leave_are_said_and_unsaid() -> None:
 # -- adoption -------------------------------------------------------------------------------------
 
 
-def upstream() -> Status:
-    """An unfinished object as the replaced controller leaves it: no ids, a lost attempt."""
-    return parse_status(
-        {
-            "phase": "Retrying",
-            "reason": "PartialFailureRetrying",
-            "message": "Delivered to 0/2 channel(s), retrying failed channels with backoff 30s",
-            "totalAttempts": 4,
-            "successfulDeliveries": 1,
-            "failedDeliveries": 1,
-            "queuedAt": "2026-01-01T00:00:00Z",
-            "processingStartedAt": "2026-01-01T00:00:00Z",
-            "deliveryAttempts": [
-                {"channel": "a", "attempt": 1, "timestamp": "2026-01-01T00:00:01Z",
-                 "status": "success", "durationSeconds": 0.25},
-                {"channel": "b", "attempt": 1, "timestamp": "2026-01-01T00:00:02Z",
-                 "status": "failed", "error": "slack webhook returned 503 (retryable): busy"},
-                {"channel": "b", "attempt": 1, "timestamp": "2026-01-01T00:00:32Z",
-                 "status": "timeout", "error": "x"},
-            ],
-        }
-    )  # fmt: skip
-
-
-def test_adoption() -> None:
-    """Attempts of the replaced controller keep numbers and duplicates; the next one follows."""
-    before = upstream()
-    assert [a.id for a in before.attempts] == ["0-0", "0-1", "0-2"]
-    view = log(PLAN, attempt(1, "b", FAILED))
-    found = shown(before, view, replace(FACTS, policy=RetryPolicy()))
-    assert [(a.id, a.channel, a.number) for a in found.attempts] == [
-        ("0-0", "a", 1), ("0-1", "b", 1), ("0-2", "b", 1), ("0.7-1", "b", 2),
-    ]  # fmt: skip
-    assert (found.total_attempts, found.successful, found.failed) == (4, 1, 1)
-    assert (found.phase, found.reason, found.message) == (
-        before.phase, before.reason, before.message,
-    )  # fmt: skip
-    assert (found.queued_at, found.started_at) == (before.queued_at, before.started_at)
-
-
-def test_adoption_reads_the_class_from_the_text() -> None:
-    """Only here is a text read: upstream's prefix says that a failure was permanent."""
-    status = parse_status(
-        {
-            "deliveryAttempts": [
-                {"channel": "a", "attempt": 1, "timestamp": "2026-01-01T00:00:01Z",
-                 "status": "failed", "error": "permanent failure: no such channel"},
-            ]
-        }
-    )  # fmt: skip
-    (channel_state,) = channel_states_of(LogView(), status, FACTS)
-    assert (channel_state.state, channel_state.reason) == ("Failed", "permanent failure recorded")
-
-
-def test_adopted_attempts_survive_a_round() -> None:
-    """Once published with their ids, adopted attempts are found again by them."""
-    view = log(PLAN, attempt(1, "b", FAILED))
-    found = shown(upstream(), view, replace(FACTS, policy=RetryPolicy()))
-    again = parse_status(render_status(found))
-    assert [a.id for a in again.attempts] == [a.id for a in found.attempts]
-
-
 # -- comparison of log and object -----------------------------------------------------------------
 
 A_FAILED = replace(attempt(1, "a", FAILED), number=1)
@@ -723,37 +374,3 @@ def test_comparison(case: str) -> None:
     status, view, log_above, lost = COMPARISONS[case]
     assert exceeds(view, status) is log_above
     assert [a.id for a in lacking(view, status)] == lost
-
-
-def test_channels_without_a_plan() -> None:
-    """Without a plan the channels that the object shows are the planned ones, else those tried."""
-    listed = Status(channels=(ChannelStatus("b", "Pending"), ChannelStatus("a", "Pending")))
-    assert [s.channel for s in channel_states_of(LogView(), listed, FACTS)] == ["b", "a"]
-    tried = Status(attempts=(attempt(1, "b", FAILED), attempt(2, "a", FAILED)))
-    assert [s.channel for s in channel_states_of(LogView(), tried, FACTS)] == ["b", "a"]
-
-
-def test_nothing_is_final_without_a_plan() -> None:
-    """What was tried may not be all that was meant: without a plan on record no phase is final."""
-    one = attempt(1, "a", SUCCESS)
-    for view, status in ((log(None, one), Status()), (LogView(), Status(attempts=(one,)))):
-        merged = merge(status, view, FACTS, now=NOW)
-        assert (merged.status.phase, merged.reason) == ("Pending", "not planned yet")
-        assert merged.status.channels == ()
-        assert merged.status.successful == 1
-    assert shown(Status(attempts=(one,)), log(PLAN, one)).phase == "Sending"
-
-
-def test_plan_wins_over_the_routing_of_today() -> None:
-    """An attempt on a channel outside the plan is listed and counted, but decides nothing."""
-    view = log(ONE, attempt(1, "a", SUCCESS), attempt(2, "z", FAILED))
-    found = shown(Status(), view)
-    assert (found.phase, found.message) == ("Sent", "Successfully delivered to 1 channel(s)")
-    assert (found.total_attempts, found.failed) == (2, 1)
-
-
-def test_root_of_the_view() -> None:
-    """The helper of this file builds logs as the scripts do."""
-    records = [plan_record(ONE)]
-    view = log(ONE)
-    assert view == fold([stored(records[0], ROOT_CHAIN, 1)])

@@ -9,16 +9,12 @@ import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.carried import fold
-from syncer.model.rendering import difference
-from syncer.model.resource import LogMark, RetryPolicy, Rollup, Status, parse_status
+from syncer.model.resource import LogMark, Rollup, Status, parse_status
 from syncer.model.times import format_time
-from syncer.rules.fold import LogView
-from syncer.rules.merge import Facts, channel_states_of, exceeds, lacking, merge
 from syncer.rules.recognise import poorer, recognise
 
 UNKNOWN, FAILED, SUCCESS = AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS
 T = 1_700_000_000_000
-FACTS = Facts(generation=1, policy=RetryPolicy(max_attempts=3))
 
 
 def ours(n: int, state: AttemptState, ended: int, channel: str = "a", **more: Any) -> Attempt:
@@ -156,52 +152,6 @@ def test_recognise(case: str) -> None:
     assert recognise(out, known) == out
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_every_reader_of_a_status_recognises(case: str) -> None:
-    """Merged, nothing is shown twice or lost; no copy is a seed, none counts against the budget."""
-    found = CASES[case]
-    status = parse_status(
-        fold({"deliveryAttempts": found.entries, "totalAttempts": len(found.entries)})
-    )
-    view = LogView(attempts={a.id: a for a in found.known})
-    merged = merge(status, view, FACTS, now=T).status
-    expected = dict.fromkeys([*found.ids, *(a.id for a in found.known if not a.open)])
-    assert [a.id for a in merged.attempts] == list(expected)
-    numbers = [(a.channel, a.number) for a in merged.attempts]
-    copies = case == "duplicates of the replaced controller"
-    assert copies or len(set(numbers)) == len(numbers)
-    known = {a.id for a in found.known}
-    assert {a.id for a in lacking(view, status)} == set(found.ids) - known
-    assert exceeds(view, status) == any(a.id not in found.ids for a in found.known if not a.open)
-    tried = sum(len(s.channel) > 0 for s in channel_states_of(view, status, FACTS))
-    assert tried == len({a.channel for a in recognise(status, view.attempts).attempts})
-
-
-NO_COPIES = {
-    "the number of ours at another time": (entry(FAILED, 30_000, 1), ["0.7-1", "0-1"]),
-    "the second of ours and another number": (entry(FAILED, 1_200, 2), ["0.7-1", "0-1"]),
-    "both of ours, and another result": (entry(SUCCESS, 1_200, 1), ["0.7-1", "0-1"]),
-    "both of ours": (entry(FAILED, 1_200, 1), ["0.7-1"]),
-}
-
-
-@pytest.mark.parametrize("case", NO_COPIES)
-def test_a_copy_agrees_in_everything(case: str) -> None:
-    """An entry without an id beside one of ours is left out only if it is the same attempt."""
-    other, ids = NO_COPIES[case]
-    status = parse_status(fold({"deliveryAttempts": [entry(FAILED, 1_200, 1, "0.7-1"), other]}))
-    assert [a.id for a in recognise(status, {}).attempts] == ids
-
-
-def test_ids_are_written_back() -> None:
-    """What was recognised is a difference to what the object shows: the next write mends it."""
-    status = parse_status({"deliveryAttempts": [entry(FAILED, 1_200, 1)], "totalAttempts": 1})
-    view = LogView(attempts={FAIL_1.id: FAIL_1})
-    patch = difference(status, merge(status, view, FACTS, now=T).status)
-    assert [a["id"] for a in patch["deliveryAttempts"]] == ["0.7-1"]
-    assert "totalAttempts" not in patch, "it is one, as before"
-
-
 WHOLE = Status(
     attempts=(FAIL_1, FAIL_2),
     total_attempts=4,
@@ -230,31 +180,3 @@ def test_poorer(case: str) -> None:
     """A version that shows less than the one before is noticed, whatever it lacks."""
     shown, expected = POORER[case]
     assert poorer(shown, WHOLE) is expected
-
-
-def test_a_fold_of_one_that_is_missing() -> None:
-    """A status that has folded a single attempt, and shows no fold, is poorer."""
-    known = replace(WHOLE, rollup=Rollup(through=1))
-    assert poorer(replace(known, rollup=None), known)
-    known = replace(WHOLE, rollup=None)
-    assert not poorer(known, known), "nothing was folded before either"
-
-
-def test_an_entry_without_an_id_does_not_take_that_of_another() -> None:
-    """Where old entries were folded the places have moved: the id by place may be another's."""
-    shown = [
-        entry(FAILED, 5_000, 3, "0-2"),
-        entry(FAILED, 6_000, 4, "0-3"),
-        entry(SUCCESS, 7_000, 5, "0-5"),
-        entry(FAILED, 9_000, 6),
-    ]
-    status = parse_status(fold({"deliveryAttempts": shown}))
-    known = {a.id: a for a in status.attempts[:3]}
-    assert list(known) == ["0-2", "0-3", "0-5"]
-    (nameless,) = status.nameless
-    assert nameless not in known
-    ids = [a.id for a in recognise(status, known).attempts]
-    assert ids[:3] == ["0-2", "0-3", "0-5"]
-    assert len({*ids}) == 4
-    merged = merge(status, LogView(attempts=known), FACTS, now=T).status
-    assert [a.ended - T for a in merged.attempts] == [5_000, 6_000, 7_000, 9_000]

@@ -8,8 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import pytest
-
 from syncer.kube.lease_term import LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.errors import Ambiguous, Conflict
@@ -121,19 +119,6 @@ async def test_a_note_in_doubt_is_there_for_the_log_and_not_for_the_journal() ->
     assert server.lease.annotation(NOTE)
     assert await held.remove_note(0)
     assert (server.lease.annotation(NOTE), held.may_carry_note(0)) == ("", False)
-
-
-async def test_a_note_that_comes_late_is_refused() -> None:
-    """It was removed while its write was still on its way: that one finds another version."""
-    server = Server()
-    held = leases(server)
-    await acquire(held, server)
-    server.delay = True
-    assert await held.put_note(0, 1_000) is None
-    assert await held.remove_note(0)
-    with pytest.raises(Conflict):
-        server.land()
-    assert server.lease.annotation(NOTE) == ""
 
 
 async def test_an_acquisition_keeps_a_note_that_the_last_one_kept() -> None:

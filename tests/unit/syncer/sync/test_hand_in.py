@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.ledger.answers import Snapshot
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
@@ -36,42 +35,6 @@ async def logged(here: Bench) -> list[str]:
     """Kinds and ids of the log's records, in order."""
     snapshot = await here.log.read("u")
     return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
-
-
-async def test_a_log_that_was_lost_is_given_what_came_before() -> None:
-    """So the last wait, and the order in which attempts are audited, are those of the attempts."""
-    async with bench(shown()) as (here, entry):
-        keep(entry)
-        await here.claimer.hand_in(entry)
-        found = await logged(here)
-        assert found == ["intent 0.3-1", "failed 0.3-1", "intent 0.5-1", "success 0.5-1"]
-        assert not entry.unrecorded
-        keep(entry)
-        await here.claimer.hand_in(entry)
-        assert await logged(here) == found
-
-
-async def test_a_log_that_is_lost_meanwhile_is_given_all_by_the_next_try() -> None:
-    """What is kept would stand before what came earlier; it stays, and the caller tries again."""
-    async with bench(shown()) as (here, entry):
-        keep(entry)
-        await here.claimer.hand_in(entry)
-        keep(entry)
-        logs, read = cast("Any", here.log.client).redis.twin.logs, here.log.read
-
-        async def lost_after(uid: str) -> Snapshot | None:
-            found = await read(uid)
-            logs.clear()
-            return found
-
-        here.claimer.log.read = lost_after  # type: ignore[method-assign] # between the calls
-        await here.claimer.hand_in(entry)
-        assert logs == {}
-        assert [*entry.unrecorded] == [KEPT]
-        here.claimer.log.read = read  # type: ignore[method-assign] # as it was
-        await here.claimer.hand_in(entry)
-        assert (await logged(here))[-1] == "success 0.5-1"
-        assert len(await logged(here)) == 4
 
 
 async def test_only_the_first_makes_a_log_anew() -> None:
@@ -122,24 +85,6 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
         assert await logged(here) == ["seed.failed 0.3-1", "seed.success 0.5-1"]
 
 
-async def test_what_a_claim_lacked_comes_with_all_the_rest() -> None:
-    """So a copy that is held up until the log is lost makes it anew in order."""
-    async with bench(twice_shown()) as (here, entry):
-        given: list[list[str]] = []
-        claim = here.log.claim
-
-        async def noted(*args: Any, seeds: Any = (), **more: Any) -> Any:
-            given.append([f"{s.kind} {s.id}" for s in seeds])
-            return await claim(*args, seeds=seeds, **more)
-
-        first = entry.request.status.attempts[0]
-        await here.log.claim("u", EPOCH, name="ns/n", seeds=[attempt_record(first, seed=True)])
-        here.claimer.log.claim = noted  # type: ignore[method-assign] # looks on
-        await here.claimer.claim(entry, Held())
-        assert given == [[], ["seed.failed 0.3-1", "seed.failed 0.4-1"]]
-        assert await logged(here) == given[1]
-
-
 async def test_what_is_on_its_way_comes_first() -> None:
     """The outcome of another attempt would come in between what the status has numbered."""
     async with bench(shown()) as (here, entry):
@@ -152,36 +97,12 @@ async def test_what_is_on_its_way_comes_first() -> None:
         assert len(await logged(here)) == 4
 
 
-async def test_what_was_kept_takes_its_place_in_the_status() -> None:
-    """Results are known in another order than that of their attempts."""
-    async with bench(shown(status="unknown", error=WRITTEN_AHEAD)) as (here, entry):
-        keep(entry)
-        keep(entry, AttemptId("0.3-1"))
-        await here.claimer.hand_in(entry)
-        assert await logged(here) == [
-            "intent 0.3-1", "success 0.3-1", "intent 0.5-1", "success 0.5-1",
-        ]  # fmt: skip
-        assert not entry.unrecorded
-
-
 async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
     """An attempt that was written ahead and not ended is unknown to its readers, and not to its sender."""
     async with bench(shown(status="unknown", error=WRITTEN_AHEAD)) as (here, entry):
         keep(entry)
         await here.claimer.hand_in(entry)
         assert await logged(here) == ["intent 0.5-1", "success 0.5-1"]
-
-
-async def test_a_log_that_cannot_be_read_loses_no_result() -> None:
-    """What was kept is kept until it can."""
-    async with bench(shown()) as (here, entry):
-        keep(entry)
-        elements = [b"nl1 object=ns/n epoch=0.7 acked=0 audited=0", b"broken"]
-        cast("Any", here.log.client).redis.twin.logs["nl:{u}"] = elements
-        await here.claimer.hand_in(entry)
-        given = any(e.startswith(b"success 0.5-1") for e in elements)
-        assert given is (KEPT not in entry.unrecorded)
-        assert entry.quarantine
 
 
 def journaled(here: Bench, entry: Entry) -> None:

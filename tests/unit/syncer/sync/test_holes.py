@@ -15,17 +15,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import pytest
 from prometheus_client import CollectorRegistry
 
-from syncer.cli.access import Access
-from syncer.cli.exits import DIFFERENT
-from syncer.cli.manual_records import ManualRecord, append, resolutions, write_records
 from syncer.ledger.answers import Proof
-from syncer.ledger.reading import read_log
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
     Attempt,
@@ -39,7 +33,6 @@ from syncer.model.carried import fold
 from syncer.model.errors import Conflict
 from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.channel_state import State, state_of
 from syncer.rules.reconcile import Action
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
@@ -259,93 +252,3 @@ async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
     )  # fmt: skip
     assert await here.recorder.close(entry, attempt, intent, patience=1)
     return attempt, intent
-
-
-async def looked(here: Bench, *, delivered: bool) -> tuple[ManualRecord, ...]:
-    """What an operator who looks now is going to say."""
-    return resolutions(
-        read_log(await here.log.elements("u")), attempt="", channel="", delivered=delivered,
-        even_open=False, at=5_000, by="me", reason="looked",
-    )  # fmt: skip
-
-
-def shell(here: Bench) -> Access:
-    """What the command has of an installation, as far as appending asks."""
-    return cast("Access", SimpleNamespace(log=here.log))
-
-
-REFUSED: dict[str, Any] = {
-    "state": AttemptState.FAILED,
-    "failure": FailureClass.PERMANENT,
-    "due": 0,
-    "code": 410,
-}
-
-
-async def test_a_verdict_after_a_refusal_for_good_changes_nothing() -> None:
-    """V4: what the receiver said stands, the channel stays ended, and the operator is told so."""
-    async with bench() as (here, entry):
-        attempt, intent = await unsure(here, entry)
-        said = await looked(here, delivered=False)
-        gone = replace(attempt, **REFUSED)
-        await here.log.outcome("u", attempt_record(gone), intent, name="ns/n")
-        (told,) = await append(shell(here), "u", said)
-        assert (told.fresh, told.stands) == (False, AttemptState.FAILED)
-        await here.recorder.reread(entry)
-        known = entry.view.attempts[attempt.id]
-        assert (known.failure, known.code, known.ended) == (FailureClass.PERMANENT, 410, 2)
-        assert state_of("console", [known], max_attempts=5).state is State.FAILED
-
-
-async def test_verdicts_that_contradict_each_other() -> None:
-    """V5: the one that says more is recorded, whoever comes first; the other is told what stands."""
-    for first, fresh in ((False, True), (True, False)):
-        async with bench() as (here, entry):
-            attempt, _ = await unsure(here, entry)
-            one, two = await looked(here, delivered=first), await looked(here, delivered=not first)
-            (told,) = await append(shell(here), "u", one)
-            assert told.fresh
-            (told,) = await append(shell(here), "u", two)
-            assert (told.fresh, told.stands is None) == (fresh, fresh)
-            (again,) = await append(shell(here), "u", one)
-            assert (again.fresh, again.stands) == (False, None)
-            await here.recorder.reread(entry)
-            assert entry.view.attempts[attempt.id].state is AttemptState.SUCCESS
-
-
-async def test_a_refusal_for_good_after_a_verdict_of_failure_is_recorded() -> None:
-    """V7: the sender's own word is on record beside the verdict, and nothing more is sent."""
-    async with bench() as (here, entry):
-        attempt, intent = await unsure(here, entry)
-        await append(shell(here), "u", await looked(here, delivered=False))
-        await here.recorder.reread(entry)
-        judged = entry.view.attempts[attempt.id]
-        assert state_of("console", [judged], max_attempts=5).state is State.RETRYING
-        gone = replace(attempt, **REFUSED)
-        assert await here.recorder.close(entry, gone, intent, patience=1)
-        known = entry.view.attempts[attempt.id]
-        assert (known.failure, known.code) == (FailureClass.PERMANENT, 410)
-        assert state_of("console", [known], max_attempts=5).state is State.FAILED
-        assert entry.view.conflicts == 0
-
-
-async def test_the_command_tells_what_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    """A verdict that came too late is not called recorded, and the exit code says so."""
-    async with bench() as (here, entry):
-        attempt, intent = await unsure(here, entry)
-        said = await looked(here, delivered=False)
-        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
-        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
-        for as_json in (False, True):
-            options = SimpleNamespace(dry_run=False, json=as_json)
-            code = await write_records(
-                shell(here), here.objects.request, said, cast("Any", options), by="me"
-            )
-            assert code == DIFFERENT
-        plain, rich = capsys.readouterr().out.splitlines()
-        assert plain == (
-            f"not recorded: attempt {attempt.id} on console: unknown -> failed; by now it is success,"
-            " which stands"
-        )
-        assert '"appended":false' in rich.replace(" ", "")
-        assert '"stands":"success"' in rich.replace(" ", "")

@@ -11,10 +11,8 @@ from syncer.model.ports import ObjectClient
 from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
-from syncer.rules.restore import highest_epoch
 from syncer.sync.sweeper import Sweeper
 from tests.unit.syncer.sync.test_holes import EPOCH, Held, Ours, bench
-from tests.unit.syncer.sync.test_scrubber import scene
 
 
 def shown(**members: Any) -> dict[str, Any]:
@@ -50,25 +48,6 @@ async def test_what_no_record_can_hold_is_cut(case: str) -> None:
         assert entry.view.position == position
 
 
-async def test_what_no_plan_can_hold_is_cut() -> None:
-    """So is a time of the plan that the object shows."""
-    status = {
-        "phase": "Sending", "channels": [{"name": "console", "state": "Pending"}],
-        "processingStartedAt": "9999-12-31T23:59:59Z",
-    }  # fmt: skip
-    async with bench(status) as (here, entry):
-        assert Action.OPEN in await here.claimer.claim(entry, Held())
-        assert entry.view.plan is not None
-        assert entry.view.plan.channels == ("console",)
-
-
-async def test_an_epoch_that_is_none_fences_nobody() -> None:
-    """The mark of the log is for people; what is no epoch there is passed over."""
-    async with bench({"log": {"position": 1, "epoch": "later", "store": "s"}}) as (here, entry):
-        assert highest_epoch(entry.request.status) == "0.0"
-        assert Action.OPEN in await here.claimer.claim(entry, Held())
-
-
 class Unreadable:
     """A store of an object that exists and does not parse."""
 
@@ -79,15 +58,6 @@ class Unreadable:
         """Fail as the real one does."""
         self.asked += 1
         raise ContractError(f"{namespace}/{name} cannot be read")
-
-
-async def test_an_object_that_cannot_be_read_is_held() -> None:
-    """It says nothing: its log is neither opened for sending nor let go."""
-    async with bench() as (here, entry):
-        here.claimer.objects = cast("ObjectClient", Unreadable())
-        verdict = await here.claimer.claim(entry, Held())
-        assert verdict.rows == ("D8",)
-        assert entry.claim is None
 
 
 async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans() -> None:
@@ -109,11 +79,3 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans(
         sweep = await Sweeper(here.claimer).orphans(Ours(), lambda _: False, lambda _: True)
         assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
         assert [t for _, _, t in await here.log.read_headers(["odd"])] == [-1]
-
-
-async def test_the_self_audit_judges_a_log_whose_object_cannot_be_read() -> None:
-    """One such object must not keep the look from all that come after it."""
-    store = Unreadable()
-    async with scene(store=store) as here:
-        await here.scrubber.round()
-        assert (store.asked, here.found(), here.changed) == (1, set(), [])

@@ -71,37 +71,3 @@ def test_what_is_ordered_is_due_at_once() -> None:
     entry.due[C] = 105.0
     recorder.adopt(entry, snapshot(*LOG, ORDER))
     assert entry.due == {C: 105.0, D: 900.0}
-
-
-def test_appended_log_does_not_expire_any_more() -> None:
-    """Whoever appends takes the expiry off, and the entry knows."""
-    cache = Cache(window=1.0, monotonic=lambda: 100.0)
-    recorder = Recorder(
-        NONE, cache, LedgerTime(lambda: 100.0), SyncMetrics(CollectorRegistry()), identity="t"
-    )
-    entry = Entry(request("Failed"))
-    recorder.adopt(entry, snapshot(*LOG))
-    entry.expiring = True
-    recorder.adopt(entry, snapshot(*LOG))
-    assert entry.expiring
-    recorder.adopt(entry, snapshot(*LOG, ORDER))
-    assert not entry.expiring
-
-
-def test_mark_over_a_pending_order_is_not_the_end() -> None:
-    """A finished log ends at its last record, unless an order in it waits to be carried out."""
-    entry = Entry(request("Failed"), view=fold(snapshot(*LOG).records))
-    assert entry.ends_at(3)
-    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, ORDER).records))
-    assert entry.ordered == {C}
-    assert not entry.ends_at(4)
-    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, ORDER, failed(3, C)).records))
-    assert entry.ends_at(5)
-
-
-def test_order_for_a_channel_that_is_not_planned_holds_nothing_up() -> None:
-    """What nobody can carry out does not keep a log for ever."""
-    stray = resend_record("order:x:1", "x", at=1, by="me", why="w")
-    entry = Entry(request("Failed"), view=fold(snapshot(*LOG, stray).records))
-    assert entry.ordered == frozenset()
-    assert entry.ends_at(4)

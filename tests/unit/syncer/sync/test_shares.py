@@ -27,25 +27,6 @@ class Bench:
             self.shares.end(namespace, 1.0)
 
 
-def test_who_writes_quickly_is_not_limited() -> None:
-    """All writers may be had by one namespace: it gives them back soon."""
-    here = Bench()
-    here.shares.begin("a")
-    here.shares.end("a", 0.9)
-    assert here.begun("a") == 20
-
-
-def test_each_slow_namespace_leaves_half_of_what_is_free() -> None:
-    """So there is a writer left for the next one, and all for who is quick."""
-    here = Bench()
-    here.slow("a", "b", "c", "d")
-    assert [here.begun(namespace) for namespace in "abcd"] == [4, 2, 1, 1]
-    here.shares.end("a", 10.0)
-    assert [here.begun(namespace) for namespace in "abc"] == [0, 0, 0]
-    here.shares.end("b", 10.0)
-    assert here.begun("d") == 1
-
-
 def test_a_slow_namespace_is_so_for_a_while() -> None:
     """A minute after its last slow write it is like any other, and forgotten with the next slow one."""
     here = Bench()
@@ -60,20 +41,3 @@ def test_a_slow_namespace_is_so_for_a_while() -> None:
     assert list(here.shares._slow) == ["b", "c"]
     here.slow("c")
     assert list(here.shares._slow) == ["c"]
-
-
-def test_what_was_not_begun_frees_nothing() -> None:
-    """An end alone is not counted."""
-    here = Bench()
-    here.shares.end("a", 1.0)
-    assert here.begun("a") == 4
-
-
-def test_a_minute_is_a_whole_minute() -> None:
-    """At its end a slow namespace is still one."""
-    here = Bench()
-    here.slow("a")
-    here.now += 60.0
-    assert here.begun("a") == 4
-    here.now += 0.001
-    assert here.shares.may("a")
