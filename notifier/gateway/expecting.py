@@ -92,12 +92,17 @@ class Expectation:
             await self._act(lease)
 
     async def _read(self) -> LeaseRecord:
+        # Until it has one, the source was not expected.
+        stamp = {"renewTime": self._stamp(self._heard)}
         try:
-            return await self._leases.get(self._name, timeout=CALL)
+            lease = await self._leases.get(self._name, timeout=CALL)
         except Gone:
-            # From now on the source is expected.
-            stamp = {"renewTime": self._stamp(self._heard)}
             return await self._leases.create(self._name, {}, stamp, timeout=CALL)
+        if lease.renew_time:
+            return lease
+        return await self._leases.patch(
+            self._name, lease.resource_version, {}, stamp, timeout=CALL
+        )
 
     def _see(self, lease: LeaseRecord) -> None:
         """Note the contents of the Lease."""

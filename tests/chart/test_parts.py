@@ -67,6 +67,7 @@ def test_the_embedded_redis_starts_as_rendered(
             content = content.replace(old, new)  # noqa: PLW2901 - one after the other
         (tmp_path / "etc" / name).write_text(content)
     (tmp_path / "auth" / "password").write_text(PASSWORD + "\n")
+    (tmp_path / "auth" / "explorer").write_text("another" + "\n")
     kind = "valkey" if "valkey" in redis_binary.name else "redis"
     client = shutil.which("redis-cli")
     assert client is not None, "it comes with redis-server"
@@ -101,6 +102,8 @@ def test_the_embedded_redis_starts_as_rendered(
             ("default", ""),
             ("ledger", "x"),
             ("admin", PASSWORD),
+            ("explorer", PASSWORD),
+            ("ledger", "another"),
         ):
             with login(user, password) as stranger, pytest.raises(redis.AuthenticationError):
                 stranger.ping()
@@ -118,8 +121,8 @@ def test_the_embedded_redis_starts_as_rendered(
             twice = "redis.call('RPUSH', KEYS[1], 'c', 'd') redis.call('LSET', KEYS[1], 0, 'a')"
             assert own.evalsha(str(own.script_load(twice)), 1, "nl:{b}") is None
         # The words of the page and those of the chart are one rule, on this very server.
-        for name, page in (("ledger", "ledger"), ("explorer", "explorer")):
-            assert script("admin.sh", *acl_rule("twin", PASSWORD, page=page)).stdout == "OK\n"
+        for name, password in (("ledger", PASSWORD), ("explorer", "another")):
+            assert script("admin.sh", *acl_rule("twin", password, page=name)).stdout == "OK\n"
             theirs, ours = (
                 sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())
                 for user in ("twin", name)
@@ -170,8 +173,16 @@ def test_the_password_is_made_once_and_by_nobody_else() -> None:
     assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     secret = {e["name"]: e["value"] for e in container["env"]}["SECRET"]
-    used = json.dumps([one(found, "StatefulSet"), controller(found)])
-    assert used.count(f'"{secret}"') == 2
+    explorer = component(found, "Deployment", "explorer")
+    # One volume each: the server has both passwords, and of the others each has its own.
+    for user, keys in (
+        (one(found, "StatefulSet"), ["password", "explorer-password"]),
+        (controller(found), ["password"]), (explorer, ["explorer-password"]),
+    ):  # fmt: skip
+        pod = user["spec"].get("template", user)["spec"]
+        text = json.dumps(pod["volumes"])
+        assert text.count(f'"{secret}"') == 1
+        assert re.findall(r'"key": "((?:\w+-)?password)"', text) == keys
     for case in ("embedded-strict", "external-url"):
         assert not [o for o in rendered("4", case) if "redis-password" in o["metadata"]["name"]]
 
@@ -234,9 +245,11 @@ def test_the_explorer_reads_and_is_reached_by_nobody() -> None:
     (source,) = volume["projected"]["sources"]
     assert source["secret"] == {"name": "mine", "items": [{"key": "reader", "path": "url"}]}
     without = objects(template("4", {"explorer": {"enabled": False}}))
-    assert "explorer" not in json.dumps(
-        [o for o in without if o["kind"] != "CustomResourceDefinition"]
-    )
+    # Its password is made with the controller's, for it may come later.
+    assert "explorer" not in json.dumps([
+        o for o in without
+        if o["kind"] != "CustomResourceDefinition" and not o["metadata"]["name"].endswith("-redis-password")
+    ])  # fmt: skip
 
 
 def pod_labels(found: tuple[Json, ...], name: str) -> Json:

@@ -343,8 +343,11 @@ async def test_the_password_is_made_with_one_right(
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "made the Secret" in first.out
     assert "is there already" in second.out
-    assert len(base64.b64decode(secret["data"]["password"])) == 64
-    assert secret["data"]["password"] not in first.out + second.out
+    assert secret["data"].keys() == {"password", "explorer-password"}
+    assert len(set(secret["data"].values())) == 2, "who has one has not the other"
+    for password in secret["data"].values():
+        assert len(base64.b64decode(password)) == 64
+        assert password not in first.out + second.out
     assert secret["metadata"]["labels"]["app.kubernetes.io/component"] == "redis"
 
 

@@ -1,5 +1,5 @@
 """
-Makes the password of the embedded Redis, once, before its pod is made: a Secret that stays.
+Makes the passwords of the embedded Redis, once, before its pod is made: a Secret that stays.
 
 A template cannot: each rendering would have another one, and tools that render without a look at the
 cluster would change it with every run. Standard library only. The account that it runs as may create
@@ -7,7 +7,8 @@ Secrets in the release's namespace, read none, and is gone when this has ended. 
 already stays as it is.
 
     SECRET       name of the Secret
-    KEY          key of the password in it
+    KEY          key of the controller's password in it
+    EXPLORER_KEY key of the explorer's
     LABELS       its labels, as JSON
     ACCOUNT      directory with the token, where it is not the pod's own
 """
@@ -38,16 +39,20 @@ def address() -> str:
     return f"https://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def make(name: str, key: str, labels: dict[str, str]) -> int:
-    """Create the Secret; returns the code of the answer."""
+def password() -> str:
+    """Return a new one, as a Secret holds it."""
+    return base64.b64encode(secrets.token_hex(32).encode()).decode()
+
+
+def make(name: str, keys: list[str], labels: dict[str, str]) -> int:
+    """Create the Secret with a password for each key; returns the code of the answer."""
     namespace = (ACCOUNT / "namespace").read_text().strip()
-    password = base64.b64encode(secrets.token_hex(32).encode()).decode()
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "type": "Opaque",
-        "data": {key: password},
+        "data": {key: password() for key in keys},
     }
     request = urllib.request.Request(  # noqa: S310 - always https
         f"{address()}/api/v1/namespaces/{namespace}/secrets",
@@ -72,11 +77,11 @@ def make(name: str, key: str, labels: dict[str, str]) -> int:
 
 def main() -> int:
     """Create it, or find it there; returns the exit code."""
-    name = os.environ["SECRET"]
+    name, keys = os.environ["SECRET"], [os.environ["KEY"], os.environ["EXPLORER_KEY"]]
     deadline = time.monotonic() + SECONDS
     while True:
         try:
-            code = make(name, os.environ["KEY"], json.loads(os.environ["LABELS"]))
+            code = make(name, keys, json.loads(os.environ["LABELS"]))
             problem = f"the API server answered {code}"
         except OSError as error:
             code, problem = 0, f"the API server cannot be reached: {error}"

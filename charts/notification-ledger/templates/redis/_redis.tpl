@@ -48,7 +48,7 @@ cat > /run/redis/users.acl <<END
 user default reset off ~* &* +@all
 user ledger reset on #$hash {{ include "ledger.redis.rule" . }}
 {{- if .Values.explorer.enabled }}
-user explorer reset on #$hash {{ include "ledger.redis.readRule" . }}
+user explorer reset on #$(printf %s "$(cat /etc/redis-auth/explorer)" | sha256sum | cut -c 1-64) {{ include "ledger.redis.readRule" . }}
 {{- end }}
 user admin reset on #$admin ~* &* +@all
 END
@@ -62,7 +62,7 @@ END
 exec "$server" /etc/redis/redis.conf
 {{- end -}}
 
-{{/* The Secret with the password of `ledger`. */}}
+{{/* The Secret with the passwords of `ledger` and of `explorer`. */}}
 {{- define "ledger.redis.secret" -}}
 {{- default (include "ledger.component" (list . "redis-auth")) .Values.redis.embedded.existingSecret.name -}}
 {{- end -}}
