@@ -100,9 +100,7 @@ class Expectation:
             return await self._leases.create(self._name, {}, stamp, timeout=CALL)
         if lease.renew_time:
             return lease
-        return await self._leases.patch(
-            self._name, lease.resource_version, {}, stamp, timeout=CALL
-        )
+        return await self._leases.patch(self._name, lease.resource_version, {}, stamp, timeout=CALL)
 
     def _see(self, lease: LeaseRecord) -> None:
         """Note the contents of the Lease."""

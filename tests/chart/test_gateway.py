@@ -103,7 +103,7 @@ def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
     assert role["metadata"]["namespace"] == given.namespace
     (rule,) = role["rules"]
     assert rule["resourceNames"] == [f"{given.prefix}-watchdog"]
-    # None may be created, for no name would bound that: the chart makes it, and says nothing of its contents.
+    # None may be created, for no name would bound that: the chart makes it, and leaves its contents alone.
     assert rule["verbs"] == ["get", "patch"]
     (lease,) = of_kind(found, "Lease")
     assert lease["metadata"]["name"] == f"{given.prefix}-watchdog"

@@ -66,8 +66,8 @@ def test_the_embedded_redis_starts_as_rendered(
         ):
             content = content.replace(old, new)  # noqa: PLW2901 - one after the other
         (tmp_path / "etc" / name).write_text(content)
-    (tmp_path / "auth" / "password").write_text(PASSWORD + "\n")
-    (tmp_path / "auth" / "explorer").write_text("another" + "\n")
+    for file, word in (("password", PASSWORD), ("explorer", "another")):
+        (tmp_path / "auth" / file).write_text(word + "\n")
     kind = "valkey" if "valkey" in redis_binary.name else "redis"
     client = shutil.which("redis-cli")
     assert client is not None, "it comes with redis-server"
@@ -121,8 +121,8 @@ def test_the_embedded_redis_starts_as_rendered(
             twice = "redis.call('RPUSH', KEYS[1], 'c', 'd') redis.call('LSET', KEYS[1], 0, 'a')"
             assert own.evalsha(str(own.script_load(twice)), 1, "nl:{b}") is None
         # The words of the page and those of the chart are one rule, on this very server.
-        for name, password in (("ledger", PASSWORD), ("explorer", "another")):
-            assert script("admin.sh", *acl_rule("twin", password, page=name)).stdout == "OK\n"
+        for name, word in (("ledger", PASSWORD), ("explorer", "another")):
+            assert script("admin.sh", *acl_rule("twin", word, page=name)).stdout == "OK\n"
             theirs, ours = (
                 sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())
                 for user in ("twin", name)

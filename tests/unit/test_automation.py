@@ -81,6 +81,17 @@ def test_what_installs_the_rest_is_pinned_by_hash() -> None:
         assert "install --quiet uv==" not in text
 
 
+def test_a_release_is_built_where_nothing_was_tested() -> None:
+    """Tests and build are jobs of their own, and what arrives is signed with where it was built."""
+    jobs = {name: job for (file, name), job in _jobs().items() if file == "release"}
+    runs = {name: " ".join(s.get("run", "") for s in job["steps"]) for name, job in jobs.items()}
+    assert ".ci/run" in runs["test"]
+    assert not re.search(r"\.ci/|scripts/(?!release)", runs["build"])
+    assert jobs["draft"]["needs"] == ["test", "build"]
+    (signs,) = [s for s in jobs["draft"]["steps"] if "attest-build-provenance" in s.get("uses", "")]
+    assert signs["with"] == {"subject-checksums": "dist/SHA256SUMS"}
+
+
 def test_a_release_names_the_version_of_the_tree() -> None:
     """A tag that is not the version of the project and of the chart makes no release."""
     answer = _run("scripts/release", "--check", "v99.0.1")

@@ -195,6 +195,7 @@ KEPT: Final = {
     "it is no longer final": Kept(found=shown(phase="Sending")),
     "it is being deleted": Kept(found=stored_object(deleting=True)),
     "it ended later than was known": Kept(found=shown(completed_at=ENDED + 1)),
+    "its status ends it before it was created": Kept(found=stored_object(created=ENDED + 1)),
     "it is kept for longer by now": Kept(found=stored_object(retention_days=8)),
     "another object has its name": Kept(found=stored_object("w")),
     "its status names no log": Kept(found=shown(log=None)),
