@@ -147,7 +147,9 @@ class _Reading:
         cut_off = group.number("truncatedAlerts")
         # What was cut off may fire.
         status = FIRING if firing or cut_off else RESOLVED
-        severity = worst_of(a.labels.get("severity", "") for a in firing or alerts)
+        # What imitates Alertmanager may have it in the common labels alone.
+        usual = common.get("severity", "")
+        severity = worst_of(a.labels.get("severity", usual) for a in firing or alerts)
         priority = priority_of(severity)
         count = len(firing) or ("" if cut_off else len(alerts))
         more = max(0, len(alerts) - ALERTS) + cut_off

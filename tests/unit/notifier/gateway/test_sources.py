@@ -123,6 +123,8 @@ def test_the_urgency_is_that_of_the_worst_alert_that_fires() -> None:
     assert found(info, alert()) == ("Escalation", "Critical", "critical")
     assert found(info, plain, worst) == ("Escalation", "Medium", "")
     assert found(info, worst) == ("StatusUpdate", "Low", "info")
+    (draft,) = read("alertmanager", alertmanager(plain))
+    assert draft.severity == "critical", "the common labels have it"
     assert found(alert("b", "resolved", labels=info["labels"]), worst)[1:] == (
         "Critical",
         "critical",
