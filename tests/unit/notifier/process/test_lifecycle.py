@@ -76,7 +76,7 @@ async def test_readiness_names_what_is_missing() -> None:
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
     assert list(product.admin.details) == [
-        "routing", "holds", "status-policy", "installation", "failpoints", "retention",
+        "routing", "receivers", "holds", "status-policy", "installation", "failpoints", "retention",
     ]  # fmt: skip
     assert product.admin.details["routing"]() == "the last good one stays"
     assert product.admin.details["failpoints"]() is None
