@@ -34,14 +34,12 @@ class World:
         self.registry = registry = CollectorRegistry()
         self.gauge = Gauge("waiting", "How many wait.", registry=registry)
         self.waiting = 0
-        self.scrapes = 0
         self.refreshing = 0.0
         self.server = AdminServer(registry)
         self.server.on_scrape(self._refresh)
         self.said: dict[str, str | None] = {"lease": None, "redis": None, "note": None}
 
     async def _refresh(self) -> float:
-        self.scrapes += 1
         self.gauge.set(self.waiting)
         return self.refreshing
 

@@ -23,10 +23,8 @@ class Server:
     def __init__(self) -> None:
         self.lease = LeaseRecord("nl-0", "u", "10", annotations={})
         self.lose = False
-        self.delay = False
         #: Set when an answer may be given that is held up.
         self.gate: asyncio.Event | None = None
-        self.held_up: list[tuple[str, Mapping[str, str | None]]] = []
 
     async def get(self, name: str, *, timeout: float) -> LeaseRecord:
         """Answer what is stored."""
@@ -44,11 +42,7 @@ class Server:
     async def patch(
         self, name: str, version: str, annotations: Mapping[str, str | None], spec: Any, *, timeout: float
     ) -> LeaseRecord:  # fmt: skip
-        """Write it, now or later."""
-        if self.delay:
-            self.delay = False
-            self.held_up.append((version, annotations))
-            raise Ambiguous("no answer")
+        """Write it."""
         self._write(version, annotations, spec)
         if self.lose:
             self.lose = False
@@ -57,11 +51,6 @@ class Server:
         if self.gate is not None:
             await self.gate.wait()
         return answer
-
-    def land(self) -> None:
-        """Have the write arrive that was on its way."""
-        version, annotations = self.held_up.pop()
-        self._write(version, annotations, {})
 
     def _write(self, version: str, annotations: Mapping[str, str | None], spec: Any) -> None:
         if version != self.lease.resource_version:
