@@ -356,6 +356,15 @@ def test_the_notes_name_the_pages_that_there_are(enabled: bool) -> None:
     assert ("\n    kubectl ledger ui\n" in run.out.partition("NOTES:")[2]) is enabled
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_notes_say_that_kubernauts_controller_must_not_run(enabled: bool) -> None:
+    """Kubernaut's upgrade starts it again, and then both send."""
+    values = {"kubernaut": {"enabled": enabled}}
+    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+    assert run.code == 0, run.err
+    assert ("set notification.replicas to 0" in run.out.partition("NOTES:")[2]) is enabled
+
+
 @pytest.mark.parametrize("case", ["default", "kubernaut", "extras"])
 def test_the_plugin_finds_the_controllers_pods(case: str) -> None:
     """By labels that every pod of a controller has, whatever the release is called, and no other pod."""
