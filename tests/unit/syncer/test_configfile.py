@@ -8,12 +8,23 @@ from typing import Final
 import pytest
 
 from syncer.configfile import (
+    Duration,
     Group,
+    Level,
+    Names,
     parse_duration,
     secret_of,
     unknown_keys,
 )
 from syncer.model.errors import ConfigError
+
+
+class Inner(Group):
+    """A group of a group."""
+
+    max_age: Duration = 5.0
+    names: Names = ()
+    level: Level = "INFO"
 
 
 class Needed(Group):
@@ -26,6 +37,8 @@ class Document(Group):
     """A whole file."""
 
     needed: Needed
+    some_group: Inner = Inner()  # noqa: V107 (by its name in a file)
+    maybe: Inner | None = None  # noqa: V107 (as above)
     count: int = 1
     flags: tuple[int, ...] = ()
 
