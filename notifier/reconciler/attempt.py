@@ -43,6 +43,8 @@ _UNFIT_PAUSE: Final = 5.0
 _LEASE_PAUSE: Final = 0.5
 #: Seconds until an attempt is tried again that must not come before another of its incident.
 _ORDER_PAUSE: Final = 1.0
+#: Seconds until one is looked at again that is superseded, which cannot be recorded while the log is away.
+_SUPERSEDED_PAUSE: Final = 30.0
 #: Seconds between checks whether a status write has ended, before an attempt is journaled.
 _WRITE_POLL: Final = 0.05
 
@@ -336,7 +338,8 @@ class Attempts:
             )
             return True
         if newer or waits:
-            entry.due[channel] = self.ports.cache.monotonic() + _ORDER_PAUSE
+            pause = _ORDER_PAUSE if waits else _SUPERSEDED_PAUSE
+            entry.due[channel] = self.ports.cache.monotonic() + pause
             self.ports.queue.add_at(entry.uid, entry.due[channel])
             return True
         if self.still_due(entry, term, channel):
