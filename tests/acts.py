@@ -103,10 +103,14 @@ _LEASE: Final = (
 )
 
 
-def _status(what: str, does: str, on: str, found: str, why: str = "") -> Act:
-    """Return an act on a status, from which the policy keeps whoever may not record."""
+def _status(what: str, does: str, on: str, found: str, *, believed: str = "", why: str = "") -> Act:
+    """
+    Return an act on a status, from which the policy keeps whoever may not record.
+
+    Where that is in force, statuses are `believed`, which is something else if it is given.
+    """
     who = dict.fromkeys((Role.WRITER, Role.ADMIN), found)
-    return Act(what, does, on, who, {Role.WRITER: "policy"}, why)
+    return Act(what, does, on, who, {Role.WRITER: "policy", Role.ADMIN: believed or found}, why)
 
 
 def _lease(what: str, does: str, protected: str = "policy") -> Act:
@@ -129,7 +133,7 @@ ACTS: Final = (
     _status("calls a new notification sent", "send_new", "new", "phase"),
     _status("the same, with a success without an id", "send_new_listed", "new", "phase"),
     _status("chooses the channels of a new notification", "choose", "new", OPEN,
-            "a plan is taken from a status that shows one, if no log holds one"),
+            why="a plan is taken from a status that shows one, if no log holds one"),
     Act("changes the message", "spec", "waiting",
         dict.fromkeys((Role.AUTHOR, Role.TENANT, Role.ADMIN), "definition")),
     Act("holds a notification back", "hold", "waiting",
