@@ -37,6 +37,8 @@ from syncer.rules.merge import Facts, channel_states_of
 _KEEP_STATE: Final = frozenset({"pagerduty"})
 #: Milliseconds after its creation within which a first attempt is not late.
 _YOUNG: Final = 5000
+#: Milliseconds by which two replicas may take it for younger or older.
+_SKEW: Final = 1500
 #: Older notifications of an incident whose logs are read, the newest first.
 _READ: Final = 16
 #: Pages of a list that are read, and look-ups at once.
@@ -107,7 +109,7 @@ class Incidents:
         if channel.partition(":")[0] not in _KEEP_STATE:
             return "", False
         if first and request.state == FIRING and 0 <= self.now() - request.created < _YOUNG:
-            return "", False
+            return "", False  # an end that comes meanwhile waits for it (`_may_ask_nothing`)
         mates = await self._mates(request)
         newest = max(mates, key=lambda mate: mate.order, default=request)
         if newest.order > request.order:
@@ -117,11 +119,23 @@ class Incidents:
         before = sorted(mates, key=lambda mate: mate.order, reverse=True)
         for mate in [m for m in before if ends or not m.status.terminal][:_READ]:
             view = await self._view(mate)
-            for attempt in view.of_channel(channel) if view is not None else ():
+            made = view.of_channel(channel) if view is not None else ()
+            if ends and not made and self._may_ask_nothing(mate, view, channel):
+                return "", True
+            for attempt in made:
                 unknown = attempt.state is AttemptState.UNKNOWN and attempt.ended > since
                 if attempt.open or (unknown and ends):
                     return "", True
         return "", False
+
+    def _may_ask_nothing(
+        self, mate: NotificationRequest, view: LogView | None, channel: str
+    ) -> bool:
+        """Whether the first attempt of another one may still be made without a look, by any replica."""
+        if mate.state != FIRING or mate.status.terminal:
+            return False
+        planned = view is None or view.plan is None or channel in view.plan.channels
+        return planned and self.now() - mate.created < _YOUNG + _SKEW
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
         """Channels where an incident is open by one notification of it, and whether none before matters."""

@@ -200,6 +200,25 @@ async def test_an_end_gives_what_may_be_on_the_wire_its_time(
 
 
 @pytest.mark.parametrize(
+    ("age", "phase", "planned", "waits"),
+    [
+        (3, "", {}, True), (3, "Sending", {"pagerduty": None}, True), (6, "", {}, True),
+        (3, "Sending", {"slack": None}, False), (3, "Sent", {}, False), (7, "", {}, False),
+    ],
+)  # fmt: skip
+async def test_an_end_waits_for_a_trigger_that_looks_at_nothing(
+    age: float, phase: str, planned: dict[str, None], *, waits: bool
+) -> None:
+    """What has just begun may still be sent, and would open what was closed."""
+    outside = Outside(notification("f", "firing", age, phase=phase))
+    if planned:
+        outside.had("f", **planned)
+    last = notification("last", "resolved", 1)
+    late = await outside.incidents().late(last, PAGER, first=True, timeout=10)
+    assert late == ("", waits)
+
+
+@pytest.mark.parametrize(
     ("state", "age", "first", "asks"),
     [
         ("firing", 1, True, False), ("firing", 1, False, True), ("firing", 6, True, True),
