@@ -212,6 +212,9 @@ def main() -> int:
 
 def run(options: argparse.Namespace, upstream: Upstream) -> int:
     """Have everything that is built, then run a test in namespaces of its own."""
+    if ROOT.is_relative_to("/tmp"):
+        msg = f"{ROOT} is in /tmp, which pods have of their own: use a checkout elsewhere"
+        raise Problem(msg)
     upstream.export()
     given: dict[str, object] = {
         "version": upstream.version,
