@@ -8,6 +8,7 @@ outside world comes as one object (`notifier.outside`); the simulation passes on
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Final
 
@@ -40,6 +41,7 @@ from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.metrics import SyncMetrics
 from syncer.rules.resync import Bounds
+from syncer.rules.status_policy import State
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
@@ -47,6 +49,7 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.clock_skew import Clocks
+from syncer.sync.evidence import Evidence
 from syncer.sync.flushes import Limits
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
@@ -126,7 +129,25 @@ class Parts:
         self.status_policy: Final = StatusPolicy(
             outside.objects, sync.status_policy, loaded.namespaces, self.monotonic
         )
-        recorder = Recorder(self.log, self.cache, time, self.metrics, identity=outside.identity)
+        self.evidence: Final = Evidence(
+            self.log,
+            time,
+            protected=lambda: self.status_policy.found.state is State.IN_FORCE,
+            adopted_before=lambda: (
+                self.settings.adoption.before or self.installation.since or math.inf
+            ),
+            lineage=lambda uid: self.manager.lineage_of(uid),  # noqa: PLW0108 - made below
+            marked=lambda uid: self.manager.marked(uid),  # noqa: PLW0108 - made below
+            at_most_once=at_most_once,
+        )
+        recorder = Recorder(
+            self.log,
+            self.cache,
+            time,
+            self.metrics,
+            identity=outside.identity,
+            evidence=self.evidence,
+        )
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
         self.claimer: Final = Claimer(recorder, self.objects, self.metrics, backoff=backoff)
@@ -244,6 +265,7 @@ class Parts:
             # A Redis that refuses writes takes outcomes, or can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
             problem=lambda: "" if self.journal.active else self.log.unavailable_reason or "",
+            store=lambda: self.log.lineage,
         )
 
     def _unfit(self, info: dict[str, str]) -> str | None:

@@ -36,6 +36,7 @@ class HoldReason(StrEnum):
     SELF_AUDIT = "self-audit"
     FENCED = "fenced"
     EPOCH_AHEAD = "epoch-ahead"
+    UNTRUSTED = "record-untrusted"
     NO_LOG = "log-unavailable"
     NOT_SENT = "not-sent"
     ON_HOLD = "hold"

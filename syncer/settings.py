@@ -483,14 +483,17 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
     return out
 
 
-def _redis_credential(document: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the credential that holds the URL of Redis, and the URL; ConfigError if there is none."""
+def credential(document: Mapping[str, Any], name: str) -> Path:
+    """Return the path of a file in the directory of credentials that a settings file names."""
     folder: Any = document
     for key in ("delivery", "credentials", "dir"):
         folder = folder.get(key) if isinstance(folder, Mapping) else None
-    file = (
-        Path(folder if isinstance(folder, str) and folder else CREDENTIALS_DIR) / REDIS_CREDENTIAL
-    )
+    return Path(folder if isinstance(folder, str) and folder else CREDENTIALS_DIR) / name
+
+
+def _redis_credential(document: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the credential that holds the URL of Redis, and the URL; ConfigError if there is none."""
+    file = credential(document, REDIS_CREDENTIAL)
     if not file.exists():
         raise ConfigError(
             "is not set, and neither is the variable REDIS_URL, nor is there a file"

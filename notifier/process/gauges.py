@@ -50,7 +50,7 @@ async def _of_notifications(parts: Parts) -> float:
     live, ended = list(parts.cache.entries.values()), list(parts.cache.finished.values())
     async for entries in slices(live):
         began = parts.monotonic()
-        phases.update(e.request.status.phase or "Pending" for e in entries)
+        phases.update(e.status.phase or "Pending" for e in entries)
         held.update(holds.by_reason(entries))
         waiting.update(e.unjournaled for e in entries if e.unjournaled is not None)
         critical = max(critical, holds.critical_seconds(entries))

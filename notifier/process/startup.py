@@ -61,6 +61,8 @@ class StartUp:
         while not self._parts.reflector.answered:
             await asyncio.sleep(_LIST_POLL)
         failpoint(Failpoint.LISTED)
+        # Until it is known that nobody else may write statuses, they are claims.
+        await self._parts.status_policy.look()
         group.create_task(self._keep_shards(), name="shards")
         group.create_task(self._report_reconciled(), name="reconciled")
         await self._parts.takeover.owning.wait()

@@ -56,7 +56,7 @@ class Composer:
         status: Json | None = None
         if with_status:
             facts = self.decisions.facts(entry)
-            merged = merge(request.status, entry.view, facts, now=self.time.now())
+            merged = merge(entry.status, entry.view, facts, now=self.time.now())
             status = render_status(merged.status)
         size = len(request.raw)
         known = (request.uid, request.generation)

@@ -72,8 +72,7 @@ class Controller:
         mine = [e for e in self.cache.entries.values() if ours(e.uid)]
         # The longest waiting first: after a long absence, thousands may have to be claimed.
         for entry in sorted(mine, key=expected):
-            entry.fresh = False
-            entry.journaled = ""
+            entry.on_started_leading()
             self.queue.add(entry.uid)
 
     def waits(self, uid: str, channel: str) -> bool:

@@ -54,7 +54,7 @@ class Decisions:
 
     def next(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         """Decide for an entry as if no attempt of the channels in `idle` were executing."""
-        view, status, hold = entry.view, entry.request.status, entry.request.hold
+        view, status, hold = entry.view, entry.status, entry.request.hold
         # More is sanitised than is shown, so that a secret is recognised even if only its head is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
         planned, terminal = view.plan is not None, status.terminal or entry.closing
@@ -86,7 +86,7 @@ class Decisions:
 
     def channel_states(self, entry: Entry) -> Sequence[ChannelState]:
         """The state of each planned channel."""
-        return channel_states_of(entry.view, entry.request.status, self.facts(entry))
+        return channel_states_of(entry.view, entry.status, self.facts(entry))
 
     def limit(self, entry: Entry, channel: str) -> int:
         """

@@ -41,8 +41,8 @@ class Holds:
     paused: bool = field(default=False, init=False)
     #: By uid, the boot-clock second since which the log is known to carry a later epoch.
     fenced: dict[str, float] = field(default_factory=dict, init=False)
-    #: Notifications whose status names an epoch that their log does not know. Anyone who may write a
-    #: status can cause that, so it only affects the one object.
+    #: Notifications whose status names an epoch, or more, that their log does not know. Anyone who may
+    #: write a status can cause that, so it only affects the one object.
     distrusted: set[str] = field(default_factory=set, init=False)
 
     def accepts(self, uid: str) -> bool:
@@ -62,9 +62,9 @@ class Holds:
         self.fenced.setdefault(entry.uid, self.cache.monotonic())
 
     def distrust(self, entry: Entry, epoch: Epoch) -> None:
-        """Hold a notification whose status names a later epoch than its log and our lease term do."""
+        """Hold a notification whose status names what its log and our lease term do not know."""
         self.fenced.pop(entry.uid, None)
-        if entry.uid not in self.distrusted:
+        if entry.uid not in self.distrusted and not entry.untrusted:
             logger.error(
                 "the status names an epoch that the log does not know; nothing is sent for this"
                 " notification",
@@ -90,6 +90,8 @@ class Holds:
             return "its log cannot be read"
         if entry.uid in self.fenced:
             return "its log belongs to a later epoch"
+        if entry.untrusted:
+            return "its record cannot be trusted"
         if entry.uid in self.distrusted:
             return "its status names an epoch that its log does not know"
         return "its object cannot be read" if entry.unreadable else ""
@@ -138,7 +140,8 @@ class Holds:
         """How many of these that are unfinished and ours are held, by the reason's label."""
         found: Counter[str] = Counter()
         for entry in entries:
-            if entry.cancelled or (entry.request.status.terminal and not entry.quarantine):
+            stopped = entry.quarantine or entry.untrusted
+            if entry.cancelled or (entry.status.terminal and not stopped):
                 continue
             if self.ownership.term_of(entry.uid) is not None:
                 found[self._reason(entry)] += 1
@@ -163,11 +166,11 @@ class Holds:
             return HoldReason.SELF_AUDIT
         if entry.uid in self.fenced:
             return HoldReason.FENCED
-        if entry.uid in self.distrusted:
-            return HoldReason.EPOCH_AHEAD
+        if entry.untrusted or entry.uid in self.distrusted:
+            return HoldReason.UNTRUSTED if entry.untrusted else HoldReason.EPOCH_AHEAD
         if entry.without_log_since:
             return HoldReason.NO_LOG
-        if find_condition(entry.request.status.conditions, ATTEMPTS_NOT_SENT):
+        if find_condition(entry.status.conditions, ATTEMPTS_NOT_SENT):
             return HoldReason.NOT_SENT
         if hold_of(entry.request.hold, paused=False):
             return HoldReason.ON_HOLD

@@ -143,7 +143,7 @@ class Outcomes:
             return True
         if self.ports.recorder.claim_holds(entry, term):
             return False
-        return bool(entry.abandoned) or exceeds(entry.view, entry.request.status)
+        return bool(entry.abandoned) or exceeds(entry.view, entry.status)
 
     async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
         """Record an outcome; the arguments are those of `submit`."""

@@ -67,10 +67,10 @@ class Overdue:
 
     def is_due(self, entry: Entry) -> bool:
         """Whether an attempt is due, as far as this process knows."""
-        if entry.request.status.terminal or entry.quarantine:
+        if entry.status.terminal or entry.quarantine or entry.untrusted:
             return False
         if entry.claim is None and entry.view.position == 0 and not entry.journaled:
-            return _shows_due(entry.request.status, self.time.now())
+            return _shows_due(entry.status, self.time.now())
         # An attempt that still waits for its INTENT counts as due, like any other.
         asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
         return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
@@ -92,7 +92,7 @@ class Overdue:
         Any answer up to `least` serves, whether exact or not.
         """
         view, request = entry.view, entry.request
-        if request.status.terminal or hold_of(request.hold, paused=self.holds.paused):
+        if entry.status.terminal or hold_of(request.hold, paused=self.holds.paused):
             return 0.0
         if (entry.claim is None and not entry.journaled) or view.plan is None:
             # Not claimed yet: its first attempt has been due since its creation, a later one since the time
@@ -118,12 +118,12 @@ class Overdue:
 
 def expected(entry: Entry) -> int:
     """When the object says that its next attempt is due, in Unix milliseconds; 0 if it says nothing."""
-    return min((c.next_retry for c in entry.request.status.channels if c.next_retry), default=0)
+    return min((c.next_retry for c in entry.status.channels if c.next_retry), default=0)
 
 
 def _gives_another_reason(entry: Entry) -> bool:
     """Whether the status shows that it is held, but for another reason than the present one."""
-    shown = find_condition(entry.request.status.conditions, LOG_UNAVAILABLE)
+    shown = find_condition(entry.status.conditions, LOG_UNAVAILABLE)
     return shown is not None and shown.reason != held_because(entry.unjournaled)[0]
 
 

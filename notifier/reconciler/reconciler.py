@@ -173,7 +173,7 @@ class Reconciler:
         if not await self._usable(entry, term, claimed):
             return False
         entry.fresh = False
-        if first and not entry.request.status.terminal and not entry.cancelled:
+        if first and not entry.status.terminal and not entry.cancelled:
             self.ports.reporter.started(entry.request)
         return True
 
@@ -236,7 +236,7 @@ class Reconciler:
             # Ours again meanwhile: it is listed again, and a listed entry must stay.
             self.ports.queue.add(entry.uid)
             return
-        over = entry.deleted or entry.request.status.terminal
+        over = entry.deleted or entry.status.terminal
         if not entry.busy and (over or not entry.unrecorded):
             # Its owner delivers, publishes and retires it.
             self.ports.cache.forget(entry.uid)

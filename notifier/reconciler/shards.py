@@ -56,6 +56,7 @@ def make_manager(
     able: Callable[[], bool],
     without_writes: Callable[[], bool],
     problem: Callable[[], str],
+    store: Callable[[], str],
 ) -> tuple[Installation, ShardManager]:
     """
     Make the manager of the shards.
@@ -68,6 +69,7 @@ def make_manager(
         able: Whether this process could work on a shard now.
         without_writes: Whether it could do some of that while no replica has a write executed.
         problem: Why it opens no attempt now, empty if it does.
+        store: Names the store and its history, empty while unknown.
 
     Returns:
         The installation, which the startup looks up first, and the manager.
@@ -100,6 +102,7 @@ def make_manager(
         able=able,
         without_writes=without_writes,
         problem=problem,
+        store=store,
         refused=outside.stop.refuse,
     )
     return installation, manager

@@ -40,7 +40,7 @@ class WatchHandlers:
         if entry is not None:
             self._update(entry, request)
             return
-        if request.status.terminal:
+        if request.status.terminal and not (first_seen_by_watch and self._suspect(request)):
             # One that was journaled is claimed too, once its log is there (`Sweeps.journaled`).
             self.cache.sum_up(request)
             return
@@ -60,6 +60,13 @@ class WatchHandlers:
         self.cache.entries[request.uid] = Entry(request, fresh=fresh, doubtful=wiped)
         self.queue.add(request.uid)
 
+    def _suspect(self, request: NotificationRequest) -> bool:
+        """Whether a final phase has to be compared with the log: others may have written it."""
+        about = self.recorder.evidence.of(request.uid)
+        ours = self.ownership.term_of(request.uid) is not None
+        known = about.protected or request.uid in self.cache.finished
+        return ours and not known and request.created >= about.adopted_before
+
     def _update(self, entry: Entry, request: NotificationRequest) -> None:
         known = entry.request.resource_version
         if version_key(request.resource_version) <= version_key(known):
@@ -71,8 +78,9 @@ class WatchHandlers:
             self.recorder.lose_claim(entry, "outline")
             self.queue.add(request.uid)
             return
+        before = entry.request.status
         entry.observe(request)
-        self.recorder.compare(entry)
+        self.recorder.compare(entry, before)
         if entry.claim is not None:
             self.cache.mark_dirty(entry)
         self.queue.add(request.uid)
@@ -107,6 +115,9 @@ class WatchHandlers:
 
     def _keep(self, gone: NotificationRequest | Unreadable) -> None:
         if isinstance(gone, Unreadable):
+            return
+        about = self.recorder.evidence.of(gone.uid)
+        if not (about.protected or about.marked):
             return
         entry = self.cache.entries[gone.uid] = Entry(gone, deleted=True)
         for attempt in gone.status.attempts:

@@ -7,8 +7,9 @@ is woken and acts upon them. What is refused is refused before anything is writt
 - a manual resolution may raise what is known of an attempt and never lowers it. The log may have moved on
   when it arrives, so its script checks the same once more, and the operator is shown what is on record;
 - a resend request is for a channel that has ended without a success. One with attempts left is tried
-  without it. One that was delivered cannot be sent again under this notification: the log refuses an
-  attempt after a success for any caller, and the promise of no needless repeat rests on that.
+  without it, unless the controller doubts the status. One that was delivered cannot be sent again under
+  this notification: the log refuses an attempt after a success for any caller, and the promise of no
+  needless repeat rests on that.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptId, AttemptState
-from syncer.model.record import Record, resend_record, resolution_record
+from syncer.model.conditions import doubted
+from syncer.model.record import NO_CHANNEL, Record, resend_record, resolution_record
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
@@ -162,6 +164,9 @@ def resend_requests(
             "its log is gone, so an earlier delivery cannot be ruled out; create a new notification"
         )
     view, status = log.view, request.status
+    if by_log := doubted(status.conditions):
+        # What the log does not say is what the request overrules.
+        status = Status(phase=status.phase)
     facts = Facts(request.generation, request.policy, at_most_once)
     channel_states = {s.channel: s for s in channel_states_of(view, status, facts)}
     waiting = ordered_channels(view, status)
@@ -179,13 +184,18 @@ def resend_requests(
             )
         if channel in waiting:
             raise Refused(f"one more attempt of {channel} has already been requested")
-        if not _ended(channel_state, status):
+        if not (by_log or _ended(channel_state, status)):
             raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
     chosen = channels or tuple(
         s.channel
         for s in channel_states.values()
-        if _ended(s, status) and s.state is not State.DELIVERED and s.channel not in waiting
+        if (by_log or _ended(s, status))
+        and s.state is not State.DELIVERED
+        and s.channel not in waiting
     )
+    if by_log and view.plan is None:
+        # The channels are yet to be chosen.
+        chosen = (NO_CHANNEL,)
     if not chosen:
         raise Refused("no channel has ended without success")
     return tuple(

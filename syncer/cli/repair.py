@@ -16,7 +16,7 @@ from syncer.cli.arguments import (
     add_time,
     count,
 )
-from syncer.cli.exits import ABSENT, DIFFERENT, OK
+from syncer.cli.exits import ABSENT, DIFFERENT, OK, Misused
 
 if TYPE_CHECKING:
     from syncer.cli.access import Access
@@ -49,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-loss", action="store_true",
         help="also if a record is not legible at all; its message may be sent again",
     )  # fmt: skip
+    parser.add_argument(
+        "--unwitnessed", action="store_true",
+        help="put what only the status says into the log, under the name of --by, which it requires",
+    )  # fmt: skip
     add_time(parser, "--wait", "30s", "how long to wait for the owner to do its part")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     add_by(parser)
@@ -75,6 +79,10 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.store import trusted_store
     from syncer.cli.times import seconds_of
 
+    if options.unwitnessed and not options.by:
+        raise Misused(
+            "--unwitnessed requires --by, the name of who vouches for what the status says"
+        )
     by, wait = operator_name(options.by), seconds_of(options.wait, "--wait")
     async with access(where_of(options)) as at:
         await trusted_store(at, options, writes=not options.dry_run)
@@ -119,7 +127,7 @@ async def _plan(
     from syncer.cli.output import Progress
     from syncer.cli.repairs import Allowed, plan_repair
 
-    allowed = Allowed(options.rebuild, options.accept_loss)
+    allowed = Allowed(options.rebuild, options.accept_loss, options.unwitnessed)
     planned: list[_Planned] = []
     more = 0
     with Progress("verified") as progress:

@@ -67,6 +67,7 @@ class Step:
         records: What is appended.
         elements: What takes the place of the log.
         lost: Elements of which nothing is legible, so that a log built anew would not hold them.
+        phase: Final phase that is accepted although no attempt leads to it.
     """
 
     act: Act
@@ -74,6 +75,7 @@ class Step:
     records: tuple[Record, ...] = ()
     elements: tuple[bytes, ...] = ()
     lost: int = 0
+    phase: str = ""
 
     @property
     def idle(self) -> bool:
@@ -87,6 +89,8 @@ class Allowed:
 
     rebuild: bool = False
     accept_loss: bool = False
+    #: What nobody but a status says enters the log.
+    unwitnessed: bool = False
 
 
 def plan_repair(
@@ -116,9 +120,16 @@ def plan_repair(
         records = _facts(joined.request, read_log(joined.elements).view)
         texts = [f"{r.kind} {r.id}" for r in records]
         what = f"append {', '.join(texts)}" if texts else "append a note, which removes the expiry"
-        steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
+        if records and not allowed.unwitnessed:
+            steps.append(Step(Act.NOTHING, f"would need --unwitnessed: {what}"))
+        else:
+            steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
     elif replaced or Remedy.OWNER in remedies:
         steps.append(Step(Act.WAKE, "have the owner check it"))
+    phase = joined.request.status.phase if joined.request and allowed.unwitnessed else ""
+    if phase and Divergence.PHASE in kinds:
+        steps.append(Step(Act.WAKE, f"accept the phase {phase}", phase=phase))
+        kinds.discard(Divergence.PHASE)
     steps += [
         Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}")
         for kind in Divergence
@@ -255,6 +266,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
                 noted = True
             case Act.WAKE:
                 if not noted:
+                    noted = True
                     await _note(at, result, steps, by=by)
                 await at.log.wake_owner(joined.uid)
             case Act.NOTHING:
@@ -267,7 +279,8 @@ async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -
     now = await at.now()
     what = " ".join(sorted({f.kind for f in result.findings}))
     did = "; ".join(s.text for s in steps if not s.idle)[:512]
-    record = repair_record(f"repair:{now}", at=now, by=by, what=what, did=did)
+    phase = next((s.phase for s in steps if s.phase), "")
+    record = repair_record(f"repair:{now}", at=now, by=by, what=what, did=did, phase=phase)
     try:
         await at.log.note(result.joined.uid, record)
     except ContractError:

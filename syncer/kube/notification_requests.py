@@ -32,7 +32,7 @@ from syncer.model.resource import (
     Status,
     parse_object,
 )
-from syncer.model.times import parse_time
+from syncer.model.times import parse_time, time_of
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ class Meta:
     namespace: str
     name: str
     resource_version: str
+    #: When it was created, in Unix milliseconds.
+    created: int = 0
 
     @classmethod
     def of(cls, document: Json) -> Meta:
@@ -70,7 +72,9 @@ class Meta:
         if isinstance(meta, dict):
             uid, namespace, name = meta.get("uid"), meta.get("namespace"), meta.get("name")
             if uid and namespace and name and (version := meta.get("resourceVersion")):
-                return cls(str(uid), str(namespace), str(name), str(version))
+                created = meta.get("creationTimestamp")
+                at = time_of(created) if isinstance(created, str) else 0
+                return cls(str(uid), str(namespace), str(name), str(version), at)
         raise ContractError("an object without identity")
 
 
@@ -454,7 +458,7 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
 
 def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> NotificationRequest:
     return NotificationRequest(
-        meta.uid, meta.namespace, meta.name, meta.resource_version,
+        meta.uid, meta.namespace, meta.name, meta.resource_version, created=meta.created,
         deleting=deleting, retention_days=days, status=status,
     )  # fmt: skip
 

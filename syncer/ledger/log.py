@@ -114,6 +114,19 @@ class RedisLog:
         return self._client.unfit
 
     @property
+    def looked_at(self) -> float:
+        """Second of the loop's clock at which the servers were last asked who they are, and answered."""
+        return self._client.looked_at
+
+    @property
+    def lineage(self) -> str:
+        """Names the store and its history, empty while unknown; another one may have lost something."""
+        server = self._client.server
+        if server is None or not server.store:
+            return ""
+        return f"{server.store} {server.replid or server.run_id}"
+
+    @property
     def store(self) -> str:
         """Random id of the store, empty while unknown."""
         return self._client.server.store if self._client.server else ""

@@ -356,12 +356,13 @@ class Cluster:
 
     async def probe(self) -> None:
         """Read the map, and ask every primary who it is now."""
+        begun = asyncio.get_running_loop().time()
         await self._read_map(self._readings)
         primaries = self._map.primaries
         infos = await asyncio.gather(
             *(self._pipeline_at(p.address).read_info() for p in primaries), return_exceptions=True
         )
-        changed = False
+        changed, seen = False, False
         for primary, info in zip(primaries, infos, strict=True):
             if isinstance(info, dict):
                 changed |= self._identified(primary.address, primary.node, info)
@@ -369,7 +370,10 @@ class Cluster:
                 raise info
         with contextlib.suppress(LedgerError, TimeoutError):
             changed |= await self._look_at_store()
+            seen = all(isinstance(info, dict) for info in infos)
         self._settle(changed=changed)
+        if seen:
+            self._redis.looked_at = begun
 
     async def _look_at_store(self) -> bool:
         """Read whose store it is; True if it is another one than before."""

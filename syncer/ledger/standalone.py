@@ -101,7 +101,7 @@ class Standalone:
         Where a new connection has been made meanwhile, the answer may be that of another server, and the
         identification of that connection is newer: the answer is dropped.
         """
-        identified = self._identified
+        begun, identified = asyncio.get_running_loop().time(), self._identified
         info, meta = await asyncio.gather(
             self._pipeline.read_info(),
             of_the_owner(self._pipeline.submit(Call(("GET", self._redis.meta_key)))),
@@ -113,6 +113,7 @@ class Standalone:
             return
         if identified == self._identified:
             self._note(info, meta)
+            self._redis.looked_at = begun
 
     async def connect_subscriber(self) -> AbstractConnection:
         """Make one more connection to the server; it is identified like every other."""

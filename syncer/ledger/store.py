@@ -77,6 +77,8 @@ class RedisState:
         self.probe_now = asyncio.Event()
         #: Second of the loop's clock at which the servers were asked who they are, and answered.
         self.answered = 0.0
+        #: When the last look at all of them began that was answered.
+        self.looked_at = 0.0
         self._doubted = False
         self._run_ids: tuple[str, ...] = ()
         #: Generation that made all claims stale, and of slots that have moved since then, theirs.

@@ -23,6 +23,7 @@ RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
 LOG_UNAVAILABLE: Final = "LogUnavailable"
 QUARANTINED: Final = "Quarantined"
+RECORD_TRUSTED: Final = "RecordTrusted"
 LATE_SUCCESS: Final = "LateSuccess"
 ATTEMPTS_NOT_SENT: Final = "AttemptsNotSent"
 
@@ -72,6 +73,12 @@ def true_condition(conditions: tuple[Condition, ...], condition_type: str) -> Co
     """Return the condition of a type if it is true, or None."""
     found = find_condition(conditions, condition_type)
     return found if found is not None and found.status == "True" else None
+
+
+def doubted(conditions: tuple[Condition, ...]) -> bool:
+    """Whether the controller sends nothing because the status says more than the log."""
+    found = find_condition(conditions, RECORD_TRUSTED)
+    return found is not None and found.status == "False"
 
 
 def bounded(text: str, limit: int) -> str:

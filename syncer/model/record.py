@@ -252,9 +252,14 @@ def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, wh
     return Record(kind, f"resolve:{attempt.id}:{word}", attempt.channel, body)
 
 
-def repair_record(note_id: str, *, at: int, by: str, what: str, did: str) -> Record:
-    """Record who repaired which divergence of log and object, and how."""
-    return Record(Kind.REPAIR, note_id, NO_CHANNEL, {"at": at, "by": by, "what": what, "did": did})
+def repair_record(
+    note_id: str, *, at: int, by: str, what: str, did: str, phase: str = ""
+) -> Record:
+    """Record who repaired which divergence of log and object, and how; `phase` is a final one accepted."""
+    body: Body = {"at": at, "by": by, "what": what, "did": did}
+    if phase:
+        body["phase"] = phase
+    return Record(Kind.REPAIR, note_id, NO_CHANNEL, body)
 
 
 def read_plan(record: Record) -> Plan:

@@ -48,9 +48,19 @@ ADVICE: Final[Mapping[Divergence, Advice]] = {
     Divergence.MARK_BEYOND: Advice(
         _LOSS, "the log lost its end; `syncer repair --rebuild` lowers its marks"
     ),
-    Divergence.LOG_MISSING: Advice(_CLAIM, "`syncer repair` restores the log from the status"),
-    Divergence.LOG_BEHIND: Advice(_CLAIM, "`syncer repair` restores the attempts from the status"),
-    Divergence.PLAN_MISSING: Advice(_CLAIM, "`syncer repair` restores the plan from the status"),
+    Divergence.LOG_MISSING: Advice(
+        _CLAIM,
+        "`syncer repair --unwitnessed --by NAME` restores the log from the status, if you vouch for it",
+    ),
+    Divergence.LOG_BEHIND: Advice(
+        _CLAIM,
+        "`syncer repair --unwitnessed --by NAME` takes the attempts from the status, if you vouch for"
+        " them; `syncer resend` goes by the log",
+    ),
+    Divergence.PLAN_MISSING: Advice(
+        _CLAIM,
+        "`syncer repair --unwitnessed --by NAME` takes the plan from the status, if you vouch for it",
+    ),
     Divergence.EXPIRING: Advice(_REDIS, "`syncer repair` removes the expiry"),
     Divergence.STATUS_BEHIND: Advice(
         f"{_LATE}, or {_STATUS}", "`syncer repair` has the owner publish it"
@@ -83,8 +93,8 @@ ADVICE: Final[Mapping[Divergence, Advice]] = {
     ),
     Divergence.PHASE: Advice(
         _CLAIM,
-        "ask the receiver; where an attempt did arrive, `syncer resolve` puts it on record, else create a"
-        " new notification",
+        "ask the receiver; `syncer repair --unwitnessed --by NAME` accepts the phase, `syncer resend` goes"
+        " by the log",
     ),
     Divergence.CHANNELS: Advice(
         f"{_STATUS}, or {_REDIS}",

@@ -55,6 +55,7 @@ class LogView:
         opened: Per open attempt, the history before its intent.
         conflicts: Attempts for which two definite results were recorded.
         resolved: Attempts with a manual resolution.
+        accepted: Final phase that a person has accepted although no attempt on record leads to it.
         position: Index of the last folded element.
     """
 
@@ -67,6 +68,7 @@ class LogView:
     opened: dict[AttemptId, History] = field(default_factory=dict)
     conflicts: int = 0
     resolved: frozenset[AttemptId] = NO_IDS
+    accepted: str = ""
     position: int = 0
     chain: str = ROOT_CHAIN
 
@@ -86,6 +88,8 @@ class LogView:
                 a.id for a in self.attempts.values() if a.channel == record.channel
             )
             self.order_ids[record.channel] = record.id
+        elif record.kind is Kind.REPAIR:
+            self.accepted = str(record.body.get("phase", "")) or self.accepted
         self.position, self.chain = record.position, record.chain
 
     def _attempt(self, record: Record) -> None:

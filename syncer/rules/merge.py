@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
+from syncer.model.conditions import QUARANTINED, RECORD_TRUSTED
 from syncer.model.immutable import immutable
 from syncer.model.record import MAX_INT
 from syncer.model.resource import (
@@ -40,13 +41,15 @@ from syncer.rules.channel_state import ChannelState, State, counts, state_of
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
-from syncer.rules.status_conditions import Marks, conditions_of, quarantined
+from syncer.rules.status_conditions import Marks, conditions_of, stopped
 from syncer.rules.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
 #: Text of an attempt that is journaled, until its result is known.
 WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
+#: How a person ends the doubt about a status.
+WAYS_OUT = "`syncer repair --unwitnessed` accepts what it says, `syncer resend` goes by the log"
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
@@ -63,6 +66,8 @@ class Facts:
     held_by: Basis | None = None
     #: The violation that the self-audit found, empty if none.
     violation: str = ""
+    #: Why the record cannot be trusted, empty if it can.
+    untrusted: str = ""
     #: Whether the log cannot be read again; nothing is called failed then, because the log may know better.
     unread: bool = False
     #: Attempts that this process carries out. A journaled one is shown as unknown but counts as open: it
@@ -179,8 +184,17 @@ def merge(
 
 
 def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
-    """Return a status whose condition names where its log is damaged and how, never what it holds."""
-    shown = quarantined(status, reason, generation=facts.generation, now=now)
+    """
+    Return a status that waits for a person: conditions say why, and nothing else of it changes.
+
+    `reason` names where its log is damaged and how, never what it holds; it is empty where `facts` say that
+    the status is not to be trusted.
+    """
+    if reason:
+        why = (QUARANTINED, "True", "LogUndecodable", reason)
+    else:
+        why = (RECORD_TRUSTED, "False", "StatusBeyondLog", f"{facts.untrusted}; {WAYS_OUT}")
+    shown = stopped(status, why, generation=facts.generation, now=now)
     return replace(status, conditions=shown)
 
 

@@ -7,9 +7,10 @@ plain first-match reading would let a difference of log and object hide an open 
 the actions of these rows replace opening for sending, whichever row allowed that.
 
 A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
-speak of the same case. Two are ours. P1: a plan is not an attempt, and can be lost alone. P2: an epoch that
-the log does not know may come from any account with the right to write a status, so it stops that one
-object and proves nothing about the cluster. Rows about hint keys
+speak of the same case. Three are ours. P1: a plan is not an attempt, and can be lost alone. P2: an epoch
+that the log does not know may come from any account with the right to write a status, so it stops that one
+object and proves nothing about the cluster. P3: so may all else that a status says beyond its log
+(`syncer.rules.evidence`); what is disregarded of it is no part of a situation. Rows about hint keys
 (D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the
 codec.
 """
@@ -74,6 +75,7 @@ class Situation:
         undecodable: The log holds something that cannot be read.
         log_present: The log existed before this claim.
         ahead: The object names a higher epoch than ours, and the log does not.
+        doubted: The object says more than the log, and nothing is known that explains it.
         deleting: The object has a deletion timestamp.
         terminal: Its phase is final.
         shown: How many attempts it shows.
@@ -88,6 +90,7 @@ class Situation:
     log_present: bool = True
     presence: Presence = Presence.PRESENT
     ahead: bool = False
+    doubted: bool = False
     deleting: bool = False
     terminal: bool = False
     shown: int = 0
@@ -139,6 +142,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         "P2", Stage.GATE, lambda s: s.ahead, (Action.DISTRUST,),
         "the object names a later epoch than its log and its shard's lease know",
+    ),
+    Row(
+        "P3", Stage.GATE, lambda s: s.doubted, (Action.DISTRUST,),
+        "the object says more than the log, and no loss is known",
     ),
     Row(
         "D5", Stage.GATE,

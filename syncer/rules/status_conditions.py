@@ -21,6 +21,7 @@ from syncer.model.conditions import (
     QUARANTINED,
     READY,
     RECONCILING,
+    RECORD_TRUSTED,
     ROUTING_RESOLVED,
     STALLED,
     Condition,
@@ -33,7 +34,9 @@ from syncer.model.resource import FAILED, PARTIALLY_SENT, SENT, TERMINAL_PHASES,
 from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState
 
 #: Conditions that are removed once they no longer hold.
-_PASSING: Final = frozenset({QUARANTINED, LOG_UNAVAILABLE, ATTEMPTS_NOT_SENT, RECONCILING, STALLED})
+_PASSING: Final = frozenset(
+    {QUARANTINED, RECORD_TRUSTED, LOG_UNAVAILABLE, ATTEMPTS_NOT_SENT, RECONCILING, STALLED}
+)
 #: The condition Ready by final phase: status, reason, message.
 _READY: Final = {
     SENT: ("True", "Ready", "Notification delivered"),
@@ -109,13 +112,18 @@ def conditions_of(
     return conditions
 
 
-def quarantined(status: Status, reason: str, *, generation: int, now: int) -> tuple[Condition, ...]:
-    """Return the conditions of a status whose log cannot be read: it waits for a person."""
-    kept = status.conditions
+def stopped(
+    status: Status, why: tuple[str, str, str, str], *, generation: int, now: int
+) -> tuple[Condition, ...]:
+    """Return the conditions of a status that waits for a person: `why`, and that it does."""
+    kind, word, reason, text = why
+    gone = {QUARANTINED, RECORD_TRUSTED} - {kind}
+    kept = tuple(c for c in status.conditions if c.type not in gone)
     if not status.terminal:
         kept = tuple(c for c in kept if c.type != RECONCILING)
-    for kind in (QUARANTINED,) if status.terminal else (QUARANTINED, STALLED):
-        wanted = Condition(kind, "True", "LogUndecodable", reason, whole_second(now), generation)
+    shown = [(kind, word)] if status.terminal else [(kind, word), (STALLED, "True")]
+    for shown_kind, shown_word in shown:
+        wanted = Condition(shown_kind, shown_word, reason, text, whole_second(now), generation)
         kept = set_condition(kept, wanted)
     return kept
 

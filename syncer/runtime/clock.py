@@ -70,3 +70,7 @@ class LedgerTime(ServerTime):
         if self.api_time is None:
             return self.now()
         return min(self.now(), self.api_time.now() or 0)
+
+    def latest(self) -> int:
+        """The later of these two times: what is still to come by it has not happened by either clock."""
+        return max(self.now(), self.api_time.now() or 0 if self.api_time else 0)

@@ -24,6 +24,7 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ConfigError, Conflict, Gone, PortError
 from syncer.model.journal import Note
+from syncer.model.lineage import Lineage
 from syncer.runtime.supervise import elapse
 from syncer.sharding.assignment import (
     Fitness,
@@ -80,6 +81,7 @@ class ShardManager:
         able: Callable[[], bool],
         without_writes: Callable[[], bool] = lambda: False,
         problem: Callable[[], str] = str,
+        store: Callable[[], str] = str,
         refused: Callable[[ConfigError], None],
     ) -> None:
         """
@@ -95,6 +97,7 @@ class ShardManager:
             able: Whether this replica could work on a shard now, and could go on working on one.
             without_writes: Whether it could do some of that as long as nobody's Redis executes writes.
             problem: Why this replica opens no attempt now, empty if it does; its session shows it.
+            store: Names the store and its history, empty while unknown.
             refused: Called once, when the installation has another number of shards; `release` must follow.
         """
         self._shards = shards
@@ -131,6 +134,7 @@ class ShardManager:
             times=times,
             timeout=timings.call_timeout,
             new=lambda: installation.new,
+            store=store,
         )
         #: uids of sessions that are certainly over.
         self._ended: set[str] = set()
@@ -185,6 +189,14 @@ class ShardManager:
     def marks_left(self) -> frozenset[int]:
         """Our shards whose objects may carry marks of an outage."""
         return self._held.marks_left
+
+    def marked(self, uid: str) -> bool:
+        """Whether a notification's status may hold attempts of an outage."""
+        return self.shard_of(uid) in self._held.marks_left
+
+    def lineage_of(self, uid: str) -> Lineage:
+        """What is known of its store."""
+        return self._held.lineage(self.shard_of(uid))
 
     async def clear_marks(self, shard: int) -> bool:
         """Record in the Lease of one of our shards that none of its objects carries a mark."""
@@ -317,6 +329,7 @@ class ShardManager:
                 await self._end(lease)
         states = self._states()
         await self._take(session, states)
+        await self._held.note_store()
         return look_again(self._view, states.values(), self._clock())
 
     def _agree(self) -> None:

@@ -1,5 +1,5 @@
 """
-Writes of the shards' Leases: at acquisition, at release, and at no other time.
+Writes of the shards' Leases: at acquisition, at release, and where a note in them changes.
 
 Each is a compare-and-swap on the resourceVersion that was seen. A Lease that a session holds names its
 holder and the session's uid; its own times decide nothing. Its `leaseDurationSeconds` is the longest there
@@ -12,6 +12,9 @@ removes the one that it finds; `put_note` and `remove_note` write it during a te
 answered, the note is in doubt until another write is answered: it counts as present before the log is used,
 and as absent before anything is journaled. Reading the Lease does not settle it, because the write may
 still be in flight.
+
+A Lease also notes the store (`syncer.model.lineage`): an acquisition compares that with the store of now,
+and `note_store` writes a change that comes later.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.attempt import make_epoch
 from syncer.model.errors import Conflict, Gone, PortError, Unavailable
 from syncer.model.journal import MARKS_LEFT, NOTE, Note, note_after
+from syncer.model.lineage import STORE, UNKNOWN, Lineage, parse_lineage
 from syncer.sharding.assignment import Held, loss_of
 from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView, Sighting
@@ -51,12 +55,14 @@ class ShardLeases:
         times: TimesOfDay,
         timeout: float,
         new: Callable[[], bool] = lambda: False,
+        store: Callable[[], str] = str,
     ) -> None:
         """
         Hold nothing yet.
 
         `times` gives the times of day that Leases show. A call takes at most `timeout` seconds. `new` tells
-        whether this process has founded the installation, so that no object can carry a mark.
+        whether this process has founded the installation, so that no object can carry a mark; `store` names
+        the store and its history, empty while unknown.
         """
         self.terms: dict[int, LeaseTerm] = {}
         self.problem: str | None = None
@@ -68,6 +74,10 @@ class ShardLeases:
         self._times = times
         self._timeout = timeout
         self._new = new
+        self._store = store
+        #: What is known of the store by shard, and what the Leases of ours note of it.
+        self._lineages: dict[int, Lineage] = {}
+        self._noted: dict[int, str] = {}
         #: Our last write of each Lease; kept after the term, as the view may be behind it.
         self._written: dict[int, Held] = {}
         self._releasing: set[int] = set()
@@ -199,6 +209,48 @@ class ShardLeases:
         self._written[n] = Held(stored.resource_version, stored.transitions)
         return True
 
+    def lineage(self, n: int) -> Lineage:
+        """What is known of the store of one of our shards; a change that is noticed only now was now."""
+        return self._compared(n, self._lineages.get(n)) if n in self.terms else UNKNOWN
+
+    def _compared(self, n: int, known: Lineage | None) -> Lineage:
+        name, now = self._store(), self._place.api_time()
+        if name and now is not None and (known is None or known.name != name):
+            known = Lineage(name, now, now if known else 0)
+        if known is None or known.name != name:
+            return UNKNOWN
+        self._lineages[n] = known
+        return known
+
+    def _note_at_acquisition(self, n: int, lease: LeaseRecord | None) -> dict[str, str | None]:
+        """The annotation that an acquisition writes, none where the store is not known."""
+        noted = parse_lineage(lease.annotation(STORE)) if lease else None
+        name = self._store()
+        if lease is None and self._new() and n not in self._noted and name:
+            # Nothing can have been lost before there was anything.
+            noted = Lineage(name, 0)
+        found = self._compared(n, noted)
+        if found is not UNKNOWN:
+            return {STORE: found.text()}
+        if noted is not None:
+            self._lineages[n] = noted
+        return {}
+
+    async def note_store(self) -> None:
+        """Write into our Leases what they do not note yet of the store."""
+        for n in list(self.terms):
+            lineage = self.lineage(n)
+            known = lineage is UNKNOWN or lineage.text() == self._noted.get(n)
+            if known or self.may_carry_note(n):
+                # A note of an outage is written with care, and what comes between leaves it in doubt.
+                continue
+            held, found = self._written[n], await self._read(n)
+            if found is None or not self._is_ours(found, held):
+                return
+            if not await self._write(n, held, found.resource_version, {STORE: lineage.text()}):
+                return
+            self._noted[n] = lineage.text()
+
     def settled(self, n: int) -> bool:
         """Whether the view shows what we wrote last, and nothing is being written."""
         written = self._written.get(n)
@@ -253,6 +305,7 @@ class ShardLeases:
                 annotations[MARKS_LEFT] = left = _ASSUMED
             if noted:
                 annotations[NOTE] = note.text() if note else None
+            annotations |= self._note_at_acquisition(n, lease)
             taken = await self._take(name, lease, annotations, spec)
             epoch = make_epoch(self._place.incarnation, taken.resource_version) if taken else None
             self.problem, self._refusal = None, ""
@@ -268,6 +321,7 @@ class ShardLeases:
         self._doubted.discard(n)
         self._notes.pop(n, None)
         self._marked.discard(n)
+        self._noted[n] = annotations.get(STORE) or ""
         if note is not None:
             self._notes[n] = note
         if left:

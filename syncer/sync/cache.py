@@ -29,8 +29,9 @@ from typing import Final
 from syncer.model.attempt import NO_IDS, Attempt, AttemptId, Epoch
 from syncer.model.immutable import immutable
 from syncer.model.record import Record
-from syncer.model.resource import NotificationRequest, version_key
+from syncer.model.resource import NotificationRequest, Status, version_key
 from syncer.rules.batch import Decision, decide
+from syncer.rules.evidence import Verdict
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
 from syncer.rules.merge import exceeds, ordered_channels
@@ -71,6 +72,14 @@ class Entry:
         deleted: The object is gone; nothing is sent any more.
         doubtful: The newest version came from the watch and shows less than the one before: the object is
             read again before anything is merged with it.
+        own: What holds in the place of the object's status, which is disregarded; None where it is not.
+        untrusted: Why its record cannot be trusted, so that nothing is sent; empty if it can.
+        claimed_at: Second of the loop's clock at which the log was last read by a claim.
+        born: That of the first claim of this lease term, if it found that there was no log; else 0.
+        alone: Nobody but this process can have done anything for it, in this lease term.
+        compared: When a claim compared log and object last, in Unix milliseconds, 0 if none has.
+        unsure: The verdict on its status that was reached last, and the claim at which that was first.
+        rewrites: How often another client has written what is disregarded.
         unreadable: The object could not be read at the last claim.
 
         view: Fold of its log up to `view.position`.
@@ -117,6 +126,14 @@ class Entry:
     deleted: bool = False
     doubtful: bool = False
     unreadable: bool = False
+    own: Status | None = None
+    untrusted: str = ""
+    claimed_at: float = 0.0
+    born: float = 0.0
+    alone: bool = False
+    compared: float = 0.0
+    unsure: tuple[Verdict, float] = (Verdict.AGREES, 0.0)
+    rewrites: int = 0
 
     # Its log.
     view: LogView = field(default_factory=LogView)
@@ -163,6 +180,23 @@ class Entry:
         self.uid = self.request.uid
 
     @property
+    def status(self) -> Status:
+        """The status by which everything goes: the object's, unless that is disregarded."""
+        return self.request.status if self.own is None else self.own
+
+    def known_empty(self, empty: bool, now: float) -> None:
+        """Note that a claim has read the log, and whether there was none."""
+        if empty and not self.claimed_at:
+            self.born = now
+        self.claimed_at = now
+
+    def on_started_leading(self) -> None:
+        """Note that others may have owned it: what was known of it alone is known no more."""
+        self.fresh = self.alone = False
+        self.journaled = ""
+        self.claimed_at = self.born = 0.0
+
+    @property
     def cancelled(self) -> bool:
         """Whether nothing more is sent: the object is gone, or is being deleted."""
         return self.deleted or self.request.deleting
@@ -185,7 +219,7 @@ class Entry:
     @property
     def ordered(self) -> frozenset[str]:
         """Channels with a resend request that no attempt has followed yet."""
-        return ordered_channels(self.view, self.request.status) if self.view.orders else _NONE
+        return ordered_channels(self.view, self.status) if self.view.orders else _NONE
 
     @property
     def closing(self) -> bool:
@@ -223,7 +257,7 @@ class Entry:
     @property
     def shown_whole(self) -> bool:
         """Whether it is finished, was journaled, and its status alone tells all that is known of it."""
-        status = self.request.status
+        status = self.status
         return (
             status.terminal
             and self.claim is None
@@ -237,8 +271,8 @@ class Entry:
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position covers all of the log of a finished notification."""
         return (
-            self.request.status.terminal
-            and self.request.status.journal is None
+            self.status.terminal
+            and self.status.journal is None
             and not self.view.opened
             and position == self.view.position
             and not (self.ordered or self.unrecorded)
@@ -327,7 +361,7 @@ class Cache:
     def retry_marks(self) -> None:
         """Have logs marked at once whose status shows all of them, and that could not be before."""
         for entry in self.dirty():
-            if entry.failures and not exceeds(entry.view, entry.request.status):
+            if entry.failures and not exceeds(entry.view, entry.status):
                 entry.failures = 0
                 self.mark_dirty(entry, urgent=True)
 
@@ -451,7 +485,12 @@ class Cache:
         Its log then has an expiry, set with the later of the two marks. If the audit feed lags and too many
         entries wait for it, a published entry is enough: its log has no expiry yet, and a sweep finds it.
         """
-        gone = self.entries.get(entry.uid) is not entry or entry.quarantine or entry.deleted
+        gone = (
+            self.entries.get(entry.uid) is not entry
+            or entry.quarantine
+            or entry.deleted
+            or entry.untrusted
+        )
         if gone or entry.busy or entry.dirty_since is not None:
             return
         if entry.shown_whole:

@@ -11,6 +11,7 @@ notification whose object is gone retires its log.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -30,8 +31,10 @@ from syncer.model.attempt import (
 )
 from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
-from syncer.model.record import intent_record, read_plan
+from syncer.model.record import Record, intent_record, read_plan
+from syncer.model.resource import NO_STATUS
 from syncer.rules.channel_state import counts
+from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
 from syncer.rules.fold import LogView
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
@@ -42,6 +45,8 @@ from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.permissions import MissingPermissions
 from syncer.sync.recorder import Recorder
 
+#: Of an object whose status is not looked at.
+_UNASKED: Final = Judgement(Verdict.AGREES, "")
 #: Seconds until an empty log is gone.
 _AT_ONCE: Final = 1
 
@@ -85,7 +90,7 @@ class Claimer:
         """
         generation = self.log.generation_of(entry.uid)
         heard = self.log.subscriptions
-        own_seeds = seeds_of_view(entry.view, entry.request.status)
+        own_seeds = self._own_seeds(entry)
         if entry.ahead:
             entry.seeded |= entry.ahead
         claimed = await self.log.claim(
@@ -100,26 +105,30 @@ class Claimer:
             self.recorder.put_in_quarantine(entry, str(claimed.error))
             return self._count(reconcile(Situation(undecodable=True)))
         failpoint(Failpoint.CLAIMED)
+        entry.known_empty(claimed.snapshot.view.position == 0, asyncio.get_running_loop().time())
         self._adopt(entry, claimed.snapshot)
         if not await self.recorder.record_kept(entry):
             raise Unavailable("the log was lost under its claim")
         if entry.quarantine:
             return self._count(reconcile(Situation(undecodable=True)))
         presence = await self._gather(entry)
-        decision = reconcile(self._situation(entry, term, presence))
-        await self._act(entry, term, decision)
+        judged = self._judge(entry) if presence is Presence.PRESENT else _UNASKED
+        situation = self._situation(entry, term, presence, judged)
+        decision = reconcile(situation)
+        await self._act(entry, term, decision, situation, judged)
         # The claim is stored last, with generation and stamp of its beginning: a server change in between
         # voids it, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
         current = generation == self.log.generation_of(entry.uid)
         if claimable and current and not entry.unrecorded:
             entry.claim = Claim(term.epoch, generation, claimed.stamp)
+            entry.compared = self.recorder.time.latest()
             entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
             entry.heard = heard
             self._schedule_due(entry)
             # Marks that failed while the log was away must not delay the next write.
             entry.failures = 0
-            final = entry.request.status.terminal
+            final = entry.status.terminal
             if final or entry.dirty_since is not None:
                 # A finished notification lacks a mark or an expiry, which the status writer sets.
                 self.cache.mark_dirty(entry, urgent=final)
@@ -159,10 +168,58 @@ class Claimer:
         entry.take(current, since=request.resource_version)
         return Presence.PRESENT
 
-    def _situation(self, entry: Entry, term: LeaseTerm, presence: Presence) -> Situation:
-        status, view = entry.request.status, entry.view
+    def _own_seeds(self, entry: Entry) -> list[Record]:
+        """What this process can give back to a log; the status only says in which order."""
+        status = entry.status
+        if not self.recorder.evidence.of_entry(entry).protected:
+            status = known_part(status, entry.view)
+        return seeds_of_view(entry.view, status)
+
+    def _judge(self, entry: Entry) -> Judgement:
+        """
+        Say what becomes of the status; what that changes in the entry is changed.
+
+        Raises:
+            Unavailable: whether the store has lost anything has to be known first.
+        """
+        evidence = self.recorder.evidence
+        about = evidence.of_entry(entry)
+        alone = not about.protected and evidence.alone(entry, about)
+        judged = judge(entry.request, entry.view, about, alone=alone)
+        unsure = judged.verdict in (Verdict.DISREGARDED, Verdict.DOUBTED)
+        if not unsure or entry.unsure[0] is not judged.verdict:
+            entry.unsure = judged.verdict, entry.claimed_at
+        if unsure and self.log.looked_at <= entry.unsure[1]:
+            self.log.probe_soon()
+            raise Unavailable("a status is judged once the store has been looked at")
+        if judged.verdict is not Verdict.DISREGARDED:
+            entry.own = None
+        elif entry.own is None:
+            entry.own = NO_STATUS
+        untrusted = judged.reason if judged.verdict is Verdict.DOUBTED else ""
+        if entry.untrusted != untrusted or entry.own is not None:
+            entry.untrusted = untrusted
+            self.cache.mark_dirty(entry, urgent=True)
+        if unsure:
+            logger.warning(
+                "a status says more than the log, and is not believed",
+                extra={
+                    "uid": entry.uid, "object": entry.request.key, "reason": judged.reason,
+                    "verdict": judged.verdict.value,
+                },
+            )  # fmt: skip
+        return judged
+
+    def _situation(
+        self, entry: Entry, term: LeaseTerm, presence: Presence, judged: Judgement
+    ) -> Situation:
+        status, view = entry.status, entry.view
+        believed = judged.verdict is Verdict.BELIEVED
+        # A plan never comes from what others may have written, unless nothing else is left of it.
+        plan = judged.ground is Ground.POLICY or (believed and not view.position)
         return Situation(
-            ahead=epoch_key(highest_epoch(status)) > epoch_key(term.epoch),
+            ahead=believed and epoch_key(highest_epoch(status)) > epoch_key(term.epoch),
+            doubted=judged.verdict is Verdict.DOUBTED,
             log_present=view.position > 0,
             presence=presence,
             deleting=entry.request.deleting,
@@ -173,11 +230,18 @@ class Claimer:
             ),
             abandoned=len(entry.abandoned),
             unacked=view.publishable[0] > entry.acked,
-            unplanned=view.plan is None and bool(status.channels),
-            journaled=status.journal is not None,
+            unplanned=plan and view.plan is None and bool(status.channels),
+            journaled=believed and status.journal is not None,
         )
 
-    async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
+    async def _act(
+        self,
+        entry: Entry,
+        term: LeaseTerm,
+        decision: ClaimDecision,
+        situation: Situation,
+        judged: Judgement,
+    ) -> None:
         actions = decision.actions
         if Action.NOTHING in actions:
             # The log has expired, and the claim has made an empty one, which is taken away again: it would
@@ -185,20 +249,22 @@ class Claimer:
             # audited to its end, so it stays.
             await self.log.retire(entry.uid, term.epoch, ttl=_AT_ONCE, audited=True)
         if Action.SEED in actions:
-            await self._seed(entry, term)
+            await self._seed(entry, term, judged, unplanned=situation.unplanned)
         if Action.ORPHAN in actions:
             entry.deleted = True
         if Action.RECOVER in actions or Action.ORPHAN in actions:
             await self._recover(entry, term)
         if Action.SYNC in actions or Action.ACK in actions:
-            self.cache.mark_dirty(entry, urgent=entry.request.status.terminal)
+            self.cache.mark_dirty(entry, urgent=entry.status.terminal)
 
-    async def _seed(self, entry: Entry, term: LeaseTerm) -> None:
-        status = entry.request.status
+    async def _seed(
+        self, entry: Entry, term: LeaseTerm, judged: Judgement, *, unplanned: bool
+    ) -> None:
+        status = entry.status
         lost = lacking(entry.view, status)
         for attempt in lost:
             entry.view.learn(fitting(self._adopted(entry, attempt)))
-        plan = missing_plan(entry.view, status)
+        plan = missing_plan(entry.view, status) if unplanned else None
         if plan is not None:
             entry.view.plan = read_plan(plan)
         # All that is known, though the log may hold most of it: it may be lost before this arrives.
@@ -220,8 +286,11 @@ class Claimer:
             self.metrics.loss.inc(len(lost))
             logger.warning(
                 "the log had lost what the object shows; restored",
-                extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
-            )
+                extra={
+                    "uid": entry.uid, "object": entry.request.key, "attempts": len(lost),
+                    "because": judged.reason,
+                },
+            )  # fmt: skip
         self.cache.mark_dirty(entry)
 
     def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:
@@ -283,13 +352,15 @@ class Claimer:
             snapshot = await self.log.read(entry.uid)
             lost = snapshot is None
             view = snapshot.view if snapshot else LogView()
+            believed = self.recorder.evidence.of_entry(entry).protected
             for shown in lacking(view, entry.request.status):
                 if entry.executing:
                     # Its outcome may be on its way, and belongs in between.
                     return
                 ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
                 kept = entry.unrecorded.get(shown.id)
-                if kept is None and (ahead or attempt_epoch(shown.id) == NO_EPOCH):
+                foreign = not believed or attempt_epoch(shown.id) == NO_EPOCH
+                if kept is None and (ahead or foreign):
                     continue
                 record, intent = kept or (
                     outcome_of(shown),
@@ -320,7 +391,7 @@ class Claimer:
             return False
         # What is known here alone is recorded although the object is gone: what was journaled for it, or
         # what a lost log held.
-        seeds = seeds_of_view(entry.view, entry.request.status)
+        seeds = self._own_seeds(entry)
         known = entry.view.position or entry.claim or seeds or entry.unrecorded
         if not known and not await self._has_log(entry.uid):
             self.cache.forget(entry.uid)

@@ -20,6 +20,8 @@ class Finished:
     retention_days: int
     #: Unix milliseconds, as `ended` has them.
     ended: int
+    #: When the object was created, Unix milliseconds.
+    created: int = 0
     #: Its attempts may be in no log yet.
     journaled: bool = False
 
@@ -39,5 +41,6 @@ def summary(request: NotificationRequest) -> Finished:
         sys.intern(request.status.phase),
         request.retention_days,
         ended(request),
+        request.created,
         request.status.journal is not None,
     )

@@ -43,7 +43,7 @@ class Limits:
 
 def ends_badly(entry: Entry, wanted: Status) -> bool:
     """Whether a write would end a notification in another way than with Sent."""
-    return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
+    return wanted.terminal and wanted.phase != SENT and not entry.status.terminal
 
 
 def is_kept(stored: Status, wanted: Status) -> bool:

@@ -44,14 +44,19 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
+from syncer.model.resource import Status
+from syncer.rules.evidence import Verdict, judge
 from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
+from syncer.sync.evidence import Evidence
 
 logger = logging.getLogger("ledger.record")
 
 #: Seconds before an outcome that was refused is tried again; then it is kept.
 _REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
+#: From so many rewrites of a status on the wait grows no more.
+_REWRITES: Final = 16
 #: Error text of an attempt that a former owner left open.
 SENDER_ENDED: Final = "the sender ended before the result was recorded"
 
@@ -60,13 +65,21 @@ class Recorder:
     """Appends to logs and keeps the views in the cache up to date."""
 
     def __init__(
-        self, log: RedisLog, cache: Cache, time: LedgerTime, metrics: SyncMetrics, *, identity: str
+        self,
+        log: RedisLog,
+        cache: Cache,
+        time: LedgerTime,
+        metrics: SyncMetrics,
+        *,
+        identity: str,
+        evidence: Evidence | None = None,
     ) -> None:
-        """`identity` names this process in intents."""
+        """`identity` names this process in intents; without `evidence`, statuses are its own word."""
         self.log = log
         self.cache = cache
         self.time = time
         self.metrics = metrics
+        self.evidence = evidence or Evidence(log, time)
         # A look-up by label costs as much as the observation; there is one for each script and state.
         self._append_seconds = functools.cache(metrics.append_seconds.labels)
         self._outcomes = functools.cache(metrics.outcomes.labels)
@@ -98,16 +111,36 @@ class Recorder:
             self.metrics.reclaims.labels(cause).inc()
         entry.claim = None
 
-    def compare(self, entry: Entry) -> None:
+    def compare(self, entry: Entry, before: Status) -> None:
         """
-        Give up the claim if the status shows attempts that the view lacks.
+        Give up the claim if the status, which was `before`, now says what the view lacks.
 
-        Only the owner writes a status, but the last write of a former owner may arrive late. The next claim
-        adds these attempts to the log.
+        Where only the owner writes a status, that is a journaled one, and the last write of a former owner
+        that has arrived late. Where others may write it, the next claim judges it, unless it is certainly
+        false: then what was there before holds, and is written again.
         """
-        status = entry.request.status
-        if status.journal is not None and entry.claim is not None and lacking(entry.view, status):
-            self.lose_claim(entry, "journal")
+        if entry.claim is None:
+            return
+        about, status = self.evidence.of_entry(entry), entry.request.status
+        if about.protected:
+            if status.journal is not None and lacking(entry.view, status):
+                self.lose_claim(entry, "journal")
+            return
+        alone = self.evidence.alone(entry, about)
+        if judge(entry.request, entry.view, about, alone=alone).verdict is Verdict.AGREES:
+            entry.own = None
+            return
+        if entry.own is None:
+            entry.own = before
+        if not alone:
+            self.lose_claim(entry, "status")
+            return
+        entry.rewrites += 1
+        if entry.rewrites > 1:
+            # Another client writes it again and again: neither of the two shall wear out the API server.
+            entry.failures = min(entry.rewrites, _REWRITES) - 1
+            self.cache.failed(entry)
+        self.cache.mark_dirty(entry, urgent=True)
 
     # -- appends ------------------------------------------------------------------------------
 

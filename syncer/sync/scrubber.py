@@ -126,7 +126,8 @@ class Scrubber:
             )
         )
         if current is not None and found:
-            entry.request = current
+            shown, entry.request = entry.request.status, current
+            self.recorder.compare(entry, shown)
         return self._found(entry, found, snapshot)
 
     async def _object(self, entry: Entry) -> NotificationRequest | None:

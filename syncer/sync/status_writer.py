@@ -210,7 +210,8 @@ class StatusWriter:
         if not term.valid(self.cache.monotonic()):
             # The term may continue: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
-        if entry.claim is None and not (entry.quarantine or entry.without_log or entry.journaled):
+        shown = entry.quarantine or entry.untrusted or entry.without_log or entry.journaled
+        if entry.claim is None and not shown:
             return Flushed.NOT_OURS
         if self.refusals.waits(entry.request.namespace):
             return Flushed.UNAVAILABLE
@@ -237,7 +238,7 @@ class StatusWriter:
         while True:
             # The watch may deliver our own write before its answer arrives, so the status before it is
             # remembered now.
-            known = entry.request
+            known, claimed = entry.request, entry.claim is not None
             before = known.status
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
@@ -251,7 +252,7 @@ class StatusWriter:
             patch = difference(before, wanted)
             # Nothing is shown of a log that cannot be read: if it becomes readable before the answer
             # arrives, none of its records may be acknowledged.
-            mark = _NOTHING if entry.quarantine else entry.view.publishable
+            mark = _NOTHING if entry.quarantine or entry.untrusted else entry.view.publishable
             if not patch:
                 if unclear is not None:
                     self._on_settled(entry, unclear, merged)
@@ -274,8 +275,10 @@ class StatusWriter:
             self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
                 return result
-            if await self._refresh(entry):
-                return Flushed.GONE
+            gone = await self._refresh(entry)
+            if gone or (claimed and entry.claim is None and entry.own is not None):
+                # What others have written has to be judged first.
+                return Flushed.GONE if gone else Flushed.NOT_OURS
             # The object has changed, and the reason may be recorded in the log: read it again before
             # anything is called failed.
             reread = False
@@ -350,6 +353,7 @@ class StatusWriter:
     ) -> Merged:
         now = self.recorder.time.now()
         request = shown or entry.request
+        status = entry.status if shown is None else request.status
         facts = Facts(
             request.generation,
             request.policy,
@@ -357,20 +361,21 @@ class StatusWriter:
             held=entry.without_log,
             held_by=entry.unjournaled,
             violation=entry.violation,
+            untrusted=entry.untrusted,
             unread=self._journals(entry),
             in_hand=frozenset(entry.executing),
         )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
             journal = (entry.journaled or None) if entry.claim is None else ""
-        if entry.quarantine:
+        if entry.quarantine or entry.untrusted:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
         # A log that was never read, because Redis does not answer, has no position.
         mark = None
         if entry.view.position:
             mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
-        return merge(request.status, entry.view, facts, now=now, mark=mark, journal=journal)
+        return merge(status, entry.view, facts, now=now, mark=mark, journal=journal)
 
     def _journals(self, entry: Entry) -> bool:
         """Whether what is known of an entry is all there is, while its log cannot be read."""
@@ -435,7 +440,7 @@ class StatusWriter:
         """
         known = entry.request
         previous = known.status
-        wanted = least(merged.status, previous)
+        wanted = least(merged.status, entry.status)
         patch = difference(previous, wanted)
         if not patch:
             return Flushed.REFUSED
@@ -459,10 +464,13 @@ class StatusWriter:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
-        shown = len(stored.status.attempts) - len(known.status.attempts)
+        before = known.status if entry.own is None else entry.own
+        shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
         entry.take(stored, since=known.resource_version)
-        self._on_settled(entry, known.status, merged)
+        if entry.request is stored:
+            entry.own = None
+        self._on_settled(entry, before, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
     async def _refresh(self, entry: Entry) -> bool:
@@ -475,7 +483,7 @@ class StatusWriter:
         if current.uid != entry.uid:
             return True
         entry.take(current, since=known.resource_version)
-        self.recorder.compare(entry)
+        self.recorder.compare(entry, known.status)
         return False
 
     async def _acknowledge(self, entry: Entry, mark: History, result: Flushed) -> Flushed:

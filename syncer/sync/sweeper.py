@@ -119,6 +119,9 @@ class Sweeper:
         heads = await self.log.read_headers([s.uid for s in summaries])
         for finished, head in zip(summaries, heads, strict=True):
             if head.element is None:
+                if self.claimer.recorder.evidence.never_handled(finished):
+                    # Somebody else has written the phase.
+                    reopened.append(finished.uid)
                 lost.append(finished)
                 continue
             header = head.header

@@ -748,6 +748,11 @@ class MemoryClient:
         """Whether attempts may be opened; see `LedgerClient.able`."""
         return self.unavailable_reason is None
 
+    @property
+    def looked_at(self) -> float:
+        """Every call looks."""
+        return asyncio.get_running_loop().time()
+
     async def primaries(self) -> tuple[str, ...]:
         """The one server; see `LedgerClient.primaries`."""
         return ("",)

@@ -231,9 +231,11 @@ MENDED = {
     "unreadable": Case(unreadable, ("--rebuild",), "record 3: checksum does not match"),
     "misnamed": Case(misnamed, ("--rebuild",)),
     "mark-beyond": Case(mark_beyond, ("--rebuild",), "marked up to 99, and there are 3 record(s)"),
-    "log-missing": Case(log_missing),
-    "log-behind": Case(log_behind, (), "the log lacks 1 attempt(s) or result(s) of the status"),
-    "plan-missing": Case(plan_missing),
+    "log-missing": Case(log_missing, ("--unwitnessed",)),
+    "log-behind": Case(
+        log_behind, ("--unwitnessed",), "the log lacks 1 attempt(s) or result(s) of the status"
+    ),
+    "plan-missing": Case(plan_missing, ("--unwitnessed",)),
     "expiring": Case(expiring),
     "status-behind": Case(status_behind),
     "acked": Case(acked),
@@ -249,7 +251,7 @@ MENDED = {
 async def test_divergence_is_named_and_mended(kind: str, here: Stage, operator: Operator) -> None:
     """Verify names it, a dry run says what would be done and does nothing, repair does it for good."""
     case = MENDED[kind]
-    checking = tuple(o for o in case.options if not o.startswith("--rebuild"))
+    checking = tuple(o for o in case.options if o not in ("--rebuild", "--unwitnessed"))
     async with owner(here.notifier(sync=NO_SWEEPS)):
         assert (await operator.verify()).code == 0, "all is well before"
         raw = await case.plant(here)

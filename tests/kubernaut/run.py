@@ -181,6 +181,7 @@ class Trial:
         self.controller = "between"
         waiting = [await self.create() for _ in range(3)]
         if self.way == "image":
+            await self.there.type(printed("kubectl -n kubernaut-system patch secret "))
             await self.helm("-n kubernaut-system -f values.yaml -f", chart)
         else:
             await self.there.type(printed("kubectl get notificationrequests -A"))

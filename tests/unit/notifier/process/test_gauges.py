@@ -370,7 +370,9 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     """Each reason has a series from the start; a damaged log has one of its own as well."""
     product = Scraped(sharding={"shards": 1})
     product.parts.shards.take(0, Held())
-    assert [product.own("held_notifications", reason=reason) for reason in HoldReason] == [0.0] * 9
+    assert [product.own("held_notifications", reason=reason) for reason in HoldReason] == [
+        0.0
+    ] * len(HoldReason)
     assert product.own("quarantined") == 0
     for uid in ("a", "b"):
         add(product.parts.controller, uid).quarantine = "record 3"

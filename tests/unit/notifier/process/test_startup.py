@@ -60,7 +60,7 @@ class Process:
         self.reflector = SimpleNamespace(answered=True, synced=True, run=self._for_ever)
         self.takeover, self.progress = Takeover(), Progress()
         self.takeover.owning.set()
-        self.released = asyncio.Event()
+        self.released, self.shards_run = asyncio.Event(), False
         self.journal = SimpleNamespace(enabled=False, after=0.01)
         self.stop = Stop()
         self.api_time: int | None = 5000
@@ -71,11 +71,12 @@ class Process:
             SimpleNamespace(
                 progress=self.progress, takeover=self.takeover, shards=self.shards,
                 reflector=self.reflector, monotonic=lambda: self.now,
+                status_policy=SimpleNamespace(look=self._look),
                 installation=SimpleNamespace(found=self._found, sharding="of the installation"),
                 client=SimpleNamespace(open=self._open, info=self.info),
                 settings=SimpleNamespace(redis=SimpleNamespace(durability=self.durability)),
                 clocks=SimpleNamespace(worst=None),
-                manager=SimpleNamespace(run=self.released.wait),
+                manager=SimpleNamespace(run=self._keep),
                 outside=SimpleNamespace(
                     objects=SimpleNamespace(),
                     api_time=SimpleNamespace(now=lambda: self.api_time),
@@ -107,6 +108,13 @@ class Process:
         if self.not_found:
             raise self.not_found.pop(0)
         return "installation-a"
+
+    async def _keep(self) -> None:
+        self.shards_run = True
+        await self.released.wait()
+
+    async def _look(self) -> None:
+        assert not self.shards_run, "whether statuses are claims is known before any is judged"
 
     async def _open(self, installation: str) -> None:
         self.opened.append(installation)

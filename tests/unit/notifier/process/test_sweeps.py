@@ -29,9 +29,11 @@ from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.record import Header, Plan, plan_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
+from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Entry
+from syncer.sync.evidence import Evidence
 from syncer.sync.finished import Finished, summary
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.test_start import Held, document
@@ -144,8 +146,9 @@ class Process:
         self.installation = SimpleNamespace(since=DAY)
         self.retention = SimpleNamespace(time=SimpleNamespace(certain=lambda: 9 * DAY))
         self.claimer = SimpleNamespace(
-            log=self.log, cache=self.cache, objects=self.objects, retire=self.retire
-        )
+            log=self.log, cache=self.cache, objects=self.objects, retire=self.retire,
+            recorder=SimpleNamespace(evidence=Evidence(self.log, LedgerTime())),
+        )  # fmt: skip
         self.retired: list[str] = []
         self.sweeps = Sweeps(cast("Parts", self))
 

@@ -503,7 +503,7 @@ async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away
     ):
         entry.claim = entry.claim or cast("Any", object())
         entry.request = replace(entry.request, status=status)
-        away.controller.recorder.compare(entry)
+        away.controller.recorder.compare(entry, Status())
         assert (entry.claim is not None) is claimed
     assert attempt_record(late).attempt_id == late.id
 

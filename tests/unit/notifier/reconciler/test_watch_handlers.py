@@ -14,6 +14,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.resource import ChannelStatus, NotificationRequest, Status, parse_object
 from syncer.rules.restore import seeds_of_view
 from syncer.sync.cache import Cache
+from syncer.sync.evidence import Evidence
 
 
 def request(version: str = "9", *, phase: str = "", raw: bytes = b"{}") -> NotificationRequest:
@@ -44,7 +45,8 @@ class World:
                 "Any",
                 SimpleNamespace(
                     lose_claim=lambda _, reason: self.lost.append(reason),
-                    compare=self.compared.append,
+                    compare=lambda entry, _before: self.compared.append(entry),
+                    evidence=Evidence(cast("Any", None), cast("Any", None)),
                 ),
             ),
             cast("Any", SimpleNamespace(term_of=lambda _: self.term)),

@@ -70,6 +70,9 @@ def test_facts_are_joined_although_a_log_is_not_replaced() -> None:
     shown = joined(request(entry("failed")), beyond)
     assert [kind.value for kind, _ in shown.check(BOUNDS)] == ["mark-beyond", "log-behind"]
     assert steps(shown) == [
+        ("nothing", "would need --rebuild"), ("nothing", "would need --unwitnessed"),
+    ]  # fmt: skip
+    assert steps(shown, unwitnessed=True) == [
         ("nothing", "would need --rebuild"), ("append", f"append seed.failed {A1}"),
         ("poke", "wake the owner"),
     ]  # fmt: skip
@@ -119,7 +122,7 @@ def test_what_no_record_can_hold_is_cut(case: str, rebuild: bool) -> None:
     """A repair appends facts of whatever the status shows, as a claim does; none stops the others."""
     log = elements(PLAN, header=Header("ns/n", Epoch("0.7"), acked=9 if rebuild else 0))
     spoilt = joined(request(entry("failed") | ODD[case]), log)
-    allowed = Allowed(rebuild=rebuild, accept_loss=True)
+    allowed = Allowed(rebuild=rebuild, accept_loss=True, unwitnessed=True)
     planned = plan_repair(spoilt, spoilt.check(BOUNDS), allowed=allowed, now=NOW, by="me")
     records = read_log(planned[0].elements).records if rebuild else planned[0].records
     (seed,) = [r for r in records if r.kind is Kind.SEED_FAILED]
@@ -154,7 +157,7 @@ async def test_facts_are_appended_and_the_repair_is_noted() -> None:
     """The log gets what it lacked and who mended it, then its owner is woken, once."""
     world = World(Objects())
     result = lagging(world)
-    steps = planned(result)
+    steps = planned(result, unwitnessed=True)
     done = await carry_out(world.at, result, steps, by="me")
     assert done == Done(result)
     plan, seed, note = records_of(world)

@@ -53,7 +53,7 @@ def test_total_and_unambiguous() -> None:
         order = [list(Action).index(a) for a in verdict.actions]
         assert order == sorted(order), situation
         assert verdict.message
-    assert number == 2**3 * 3 * 2**4 * 4 * 2**4
+    assert number == 2**3 * 3 * 2**5 * 4 * 2**4
     assert seen == set(BY_NAME), "a row that nothing reaches"
 
 
@@ -67,7 +67,7 @@ def test_first_gate_wins() -> None:
 
 def test_order_of_the_gates() -> None:
     """A later owner before damage, damage before an object that is not there, and so on."""
-    assert GATES == ["D1", "D2", "D8", "D7", "P2", "D5", "D3", "D4"]
+    assert GATES == ["D1", "D2", "D8", "D7", "P2", "P3", "D5", "D3", "D4"]
 
 
 EVERYTHING = Situation(
@@ -90,6 +90,10 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
     "the object names an epoch that its log does not know": (
         Situation(ahead=True, deleting=True, comparison=Comparison.OBJECT_ABOVE, shown=3),
         ("P2",), (Action.DISTRUST,),
+    ),
+    "the object says what nothing explains": (
+        Situation(doubted=True, log_present=False, terminal=True, shown=3, unplanned=True),
+        ("P3",), (Action.DISTRUST,),
     ),
     "the object is gone, whatever it named": (
         Situation(ahead=True, presence=Presence.ABSENT), ("D7",), (Action.ORPHAN,),
@@ -169,6 +173,7 @@ def test_nothing_opens_through_a_gate_that_forbids_it() -> None:
             or situation.undecodable
             or situation.presence is not Presence.PRESENT
             or situation.ahead
+            or situation.doubted
             or situation.deleting
             or (
                 not situation.log_present

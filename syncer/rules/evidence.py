@@ -1,0 +1,210 @@
+"""
+What a status is worth, where others than the controller may have written it.
+
+With the admission policy in force a status is our own word. Without it, it is a claim: whatever it says
+beyond the log decides nothing by itself. It is *believed* on grounds that no status can make up: a loss of
+the store that is known, an outage in which this installation journaled, or an object that is older than
+the installation. It is *disregarded* if it is certainly false, because the log is known to hold all that
+was ever done. All else is *doubted*: it may be the only record of something that was sent, so nothing
+more is sent, and nothing is called delivered, until a person decides.
+
+The log, or its absence, is known to be complete for an object created since the store was last seen to be
+another one, and since the installation was founded, as long as its log cannot have expired and no outage
+has left attempts in statuses. The store is compared with what the shard's Lease notes
+(`syncer.sharding.shard_leases`), so a loss that was noticed once stays known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from syncer.model.attempt import AttemptState, attempt_key
+from syncer.model.immutable import immutable
+from syncer.model.resource import (
+    FAILED,
+    PARTIALLY_SENT,
+    SENT,
+    NotificationRequest,
+    Rollup,
+    Status,
+)
+from syncer.rules.channel_state import State
+from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, channel_states_of, lacking
+from syncer.rules.retention import retention_seconds
+
+#: Milliseconds by which an object has to be younger than an event of which it must know nothing: creation
+#: times are whole seconds, and each may be of another API server, whose clock may be a second off.
+MARGIN: Final = 3000
+
+
+class Verdict(StrEnum):
+    """What becomes of a status."""
+
+    #: It says nothing beyond the log; what it says besides decides nothing.
+    AGREES = "the log holds all that the status shows"
+    BELIEVED = "the status is believed"
+    DISREGARDED = "the status is disregarded"
+    DOUBTED = "the status is doubted"
+
+
+class Ground(StrEnum):
+    """Why a status is believed that says more than the log."""
+
+    POLICY = "nobody else may write it"
+    JOURNAL = "attempts were journaled in it"
+    ADOPTION = "the object is older than the installation"
+    LOSS = "the log may have been lost with its store"
+
+
+class Judgement(NamedTuple):
+    """A verdict, and why; the ground is that of a status that is believed."""
+
+    verdict: Verdict
+    reason: str
+    ground: Ground | None = None
+
+
+@immutable
+class Circumstances:
+    """
+    What is known of a notification from elsewhere than its status; times are Unix milliseconds.
+
+    Attributes:
+        protected: Nobody but the controller can have written the status.
+        adopted_before: Objects created earlier are another controller's.
+        since: Since when the store is known to be the same, infinite while nothing is known of it.
+        lost: When it was last found to be another one, 0 if it never was.
+        compared: When log and status were compared last, 0 if this process has not done that yet.
+        marked: Statuses of the shard may hold attempts of an outage.
+        now: The later of all clocks.
+        at_most_once: An unknown result ends a channel.
+    """
+
+    protected: bool = False
+    adopted_before: float = math.inf
+    since: float = math.inf
+    lost: float = 0.0
+    compared: float = 0.0
+    marked: bool = False
+    now: float = math.inf
+    at_most_once: bool = False
+
+    def complete(self, created: int, retention_days: int) -> bool:
+        """Whether the log of an object holds all that was ever done for it, also if there is none."""
+        kept_until = created + 1000 * retention_seconds(retention_days) - MARGIN
+        youngest = max(self.adopted_before, self.since) + MARGIN
+        return not self.marked and youngest < created and self.now < kept_until
+
+    def ground(self, request: NotificationRequest) -> Ground | None:
+        """Why the status of an object may know what its log does not; None if it cannot."""
+        if self.protected:
+            return Ground.POLICY
+        if self.marked and request.status.journal is not None:
+            return Ground.JOURNAL
+        if request.created < self.adopted_before:
+            return Ground.ADOPTION
+        if self.compared < self.lost and request.created <= self.lost + MARGIN:
+            return Ground.LOSS
+        return None
+
+
+#: Where the policy is in force, and for those who only read.
+PROTECTED: Final = Circumstances(protected=True)
+
+
+def judge(
+    request: NotificationRequest, view: LogView, about: Circumstances, *, alone: bool = False
+) -> Judgement:
+    """
+    Say what becomes of a status.
+
+    Args:
+        request: The object, read after its log.
+        view: Fold of that log.
+        about: What else is known.
+        alone: Nobody but this process can have done anything for it, and the view holds that.
+    """
+    if about.protected:
+        return Judgement(Verdict.BELIEVED, Ground.POLICY, Ground.POLICY)
+    said = beyond(request, view, about)
+    if not said:
+        return Judgement(Verdict.AGREES, Verdict.AGREES)
+    if alone:
+        return Judgement(Verdict.DISREGARDED, f"{said}, and nobody else can have sent anything")
+    status, ground = request.status, about.ground(request)
+    founded = ground is Ground.ADOPTION or supported(request, view, about)
+    if ground is not None and founded:
+        return Judgement(Verdict.BELIEVED, ground, ground)
+    if view.pending:
+        return Judgement(Verdict.DISREGARDED, f"{said}, and a person has requested a resend")
+    if not view.position:
+        if about.complete(request.created, request.retention_days):
+            return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
+        if status.terminal and (founded or _expired(request, about)):
+            return Judgement(Verdict.AGREES, "finished, and its log is gone")
+    return Judgement(Verdict.DOUBTED, said)
+
+
+def beyond(request: NotificationRequest, view: LogView, about: Circumstances) -> str:
+    """Return in words what a status says beyond the log, empty if it says no more."""
+    status = request.status
+    if lost := len(lacking(view, status)):
+        return f"the status shows {lost} attempt(s) or result(s) that the log lacks"
+    # What a loss has left of folded attempts is their number, for ever.
+    if request.created > about.lost + MARGIN and _folds_more(status.rollup, view):
+        return "the status has folded away more failed attempts than the log holds"
+    if not supported(request, view, about):
+        return f"the phase is {status.phase}, and the attempts on record do not lead to it"
+    return ""
+
+
+def supported(request: NotificationRequest, view: LogView, about: Circumstances) -> bool:
+    """Whether the attempts of log and status together lead to the phase, if that is final."""
+    status = request.status
+    if not status.terminal or view.accepted == status.phase:
+        return True
+    facts = Facts(request.generation, request.policy, about.at_most_once)
+    states = channel_states_of(view, status, facts)
+    # What a person has said of a channel came after its end, and changes the phase no more.
+    said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
+    if (not states and view.plan is None) or not all(
+        s.state.finished or s.channel in said for s in states
+    ):
+        return False
+    delivered = sum(s.state is State.DELIVERED for s in states)
+    if status.phase == SENT:
+        return 0 < delivered == len(states)
+    if delivered < len(states) if status.phase == PARTIALLY_SENT else not delivered:
+        return delivered > 0 or status.phase == FAILED
+    # A success that came late is shown beside the phase that there was.
+    shown = {a.id for a in status.attempts}
+    late = (a for a in view.attempts.values() if a.state is AttemptState.SUCCESS)
+    return all(a.id in shown or a.channel in said for a in late)
+
+
+def known_part(status: Status, view: LogView) -> Status:
+    """Return a status without the attempts that a log does not have."""
+    shown = tuple(a for a in status.attempts if a.id in view.attempts)
+    return replace(
+        status, attempts=shown, nameless=status.nameless.intersection(a.id for a in shown)
+    )
+
+
+def _folds_more(rollup: Rollup | None, view: LogView) -> bool:
+    return rollup is not None and any(
+        channel.failed
+        > sum(
+            a.state is AttemptState.FAILED and attempt_key(a.id) <= attempt_key(channel.last_id)
+            for a in view.of_channel(channel.name)
+        )
+        for channel in rollup.channels
+    )
+
+
+def _expired(request: NotificationRequest, about: Circumstances) -> bool:
+    kept = 1000 * retention_seconds(request.retention_days)
+    return about.now >= request.created + kept

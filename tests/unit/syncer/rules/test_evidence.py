@@ -1,0 +1,208 @@
+"""What a status is worth that others may have written: a table of cases, and what holds for all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+from typing import Any, Final
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import Plan
+from syncer.model.resource import (
+    NO_STATUS,
+    ChannelRollup,
+    ChannelStatus,
+    NotificationRequest,
+    RetryPolicy,
+    Rollup,
+    Status,
+)
+from syncer.rules.evidence import MARGIN, Circumstances, Ground, Verdict, beyond, judge, known_part
+from syncer.rules.fold import LogView
+
+DAY: Final = 86_400_000
+#: When the installation was founded, and the store was last another one.
+FOUNDED, CHANGED = 100 * DAY, 110 * DAY
+NOW: Final = 113 * DAY
+FRESH: Final = 112 * DAY
+ABOUT: Final = Circumstances(adopted_before=FOUNDED, since=CHANGED, lost=CHANGED, now=NOW)
+FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
+AGREES, BELIEVED, DISREGARDED, DOUBTED = Verdict
+
+
+def attempt(n: int, state: AttemptState = FAILED, channel: str = "a") -> Attempt:
+    """An attempt of ours."""
+    failure = FailureClass.TRANSIENT if state is FAILED else None
+    return Attempt(AttemptId(f"0.7-{n}"), channel, state, ended=FRESH + n, failure=failure)
+
+
+def view(*attempts: Attempt, channels: tuple[str, ...] = ("a",), **more: Any) -> LogView:
+    """A log that holds a plan and these."""
+    known = {a.id: a for a in attempts}
+    return LogView(plan=Plan(channels), attempts=known, position=1 + len(known), **more)
+
+
+def status(phase: str, *attempts: Attempt, **more: Any) -> Status:
+    """A status that shows these."""
+    return Status(phase=phase, attempts=attempts, total_attempts=len(attempts), **more)
+
+
+def shown(said: Status, created: int = FRESH) -> NotificationRequest:
+    """An object with that status, which allows three attempts."""
+    policy = RetryPolicy(max_attempts=3)
+    return NotificationRequest("u", "ns", "n", "5", created=created, policy=policy, status=said)
+
+
+NO_LOG: Final = LogView()
+FAILS: Final = (attempt(1), attempt(2), attempt(3))
+CHANNELS: Final = (ChannelStatus("b", "Delivered"),)
+FOLDED: Final = Rollup(3, (ChannelRollup("a", 3, AttemptId("0.7-3"), 3),))
+
+# Name: status, log, what else, created, verdict.
+CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
+    "nothing said of a new one": (NO_STATUS, NO_LOG, {}, FRESH, AGREES),
+    "a phase under way, and channels, decide nothing": (
+        status("Sending", channels=CHANNELS), NO_LOG, {}, FRESH, AGREES,
+    ),
+    "a final phase of what was never handled": (status("Sent"), NO_LOG, {}, FRESH, DISREGARDED),
+    "a success of what was never handled": (
+        status("Sent", attempt(1, SUCCESS), channels=CHANNELS), NO_LOG, {}, FRESH, DISREGARDED,
+    ),
+    "failures of what was never handled": (status("Sending", *FAILS), NO_LOG, {}, FRESH, DISREGARDED),
+    "folded attempts of what was never handled": (
+        status("Sending", rollup=FOLDED), NO_LOG, {}, FRESH, DISREGARDED,
+    ),
+    "what the store may have lost": (
+        status("Sending", attempt(1)), NO_LOG, {}, CHANGED - DAY, BELIEVED,
+    ),
+    "a final phase that no loss explains": (status("Sent"), NO_LOG, {}, CHANGED - DAY, DOUBTED),
+    "a forgery after log and status were compared": (
+        status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + 1}, CHANGED - DAY, DOUBTED,
+    ),
+    "too close to a change of the store, and compared since": (
+        status("Sent"), NO_LOG, {"compared": NOW}, CHANGED + MARGIN, DOUBTED,
+    ),
+    "the store is not known": (
+        status("Sending", attempt(1)), NO_LOG, {"since": math.inf, "lost": 0}, FRESH, DOUBTED,
+    ),
+    "nothing was noted of the store before": (
+        status("Sending", attempt(1)), NO_LOG, {"lost": 0}, CHANGED - DAY, DOUBTED,
+    ),
+    "another controller's": (status("Sent"), NO_LOG, {}, FOUNDED - 1, BELIEVED),
+    "another controller's, beside a log of ours": (
+        status("Retrying", attempt(1), attempt(2, SUCCESS)), view(attempt(1)), {}, FOUNDED - 1, BELIEVED,
+    ),
+    "journaled in an outage": (
+        status("Sending", attempt(1), journal="0.7-1"), NO_LOG, {"marked": True}, FRESH, BELIEVED,
+    ),
+    "not journaled, in an outage": (
+        status("Sending", attempt(1)), NO_LOG, {"marked": True}, FRESH, DOUBTED,
+    ),
+    "journaled, and no outage is known": (
+        status("Sending", attempt(1), journal="0.7-1"), NO_LOG, {}, FRESH, DISREGARDED,
+    ),
+    "finished, and its log has expired": (
+        status("Sent", attempt(1, SUCCESS)), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, AGREES,
+    ),
+    "called finished, and too old to be new": (
+        status("Failed"), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, AGREES,
+    ),
+    "log and status agree": (status("Sending", attempt(1)), view(attempt(1)), {}, FRESH, AGREES),
+    "a finished one": (status("Failed", *FAILS), view(*FAILS), {}, FRESH, AGREES),
+    "finished, without a channel": (status("Failed"), view(channels=()), {}, FRESH, AGREES),
+    "a log behind its status": (
+        status("Retrying", attempt(1, SUCCESS)), view(channels=("a", "b")), {}, FRESH, DOUBTED,
+    ),
+    "a final phase after one failure": (status("Failed", attempt(1)), view(attempt(1)), {}, FRESH, DOUBTED),
+    "delivered in part, and called sent": (
+        status("Sent", attempt(1, SUCCESS)), view(attempt(1, SUCCESS), channels=("a", "b")), {}, FRESH,
+        DOUBTED,
+    ),
+    "sent in part, and nothing is": (status("PartiallySent", *FAILS), view(*FAILS), {}, FRESH, DOUBTED),
+    "more folded than the log holds": (
+        status("Sending", rollup=FOLDED), view(attempt(1)), {}, FRESH, DOUBTED,
+    ),
+    "folded as the log holds them": (
+        status("Sending", rollup=replace(FOLDED)), view(*FAILS), {}, FRESH, AGREES,
+    ),
+    "folded, and what the log held is lost": (
+        status("Sending", rollup=FOLDED), view(), {"compared": NOW}, CHANGED - DAY, AGREES,
+    ),
+    "accepted by a person": (status("Sent"), view(accepted="Sent"), {}, FRESH, AGREES),
+    "another phase was accepted": (status("Sent"), view(accepted="Failed"), {}, FRESH, DOUBTED),
+    "called failed, and delivered": (status("Failed"), view(attempt(1, SUCCESS)), {}, FRESH, DOUBTED),
+    "failed, and delivered late": (
+        status("Failed", *FAILS), view(*FAILS[:2], attempt(3, SUCCESS)), {}, FRESH, AGREES,
+    ),
+    "a resend was requested": (
+        status("Sent"), view(attempt(1), orders={"a": frozenset({AttemptId("0.7-1")})}), {}, FRESH,
+        DISREGARDED,
+    ),
+    "a resend after the end is under way": (
+        status("Failed", *FAILS),
+        view(
+            *FAILS, attempt(4, AttemptState.INTENT), orders={"a": frozenset(a.id for a in FAILS)}
+        ), {}, FRESH, AGREES,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases(name: str) -> None:
+    """Each is judged, and says why."""
+    said, log, changed, created, wanted = CASES[name]
+    judged = judge(shown(said, created), log, replace(ABOUT, **changed))
+    assert judged.verdict is wanted, judged
+    assert judged.reason
+    assert (judged.ground is not None) is (wanted is BELIEVED)
+
+
+def test_laws() -> None:
+    """Over all combinations: what is believed has a ground, and what is doubted or false opens no log."""
+    statuses = [case[0] for case in CASES.values()]
+    logs = [NO_LOG, view(), view(attempt(1)), view(*FAILS), view(attempt(1, SUCCESS))]
+    times = [FOUNDED - DAY, FOUNDED + DAY, CHANGED, CHANGED + MARGIN, CHANGED + MARGIN + 1, FRESH]
+    seen: set[tuple[Verdict, bool]] = set()
+    for said, log, created, marked, compared, protected in product(
+        statuses, logs, times, (False, True), (0, CHANGED, NOW), (False, True)
+    ):
+        about = replace(ABOUT, marked=marked, compared=compared, protected=protected)
+        request = shown(said, created)
+        judged, says = judge(request, log, about), beyond(request, log, about)
+        if protected:
+            assert judged.ground is Ground.POLICY
+            continue
+        assert judge(request, log, about, alone=True).verdict is (DISREGARDED if says else AGREES)
+        seen.add((judged.verdict, log.position > 0))
+        complete = about.complete(created, 7)
+        if judged.verdict is BELIEVED:
+            assert not complete
+            assert judged.ground is not None
+            assert created < FOUNDED or (marked and said.journal) or (
+                created <= CHANGED + MARGIN and compared < CHANGED
+            )  # fmt: skip
+        elif judged.verdict is DISREGARDED:
+            assert complete
+            assert not log.position
+        elif judged.verdict is DOUBTED:
+            assert says
+            assert log.position or not complete
+        elif says:
+            assert said.terminal
+            assert not complete
+            assert not log.position
+        if not says:
+            assert judged.verdict is AGREES
+            assert {a.id for a in said.attempts} <= log.attempts.keys()
+    assert len(seen) == 7, "a log makes that a status is not disregarded; all else was met"
+
+
+def test_without_what_the_log_lacks() -> None:
+    """What is used to give attempts their order brings none along."""
+    said = status("Sending", attempt(1), attempt(2), nameless=frozenset({AttemptId("0.7-2")}))
+    part = known_part(said, view(attempt(1)))
+    assert [a.id for a in part.attempts] == ["0.7-1"]
+    assert not part.nameless
