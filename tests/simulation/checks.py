@@ -23,10 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from notifier.contract import Message
+from syncer.ledger.codec import salvage
 from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
 from syncer.model.carried import expand
 from syncer.model.errors import ContractError
+from syncer.model.record import read_plan
+from syncer.model.times import time_of
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.memorylog import Argument
@@ -47,6 +50,8 @@ _HAND_OVER: Final = 15.0
 #: Seconds for which a replica may hold shards that it cannot serve: until it notices (an idle one looks
 #: every ten), until it takes that for lasting, and until the last shard is handed over.
 _CUT_OFF: Final = 35.0
+#: Seconds by which an object has to be younger than the installation.
+_MARGIN: Final = 5.0
 #: Calls of one process in a second; the busiest world needs a sixth of it.
 _BUSY: Final = 400
 #: Seconds that a replica needs at least before it hands over for lack of Redis.
@@ -119,6 +124,9 @@ MARKS: Final = (
     "journaled",
     "journaled after a former owner",
     "delivered in an outage of all",
+    "forged status written over",
+    "forged status doubted",
+    "forged status of a new one disregarded",
 )
 
 
@@ -174,6 +182,8 @@ class Subject:
     uid: str
     name: str
     most: int
+    #: Unix seconds.
+    created: float
     versions: list[Version] = field(default_factory=list)
     shown: dict[str, int] = field(default_factory=dict)
     claims: dict[str, set[str]] = field(default_factory=dict)
@@ -192,6 +202,16 @@ class Subject:
     corrupt: bool = False
     #: An edit by hand took attempts away, or the log's whole time had passed.
     excused: bool = False
+    #: The status that somebody else has written and that stands, None if none does.
+    forged: Json | None = None
+    #: Somebody else has ever written one.
+    tainted: bool = False
+    #: It was forged before its log was claimed, and nothing can have been sent for it by then.
+    new: bool = False
+    #: The status says that the record cannot be trusted.
+    doubted: bool = False
+    #: Its log may have been given what somebody has made up, since the store has lost something.
+    believed: bool = False
 
 
 @dataclass(slots=True)
@@ -205,6 +225,8 @@ class Checks:
     conflicted: set[tuple[str, str]] = field(default_factory=set)
     #: Set by the world around its own writes: what the next version may do.
     allowed: str = ""
+    #: Attempts that nobody has made.
+    made_up: set[str] = field(default_factory=set)
 
     #: Shards that are being handed over, by process, and since when.
     leaving: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
@@ -238,7 +260,8 @@ class Checks:
         """Take notice of a notification."""
         meta, spec = document["metadata"], document["spec"]
         most = int(spec["retryPolicy"]["maxAttempts"])
-        self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most)
+        created = time_of(meta["creationTimestamp"]) / 1000
+        self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most, created)
 
     def _busy(self, process: Process | None) -> None:
         """Judge how often a process calls: a loop that does not wait is an outage of the servers."""
@@ -281,6 +304,8 @@ class Checks:
     def _learn(self, subject: Subject, elements: Sequence[bytes]) -> None:
         for element in elements:
             kind, identity, channel = _fields(element)
+            if self._made_up(subject, kind, identity, element):
+                continue
             state = _STATES.get(kind)
             if state is None:
                 if kind == "skip":
@@ -305,6 +330,31 @@ class Checks:
                 known.unsent = True
             if state == _SUCCESS and self._tried_in_vain(subject, channel):
                 self.mark("delivered after an attempt not sent")
+
+    def _made_up(self, subject: Subject, kind: str, identity: str, element: bytes) -> bool:
+        """Judge whether a record says what somebody has only written into a status."""
+        excused = subject.excused or not self._lossless(subject)
+        remains = salvage(element) if kind == "plan" and not excused else None
+        if remains is not None and remains.record is not None:
+            channels = read_plan(remains.record).channels
+            if channels != self.world.channels_of(subject.name):
+                self.fail("F2", f"{subject.name}: planned for {channels}, which no route names")
+        if identity not in self.made_up:
+            return False
+        if not excused:
+            self.fail("F1", f"{subject.name}: the log holds attempt {identity}, which nobody made")
+        subject.believed = subject.excused = True
+        return True
+
+    def _lossless(self, subject: Subject) -> bool:
+        """Whether no loss, outage or adoption can explain what a status says beyond its log."""
+        redis = self.world.redis
+        return (
+            redis.histories == 1
+            and redis.stores <= 1
+            and not self.world.profile.journal
+            and subject.created >= self.world.founded
+        )
 
     def _tried_in_vain(self, subject: Subject, channel: str) -> bool:
         return any(
@@ -603,11 +653,13 @@ class Checks:
             subject.excused = True
             subject.versions.append(version)
             return
+        if self._forged(subject, status, forged=allowed == "forged"):
+            return
         old = subject.versions[-1] if subject.versions else None
         subject.versions.append(version)
         if old is not None and old.status == status:
             return
-        for fallen in _fallen(old, version) if old is not None else ():
+        for fallen in self._fallen(subject, old, version):
             self.fail("S4", f"{subject.name}: {fallen}")
         if old is not None and subject.excused and "phase" not in old.status and "phase" in status:
             self.mark("status wiped and restored")
@@ -628,6 +680,48 @@ class Checks:
         if size > self.world.profile.status_bytes + _SLACK:
             self.fail("S14", f"{subject.name}: a status of {size} bytes")
         self._see(subject, old, version)
+
+    @staticmethod
+    def _fallen(subject: Subject, old: Version | None, version: Version) -> list[str]:
+        """What a version shows less of; a phase that is not final is taken from whoever has written it."""
+        found = _fallen(old, version) if old is not None else ()
+        return [f for f in found if not (subject.tainted and f.startswith("phase went"))]
+
+    def _forged(self, subject: Subject, status: Json, *, forged: bool) -> bool:
+        """Take notice of what somebody else has written; whether a version shows that still."""
+        if not forged:
+            return subject.forged is not None and self._still_forged(subject, status)
+        subject.forged, subject.doubted, subject.tainted = status, False, True
+        # What has a log was begun, and may be stopped.
+        subject.new &= not subject.claims
+        aged = subject.created > self.world.complete_since(subject.uid) + _MARGIN
+        if aged and not subject.claims and not subject.excused and self._lossless(subject):
+            subject.new = True
+        return True
+
+    def _still_forged(self, subject: Subject, status: Json) -> bool:
+        """Judge a version that follows on a forged one; whether it still shows what was made up."""
+        if status == subject.forged:
+            return True
+        conditions = status.get("conditions") or ()
+        doubts = any(c["type"] == "RecordTrusted" and c["status"] == "False" for c in conditions)
+        shown = {a.get("id", "") for a in status.get("deliveryAttempts") or ()}
+        if doubts:
+            self.mark("forged status doubted")
+            if subject.new:
+                self.fail("F4", f"{subject.name}: held, although nobody can have sent anything")
+            subject.forged, subject.doubted = status, True
+            return True
+        if shown & self.made_up or subject.believed:
+            if self._lossless(subject):
+                self.fail("F1", f"{subject.name}: publishes what nobody made")
+            subject.excused = subject.believed = True
+            return True
+        self.mark("forged status written over")
+        if subject.new:
+            self.mark("forged status of a new one disregarded")
+        subject.forged, subject.doubted = None, False
+        return False
 
     def _journaled(
         self, subject: Subject, identity: str, channel: str, state: int, *, left: bool
@@ -881,6 +975,11 @@ class Checks:
                 elif known.state == _SUCCESS and not 200 <= call.code <= 299:
                     self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
         called = {c.attempt for s in self.subjects.values() for c in s.calls}
+        for subject in self.subjects.values():
+            if converged and subject.new and not (subject.gone or subject.calls):
+                self.fail(
+                    "F4", f"{subject.name}: suppressed by what somebody wrote into its status"
+                )
         for identity, known in self.ever.items():
             if known.state == _SUCCESS and identity not in called and not known.judged:
                 self.fail("S2", f"attempt {identity} succeeded, and was never received")
@@ -891,7 +990,8 @@ class Checks:
         """Ask the checker of the end-to-end tests too, about what Redis has not lost."""
         books, logs, versions = [], {}, {}
         for subject in self.subjects.values():
-            if subject.lost or subject.excused or subject.corrupt or subject.gone:
+            forged = subject.forged is not None or subject.believed
+            if subject.lost or subject.excused or subject.corrupt or subject.gone or forged:
                 continue
             if any(e.judged for e in self.ever.values() if e.uid == subject.uid):
                 # It takes every word of a record for the receiver's.
@@ -945,6 +1045,9 @@ class Checks:
         for subject in self.subjects.values():
             log = self.world.log_of(subject.uid)
             if subject.corrupt:
+                continue
+            if subject.forged is not None and not (subject.gone or subject.new):
+                # It waits for a person, or what somebody else has written is believed.
                 continue
             if subject.gone:
                 if log and self.world.expiry_of(subject.uid) is None:
@@ -1047,7 +1150,8 @@ def _waiting(subject: Subject, log: Sequence[bytes]) -> set[str]:
     return {
         c
         for c, known in before.items()
-        if set(tried[c]) <= known and _SUCCESS not in tried[c].values()
+        # One without a channel only says that the log decides.
+        if c != "-" and set(tried[c]) <= known and _SUCCESS not in tried[c].values()
     }
 
 

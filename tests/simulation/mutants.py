@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import notifier.reconciler.controller
 import syncer.rules.channel_state
+import syncer.rules.evidence
 import syncer.sharding.manager
 import syncer.sync.claim
 import syncer.sync.status_writer
@@ -36,12 +37,15 @@ from syncer.kube.notification_requests import (
 )
 from syncer.ledger.answers import Answer, Appended, Proof
 from syncer.ledger.log import RedisLog
+from syncer.model.lineage import Lineage
 from syncer.model.record import intent_record
+from syncer.rules.evidence import Circumstances, Ground
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
 from syncer.rules.reconcile import Presence
 from syncer.sharding.assignment import HandOver, Hold, ShardState
 from syncer.sharding.manager import ShardManager
+from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
 from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
@@ -457,6 +461,50 @@ def outcomes_alone() -> AbstractContextManager[None]:
     return _instead((Claimer, "hand_in", alone))
 
 
+def plan_of_a_status() -> AbstractContextManager[None]:
+    """A log without a plan is given that of the status."""
+    situation: Any = vars(Claimer)["_situation"]
+
+    def planned(self: Claimer, entry: Entry, *rest: Any) -> Any:
+        shown = bool(entry.status.channels) and entry.view.plan is None
+        return replace(situation(self, entry, *rest), unplanned=shown)
+
+    return _instead((Claimer, "_situation", planned))
+
+
+def stored_status_decides() -> AbstractContextManager[None]:
+    """What is decided and merged goes by the status as it is stored."""
+    return _instead((Entry, "status", property(lambda entry: entry.request.status)))
+
+
+def every_phase_supported() -> AbstractContextManager[None]:
+    """A final phase is final, whatever the attempts on record lead to."""
+    return _instead((syncer.rules.evidence, "supported", lambda *_: True))
+
+
+def attempts_without_grounds() -> AbstractContextManager[None]:
+    """Whatever a status shows enters the log, as if the store had lost it."""
+    known: Any = vars(Circumstances)["ground"]
+
+    def lost(self: Circumstances, request: Any) -> Ground:
+        return known(self, request) or Ground.LOSS
+
+    return _instead((Circumstances, "ground", lost))
+
+
+def absence_always_believed() -> AbstractContextManager[None]:
+    """Where there is no log, nothing was ever sent."""
+    return _instead(
+        (Circumstances, "complete", lambda *_: True), (Circumstances, "ground", lambda *_: None)
+    )
+
+
+def store_not_compared() -> AbstractContextManager[None]:
+    """Another store, or another history of it, counts as the one that was noted."""
+    same = Lineage("one", 0)
+    return _instead((ShardLeases, "_compared", lambda *_: same))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -492,4 +540,10 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "old claim goes on after journaling": old_claim_goes_on,
     "marked object summed up": marked_stay_summed_up,
     "outcomes handed in alone": outcomes_alone,
+    "plan of a status": plan_of_a_status,
+    "stored status decides": stored_status_decides,
+    "every final phase supported": every_phase_supported,
+    "attempts without grounds": attempts_without_grounds,
+    "absence always believed": absence_always_believed,
+    "store not compared": store_not_compared,
 }

@@ -345,6 +345,12 @@ KILLERS: Final = {
         "redis down, redis cut, crash, receiver 503, pause, kube slow, kube lose, renewal lost",
         True,
     ),
+    "plan of a status": ({"F2"}, "forger, receiver 503", False),
+    "stored status decides": ({"F1", "F4"}, "forger, receiver 503", True),
+    "every final phase supported": ({"F4"}, "forger, receiver 503", True),
+    "attempts without grounds": ({"F1"}, "forger, receiver 503", False),
+    "absence always believed": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
+    "store not compared": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.

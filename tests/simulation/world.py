@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -39,10 +40,15 @@ from notifier.process.shutdown import Stopped
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
+from syncer.model.carried import fold
 from syncer.model.errors import LedgerError
+from syncer.model.journal import MARKS_LEFT
+from syncer.model.lineage import STORE, parse_lineage
 from syncer.model.record import Plan
 from syncer.model.resource import Json, NotificationRequest
+from syncer.model.times import time_of
 from syncer.rules.divergence import AUDITED, Divergence
+from syncer.rules.status_policy import Finding, State
 from syncer.runtime.clock import ServerTime
 from syncer.runtime.stalls import LoopWatch
 from tests.fakes.apianswers import Request, Response
@@ -78,7 +84,7 @@ FAULTS: Final = (
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
-    "lease watch", "redis mute",
+    "lease watch", "redis mute", "forger",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
 _LATER: Final = (
@@ -87,6 +93,10 @@ _LATER: Final = (
 )  # fmt: skip
 #: What was added later still.
 _LAST: Final = ("redis mute",)
+#: Others write statuses; where a policy is in force, nobody can.
+FORGER: Final = "forger"
+#: Other writers, whose doings a forger would be blamed for.
+_RIVALS: Final = frozenset({"rival", "wipe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class Profile:
         selects: The API server selects by shard.
         crc32: The installation is an old one, whose shards nobody can select.
         journal: Attempts are journaled in the status while Redis is away.
+        policy: Nobody but the controller can write a status, and it knows that.
     """
 
     seed: int
@@ -122,6 +133,7 @@ class Profile:
     selects: bool = False
     crc32: bool = False
     journal: bool = False
+    policy: bool = True
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -130,7 +142,7 @@ class Profile:
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
         faults = frozenset(
-            f for f in FAULTS if f not in (*_LATER, *_LAST) and dice.random() < share
+            f for f in FAULTS if f not in (*_LATER, *_LAST, FORGER) and dice.random() < share
         )
         drawn = cls(
             seed=seed,
@@ -160,7 +172,18 @@ class Profile:
                 drawn, journal=True, faults=drawn.faults | {"redis down", "receiver 503"}
             )
         last = frozenset(f for f in _LAST if dice.random() < share)
-        return replace(drawn, faults=drawn.faults | last)
+        drawn = replace(drawn, faults=drawn.faults | last, policy=dice.random() < 0.4)
+        if not drawn.policy and dice.random() < 0.6:
+            # Half of these lose nothing, so that nothing explains what a forger says.
+            losses = _LOSSES if dice.random() < 0.5 else frozenset[str]()
+            drawn = replace(drawn, faults=(drawn.faults - _RIVALS - losses) | {FORGER}, bulky=False)
+        return drawn
+
+
+#: What has another server or store answer, or logs expire before their time.
+_LOSSES: Final = frozenset(
+    {"redis restart", "redis failover", "redis flush", "redis down", "redis corrupt", "redis clock"}
+)
 
 
 class Dice:
@@ -463,10 +486,15 @@ class Process:
         settings = _settings(world.profile)
         loaded = Loaded(settings, (), Environment(_HOME, Path("unused")))
         self.app = Parts(loaded, _outside(world, self, settings))
+        if world.profile.policy:
+            self.app.status_policy.look = self._look  # type: ignore[method-assign]  # no such objects here
         self.hear = self.app.client.on_wake_up
         self.world.looks.attend(self)
         # A process offers what the start needs of a task group.
         Lifecycle(self.app).start(cast("asyncio.TaskGroup", self))
+
+    async def _look(self) -> None:
+        self.app.status_policy.found = Finding(State.IN_FORCE)
 
     def create_task(
         self, work: Coroutine[Any, Any, Any], *, name: str | None = None
@@ -583,6 +611,7 @@ class World:
         self._uids = 0
         self._names = 0
         self._extra = 0
+        self._forged = 0
         self._journal: deque[Undo] = deque(maxlen=5000)
         self._redis_skew = 0.0
         self._healed: dict[str, list[bytes]] = {}
@@ -877,6 +906,8 @@ class World:
         response = self._ask("POST", _OBJECTS, body)
         if response.code not in (201, 409):
             raise AssertionError(response.body)
+        if response.code == 201 and FORGER in self.profile.faults and self.dice.chance(0.5):
+            self.forge(cast("Json", response.body))
 
     def some_object(self) -> Json | None:
         """Return any object, None if there is none."""
@@ -935,6 +966,60 @@ class World:
             {"metadata": {"resourceVersion": version}, "status": change}, form=MERGE_PATCH,
         )  # fmt: skip
         self.checks.allowed = ""
+
+    def forge(self, found: Json | None) -> None:
+        """Have somebody write any status into an object, at any time."""
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            return
+        dice, name = self.dice, found["metadata"]["name"]
+        channels = [*self.channels_of(name), "webhook:elsewhere"]
+        entries = []
+        for n in range(dice.choose((0, 0, 1, 5))):
+            self._forged += 1
+            identity = f"0.{dice.between(1, 2000)}-{900_000 + self._forged}"
+            self.checks.made_up.add(identity)
+            entries.append(
+                {
+                    "id": identity, "channel": dice.choose(channels), "attempt": n + 1,
+                    "status": dice.choose(("success", "failed")), "timestamp": "2025-10-09T08:00:00Z",
+                }
+            )  # fmt: skip
+        status: Json = {
+            "phase": dice.choose(("Sent", "Sent", "Failed", "PartiallySent", "Sending", "Retrying")),
+            "deliveryAttempts": entries, "totalAttempts": len(entries),
+            "channels": [{"name": c, "state": "Delivered"} for c in channels if dice.chance(0.3)],
+        }  # fmt: skip
+        if dice.chance(0.2):
+            status["journal"] = {"outage": f"0.{dice.between(1, 2000)}-1"}
+        self.trace("forge", name, status["phase"], len(entries))
+        self.checks.allowed = "forged"
+        self._ask(
+            "PATCH", f"{_OBJECTS}/{name}/status",
+            {"status": {**dict.fromkeys(found.get("status") or ()), **fold(status)}}, form=MERGE_PATCH,
+        )  # fmt: skip
+        self.checks.allowed = ""
+
+    @property
+    def founded(self) -> float:
+        """When the installation was founded, Unix seconds; infinite before."""
+        found = self._ask("GET", f"{_LEASES}notification-ledger-map")
+        if found.code != 200:
+            return math.inf
+        return time_of(cast("Json", found.body)["metadata"]["creationTimestamp"]) / 1000
+
+    def complete_since(self, uid: str) -> float:
+        """Since when the Leases say that nothing was lost of a log, Unix seconds; infinite if never."""
+        process = next((h.process for h in self.hosts if h.process is not None), None)
+        if process is None:
+            return math.inf
+        shard = process.app.shards.sharding.of(uid)
+        found = self._ask("GET", f"{_LEASES}notification-ledger-{shard}")
+        body = cast("Json", found.body) if found.code == 200 else {}
+        noted = (body.get("metadata") or {}).get("annotations") or {}
+        lineage = parse_lineage(noted.get(STORE, ""))
+        if lineage is None or MARKS_LEFT in noted:
+            return math.inf
+        return max(self.founded, lineage.since / 1000)
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -1085,6 +1170,7 @@ class World:
             "finalizer": lambda: self.delete_slowly() if dice.chance(0.4) else None,
             "session deleted": self._end_session,
             "lease watch": self._stall_leases,
+            FORGER: lambda: self.forge(self.some_object()),
         }
         for fault in FAULTS:
             if fault.startswith("receiver "):
@@ -1304,6 +1390,9 @@ def run(
     profile = replace(profile, chaos=max(profile.chaos, chaos))
     if faults is not None:
         profile = replace(profile, faults=faults, replicas=max(2, profile.replicas), bulky=False)
+        if FORGER in faults:
+            return run_profile(replace(profile, policy=False, journal=journal), tail=tail)
+        profile = replace(profile, policy=True)
     return run_profile(profile, tail=tail)
 
 
