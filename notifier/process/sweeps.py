@@ -163,7 +163,7 @@ class Sweeps:
         if not lost:
             return
         parts = self._parts
-        now, since = parts.retention.time.certain(), parts.installation.since
+        now, since = parts.retention.time.certain(), parts.evidence.adopted_before()
         missed = [s for s in lost if s.ended > since and not due(s.ended, s.retention_days, now)]
         parts.metrics.divergences.labels(Divergence.LOG_MISSING).inc(len(missed))
         for finished in missed[:_NAMED]:

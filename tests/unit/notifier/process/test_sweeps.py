@@ -143,7 +143,7 @@ class Process:
         )
         self.loaded = SimpleNamespace(namespaces=None)
         self.metrics = SyncMetrics(CollectorRegistry())
-        self.installation = SimpleNamespace(since=DAY)
+        self.evidence = SimpleNamespace(adopted_before=lambda: DAY)
         self.retention = SimpleNamespace(time=SimpleNamespace(certain=lambda: 9 * DAY))
         self.claimer = SimpleNamespace(
             log=self.log, cache=self.cache, objects=self.objects, retire=self.retire,
