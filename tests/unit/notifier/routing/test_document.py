@@ -43,12 +43,68 @@ def refused(read: Any) -> str:
 
 # -- values -----------------------------------------------------------------------------------------
 
+TEXTS: Final = {
+    "plain": ("a: text", "text"),
+    "a number, as it is written": ("a: 0x1F", "0x1F"),
+    "a boolean, as it is written": ("a: Yes", "Yes"),
+    "a date": ("a: 2026-01-02", "2026-01-02"),
+    "an equals sign": ("a: =", "="),
+    "null": ("a: ~", ""),
+    "nothing": ("a:", ""),
+    "absent": ("b: x", ""),
+    "quoted": ("a: '~'", "~"),
+    "beyond the basic plane": ('a: "\\U0001F514"', "\U0001f514"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_text(case: str) -> None:
+    """Scalars of any type are texts as they are written; null is empty."""
+    text, wanted = TEXTS[case]
+    assert table_of(text).text("a") == wanted
+
+
+NO_TEXTS: Final = {
+    "a list": ("a: [x]", "failed to parse YAML: a: must be a text (line 1)"),
+    "a tag": ("b: x\na: !x y", "failed to parse YAML: a: tags are not allowed (line 2)"),
+    "half a character": (
+        'b: x\na: "\\ud83d"', "failed to parse YAML: line 2: found invalid Unicode character escape code",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_TEXTS)
+def test_what_is_no_text(case: str) -> None:
+    """It is named with its path and its line; what is no character, by the line alone."""
+    text, reason = NO_TEXTS[case]
+    assert refused(lambda: table_of(text).text("a")) == reason
+
 
 def test_half_a_character_is_refused_whatever_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """YAML's parser in Python takes it; no JSON could be made of it."""
     monkeypatch.delattr(yaml, "CSafeLoader")
     reason = "failed to parse YAML: a: not a valid text (line 1)"
     assert refused(lambda: table_of('a: "\\ud83d"').text("a")) == reason
+
+
+FLAGS: Final = {
+    **dict.fromkeys(["true", "True", "YES", "on", "y"], True),
+    **dict.fromkeys(["false", "no", "OFF", "N", "~", ""], False),
+}
+
+
+@pytest.mark.parametrize("word", FLAGS)
+def test_a_flag(word: str) -> None:
+    """What Go's YAML takes for a boolean; absent is false."""
+    assert table_of(f"a: {word}").flag("a") is FLAGS[word]
+    assert table_of("b: x").flag("a") is False
+
+
+@pytest.mark.parametrize("word", ["'true'", '"no"', "1", "tru", "x"])
+def test_what_is_no_flag(word: str) -> None:
+    """A text in quotes is a text."""
+    reason = "failed to parse YAML: a: must be true or false (line 1)"
+    assert refused(lambda: table_of(f"a: {word}").flag("a")) == reason
 
 
 def test_a_choice() -> None:
@@ -58,6 +114,21 @@ def test_a_choice() -> None:
     assert table_of(f"a: {second}").choice("a", Security) is second
     reason = f"failed to parse YAML: a: must be {' or '.join(Security)} (line 1)"
     assert refused(lambda: table_of("a: x").choice("a", Security)) == reason
+
+
+def test_a_list() -> None:
+    """Each item has its path; absent and null are empty, another type or a tag is refused."""
+    items = table_of("a: [x, y]").items("a")
+    assert [(cast("Any", node).value, path) for node, path in items] == [
+        ("x", "a[0]"),
+        ("y", "a[1]"),
+    ]
+    assert table_of("a: [x, 2]").texts("a") == ["x", "2"]
+    for text in ("b: x", "a: ~", "a: []"):
+        assert table_of(text).items("a") == []
+    for text in ("a: x", "a: {b: c}", "a: !!set [x]"):
+        reason = "failed to parse YAML: a: must be a list (line 1)"
+        assert refused(lambda text=text: table_of(text).items("a")) == reason
 
 
 def test_a_mapping() -> None:
@@ -72,6 +143,21 @@ def test_a_mapping() -> None:
     assert refused(lambda: table_of("[x]")) == "failed to parse YAML: must be a mapping (line 1)"
     twice = "failed to parse YAML: a is defined twice (line 2)"
     assert refused(lambda: table_of("a: x\na: y")) == twice
+
+
+MERGED: Final = {
+    "its own keys win": ("<<: {a: merged, b: merged}\na: own", "own", "merged"),
+    "wherever they stand": ("a: own\n<<: {a: merged, b: merged}", "own", "merged"),
+    "of several the first wins": ("<<: [{a: first}, {a: second, b: second}]", "first", "second"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MERGED)
+def test_a_merged_mapping(case: str) -> None:
+    """As YAML has it, and what follows the merge key is read as well."""
+    text, a, b = MERGED[case]
+    found = table_of(f"{text}\nc: last")
+    assert (found.text("a"), found.text("b"), found.text("c")) == (a, b, "last")
 
 
 @pytest.mark.parametrize(("depth", "read"), [(50, True), (51, False)])
@@ -121,6 +207,22 @@ def test_a_text_is_bounded() -> None:
     assert refused(lambda: Reader().compose(text + " ")) == reason
 
 
+def test_values_are_bounded_in_number() -> None:
+    """Each counts whenever it is read, so that references to anchors do not multiply."""
+    reader, node = Reader(), node_of("a: x")
+    for _ in range(100_000):
+        reader.count(node)
+    reason = "failed to parse YAML: more than 100000 values (line 1)"
+    assert refused(lambda: reader.count(node)) == reason
+    for text, read in (("a: x", Table.text), ("a: [x]", Table.items)):
+        full = Reader()
+        found = table_of(text, full)
+        before = full._nodes
+        read(found, "a")
+        assert full._nodes == before + 1
+        assert before == 2, "the key, read as a text"
+
+
 # -- findings -----------------------------------------------------------------------------------------
 
 
@@ -158,6 +260,17 @@ def test_errors_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors[-1].message == "3 further errors were left out"
 
 
+def test_a_warning_stands_where_its_path_does() -> None:
+    """Or where it is said to stand; a path that was not read has no line."""
+    reader = Reader()
+    table_of("b: x\na: y", reader).text("a")
+    reader.warn("a", "m", "f")
+    reader.warn("a", "m", "f", 7)
+    reader.warn("z", "m", "f")
+    assert [finding.line for finding in reader.findings()] == [2, 7, 0]
+    assert reader.lines[""] == 1
+
+
 def test_errors_may_be_collected() -> None:
     """Each with path, text, fix and line; the reading goes on."""
     reader = Reader(collect=True)
@@ -172,6 +285,16 @@ def test_errors_may_be_collected() -> None:
     ]
     assert reader.errors()[0].fix == "write a text, in quotes if it looks like something else"
     assert reader.errors()[1].fix == "remove the tag"
+
+
+def test_an_error_without_a_place_has_no_line() -> None:
+    """Its text is as it is."""
+    with pytest.raises(ConfigError) as caught:
+        Reader().refuse("no receiver", None, path="", fix="f")
+    assert (str(caught.value), cast("Any", caught.value).line) == ("no receiver", 0)
+    with pytest.raises(ConfigError) as caught:
+        Reader().refuse("no receiver", node_of("\n\na: x"), path="", fix="f")
+    assert (str(caught.value), cast("Any", caught.value).line) == ("no receiver (line 3)", 3)
 
 
 def test_what_has_no_effect_is_noted() -> None:
@@ -191,3 +314,12 @@ def test_what_has_no_effect_is_noted() -> None:
         reader = Reader()
         table_of(text, reader).enabled()
         assert len(reader.findings()) == notes
+
+
+def test_what_has_no_effect_is_marked() -> None:
+    """The schema calls deprecated what the page says has none, and nothing else."""
+    marked = {f"{name}.{key}" for name, keys in MAPPINGS.items() for key in keys if keys[key].idle}
+    assert marked == {
+        "route.groupBy", "slackConfigs.channel", "slackConfigs.username", "slackConfigs.iconEmoji",
+        "pagerdutyConfigs.severity", "fileConfigs.path",
+    }  # fmt: skip

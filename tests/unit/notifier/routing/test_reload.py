@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from notifier.routing import reload
+from notifier.routing.credentials import Look, Stamp, look, stamp
 from notifier.routing.reload import Routing
+from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
+from syncer.runtime.polling import PollingThread
 
 CANARY = "c4n4ry-s3cret"
 
@@ -48,6 +55,32 @@ class Files:
         new = path.parent / f".{path.name}.new"
         new.write_text(text, encoding="utf-8")
         new.rename(path)
+
+
+class Volume:
+    """A projected volume as the kubelet lays it out: entries lead through `..data`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._version = 0
+        root.mkdir()
+
+    def swap(self, **files: str) -> None:
+        """Put a whole new set of files in place, in one rename."""
+        self._version += 1
+        folder = self.root / f"..v{self._version}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        link = self.root / "..data_tmp"
+        link.symlink_to(folder.name)
+        link.rename(self.root / "..data")
+        for name in files:
+            if not (self.root / name).is_symlink():
+                (self.root / name).symlink_to(Path("..data") / name)
+        for entry in self.root.iterdir():
+            if entry.name[0] != "." and entry.name not in files:
+                entry.unlink()
 
 
 @pytest.fixture
@@ -91,6 +124,20 @@ def url(routing: Routing, channel: str) -> str | None:
 
 
 # -- start ----------------------------------------------------------------------------------------
+
+
+def test_the_first_load_is_complete(files: Files) -> None:
+    """After it the routing is in force and nothing is wrong."""
+    files.credential("a", " https://h/a \n")
+    files.route(slack("a"))
+    routing = routing_of(files)
+    problems = [routing.problem]
+    snapshot = routing.load_initial()
+    problems.append(routing.problem)
+    assert problems == ["routing is not loaded yet", None]
+    assert snapshot is routing.current
+    assert snapshot.generation == 1
+    assert url(routing, "slack:r") == "https://h/a"
 
 
 STARTS: dict[str, tuple[str | None, str]] = {
@@ -138,6 +185,14 @@ def test_an_unreadable_routing_file_is_an_error(files: Files) -> None:
     routing_of(files).load_initial()
 
 
+def test_an_empty_file_starts_with_the_console(files: Files) -> None:
+    """The built-in routing holds until there is a file."""
+    files.route("")
+    routing = routing_of(files)
+    assert resolve(routing.load_initial().config, {}).channels == ("console",)
+    assert routing.problem is None
+
+
 async def test_a_missing_directory_is_waited_for(files: Files) -> None:
     """Sends that need a credential are held, not failed, and go on once it is there."""
     files.credentials.rmdir()
@@ -158,6 +213,20 @@ async def test_a_missing_directory_is_waited_for(files: Files) -> None:
 
 
 # -- changes --------------------------------------------------------------------------------------
+
+
+async def test_a_new_file_is_taken_whole(files: Files) -> None:
+    """It is another snapshot; the old one stays as it was."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    async with running(routing):
+        before = routing.current
+        files.route(slack("a"))
+        await until(lambda: routing.current.generation == 2, "the new routing is in force")
+        assert before.target("slack:r") is None
+        assert resolve(before.config, {}).channels == ("console",)
+        assert resolve(routing.current.config, {}).channels == ("slack:r",)
 
 
 async def test_an_empty_file_gives_way_to_a_late_one(files: Files) -> None:
@@ -221,6 +290,32 @@ async def test_a_bad_file_keeps_the_good_routing(
     assert CANARY not in caplog.text
 
 
+async def test_a_vanished_file_keeps_the_good_routing(files: Files) -> None:
+    """Between a removal and a new file everything goes on."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.routing.unlink()
+        await until(lambda: routing.problem is not None, "the problem is shown")
+        assert "cannot read" in (routing.problem or "")
+        assert url(routing, "slack:r") == "A"
+
+
+async def test_the_same_problem_is_logged_once(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A credential that changes meanwhile does not repeat what is known."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.route(slack("gone"))
+        await until(lambda: routing.problem is not None, "the problem is shown")
+        files.credential("other", "O")
+        await until(lambda: "other" in routing.current.credentials, "the other one is read")
+        errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+        assert errors == [routing.problem]
+
+
 async def test_a_rotated_credential_serves_the_next_delivery(files: Files) -> None:
     """No change of the routing is needed."""
     files.credential("a", "old")
@@ -230,7 +325,219 @@ async def test_a_rotated_credential_serves_the_next_delivery(files: Files) -> No
         await until(lambda: url(routing, "slack:r") == "new", "the new value is used")
 
 
+async def test_a_rotation_does_not_wait_for_a_bad_routing_file(files: Files) -> None:
+    """A refused file leaves the routing in force, not its old credentials."""
+    files.credential("a", "old")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.route("route: [")
+        await until(lambda: routing.problem is not None, "the file is refused")
+        files.credential("a", "new")
+        await until(lambda: url(routing, "slack:r") == "new", "the new value is used")
+        assert routing.problem is not None
+
+
+async def test_routing_that_arrives_before_its_credential_is_retried(files: Files) -> None:
+    """Two volumes may be projected in either order."""
+    files.route(CONSOLE)
+    async with running(routing_of(files)) as routing:
+        files.route(slack("late"))
+        await until(lambda: routing.problem is not None, "the routing waits")
+        assert resolve(routing.current.config, {}).channels == ("console",)
+        files.credential("late", "L")
+        await until(lambda: routing.problem is None, "the routing is taken")
+        assert url(routing, "slack:r") == "L"
+
+
+async def test_a_removed_credential_serves_while_it_is_needed(files: Files) -> None:
+    """Its last value stays for the routing that needs it, and drops out with that routing."""
+    files.credential("a", "A")
+    files.credential("b", "B")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        (files.credentials / "a").unlink()
+        (files.credentials / "b").unlink()
+        await until(lambda: routing.problem is not None, "the loss is shown")
+        assert "1 unresolvable credential ref(s): a" in (routing.problem or "")
+        assert dict(routing.current.credentials) == {"a": "A"}
+        files.route(CONSOLE)
+        await until(lambda: routing.problem is None, "the routing needs it no more")
+        assert dict(routing.current.credentials) == {}
+
+
+async def test_a_credential_that_cannot_be_used_keeps_its_old_value(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was emptied by mistake harms nothing; the warning names it and quotes nothing."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    async with running(routing_of(files)) as routing:
+        files.credential("a", f"{CANARY}\nX-Header: y")
+        await until(lambda: "credential file a is not used" in caplog.text, "the file is refused")
+        assert dict(routing.current.credentials) == {"a": "A"}
+    assert CANARY not in caplog.text
+
+
+async def test_three_receivers_become_one(files: Files) -> None:
+    """Channels that are gone are not registered; the one that stays is."""
+    for name in "abc":
+        files.credential(name, name.upper())
+    files.route(
+        "route: {receiver: a, routes: [{receiver: a, continue: true}, {receiver: b, "
+        "continue: true}, {receiver: c}]}\nreceivers:\n"
+        + "".join(f"- {{name: {n}, slackConfigs: [{{credentialRef: {n}}}]}}\n" for n in "abc")
+    )
+    async with running(routing_of(files)) as routing:
+        assert resolve(routing.current.config, {}).channels == ("slack:a", "slack:b", "slack:c")
+        files.route(slack("a", receiver="a"))
+        await until(lambda: routing.current.generation == 2, "the new routing is in force")
+        assert resolve(routing.current.config, {}).channels == ("slack:a",)
+        assert routing.current.target("slack:b") is None
+        assert url(routing, "slack:a") == "A"
+
+
 # -- how files are laid out -----------------------------------------------------------------------
+
+
+async def test_swapped_volumes_are_followed(tmp_path: Path) -> None:
+    """The kubelet replaces a whole volume by one rename of a symlink."""
+    config, secrets = Volume(tmp_path / "config"), Volume(tmp_path / "secrets")
+    config.swap(**{"routing.yaml": slack("a")})
+    secrets.swap(a="one", b="two")
+    routing = Routing(config.root / "routing.yaml", secrets.root, poll=0.03, quiet=0.02)
+    async with running(routing):
+        assert dict(routing.current.credentials) == {"a": "one", "b": "two"}
+        secrets.swap(a="three")
+        await until(lambda: url(routing, "slack:r") == "three", "the new secrets are used")
+        assert dict(routing.current.credentials) == {"a": "three"}
+        config.swap(**{"routing.yaml": slack("c")})
+        await until(lambda: routing.problem is not None, "the routing waits for its credential")
+        secrets.swap(a="three", c="four")
+        await until(lambda: url(routing, "slack:r") == "four", "both new volumes are used")
+        assert routing.problem is None
+
+
+async def test_a_file_that_is_rewritten_without_change_is_skipped(files: Files) -> None:
+    """Renames alone are no news."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        for _ in range(20):
+            files.route(slack("a"))
+            files.credential("a", "A\n")
+            await asyncio.sleep(0.02)
+        assert routing.current.generation == 1
+
+
+async def test_a_change_is_taken_only_when_it_was_seen_twice(files: Files) -> None:
+    """A look into the middle of a swap is not believed."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    routing.load_initial()
+    try:
+        files.route("route: [half of a")
+        assert await routing.look() is False
+        files.route(slack("a"))
+        assert await routing.look() is False
+        assert routing.current.generation == 1
+        assert await routing.look() is True
+        assert routing.current.generation == 2
+        assert routing.problem is None
+        assert await routing.look() is False
+    finally:
+        routing.close()
+
+
+async def test_files_at_rest_are_not_read_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stamps say that nothing has changed, only every twentieth look reads; a change is read."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    read = list[Path]()
+
+    def counted(directory: Path) -> Look:
+        read.append(directory)
+        return look(directory)
+
+    monkeypatch.setattr(reload, "look", counted)
+    routing = routing_of(files, wall=lambda: time.time() + 60)
+    routing.load_initial()
+    try:
+        for _ in range(50):
+            assert await routing.look() is False
+        assert len(read) == 1 + 1 + 2, "at the start, and three times of fifty"
+        before = (files.credentials / "a").stat()
+        (files.credentials / "a").write_text("B")
+        os.utime(files.credentials / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert await routing.look() is False
+        assert await routing.look() is True
+        assert dict(routing.current.credentials) == {"a": "B"}
+    finally:
+        routing.close()
+
+
+async def test_files_that_have_just_changed_are_read_again(files: Files) -> None:
+    """The stamp of a file that may change again within one step of the clock says nothing."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    # By this clock everything was changed right now.
+    routing = routing_of(files, wall=lambda: files.routing.stat().st_ctime)
+    routing.load_initial()
+    try:
+        assert await routing.look() is False
+        assert routing._last is None
+    finally:
+        routing.close()
+
+
+async def test_a_file_that_never_settles_is_taken_in_the_end(files: Files) -> None:
+    """Constant change must not keep the routing from following."""
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    routing.load_initial()
+    try:
+        for n in range(100):
+            files.route(CONSOLE + f"# {n}\n")
+            if await routing.look():
+                break
+        else:
+            pytest.fail("no change was ever taken")
+        assert n >= 2
+    finally:
+        routing.close()
+
+
+#: Generations of the routing that a reader has to see.
+_CHANGES: Final = 8
+
+
+async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
+    """While files change as fast as they can, no reader sees a channel without its secret."""
+    for name in ("a", "b"):
+        files.credential(name, name)
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        end = asyncio.get_running_loop().time() + 60
+        generations: set[int] = set()
+        turn = 0
+        # Until the routing has changed often enough under the reader's eyes, however long that takes.
+        while len(generations) < _CHANGES:
+            assert asyncio.get_running_loop().time() < end, f"only {len(generations)} changes"
+            if turn % 40 == 0:
+                name = "ab"[turn // 40 % 2]
+                files.credential(name, name)
+                files.route(slack(name))
+            turn += 1
+            snapshot = routing.current
+            generations.add(snapshot.generation)
+            (channel,) = resolve(snapshot.config, {}).channels
+            resolved = snapshot.target(channel)
+            assert resolved is not None
+            assert resolved.missing == ()
+            assert set(resolved.secrets) == set(resolved.target.credential_refs)
+            await asyncio.sleep(0.002)
 
 
 # -- the loop -------------------------------------------------------------------------------------
@@ -254,6 +561,113 @@ async def test_a_look_that_hangs_is_reported(files: Files) -> None:
         files.route(slack("a"))
         os.close(writer)
         await until(lambda: routing.problem is None, "the loop goes on")
+
+
+async def test_reading_has_a_thread_of_its_own(files: Files) -> None:
+    """A disk that does not answer holds up nothing else that is done in threads; no repr shows a text."""
+    files.route(f"# {CANARY}\n{CONSOLE}")
+    routing = routing_of(files)
+    names = {await routing._in_thread(lambda: threading.current_thread().name) for _ in range(3)}
+    assert names == {"routing_0"}
+    reading = await routing._in_thread(routing._read)
+    assert CANARY in (reading.text or "")
+    assert CANARY not in repr(reading)
+
+
+async def test_the_files_are_looked_at_once_a_period(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At rest only the thread looks; after a change the loop looks twice, the second time sooner."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    events: list[object] = []
+    look, poll = routing.look, PollingThread.poll
+
+    def polled(thread: PollingThread, found: Callable[[], object], every: float) -> object:
+        events.append(every)
+        if len(events) > 1:
+            raise asyncio.CancelledError
+        assert found() is None, "nothing has changed"
+        files.route(slack("a"))
+        return poll(thread, found, every)
+
+    async def sleep(seconds: float) -> None:
+        events.append(seconds)
+
+    async def looked() -> bool:
+        events.append(taken := await look())
+        return taken
+
+    monkeypatch.setattr(PollingThread, "poll", polled)
+    monkeypatch.setattr("notifier.routing.reload.asyncio.sleep", sleep)
+    monkeypatch.setattr(routing, "look", looked)
+    routing.load_initial()
+    with pytest.raises(asyncio.CancelledError):
+        await routing.run()
+    assert events == [0.03, False, 0.02, True, 0.03]
+
+
+async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs for a while and has the same files as before leaves no problem behind."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    routing, answer = routing_of(files, look_timeout=0.05), threading.Event()
+
+    def hanging(path: Path, credentials: Path) -> Stamp | None:
+        answer.wait(60)
+        return stamp(path, credentials)
+
+    async with running(routing):
+        monkeypatch.setattr(reload, "stamp", hanging)
+        await until(lambda: routing.problem is not None, "the hang is shown")
+        answer.set()
+        await until(lambda: routing.problem is None, "the loop goes on")
+
+
+async def test_the_loop_may_be_run_again(files: Files) -> None:
+    """A supervisor that restarts it finds it working."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    async with running(routing):
+        pass
+    async with running(routing):
+        files.route(slack("a"))
+        await until(lambda: url(routing, "slack:r") == "A", "the change is taken")
+
+
+#: A URL that is a credential, what else the entry says, and whether what it sends will be refused.
+CLEAR: Final[dict[str, tuple[str, str, bool]]] = {
+    "a token over http": ("http://h/x", "httpConfig: {bearerTokenRef: token}", True),
+    "a user in a URL over http": ("http://u:p@h/x", "", True),
+    "a token over https": ("https://h/x", "httpConfig: {bearerTokenRef: token}", False),
+    "nothing to hide": ("http://h/x", "", False),
+    "said so": ("http://u:p@h/x", "httpConfig: {credentialsOverHttp: true}", False),
+}
+
+
+@pytest.mark.parametrize("case", CLEAR)
+async def test_what_will_be_refused_is_said_at_the_start(
+    case: str, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A URL out of a credential that cannot be used as it is, is told of before anything is sent by it."""
+    url, more, told = CLEAR[case]
+    files.credential("hook", url)
+    files.credential("token", CANARY)
+    files.route(
+        "route: {receiver: r}\nreceivers: "
+        f"[{{name: r, webhookConfigs: [{{credentialRef: hook, {more}}}]}}]\n"
+    )
+    with caplog.at_level(logging.WARNING, "ledger.routing"):
+        Routing(files.routing, files.credentials, native=frozenset({"webhook"})).load_initial()
+    said = [r.getMessage() for r in caplog.records if "over http://" in r.getMessage()]
+    assert bool(said) is told
+    assert all('receiver "r" webhookConfigs[0]' in text for text in said)
+    assert CANARY not in caplog.text
+    assert "u:p" not in caplog.text
 
 
 async def test_a_warning_is_logged_once(files: Files, caplog: pytest.LogCaptureFixture) -> None:
