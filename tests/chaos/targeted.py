@@ -279,12 +279,14 @@ async def _repaired_in_silence(world: World) -> None:
 async def _killed_for_good(world: World) -> None:
     """A replica is killed between two attempts and does not come back; another one is there."""
     first, second = world.replica(), world.replica()
-    policy = {**_LONG, "initialBackoffSeconds": 4}
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
     await _begin(first)
-    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    await first.wait_ready(_SOON)
     await _begin(second)
     await second.wait_ready(_SOON)
+    # Both are there before, so that the kill comes before the second attempt on a busy machine, too.
+    policy = {**_LONG, "initialBackoffSeconds": 4}
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
     await asyncio.to_thread(first.kill)
     world.landed["kill for good"] += 1
     # Before everything is mended, which would start it again under its name.
