@@ -141,42 +141,29 @@ class Parts:
             at_most_once=at_most_once,
         )
         recorder = Recorder(
-            self.log,
-            self.cache,
-            time,
-            self.metrics,
-            identity=outside.identity,
+            self.log, self.cache, time, self.metrics, identity=outside.identity,
             evidence=self.evidence,
-        )
+        )  # fmt: skip
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
         self.claimer: Final = Claimer(recorder, self.objects, self.metrics, backoff=backoff)
         self.audit: Final = (
             Audit(
-                self.settings,
-                outside.audit,
-                cache=self.cache,
-                log=self.log,
-                ownership=self.shards,
-                registry=outside.registry,
-                now=time.certain,
+                self.settings, outside.audit, cache=self.cache, log=self.log,
+                ownership=self.shards, registry=outside.registry, now=time.certain,
             )
             if outside.audit is not None
             else None
-        )
+        )  # fmt: skip
 
         emit = emit_through(self.events) if events.enabled else emit_nothing
         reporter = EventReporter(emit, self.delivery_metrics)
         self.breakers: Final = Breakers()
         self.status_writer: Final = StatusWriter(
-            recorder,
-            self.objects,
-            self.shards,
-            self.metrics,
+            recorder, self.objects, self.shards, self.metrics,
             limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
-            on_settled=reporter.status_written,
-            on_stale=self.queue.add,
-        )
+            on_settled=reporter.status_written, on_stale=self.queue.add,
+        )  # fmt: skip
         self.journal: Final = Journal(
             recorder,
             self.status_writer,
@@ -190,21 +177,14 @@ class Parts:
             on_journaled=lambda basis: self.delivery_metrics.journaled_attempts.labels(basis).inc(),
             backoff=backoff,
         )
+        waits = delivery.on_operator_error == "hold"
+        bounds = DeliveryBounds(at_most_once, delivery.max_age, waits)
         ports = Ports(
-            self.queue,
-            recorder,
-            self.claimer,
-            ownership=self.shards,
-            router=outside.router,
-            reporter=reporter,
-            metrics=self.delivery_metrics,
-            bounds=DeliveryBounds(
-                at_most_once, delivery.max_age, delivery.on_operator_error == "hold"
-            ),
-            journal=self.journal,
+            self.queue, recorder, self.claimer, ownership=self.shards, router=outside.router,
+            reporter=reporter, metrics=self.delivery_metrics, bounds=bounds, journal=self.journal,
             incidents=Incidents(self.objects, self.log, outside.router, time.certain, at_most_once),
             installation=lambda: self.installation.id,
-        )
+        )  # fmt: skip
         dispatcher = partial(
             Dispatcher,
             per_channel=delivery.per_receiver,
@@ -221,30 +201,23 @@ class Parts:
 
         # What finds what a lost event would have reported.
         self.resync: Final = Resync(
-            recorder,
-            self.shards,
-            self.metrics,
+            recorder, self.shards, self.metrics,
             bounds=Bounds(period=sync.resync),
             blocked=self.controller.holds.blocked,
             waits=self.controller.waits,
             request_check=self.queue.add,
             journals=lambda: self.journal.active,
             journaled=self.journal.applies,
-        )
+        )  # fmt: skip
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
         self.scrubber: Final = (
             Scrubber(
-                recorder,
-                self.objects,
-                self.shards,
-                self.status_writer,
-                self.metrics,
-                rate=sync.scrub_rate,
-                on_change=self.queue.add,
+                recorder, self.objects, self.shards, self.status_writer, self.metrics,
+                rate=sync.scrub_rate, on_change=self.queue.add,
             )
             if sync.scrub_rate
             else None
-        )
+        )  # fmt: skip
         self.reflector: Final[Reflector] = Reflector(
             outside.objects,
             None if loaded.namespaces is None else list(loaded.namespaces),
