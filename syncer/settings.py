@@ -344,11 +344,9 @@ class DeliveryRules(Group):
     on_operator_error: Literal["fail", "hold"] = Field(
         default="fail",
         description="What follows where a receiver refuses what an operator has configured: a refused "
-        "certificate, 401, Slack's and Teams' 403, 404 and 410, a routing key that PagerDuty does not "
-        "know, SMTP 535, an empty credential, a URL that cannot be used. `fail` (default of a file, as "
-        "of the replaced controller) fails the channel for good; `hold` (default of the chart) waits, "
-        "with one call to the receiver every five minutes at most, and sends once it is mended, within "
-        "24 hours. An unknown host, which counts as an attempt with `fail`, waits as well.",
+        "certificate or login, an unknown URL or routing key, an empty credential, an unknown host. "
+        "`fail` (default of a file, as of the replaced controller) fails the channel for good; `hold` "
+        "(default of the chart) waits, and sends once it is mended, within 24 hours.",
     )
     paused: bool = Field(
         default=False,
@@ -460,9 +458,8 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
             raise ConfigError("must not be set beside redis.url", path="redis.urlFile")
         redis["url"] = secret_of(path, "redis.urlFile")
     if not redis.get("url"):
-        source, found = "REDIS_URL", env.get("REDIS_URL")
-        if not found:
-            source, found = _redis_credential(document)
+        in_env = "REDIS_URL", env.get("REDIS_URL", "")
+        source, found = in_env if in_env[1] else _redis_credential(document)
         redis["url"] = found
         try:
             parse_redis_url(found)

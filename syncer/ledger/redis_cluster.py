@@ -359,10 +359,9 @@ class Cluster:
         begun = asyncio.get_running_loop().time()
         await self._read_map(self._readings)
         primaries = self._map.primaries
-        infos = await asyncio.gather(
-            *(self._pipeline_at(p.address).read_info() for p in primaries), return_exceptions=True
-        )
-        changed, seen = False, False
+        asked = (self._pipeline_at(p.address).read_info() for p in primaries)
+        infos = await asyncio.gather(*asked, return_exceptions=True)
+        changed = seen = False
         for primary, info in zip(primaries, infos, strict=True):
             if isinstance(info, dict):
                 changed |= self._identified(primary.address, primary.node, info)
