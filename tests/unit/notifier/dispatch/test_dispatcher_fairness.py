@@ -144,6 +144,22 @@ async def test_those_in_the_queue_are_notified_once() -> None:
     bench.dispatcher.close()
 
 
+async def test_what_waited_when_it_opened_may_probe_as_well() -> None:
+    """The first probe is of those with most attempts, also among what came before the outage."""
+    bench = Bench(lambda _uid, _n: DOWN, per_channel=3)
+    made = {"x": 0, "y": 0, "z": 0, "f": 0, "g": 0, "new": 0, "twice": 2, "once": 1}
+    for uid, tried in made.items():
+        bench.submit(uid, tried=tried)
+    await settle()
+    assert bench.state() is State.OPEN
+    bench.receiver.calls.clear()
+    bench.clock.skip(OPEN_MOST)
+    bench.dispatcher.refill()
+    await settle()
+    assert bench.receiver.calls == ["twice"]
+    bench.dispatcher.close()
+
+
 @pytest.mark.parametrize("refused", [1, 2, 3])
 async def test_a_receiver_that_refuses_each_message_several_times(refused: int) -> None:
     """It is found to be well as soon as one message has had its refusals."""

@@ -92,6 +92,12 @@ async def test_what_is_not_ours_to_begin(case: Case, stop: Any) -> None:
     assert (case.receiver.sent, case.attempts, case.queued) == (0, [], (0, 0))
 
 
+async def test_another_channel_of_the_plan_does_not_count(case: Case) -> None:
+    """Only what is due itself is made."""
+    assert await case.controller.attempts.run("uid-a", "d") is None
+    assert (case.receiver.sent, case.queued) == (0, (1, 0))
+
+
 async def test_a_redis_that_is_not_fit_gets_no_attempt(
     case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import AsyncMock
@@ -18,12 +19,13 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
 from notifier.router import Routed
+from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.replies import classify_reply
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch
-from syncer.model.record import Plan, skip_record
+from syncer.model.record import Plan, intent_record, skip_record
 from syncer.model.resource import parse_object
-from syncer.rules.plan import WaitUntil
+from syncer.rules.plan import Await, WaitUntil
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
@@ -142,6 +144,37 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
         (AttemptState.FAILED, "notSent")
     ]
     assert decision is not None
+
+
+async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
+    """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
+    await world.planned()
+    outcomes = world.controller.outcomes
+    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
+    world.redis.faults += [
+        Fault(Mishap.LOSE_REQUEST, "intent"),
+        Fault(Mishap.REFUSE, "outcome", times=2),
+    ]
+    held: list[bool] = []
+    outcome = world.log.outcome
+
+    async def seen(*args: Any, **options: Any) -> Any:
+        world.entry.due.clear()
+        held.append(isinstance(world.controller.decisions.next(world.entry), Await))
+        # It is still due: the gauge and the condition must not take it for one under way.
+        held.append(world.controller.overdue.is_due(world.entry))
+        return await outcome(*args, **options)
+
+    world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
+    assert await world.controller.attempts.run("uid-a", "c") is None
+    assert await world.controller.outcomes.drain(20) == 0
+    assert held == [True, True]
+    assert not world.entry.executing
+    # The request that was lost comes in late: it opens nothing.
+    ((identity, _),) = world.entry.view.attempts.items()
+    late = intent_record(identity, "c", at=1, by="t")
+    answer = await world.log.intent("uid-a", Proof(EPOCH, ""), late, limit=9, guard=lambda: True)
+    assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
 
 
 async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:

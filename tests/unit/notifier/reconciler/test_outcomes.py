@@ -168,3 +168,15 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))
     assert [*world.entry.unrecorded] == [intent.id]
+
+
+async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
+    """Nobody claims any more: what was kept is handed in, and makes a log that is gone anew."""
+    world = opened.world
+    intent = await opened.intent()
+    world.redis.twin.logs.clear()
+    opened.outcomes.submit(world.entry, intent, Outcome.success(200), 0.1)
+    assert await opened.outcomes.drain(5) == 0
+    assert world.entry.unrecorded == {}
+    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
+    assert world.redis.twin.logs

@@ -370,6 +370,26 @@ async def test_a_notification_in_a_receivers_queue_is_not_looked_at(world: World
     assert len(world.receiver.got) == 12
 
 
+async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
+    """What was asked for a round ago and got no decision counts, with the time since then."""
+    world.store.error = Unavailable("away")
+    world.create()
+    await world.rest()
+    await world.round()
+    assert world.metrics.unchecked._value.get() == 0
+    await world.round()
+    await world.round()
+    assert world.metrics.unchecked._value.get() == 1
+    assert world.resync.unchecked() == pytest.approx(2 * PERIOD)
+    world.store.error = None
+    await world.round()
+    await world.round()
+    assert world.metrics.unchecked._value.get() == 0
+    assert world.resync.unchecked() == 0
+    world.now += 77
+    assert world.resync.unchecked() == 77, "a resync that stands still shows as well"
+
+
 async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
     """It has a metric and an alert of its own."""
     entry = world.create()

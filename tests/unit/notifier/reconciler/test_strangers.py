@@ -8,16 +8,59 @@ from typing import Any, cast
 
 import pytest
 
+from syncer.model.attempt import Epoch
 from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.sync.cache import Claim
 from syncer.sync.claim import Claimer
 from tests.unit.notifier.reconciler.test_start import document
-from tests.unit.notifier.reconciler.test_zombie import LeaseTerm, World
+from tests.unit.notifier.reconciler.test_zombie import NOW, LeaseTerm, World
 
 
 async def look(world: World) -> None:
     """One turn of a worker at the one notification."""
     await world.controller.reconciler.reconcile(world.entry.uid)
+
+
+def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
+    """A controller that has met so many fences, and may have claimed another log."""
+    world = World()
+    world.shards.take(0, LeaseTerm("0.7"))
+    cache = world.controller.cache
+    for n in range(logs):
+        world.controller.watch.upsert(
+            parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False
+        )
+        world.controller.holds.fenced[f"uid-fenced-{n}"] = NOW - 60
+    world.controller.holds.fenced["uid-soon"] = NOW - 1
+    world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
+    if claimed:
+        cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0, "")
+    if not believed:
+        world.controller.holds.distrusted.add("uid-a")
+    return world
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        pytest.param(fenced(logs=1, claimed=True), False, id="one log among others"),
+        pytest.param(fenced(logs=1, claimed=False), True, id="one log, and none can be claimed"),
+        pytest.param(fenced(logs=2, claimed=True), True, id="two logs"),
+        pytest.param(fenced(logs=0, claimed=False), False, id="none for long"),
+        pytest.param(
+            fenced(logs=0, claimed=False, believed=False), False, id="a status is no evidence"
+        ),
+        pytest.param(
+            fenced(logs=1, claimed=True, believed=False), False, id="nor does it add to a log"
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_evidence_that_the_cluster_has_fallen_back(world: World, said: bool) -> None:
+    """Logs are, since a claim alone writes their epoch; what a tenant can write is not."""
+    problem = world.controller.holds.fence_problem(18.0)
+    assert (problem is not None) is said
+    assert "raise sharding.incarnation" in (problem or "raise sharding.incarnation")
 
 
 async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(

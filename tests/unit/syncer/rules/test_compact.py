@@ -173,6 +173,25 @@ def test_a_longer_text_counts_wherever_it_stands(case: str) -> None:
     assert size_of(longer) <= least_limit(longer)
 
 
+MORE = {
+    "an attempt": replace(ENTRY, attempts=(replace(SHOWN, id=AttemptId(""), channel=""), SHOWN)),
+    "a condition": replace(ENTRY, conditions=(replace(CONDITION, type=""), CONDITION)),
+    "a channel": replace(ENTRY, channels=(ChannelStatus("", ""), CHANNEL)),
+    "a folded channel": replace(
+        ENTRY, rollup=Rollup(1, (replace(FOLDED, name="", last_id=AttemptId("0-0")), FOLDED))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_one_entry_more_counts_in_each_list(case: str) -> None:
+    """An entry counts besides its texts, with more than its keys and numbers can take."""
+    assert least_limit(MORE[case]) - least_limit(ENTRY) in {384, 384 + 3 * 13}, (
+        "and the text of an id"
+    )
+    assert size_of(MORE[case]) - size_of(ENTRY) < 384
+
+
 def test_no_more_is_folded_than_has_to_be() -> None:
     """Where one entry less is enough, one goes, although more of them might."""
     status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))

@@ -19,6 +19,7 @@ from syncer.model.record import (
 )
 from syncer.model.resource import (
     ChannelRollup,
+    ChannelStatus,
     RetryPolicy,
     Rollup,
     Status,
@@ -27,6 +28,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.merge import (
     ALL_FAILED,
     Facts,
+    channel_states_of,
     exceeds,
     lacking,
     merge,
@@ -374,3 +376,11 @@ def test_comparison(case: str) -> None:
     status, view, log_above, lost = COMPARISONS[case]
     assert exceeds(view, status) is log_above
     assert [a.id for a in lacking(view, status)] == lost
+
+
+def test_channels_without_a_plan() -> None:
+    """Without a plan the channels that the object shows are the planned ones, else those tried."""
+    listed = Status(channels=(ChannelStatus("b", "Pending"), ChannelStatus("a", "Pending")))
+    assert [s.channel for s in channel_states_of(LogView(), listed, FACTS)] == ["b", "a"]
+    tried = Status(attempts=(attempt(1, "b", FAILED), attempt(2, "a", FAILED)))
+    assert [s.channel for s in channel_states_of(LogView(), tried, FACTS)] == ["b", "a"]
