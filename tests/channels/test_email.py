@@ -333,7 +333,7 @@ async def test_bad_certificate_is_permanent(
     async with mail_server(**{key: context}) as server:
         outcome = await channel(trusting, server.port, security).send(message())
         assert server.arrived == []
-    assert outcome == Outcome.permanent(
+    assert outcome == Outcome.mistaken(
         f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
     )
 
@@ -436,7 +436,7 @@ async def test_missing_password_is_not_sent(mail_door: MailClient) -> None:
     assert await made.send(message()) == Outcome.not_sent("email credential is not available")
     for none in (str, None):  # an empty one, and a user without a credential
         empty = EmailChannel(mail_door, relay, OPS, password=none, timeout_s=20)
-        assert await empty.send(message()) == Outcome.permanent(
+        assert await empty.send(message()) == Outcome.mistaken(
             "email password is empty for notification ops/disk-full"
         )
 
@@ -763,9 +763,8 @@ async def test_nobody_listens(mail_door: MailClient) -> None:
     )
     for host in ("no-such-host.invalid", f"{'a' * 64}.example"):  # the latter is no name at all
         outcome = await channel(mail_door, 25, host=host).send(message())
-        assert outcome == Outcome.transient(
-            "email request failed at connect: the host name did not resolve"
-        )
+        text = "email request failed at connect: the host name did not resolve"
+        assert outcome == replace(Outcome.transient(text), mistake=True)
 
 
 async def test_next_address_is_tried(

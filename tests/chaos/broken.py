@@ -325,9 +325,10 @@ BREAKS: Final[dict[str, Callable[[], None]]] = {
 
 def keep_finished_for(seconds: int) -> None:
     """Let finished logs expire after so many seconds, whatever their objects ask for."""
-    from notifier.audit import feed  # noqa: PLC0415 - one of three that hold the name
+    from notifier.audit import feed  # noqa: PLC0415 - one of four that hold the name
+    from syncer.rules import evidence  # noqa: PLC0415 - a log that is gone has expired
 
-    for module in (startup, loop, feed):
+    for module in (startup, loop, feed, evidence):
         module.retention_seconds = lambda _: seconds  # type: ignore[attr-defined]  # broken on purpose
 
 

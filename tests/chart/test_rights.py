@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.api import CRDS
 from tests.integration.exploring import explorer
 from tests.servers.controlplane import ControlPlane
-from tests.servers.definition import CRD_NAME, load_crd
+from tests.servers.definition import CRD_NAME, load_crd, serve, upstream_form
 from tests.servers.users import acl_rule, url_of
 
 ACCOUNT = "r-notification-ledger"
@@ -270,12 +271,19 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
         await asyncio.to_thread(uninstall, here)
 
 
+@pytest.fixture
+def replaced(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """An API server whose definition a test replaces: other tests stand on that which was there."""
+    yield control_plane
+    serve(control_plane, upstream_form())
+
+
 @pytest.mark.parametrize("major", MAJORS)
 async def test_helm_installs_upgrades_and_leaves_the_definition(
-    major: str, control_plane: ControlPlane, redis_url: str, tmp_path: Path
+    major: str, replaced: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """A real API server takes every object; what is uninstalled leaves notifications alone."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+    async with stage(replaced, redis_url, tmp_path / "s", sampled=False) as here:
         kept = await here.create("kept")
         # No kubelet is here to run the Job that would make a password.
         redis = {"mode": "embedded", "embedded": {"existingSecret": {"name": "redis"}}}

@@ -70,7 +70,7 @@ async def test_start_sends_what_is_due_and_touches_nothing_else(
             assert (after[uid][0] == logs[uid][0]) == (uid not in waits)
         assert await process.metric("notification_ledger_claims_total", row="D6") == len(waits)
         verified = await run_beside(
-            ("syncer", "verify", "--config", str(process._config),
+            ("syncer", "verify", "-n", here.namespace, "--config", str(process._config),
              "--kubeconfig", str(here.plane.controller_kubeconfig)),
         )  # fmt: skip
         assert verified.returncode == 0, verified.stdout

@@ -12,6 +12,8 @@ from notifier.dispatch.breaker import (
     OPEN_FIRST,
     OPEN_MOST,
     PATIENCE,
+    REFUSED_FIRST,
+    REFUSED_MOST,
     WINDOW,
     Allow,
     Breaker,
@@ -57,7 +59,8 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
         recent = [e for e in history if now - e[0] <= WINDOW]
         failed = {u for _, u, e in recent if e is Evidence.DOWN}
         succeeded = any(e is Evidence.UP for _, _, e in recent)
-        must_open = evidence is Evidence.DOWN and len(failed) >= FAILURES and not succeeded
+        down = evidence is Evidence.DOWN and len(failed) >= FAILURES and not succeeded
+        must_open = down or evidence is Evidence.REFUSED
         assert (change is not None) == must_open
         if change is not None:
             assert change.state is State.OPEN
@@ -88,8 +91,10 @@ def test_any_course(
             check(change, before, allowed, evidence)
             if change is not None and change.state is State.OPEN:
                 assert breaker.until is not None
-                least = max(OPEN_FIRST, min(wish or 0, OPEN_MOST))
-                assert least <= breaker.until - now <= OPEN_MOST
+                least, most = max(OPEN_FIRST, min(wish or 0, OPEN_MOST)), OPEN_MOST
+                if breaker.refused:
+                    least, most = REFUSED_FIRST, REFUSED_MOST
+                assert least <= breaker.until - now <= most
             continue
         untouched = copy.deepcopy(breaker)
         answer = breaker.acquire(now, first=first)
@@ -99,12 +104,12 @@ def test_any_course(
         else:
             assert breaker == untouched, "a refusal leaves no trace"
             assert breaker.state(now) is not State.CLOSED, "a closed breaker refuses nobody"
-            assert answer.until is None or now < answer.until <= now + OPEN_MOST
+            assert answer.until is None or now < answer.until <= now + REFUSED_MOST
         current = [p for p, _ in flying if p.probe and p.generation == breaker.generation]
         assert len(current) <= 1
     for allowed, who in flying:
         breaker.release(allowed, who, Evidence.NONE, now)
-    late = now + OPEN_MOST + PATIENCE
+    late = now + REFUSED_MOST + PATIENCE
     assert isinstance(breaker.acquire(late, first=True), Allow), "there is always a way out"
 
 
@@ -113,7 +118,7 @@ def check(change: Change | None, before: State, allowed: Allow, evidence: Eviden
     if change is None:
         return
     if change.state is State.OPEN:
-        assert evidence is Evidence.DOWN
+        assert evidence in {Evidence.DOWN, Evidence.REFUSED}
         assert before is (State.HALF_OPEN if allowed.probe else State.CLOSED)
     else:
         assert (change.state, evidence) == (State.CLOSED, Evidence.UP)

@@ -356,6 +356,7 @@ KILLERS: Final = {
 #: the draws.
 FIRST: Final = {
     "no fence": 7,
+    "every final phase supported": 164,
     "no resourceVersion": 75,
     "stale read at the claim": 20,
     "failover without re-claim": 8,
