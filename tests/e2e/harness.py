@@ -16,6 +16,7 @@ Every wait has a deadline and says what it waited for.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import json
@@ -568,6 +569,20 @@ class Stage:
     def output(self) -> Path:
         """Where the file channel writes."""
         return self.folder / "output"
+
+    async def rewrite(self, name: str, change: Callable[[Json], object]) -> None:
+        """Change a notification in etcd: as one that was stored long ago, or under an older definition."""
+        etcd = f"http://127.0.0.1:{self.plane._recipe.etcd_port}/v3/kv"
+        path = f"/registry/kubernaut.ai/notificationrequests/{self.namespace}/{name}"
+        key = base64.b64encode(path.encode()).decode()
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            async with session.post(f"{etcd}/range", json={"key": key}) as answer:
+                (found,) = (await answer.json(content_type=None))["kvs"]
+            document = json.loads(base64.b64decode(found["value"]))
+            change(document)
+            value = base64.b64encode(json.dumps(document).encode()).decode()
+            async with session.post(f"{etcd}/put", json={"key": key, "value": value}) as done:
+                assert done.status == 200, await done.text()
 
     def notifier(self, *, to: str = "slack", **settings: Json) -> NotifierProcess:
         """

@@ -90,7 +90,7 @@ async def ready(process: NotifierProcess, code: int, words: str) -> None:
 async def test_a_clock_that_is_ahead_deletes_nothing(redis_url: str, tmp_path: Path) -> None:
     """An object whose days have passed by Redis's clock alone stays; set right, it goes."""
     clock = Clock()
-    async with installed(redis_url, tmp_path, clock) as (here, _):
+    async with installed(redis_url, tmp_path, clock) as (here, server):
         process = here.notifier(retention={"deleteObjects": True})
         process.start()
         uid = await here.create("over", retentionDays=1)
@@ -98,7 +98,11 @@ async def test_a_clock_that_is_ahead_deletes_nothing(redis_url: str, tmp_path: P
         await here.wait_acked([uid])
         clock.ahead = 8 * DAY
         await ready(process, 503, WORDS)
-        ended = format_time(int((time.time() - 1.01 * DAY) * 1000), millis=True)
+        moment = int((time.time() - 1.01 * DAY) * 1000)
+        ended = format_time(moment, millis=True)
+        kept = server.state.get("notificationrequests", here.namespace, "over")
+        assert kept is not None
+        kept["metadata"]["creationTimestamp"] = format_time(moment, millis=False)
         answer = await here.api.ask(
             "PATCH", f"{here.api.requests}/over/status", {"status": {"completionTime": ended}}
         )

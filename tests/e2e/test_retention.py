@@ -1,8 +1,8 @@
 """
 Finished objects and their retention time, on a real API server.
 
-Days are not waited for: the end of a finished notification is moved into the past, through the status,
-as an administrator could. What a log shows is arranged in Redis itself.
+Days are not waited for: creation and end of a finished notification are moved into the past, in etcd, since
+nobody can backdate a creation at the API server. What a log shows is arranged in Redis itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 
 from syncer.model.carried import fold
 from syncer.model.times import format_time
+from tests.e2e.checker import Json
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
@@ -43,12 +44,14 @@ async def finished(here: Stage, name: str, *, days: int = 1) -> str:
 
 
 async def ended(here: Stage, name: str, *, days: float) -> None:
-    """Move the end of a finished notification so many days into the past."""
-    moment = format_time(int(time.time() * 1000 - days * DAY), millis=True)
-    answer = await here.api.ask(
-        "PATCH", f"{here.api.requests}/{name}/status", {"status": {"completionTime": moment}}
-    )
-    assert answer.code == 200, answer.body
+    """Make a finished notification one that was created and ended so many days ago."""
+    moment = int(time.time() * 1000 - days * DAY)
+
+    def older(document: Json) -> None:
+        document["metadata"]["creationTimestamp"] = format_time(moment, millis=False)
+        document["status"]["completionTime"] = format_time(moment, millis=True)
+
+    await here.rewrite(name, older)
 
 
 async def gone(here: Stage, uid: str, process: NotifierProcess) -> None:

@@ -7,14 +7,11 @@ wake-up. A class that only a person can mend is named with what to do, and left 
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from syncer.ledger.answers import Answer, Proof
@@ -409,25 +406,10 @@ async def numbers(here: Stage) -> None:
     await patch(here, "n", {"status": fold(status)}, status=True)
 
 
-async def stored(here: Stage, uid: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change an object in etcd, behind the definition's back: as one stored under an older one."""
-    url = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv"
-    key = b64encode(f"/registry/kubernaut.ai/notificationrequests/{here.namespace}/n".encode())
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-        async with session.post(f"{url}/range", json={"key": key.decode()}) as answer:
-            (found,) = (await answer.json(content_type=None))["kvs"]
-        document = json.loads(b64decode(found["value"]))
-        assert document["metadata"]["uid"] == uid
-        change(document)
-        value = b64encode(json.dumps(document).encode()).decode()
-        async with session.post(f"{url}/put", json={"key": key.decode(), "value": value}) as done:
-            assert done.status == 200, await done.text()
-
-
 async def unparsed(here: Stage) -> None:
     """An object with a member of a type that it cannot have."""
-    raw = await finished(here)
-    await stored(here, raw.uid, lambda d: d["spec"].update(retentionDays="a week"))
+    await finished(here)
+    await here.rewrite("n", lambda d: d["spec"].update(retentionDays="a week"))
 
 
 LEFT = {
@@ -484,8 +466,7 @@ async def test_object_that_parses_again_is_in_order(
         assert (before.code, before.classes) == (1, {"object"})
         assert "a week" not in before.out
         if mended:
-            uid = str(before.lines[0]["uid"])
-            await stored(here, uid, lambda d: d["spec"].pop("retentionDays"))
+            await here.rewrite("n", lambda d: d["spec"].pop("retentionDays"))
         else:
             reply = await here.api.ask("DELETE", f"{here.api.requests}/n")
             assert reply.code == 200, reply.body
