@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import textwrap
+import time
 from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
+from notifier.settings import load
 from syncer.settings import REDIS_CREDENTIAL
 from tests.chart.helm import MAJORS, helm
 from tests.docs.blocks import ROOT, blocks
@@ -49,6 +53,14 @@ CHART: Final = {
 }  # fmt: skip
 
 
+def values() -> str:
+    """What the page adds to the values of Kubernaut's chart."""
+    (file,) = re.findall(
+        r"(?s)`notification-ledger\.yaml`:\n\n +```yaml\n(.*?) +```", PAGE.read_text()
+    )
+    return textwrap.dedent(file)
+
+
 @pytest.mark.parametrize("major", MAJORS)
 def test_kubernauts_chart_as_printed(
     major: str, control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,10 +70,7 @@ def test_kubernauts_chart_as_printed(
         (tmp_path / "chart" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "chart" / name).write_text(text)
     (tmp_path / "values.yaml").write_text("notification: {slack: {secretName: slack-webhook}}\n")
-    (file,) = re.findall(
-        r"(?s)`notification-ledger\.yaml`:\n\n +```yaml\n(.*?) +```", PAGE.read_text()
-    )
-    (tmp_path / "notification-ledger.yaml").write_text(textwrap.dedent(file))
+    (tmp_path / "notification-ledger.yaml").write_text(values())
     monkeypatch.chdir(tmp_path)
     typed = [shlex.split(b.text) for b in blocks(PAGE)]
     (secret,) = [
@@ -98,3 +107,22 @@ def test_kubernauts_chart_as_printed(
         (1, theirs, False), (0, theirs, False), (1, "registry.example/kubernaut-ai", True),
         (1, theirs, False), (0, theirs, False),
     ]  # fmt: skip
+
+
+def test_the_moment_of_the_stop_is_a_credential(tmp_path: Path) -> None:
+    """What is added to the Secret arrives, under the name in the values, as `adoption.before`."""
+    (typed,) = [b.text for b in blocks(PAGE) if " patch secret " in b.text]
+    program = f'kubectl() {{ printf "%s\\n" "$5" "$7"; }}\n{typed}'
+    run = subprocess.run(["sh", "-c", program], capture_output=True, text=True, check=True)
+    secret, body = run.stdout.splitlines()
+    added = json.loads(body)["stringData"]
+    entries = yaml.safe_load(values())["notification"]["credentials"]
+    for entry in entries:
+        if entry["secretName"] == secret and entry["secretKey"] in added:
+            (tmp_path / entry["name"]).write_text(added[entry["secretKey"]])
+    settings = tmp_path / "config.yaml"
+    settings.write_text(
+        f"{{redis: {{url: redis://h}}, delivery: {{credentials: {{dir: {tmp_path}}}}}}}\n"
+    )
+    before = load(settings, {"KUBERNAUT_CONTROLLER_NAMESPACE": NAMESPACE}).settings.adoption.before
+    assert before == pytest.approx(time.time() * 1000, abs=60_000)

@@ -215,7 +215,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     pod = tmp_path / "pod"
     log = pod / "log"
     page = [block.text for block in blocks(PAGE)]
-    (checked,) = [text for text in page if " -- syncer verify" in text]
+    (checked,) = [text for text in page if "/notification-controller -- syncer verify" in text]
     (image,) = [text for text in page if text.startswith("FROM ")]
     async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
         store, port = Store(control_plane, here.namespace, None, readyz=False), free_port()
