@@ -31,6 +31,8 @@ MOST_HOPS: Final = 18
 MOST_TURNS_BACK: Final = 4
 #: What these do inside is not followed, and a queue is passed through.
 INSIDE: Final = ("syncer.ledger.", "syncer.kube.", "syncer.runtime.", "notifier.dispatch.")
+#: Asked for what is about an incident; the others have no hop there.
+ASIDE: Final = ("notifier.reconciler.incidents",)
 _ROW: Final = re.compile(
     r"^\| (\d+) \| (watch|\d+)(?:, through `([\w.]+)`)? \| `([\w.]+)` \| `([\w/]+)\.py` \|",
     re.MULTILINE,
@@ -140,7 +142,7 @@ def between(hops: Sequence[Hop], calls: Sequence[Call]) -> list[str]:
             and call.direct
             and call.caller in leading
             and (call.module, call.function) not in listed
-            and not call.module.startswith(INSIDE)
+            and not call.module.startswith((*INSIDE, *ASIDE))
         }
     )
 
