@@ -31,12 +31,12 @@ FAILURE_TEXT: Final = 38
 #: What the allocator adds to text.
 ROUNDED: Final = 1.1
 
-#: A replica that has worked, in bytes: resident, a quarter of it files that others share.
-REPLICA_BASE: Final = 67_000_000
+#: A replica that has worked, in bytes: resident, half of it files that others share.
+REPLICA_BASE: Final = 82_000_000
 #: Of each unfinished notification beside its spec; for each byte of the spec, which the allocator cannot
 #: place without gaps; of each of its attempts; for each byte of the route and of an error, as fitted; of
 #: each finished notification.
-LIVE: Final = 4_600
+LIVE: Final = 6_000
 LIVE_SPEC: Final = 1.9
 LIVE_ATTEMPT: Final = 850
 LIVE_ROUTE: Final = 1.1
