@@ -177,6 +177,12 @@ class Outcome:
         return cls(AttemptState.FAILED, FailureClass.NOT_SENT, error)
 
     @classmethod
+    def superseded(cls, newer: str) -> Outcome:
+        """Never sent: another notification of its incident, of this name, is newer."""
+        error = f"superseded by {newer}"
+        return cls(AttemptState.FAILED, FailureClass.SUPERSEDED, error)
+
+    @classmethod
     def unknown(cls, error: str, *, code: int = 0) -> Outcome:
         """Bytes left, and whether the receiver acted on them cannot be known."""
         return cls(AttemptState.UNKNOWN, FailureClass.UNCERTAIN, error, code)

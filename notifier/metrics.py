@@ -16,9 +16,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from syncer.rules.channel_state import State
+
 UPSTREAM: Final = "kubernaut_notification"
 _LATENCY: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
-_ENDS: Final = ("Sent", "PartiallySent", "Failed")
+_ENDS: Final = ("Sent", "PartiallySent", "Failed", State.SUPERSEDED.value)
 
 
 class DeliveryMetrics:
@@ -93,7 +95,8 @@ class DeliveryMetrics:
         self.completion = histogram(
             "notification_ledger_completion_seconds",
             "Time from the creation of a notification to the end of its last attempt, observed "
-            "when the final phase is written.",
+            "when the final phase is written. Superseded is the phase of one that failed for no "
+            "other reason.",
             ("phase",),
             buckets=_LATENCY,
         )

@@ -17,7 +17,7 @@ from notifier.dispatch.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
 from notifier.routing.attributes import disguised
 from syncer.kube.events import EventRecorder
-from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, find_condition
 from syncer.model.resource import (
     FAILED,
@@ -26,6 +26,7 @@ from syncer.model.resource import (
     NotificationRequest,
     Status,
 )
+from syncer.rules.channel_state import State
 from syncer.rules.journal import WAITS
 from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
@@ -117,6 +118,10 @@ class EventReporter:
                 f"Attempt on channel {channel} may or may not have been delivered: {error}", attempt.id,
             )  # fmt: skip
             return
+        if attempt.failure is FailureClass.SUPERSEDED:
+            text = f"Not sent to channel {channel}: {error}"
+            self._emit(request, "Normal", "DeliverySuperseded", text, attempt.id)
+            return
         then = "it is not tried again"
         if attempt.due:
             then = f"next attempt in {go_duration(attempt.due - attempt.ended)}"
@@ -193,12 +198,13 @@ class EventReporter:
             )
         if not after.terminal or before.terminal:
             return
+        superseded = after.phase == FAILED and after.reason == State.SUPERSEDED
         if request.created and after.completed_at:
             took = max(0.0, (after.completed_at - request.created) / 1000)
-            self._completions(after.phase).observe(took)
+            self._completions(State.SUPERSEDED.value if superseded else after.phase).observe(took)
         if after.phase == PARTIALLY_SENT:
             self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
-        elif after.phase == FAILED:
+        elif after.phase == FAILED and not superseded:
             self._emit(request, "Warning", "NotificationFailed", ALL_FAILED, "")
 
     def _outage(self, request: NotificationRequest, before: Status, after: Status) -> None:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from syncer.model.attempt import AttemptState
+from syncer.model.attempt import AttemptState, FailureClass
 from syncer.rules.divergence import AUDITED
 from syncer.rules.journal import INCOMPLETE
 from syncer.rules.status_policy import State
@@ -66,9 +66,13 @@ class SyncMetrics:
         self.intents = counter("intents", "Attempts opened in the log.")
         self.outcomes = counter(
             "outcomes",
-            "Results recorded in the log by this process, including those of abandoned attempts.",
+            "Results recorded in the log by this process, including those of abandoned attempts. "
+            "What is superseded was not sent, and has not failed.",
             "state",
-            (s.word for s in AttemptState if s is not AttemptState.INTENT),
+            (
+                *(s.word for s in AttemptState if s is not AttemptState.INTENT),
+                FailureClass.SUPERSEDED.value,
+            ),
         )
         self.not_sent = counter(
             "not_sent",

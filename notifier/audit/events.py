@@ -11,7 +11,8 @@ store tells its payloads apart, and adds three members: `event_id`, `notificatio
   attempt its highest state and, where an operator's resolution came before a receiver's refusal, its
   class. `error_type` is the class: transient, permanent, notSent,
   uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
-  later yields a `sent` event, too: a correction, under an id of its own.
+  later yields a `sent` event, too: a correction, under an id of its own. An attempt that a newer
+  notification of its incident has superseded yields none: it neither arrived nor failed.
 - The record that ends a notification yields one more: `acknowledged` if every channel was
   delivered, `escalated` if none was, whatever the priority: no receiver got it. A partly sent
   notification shows in the events of its attempts; it was neither acknowledged nor escalated.
@@ -44,7 +45,7 @@ from syncer.model.attempt import (
 from syncer.model.record import Kind, Record
 from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy
 from syncer.model.times import format_time
-from syncer.rules.channel_state import ChannelState, State, state_of
+from syncer.rules.channel_state import ChannelState, State, deciding, state_of, superseded
 from syncer.rules.fold import LogView
 
 VERSION: Final = "1.0"
@@ -142,7 +143,10 @@ def _walk(
             same = known and (known.state, known.failure) == (new.state, new.failure)
             if state is AttemptState.INTENT or same:
                 continue
-            if attempt_epoch(record.attempt_id) != NO_EPOCH:
+            if (
+                attempt_epoch(record.attempt_id) != NO_EPOCH
+                and new.failure is not FailureClass.SUPERSEDED
+            ):
                 settled[record.attempt_id] = record.position
         elif record.kind is not Kind.PLAN:
             continue
@@ -166,9 +170,10 @@ def _walk(
 def _ending(record: Record, final: Sequence[ChannelState]) -> Ending:
     delivered = sum(s.state is State.DELIVERED for s in final)
     kind: EventKind | None = None
-    if final and delivered == len(final):
+    deciders = deciding(final)
+    if deciders and delivered == len(deciders):
         kind = EventKind.ACKNOWLEDGED
-    elif not delivered:
+    elif not delivered and not superseded(final):
         kind = EventKind.ESCALATED
     identity = record.attempt_id if record.kind.state is not None else record.id
     return Ending(record.position, identity, int(record.body.get("at", 0)), kind)

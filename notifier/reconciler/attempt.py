@@ -219,7 +219,7 @@ class Attempts:
         await asyncio.shield(recording)
         return outcome
 
-    async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, reason: str) -> None:
+    async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, outcome: Outcome) -> None:
         """
         End a channel that is given up, by recording an attempt that is certainly not sent.
 
@@ -229,7 +229,7 @@ class Attempts:
             entry: The notification.
             term: Under which its log is claimed.
             channel: Full channel name.
-            reason: Text of the attempt's error.
+            outcome: Of that attempt; its text says why.
 
         Raises:
             PortError: Redis did not answer; the claim is given up.
@@ -248,10 +248,10 @@ class Attempts:
             "a notification is given up",
             extra={
                 "uid": entry.uid, "object": entry.request.key,
-                "channel": channel, "reason": reason,
+                "channel": channel, "reason": outcome.error,
             },
         )  # fmt: skip
-        self.outcomes.submit(entry, intent, Outcome.permanent(reason), 0.0)
+        self.outcomes.submit(entry, intent, outcome, 0.0)
 
     def still_due(self, entry: Entry, term: LeaseTerm, channel: str) -> bool:
         """Whether an attempt that was due when it was submitted is still due."""
@@ -326,9 +326,9 @@ class Attempts:
                 timeout=via.timeout_s if via else 0.0,
             )
             if newer and not journaled:
-                reason = f"superseded by {newer}"
-                await self.ports.recorder.skip(entry, channel, reason)
-                await self.give_up(entry, term, channel, reason)
+                outcome = Outcome.superseded(newer)
+                await self.ports.recorder.skip(entry, channel, outcome.error)
+                await self.give_up(entry, term, channel, outcome)
                 return True
         except PortError as error:
             wait = self.ports.queue.retry(entry.uid)

@@ -22,6 +22,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Final
 
 from notifier.contract import PERMANENT, Outcome
 from notifier.dispatch.retry import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
@@ -38,6 +39,9 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Entry
 
 logger = logging.getLogger("ledger.delivery")
+
+#: Classes of attempts without a call to the receiver.
+_NO_CALL: Final = frozenset({FailureClass.NOT_SENT, FailureClass.SUPERSEDED})
 
 
 @dataclass(eq=False)
@@ -161,7 +165,7 @@ class Outcomes:
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
             await self.ports.recorder.log.wake_owner(entry.uid)
         _log(entry, attempt, recorded=recorded)
-        if outcome.failure is not FailureClass.NOT_SENT:
+        if outcome.failure not in _NO_CALL:
             self.ports.reporter.attempted(entry.request, attempt, left[-1] if left else None)
         if outcome.by_rule:
             self.ports.reporter.denied(entry.request, attempt.channel, attempt.error)
@@ -177,7 +181,7 @@ class Outcomes:
 
         Of its `earlier` attempts, so many have `left`: they may have reached the receiver.
         """
-        if outcome.state is AttemptState.SUCCESS or outcome.failure is FailureClass.PERMANENT:
+        if outcome.failure in {None, FailureClass.PERMANENT, FailureClass.SUPERSEDED}:
             return None
         if outcome.failure in {FailureClass.NOT_SENT, FailureClass.OPERATOR}:
             delay = mistake_delay if outcome.mistake else unsent_delay
@@ -226,7 +230,7 @@ def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds
 
 def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:
     logger.log(
-        logging.INFO if attempt.state is AttemptState.SUCCESS else logging.WARNING,
+        logging.INFO if attempt.failure in {None, FailureClass.SUPERSEDED} else logging.WARNING,
         "attempt recorded" if recorded else "attempt not recorded",
         extra={
             "uid": entry.uid,

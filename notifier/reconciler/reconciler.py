@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from notifier.contract import Outcome
 from notifier.dispatch.breaker import Reject, refusal
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler.attempt import Attempts
@@ -296,7 +297,8 @@ class Reconciler:
         """Record in the log why due channels are given up, and end them."""
         for channel in decision.channels:
             await self._skip(entry, channel, decision.reason)
-            await self.attempts.give_up(entry, term, channel, decision.reason)
+            outcome = Outcome.permanent(decision.reason)
+            await self.attempts.give_up(entry, term, channel, outcome)
 
     async def _note_rejection(self, entry: Entry, channel: str, rejection: Reject) -> None:
         """

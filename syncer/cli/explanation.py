@@ -356,6 +356,7 @@ def result_of(attempt: Attempt) -> str:
             FailureClass.TRANSIENT: "failed, may be retried",
             FailureClass.UNCERTAIN: "failed",
             FailureClass.OPERATOR: "refused, waits for an operator",
+            FailureClass.SUPERSEDED: "superseded, not sent",
         }
         return words[attempt.failure]
     return "under way" if attempt.open else attempt.state.word

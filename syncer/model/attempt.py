@@ -96,6 +96,8 @@ class FailureClass(StrEnum):
     OPERATOR = "operator"
     #: The result cannot be known: bytes left, no answer came.
     UNCERTAIN = "uncertain"
+    #: Not sent, since a newer notification of its incident goes instead; its text names that.
+    SUPERSEDED = "superseded"
 
 
 #: Milliseconds; a longer call was none, in either direction.

@@ -55,7 +55,7 @@ ENTRY_MEMBERS: Final = ("id", "class", "startedAt", "code")
 
 _VERSION: Final = 1
 _ORIGIN: Final = "1970-01-01T00:00:00Z"
-_CLASSES: Final = ("", "transient", "permanent", "notSent", "uncertain", "operator")
+_CLASSES: Final = ("", "transient", "permanent", "notSent", "uncertain", "operator", "superseded")
 _TRANSIENT, _UNCERTAIN = 1, 4
 _INT64: Final = 2**63
 _TIME: Final = re.compile(

@@ -7,10 +7,13 @@ of channels, never on their number, so a change of the routing cannot turn one c
 into another's.
 
 Only an attempt that the receiver could have accepted counts (`counts`). One that was opened and was
-certainly not sent (class `notSent`), or was refused for an operator's mistake that is waited for (class
-`operator`), is on record and has a number, but counts in no limit, including that of a resend request: a
-channel never runs out of attempts that could not succeed. They have a back-off of their own, which grows
-with their number in a row (`unsent`).
+certainly not sent (class `notSent` or `superseded`), or was refused for an operator's mistake that is
+waited for (class `operator`), is on record and has a number, but counts in no limit, including that of a
+resend request: a channel never runs out of attempts that could not succeed. They have a back-off of their
+own, which grows with their number in a row (`unsent`).
+
+A channel that a newer notification of the incident has superseded is neither delivered nor failed: how a
+notification ends goes by the others (`deciding`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ class State(StrEnum):
     EXHAUSTED = "Exhausted"
     #: `atMostOnce` only: the result of an attempt is unknown, so nothing more is sent.
     UNCERTAIN = "Uncertain"
+    #: A newer notification of the incident went instead, by the name that its last attempt has.
+    SUPERSEDED = "Superseded"
 
     @property
     def finished(self) -> bool:
@@ -41,7 +46,7 @@ class State(StrEnum):
         return self in _FINISHED
 
 
-_FINISHED = frozenset({State.DELIVERED, State.FAILED, State.EXHAUSTED, State.UNCERTAIN})
+_FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING}
 
 
 @immutable
@@ -69,7 +74,19 @@ class ChannelState:
 
 #: Attempts in a row that were not sent, from which on a condition shows it: their waits add up to a minute.
 UNSENT_NOTICE: Final = 6
-_UNCOUNTED: Final = frozenset({FailureClass.NOT_SENT, FailureClass.OPERATOR})
+_UNCOUNTED: Final = frozenset(
+    {FailureClass.NOT_SENT, FailureClass.OPERATOR, FailureClass.SUPERSEDED}
+)
+
+
+def deciding(channel_states: Iterable[ChannelState]) -> list[ChannelState]:
+    """Return the channels by which a notification ends: all that are not superseded."""
+    return [s for s in channel_states if s.state is not State.SUPERSEDED]
+
+
+def superseded(channel_states: Sequence[ChannelState]) -> bool:
+    """Whether a notification ends as superseded, since each of its channels has."""
+    return bool(channel_states) and not deciding(channel_states)
 
 
 def counts(attempt: Attempt) -> bool:
@@ -132,10 +149,14 @@ def state_of(
         return answer(State.SENDING, "attempt open")
     if any(a.failure is FailureClass.PERMANENT for a in counted):
         return answer(State.FAILED, "permanent failure recorded")
+    if not ordered and any(a.failure is FailureClass.SUPERSEDED for a in known):
+        return answer(State.SUPERSEDED, "a newer notification of its incident goes instead")
     if at_most_once and any(a.state is AttemptState.UNKNOWN for a in counted):
         return answer(State.UNCERTAIN, "result unknown and delivery is at most once")
     if not left:
         return answer(State.EXHAUSTED, "attempts used up")
-    if count == 0:
-        return answer(State.PENDING, "no attempt yet")
-    return answer(State.RETRYING, "attempts left")
+    return (
+        answer(State.RETRYING, "attempts left")
+        if count
+        else answer(State.PENDING, "no attempt yet")
+    )

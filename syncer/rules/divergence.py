@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from syncer.model.attempt import NO_EPOCH, AttemptState, attempt_epoch
 from syncer.model.record import Record
 from syncer.model.resource import PARTIALLY_SENT, SENT, Status
-from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.channel_state import ChannelState, State, deciding
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import exceeds, lacking
 
@@ -173,15 +173,15 @@ def unfounded(status: Status, states: Sequence[ChannelState]) -> list[Finding]:
         status: The object's.
         states: Of each planned channel, by log and object.
     """
-    delivered = sum(s.state is State.DELIVERED for s in states)
+    delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))
     going = [s for s in states if not s.state.finished]
     uncertain = any(s.last and s.last.state is AttemptState.UNKNOWN for s in going)
     if states and (
-        (status.phase == SENT and delivered < len(states))
+        (status.phase == SENT and delivered < (total or 1))
         or (status.phase == PARTIALLY_SENT and not delivered)
         or (status.terminal and going and not uncertain)
     ):
-        text = f"the phase is {status.phase}, {delivered} of {len(states)} channel(s) are delivered"
+        text = f"the phase is {status.phase}, {delivered} of {total} channel(s) are delivered"
         more = f" and {len(going)} have attempts left" if going else ""
         return [Finding(Divergence.PHASE, text + more)]
     return []

@@ -31,7 +31,7 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import State
+from syncer.rules.channel_state import State, deciding
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.retention import retention_seconds
@@ -175,10 +175,10 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
         s.state.finished or s.channel in said for s in states
     ):
         return False
-    delivered = sum(s.state is State.DELIVERED for s in states)
+    delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))
     if status.phase == SENT:
-        return 0 < delivered == len(states)
-    if delivered < len(states) if status.phase == PARTIALLY_SENT else not delivered:
+        return 0 < delivered == total
+    if delivered < total if status.phase == PARTIALLY_SENT else not delivered:
         return delivered > 0 or status.phase == FAILED
     # A success that came late is shown beside the phase that there was.
     shown = {a.id for a in status.attempts}

@@ -37,7 +37,7 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import ChannelState, State, counts, state_of
+from syncer.rules.channel_state import ChannelState, State, counts, deciding, state_of, superseded
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
@@ -149,7 +149,7 @@ def merge(
     published = _publish([_ahead(a) for a in attempts] if journal else attempts, status)
     unread = facts.unread and any(a.state is AttemptState.UNKNOWN for a in attempts)
     phase, cause = _phase(status, view, channel_states, unread=unread)
-    total, successful, failed = _count(published, status)
+    total, successful, failed = _count(published, status, channel_states)
     queued, started, completed = _times(phase, published, status, view, now)
     reason, message = _explain(phase, status, channel_states)
     out = Status(
@@ -327,16 +327,18 @@ def _phase(
     if view.plan is None:
         # There may be channels that were not tried yet: nothing is final without a plan.
         return _furthest(status.phase, PENDING), "not planned yet"
-    if not channel_states:
-        return FAILED, "no channel was resolved"
-    delivered = sum(s.state is State.DELIVERED for s in channel_states)
-    if delivered == len(channel_states):
+    deciders = deciding(channel_states)
+    if not deciders:
+        why = "every channel is superseded" if channel_states else "no channel was resolved"
+        return FAILED, why
+    delivered = sum(s.state is State.DELIVERED for s in deciders)
+    if delivered == len(deciders):
         return SENT, "every channel delivered"
-    if all(s.state.finished for s in channel_states):
+    if all(s.state.finished for s in deciders):
         if unread:
             return _furthest(status.phase, SENDING), "the log must say whether it failed"
         return (PARTIALLY_SENT if delivered else FAILED), "every channel finished"
-    failing = any(s.state is State.RETRYING or _refused(s) for s in channel_states)
+    failing = any(s.state is State.RETRYING or _refused(s) for s in deciders)
     if delivered and failing:
         return _furthest(status.phase, RETRYING), "some channels delivered, others to be retried"
     return _furthest(status.phase, SENDING), "attempts under way"
@@ -351,8 +353,10 @@ def _furthest(current: str, wanted: str) -> str:
     return current if ahead else wanted
 
 
-def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
-    """Attempts in all, channels delivered, channels tried and not delivered."""
+def _count(
+    published: tuple[Attempt, ...], old: Status, channel_states: tuple[ChannelState, ...]
+) -> tuple[int, int, int]:
+    """Attempts in all, channels delivered, channels tried and neither delivered nor superseded."""
     folded = old.rollup.through if old.rollup else 0
     channels: dict[str, bool] = {}
     if old.rollup:
@@ -361,12 +365,13 @@ def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
         success = attempt.state is AttemptState.SUCCESS
         channels[attempt.channel] = channels.get(attempt.channel, False) or success
     successful = sum(channels.values())
+    gone = sum(s.channel in channels for s in channel_states if s.state is State.SUPERSEDED)
     # The server refuses to lower the first two; an object that counts more than its list (written by
     # another controller, or edited by hand) keeps its counts.
     return (
         max(len(published) + folded, old.total_attempts),
         max(successful, old.successful),
-        len(channels) - successful,
+        len(channels) - successful - gone,
     )
 
 
@@ -390,7 +395,7 @@ def _explain(phase: str, old: Status, channel_states: tuple[ChannelState, ...]) 
     """Reason and message of a phase."""
     if phase == old.phase and old.reason:
         return old.reason, old.message
-    total = len(channel_states)
+    total = len(deciding(channel_states))
     delivered = sum(s.state is State.DELIVERED for s in channel_states)
     match phase:
         case "Pending":
@@ -417,6 +422,9 @@ def _explain(phase: str, old: Status, channel_states: tuple[ChannelState, ...]) 
                 "PartialDeliverySuccess",
                 f"Delivered to {delivered}/{total} channel(s), others failed",
             )
+        case _ if superseded(channel_states):
+            newer = dict.fromkeys(s.last.error for s in channel_states if s.last)
+            return State.SUPERSEDED.value, f"Not sent: {', '.join(newer)}"
         case _:
             return _failure_reason(channel_states), ALL_FAILED
 
@@ -424,7 +432,7 @@ def _explain(phase: str, old: Status, channel_states: tuple[ChannelState, ...]) 
 def _failure_reason(channel_states: tuple[ChannelState, ...]) -> str:
     if not channel_states:
         return "NoChannelsResolved"
-    if all(s.state is State.FAILED for s in channel_states):
+    if all(s.state is State.FAILED for s in deciding(channel_states)):
         return "AllDeliveriesFailed"
     return "MaxRetriesExhausted"
 

@@ -31,7 +31,7 @@ from syncer.model.conditions import (
 from syncer.model.immutable import immutable
 from syncer.model.record import Plan
 from syncer.model.resource import FAILED, PARTIALLY_SENT, SENT, TERMINAL_PHASES, Status
-from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState
+from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState, State, superseded
 
 #: Conditions that are removed once they no longer hold.
 _PASSING: Final = frozenset(
@@ -90,7 +90,8 @@ def conditions_of(
     if plan and plan.reason:
         present.append((ROUTING_RESOLVED, "True", plan.reason, plan.message))
     if terminal and not old.terminal:
-        present.append((READY, *_READY[phase]))
+        gone = ("False", State.SUPERSEDED.value, message) if superseded(channel_states) else None
+        present.append((READY, *(gone or _READY[phase])))
     if not terminal and marks.violation:
         present.append((STALLED, "True", "SelfAudit", marks.violation))
     elif not terminal:

@@ -111,7 +111,10 @@ def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
         return ()
     # How far the others have come, only a log tells.
     states = [
-        ChannelState(c.name, State.DELIVERED if c.state == State.DELIVERED else State.EXHAUSTED)
+        ChannelState(
+            c.name,
+            State(c.state) if c.state in {State.DELIVERED, State.SUPERSEDED} else State.EXHAUSTED,
+        )
         for c in status.channels
     ]
     # What the replaced controller has ended shows no channels.

@@ -374,7 +374,8 @@ class Recorder:
         return True
 
     def _count(self, attempt: Attempt) -> None:
-        self._outcomes(attempt.state.word).inc()
+        superseded = attempt.failure is FailureClass.SUPERSEDED
+        self._outcomes(FailureClass.SUPERSEDED.value if superseded else attempt.state.word).inc()
         if attempt.failure is FailureClass.NOT_SENT:
             self.metrics.not_sent.inc()
 

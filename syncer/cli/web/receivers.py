@@ -63,7 +63,7 @@ class Receiver:
     def take(self, entry: Entry, state: str, due: int) -> None:
         """Count a notification."""
         self.failed += state in {"Failed", "Exhausted"}
-        if state not in {"Delivered", "Failed", "Exhausted", "Uncertain"} and not entry.finished:
+        if state in {"Pending", "Sending", "Retrying"} and not entry.finished:
             self.waiting += 1
             moment = due or entry.created
             if due and (not self.due or due < self.due):

@@ -154,6 +154,10 @@ FAILS = {
         replace(FAILED, due=0),
         ("DeliveryFailed", f"Attempt on channel {C} failed, it is not tried again: no reason was given"),
     ),
+    "one that is superseded": (
+        replace(FAILED, due=0, failure=FailureClass.SUPERSEDED, error="superseded by x"),
+        ("DeliverySuperseded", f"Not sent to channel {C}: superseded by x"),
+    ),
     "a result that is not known": (
         replace(UNKNOWN, error="connection lost"),
         ("DeliveryUnknown", f"Attempt on channel {C} may or may not have been delivered: connection lost"),
@@ -166,7 +170,8 @@ def test_why_an_attempt_failed(world: World, case: str) -> None:
     """Its cause is a warning of its own, by the attempt's id, with what follows."""
     attempt, wanted = FAILS[case]
     world.reporter.failed(request(), attempt)
-    assert world.events == [("Warning", *wanted, ID)]
+    kind = "Normal" if attempt.failure is FailureClass.SUPERSEDED else "Warning"
+    assert world.events == [(kind, *wanted, ID)]
 
 
 def test_a_held_attempt(world: World) -> None:
@@ -253,8 +258,9 @@ def test_a_quarantine_is_told_once(world: World) -> None:
     assert settled(world, over, held) == [wanted, wanted]
 
 
-ENDS = {
+ENDS: dict[str, list[Any]] = {
     "Sent": [],
+    "Superseded": [],
     "PartiallySent": [("Normal", "NotificationPartiallySent", "half of it", "")],
     "Failed": [("Warning", "NotificationFailed", ALL_FAILED, "")],
 }
@@ -263,9 +269,11 @@ ENDS = {
 @pytest.mark.parametrize("phase", ENDS)
 def test_the_end_is_told_once(world: World, phase: str) -> None:
     """When the final phase is first written, and not when it is written again."""
-    after = Status(phase=phase, message="half of it", completed_at=5_000)
+    reason, shown = ("Superseded", "Failed") if phase == "Superseded" else ("", phase)
+    after = Status(phase=shown, reason=reason, message="half of it", completed_at=5_000)
     assert settled(world, after, after) == []
     assert settled(world, Status(phase="Sending"), after) == ENDS[phase]
+    assert {key[1] for key in world.counted() if "completion" in key[0]} <= {phase}
 
 
 def test_events_show_no_secret() -> None:

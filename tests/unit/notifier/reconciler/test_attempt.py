@@ -200,7 +200,8 @@ async def test_an_intent_that_no_replica_confirmed_is_not_sent(case: Case) -> No
 
 async def give_up(case: Case) -> None:
     """End the channel."""
-    await case.controller.attempts.give_up(case.entry, LeaseTerm(EPOCH), "c", "too old")
+    old = Outcome.permanent("too old")
+    await case.controller.attempts.give_up(case.entry, LeaseTerm(EPOCH), "c", old)
     assert await case.controller.outcomes.drain(20) == 0
 
 

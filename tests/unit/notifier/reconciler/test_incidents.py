@@ -18,6 +18,7 @@ from syncer.model.incident import INCIDENT, STATE, incident_label
 from syncer.model.record import Plan
 from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
+from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
 from tests.unit.notifier.reconciler.test_broken_off import World
 
@@ -255,8 +256,9 @@ async def test_what_is_superseded_ends_without_a_request() -> None:
     world = await attempted(Outside(notification("end", "resolved", 30)))
     (attempt,) = world.attempts
     assert world.receiver.sent == 0
-    assert attempt.error == "permanent failure: superseded by end"
-    assert attempt.failure is FailureClass.PERMANENT
+    assert (attempt.error, attempt.failure) == ("superseded by end", FailureClass.SUPERSEDED)
+    (state,) = world.controller.decisions.channel_states(world.entry)
+    assert (state.state, state.attempts) == (State.SUPERSEDED, 1)
 
 
 async def test_what_is_on_the_wire_is_waited_for() -> None:

@@ -13,6 +13,7 @@ INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 TRANSIENT, PERMANENT, NOT_SENT = (
     FailureClass.TRANSIENT, FailureClass.PERMANENT, FailureClass.NOT_SENT,
 )  # fmt: skip
+SUPERSEDED, NEWER = FailureClass.SUPERSEDED, "a newer notification of its incident goes instead"
 CLASS_OF = {UNKNOWN: FailureClass.UNCERTAIN, FAILED: TRANSIENT}
 
 
@@ -91,6 +92,18 @@ CASES = {
     ),
     "an order sets an unknown result aside": Case(
         [UNKNOWN], State.RETRYING, "attempts left", at_most_once=True, ordered_after=1
+    ),
+    "what something newer supersedes ends": Case(
+        [FAILED, SUPERSEDED], State.SUPERSEDED, NEWER, at_most_once=True
+    ),
+    "a superseded channel may still turn out delivered": Case(
+        [UNKNOWN, SUCCESS, SUPERSEDED], State.DELIVERED, "success recorded"
+    ),
+    "an order reopens what is superseded": Case(
+        [SUPERSEDED], State.RETRYING, "attempts left", ordered_after=1
+    ),
+    "an order that its owner did not know yet is carried out too": Case(
+        [FAILED, SUPERSEDED], State.RETRYING, "attempts left", ordered_after=1
     ),
     "an order does not reopen a delivered channel": Case(
         [SUCCESS], State.DELIVERED, "success recorded", ordered_after=1

@@ -24,6 +24,7 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
+from syncer.rules.divergence import unfounded
 from syncer.rules.fold import LogView
 from syncer.rules.merge import (
     ALL_FAILED,
@@ -84,7 +85,7 @@ def shown(status: Status, view: LogView, facts: Facts = FACTS, now: int = NOW) -
     return merge(status, view, facts, now=now).status
 
 
-PERMANENT = FailureClass.PERMANENT
+PERMANENT, SUPERSEDED = FailureClass.PERMANENT, FailureClass.SUPERSEDED
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,26 @@ PHASES = {
         "Failed", "MaxRetriesExhausted", ALL_FAILED, "every channel finished", NOT_DELIVERED,
         {"a": "Exhausted"},
     ),
+    "one delivered, the other superseded": Phase(
+        PLAN, (attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, SUPERSEDED)),
+        "Sent", "AllDeliveriesSucceeded", "Successfully delivered to 1 channel(s)",
+        "every channel delivered", DELIVERED, {"a": "Delivered", "b": "Superseded"},
+    ),
+    "one refused for good, the other superseded": Phase(
+        PLAN, (attempt(1, "a", FAILED, PERMANENT), attempt(2, "b", FAILED, SUPERSEDED)),
+        "Failed", "AllDeliveriesFailed", ALL_FAILED, "every channel finished", NOT_DELIVERED,
+        {"a": "Failed", "b": "Superseded"},
+    ),
+    "one delivered, one superseded, one to be tried": Phase(
+        replace(PLAN, channels=("a", "b", "c")),
+        (attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, SUPERSEDED)), *SENDING,
+        "attempts under way", None, {"a": "Delivered", "b": "Superseded", "c": "Pending"},
+    ),
+    "all superseded": Phase(
+        ONE, (attempt(1, "a", FAILED), attempt(2, "a", FAILED, SUPERSEDED, error="superseded by x")),
+        "Failed", "Superseded", "Not sent: superseded by x", "every channel is superseded",
+        ("False", "Superseded", "Not sent: superseded by x"), {"a": "Superseded"},
+    ),
     "an open attempt keeps a failure from being final": Phase(
         PLAN, (attempt(1, "a", FAILED, PERMANENT), attempt(2, "b", INTENT)), *SENDING,
         "attempts under way", None, {"a": "Failed", "b": "Sending"},
@@ -226,6 +247,11 @@ def test_phase(case: str) -> None:
     if wanted.channels:
         assert {c.name: c.state for c in status.channels} == wanted.channels
     assert status.observed_generation == 1
+    if status.terminal:
+        states = [c.state for c in status.channels]
+        neither = states.count("Delivered") + states.count("Superseded")
+        assert status.failed == len(states) - neither
+        assert unfounded(status, merged.channel_states) == []
 
 
 # -- numbers, lists, counters ---------------------------------------------------------------------
