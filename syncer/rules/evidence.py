@@ -144,7 +144,9 @@ def judge(
     if not view.position:
         if about.complete(request.created, request.retention_days):
             return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
-        if status.terminal and (founded or _expired(request, about)):
+        # What was journaled has to be joined with a log, so its end is none to rest on.
+        gone = founded or _expired(request, about)
+        if status.terminal and status.journal is None and gone:
             return Judgement(Verdict.AGREES, "finished, and its log is gone")
     return Judgement(Verdict.DOUBTED, said)
 

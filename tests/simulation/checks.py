@@ -208,6 +208,8 @@ class Subject:
     tainted: bool = False
     #: It was forged before its log was claimed, and nothing can have been sent for it by then.
     new: bool = False
+    #: Somebody else has ever written that attempts were journaled in it.
+    mark: bool = False
     #: The status says that the record cannot be trusted.
     doubted: bool = False
     #: Its log may have been given what somebody has made up, since the store has lost something.
@@ -347,13 +349,14 @@ class Checks:
         return True
 
     def _lossless(self, subject: Subject) -> bool:
-        """Whether no loss, outage or adoption can explain what a status says beyond its log."""
+        """Whether no loss, outage, missing Lease or adoption explains what a status says beyond its log."""
         redis = self.world.redis
         return (
             redis.histories == 1
             and redis.stores <= 1
             and not self.world.profile.journal
             and subject.created >= self.world.founded
+            and not (subject.mark and self.world.marked(subject.uid))
         )
 
     def _tried_in_vain(self, subject: Subject, channel: str) -> bool:
@@ -386,8 +389,9 @@ class Checks:
         """Channels that the status shows as delivered."""
         if not subject.versions or subject.gone:
             return set()
-        states = subject.versions[-1].states().values()
-        return {s.channel for s in states if s.state == _SUCCESS}
+        states = subject.versions[-1].states().items()
+        gone = self.made_up | subject.lost
+        return {s.channel for i, s in states if s.state == _SUCCESS and i not in gone}
 
     def _intent(  # noqa: C901 (one branch for each rule)
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -645,15 +649,7 @@ class Checks:
         status = expand(document.get("status") or {})
         version = Version(meta["uid"], meta["uid"], meta["resourceVersion"], status)
         allowed, self.allowed = self.allowed, ""
-        if allowed == "wipe":
-            # Gone from the status, and with the log's copy lost as well, gone for good.
-            kept = _states(self.world.log_of(subject.uid))
-            subject.lost |= {i for i, s in subject.shown.items() if kept.get(i, ("", -1))[1] < s}
-            subject.shown.clear()
-            subject.excused = True
-            subject.versions.append(version)
-            return
-        if self._forged(subject, status, forged=allowed == "forged"):
+        if self._by_others(subject, version, allowed):
             return
         old = subject.versions[-1] if subject.versions else None
         subject.versions.append(version)
@@ -681,17 +677,33 @@ class Checks:
             self.fail("S14", f"{subject.name}: a status of {size} bytes")
         self._see(subject, old, version)
 
+    def _by_others(self, subject: Subject, version: Version, allowed: str) -> bool:
+        """Take notice of what others write; whether there is nothing in it of ours to judge."""
+        if allowed:
+            # Gone from the status, and with the log's copy lost as well, gone for good.
+            kept = _states(self.world.log_of(subject.uid))
+            subject.lost |= {i for i, s in subject.shown.items() if kept.get(i, ("", -1))[1] < s}
+        if allowed != "wipe":
+            return self._forged(subject, version, forged=bool(allowed))
+        subject.shown.clear()
+        subject.excused = True
+        subject.versions.append(version)
+        return True
+
     @staticmethod
     def _fallen(subject: Subject, old: Version | None, version: Version) -> list[str]:
-        """What a version shows less of; a phase that is not final is taken from whoever has written it."""
+        """What a version shows less of, but for what somebody else has taken away or written."""
         found = _fallen(old, version) if old is not None else ()
-        return [f for f in found if not (subject.tainted and f.startswith("phase went"))]
+        taken = bool(old and subject.lost & old.states().keys())
+        return [f for f in found if not (subject.tainted and (taken or f.startswith("phase went")))]
 
-    def _forged(self, subject: Subject, status: Json, *, forged: bool) -> bool:
+    def _forged(self, subject: Subject, version: Version, *, forged: bool) -> bool:
         """Take notice of what somebody else has written; whether a version shows that still."""
+        status = version.status
         if not forged:
-            return subject.forged is not None and self._still_forged(subject, status)
+            return subject.forged is not None and self._still_forged(subject, version)
         subject.forged, subject.doubted, subject.tainted = status, False, True
+        subject.mark |= "journal" in status
         # What has a log was begun, and may be stopped.
         subject.new &= not subject.claims
         aged = subject.created > self.world.complete_since(subject.uid) + _MARGIN
@@ -699,21 +711,32 @@ class Checks:
             subject.new = True
         return True
 
-    def _still_forged(self, subject: Subject, status: Json) -> bool:
+    def _still_forged(self, subject: Subject, version: Version) -> bool:
         """Judge a version that follows on a forged one; whether it still shows what was made up."""
+        status = version.status
         if status == subject.forged:
             return True
+        for identity, seen in version.states().items() if self.world.profile.journal else ():
+            if identity not in self.made_up:
+                self._journaled(subject, identity, seen.channel, seen.state, left=True)
+                subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
         conditions = status.get("conditions") or ()
-        doubts = any(c["type"] == "RecordTrusted" and c["status"] == "False" for c in conditions)
         shown = {a.get("id", "") for a in status.get("deliveryAttempts") or ()}
-        if doubts:
+        waits = {c["type"] for c in conditions if c["status"] == "True"}
+        if waits & {"LogUnavailable", "Quarantined"}:
+            # It is judged once the log can be read. Until then counters and message follow what stands.
+            subject.forged = status
+            return True
+        if _is_doubted(status):
             self.mark("forged status doubted")
-            if subject.new:
+            # What was begun may be stopped.
+            subject.new &= len(self.world.log_of(subject.uid)) < 2
+            if subject.new and self._lossless(subject):
                 self.fail("F4", f"{subject.name}: held, although nobody can have sent anything")
             subject.forged, subject.doubted = status, True
             return True
         if shown & self.made_up or subject.believed:
-            if self._lossless(subject):
+            if self._lossless(subject) and not self._finished_without_log(subject, status):
                 self.fail("F1", f"{subject.name}: publishes what nobody made")
             subject.excused = subject.believed = True
             return True
@@ -722,6 +745,12 @@ class Checks:
             self.mark("forged status of a new one disregarded")
         subject.forged, subject.doubted = None, False
         return False
+
+    def _finished_without_log(self, subject: Subject, status: Json) -> bool:
+        """Whether it may be one whose log has expired: it is too old for anybody to know better."""
+        known = self.world.complete_since(subject.uid) + _MARGIN
+        log = self.world.log_of(subject.uid)
+        return status.get("phase") in TERMINAL and subject.created <= known and not _states(log)
 
     def _journaled(
         self, subject: Subject, identity: str, channel: str, state: int, *, left: bool
@@ -779,10 +808,10 @@ class Checks:
         """What stands as unknown in either place when the next one is opened explains a repeat."""
         states = {i: s for i, (_, s) in _states(log).items()}
         for other in subject.shown.keys() | states.keys():
-            known = self.ever[other]
             unknown = _UNKNOWN in (subject.shown.get(other), states.get(other))
-            if other != identity and known.channel == channel and unknown:
-                known.uncertain = True
+            # What nobody has made may be shown, and in a log that has lost something.
+            if other != identity and self._of(other, channel) and unknown:
+                self.ever[other].uncertain = True
 
     def _numbers(self, subject: Subject, version: Version) -> None:
         rolled = {
@@ -815,13 +844,15 @@ class Checks:
         for channel in version.status.get("channels", ()):
             if channel.get("state") == "Exhausted":
                 self.mark("attempts used up")
-                self._used_up(subject, channel["name"])
+                self._used_up(subject, channel["name"], version)
 
-    def _used_up(self, subject: Subject, channel: str) -> None:
+    def _used_up(self, subject: Subject, channel: str, version: Version) -> None:
         """Judge an end for lack of attempts: as many as allowed may have reached the receiver."""
         known = {i: e for i, e in self.ever.items() if (e.uid, e.channel) == (subject.uid, channel)}
-        # Of what the log lost, nobody may know any more that it did not leave.
-        arrived = sum(e.may_have_arrived or i in subject.dropped for i, e in known.items())
+        # Of what the log lost, nobody may know any more that it did not leave; nor, while Redis is away,
+        # of what only the log was told by a former owner.
+        unsure = {i for i, s in version.states().items() if s.state == _UNKNOWN} | subject.dropped
+        arrived = sum(e.may_have_arrived or i in unsure for i, e in known.items())
         # An order allows one attempt, whatever had ended the channel before.
         allowed = 1 if subject.orders[channel] else subject.most
         if arrived < allowed:
@@ -976,7 +1007,8 @@ class Checks:
                     self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
         called = {c.attempt for s in self.subjects.values() for c in s.calls}
         for subject in self.subjects.values():
-            if converged and subject.new and not (subject.gone or subject.calls):
+            new = subject.new and self._lossless(subject)
+            if converged and new and not (subject.gone or subject.calls):
                 self.fail(
                     "F4", f"{subject.name}: suppressed by what somebody wrote into its status"
                 )
@@ -1047,7 +1079,13 @@ class Checks:
             log = self.world.log_of(subject.uid)
             if subject.corrupt:
                 continue
-            if subject.forged is not None and not (subject.gone or subject.new):
+            new = subject.new and self._lossless(subject)
+            waits = (
+                subject.tainted
+                and bool(subject.versions)
+                and _is_doubted(subject.versions[-1].status)
+            )
+            if (subject.forged is not None or waits) and not (subject.gone or new):
                 # It waits for a person, or what somebody else has written is believed.
                 continue
             if subject.gone:
@@ -1126,6 +1164,11 @@ def _fields(element: bytes) -> tuple[str, str, str]:
     if kind.startswith(b"resolve."):
         name = name.split(":")[1]
     return kind.decode(), name, unquote(channel.decode())
+
+
+def _is_doubted(status: Json) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(c["type"] == "RecordTrusted" and c["status"] == "False" for c in conditions)
 
 
 def _unsent(element: bytes) -> bool:

@@ -36,6 +36,7 @@ from syncer.ledger.replies import classify_reply
 from syncer.ledger.store import Server
 from syncer.ledger.writes import PADDING
 from syncer.model.errors import Ambiguous, LedgerError, PortError, Unauthorised, Unavailable
+from syncer.runtime.supervise import elapse
 from tests.e2e.checker import Call
 from tests.fakes.apianswers import Request, Response, failure
 from tests.fakes.apistate import Watch
@@ -101,7 +102,8 @@ class SimKube(KubeClient):
             raise _lost(f"no answer within {timeout:g} s", write=write) from error
         if isinstance(got, PortError):
             raise got
-        if self._world.profile.journal:
+        profile = self._world.profile
+        if profile.journal or not profile.policy:
             self._process.api_time.set(self._world.api_ms() // 1000 * 1000)
         raw = got.body.encode() if isinstance(got.body, str) else orjson.dumps(got.body)
         if not 200 <= got.code <= 299:
@@ -398,6 +400,7 @@ class SimLane(MemoryClient):
         self._world = world
         self._process = process
         self._connection = -1
+        self._looked_at = 0.0
         self._owed: list[asyncio.Future[Any]] = []
         self._there = 0.0
         self._back = 0.0
@@ -446,9 +449,16 @@ class SimLane(MemoryClient):
 
     async def probe(self) -> Any:
         """Ask the server who it is now, on the connection that there is."""
+        begun = self._world.loop.time()
         await self.command("INFO")
         self._meet()
+        self._looked_at = begun
         return self.server
+
+    @property
+    def looked_at(self) -> float:
+        """When the server was last asked who it is, and answered; see `RedisState.looked_at`."""
+        return self._looked_at
 
     async def open(self, installation: str) -> Server:
         """As the real client has it."""
@@ -466,7 +476,8 @@ class SimLane(MemoryClient):
 
     async def _look(self) -> None:
         while True:
-            await asyncio.sleep(_PROBE)
+            await elapse(_PROBE, self.probe_now)
+            self.probe_now.clear()
             with contextlib.suppress(LedgerError, TimeoutError):
                 await self.probe()
 

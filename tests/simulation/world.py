@@ -612,6 +612,8 @@ class World:
         self._names = 0
         self._extra = 0
         self._forged = 0
+        #: Shards' Leases that have ever said that statuses may hold attempts of an outage.
+        self._marked: set[str] = set()
         self._journal: deque[Undo] = deque(maxlen=5000)
         self._redis_skew = 0.0
         self._healed: dict[str, list[bytes]] = {}
@@ -857,6 +859,8 @@ class World:
         name, version = now["metadata"]["name"], now["metadata"]["resourceVersion"]
         new, old = now.get("spec") or {}, (before or {}).get("spec") or {}
         holder = str(new.get("holderIdentity") or "")
+        if MARKS_LEFT in (now["metadata"].get("annotations") or {}):
+            self._marked.add(name)
         if "-session-" in name:
             if kind == "DELETED":
                 self.trace("session-ended", name, holder)
@@ -1020,6 +1024,11 @@ class World:
         if lineage is None or MARKS_LEFT in noted:
             return math.inf
         return max(self.founded, lineage.since / 1000)
+
+    def marked(self, uid: str) -> bool:
+        """Whether the Lease of its shard has ever said that statuses may hold attempts of an outage."""
+        shard = next((h.process.app.shards.sharding.of(uid) for h in self.hosts if h.process), None)
+        return f"notification-ledger-{shard}" in self._marked
 
     # -- what happens ---------------------------------------------------------------------------
 

@@ -107,6 +107,9 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     "finished, and its log has expired": (
         status("Sent", attempt(1, SUCCESS)), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, AGREES,
     ),
+    "journaled and finished, and its log is gone": (
+        status("Failed", journal="0.7-1"), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, DOUBTED,
+    ),
     "called finished, and too old to be new": (
         status("Failed"), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, AGREES,
     ),
