@@ -1112,6 +1112,64 @@ SEQUENCES = st.lists(STEPS, min_size=1, max_size=14).map(
 )
 
 
+#: Calls of which every sequence is tried; those that are functions look at the list.
+ALPHABET: tuple[Call | Callable[[list[bytes]], Call], ...] = (
+    claim(OLD), claim(NOW), claim(NOW, seed(A1, SUCCESS)),
+    intent(OLD, A1), intent(NOW, A2), intent(NOW, A3, most=1),
+    outcome(A1, UNKNOWN), outcome(A1, FAILED), outcome(A1, SUCCESS), outcome(A2, FAILED, lost=False),
+    recover(NOW, A1), note(verdict(A1, Kind.RESOLVE_FAILED)), note(verdict(A1)), note(ORDER),
+    retire(NOW), lambda log: ack(len(log) - 1, chain_of(log[-1]) if len(log) > 1 else ROOT, ttl=600),
+)  # fmt: skip
+DEPTH = 6
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+def test_twin_equals_server_after_every_sequence(real: Served) -> None:
+    """
+    Whatever six calls of the alphabet have led to, each further one is answered as by the twin.
+
+    What a script does depends on the list and its time to live alone, so each of these is visited once.
+    """
+    twin, shas = Twin(real.stamp), {n: real.client.script_load(s.source) for n, s in BY_NAME.items()}
+    states: set[tuple[tuple[bytes, ...], bool]] = {((), False)}
+    seen = set(states)
+    for _ in range(DEPTH):
+        reached = set()
+        for elements, expires in states:
+            calls = [c if isinstance(c, tuple) else c(list(elements)) for c in ALPHABET]
+            pipe = real.client.pipeline(transaction=False)
+            for name, args in calls:
+                pipe.delete(KEY)
+                if elements:
+                    pipe.rpush(KEY, *elements)
+                if expires:
+                    pipe.expire(KEY, 600)
+                pipe.evalsha(shas[name], 1, KEY, *(real.stamp if a is STAMP else a for a in args))
+                pipe.lrange(KEY, 0, -1)
+                pipe.ttl(KEY)
+            answers = iter(pipe.execute())
+            for call in calls:
+                for _ in range(1 + bool(elements) + expires):
+                    next(answers)
+                theirs, log, ttl = next(answers), next(answers), next(answers)
+                twin.twin.logs, twin.twin.expires = {}, {}
+                if elements:
+                    twin.twin.logs[KEY] = list(elements)
+                if expires:
+                    twin.twin.expires[KEY] = round(time.time() * 1000) + 600_000
+                ours = twin.run(KEY, call)
+                assert isinstance(ours, list)
+                if call[0] == "claim" and ours[0] == b"OK":
+                    del theirs[2], ours[2]
+                assert theirs == ours, (elements, call)
+                assert log == twin.log(KEY), (elements, call)
+                assert abs(ttl - twin.ttl(KEY)) <= 2, (elements, call)
+                reached.add((tuple(log), ttl > 0))
+        states = reached - seen
+        seen |= states
+    assert len(seen) > 10_000
+
+
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
