@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 
 from syncer.model import immutable
 from tests import scheduling
-from tests.examples import NIGHTLY, QUICK, SAME
+from tests.examples import NIGHTLY, QUICK, SAME, SEED
 from tests.servers import starts
 from tests.servers.controlplane import SHARDED, ControlPlane, built_programs
 from tests.servers.definition import serve, upstream_form
@@ -52,9 +52,10 @@ def _read_named_roots(self: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.S
 
 ssl.SSLContext.load_default_certs = _read_named_roots  # type: ignore[method-assign] # see above
 
-# Laws are tried with the same examples in every run, so that one that passes passes again; others are
-# looked for by HYPOTHESIS_PROFILE=fresh or nightly. `scripts/test --fast` tries a quarter of them (quick).
-# How long an example takes says how busy the machine is.
+# A run of everything explores: TEST_SEED, which `scripts/test` draws and prints, gives other examples of
+# laws (profile fresh) and another order of tests. Elsewhere both are the same in every run, so that what
+# passes passes again. `scripts/test --fast` tries a quarter of the examples (quick). How long an example
+# takes says how busy the machine is.
 _PATIENT: Final[dict[str, Any]] = {
     "deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow],
 }  # fmt: skip
@@ -62,7 +63,7 @@ settings.register_profile("quick", max_examples=QUICK, derandomize=True, **_PATI
 settings.register_profile("same", max_examples=SAME, derandomize=True, **_PATIENT)
 settings.register_profile("fresh", max_examples=SAME, derandomize=False, **_PATIENT)
 settings.register_profile("nightly", max_examples=NIGHTLY, derandomize=False, **_PATIENT)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("same" if SEED is None else "fresh"))
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
@@ -136,8 +137,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedulin
     return scheduling.ByFile(config, log, _run_folder(config) / "groups.json")
 
 
-@pytest.hookimpl(trylast=True)  # after pytest has grouped tests by their parameters
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Shuffle before pytest groups tests by their parameters, which it does in between."""
+    if SEED is not None:
+        scheduling.shuffle(items, SEED)
+    yield
+    choose(config, items)
+
+
+def choose(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what was asked to be left out; put the longest files first for several processes."""
     if without := scheduling.unreasoned(items):
         raise pytest.UsageError(
@@ -214,8 +225,15 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
+def pytest_report_header() -> str | None:
+    """Say how the run can be repeated."""
+    return None if SEED is None else f"explores by TEST_SEED={SEED}, which repeats it"
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say that a run was not whole."""
+    """Say that a run was not whole, and how one that failed can be repeated."""
+    if SEED is not None and terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(f"repeat with TEST_SEED={SEED}")
     if count := config.stash[_LEFT_OUT]:
         terminalreporter.write_line(f"{count} slow tests were left out; scripts/test runs them")
 

@@ -8,9 +8,13 @@ by `examples`; a number given to Hypothesis itself would be the same for somebod
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from hypothesis import settings
+
+#: What this run explores by: examples of laws, the order of tests, new worlds. None: those of every run.
+SEED: Final = int(os.environ["TEST_SEED"]) if os.environ.get("TEST_SEED") else None
 
 #: Examples of a law that does not say how many, by profile.
 SAME: Final = 60

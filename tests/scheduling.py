@@ -27,8 +27,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import cache
@@ -102,6 +104,21 @@ def unreasoned(items: Iterable[pytest.Item]) -> list[str]:
         for nodeid, found in marks
         if any(not (mark.args and str(mark.args[0]).strip()) for mark in found)
     ]
+
+
+def shuffle(items: list[pytest.Item], seed: int) -> None:
+    """
+    Put the tests of each file into an order of their own; files keep theirs.
+
+    Args:
+        items: the tests; changed in place.
+        seed: gives the order, in every process of a run the same.
+    """
+    dice = random.Random(seed)  # noqa: S311 - to be repeated
+    files = [list(tests) for _, tests in itertools.groupby(items, key=lambda item: item.path)]
+    for tests in files:
+        dice.shuffle(tests)
+    items[:] = itertools.chain.from_iterable(files)
 
 
 def sort_longest_first(items: list[pytest.Item], seconds: Mapping[str, float]) -> None:

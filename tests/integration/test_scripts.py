@@ -39,6 +39,7 @@ from syncer.model.record import (
     plan_record,
     skip_record,
 )
+from tests.examples import examples
 from tests.fakes.memorylog import Argument, ScriptTwin
 
 Call = tuple[str, list[Argument]]
@@ -1130,7 +1131,8 @@ def test_twin_equals_server_after_every_sequence(real: Served) -> None:
 
     What a script does depends on the list and its time to live alone, so each of these is visited once.
     """
-    twin, shas = Twin(real.stamp), {n: real.client.script_load(s.source) for n, s in BY_NAME.items()}
+    twin = Twin(real.stamp)
+    shas = {name: real.client.script_load(script.source) for name, script in BY_NAME.items()}
     states: set[tuple[tuple[bytes, ...], bool]] = {((), False)}
     seen = set(states)
     for _ in range(DEPTH):
@@ -1170,9 +1172,7 @@ def test_twin_equals_server_after_every_sequence(real: Served) -> None:
     assert len(seen) > 10_000
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=SEQUENCES)
 # INTENT counts attempts by the first words of a record, whatever became of the rest.
 @example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A1)])
@@ -1193,9 +1193,7 @@ def test_twin_equals_server(real: Served, steps: list[Call | Ack | Decided | Who
     compare(real, steps)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=SEQUENCES)
 def test_twin_equals_fakeredis(
     fake: Served, steps: list[Call | Ack | Decided | Whole | Harm]

@@ -5,20 +5,26 @@ Every seed is lived through twice, once with faults to its end (safety) and once
 end, after which the world must come to rest (liveness). The run is red if an invariant is
 violated, or if something that must have happened somewhere (`MARKS`) never did: a simulation in
 which no lease was ever lost proves nothing about leases.
+
+With `--minutes`, seeds are new ones: from a random first one, which is printed. What fails is added to
+`kept.txt`, whose seeds every run of the tests lives through again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import os
+import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tests.simulation.checks import MARKS
@@ -31,6 +37,10 @@ _RUNS_PER_WORKER: Final = 400
 _ENOUGH: Final = 500
 _CHUNK: Final = 8
 _EVERY: Final = 5.0
+#: First seeds of new worlds; those below are for worlds that somebody has chosen.
+NEW: Final = range(1_000_000, 1_000_000_000)
+#: Seeds that have ever failed: seed, mode, what was wrong.
+KEPT: Final = Path(__file__).with_name("kept.txt")
 
 
 @dataclass(slots=True)
@@ -67,9 +77,30 @@ def one(job: tuple[int, bool, str]) -> Result:
         return run(seed, live=live, tail=0)
 
 
-def campaign(seeds: Sequence[int], *, jobs: int, mutant: str = "") -> Iterator[Result]:
+def kept() -> Iterator[tuple[int, bool, str]]:
+    """Give the seeds that have ever failed, whether their faults end, and what was wrong."""
+    for line in KEPT.read_text().splitlines():
+        if not line.startswith("#"):
+            seed, mode, finding = line.split(" ", 2)
+            yield int(seed), mode == "liveness", finding
+
+
+def keep(result: Result) -> None:
+    """Have a world that has failed lived through again in every run of the tests."""
+    profile = result.profile
+    row = (profile.seed, profile.live)
+    if row not in {(seed, live) for seed, live, _ in kept()}:
+        with KEPT.open("a") as file:
+            file.write(f"{profile.seed} {_mode(profile.live)} {result.violation}\n")
+
+
+def _mode(live: bool) -> str:
+    return "liveness" if live else "safety"
+
+
+def campaign(seeds: Iterable[int], *, jobs: int, mutant: str = "") -> Iterator[Result]:
     """Live through all of them, in any order."""
-    work = [(seed, live, mutant) for seed in seeds for live in (False, True)]
+    work = ((seed, live, mutant) for seed in seeds for live in (False, True))
     if jobs == 1:
         yield from map(one, work)
         return
@@ -87,7 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run the controller on a seeded event loop among servers that misbehave.",
     )
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds; default 200")
-    parser.add_argument("--first", type=int, default=0, help="the first of them; default 0")
+    parser.add_argument(
+        "--first", type=int, help="the first; default 0, a random one for --minutes"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M",
+        help="live through new worlds for so long; what fails is added to tests/simulation/kept.txt",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, help="repeat this one and print the end of its trace")
     parser.add_argument(
         "--mode", choices=("both", "safety", "liveness"), default="both",
@@ -99,20 +136,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         return _repeat(chosen.seed, chosen.mode, chosen.trace, chosen.mutant)
-    seeds = range(chosen.first, chosen.first + chosen.seeds)
-    return _report(_watch(seeds, chosen.jobs, chosen.mutant), chosen.seeds, chosen.mutant)
+    first, minutes = chosen.first or 0, chosen.minutes
+    if minutes is None:
+        seeds = range(first, first + chosen.seeds)
+        return _report(_watch(seeds, chosen.jobs, chosen.mutant), chosen.mutant)
+    first = chosen.first if chosen.first is not None else random.SystemRandom().choice(NEW)
+    print(f"new worlds from seed {first} on", flush=True)
+    tally = _watch(itertools.count(first), chosen.jobs, chosen.mutant, minutes=minutes)
+    return _report(tally, chosen.mutant)
 
 
 def _repeat(seed: int, mode: str, lines: int, mutant: str) -> int:
     red = False
     for live in (False, True):
-        if mode not in ("both", "liveness" if live else "safety"):
+        if mode not in ("both", _mode(live)):
             continue
         off: AbstractContextManager[None]
         off = MUTANTS[mutant]() if mutant else contextlib.nullcontext()
         with off:
             result = run(seed, live=live, tail=None)
-        print(f"seed {seed}, {'liveness' if live else 'safety'}: {result.profile}")
+        print(f"seed {seed}, {_mode(live)}: {result.profile}")
         shown = result.tail[-lines:] if lines else ()
         print("\n".join(shown))
         print(f"trace {result.digest}, {result.calls} calls, {result.until:.0f} s of virtual time")
@@ -121,39 +164,44 @@ def _repeat(seed: int, mode: str, lines: int, mutant: str) -> int:
     return int(red)
 
 
-def _watch(seeds: Sequence[int], jobs: int, mutant: str) -> Tally:
+def _watch(seeds: Iterable[int], jobs: int, mutant: str, *, minutes: float | None = None) -> Tally:
     tally, began = Tally(), time.monotonic()
     said = began
     for result in campaign(seeds, jobs=jobs, mutant=mutant):
         tally.add(result)
         if result.violation is not None:
             profile = result.profile
-            print(f"FAILED seed {profile.seed} {'liveness' if profile.live else 'safety'}:"
-                  f" {result.violation}", flush=True)  # fmt: skip
+            print(
+                f"FAILED seed {profile.seed} {_mode(profile.live)}: {result.violation}", flush=True
+            )
+            if minutes is not None and not mutant:
+                keep(result)
         if time.monotonic() - said >= _EVERY:
             said = time.monotonic()
             hit = len(MARKS) - len(tally.missing)
-            print(f"{tally.runs} of {2 * len(seeds)} runs, {hit} of {len(MARKS)} marks,"
+            print(f"{tally.runs} runs, {hit} of {len(MARKS)} marks,"
                   f" {len(tally.failed)} failed, {said - began:.0f} s", flush=True)  # fmt: skip
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            break
     print(f"{tally.runs} runs in {time.monotonic() - began:.0f} s")
     return tally
 
 
-def _report(tally: Tally, seeds: int, mutant: str) -> int:
+def _report(tally: Tally, mutant: str) -> int:
+    enough = tally.runs >= 2 * _ENOUGH
     print(f"{tally.seconds / 3600:.1f} h of virtual time, {tally.calls} calls at receivers")
     for mark in MARKS:
         print(f"  {tally.marks[mark]:6d}  {mark}")
     option = f" --mutant '{mutant}'" if mutant else ""
     for seed, live, text in tally.failed:
-        mode = "liveness" if live else "safety"
         print(f"FAILED {text}")
-        print(f"  repeat with: scripts/simulate --seed {seed} --mode {mode}{option}")
+        print(f"  repeat with: scripts/simulate --seed {seed} --mode {_mode(live)}{option}")
     missing = tally.missing
-    if missing and seeds >= _ENOUGH:
+    if missing and enough:
         print(f"never seen: {', '.join(missing)}")
     elif missing:
         print(f"not seen in so few seeds: {', '.join(missing)}")
-    return int(bool(tally.failed) or (bool(missing) and seeds >= _ENOUGH))
+    return int(bool(tally.failed) or (bool(missing) and enough))
 
 
 if __name__ == "__main__":
