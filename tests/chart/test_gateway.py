@@ -140,6 +140,24 @@ def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:
     assert out == {53, 443, 6443}
 
 
+def test_an_ingress_leads_to_the_webhooks_alone() -> None:
+    """From its host, with its certificate, to the port of the Service that takes webhooks."""
+    found = rendered("4", "gateway")
+    spec = one(found, "Ingress", "-gateway")["spec"]
+    assert spec["ingressClassName"] == "nginx"
+    assert spec["tls"] == [{"hosts": ["hooks.example.com"], "secretName": "hooks-tls"}]
+    (rule,) = spec["rules"]
+    assert rule["host"] == "hooks.example.com"
+    (path,) = rule["http"]["paths"]
+    service = one(found, "Service", "-gateway")
+    assert path["backend"]["service"] == {
+        "name": service["metadata"]["name"], "port": {"name": service["spec"]["ports"][0]["name"]},
+    }  # fmt: skip
+    sources = {"sources": [{"name": "a", "namespace": "b"}]}
+    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
+    assert of_kind(without, "Ingress") == []
+
+
 def test_replicas_follow_the_cpu_where_it_is_asked_for() -> None:
     """The autoscaler alone decides how many there are; without it there is none, and the number stands."""
     found = rendered("4", "gateway")

@@ -125,6 +125,9 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
         {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 2}}},
         "gateway.autoscaling.minReplicas must be at most maxReplicas",
     ),
+    "an Ingress for every name": (
+        {"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.enabled needs gateway.ingress.host"
+    ),
     "a gateway that is scaled by nothing": (
         {"gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}},
         "gateway.autoscaling needs gateway.resources.requests.cpu",

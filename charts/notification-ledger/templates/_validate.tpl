@@ -28,6 +28,9 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and $v.gateway.enabled (not (dig "sources" list $gateway)) -}}
 {{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
 {{- end -}}
+{{- if and (dig "ingress" "enabled" false $v.gateway) (not (dig "ingress" "host" "" $v.gateway)) -}}
+{{- $faults = append $faults "gateway.ingress.enabled needs gateway.ingress.host, at which senders reach it" -}}
+{{- end -}}
 {{- with $v.gateway.autoscaling -}}
 {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
 {{- $faults = append $faults "gateway.autoscaling.minReplicas must be at most maxReplicas" -}}
