@@ -3,6 +3,10 @@
 The container image, built without a container daemon.
 
     scripts/image build            dist/notification-ledger.oci.tar, and its bill of materials
+    scripts/image build --architecture arm64
+                                   the same for another architecture than this machine's
+    scripts/image index DIR ARCHIVE...
+                                   an OCI layout with one index over archives; prints its digest
     scripts/image build --raised-format
                                    the same with a newer record format, to test upgrades against
     scripts/image redis            dist/redis.oci.tar: a Redis for tests of the embedded mode
@@ -28,20 +32,26 @@ one machine. The identity of the uncompressed layers (`diff_ids`) does not depen
 `root` makes the whole tree, so the Containerfile is a stage that runs it and a `FROM scratch` that
 copies the result: whoever builds, the content is the same.
 
-Debian packages come through apt-get, which needs a Debian of the locked release and no root. Three
-layers, from what changes seldom to what changes often: system, dependencies, project.
+Debian packages come through apt-get, which needs a Debian of the locked release and no root; those of
+another architecture through a private state of apt that takes that one for the machine's. Nothing of
+another architecture is run: its byte code is written by this machine's package of the same Python, and
+is the same. Three layers, from what changes seldom to what changes often: system, dependencies, project.
+
+An archive can be read as an OCI layout and as what `docker save` writes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
 import json
 import lzma
 import os
+import platform
 import re
 import shutil
 import signal
@@ -65,15 +75,36 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.gobuild import Problem, cache, say  # noqa: E402 (needs the path above)
+from scripts.gobuild import GO_ARCHITECTURES, Problem, cache, say  # noqa: E402 (needs the path above)
 
 NAME = "notification-ledger"
 CRD = "charts/notification-ledger/files/crd.yaml"
 LOCK = ROOT / "scripts" / "image-debian.json"
 RELEASE = "bookworm"
-ARCHITECTURE = "amd64"
-PLATFORM = "x86_64-manylinux_2_36"  # the C library of that release
-TRIPLET = "x86_64-linux-gnu"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs between architectures."""
+
+    name: str
+    triplet: str
+    loader: str
+
+    @property
+    def wheels(self) -> str:
+        """Platform of the wheels, with the C library of the release."""
+        return f"{self.triplet.partition('-')[0]}-manylinux_2_36"
+
+
+ARCHITECTURES = {
+    each.name: each
+    for each in (
+        Architecture("amd64", "x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
+        Architecture("arm64", "aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
+    )
+}
+NATIVE = ARCHITECTURES[GO_ARCHITECTURES.get(platform.machine(), "amd64")]
 
 UID = 65532
 HOME = "opt/notification-ledger"  # a virtual environment, as `python -m venv` would make it
@@ -94,13 +125,13 @@ DEBIAN_REDIS = (
 )  # fmt: skip
 # Modules of the standard library whose libraries are left out, and those that only test Python.
 LEFT_OUT = re.compile(
-    rf"usr/lib/python3\.11/lib-dynload/(_crypt|_curses|_curses_panel|_dbm|_sqlite3|nis|ossaudiodev"
-    rf"|readline|xxlimited|xxlimited_35|_xx\w+|_\w*test\w*)\.cpython-311-{TRIPLET}\.so"
+    r"usr/lib/python3\.11/lib-dynload/(_crypt|_curses|_curses_panel|_dbm|_sqlite3|nis|ossaudiodev"
+    r"|readline|xxlimited|xxlimited_35|_xx\w+|_\w*test\w*)\.cpython-311-[^/]+\.so"
     r"|usr/share/(man|lintian|locale|info|bash-completion|zsh|python3|binfmts|applications|pixmaps"
     r"|base-files|dict|menu)(/.*)?|usr/share/doc/[^/]+/(?!copyright$).*"
     r"|(etc/(init\.d|logrotate\.d|default|skel|update-motd\.d|profile\.d|dpkg|issue|issue\.net)"
     r"|boot|media|mnt|srv|home|usr/games|usr/include|usr/src|usr/local|usr/lib/systemd"
-    rf"|usr/lib/{TRIPLET}/gconv|usr/lib/{TRIPLET}/(audit|perl5)|usr/sbin)(/.*)?"
+    r"|usr/lib/[^/]+-linux-gnu/(gconv|audit|perl5)|usr/sbin)(/.*)?"
 )
 BUSYBOX = (
     "cat", "cp", "cut", "date", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir",
@@ -143,10 +174,10 @@ class Package:
         return f"pkg:deb/debian/{name}@{number}?arch={self.architecture}&distro={RELEASE}"
 
 
-def locked_packages(names: Sequence[str]) -> list[Package]:
+def locked_packages(names: Sequence[str], architecture: str = NATIVE.name) -> list[Package]:
     """Return what the lock says of some packages."""
-    document = json.loads(LOCK.read_text())
-    known = {name: Package(name=name, **fields) for name, fields in document["packages"].items()}
+    locked = json.loads(LOCK.read_text())["packages"][architecture]
+    known = {name: Package(name=name, **fields) for name, fields in locked.items()}
     missing = sorted(set(names) - set(known))
     if missing:
         msg = f"{LOCK.name} does not hold {', '.join(missing)}: run `scripts/image lock`"
@@ -154,28 +185,55 @@ def locked_packages(names: Sequence[str]) -> list[Package]:
     return [known[name] for name in names]
 
 
+@functools.cache
+def apt(architecture: str) -> dict[str, str]:
+    """Return the environment in which apt takes an architecture for the machine's; the machine's stays."""
+    if architecture == NATIVE.name:
+        return dict(os.environ)
+    folder = cache() / f"apt-{architecture}"
+    for name in ("lists/partial", "archives/partial", "sources"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    mine = re.compile(rf"\s{RELEASE}(-updates|-security)?\s")
+    for file in (Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").iterdir()):
+        if file.is_file() and mine.search(text := file.read_text()):
+            (folder / "sources" / file.name).write_text(text)
+    options = {
+        "APT::Architecture": architecture, "Dir::State": folder, "Dir::State::lists": folder / "lists",
+        "Dir::State::status": "/dev/null", "Dir::Cache": folder, "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": folder / "sources",
+    }  # fmt: skip
+    lines = [f'{name} "{value}";\n' for name, value in options.items()]
+    write(folder / "apt.conf", f'{"".join(lines)}APT::Architectures {{ "{architecture}"; }};\n')
+    env = {**os.environ, "APT_CONFIG": str(folder / "apt.conf")}
+    run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "update"], env=env)
+    return env
+
+
 def lock() -> int:
     """Pin the newest version of each package that the release's archives offer."""
     names = sorted({*DEBIAN, *DEBIAN_REDIS})
-    text = run(["apt-cache", "show", "--no-all-versions", *names])
-    packages: dict[str, dict[str, str]] = {}
-    for paragraph in re.split(r"\n\n+", text.strip()):
-        fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", paragraph, re.MULTILINE))
-        packages[fields["Package"]] = {
-            "version": fields["Version"],
-            "architecture": fields["Architecture"],
-            "sha256": fields["SHA256"],
-        }
-    if set(packages) != set(names):
-        msg = f"apt-cache knows nothing of {', '.join(sorted(set(names) - set(packages)))}"
-        raise Problem(msg)
-    document = {"release": RELEASE, "packages": dict(sorted(packages.items()))}
-    LOCK.write_text(json.dumps(document, indent=2) + "\n")
+    packages: dict[str, dict[str, dict[str, str]]] = {}
+    for architecture in ARCHITECTURES:
+        command = ["apt-cache", "show", "--no-all-versions", *names]
+        text = run(command, env=apt(architecture))
+        found = packages[architecture] = {}
+        for paragraph in re.split(r"\n\n+", text.strip()):
+            fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", paragraph, re.MULTILINE))
+            found[fields["Package"]] = {
+                "version": fields["Version"],
+                "architecture": fields["Architecture"],
+                "sha256": fields["SHA256"],
+            }
+        if set(found) != set(names):
+            msg = f"apt-cache knows nothing of {', '.join(sorted(set(names) - set(found)))}"
+            raise Problem(msg)
+    document = {"release": RELEASE, "packages": packages}
+    LOCK.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     say(f"{len(names)} packages in {LOCK.relative_to(ROOT)}")
     return 0
 
 
-def fetch(package: Package) -> Path:
+def fetch(package: Package, architecture: str) -> Path:
     """Return the file of a package, downloaded by apt-get and checked, from the cache if there."""
     folder = cache() / "debian"
     folder.mkdir(exist_ok=True)
@@ -188,6 +246,7 @@ def fetch(package: Package) -> Path:
                 run(
                     ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", wanted],
                     cwd=Path(temporary),
+                    env=apt(architecture),
                 )
             except Problem as error:
                 msg = (
@@ -215,9 +274,9 @@ def members(deb: bytes) -> Iterator[tuple[str, bytes]]:
         at += 60 + size + size % 2
 
 
-def unpack(package: Package, target: Path) -> None:
+def unpack(package: Package, target: Path, architecture: str) -> None:
     """Lay the files of a package into a tree whose /bin, /lib ... are links into /usr."""
-    parts = dict(members(fetch(package).read_bytes()))
+    parts = dict(members(fetch(package, architecture).read_bytes()))
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(parts["data.tar.xz"]))) as archive:
         for member in archive:
             name = re.sub(
@@ -248,14 +307,14 @@ def unpack(package: Package, target: Path) -> None:
         status.write_bytes(control.read() if control else b"")
 
 
-def system(target: Path, names: Sequence[str]) -> list[Package]:
+def system(target: Path, names: Sequence[str], architecture: str = NATIVE.name) -> list[Package]:
     """Make the tree of the operating system."""
     for folder in ("bin", "sbin", "lib", "lib64"):
         (target / "usr" / folder).mkdir(parents=True)
         (target / folder).symlink_to(f"usr/{folder}")
-    packages = locked_packages(names)
+    packages = locked_packages(names, architecture)
     for package in packages:
-        unpack(package, target)
+        unpack(package, target, architecture)
     write(target / "etc/passwd", f"root:x:0:0:root:/:/nologin\nledger:x:{UID}:{UID}::/:/nologin\n")
     write(target / "etc/group", f"root:x:0:\nledger:x:{UID}:\n")
     write(target / "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
@@ -281,13 +340,13 @@ def certificates(target: Path) -> None:
 # -------------------------------------------------------------------------------- the project
 
 
-def python_version() -> str:
+def python_version(architecture: str = NATIVE.name) -> str:
     """Return the version of the image's Python, which decides about markers in the lock."""
-    (package,) = locked_packages(["python3.11-minimal"])
+    (package,) = locked_packages(["python3.11-minimal"], architecture)
     return package.version.partition("-")[0]
 
 
-def dependencies(site: Path) -> None:
+def dependencies(site: Path, architecture: Architecture) -> None:
     """Install the wheels of `uv.lock`, every one checked against its hash."""
     with tempfile.TemporaryDirectory() as temporary:
         wanted = Path(temporary) / "requirements.txt"
@@ -297,8 +356,8 @@ def dependencies(site: Path) -> None:
         uv(
             "pip", "install", "--quiet", "--requirements", str(wanted), "--target", str(site),
             "--require-hashes", "--no-deps", "--only-binary=:all:", "--link-mode=copy",
-            "--no-compile-bytecode", "--python-platform", PLATFORM,
-            "--python-version", python_version(),
+            "--no-compile-bytecode", "--python-platform", architecture.wheels,
+            "--python-version", python_version(architecture.name),
         )  # fmt: skip
     # Commands of the wheels: nobody runs them, and they name the interpreter that was found here,
     # also by their hashes in the lists of files.
@@ -364,34 +423,44 @@ def environment(target: Path) -> Path:
     return site
 
 
-def byte_code(target: Path, folder: str) -> None:
-    """Compile a folder with the interpreter of the tree, which needs not be the root for that."""
-    libraries = [target / "usr/lib" / TRIPLET, target / "usr/lib"]
+def byte_code(target: Path, folder: str, interpreter: Path) -> None:
+    """Compile a folder with the interpreter of a tree, which needs not be the root for that."""
+    libraries = [interpreter / "usr/lib" / NATIVE.triplet, interpreter / "usr/lib"]
     run(
         [
-            str(target / "usr/lib" / TRIPLET / "ld-linux-x86-64.so.2"),
+            str(libraries[0] / NATIVE.loader),
             "--library-path", ":".join(map(str, libraries)),
-            str(target / "usr/bin/python3.11"), "-B", "-S", "-m", "compileall", "-q", "-j", "1",
+            str(interpreter / "usr/bin/python3.11"), "-B", "-S", "-m", "compileall", "-q", "-j", "1",
             "--invalidation-mode", "unchecked-hash",
             "-s", str(target), "-p", "/", str(target / folder),
         ],
-        env={"PYTHONHOME": str(target / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+        env={"PYTHONHOME": str(interpreter / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
 
 
-def make_root(target: Path, *, raised_format: bool = False) -> None:
+def make_root(
+    target: Path, *, raised_format: bool = False, architecture: Architecture = NATIVE
+) -> None:
     """Make the whole tree of the image."""
     if target.exists() and any(target.iterdir()):
         msg = f"{target} is not empty"
         raise Problem(msg)
     target.mkdir(parents=True, exist_ok=True)
-    packages = system(target, DEBIAN)
+    packages = system(target, DEBIAN, architecture.name)
     certificates(target)
-    byte_code(target, "usr/lib/python3.11")
-    site = environment(target)
-    dependencies(site)
-    project(site, raised_format=raised_format)
-    byte_code(target, HOME)
+    with tempfile.TemporaryDirectory(prefix="image-") as temporary:
+        interpreter = target
+        if architecture != NATIVE:
+            interpreter = Path(temporary) / "native"
+            system(interpreter, DEBIAN)
+            if python_version() != python_version(architecture.name):
+                msg = "the lock has another Python for each architecture: run `scripts/image lock`"
+                raise Problem(msg)
+        byte_code(target, "usr/lib/python3.11", interpreter)
+        site = environment(target)
+        dependencies(site, architecture)
+        project(site, raised_format=raised_format)
+        byte_code(target, HOME, interpreter)
     write(target / SBOM, bill_of_materials(packages))
     shutil.copy(ROOT / "LICENSE", target / HOME / "LICENSE")
     settle(target)
@@ -441,6 +510,11 @@ def bill_of_materials(packages: Sequence[Package]) -> str:
 def created() -> str:
     """Return the date of the image, RFC 3339."""
     return datetime.fromtimestamp(epoch(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def commit() -> str:
+    """Return the hash of the commit that is checked out."""
+    return run(["git", "rev-parse", "HEAD"]).strip()
 
 
 def epoch() -> int:
@@ -513,7 +587,13 @@ def layers_of(target: Path) -> list[list[str]]:
     return [names for names in layers if names]
 
 
-def archive_of(target: Path, reference: str, config: dict[str, Any], file: Path) -> str:
+def archive_of(
+    target: Path,
+    reference: str,
+    config: dict[str, Any],
+    file: Path,
+    architecture: str = NATIVE.name,
+) -> str:
     """Write an OCI archive and return the digest of its manifest."""
     blobs: list[Blob] = []
     diff_ids = []
@@ -524,7 +604,7 @@ def archive_of(target: Path, reference: str, config: dict[str, Any], file: Path)
         blobs.append(Blob(f"{OCI}.layer.v1.tar+gzip", gzip.compress(layer, 6, mtime=0)))
     image = {
         "created": created(),
-        "architecture": ARCHITECTURE,
+        "architecture": architecture,
         "os": "linux",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -545,7 +625,7 @@ def archive_of(target: Path, reference: str, config: dict[str, Any], file: Path)
         "mediaType": f"{OCI}.index.v1+json",
         "manifests": [{
             **manifest.descriptor,
-            "platform": {"architecture": ARCHITECTURE, "os": "linux"},
+            "platform": {"architecture": architecture, "os": "linux"},
             "annotations": {
                 "io.containerd.image.name": reference,
                 "org.opencontainers.image.ref.name": reference,
@@ -556,8 +636,13 @@ def archive_of(target: Path, reference: str, config: dict[str, Any], file: Path)
     contents = {
         "oci-layout": canonical({"imageLayoutVersion": "1.0.0"}),
         "index.json": index,
-        **{f"blobs/sha256/{sha256(b.content)}": b.content for b in (*blobs, described, manifest)},
-    }
+        "manifest.json": canonical([{
+            "Config": path_of(described.digest),
+            "RepoTags": [reference],
+            "Layers": [path_of(blob.digest) for blob in blobs],
+        }]),
+        **{path_of(blob.digest): blob.content for blob in (*blobs, described, manifest)},
+    }  # fmt: skip
     part = file.with_name(f"{file.name}.part")
     with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in sorted(contents.items()):
@@ -569,6 +654,31 @@ def archive_of(target: Path, reference: str, config: dict[str, Any], file: Path)
     compressed = sum(len(blob.content) for blob in blobs) / 1e6
     say(f"{file}: {reference}, {manifest.digest}, {compressed:.1f} MB compressed")
     return manifest.digest
+
+
+def path_of(digest: str) -> str:
+    """Return where a layout has the blob of a digest."""
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def index(folder: Path, archives: Sequence[Path]) -> str:
+    """Lay archives of one image into a folder, under one index; return the digest of that."""
+    folder.mkdir(parents=True)
+    manifests = []
+    for file in archives:
+        with tarfile.open(file) as archive:
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(folder)  # noqa: S202 (built by this program)
+        (described,) = json.loads((folder / "index.json").read_text())["manifests"]
+        manifests.append({n: value for n, value in described.items() if n != "annotations"})
+    (folder / "manifest.json").unlink()
+    media_type = f"{OCI}.index.v1+json"
+    document = {"schemaVersion": 2, "mediaType": media_type}
+    blob = Blob(media_type, canonical({**document, "manifests": manifests}))
+    (folder / path_of(blob.digest)).write_bytes(blob.content)
+    top = canonical({**document, "manifests": [blob.descriptor]})
+    (folder / "index.json").write_bytes(top)
+    return blob.digest
 
 
 def canonical(document: object) -> bytes:
@@ -587,8 +697,9 @@ def version() -> str:
     return str(about()["version"])
 
 
-def config() -> dict[str, Any]:
-    """Return how the image is run; the Containerfile says the same."""
+def config(source: str = "") -> dict[str, Any]:
+    """Return how the image is run; the Containerfile says the same, but for where the source is."""
+    origin = {"source": source, "documentation": source, "revision": commit()} if source else {}
     return {
         "User": f"{UID}:{UID}",
         "Entrypoint": [ENTRYPOINT],
@@ -597,9 +708,14 @@ def config() -> dict[str, Any]:
         "WorkingDir": "/",
         "ExposedPorts": {"8081/tcp": {}, "9090/tcp": {}},
         "Labels": {
-            "org.opencontainers.image.title": NAME,
-            "org.opencontainers.image.licenses": "Apache-2.0",
-            "org.opencontainers.image.version": version(),
+            f"org.opencontainers.image.{label}": value
+            for label, value in {
+                "title": NAME,
+                "description": about()["description"],
+                "licenses": about()["license"],
+                "version": version(),
+                **origin,
+            }.items()
         },
     }
 
@@ -607,14 +723,21 @@ def config() -> dict[str, Any]:
 # ---------------------------------------------------------------------------------- commands
 
 
-def build(file: Path, reference: str, *, raised_format: bool) -> str:
+def build(
+    file: Path,
+    reference: str,
+    *,
+    raised_format: bool,
+    architecture: Architecture = NATIVE,
+    source: str = "",
+) -> str:
     """Build the image into an archive, its bill of materials beside it; return the digest."""
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         target = Path(temporary) / "root"
-        make_root(target, raised_format=raised_format)
+        make_root(target, raised_format=raised_format, architecture=architecture)
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(target / SBOM, file.with_name(f"{file.name.split('.')[0]}.cdx.json"))
-        return archive_of(target, reference, config(), file)
+        return archive_of(target, reference, config(source), file, architecture.name)
 
 
 def build_redis(file: Path, reference: str) -> str:
@@ -792,9 +915,16 @@ def main() -> int:
         command.add_argument("--reference", help="the name that the image is imported under")
         if name == "build":
             command.add_argument("--raised-format", action="store_true")
+            command.add_argument(
+                "--source", default="", help="address of the repository, for a label"
+            )
+            command.add_argument("--architecture", choices=ARCHITECTURES, default=NATIVE.name)
     commands.add_parser("check")
     commands.add_parser("lock")
     commands.add_parser("root").add_argument("target", type=Path, metavar="DIR")
+    command = commands.add_parser("index")
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     dist = ROOT / "dist"
@@ -805,12 +935,17 @@ def main() -> int:
                 options.out or dist / f"{NAME}{suffix}.oci.tar",
                 options.reference or f"localhost/{NAME}:{version()}{suffix}",
                 raised_format=options.raised_format,
+                architecture=ARCHITECTURES[options.architecture],
+                source=options.source,
             )
             return 0
         if options.command == "redis":
             build_redis(
                 options.out or dist / "redis.oci.tar", options.reference or "localhost/redis:test"
             )
+            return 0
+        if options.command == "index":
+            print(index(options.folder, options.archives))
             return 0
         if options.command == "root":
             make_root(options.target.resolve())

@@ -111,10 +111,13 @@ def test_every_package_is_locked_by_a_hash() -> None:
     """Both images are made of locked packages, and nothing is locked that neither needs."""
     locked = json.loads(image.LOCK.read_text())
     assert locked["release"] == image.RELEASE
-    assert set(locked["packages"]) == {*image.DEBIAN, *image.DEBIAN_REDIS}
-    for package in image.locked_packages([*image.DEBIAN, *image.DEBIAN_REDIS]):
-        assert re.fullmatch(r"[0-9a-f]{64}", package.sha256), package
-        assert package.architecture in {image.ARCHITECTURE, "all"}, package
+    assert set(locked["packages"]) == set(image.ARCHITECTURES)
+    names = {*image.DEBIAN, *image.DEBIAN_REDIS}
+    for architecture, packages in locked["packages"].items():
+        assert set(packages) == names
+        for package in image.locked_packages(sorted(names), architecture):
+            assert re.fullmatch(r"[0-9a-f]{64}", package.sha256), package
+            assert package.architecture in {architecture, "all"}, package
     with pytest.raises(Problem, match="does not hold bash"):
         image.locked_packages(["bash"])
 
@@ -122,8 +125,9 @@ def test_every_package_is_locked_by_a_hash() -> None:
 def test_the_python_of_the_image_is_one_that_the_project_takes() -> None:
     """The markers in the lock are decided for the Python that is in the image."""
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert wanted == ">=3.11"
-    assert image.python_version().startswith("3.11.")
+    assert wanted.startswith(">=3.11,")
+    for architecture in image.ARCHITECTURES:
+        assert image.python_version(architecture).startswith("3.11.")
 
 
 def tree(folder: Path, *, late: bool) -> Path:
@@ -184,6 +188,9 @@ def test_an_archive_is_what_the_image_format_says(
 
     (described,) = json.loads(content["index.json"])["manifests"]
     assert described["digest"] == digest
+    (saved,) = json.loads(content["manifest.json"])
+    assert saved["RepoTags"] == ["localhost/x:1"]
+    assert {saved["Config"], *saved["Layers"]} < set(content)
     assert described["annotations"]["io.containerd.image.name"] == "localhost/x:1"
     manifest = json.loads(blob(described))
     config = json.loads(blob(manifest["config"]))
@@ -200,6 +207,31 @@ def test_an_archive_is_what_the_image_format_says(
                 if member.name == "tmp":
                     assert stat.S_IMODE(member.mode) == 0o1777
     assert sorted(names) == sorted({str(p.relative_to(target)) for p in target.rglob("*")})
+
+
+def test_one_index_leads_to_the_image_of_each_architecture(tmp_path: Path) -> None:
+    """Laid out twice it has one digest, and what it refers to is there, with its architecture."""
+    target = tree(tmp_path / "tree", late=False)
+    archives = []
+    for name in image.ARCHITECTURES:
+        archives.append(tmp_path / f"{name}.tar")
+        image.archive_of(target, "localhost/x:1", {}, archives[-1], name)
+    digest, again = (image.index(tmp_path / str(n), archives) for n in range(2))
+    assert digest == again
+
+    def blob(digest: str) -> dict[str, Any]:
+        text = (tmp_path / "0" / image.path_of(digest)).read_bytes()
+        assert f"sha256:{image.sha256(text)}" == digest
+        return cast("dict[str, Any]", json.loads(text))
+
+    (top,) = json.loads((tmp_path / "0" / "index.json").read_text())["manifests"]
+    assert top["digest"] == digest
+    found = []
+    for described in blob(digest)["manifests"]:
+        config = blob(blob(described["digest"])["config"]["digest"])
+        assert described["platform"] == {"architecture": config["architecture"], "os": "linux"}
+        found.append(config["architecture"])
+    assert found == list(image.ARCHITECTURES)
 
 
 def test_the_bill_of_materials_names_what_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
