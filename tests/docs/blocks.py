@@ -92,6 +92,10 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "kubectl -n notifications exec deployment/ledger-notification-ledger -- \\": ON_CLUSTER,
         "docker build ": "needs a container daemon; the page says what was tried",
     },
+    "docs/releases.md": {
+        "cosign verify ": "asks what a forge has signed; `scripts/release --dry-run` does it with a key",
+        "scripts/release --set ": "a release, twice: some minutes, root, and other files in the tree",
+    },
     "docs/gitops.md": {
         "-- health.lua": "tests/integration/test_gitops.py::test_what_each_tool_says",
     },

@@ -12,11 +12,14 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+
+from notifier.version import __version__
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GITHUB: Final = ROOT / ".github"
@@ -82,21 +85,31 @@ def test_what_installs_the_rest_is_pinned_by_hash() -> None:
 
 
 def test_a_release_is_built_where_nothing_was_tested() -> None:
-    """Tests and build are jobs of their own, and what arrives is signed with where it was built."""
+    """Tests and build are jobs of their own; what may write or sign builds nothing but its tools."""
     jobs = {name: job for (file, name), job in _jobs().items() if file == "release"}
     runs = {name: " ".join(s.get("run", "") for s in job["steps"]) for name, job in jobs.items()}
     assert ".ci/run" in runs["test"]
     assert not re.search(r"\.ci/|scripts/(?!release)", runs["build"])
-    assert jobs["draft"]["needs"] == ["test", "build"]
+    writes = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
+    assert writes == {"publish", "draft", "pypi"}
+    assert not any('scripts/release "' in runs[name] or ".ci/" in runs[name] for name in writes)
+    matrix = jobs["test"]["strategy"]["matrix"]["include"]
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [text.rpartition(" ")[2] for text in about["classifiers"] if ":: 3." in text]
+    assert [each["python"] for each in matrix] == named
+    assert about["requires-python"] == f">={named[0]},<3.{int(named[-1].split('.')[1]) + 1}"
+    assert jobs["publish"]["needs"] == ["test", "build"]
+    assert (jobs["draft"]["needs"], jobs["pypi"]["needs"]) == ("publish", "draft")
     (signs,) = [s for s in jobs["draft"]["steps"] if "attest-build-provenance" in s.get("uses", "")]
     assert signs["with"] == {"subject-checksums": "dist/SHA256SUMS"}
 
 
 def test_a_release_names_the_version_of_the_tree() -> None:
     """A tag that is not the version of the project and of the chart makes no release."""
+    assert _run("scripts/release", "--check", f"v{__version__}").returncode == 0
     answer = _run("scripts/release", "--check", "v99.0.1")
     assert answer.returncode == 1
-    for where in ("pyproject.toml", "Chart.yaml", "CHANGELOG.md"):
+    for where in ("pyproject.toml", "version.py", "Chart.yaml", "Containerfile", "CHANGELOG.md"):
         assert where in answer.stderr
     assert _run("scripts/release", "--check", "99").returncode == 1
 
