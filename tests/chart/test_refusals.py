@@ -424,8 +424,8 @@ OPEN = {
     "redis.embedded.persistence.labels", "redis.embedded.persistence.annotations",
     "metrics.monitor.labels", "metrics.monitor.endpoint", "metrics.rules.labels",
     "metrics.rules.alertLabels", "metrics.rules.alertAnnotations", "metrics.dashboards.annotations",
-    "gateway.autoscaling.behavior", "gateway.config", "podAnnotations", "podLabels",
-    "deploymentAnnotations", "nodeSelector", "affinity",
+    "gateway.autoscaling.behavior", "gateway.config", "gateway.ingress.annotations",
+    "podAnnotations", "podLabels", "deploymentAnnotations", "nodeSelector", "affinity",
 }  # fmt: skip
 
 
