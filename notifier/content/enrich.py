@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from syncer.model.context import workflow_of
+
 #: Characters that names may add to a body.
 MAX_GROWTH: Final = 4 * 1024
 
@@ -24,18 +26,9 @@ def enrich(body: str, context: Mapping[str, Any]) -> str:
 
     The id is `context.workflow.workflowId`, else `selectedWorkflow`.
     """
-    workflow = context.get("workflow")
-    if not isinstance(workflow, Mapping):
-        return body
-    identity = _text(workflow, "workflowId") or _text(workflow, "selectedWorkflow")
-    name = _text(workflow, "workflowName")
+    identity, name = workflow_of(context)
     if not (identity and name):
         return body
     if body.count(identity) * (len(name) - len(identity)) > MAX_GROWTH:
         return body
     return body.replace(identity, name)
-
-
-def _text(members: Mapping[str, Any], key: str) -> str:
-    value = members.get(key)
-    return value if isinstance(value, str) else ""

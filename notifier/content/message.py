@@ -34,8 +34,8 @@ from notifier.content.sanitise import (
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Budget
 from notifier.contract import Message
-from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
+from syncer.model.context import flatten_context
 from syncer.model.incident import incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
 from syncer.rules.text import shown as printable

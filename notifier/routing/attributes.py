@@ -6,45 +6,19 @@ writes: they are what a route may trust. Then come the spec fields, the context 
 and the first writer of a key keeps it: an extension called `type` cannot disguise the type of a
 notification. Labels and annotations take no part. A spec field or context member that is empty is
 absent.
-
-The context is flattened by a fixed table, not by walking whatever is there: the verification's members
-are renamed because two of their bare names are taken (`outcome` and `reason`), three members are stored
-but deliberately left out (`workflowName`, `actionType`, the verification's `summary`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from syncer.model.context import CONTEXT_KEYS, flatten_context
 from syncer.model.incident import OWN, STATES, incident_of
 from syncer.model.resource import Spec
 
 #: Attributes that say what an object is; no author sets them.
 RESERVED: Final = ("namespace", "name")
-
-#: Sub-objects of `spec.context` and their members, in upstream's order.
-_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "lineage": ("remediationRequest", "aiAnalysis"),
-    "workflow": ("selectedWorkflow", "confidence", "workflowId", "executionEngine"),
-    "analysis": ("approvalReason", "rootCause", "outcome"),
-    "review": (
-        "reason", "subReason", "humanReviewReason", "rootCauseAnalysis", "alignmentVerdict",
-    ),
-    "execution": (
-        "retryCount", "maxRetries", "lastExitCode", "previousExecution", "timeoutPhase",
-        "phaseTimeout",
-    ),
-    "dedup": ("duplicateCount",),
-    "target": ("targetResource",),
-    "verification": ("outcome", "reason", "degradedReason"),
-}  # fmt: skip
-
-
-def _flat_key(part: str, member: str) -> str:
-    """Return the key of a member; the verification's get a prefix, as in `verificationOutcome`."""
-    return f"{part}{member[0].upper()}{member[1:]}" if part == "verification" else member
-
 
 #: Attributes that are fields of the spec, each with its member there.
 SPEC_FIELDS: Final[Mapping[str, str]] = {
@@ -65,7 +39,7 @@ KNOWN: Final = tuple(
             *SPEC_FIELDS,
             *_INCIDENT,
             *_ALWAYS_WORDS,
-            *(_flat_key(part, member) for part, members in _MEMBERS.items() for member in members),
+            *CONTEXT_KEYS,
         )
     )
 )
@@ -156,33 +130,6 @@ def odd_value(key: str, value: str) -> tuple[str, str] | None:
     )
 
 
-def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:
-    """
-    Flatten `spec.context` into the keys that routing, log and audit use.
-
-    Members that are absent, empty or not text are skipped. A verification that is present always
-    yields `verificationAssessed` and `verificationDegraded`, as `true` or `false`; a review yields
-    `circuitBreakerActivated` only when it is true.
-    """
-    flat: dict[str, str] = {}
-    if not context:
-        return flat
-    for name, members in _MEMBERS.items():
-        part = context.get(name)
-        if not isinstance(part, Mapping):
-            continue
-        for member in members:
-            value = part.get(member)
-            if isinstance(value, str) and value:
-                flat[_flat_key(name, member)] = value
-        if name == "review" and part.get("circuitBreakerActivated") is True:
-            flat["circuitBreakerActivated"] = "true"
-        if name == "verification":
-            flat["verificationAssessed"] = _word(part.get("assessed"))
-            flat["verificationDegraded"] = _word(part.get("degraded"))
-    return flat
-
-
 def attributes_of(spec: Spec, *, namespace: str, name: str) -> dict[str, str]:
     """
     Every attribute of a notification, in the order of precedence.
@@ -215,7 +162,3 @@ def disguised(extensions: Mapping[str, str], *, namespace: str, name: str) -> tu
     """Return the reserved attributes that extensions set to something else; they have no effect."""
     own = {"namespace": namespace, "name": name}
     return tuple(key for key in RESERVED if extensions.get(key, own[key]) != own[key])
-
-
-def _word(value: object) -> str:
-    return "true" if value is True else "false"

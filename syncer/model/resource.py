@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final
@@ -39,6 +39,7 @@ from syncer.model.attempt import (
 )
 from syncer.model.carried import expand
 from syncer.model.conditions import Condition
+from syncer.model.context import flatten_context, workflow_of
 from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
 from syncer.model.incident import incident_of, incident_time
@@ -244,13 +245,24 @@ class NotificationRequest:
         return parse_spec(self.document().get("spec") or {})
 
     def content(self) -> tuple[Spec, str]:
-        """The spec, and its hash as `content_hash` gives it."""
-        spec = self.document().get("spec")
-        return parse_spec(spec or {}), hash_of(spec)
+        """
+        The spec, and the SHA-256 of what is read of it, which the plan records.
+
+        What is not read, or is what its absence means, is left out: a definition that gives members
+        of no meaning here a default changes no digest, one that changes a message does.
+        """
+        spec = self.spec()
+        parts = ((f, getattr(part, f.name)) for part in (spec, self.policy) for f in fields(part))
+        read = {f.name: value for f, value in parts if value and value != f.default}
+        read["context"] = [flatten_context(spec.context), *workflow_of(spec.context)]
+        return spec, hash_of(read)
 
     def content_hash(self) -> str:
-        """SHA-256 of the spec; the plan records it."""
-        return hash_of(self.document().get("spec"))
+        """The digest of `content`; of a spec that cannot be read, one that no plan has."""
+        try:
+            return self.content()[1]
+        except (TypeError, ValueError, AttributeError):
+            return hash_of(self.document().get("spec"))
 
 
 def parse_object(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:

@@ -7,6 +7,7 @@ wake-up. A class that only a person can mend is named with what to do, and left 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from syncer.model.attempt import (
 from syncer.model.carried import fold
 from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.divergence import VERIFIED, Remedy
-from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.e2e.harness import CHANNEL, OK, Stage, Step, stage, until
 from tests.integration.operating import (
     BY,
     NO_SWEEPS,
@@ -38,6 +39,7 @@ from tests.integration.operating import (
     status_of,
 )
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import serve, upstream_form
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 
@@ -72,10 +74,10 @@ async def finished(here: Stage) -> RawLog:
     return raw
 
 
-async def waiting(here: Stage, step: Step = BUSY) -> RawLog:
+async def waiting(here: Stage, step: Step = BUSY, *, policy: dict[str, Any] = SLOW) -> RawLog:
     """A notification with one attempt in vain, published, that waits for its next one."""
     here.script("n", step)
-    uid = await here.create("n", retryPolicy=SLOW)
+    uid = await here.create("n", retryPolicy=policy)
     raw = RawLog(here, uid)
     await until(lambda: here.watcher.phase(uid) == "Sending", "it waits", within=20)
     await until(lambda: _marked(raw), "its log is marked", within=20)
@@ -453,6 +455,33 @@ async def test_what_only_a_person_can_mend(kind: str, here: Stage, operator: Ope
         assert left.lines[-1]["summary"]["leftAlone"] == count
         assert left.lines[-1]["summary"]["repaired"] == 0
         assert left.lines[-1]["summary"]["stillDiverging"] == left.lines[-1]["summary"]["found"]
+
+
+async def test_a_definition_that_gains_a_default(here: Stage, operator: Operator) -> None:
+    """A neighbour's upgrade that changes no message is no divergence, one that does is; both are sent."""
+    definition = upstream_form()
+    (version,) = definition["spec"]["versions"]
+    members = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raw = await waiting(here, policy={"initialBackoffSeconds": 10})
+    here.script("n", OK)
+    try:
+        for member, found in (("urgency", set()), ("severity", {"spec"})):
+            members.setdefault(member, {"type": "string"})["default"] = "critical"
+            await asyncio.to_thread(serve, here.plane, definition)
+            await until(lambda m=member: _specified(here, m), "it has a default", within=20)  # type: ignore[misc]  # bound now
+            verify = await operator.run("verify", "-n", here.namespace, "--json", "--class", "spec")
+            assert verify.classes == found, verify.out
+        async with owner(here.notifier(sync=NO_SWEEPS)):
+            await until(lambda: _expiring(raw), "it is sent", within=40)
+        _, records = await raw.read()
+        assert {r.channel for r in records if r.kind is Kind.INTENT} == {CHANNEL}
+    finally:
+        await asyncio.to_thread(serve, here.plane, upstream_form())
+
+
+async def _specified(here: Stage, member: str) -> bool:
+    return member in (await here.api.ask("GET", f"{here.api.requests}/n")).body["spec"]
 
 
 @pytest.mark.parametrize("mended", [True, False], ids=["mended", "deleted"])

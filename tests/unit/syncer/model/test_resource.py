@@ -12,6 +12,7 @@ import pytest
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.carried import fold
 from syncer.model.conditions import Condition
+from syncer.model.packing import hash_of
 from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
@@ -29,6 +30,7 @@ from syncer.model.resource import (
 from syncer.model.times import format_time, parse_time
 
 SECOND = 1_700_000_000_000
+LINK = {"service": "s", "url": "https://x", "label": "l"}
 FULL = Status(
     phase="Retrying",
     reason="PartialFailureRetrying",
@@ -172,15 +174,50 @@ def test_object_without_identity(missing: str) -> None:
         parse_object(doc)
 
 
-def test_content_hash() -> None:
-    """The hash stands for the spec: not for its order, not for the status."""
-    one = parse_object(document(phase="Sending"))
-    doc = document()
-    doc["spec"] = dict(reversed(doc["spec"].items()))
-    assert parse_object(doc).content_hash() == one.content_hash()
-    assert len(one.content_hash()) == 64
-    doc["spec"]["body"] = "other"
-    assert parse_object(doc).content_hash() != one.content_hash()
+Change = dict[str, Any]
+UNREAD: dict[str, Change] = {
+    "a member that this controller does not know": {"urgency": "Normal"},
+    "what is meant without it": {
+        "priority": "Medium", "retentionDays": 7,
+        "retryPolicy": {"maxAttempts": 5, "initialBackoffSeconds": 30, "jitter": "full"},
+    },
+    "a member of the context that nobody reads": {
+        "context": {"review": {"reason": "r", "circuitBreakerActivated": False, "tier": 1}},
+    },
+    "a part of the context that nobody reads": {
+        "context": {"review": {"reason": "r"}, "fleet": {"region": "north"}},
+    },
+    "a member of a link": {"actionLinks": [{**LINK, "style": "primary"}]},
+    "more of who asked": {"remediationRequestRef": {"name": "rr", "kind": "RemediationRequest"}},
+}  # fmt: skip
+READ: dict[str, Change] = {
+    "another text": {"body": "other"},
+    "a severity": {"severity": "critical"},
+    "another way to retry": {"retryPolicy": {"maxAttempts": 1}},
+    "an extension": {"extensions": {"team": "x"}},
+    "a member of the context": {"context": {"review": {"reason": "r", "subReason": "s"}}},
+    "a part of the context": {"context": {"review": {"reason": "r"}, "verification": {}}},
+    "a name for the workflow": {
+        "context": {"review": {"reason": "r"}, "workflow": {"workflowName": "w"}}
+    },
+    "a further link": {"actionLinks": [LINK, LINK]},
+    "a spec that cannot be read": {"context": "text"},
+}
+
+
+@pytest.mark.parametrize("case", [*UNREAD, *READ])
+def test_content_hash(case: str) -> None:
+    """The digest stands for what is read of a spec: not for its order, the status, or further members."""
+    doc = document(phase="Sending")
+    doc["spec"] = {
+        "type": "Simple", "subject": "s", "body": "b", "context": {"review": {"reason": "r"}},
+        "actionLinks": [LINK], "remediationRequestRef": {"name": "rr"},
+    }  # fmt: skip
+    one = parse_object(doc).content_hash()
+    assert len(one) == 64
+    doc["spec"] = dict(reversed(doc["spec"].items())) | (UNREAD | READ)[case]
+    doc["status"] = {}
+    assert (parse_object(doc).content_hash() == one) is (case in UNREAD)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +225,9 @@ def test_content_hash() -> None:
     ["plain", "ü€", "\x7f", 1.5e-7, 0.5, 1e22, "1.5", {"é": 1, "z": 2}, [{"b": 1, "a": None}]],
 )
 def test_the_hash_is_that_of_the_standard_library_s_json(value: object) -> None:
-    """Records hold it for weeks: whatever writes the JSON, the same spec has the same hash."""
-    doc = document()
-    doc["spec"] = {"type": "Simple", "context": value}
-    text = json.dumps(doc["spec"], sort_keys=True, separators=(",", ":"))
-    wanted = hashlib.sha256(text.encode()).hexdigest()
-    assert parse_object(doc).content_hash() == wanted
+    """Records hold it for weeks: whatever writes the JSON, the same content has the same hash."""
+    text = json.dumps({"b": value, "a": 1}, sort_keys=True, separators=(",", ":"))
+    assert hash_of({"b": value, "a": 1}) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_lone_surrogates_in_a_spec() -> None:
