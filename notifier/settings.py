@@ -15,9 +15,8 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -29,7 +28,6 @@ from syncer.configfile import (
     build,
     parse_duration,
     repeated_keys,
-    secret_of,
     unknown_keys,
 )
 from syncer.model.errors import ConfigError
@@ -38,14 +36,15 @@ from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
     CREDENTIALS_DIR,
     LABEL,
+    AdoptionSettings,
     DeliveryRules,
     LoggingSettings,
     RedisSettings,
     ShardingSettings,
     SyncSettings,
     WatchRules,
-    credential,
     own_namespace,
+    with_adoption,
     with_redis_secrets,
 )
 from syncer.yamlfile import Document, read_file
@@ -55,8 +54,6 @@ ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: Seconds in which a process can end at all.
 LEAST_GRACE: Final = 3.0
-#: File among the credentials, for those who can set neither the settings file nor a variable.
-_ADOPTION: Final = "notification-ledger.adoption-before"
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
 
@@ -96,26 +93,7 @@ def parse_address(value: object) -> Address:
     return Address(host, int(port))
 
 
-def parse_moment(value: object) -> int:
-    """
-    Read a time as Unix milliseconds, 0 for none.
-
-    Raises:
-        ValueError: it is no time of RFC 3339, zone included.
-    """
-    if value in (0, "", None):
-        return 0
-    try:
-        when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None:
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
-    return round(when.timestamp() * 1000)
-
-
 ListenAddress = Annotated[Address, BeforeValidator(parse_address)]
-Moment = Annotated[int, BeforeValidator(parse_moment)]
 
 
 class ControllerSettings(WatchRules):
@@ -494,19 +472,6 @@ class EventsSettings(Group):
     )
 
 
-class AdoptionSettings(Group):
-    """Which notifications another controller has handled."""
-
-    before: Moment = Field(
-        default=0,
-        description="Notifications created before this time (RFC 3339) are taken as their status shows "
-        "them; default the variable ADOPTION_BEFORE, else the file "
-        "notification-ledger.adoption-before in the credentials directory, else when this "
-        "installation was founded. When another controller has worked since then, set the time at "
-        "which it was stopped. It matters only where no admission policy protects statuses.",
-    )
-
-
 class RetentionSettings(Group):
     """What happens to a notification after its `retentionDays`."""
 
@@ -624,7 +589,7 @@ def load(
             dotted path and never a value.
     """
     source = read_file(path)
-    document = _with_adoption(with_redis_secrets(source.values, env), env)
+    document = with_adoption(with_redis_secrets(source.values, env), env)
     settings = build(Settings, document, source)
     environment = Environment(
         namespace=_home(env, namespace_file),
@@ -691,18 +656,6 @@ def _in_clear(url: str) -> bool:
     parts = urlsplit(url)
     host = parts.hostname or ""
     return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
-
-
-def _with_adoption(document: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    """Return a settings file's document with `adoption.before`, wherever that stands."""
-    adoption = document.get("adoption") or {}
-    if not isinstance(adoption, Mapping) or adoption.get("before"):
-        return document
-    file = credential(document, _ADOPTION)
-    before = env.get("ADOPTION_BEFORE")
-    if not before and file.exists():
-        before = secret_of(str(file), str(file))
-    return document | {"adoption": {**adoption, "before": before}} if before else document
 
 
 def _grace(text: str) -> float | None:

@@ -12,11 +12,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from syncer.configfile import Duration, Group, Level, Names, build, keys_of, secret_of, unknown_keys
 from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
@@ -35,6 +36,7 @@ _SECRET_FILES: Final = {
 #: nothing else can be mounted, a credential can.
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 REDIS_CREDENTIAL: Final = "notification-ledger.redis-url"
+_ADOPTION: Final = "notification-ledger.adoption-before"
 
 #: A name that a namespace can have.
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -368,12 +370,45 @@ class DeliveryRules(Group):
         return self.guarantee == "atMostOnce"
 
 
+def _parse_moment(value: object) -> int:
+    """
+    Read a time as Unix milliseconds, 0 for none.
+
+    Raises:
+        ValueError: it is no time of RFC 3339, zone included.
+    """
+    if value in (0, "", None):
+        return 0
+    try:
+        when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    return round(when.timestamp() * 1000)
+
+
+class AdoptionSettings(Group):
+    """Which notifications another controller has handled."""
+
+    before: Annotated[int, BeforeValidator(_parse_moment)] = Field(
+        default=0,
+        description="Notifications created before this time (RFC 3339) are taken as their status shows "
+        "them; default the variable ADOPTION_BEFORE, else the file "
+        "notification-ledger.adoption-before in the credentials directory, else when this "
+        "installation was founded. When another controller has worked since then, set the time at "
+        "which it was stopped. `syncer verify` goes by it, and where no admission policy protects "
+        "statuses, the controller does.",
+    )
+
+
 class SyncerSettings(Group):
     """What the operators' command takes from the file."""
 
     logging: LoggingSettings = LoggingSettings()
     controller: WatchRules = WatchRules()
     delivery: DeliveryRules = DeliveryRules()
+    adoption: AdoptionSettings = AdoptionSettings()
     redis: RedisSettings
     sharding: ShardingSettings = ShardingSettings()
     sync: SyncSettings = SyncSettings()
@@ -412,7 +447,7 @@ def load(
             key: kept[key] for key in kept if key not in {*_SECRET_FILES, *_SECRET_FILES.values()}
         }
         document = {**document, "redis": {**kept, "url": redis_url}}
-    document = with_redis_secrets(document, env)
+    document = with_adoption(with_redis_secrets(document, env), env)
     known = {
         name: document[name] for name in keys_of(SyncerSettings) if document.get(name) is not None
     }
@@ -480,7 +515,19 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
     return out
 
 
-def credential(document: Mapping[str, Any], name: str) -> Path:
+def with_adoption(document: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    """Return a settings file's document with `adoption.before`, wherever that stands."""
+    adoption = document.get("adoption") or {}
+    if not isinstance(adoption, Mapping) or adoption.get("before"):
+        return document
+    file = _credential(document, _ADOPTION)
+    before = env.get("ADOPTION_BEFORE")
+    if not before and file.exists():
+        before = secret_of(str(file), str(file))
+    return document | {"adoption": {**adoption, "before": before}} if before else document
+
+
+def _credential(document: Mapping[str, Any], name: str) -> Path:
     """Return the path of a file in the directory of credentials that a settings file names."""
     folder: Any = document
     for key in ("delivery", "credentials", "dir"):
@@ -490,7 +537,7 @@ def credential(document: Mapping[str, Any], name: str) -> Path:
 
 def _redis_credential(document: Mapping[str, Any]) -> tuple[str, str]:
     """Return the credential that holds the URL of Redis, and the URL; ConfigError if there is none."""
-    file = credential(document, REDIS_CREDENTIAL)
+    file = _credential(document, REDIS_CREDENTIAL)
     if not file.exists():
         raise ConfigError(
             "is not set, and neither is the variable REDIS_URL, nor is there a file"

@@ -97,13 +97,14 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _silence(at: Access, options: argparse.Namespace) -> tuple[str, int | None]:
-    """Check the store's owner; return why Redis does not answer, if so, and when the installation began."""
+    """Check the store's owner; return why Redis does not answer, if so, and since when it is alone here."""
     from syncer.cli.outage import SILENT, reason_of
     from syncer.cli.output import write_remark
     from syncer.cli.store import trusted_store
 
     try:
-        return "", (await trusted_store(at, options)).since
+        store = await trusted_store(at, options)
+        return "", at.settings.adoption.before or store.since
     except SILENT as error:
         if at.kube is None:
             raise

@@ -67,7 +67,8 @@ class Bounds:
         settle: Milliseconds that a record may take to be published.
         stuck: Milliseconds after which an open attempt is abandoned.
         at_most_once: As the controller is configured.
-        since: Unix milliseconds of the installation's beginning: whatever was created later is its work.
+        since: Unix milliseconds: whatever was created later is work of this installation and of no other
+            controller; None if that is not known.
         latest: The latest epoch that the cluster can have given out, None if that is not known.
         status_bytes: Largest status, as the controller is configured.
     """

@@ -21,6 +21,7 @@ import yaml
 
 from notifier.settings import load
 from syncer.settings import REDIS_CREDENTIAL
+from syncer.settings import load as load_syncer
 from tests.chart.helm import MAJORS, helm
 from tests.docs.blocks import ROOT, blocks
 from tests.servers.controlplane import ControlPlane
@@ -124,5 +125,6 @@ def test_the_moment_of_the_stop_is_a_credential(tmp_path: Path) -> None:
     settings.write_text(
         f"{{redis: {{url: redis://h}}, delivery: {{credentials: {{dir: {tmp_path}}}}}}}\n"
     )
-    before = load(settings, {"KUBERNAUT_CONTROLLER_NAMESPACE": NAMESPACE}).settings.adoption.before
-    assert before == pytest.approx(time.time() * 1000, abs=60_000)
+    ours = load(settings, {"KUBERNAUT_CONTROLLER_NAMESPACE": NAMESPACE}).settings.adoption
+    assert ours.before == pytest.approx(time.time() * 1000, abs=60_000)
+    assert load_syncer(settings).settings.adoption == ours

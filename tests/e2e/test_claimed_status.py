@@ -18,6 +18,7 @@ from syncer.model.carried import fold
 from syncer.model.resource import Json
 from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.starts import run_beside
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -228,3 +229,8 @@ async def test_what_another_controller_left_is_adopted(here: Stage) -> None:
     assert not here.receiver.calls("old-sent")
     assert not here.receiver.calls("later-sent")
     assert not await trusted(here, "later-sent")
+    verified = await run_beside(
+        ("syncer", "verify", "-n", here.namespace, "--config", str(process._config),
+         "--kubeconfig", str(here.plane.controller_kubeconfig)),
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stdout

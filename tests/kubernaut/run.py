@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +78,7 @@ class Trial:
         self.controller = "theirs"
         self.way = there.given["way"]
         self.touched: list[Sample] = []
+        self.adoption = ""
         self._numbers = itertools.count(1)
 
     # -- notifications ----------------------------------------------------------------------------
@@ -178,6 +180,9 @@ class Trial:
         """This controller in the place of Kubernaut's."""
         name = REPLACED if self.way == "image" else OURS
         await self.stopped(chart)
+        if self.controller == "theirs again":
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self.adoption = re.sub(r"20\S+Z", now, printed("adoption:", listing=True))
         self.controller = "between"
         waiting = [await self.create() for _ in range(3)]
         if self.way == "image":
@@ -189,20 +194,16 @@ class Trial:
         self.controller = "ours"
         await self.ready(name)
         await until(lambda: all(s.ended for s in waiting), "what came meanwhile is sent", within=15)
-        verify = printed(f"kubectl -n {NAMESPACE} exec deployment/{name} ")
-        self.faults += await self.found(verify)
+        await self.verify()
 
-    async def found(self, verify: str) -> list[str]:
-        """What `syncer verify` finds, besides what Kubernaut's controller began and ended, once back."""
-        said = await self.there.type(f"{verify} --json 2>/dev/null || [ $? = 1 ]")
-        known = [
-            (f"{NAMESPACE}/{s.name}", "phase")
-            for s in self.samples.values()
-            if s.controller == "theirs again"
-        ]
+    async def verify(self) -> None:
+        """All logs agree with their statuses; nothing is missed of what Kubernaut's controller ended."""
+        name = REPLACED if self.way == "image" else OURS
+        command = printed(f"kubectl -n {NAMESPACE} exec deployment/{name} ")
+        said = await self.there.type(f"{command} --json 2>/dev/null || [ $? = 1 ]")
         *found, last = (json.loads(line) for line in said.splitlines())
         assert "summary" in last, said
-        return [f"syncer verify: {f}" for f in found if (f["object"], f["class"]) not in known]
+        self.faults += [f"syncer verify: {f}" for f in found]
 
     async def theirs(self, chart: str) -> None:
         """Kubernaut's own controller again."""
@@ -229,7 +230,8 @@ class Trial:
 
     async def release(self, *options: str, crd: bool = False) -> None:
         """Install or upgrade this project's chart, beside a Kubernaut whose controller has stopped."""
-        put(FOLDER / "ledger.yaml", printed("repository: registry.example", listing=True))
+        ours = printed("repository: registry.example", listing=True)
+        put(FOLDER / "ledger.yaml", ours + self.adoption)
         command = printed("helm upgrade --install notification-ledger ")
         # The explorer's ports are not the node's to move.
         more = ["--set", f"explorer.enabled=false,crds.enabled={str(crd).lower()}", *options]
@@ -297,9 +299,9 @@ class Trial:
         self.faults += [f"{name} ended by itself" for name in self.there.node.restarts]
 
     async def _by_syncer(self, redis: str) -> None:
-        """All logs agree with their statuses; what was tried again shows each attempt once, by its id."""
+        """What was tried again shows each attempt once, by its id."""
+        await self.verify()
         where = f"--redis-url {redis}"
-        self.faults += await self.found(f"syncer verify {where}")
         for s in self.touched:
             said = await self.there.type(
                 f"syncer inspect {NAMESPACE}/{s.name} {where} --json 2>/dev/null || true"
