@@ -15,7 +15,7 @@ been a call (`invented`), and a call after one that the receiver acted upon must
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise, zip_longest
@@ -492,15 +492,27 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
     # owner kept gets a later one than what the next owner has journaled since, and its log may be given it
     # before that. Then its order is that of the ids, by epoch and count: it never contradicts both. Nor
     # does an attempt that was open when another one was recorded whole behind it (by a former owner, whose
-    # intent was refused or is restored): no write shows it before that one.
-    for identity, seen in _behind(case, list(case.logged), settled=_settled_at(case.log)):
+    # intent was refused or is restored): no write shows it before that one. And two former owners hand in
+    # what they have journaled as each of them reaches Redis: the later one's intent stands beside its result.
+    handed_in = _handed_in(case.log)
+    for identity, seen in _behind(
+        case, list(case.logged), settled=_settled_at(case.log), handed_in=handed_in
+    ):
         yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the log"
 
 
 def _behind(
-    case: _Case, order: Sequence[str], *, settled: Mapping[str, int] | None = None
+    case: _Case,
+    order: Sequence[str],
+    *,
+    settled: Mapping[str, int] | None = None,
+    handed_in: Collection[str] = (),
 ) -> Iterator[tuple[str, Seen]]:
-    """Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then."""
+    """
+    Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then.
+
+    Those in `handed_in` may stand behind one of a later epoch.
+    """
     before: dict[str, list[str]] = {}
     shown = case.shown
 
@@ -509,6 +521,8 @@ def _behind(
             return False
         if settled is None:
             return True
+        if identity in handed_in and _by_id(identity)[:2] < _by_id(earlier)[:2]:
+            return False
         apart = len(settled)  # open to the end: behind all that are not
         return _by_id(earlier) >= _by_id(identity) and (
             settled.get(earlier, apart) <= settled.get(identity, apart)
@@ -520,6 +534,15 @@ def _behind(
             if any(contradicts(k, identity) for k in known):
                 yield identity, seen
             known.append(identity)
+
+
+def _handed_in(log: Log | None) -> set[str]:
+    """Attempts of which the log was told intent and result in one breath, after the send."""
+    return {
+        result.id
+        for intent, result in pairwise(log.records if log else ())
+        if str(intent.kind) == "intent" and result.id == intent.id
+    }
 
 
 def _settled_at(log: Log | None) -> dict[str, int]:

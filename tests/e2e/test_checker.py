@@ -56,7 +56,7 @@ class Story:
 
 
 def _id(n: int) -> str:
-    return f"0.7-{n}"
+    return f"0.7-{n}" if n > 0 else f"0.6-{-n}"  # below 0: of the epoch before
 
 
 def _call(n: int, code: int) -> Call:
@@ -216,6 +216,15 @@ def _out_of_place(story: Story) -> None:
     story.states[:4] = [*story.states[2:4], *story.states[:2]]
 
 
+def _handed_in_late(story: Story) -> None:
+    """The first attempt is journaled, and its owner reaches Redis behind the owner of a later epoch."""
+    _out_of_place(story)
+    story.states[2:4] = [(-n, state) for n, state in story.states[2:4]]
+    story.calls[0].attempt = _id(-1)
+    for version in story.versions[1:]:
+        version["deliveryAttempts"][0]["id"] = _id(-1)
+
+
 def _recorded_behind_an_open_one(story: Story) -> None:
     """While an attempt is open, a former owner records one that it did not send: its intent was refused."""
     story.states[:4] = [story.states[2], *story.states[:2], story.states[3]]
@@ -257,6 +266,7 @@ CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
         _recorded_behind_an_open_one, set(),
     ),
     "the log contradicts both numbers and ids": (_out_of_place, {Kind.REORDERED}),
+    "an owner hands in behind the next one": (_handed_in_late, set()),
 }  # fmt: skip
 
 
