@@ -6,13 +6,11 @@ The table is data (`TABLE`), read in five stages. *Gate*: the first row that fit
 plain first-match reading would let a difference of log and object hide an open attempt. *Closing*:
 the actions of these rows replace opening for sending, whichever row allowed that.
 
-A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
-speak of the same case. Three are ours. P1: a plan is not an attempt, and can be lost alone. P2: an epoch
+A row's name is what the metric `claims_total`, a log line and a test call the case. Three rows have reasons
+that are not obvious. *plan-lost*: a plan is not an attempt, and can be lost alone. *epoch-ahead*: an epoch
 that the log does not know may come from any account with the right to write a status, so it stops that one
-object and proves nothing about the cluster. P3: so may all else that a status says beyond its log
-(`syncer.rules.evidence`); what is disregarded of it is no part of a situation. Rows about hint keys
-(D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the
-codec.
+object and proves nothing about the cluster. *status-doubted*: so may all else that a status says beyond its
+log (`syncer.rules.evidence`); what is disregarded of it is no part of a situation.
 """
 
 from __future__ import annotations
@@ -124,84 +122,84 @@ class Row:
 
 TABLE: tuple[Row, ...] = (
     Row(
-        "D1", Stage.GATE, lambda s: s.fenced, (Action.STOP,),
+        "fenced", Stage.GATE, lambda s: s.fenced, (Action.STOP,),
         "a later owner has claimed the log",
     ),
     Row(
-        "D2", Stage.GATE, lambda s: s.undecodable, (Action.QUARANTINE,),
+        "log-unreadable", Stage.GATE, lambda s: s.undecodable, (Action.QUARANTINE,),
         "the log holds a record that cannot be read",
     ),
     Row(
-        "D8", Stage.GATE, lambda s: s.presence is Presence.UNREADABLE, (Action.HOLD,),
+        "object-unreadable", Stage.GATE, lambda s: s.presence is Presence.UNREADABLE, (Action.HOLD,),
         "the object cannot be read at present",
     ),
     Row(
-        "D7", Stage.GATE, lambda s: s.presence is Presence.ABSENT, (Action.ORPHAN,),
+        "object-gone", Stage.GATE, lambda s: s.presence is Presence.ABSENT, (Action.ORPHAN,),
         "the object is gone",
     ),
     Row(
-        "P2", Stage.GATE, lambda s: s.ahead, (Action.DISTRUST,),
+        "epoch-ahead", Stage.GATE, lambda s: s.ahead, (Action.DISTRUST,),
         "the object names a later epoch than its log and its shard's lease know",
     ),
     Row(
-        "P3", Stage.GATE, lambda s: s.doubted, (Action.DISTRUST,),
+        "status-doubted", Stage.GATE, lambda s: s.doubted, (Action.DISTRUST,),
         "the object says more than the log, and no loss is known",
     ),
     Row(
-        "D5", Stage.GATE,
+        "finished-without-log", Stage.GATE,
         lambda s: not s.log_present and s.terminal and not (s.journaled and s.shown),
         (Action.NOTHING,),
         "finished, and its log is gone",
     ),
     Row(
-        "D3", Stage.GATE, lambda s: not s.log_present and not s.shown and not s.unplanned,
+        "new", Stage.GATE, lambda s: not s.log_present and not s.shown and not s.unplanned,
         (Action.OPEN,),
         "a new notification",
     ),
     Row(
-        "D4", Stage.GATE, lambda s: not s.log_present, (Action.SEED, Action.RECOVER, Action.OPEN),
+        "log-gone", Stage.GATE, lambda s: not s.log_present, (Action.SEED, Action.RECOVER, Action.OPEN),
         "the log is gone and is restored from the object",
     ),
     Row(
-        "D6", Stage.COMPARISON, lambda s: s.comparison is Comparison.EQUAL, (Action.OPEN,),
+        "agree", Stage.COMPARISON, lambda s: s.comparison is Comparison.EQUAL, (Action.OPEN,),
         "log and object agree",
     ),
     Row(
-        "D11", Stage.COMPARISON,
+        "object-behind", Stage.COMPARISON,
         lambda s: s.comparison is Comparison.LOG_ABOVE and not s.terminal,
         (Action.SYNC, Action.OPEN),
         "the object lags behind the log",
     ),
     Row(
-        "D12", Stage.COMPARISON,
+        "finished-object-behind", Stage.COMPARISON,
         lambda s: s.comparison is Comparison.LOG_ABOVE and s.terminal,
         (Action.SYNC, Action.OPEN),
         "a finished object lags behind the log",
     ),
     Row(
-        "D13", Stage.COMPARISON, lambda s: s.comparison is Comparison.OBJECT_ABOVE,
+        "log-behind", Stage.COMPARISON, lambda s: s.comparison is Comparison.OBJECT_ABOVE,
         (Action.SEED, Action.OPEN),
         "the log lost records that the object shows",
     ),
     Row(
-        "D14", Stage.COMPARISON, lambda s: s.comparison is Comparison.APART,
+        "both-behind", Stage.COMPARISON, lambda s: s.comparison is Comparison.APART,
         (Action.SEED, Action.SYNC, Action.OPEN),
         "log and object each know more",
     ),
     Row(
-        "D17", Stage.ATTEMPTS, lambda s: s.abandoned > 0, (Action.RECOVER, Action.SYNC),
+        "left-open", Stage.ATTEMPTS, lambda s: s.abandoned > 0, (Action.RECOVER, Action.SYNC),
         "attempts were left open by an earlier owner",
     ),
     Row(
-        "P1", Stage.ATTEMPTS, lambda s: s.unplanned, (Action.SEED,),
+        "plan-lost", Stage.ATTEMPTS, lambda s: s.unplanned, (Action.SEED,),
         "the log lost the plan that the object shows",
     ),
     Row(
-        "D26", Stage.HOUSEKEEPING, lambda s: s.unacked, (Action.ACK,),
+        "unpublished", Stage.HOUSEKEEPING, lambda s: s.unacked, (Action.ACK,),
         "records are not marked as published",
     ),
     Row(
-        "D10", Stage.CLOSING, lambda s: s.deleting, (Action.SYNC, Action.CLOSE),
+        "deleting", Stage.CLOSING, lambda s: s.deleting, (Action.SYNC, Action.CLOSE),
         "the object is being deleted, so nothing more is sent",
     ),
 )  # fmt: skip

@@ -68,7 +68,7 @@ async def test_start_sends_what_is_due_and_touches_nothing_else(
             # The claim of an unfinished one raises the fence in its header, and no more.
             assert after[uid][1:] == logs[uid][1:]
             assert (after[uid][0] == logs[uid][0]) == (uid not in waits)
-        assert await process.metric("notification_ledger_claims_total", row="D6") == len(waits)
+        assert await process.metric("notification_ledger_claims_total", row="agree") == len(waits)
         verified = await run_beside(
             ("syncer", "verify", "-n", here.namespace, "--config", str(process._config),
              "--kubeconfig", str(here.plane.controller_kubeconfig)),

@@ -67,7 +67,10 @@ def test_first_gate_wins() -> None:
 
 def test_order_of_the_gates() -> None:
     """A later owner before damage, damage before an object that is not there, and so on."""
-    assert GATES == ["D1", "D2", "D8", "D7", "P2", "P3", "D5", "D3", "D4"]
+    assert GATES == [
+        "fenced", "log-unreadable", "object-unreadable", "object-gone", "epoch-ahead", "status-doubted",
+        "finished-without-log", "new", "log-gone",
+    ]  # fmt: skip
 
 
 EVERYTHING = Situation(
@@ -76,79 +79,79 @@ EVERYTHING = Situation(
 )  # fmt: skip
 
 CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
-    "a later owner exists": (EVERYTHING, ("D1",), (Action.STOP,)),
+    "a later owner exists": (EVERYTHING, ("fenced",), (Action.STOP,)),
     "a log that cannot be read, of an object that is gone": (
-        replace(EVERYTHING, fenced=False), ("D2",), (Action.QUARANTINE,),
+        replace(EVERYTHING, fenced=False), ("log-unreadable",), (Action.QUARANTINE,),
     ),
     "the collection cannot be read": (
         Situation(presence=Presence.UNREADABLE, deleting=True, log_present=False),
-        ("D8",), (Action.HOLD,),
+        ("object-unreadable",), (Action.HOLD,),
     ),
     "the object is gone": (
-        Situation(presence=Presence.ABSENT, deleting=True, abandoned=1), ("D7",), (Action.ORPHAN,),
+        Situation(presence=Presence.ABSENT, deleting=True, abandoned=1), ("object-gone",), (Action.ORPHAN,),
     ),
     "the object names an epoch that its log does not know": (
         Situation(ahead=True, deleting=True, comparison=Comparison.OBJECT_ABOVE, shown=3),
-        ("P2",), (Action.DISTRUST,),
+        ("epoch-ahead",), (Action.DISTRUST,),
     ),
     "the object says what nothing explains": (
         Situation(doubted=True, log_present=False, terminal=True, shown=3, unplanned=True),
-        ("P3",), (Action.DISTRUST,),
+        ("status-doubted",), (Action.DISTRUST,),
     ),
     "the object is gone, whatever it named": (
-        Situation(ahead=True, presence=Presence.ABSENT), ("D7",), (Action.ORPHAN,),
+        Situation(ahead=True, presence=Presence.ABSENT), ("object-gone",), (Action.ORPHAN,),
     ),
     "the object is being deleted, and its log knows more": (
         Situation(deleting=True, comparison=Comparison.LOG_ABOVE, abandoned=1, unacked=True),
-        ("D11", "D17", "D26", "D10"),
+        ("object-behind", "left-open", "unpublished", "deleting"),
         (Action.RECOVER, Action.SYNC, Action.ACK, Action.CLOSE),
     ),
     "the object is being deleted before it had a log": (
         Situation(deleting=True, log_present=False),
-        ("D3", "D10"), (Action.SYNC, Action.CLOSE),
+        ("new", "deleting"), (Action.SYNC, Action.CLOSE),
     ),
     "the object is being deleted, and its log is gone": (
         Situation(deleting=True, log_present=False, shown=3),
-        ("D4", "D10"), (Action.SEED, Action.RECOVER, Action.SYNC, Action.CLOSE),
+        ("log-gone", "deleting"), (Action.SEED, Action.RECOVER, Action.SYNC, Action.CLOSE),
     ),
     "a finished object without a log is being deleted": (
-        Situation(deleting=True, log_present=False, terminal=True), ("D5",), (Action.NOTHING,),
+        Situation(deleting=True, log_present=False, terminal=True), ("finished-without-log",), (Action.NOTHING,),
     ),
     "finished, its log expired": (
-        Situation(log_present=False, terminal=True, shown=3), ("D5",), (Action.NOTHING,),
+        Situation(log_present=False, terminal=True, shown=3), ("finished-without-log",), (Action.NOTHING,),
     ),
-    "a new notification": (Situation(log_present=False), ("D3",), (Action.OPEN,)),
+    "a new notification": (Situation(log_present=False), ("new",), (Action.OPEN,)),
     "an unfinished object whose log is gone": (
         Situation(log_present=False, shown=3),
-        ("D4",), (Action.SEED, Action.RECOVER, Action.OPEN),
+        ("log-gone",), (Action.SEED, Action.RECOVER, Action.OPEN),
     ),
     "a plan that only the object shows, its log gone": (
         Situation(log_present=False, unplanned=True),
-        ("D4",), (Action.SEED, Action.RECOVER, Action.OPEN),
+        ("log-gone",), (Action.SEED, Action.RECOVER, Action.OPEN),
     ),
     "agreement about attempts, and the log lost the plan": (
-        Situation(unplanned=True), ("D6", "P1"), (Action.SEED, Action.OPEN),
+        Situation(unplanned=True), ("agree", "plan-lost"), (Action.SEED, Action.OPEN),
     ),
-    "agreement": (Situation(), ("D6",), (Action.OPEN,)),
+    "agreement": (Situation(), ("agree",), (Action.OPEN,)),
     "agreement, not yet marked": (
-        Situation(unacked=True), ("D6", "D26"), (Action.ACK, Action.OPEN),
+        Situation(unacked=True), ("agree", "unpublished"), (Action.ACK, Action.OPEN),
     ),
     "agreement hides no open attempt": (
-        Situation(abandoned=1), ("D6", "D17"), (Action.RECOVER, Action.SYNC, Action.OPEN),
+        Situation(abandoned=1), ("agree", "left-open"), (Action.RECOVER, Action.SYNC, Action.OPEN),
     ),
     "the object lags": (
-        Situation(comparison=Comparison.LOG_ABOVE), ("D11",), (Action.SYNC, Action.OPEN),
+        Situation(comparison=Comparison.LOG_ABOVE), ("object-behind",), (Action.SYNC, Action.OPEN),
     ),
     "a finished object lags": (
         Situation(comparison=Comparison.LOG_ABOVE, terminal=True),
-        ("D12",), (Action.SYNC, Action.OPEN),
+        ("finished-object-behind",), (Action.SYNC, Action.OPEN),
     ),
     "the log lost records": (
-        Situation(comparison=Comparison.OBJECT_ABOVE), ("D13",), (Action.SEED, Action.OPEN),
+        Situation(comparison=Comparison.OBJECT_ABOVE), ("log-behind",), (Action.SEED, Action.OPEN),
     ),
     "each knows more, an attempt is open, nothing is marked": (
         Situation(comparison=Comparison.APART, abandoned=1, unacked=True),
-        ("D14", "D17", "D26"),
+        ("both-behind", "left-open", "unpublished"),
         (Action.SEED, Action.RECOVER, Action.SYNC, Action.ACK, Action.OPEN),
     ),
 }  # fmt: skip

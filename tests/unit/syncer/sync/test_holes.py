@@ -172,7 +172,7 @@ async def test_an_intent_that_came_in_late_is_settled() -> None:
         assert [a.id for a in entry.abandoned] == [late.id]
         assert await Sweeper(here.claimer).live([entry]) == ["u"]
         verdict = await here.claimer.claim(entry, Held())
-        assert "D17" in verdict.rows
+        assert "left-open" in verdict.rows
         assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
         entry.heard = 0
         assert await Sweeper(here.claimer).live([entry]) == []
