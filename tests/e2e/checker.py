@@ -492,8 +492,9 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
     # owner kept gets a later one than what the next owner has journaled since, and its log may be given it
     # before that. Then its order is that of the ids, by epoch and count: it never contradicts both. Nor
     # does an attempt that was open when another one was recorded whole behind it (by a former owner, whose
-    # intent was refused or is restored): no write shows it before that one. And two former owners hand in
-    # what they have journaled as each of them reaches Redis: the later one's intent stands beside its result.
+    # intent was refused or is restored): no write shows it before that one. And a former owner hands in
+    # what it has journaled when it reaches Redis: intent and result in one breath, before what one of an
+    # earlier epoch has journaled, which comes with its own owner or with the next claim.
     handed_in = _handed_in(case.log)
     for identity, seen in _behind(
         case, list(case.logged), settled=_settled_at(case.log), handed_in=handed_in
@@ -511,7 +512,7 @@ def _behind(
     """
     Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then.
 
-    Those in `handed_in` may stand behind one of a later epoch.
+    Those in `handed_in` may stand before one of an earlier epoch.
     """
     before: dict[str, list[str]] = {}
     shown = case.shown
@@ -521,7 +522,7 @@ def _behind(
             return False
         if settled is None:
             return True
-        if identity in handed_in and _by_id(identity)[:2] < _by_id(earlier)[:2]:
+        if earlier in handed_in and _by_id(identity)[:2] < _by_id(earlier)[:2]:
             return False
         apart = len(settled)  # open to the end: behind all that are not
         return _by_id(earlier) >= _by_id(identity) and (

@@ -115,7 +115,8 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
         ("log-gone", "deleting"), (Action.SEED, Action.RECOVER, Action.SYNC, Action.CLOSE),
     ),
     "a finished object without a log is being deleted": (
-        Situation(deleting=True, log_present=False, terminal=True), ("finished-without-log",), (Action.NOTHING,),
+        Situation(deleting=True, log_present=False, terminal=True),
+        ("finished-without-log",), (Action.NOTHING,),
     ),
     "finished, its log expired": (
         Situation(log_present=False, terminal=True, shown=3), ("finished-without-log",), (Action.NOTHING,),
