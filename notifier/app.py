@@ -134,7 +134,7 @@ class Parts:
             time,
             protected=lambda: self.status_policy.found.state is State.IN_FORCE,
             adopted_before=lambda: (
-                self.settings.adoption.before or self.installation.since or math.inf
+                self.settings.adoption.moment or self.installation.since or math.inf
             ),
             lineage=lambda uid: self.manager.lineage_of(uid),  # noqa: PLW0108 - made below
             marked=lambda uid: self.manager.marked(uid),  # noqa: PLW0108 - made below

@@ -8,6 +8,7 @@ carries a description with unit, default, reason and danger; the reference page 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from syncer.configfile import Duration, Group, Level, Names, build, keys_of, secret_of, unknown_keys
 from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
@@ -370,29 +371,11 @@ class DeliveryRules(Group):
         return self.guarantee == "atMostOnce"
 
 
-def _parse_moment(value: object) -> int:
-    """
-    Read a time as Unix milliseconds, 0 for none.
-
-    Raises:
-        ValueError: it is no time of RFC 3339, zone included.
-    """
-    if value in (0, "", None):
-        return 0
-    try:
-        when = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None:
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
-    return round(when.timestamp() * 1000)
-
-
 class AdoptionSettings(Group):
     """Which notifications another controller has handled."""
 
-    before: Annotated[int, BeforeValidator(_parse_moment)] = Field(
-        default=0,
+    before: str = Field(
+        default="",
         description="Notifications created before this time (RFC 3339) are taken as their status shows "
         "them; default the variable ADOPTION_BEFORE, else the file "
         "notification-ledger.adoption-before in the credentials directory, else when this "
@@ -400,6 +383,21 @@ class AdoptionSettings(Group):
         "which it was stopped. `syncer verify` goes by it, and where no admission policy protects "
         "statuses, the controller does.",
     )
+
+    @field_validator("before", mode="before")
+    @classmethod
+    def _a_time(cls, value: object) -> str:
+        # YAML reads what is not quoted.
+        text = value.isoformat() if isinstance(value, datetime) else str(value or "").strip()
+        with contextlib.suppress(ValueError):
+            if not text or datetime.fromisoformat(text).tzinfo is not None:
+                return text
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+
+    @property
+    def moment(self) -> int:
+        """Unix milliseconds, 0 if there is none."""
+        return round(datetime.fromisoformat(self.before).timestamp() * 1000) if self.before else 0
 
 
 class SyncerSettings(Group):

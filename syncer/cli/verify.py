@@ -104,7 +104,7 @@ async def _silence(at: Access, options: argparse.Namespace) -> tuple[str, int | 
 
     try:
         store = await trusted_store(at, options)
-        return "", at.settings.adoption.before or store.since
+        return "", at.settings.adoption.moment or store.since
     except SILENT as error:
         if at.kube is None:
             raise

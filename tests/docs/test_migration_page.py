@@ -126,5 +126,19 @@ def test_the_moment_of_the_stop_is_a_credential(tmp_path: Path) -> None:
         f"{{redis: {{url: redis://h}}, delivery: {{credentials: {{dir: {tmp_path}}}}}}}\n"
     )
     ours = load(settings, {"KUBERNAUT_CONTROLLER_NAMESPACE": NAMESPACE}).settings.adoption
-    assert ours.before == pytest.approx(time.time() * 1000, abs=60_000)
+    assert ours.moment == pytest.approx(time.time() * 1000, abs=60_000)
     assert load_syncer(settings).settings.adoption == ours
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_values_of_a_release_as_printed(major: str, tmp_path: Path) -> None:
+    """What the page puts into `ledger.yaml` is what this chart takes, beside its values for Kubernaut."""
+    printed = re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```$", PAGE.read_text())
+    (first,) = (text for text in printed if "repository:" in text)
+    (again,) = (text for text in printed if "adoption:" in text)
+    (tmp_path / "ledger.yaml").write_text(textwrap.dedent(first) + again)
+    chart = ROOT / "charts" / "notification-ledger"
+    files = ["-f", str(chart / "ci" / "kubernaut-values.yaml"), "-f", str(tmp_path / "ledger.yaml")]
+    run = helm(major, "template", "notification-ledger", str(chart), *files)
+    assert run.code == 0, run.err
+    assert "2026-01-31T12:00:00Z" in run.out

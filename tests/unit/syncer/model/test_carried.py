@@ -79,7 +79,7 @@ NONE: dict[str, str] = {
     "a name that is none": MESSAGE.replace('"a"', "1"),
     "a place beyond its list": MESSAGE.replace("[1,1,0,0,2", "[3,1,0,0,2"),
     "a place before its list": MESSAGE.replace("[1,1,0,0,2", "[-1,1,0,0,2"),
-    "a class of no version": MESSAGE.replace("-4,3]", "-6,3]"),
+    "a class of no version": MESSAGE.replace("-4,3]", "-9,3]"),
     "a fraction": MESSAGE.replace("1700000000,", "1700000000.5,"),
     "a time beyond the calendar": MESSAGE.replace("1,3,503", f"1,{10**17},503"),
     "a number without measure": MESSAGE.replace("503", "5" * 30),
