@@ -15,8 +15,9 @@ from typing import Any, Final
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
-from notifier.content.mrkdwn import CUT, escape, shorten, shorten_plain, to_mrkdwn
+from notifier.content.mrkdwn import CUT, shorten, shorten_plain, to_mrkdwn
 from notifier.contract import Message, Outcome
+from notifier.templates.places import escape_mrkdwn
 
 KIND: Final = "slack"
 HEADER_CHARS: Final = 150
@@ -105,7 +106,7 @@ def slack_payload(message: Message) -> dict[str, Any]:
                     {
                         "type": "mrkdwn",
                         "verbatim": True,
-                        "text": f"*Priority:* {escape(spec.priority)} | *Type:* {escape(spec.type)}",
+                        "text": escape_mrkdwn(f"*Priority:* {spec.priority} | *Type:* {spec.type}"),
                     }
                 ],
             },

@@ -36,7 +36,7 @@ _FIXES: Final = {
     "where namespace is a template": "add it: a list of all namespaces that the template may yield",
     "the expression": f"correct the expression; {_PAGE} has the functions",
     "there is no function": f"use one of the functions of JMESPath, or of {_PAGE}",
-    "the hole that begins": "close it with }, or write $${ for a literal ${",
+    "the hole that begins": "close it with }}, or write {{ '{{' }} for two literal braces",
 }
 
 

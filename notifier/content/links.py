@@ -15,14 +15,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_ALLOWED: Final = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
+from notifier.templates.places import is_link
+
 #: Where Markdown begins a target: `](target`, a definition `]: target`, and `<scheme:`.
 _TARGET: Final = re.compile(r"\]\([ \t\n]*+<?|\]:[ \t\n]*+<?|<(?=[A-Za-z][A-Za-z0-9+.-]*+:)")
-
-
-def is_link(target: str) -> bool:
-    """Whether a target may become a link."""
-    return _ALLOWED.match(target) is not None
 
 
 def only_safe_links(markdown: str) -> str:
@@ -30,7 +26,7 @@ def only_safe_links(markdown: str) -> str:
 
     def defuse(match: re.Match[str]) -> str:
         text = match.group()
-        if _ALLOWED.match(markdown, match.end()):
+        if is_link(markdown, match.end()):
             return text
         if text.startswith("<"):
             # One more backslash before an escaped one would make it a link again.

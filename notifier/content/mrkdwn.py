@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from notifier.content.links import is_link
+from notifier.templates.places import escape_mrkdwn, is_link
+from notifier.templates.text import utf16
 
 #: Stands for a piece of code set aside; NUL cannot come from a text, it is taken out first.
 _HOLE: Final = "\0"
@@ -60,7 +61,7 @@ def to_mrkdwn(text: str) -> str:
 
     text = text.replace("\r\n", "\n").replace(_HOLE, "\ufffd")
     text = _INLINE.sub(set_aside, _FENCED.sub(set_aside, text))
-    text = _QUOTE.sub(">", escape(text))
+    text = _QUOTE.sub(">", escape_mrkdwn(text))
     text = _IMAGE.sub(_link, text)
     text = _LINK.sub(_link, text)
     text = _BOLD_LINES.sub(r"*\1*", _BOLD.sub(r"*\1*", text))
@@ -77,21 +78,16 @@ def to_mrkdwn(text: str) -> str:
     return _BLANK_LINES.sub("\n\n", text)
 
 
-def escape(text: str) -> str:
-    """Escape the three characters that Slack reserves."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def shorten(text: str, limit: int, mark: str = CUT) -> str:
     """
     Cut mrkdwn to a number of UTF-16 units, with a visible mark.
 
     No entity, link or character is cut in two, and a code block that was open is closed.
     """
-    if _units(text) <= limit:
+    if utf16(text) <= limit:
         return text
     closing = f"\n{FENCE}"
-    head = _head(text, limit - _units(mark) - _units(closing))
+    head = _head(text, limit - utf16(mark) - utf16(closing))
     entity = head.rfind("&", len(head) - 6 if len(head) > 6 else 0)
     if entity >= 0 and ";" not in head[entity:]:
         head = head[:entity]
@@ -106,7 +102,7 @@ def shorten(text: str, limit: int, mark: str = CUT) -> str:
 
 def shorten_plain(text: str, limit: int) -> str:
     """Cut a plain text to a number of UTF-16 units, at a code point, with a visible mark."""
-    if _units(text) <= limit:
+    if utf16(text) <= limit:
         return text
     return _head(text, limit - 1) + "…"
 
@@ -127,7 +123,7 @@ def _heading(match: re.Match[str]) -> str:
 
 def _code(code: str) -> str:
     if not code.startswith(FENCE):
-        return escape(code)
+        return escape_mrkdwn(code)
     inside = code[len(FENCE) : -len(FENCE)]
     if not inside.strip():
         return ""
@@ -135,11 +131,7 @@ def _code(code: str) -> str:
         inside = "\n" + inside[tag.end() :]
         if not inside.strip():
             return ""
-    return f"{FENCE}{escape(inside)}{FENCE}"
-
-
-def _units(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return f"{FENCE}{escape_mrkdwn(inside)}{FENCE}"
 
 
 def _head(text: str, limit: int) -> str:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from notifier.gateway.draft import Draft, Refused, cut
-from notifier.gateway.expressions import Template, shown
 from notifier.gateway.identity import DIGITS, Identity, hashed
 from notifier.routing.attributes import ALWAYS, KNOWN
+from notifier.templates.expressions import Unfit, shown
+from notifier.templates.text import Template
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.incident import AT, FIRING, INCIDENT, OWN, STATE, STATES, incident_label
 from syncer.model.resource import Json
@@ -63,16 +64,16 @@ class Rules:
     path: str = "mapping"
 
     def find(self, key: str, view: Json) -> Any:
-        """Return what a template finds; None without one."""
+        """Return what a template finds; None without one, Unfit where it does not fit."""
         template = self.texts.get(key)
-        return None if template is None else template.value(view, f"{self.path}.{key}")
+        return None if template is None else template.value(view)
 
 
 def given_id(mapping: Rules, draft: Draft) -> str:
     """Return the event's id by the mapping; empty if it has none, or one that does not fit."""
     try:
         return shown(mapping.find("id", draft.view))
-    except Refused:
+    except Unfit:
         return ""  # `manifest` notes it on the object
 
 
@@ -88,7 +89,10 @@ def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
     Raises:
         Refused: the template finds another one.
     """
-    found = shown(mapping.find("namespace", draft.view))
+    try:
+        found = shown(mapping.find("namespace", draft.view))
+    except Unfit as unfit:
+        raise Refused(str(unfit), path=f"{mapping.path}.namespace") from None
     if found not in allowed:
         raise Refused(
             "the payload leads to a namespace that is not in this source's `namespaces`",
@@ -110,9 +114,9 @@ class _Reading:
         if template is None:
             return None
         try:
-            return template.value(self.draft.view, f"{self.mapping.path}.{place}")
-        except Refused as refused:
-            self.note(place, refused.reason)
+            return template.value(self.draft.view)
+        except Unfit as unfit:
+            self.note(place, str(unfit))
             return None
 
     def text(self, key: str) -> str:

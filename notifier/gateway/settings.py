@@ -16,12 +16,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from notifier.gateway.draft import Options
-from notifier.gateway.expressions import Template
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.manifest import PRIORITIES, TYPES, Rules
 from notifier.gateway.proofs import AuthSettings
 from notifier.gateway.translation import Rate, Source
 from notifier.settings import Address, ListenAddress
+from notifier.templates.text import Template
 from syncer.configfile import (
     Duration,
     Fault,
@@ -103,7 +103,7 @@ class LinkSettings(Group):
 
 class MappingSettings(Group):
     """
-    How a payload becomes a notification: templates in which `${…}` holds a JMESPath expression over it.
+    How a payload becomes a notification: templates in which `{{ … }}` holds a JMESPath expression over it.
 
     A field without a template, or whose template finds nothing, has the source's default.
     """
@@ -459,7 +459,7 @@ def _rules(given: SourceSettings, path: str) -> Rules:
         for key in ("subject", "body"):
             if key not in texts:
                 raise ConfigError("is required for kind json", path=f"{place}.{key}")
-    if "${" in given.namespace:
+    if "{{" in given.namespace:
         texts["namespace"] = _template(given.namespace, f"{path}.namespace")
     extensions = {
         key: _template(text, f"{place}.extensions.{key}")

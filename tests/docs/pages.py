@@ -126,9 +126,11 @@ sources:
         tokenFiles: [/etc/notification-gateway/secrets/alertmanager-token/token]
 ```
 
-In a template, each `${…}` holds a [JMESPath](https://jmespath.org) expression over the payload; with
-`per: alert`, `alert` is the alert. A template that consists of one `${…}` yields the value itself; any
-other yields text, in which null is empty. `$${` is a literal `${`. Functions besides JMESPath's own:
+In a template, each `{{ … }}` holds a [JMESPath](https://jmespath.org) expression over the payload; with
+`per: alert`, `alert` is the alert. A template that consists of one `{{ … }}` yields the value itself; any
+other yields text, in which null is empty. YAML wants what begins with a brace in quotes. There are two
+blocks, `{{#each LIST}}…{{/each}}` and `{{#if CONDITION}}…{{else}}…{{/if}}`. Functions besides JMESPath's
+own:
 
 | function | yields |
 |---|---|
@@ -138,6 +140,9 @@ other yields text, in which null is empty. `$${` is a literal `${`. Functions be
 | `replace(text, old, new)` | the text with each `old` replaced |
 | `truncate(text, count)` | its first characters |
 | `match(text, pattern)` | whether a pattern (RE2) is found in it |
+| `url(value)` | the value as a part of an address, percent-encoded |
+| `list(items, between)` | the items that are not null, joined; JMESPath's `join` fails if one is null |
+| `lines(mapping, between)` | its members as `name=value`, sorted and joined |
 
 """
 

@@ -170,7 +170,7 @@ def test_pages_name_the_schemas_as_they_are_called() -> None:
 
 
 @pytest.mark.parametrize("patience", ["20s", 20, None])
-@pytest.mark.parametrize("days", ["7", 7, "${days}", None])
+@pytest.mark.parametrize("days", ["7", 7, "{{ days }}", None])
 def test_what_an_editor_does_not_mark(patience: object, days: object) -> None:
     """Durations in both forms, and a number where a text is made of it."""
     more = {"patience": patience, "mapping": {"retentionDays": days}}

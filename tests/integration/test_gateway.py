@@ -546,7 +546,7 @@ async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
         "events": "cloudevents", "github": "github", "plain": "json",
     }  # fmt: skip
     assert set(kinds.values()) == set(KINDS) - {"heartbeat"}
-    mapping = {"mapping": {"subject": "${lower(title)}", "body": "${text}"}}
+    mapping = {"mapping": {"subject": "{{ lower(title) }}", "body": "{{ text }}"}}
     document = {
         "sources": [
             source(token, name=name, kind=kind, namespace="default", **mapping if kind == "json" else {})
@@ -1108,7 +1108,7 @@ async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
 ) -> None:
     """Expressions over all alerts, a hundred times for one small body, are evaluated beside the loop."""
     _, kubeconfig = standin
-    mapping = {"body": "${join(',', alerts[?status == 'firing'].status)}"}
+    mapping = {"body": "{{ join(',', alerts[?status == 'firing'].status) }}"}
     document = {"sources": [source(token, namespace="default", per="alert", mapping=mapping)]}
     alerts = ",".join(['{"status":"firing"}'] * 740)
     head = '{"version":"4","groupKey":"k","status":"firing","receiver":"r","alerts":'

@@ -52,19 +52,21 @@ GOOD: Final[dict[str, Json]] = {
 }
 #: Every function is used, on members that may hold anything.
 MAPPING: Final = {
-    "subject": "${default(title, 'none')} ${upper(status)} ${length(alerts || `[]`)}",
-    "body": "${text} ${join(', ', not_null(alerts[].fingerprint, `[]`))} body",
-    "id": "${id}",
-    "severity": "${lower(severity)}",
-    "extensions": {"a": "${nested.a[1].b}", "b": "${match(reason, '(a+)+$')}"},
-    "links": [{"service": "s", "url": "${replace(url, 'http:', 'https:')}", "label": "${type}"}],
+    "subject": "{{ default(title, 'none') }} {{ upper(status) }} {{ length(alerts || `[]`) }}",
+    "body": "{{ text }} {{ join(', ', not_null(alerts[].fingerprint, `[]`)) }} body",
+    "id": "{{ id }}",
+    "severity": "{{ lower(severity) }}",
+    "extensions": {"a": "{{ nested.a[1].b }}", "b": "{{ match(reason, '(a+)+$') }}"},
+    "links": [
+        {"service": "s", "url": "{{ replace(url, 'http:', 'https:') }}", "label": "{{ type }}"}
+    ],
 }
 
 _TEXTS: Final = st.one_of(
     st.text(max_size=30),
     st.sampled_from([
         "", " ", "\x00", "\u2028", "firing", "resolved", "2026-11-27T04:00:00Z", "0001-01-01T00:00:00Z",
-        "9999-12-31T23:59:59.999999999+23:59", "${x}", "x" * 70_000, "http://x", "javascript:1",
+        "9999-12-31T23:59:59.999999999+23:59", "{{ x }}", "x" * 70_000, "http://x", "javascript:1",
     ]),
 )  # fmt: skip
 ANYTHING: Final = st.recursive(
@@ -121,7 +123,7 @@ def _sources() -> dict[str, tuple[Source, Source]]:
         }  # fmt: skip
         return of_document({"sources": [entry]}).sources["s"][0]
 
-    plain = {"subject": "${title}", "body": "${text}"}
+    plain = {"subject": "{{ title }}", "body": "{{ text }}"}
     return {
         kind: (
             one(kind, "group", plain if kind == "json" else {}),

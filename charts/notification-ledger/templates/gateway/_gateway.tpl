@@ -28,7 +28,7 @@ those that its sources name.
 {{- define "ledger.gateway.namespaces" -}}
 {{- $found := list -}}
 {{- range .Values.gateway.config.sources -}}
-{{- if not (contains "${" (toString .namespace)) -}}{{- $found = append $found .namespace -}}{{- end -}}
+{{- if not (contains "{{" (toString .namespace)) -}}{{- $found = append $found .namespace -}}{{- end -}}
 {{- $found = concat $found (.namespaces | default list) -}}
 {{- end -}}
 {{- $found | uniq | sortAlpha | toJson -}}

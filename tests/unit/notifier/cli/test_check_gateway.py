@@ -33,7 +33,7 @@ sources:
     dedupWindw: 1h                                    #g-misspelt
     auth: {insecure: true}
     mapping:
-      subject: ${a..b}                                #g-expression
+      subject: "{{ a..b }}"                                #g-expression
       body: b
   - name: d
     kind: json
@@ -49,14 +49,14 @@ sources:
     mapping: {subject: s}
   - name: f                                           #g-namespaces
     kind: flux
-    namespace: ${a}
+    namespace: "{{ a }}"
     auth: {insecure: true}
   - name: g
     kind: json
     namespace: alerts
     auth: {insecure: true}
     mapping:
-      subject: ${shout(a)}                            #g-function
+      subject: "{{ shout(a) }}"                            #g-function
       body: b
   - name: h
     kind: github

@@ -165,7 +165,7 @@ def test_a_tried_payload_may_hold_what_the_terminal_lacks(tmp_path: Path) -> Non
     file = tmp_path / "gateway.yaml"
     file.write_text(
         "sources: [{name: s, kind: json, namespace: n, auth: {insecure: true},"
-        " mapping: {subject: '${subject}', body: body}}]\n"
+        " mapping: {subject: '{{ subject }}', body: body}}]\n"
     )
     answer = subprocess.run(
         [sys.executable, "-m", "notifier", "gateway", "test", "--config", str(file), "--source", "s"],

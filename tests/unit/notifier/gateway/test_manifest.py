@@ -80,12 +80,19 @@ def test_a_mapping_replaces_what_it_names() -> None:
     found = spec(
         alertmanager(),
         mapping={
-            "type": "${if(status == 'firing', 'ManualReview', 'Completion')}",
+            "type": "{{ if(status == 'firing', 'ManualReview', 'Completion') }}",
             "priority": "low",
-            "subject": "${commonLabels.alertname}\n in ${commonLabels.namespace}",
-            "extensions": {"shop": "${commonLabels.namespace}", "alertname": "${commonLabels.no}"},
+            "subject": "{{ commonLabels.alertname }}\n in {{ commonLabels.namespace }}",
+            "extensions": {
+                "shop": "{{ commonLabels.namespace }}",
+                "alertname": "{{ commonLabels.no }}",
+            },
             "links": [
-                {"service": "runbook", "url": "https://r/${commonLabels.alertname}", "label": "Do"},
+                {
+                    "service": "runbook",
+                    "url": "https://r/{{ commonLabels.alertname }}",
+                    "label": "Do",
+                },
                 {"service": "x", "url": "javascript:alert(1)", "label": "No"},
             ],
             "retentionDays": 30,
@@ -112,17 +119,17 @@ def test_a_retry_policy_is_passed_on() -> None:
 
 def test_a_template_that_finds_nothing_leaves_the_source_s_own() -> None:
     """A page with a plain subject beats none."""
-    found = spec(alertmanager(), mapping={"subject": "${commonLabels.nobody}"})
+    found = spec(alertmanager(), mapping={"subject": "{{ commonLabels.nobody }}"})
     assert found["subject"] == "[FIRING:1] Disk: disk is full"
 
 
 def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     """Words that do not exist, and expressions that meet another form, are on the object."""
     mapping = {
-        "priority": "${commonLabels.alertname}",
-        "subject": "${lower(alerts)}",
-        "extensions": {"x": "${upper(alerts)}", "alertname": "${lower(alerts)}"},
-        "retentionDays": "${commonLabels.alertname}",
+        "priority": "{{ commonLabels.alertname }}",
+        "subject": "{{ lower(alerts) }}",
+        "extensions": {"x": "{{ upper(alerts) }}", "alertname": "{{ lower(alerts) }}"},
+        "retentionDays": "{{ commonLabels.alertname }}",
     }
     found = desired(alertmanager(), mapping=mapping).manifest
     spec = found["spec"]
@@ -132,9 +139,9 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     assert spec["extensions"]["alertname"] == "Disk"
     assert found["metadata"]["annotations"][FAULTS] == (
         "priority: yields none of Critical, High, Medium, Low; "
-        "subject: the expression ${lower(alerts)} does not fit the payload (JMESPathTypeError); "
-        "extensions.x: the expression ${upper(alerts)} does not fit the payload (JMESPathTypeError); "
-        "extensions.alertname: the expression ${lower(alerts)} does not fit the payload"
+        "subject: the expression lower(alerts) does not fit what it meets (JMESPathTypeError); "
+        "extensions.x: the expression upper(alerts) does not fit what it meets (JMESPathTypeError); "
+        "extensions.alertname: the expression lower(alerts) does not fit what it meets"
         " (JMESPathTypeError); "
         "retentionDays: does not yield a number of days"
     )
@@ -144,10 +151,13 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
 @pytest.mark.parametrize(
     ("mapping", "text"),
     [
-        ({"subject": "${title}", "body": "b"}, "mapping.subject: nothing was found by ${title}"),
         (
-            {"subject": "${lower(n)}", "body": "b"},
-            "mapping.subject: the expression ${lower(n)} does",
+            {"subject": "{{ title }}", "body": "b"},
+            "mapping.subject: nothing was found by {{ title }}",
+        ),
+        (
+            {"subject": "{{ lower(n) }}", "body": "b"},
+            "mapping.subject: the expression lower(n) does",
         ),
         ({"subject": "s", "body": " "}, "mapping.body: nothing was found"),
     ],
@@ -164,7 +174,7 @@ def test_a_required_member_that_is_not_found_is_refused(mapping: Json, text: str
 def test_everything_is_cut_to_its_bounds() -> None:
     """Subject, body, values and their number; what is cut says so."""
     labels = {f"l{n:03}": "v" * 400 for n in range(100)}
-    mapping = {"subject": "${s}", "body": "${b}", "extensions": {"mine": "${s}"}}
+    mapping = {"subject": "{{ s }}", "body": "{{ b }}", "extensions": {"mine": "{{ s }}"}}
     found = spec({"s": "s" * 600, "b": "b" * 40_000}, "json", mapping=mapping)
     assert len(found["subject"]) == 500
     assert found["subject"].endswith("…")
@@ -180,7 +190,7 @@ def test_everything_is_cut_to_its_bounds() -> None:
 
 def test_what_is_within_the_bounds_is_left_as_it_is() -> None:
     """A body and a number of extensions of just the bound are whole, and nothing says otherwise."""
-    found = spec({"b": "b" * 32 * 1024}, "json", mapping={"subject": "s", "body": "${b}"})
+    found = spec({"b": "b" * 32 * 1024}, "json", mapping={"subject": "s", "body": "{{ b }}"})
     assert found["body"] == "b" * 32 * 1024
     # Status, receiver and source come besides.
     labels = {f"l{n:03}": "v" * 256 for n in range(61)}
@@ -216,7 +226,7 @@ def test_an_incident_is_what_its_notifications_share() -> None:
 
 def test_an_incident_of_the_mapping_wins() -> None:
     """Plain JSON has none of its own; what is no state is noted and fires."""
-    mapping = {"subject": "s", "body": "b", "incident": "${key}", "state": "${s}"}
+    mapping = {"subject": "s", "body": "b", "incident": "{{ key }}", "state": "{{ s }}"}
     key, state = incident({"key": "disk", "s": "Resolved"}, "json", mapping=mapping)
     assert (key.startswith("gw/src/"), state) == (True, "resolved")
     assert incident({"key": "disk", "s": "gone"}, "json", mapping=mapping) == (key, "firing")
@@ -228,7 +238,7 @@ def test_links_are_bounded() -> None:
     """Sixteen of them, with addresses that an API server takes; one that is too long is left out."""
     address = "https://r/" + "x" * 2038
     links = [{"service": f"s{n}", "url": "https://r/", "label": "l"} for n in range(16)]
-    links[0]["url"], links[1]["url"] = "${u}", "${u}x"
+    links[0]["url"], links[1]["url"] = "{{ u }}", "{{ u }}x"
     found = spec(alertmanager(u=address), mapping={"links": links})["actionLinks"]
     assert [link["service"] for link in found] == [
         "alertmanager", "prometheus", "s0", *(f"s{n}" for n in range(2, 15)),
@@ -239,13 +249,13 @@ def test_links_are_bounded() -> None:
 @pytest.mark.parametrize(("given", "days"), [(0, 1), (1, 1), (90, 90), (91, 90), ("7", 7)])
 def test_days_of_retention_are_brought_within_their_bounds(given: object, days: int) -> None:
     """What an API server would refuse becomes the nearest that it takes."""
-    mapping = {"subject": "s", "body": "b", "retentionDays": "${d}"}
+    mapping = {"subject": "s", "body": "b", "retentionDays": "{{ d }}"}
     assert spec({"d": given}, "json", mapping=mapping)["retentionDays"] == days
 
 
 def test_what_does_not_fit_is_noted_within_a_bound() -> None:
     """Very many faults end in an ellipsis."""
-    mapping = {"extensions": {f"e{n}": "${lower(alerts)}" for n in range(50)}}
+    mapping = {"extensions": {f"e{n}": "{{ lower(alerts) }}" for n in range(50)}}
     annotations = desired(alertmanager(), mapping=mapping).manifest["metadata"]["annotations"]
     assert len(annotations[FAULTS]) == 1024
     assert annotations[FAULTS].endswith("…")
@@ -253,7 +263,7 @@ def test_what_does_not_fit_is_noted_within_a_bound() -> None:
 
 def test_an_id_of_the_mapping_tells_events_apart() -> None:
     """Two payloads of one id are one event, whatever else they say."""
-    mapping = {"subject": "s", "body": "b", "id": "${id}"}
+    mapping = {"subject": "s", "body": "b", "id": "{{ id }}"}
     names = [
         desired({"id": i, "n": n}, "json", mapping=mapping).identity.name
         for i, n in ((1, 1), (1, 2), (2, 1))
@@ -263,7 +273,7 @@ def test_an_id_of_the_mapping_tells_events_apart() -> None:
 
 def test_long_ids_that_end_differently_are_two_events() -> None:
     """The whole id is hashed: a long message may be one."""
-    mapping = {"subject": "s", "body": "b", "id": "${id}"}
+    mapping = {"subject": "s", "body": "b", "id": "{{ id }}"}
     first, second = (
         desired({"id": "x" * 3000 + end}, "json", mapping=mapping).identity.name for end in "ab"
     )
@@ -272,7 +282,7 @@ def test_long_ids_that_end_differently_are_two_events() -> None:
 
 def test_an_id_that_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     """A page that may come twice beats none."""
-    mapping = {"subject": "s", "body": "b", "id": "${lower(run)}"}
+    mapping = {"subject": "s", "body": "b", "id": "{{ lower(run) }}"}
     found = desired({"run": 5}, "json", mapping=mapping)
     plain = desired({"run": 5}, "json", mapping={"subject": "s", "body": "b"})
     assert found.identity == plain.identity
@@ -281,7 +291,7 @@ def test_an_id_that_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
 
 def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
     """A template leads to the namespaces of the list and to no other: 403."""
-    source: Json = {"namespace": "${commonLabels.namespace}", "namespaces": ["shop", "bank"]}
+    source: Json = {"namespace": "{{ commonLabels.namespace }}", "namespaces": ["shop", "bank"]}
     assert desired(alertmanager(), **source).namespace == "shop"
     with pytest.raises(Refused) as refused:
         desired(alertmanager(commonLabels={"namespace": "kube-system"}), **source)

@@ -234,23 +234,23 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(namespace="A")]}, "sources[0].namespace: must be the name of a namespace"
     ),
     "a template without its namespaces": (
-        {"sources": [source(namespace="${a}")]},
+        {"sources": [source(namespace="{{ a }}")]},
         "sources[0].namespaces: is required where namespace is a template",
     ),
     "a list of namespaces with one that is none": (
-        {"sources": [source(namespace="${a}", namespaces=["a", "A b"])]},
+        {"sources": [source(namespace="{{ a }}", namespaces=["a", "A b"])]},
         "sources[0].namespaces: must be names of namespaces",
     ),
     "an expression that cannot be read": (
-        {"sources": [source(mapping={"subject": "${a..b}"})]},
+        {"sources": [source(mapping={"subject": "{{ a..b }}"})]},
         "sources[0].mapping.subject: the expression 'a..b' cannot be read",
     ),
     "an extension's expression": (
-        {"sources": [source(mapping={"extensions": {"a": "${f(x)}"}})]},
+        {"sources": [source(mapping={"extensions": {"a": "{{ f(x) }}"}})]},
         "sources[0].mapping.extensions.a: there is no function f()",
     ),
     "a link's expression": (
-        {"sources": [source(mapping={"links": [{"service": "a", "url": "${", "label": "b"}]})]},
+        {"sources": [source(mapping={"links": [{"service": "a", "url": "{{ a", "label": "b"}]})]},
         "sources[0].mapping.links[0].url: the hole that begins at character 1",
     ),
     "a type that is none": (
@@ -298,7 +298,7 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     text = (
         "lissten: 1\nsources:\n- name: a\n  kind: json\n  namespace: n\n"
-        "  auth: {insecure: true}\n  mapping:\n    subject: ${a..b}\n    body: b\n"
+        "  auth: {insecure: true}\n  mapping:\n    subject: '{{ a..b }}'\n    body: b\n"
     )
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"^sources\[0\]\.mapping\.subject: .* \(line 8\)$"):
@@ -306,7 +306,7 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
     file.write_text(text.replace("kind: json", "kind: odd"))
     with pytest.raises(ConfigError, match=r"^sources\[0\]\.kind: must be one of .* \(line 4\)$"):
         load(file)
-    file.write_text(text.replace("${a..b}", "x"))
+    file.write_text(text.replace("{{ a..b }}", "x"))
     assert load(file).warnings == ("lissten is unknown and ignored: did you mean listen? (line 1)",)
     file.write_text(text + "  patience: 2m\n- {name: b}\n")
     with pytest.raises(
@@ -314,7 +314,7 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
         match=r"^sources\[0\]\.patience: .* \(line 10\); sources\[1\]\.kind: .* \(line 11\)",
     ):
         load(file)
-    file.write_text(text.replace("${a..b}", "x") + "  kind: flux\n")
+    file.write_text(text.replace("{{ a..b }}", "x") + "  kind: flux\n")
     assert load(file).warnings[0] == (
         "sources[0].kind is written twice; only the last one counts (line 10)"
     )
