@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.immutable import immutable
@@ -38,6 +38,20 @@ _NAME_CHARS: Final = 253
 _URL_CHARS: Final = 2048
 #: Upstream's prefix of what is refused for good.
 PERMANENT: Final = "permanent failure: "
+
+
+@immutable
+class Words:
+    """
+    What templates make of a message, beside its subject, body and links, which they replace.
+
+    Attributes:
+        body: Whether the body is theirs, in the channel's own language.
+        payload: What only this kind of channel has; None without a template for it.
+    """
+
+    body: bool = False
+    payload: Any = None
 
 
 @immutable
@@ -61,6 +75,8 @@ class Message:
         size: Characters of the texts that take the most.
         document: Makes the whole object, sanitised, since only the file channel wants it; takes a function
             to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
+        data: Makes what templates see of the alerts behind it, sanitised.
+        words: What the operators' templates make of it, None without any.
         incident: What receivers know its incident by; empty if it is about none.
         state: Whether that fires or is resolved; empty without one.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
@@ -81,6 +97,8 @@ class Message:
     failed: int
     size: int
     document: Callable[..., Json] = field(repr=False, compare=False)
+    data: Callable[[], Json] = field(default=dict, repr=False, compare=False)
+    words: Words | None = field(default=None, repr=False)
     incident: str = field(default="", repr=False)
     state: str = field(default="", repr=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
@@ -136,6 +154,8 @@ class Outcome:
         retry_after: Wait in seconds that the receiver asked for, or None.
         by_rule: Nothing was sent, because the operators' rules deny it.
         mistake: Refused for what an operator has configured, not for the message.
+        digest: Of the templates by which it was worded; empty without any.
+        unworded: Why they did not fit, so that the usual text was sent.
     """
 
     state: AttemptState
@@ -145,6 +165,8 @@ class Outcome:
     retry_after: float | None = None
     by_rule: bool = False
     mistake: bool = False
+    digest: str = ""
+    unworded: str = ""
 
     @classmethod
     def success(cls, code: int = 0) -> Outcome:

@@ -104,12 +104,18 @@ class LiveRouter:
         spec, body_hash = request.content()
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self._routing.current.config, attributes, clean=sanitise)
+        targets = self._routing.current.config.channel_targets()
         plan = Plan(
             channels=resolution.channels,
             reason=resolution.reason,
             message=resolution.message,
             at=now,
             body_hash=body_hash,
+            templates="\n".join(
+                f"{target.wording.digest} {channel}"
+                for channel in resolution.channels
+                if (target := targets.get(channel)) and target.wording
+            ),
         )
         return Routed(plan, resolution.doubts)
 

@@ -2,12 +2,14 @@
 The message that the e-mail channel sends.
 
 It is made of what cannot change between attempts, apart from its date and the attempt's id, which only
-headers hold. Text only: every client shows it, and nothing in it is read as markup. Headers are put
-together here from parts that hold no control character, so none can begin another.
+headers hold. Text: every client shows it, and nothing in it is read as markup; beside it stands the page of
+HTML that a receiver's templates make, if it fits. Headers are put together here from parts that hold no
+control character, so none can begin another.
 """
 
 from __future__ import annotations
 
+import base64
 import binascii
 import re
 from dataclasses import dataclass
@@ -29,6 +31,14 @@ LINKS: Final = 20
 #: Bytes that headers must leave, or the mark of a cut would not fit.
 _LEAST_SPACE: Final = 1024
 
+_TEXT: Final = {
+    "Content-Type": 'text/plain; charset="utf-8"',
+    "Content-Transfer-Encoding": "quoted-printable",
+}
+_HTML: Final = {
+    "Content-Type": 'text/html; charset="utf-8"',
+    "Content-Transfer-Encoding": "base64",
+}
 _HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
@@ -71,21 +81,41 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
         "Auto-Submitted": "auto-generated",
         "X-Notification-Attempt": message.attempt_id,
         "MIME-Version": "1.0",
-        "Content-Type": 'text/plain; charset="utf-8"',
-        "Content-Transfer-Encoding": "quoted-printable",
     }
     if headline:
         headers["Importance"] = "high"
+    page, mark = _page(message), f"=_{message.idempotency_key}"
+    if len(page) > limit - 2 * _LEAST_SPACE - sum(map(len, headers.values())):
+        page = b""
+    if page:
+        headers["Content-Type"] = f'multipart/alternative; boundary="{mark}"'
+        before = f"--{mark}\r\n{_lines(_TEXT)}\r\n".encode()
+        after = f"\r\n--{mark}\r\n{_lines(_HTML)}\r\n".encode() + page + f"--{mark}--\r\n".encode()
+    else:
+        headers |= _TEXT
+        before = after = b""
     for name, value in headers.items():
         if not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"the header {name} cannot be written")
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n"
-    space = limit - len(head) - len(b"\r\n")
+    head = _lines(headers).encode() + b"\r\n" + before
+    space = limit - len(head) - len(b"\r\n") - len(after)
     if space < _LEAST_SPACE:
         raise ValueError("the message cannot be cut to size")
     below = _cut_encoded(mail_facts(message), space // 2)
     body = _cut_encoded(_body(spec.body), space - len(below))
-    return head + body + below + b"\r\n"
+    return head + body + below + b"\r\n" + after
+
+
+def _lines(headers: dict[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+def _page(message: Message) -> bytes:
+    """The page of HTML in base64; empty without one."""
+    page = message.words.payload if message.words else None
+    if not isinstance(page, str) or not page:
+        return b""
+    return base64.encodebytes(page.encode("utf-8", "replace")).replace(b"\n", b"\r\n")
 
 
 def mail_facts(message: Message) -> str:

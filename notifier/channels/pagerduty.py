@@ -107,7 +107,7 @@ def pagerduty_payload(
         "affected_resource": message.fact("target", "targetResource"),
         "kubectl_command": message.chat_command(),
     }
-    payload = {
+    payload: dict[str, Any] = {
         "summary": shorten_plain(spec.subject, SUMMARY_CHARS),
         "severity": _SEVERITY.get(spec.priority, "warning"),
         "source": "kubernaut",
@@ -116,7 +116,7 @@ def pagerduty_payload(
     }
     if not message.namespace:
         del payload["component"]
-    event = {
+    event: dict[str, Any] = {
         "routing_key": routing_key,
         "event_action": "trigger",
         "dedup_key": _dedup_key(message, with_namespace=dedup_namespace),
@@ -124,6 +124,12 @@ def pagerduty_payload(
     }
     if message.incident:
         _tell_incident(event, message)
+    if message.words:
+        given = dict(message.words.payload or {})
+        payload["custom_details"] |= given.pop("details", {})
+        if message.words.body:
+            payload["custom_details"]["body"] = spec.body
+        event["payload"] |= {k: v for k, v in given.items() if v}
     return event
 
 

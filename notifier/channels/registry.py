@@ -23,6 +23,7 @@ from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
+from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel, NotReady
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
@@ -88,6 +89,8 @@ class ChannelRegistry:
         if made is not None and made[0] == resolved.target:
             return made[1]
         channel = self._make(name, resolved)
+        if channel is not None and resolved.target.wording is not None:
+            channel = WordedChannel(channel, resolved.target.wording)
         if channel is not None:
             self._made[name] = (resolved.target, channel)
         return channel

@@ -73,7 +73,10 @@ def slack_payload(message: Message) -> dict[str, Any]:
     """Header, section and context block of a message, and its links as buttons."""
     spec = message.spec
     emoji = _RESOLVED_EMOJI if message.resolved else _EMOJI.get(spec.priority, _OTHER_EMOJI)
-    section = slack_section(spec.body)
+    words = message.words
+    if words and words.payload is not None:
+        return {"blocks": words.payload}
+    section = spec.body if words and words.body else slack_section(spec.body)
     buttons = [
         {
             "type": "button",

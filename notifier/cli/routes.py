@@ -10,6 +10,7 @@ from syncer.cli.exits import DIFFERENT, OK, USAGE
 
 if TYPE_CHECKING:
     from notifier.routing.config import RoutingConfig
+    from syncer.model.resource import Json
 
 HELP: Final = "show the routing tree, and which receivers would get a notification"
 
@@ -32,11 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="manifest of a NotificationRequest (`-`: standard input); --attributes override it",
     )  # fmt: skip
     test.add_argument(
+        "--render", action="store_true",
+        help="show what they would get of the --notification, in the words of their templates; exit with 1"
+        " if these do not fit",
+    )  # fmt: skip
+    test.add_argument(
         "--expect", metavar="RECEIVER,...",
         help="exit with 1 unless exactly these receivers get it",
     )  # fmt: skip
     add_output(test, _FORMS)
-    epilog = "exit codes: 0 done, and as expected; 1 other receivers than expected; 2 wrong usage or files"
+    epilog = (
+        "exit codes: 0 done, and as expected; 1 other receivers than expected, or templates that do not"
+        " fit; 2 wrong usage or files"
+    )
     parser.epilog = show.epilog = test.epilog = epilog
 
 
@@ -75,6 +84,7 @@ def _show(options: argparse.Namespace, config: RoutingConfig) -> int:
 
 def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
     from notifier.cli.pictures import document_of_one, of_one
+    from notifier.cli.rendering import pages, rendered
     from notifier.cli.sample import (
         attributes_of_manifest,
         doubtful,
@@ -84,11 +94,16 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
     )
     from notifier.routing.tree import resolve, trace
     from syncer.cli.output import write_json, write_lines, write_remark
+    from syncer.model.errors import ContractError
     from syncer.rules.text import plain
 
     attributes: dict[str, str] = {}
+    manifest: Json = {}
     if options.notification:
-        attributes = attributes_of_manifest(manifest_at(options.notification))
+        manifest = manifest_at(options.notification)
+        attributes = attributes_of_manifest(manifest)
+    elif options.render:
+        raise ContractError("--render needs --notification")
     attributes |= parse_attributes(options.attributes)
     for doubt in (*doubtful(attributes), *left_out(config.route, attributes)):
         write_remark(doubt, "notifier")
@@ -99,9 +114,12 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
         for channel in found.channels
         if namespace is not None and (why := config.denial(channel, namespace))
     ]
+    shown = {c: rendered(config, manifest, c) for c in found.channels} if options.render else {}
+    unfit = [f"{channel}: {each['problem']}" for channel, each in shown.items() if each["problem"]]
     if options.output == "json":
         document = document_of_one(config, seen, found)
-        write_json({"attributes": attributes, **document, "refused": denials})
+        more = {"rendered": shown} if options.render else {}
+        write_json({"attributes": attributes, **document, "refused": denials, **more})
     else:
         lines = [
             *of_one(config, seen),
@@ -110,12 +128,14 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
             f"channels:  {', '.join(found.channels)}",
             *(f"refused:   {denial}" for denial in denials),
             *(f"doubt:     {doubt}" for doubt in found.doubts),
+            *(f"unfit:     {problem}" for problem in unfit),
+            *(line for channel, each in shown.items() for line in pages(channel, each)),
         ]
         write_lines(map(plain, lines))
     if options.expect is None:
-        return OK
+        return DIFFERENT if unfit else OK
     wanted = {name.strip() for name in options.expect.split(",") if name.strip()}
     if wanted == set(found.receivers):
-        return OK
+        return DIFFERENT if unfit else OK
     write_remark(f"expected {', '.join(sorted(wanted)) or 'nobody'}", "notifier")
     return DIFFERENT

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import MOST_SOURCES, GatewaySettings, SourceSettings
-from notifier.routing.keys import FLAG, MAPPINGS, PAIRS, TEXT, TEXTS, Key
+from notifier.routing.keys import FLAG, MAPPINGS, PAIRS, TEXT, TEXTS, TREE, Key
 from notifier.settings import Address, Settings
 from syncer.fields import schema_for
 
@@ -22,6 +22,7 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
     TEXT: _TEXT,
     FLAG: {"type": ["boolean", "null"]},
     TEXTS: {"type": ["array", "null"], "items": _TEXT},
+    TREE: {},
     PAIRS: {"type": ["object", "null"], "additionalProperties": _TEXT},
 }
 

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import orjson
+
 from notifier.content.enrich import enrich
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import (
@@ -36,10 +38,13 @@ from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Bu
 from notifier.contract import Message
 from syncer.model.attempt import AttemptId
 from syncer.model.context import flatten_context
-from syncer.model.incident import incident_key, incident_of
+from syncer.model.incident import DATA, incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
 from syncer.rules.text import shown as printable
 
+#: Characters of what templates see of alerts that are read, and its maps.
+_DATA_CHARS: Final = 16 * 1024
+_DATA_MAPS: Final = ("groupLabels", "commonLabels", "commonAnnotations")
 _IDENTITY: Final = ("name", "namespace", "uid")
 
 
@@ -84,6 +89,7 @@ def compose(
     namespace = str(metadata.get("namespace") or "")
     # As written: what is sanitised may be equal for two incidents.
     extensions = _mapping(_mapping(document.get("spec")).get("extensions"))
+    data = str(extensions.get(DATA) or "")
     incident, state = incident_of({k: str(v) for k, v in extensions.items()})
     facts = flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v}
     return Message(
@@ -102,6 +108,7 @@ def compose(
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
         incident=incident_key(installation, namespace, incident) if incident else "",
         state=state,
+        data=partial(_shown_data, data, clean),
         document=partial(sanitised_document, document),
     )
 
@@ -117,6 +124,9 @@ def sanitised_document(
     """
     metadata = {k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"}
     spec = dict(_mapping(source.get("spec")))
+    if isinstance(spec.get("extensions"), Mapping):
+        # Of the alerts as JSON, the sanitiser would make none; the body lists them.
+        spec["extensions"] = {k: v for k, v in spec["extensions"].items() if k != DATA}
     if isinstance(spec.get("body"), str):
         spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
         spec["body"] = Budget(BODY_CHARS).text(spec["body"], BODY_CHARS)
@@ -196,9 +206,39 @@ def _shown_spec(document: Mapping[str, Any], clean: Callable[[str], str]) -> Spe
             (clean(service), clean(url), clean(label))
             for service, url, label in _trimmed_links(spec, budget)
         ),
-        extensions=_texts(budget.texts(spec.extensions), clean),
+        extensions=_texts(
+            budget.texts({k: v for k, v in spec.extensions.items() if k != DATA}), clean
+        ),
         retention_days=spec.retention_days,
     )
+
+
+def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
+    """
+    What templates see of the alerts behind a notification: texts and maps of texts, whatever it holds.
+
+    Texts are sanitised one by one, never the JSON that holds them.
+    """
+    try:
+        found = orjson.loads(text) if 0 < len(text) <= _DATA_CHARS else {}
+    except orjson.JSONDecodeError:
+        found = {}
+    found = _mapping(found)
+    listed = found.get("alerts")
+    alerts = [a for a in listed if isinstance(a, Mapping)] if isinstance(listed, list) else []
+    return {
+        "status": clean(str(found.get("status") or "")),
+        "truncatedAlerts": _count(found.get("truncatedAlerts")),
+        **{key: _texts(found.get(key), clean) for key in _DATA_MAPS},
+        "alerts": [
+            {
+                key: clean(str(alert.get(key) or ""))
+                for key in ("status", "startsAt", "endsAt", "url")
+            }
+            | {key: _texts(alert.get(key), clean) for key in ("labels", "annotations")}
+            for alert in alerts
+        ],
+    }
 
 
 def _cleaner(breath: Callable[[], None] | None) -> Callable[[str], str]:

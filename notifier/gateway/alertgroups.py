@@ -21,8 +21,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
+import orjson
+
 from notifier.gateway.draft import (
     ALERTS,
+    DATA_BYTES,
     Draft,
     Options,
     Reader,
@@ -50,6 +53,8 @@ _MOST: Final = 50_000
 #: Characters of what is shown of one alert's annotation, and how many of them.
 _NOTE: Final = 1000
 _NOTES: Final = 8
+#: Members of a map that templates see.
+_TEXTS: Final = 64
 #: Extensions of ours; an alert's label of such a name gets a prefix.
 _OWN: Final = ("status", "receiver")
 
@@ -176,6 +181,7 @@ class _Reading:
             repeat=self._repeat,
             incident=(*self._key, "group", group.text("groupKey")),
             state=status,
+            data=_data(group, status, alerts, cut_off),
         )  # fmt: skip
 
     def single(self, alert: _Alert) -> Draft:
@@ -205,8 +211,41 @@ class _Reading:
             repeat=self._repeat,
             incident=incident,
             state=alert.status,
+            data=_data(group, alert.status, [alert], 0),
             opposite=(*incident, RESOLVED if alert.status == FIRING else FIRING, starts),
         )  # fmt: skip
+
+
+def _data(group: Reader, status: str, alerts: list[_Alert], more: int) -> str:
+    """What templates see: the group, and as many of its alerts as fit."""
+    head = {
+        key: _short(group.texts(key))
+        for key in ("groupLabels", "commonLabels", "commonAnnotations")
+    }
+    shown: list[Json] = []
+    left = DATA_BYTES - len(
+        orjson.dumps({"status": status, **head, "truncatedAlerts": 10**9, "alerts": []})
+    )
+    for alert in alerts[:ALERTS]:
+        found = {
+            "status": alert.status, "url": alert.links[0][1],
+            "labels": _short(alert.labels), "annotations": _short(alert.annotations),
+            "startsAt": alert.members.get("startsAt", ""), "endsAt": alert.members.get("endsAt", ""),
+        }  # fmt: skip
+        left -= len(orjson.dumps(found)) + 1
+        if left < 0:
+            break
+        shown.append(found)
+    if left < 0 and not shown:
+        return ""
+    more += len(alerts) - len(shown)
+    return orjson.dumps(
+        {"status": status, **head, "truncatedAlerts": more, "alerts": shown}
+    ).decode()
+
+
+def _short(texts: dict[str, str]) -> dict[str, str]:
+    return {cut(key, _NOTE): cut(text, _NOTE) for key, text in islice(texts.items(), _TEXTS)}
 
 
 def _type(status: str, priority: str) -> str:

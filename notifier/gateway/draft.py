@@ -26,6 +26,8 @@ from syncer.model.times import parse_time
 
 #: Alerts of one group that a body lists; how many more there are, it says.
 ALERTS: Final = 100
+#: Bytes of what templates of receivers see of a group.
+DATA_BYTES: Final = 16 * 1024
 _PATH: Final = 200
 #: Objects and lists of a body, and members of objects. The parser holds the interpreter's lock while it
 #: makes them; a group of 8 MiB has a quarter as many objects and lists, and three quarters as many members.
@@ -115,6 +117,7 @@ class Draft:
         repeat: Whether it says that it does so now.
         incident: What the notifications of one incident share; None if it is about none.
         state: Whether the incident fires or is resolved; empty without one.
+        data: What templates of receivers see of it, at most 16 KiB of JSON; empty without alerts.
         opposite: The identity that the event has in the other state; None where it cannot be told.
     """
 
@@ -134,6 +137,7 @@ class Draft:
     incident: tuple[object, ...] | None = None
     state: str = ""
     opposite: tuple[object, ...] | None = None
+    data: str = ""
 
 
 Read = Callable[[Incoming, Options], tuple[Draft, ...]]

@@ -22,7 +22,7 @@ from notifier.routing.attributes import ALWAYS, KNOWN
 from notifier.templates.expressions import Unfit, shown
 from notifier.templates.text import Template
 from syncer.model.event import EVENT, event_label, event_text
-from syncer.model.incident import AT, FIRING, INCIDENT, OWN, STATE, STATES, incident_label
+from syncer.model.incident import AT, DATA, FIRING, INCIDENT, OWN, STATE, STATES, incident_label
 from syncer.model.resource import Json
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
@@ -200,6 +200,10 @@ class _Reading:
         state = self.word("state", self.draft.state, STATES) or FIRING
         return {INCIDENT: f"gw/{source}/{digest}", STATE: state, AT: str(now)}
 
+    def data(self) -> dict[str, str]:
+        """Return the extension that templates of receivers see; empty without alerts."""
+        return {DATA: self.draft.data} if self.draft.data else {}
+
 
 def manifest(
     draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str, now: int
@@ -225,7 +229,11 @@ def manifest(
         "subject": line(reading.required("subject", draft.subject)),
         "body": _bounded(reading.required("body", draft.body)),
         # The incident comes last, so that nothing that was sent can be it.
-        "extensions": {**reading.extensions(source), **reading.incident(source, now)},
+        "extensions": {
+            **reading.extensions(source),
+            **reading.data(),
+            **reading.incident(source, now),
+        },
     }
     for key, default in (("severity", draft.severity), ("clusterID", "")):
         value = cut(reading.text(key) or default, _VALUE)

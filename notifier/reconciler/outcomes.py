@@ -154,7 +154,10 @@ class Outcomes:
         earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
         left = [a for a in earlier if counts(a)]
         wait = self._wait(entry.request.policy, outcome, earlier, len(left))
+        plan = entry.view.plan
+        planned = plan.digest(intent.channel) if plan else ""
         attempt = _ended(intent, outcome, self.ports.recorder.time.now(), wait, seconds)
+        attempt = replace(attempt, words=_words(outcome, planned))
         if wait is None:
             entry.due.pop(attempt.channel, None)
         else:
@@ -226,6 +229,15 @@ def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds
         error=bounded(outcome.error, LOG_ERROR_BYTES),
         code=outcome.code,
     )
+
+
+def _words(outcome: Outcome, planned: str) -> str:
+    """What the record says of templates: their digest, another one of the plan, why they did not fit."""
+    if not outcome.digest:
+        return ""
+    changed = f", planned {planned}" if planned not in {"", outcome.digest} else ""
+    failed = f", not used: {bounded(outcome.unworded, LOG_ERROR_BYTES)}" if outcome.unworded else ""
+    return f"templates {outcome.digest}{changed}{failed}"
 
 
 def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:

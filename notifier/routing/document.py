@@ -13,7 +13,7 @@ reading continues without that value, as a checker of files needs it.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import yaml
 from pydantic.alias_generators import to_camel
@@ -47,6 +47,7 @@ _BOOLEANS: Final = {
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 #: How a value of a type is written.
 _EXAMPLES: Final = {
+    "a text in quotes": 'a template in quotes: "{{ … }}"',
     "a text": "a text, in quotes if it looks like something else",
     "a list": "a list: each item on a line that begins with a dash",
     "a mapping": "a mapping: lines of the form `key: value`",
@@ -220,6 +221,31 @@ class Reader:
             return ""
         return value
 
+    def tree(self, node: yaml.Node, path: str, depth: int = 0) -> Any:
+        """Read any value of JSON's types; a number is one unless it is in quotes."""
+        if depth > MAX_DEPTH:
+            raise too_much(f"{path}: nested too deeply", node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.tree(item, at, depth + 1) for item, at in self.sequence(node, path)]
+        if isinstance(node, yaml.MappingNode):
+            if any(isinstance(key, yaml.MappingNode) for key, _ in node.value):
+                # What YAML makes of two braces.
+                self.wrong(node, path, "a text in quotes")
+                return ""
+            entries = self.entries(node, path)
+            return {
+                key: self.tree(value, f"{path}.{key}", depth + 1)
+                for key, (_, value) in entries.items()
+            }
+        text = self.scalar(node, path)
+        if node.tag == _YAML + "null":
+            return None
+        try:
+            number = {_YAML + "int": int, _YAML + "float": float}.get(node.tag, str)(text)
+        except ValueError:
+            return text
+        return _BOOLEANS.get(text.lower(), text) if node.tag == _YAML + "bool" else number
+
     def sequence(self, node: yaml.Node | None, path: str) -> list[tuple[yaml.Node, str]]:
         """Read a list; absent and null are empty."""
         if node is None or self.null(node):
@@ -326,6 +352,11 @@ class Table:
                 "remove the entry from its list",
                 "enabled",
             )
+
+    def tree(self, key: str) -> Any:
+        """Return a value of any of JSON's types, None if absent."""
+        node = self.node(key)
+        return None if node is None else self.reader.tree(node, self._at(key))
 
     def items(self, key: str) -> list[tuple[yaml.Node, str]]:
         """Return the nodes of a list with their paths."""

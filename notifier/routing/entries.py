@@ -17,7 +17,7 @@ import yaml
 
 from notifier.routing.config import in_clear, quoted, sends_in_clear
 from notifier.routing.document import MAX_NAME, Reader, Table
-from notifier.routing.keys import MAPPINGS
+from notifier.routing.keys import MAPPINGS, TEXT
 from notifier.routing.mail import (
     PORTS,
     Security,
@@ -37,6 +37,7 @@ from notifier.routing.receivers import (
     UrlConfig,
     WebhookConfig,
 )
+from notifier.templates.wording import Wording, wording_of
 
 _MAIL_FIXES: Final = {
     "to": "write addresses, separated by commas: ops@example.org, on-call@example.org",
@@ -71,6 +72,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
             if configs:
                 entries.append((kind, tuple(configs)))
         namespaces = _namespaces(table)
+        wordings = _wordings(table, [kind for kind, _ in entries])
         unknown = table.close()
         if not entries:
             table.warn(
@@ -83,7 +85,40 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
                 "give those a receiver of their own, without allowedNamespaces",
                 "allowedNamespaces",
             )
-        yield Receiver(name, tuple(entries), namespaces, unknown, path)
+        yield Receiver(name, tuple(entries), namespaces, unknown, path, wordings)
+
+
+def _wordings(table: Table, kinds: list[str]) -> dict[str, Wording]:
+    """Compile a receiver's templates for each kind of its channels."""
+    templates = table.table("templates")
+    found = {key: templates.tree(key) for key in MAPPINGS["templates"]}
+    source = {key: value for key, value in found.items() if value is not None}
+    templates.close()
+    wordings: dict[str, Wording] = {}
+    for key, value in source.items():
+        node = templates.node(key)
+        if node and MAPPINGS["templates"][key].kind == TEXT and not isinstance(value, str):
+            table.reader.wrong(node, f"{templates.path}.{key}", "a text in quotes")
+            return {}
+    for kind in kinds if source else ():
+        if kind in SHARED:
+            continue
+        try:
+            wordings[kind] = wording_of(kind, source)
+        except ValueError as error:
+            place, _, reason = str(error).partition(": ")
+            path = f"{templates.path}.{place}"
+            table.reader.refuse(
+                f"{path}: {reason}", templates.node(place), path=path,
+                fix="correct the template; docs/templates.md has the language",
+            )  # fmt: skip
+    if source and not wordings:
+        table.warn(
+            "have no effect: the receiver has only console, file or log",
+            "remove them, or put them into the receiver that they are for",
+            "templates",
+        )
+    return wordings
 
 
 def _wrong_name(name: str) -> str:

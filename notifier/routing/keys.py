@@ -18,6 +18,7 @@ TEXT: Final = "text"
 FLAG: Final = "true or false"
 TEXTS: Final = "list of texts"
 PAIRS: Final = "map of texts"
+TREE: Final = "YAML"
 
 
 @immutable
@@ -26,7 +27,7 @@ class Key:
     One key.
 
     Attributes:
-        kind: `TEXT`, `FLAG`, `TEXTS`, `PAIRS`, or the name of a mapping in `MAPPINGS`.
+        kind: `TEXT`, `FLAG`, `TEXTS`, `PAIRS`, `TREE`, or the name of a mapping in `MAPPINGS`.
         text: What it does.
         listed: Whether it holds a list of such mappings.
         required: Whether the mapping is refused without it.
@@ -119,12 +120,31 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
             "One line of JSON for each, if `delivery.log.enabled` is true.",
             listed=True,
         ),
+        "templates": Key(
+            "templates",
+            "Words of your own, for all channels of the receiver but console, file and log.",
+        ),
         "allowedNamespaces": Key(
             TEXTS,
             "Namespaces from which it accepts notifications: names, or patterns with `*` and `?`; "
             "default all. What another namespace sends there fails permanently. Not for console, file "
             "and log.",
         ),
+    },
+    "templates": {
+        "subject": Key(TEXT, "In place of the subject; one line."),
+        "body": Key(
+            TEXT,
+            "In place of the body: in Slack's mrkdwn, in Teams' Markdown, and plain text elsewhere.",
+        ),
+        "titleLink": Key(TEXT, "An address that is shown before the other links, as *Open*."),
+        "slackBlocks": Key(TREE, "In place of all of a Slack message's blocks."),
+        "pagerduty": Key(
+            TREE,
+            "Members of the event: `summary`, `source`, `severity`, `component`, `group`, `class`, and "
+            "`details`, which are added to the custom ones.",
+        ),
+        "mailHtml": Key(TEXT, "A page of HTML that mail has beside its text."),
     },
     "slackConfigs": {
         "credentialRef": Key(TEXT, _CREDENTIAL.format("the webhook's URL"), required=True),

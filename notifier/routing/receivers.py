@@ -7,11 +7,13 @@ controller's, since logs and objects on record carry them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
 
 from notifier.routing.mail import Security, recipient_tag
+from notifier.templates.wording import Wording
 from syncer.model.immutable import immutable
 
 
@@ -127,12 +129,14 @@ class Target:
         receiver: Name of the receiver.
         index: Position in that receiver's list of the kind.
         config: The entry.
+        wording: The receiver's templates for the kind, None without any.
     """
 
     kind: str
     receiver: str
     index: int
     config: ChannelConfig
+    wording: Wording | None = None
 
     @property
     def tag(self) -> str:
@@ -157,6 +161,7 @@ class Receiver:
             takes; empty for all.
         unknown: Paths of its keys that nothing reads.
         path: Where it stands in the file.
+        wordings: Its templates by kind.
     """
 
     name: str
@@ -164,6 +169,7 @@ class Receiver:
     namespaces: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     path: str = ""
+    wordings: Mapping[str, Wording] = field(default_factory=dict)
 
     def accepts(self, namespace: str) -> bool:
         """Whether it accepts notifications of a namespace."""
@@ -180,7 +186,8 @@ class Receiver:
         """
         named: list[tuple[str, Target]] = []
         for kind, configs in self.entries:
-            targets = [Target(kind, self.name, n, config) for n, config in enumerate(configs)]
+            wording = self.wordings.get(kind)
+            targets = [Target(kind, self.name, n, c, wording) for n, c in enumerate(configs)]
             if kind not in ALWAYS_QUALIFIED | (native & QUALIFIED_IF_NATIVE):
                 named.append((kind, targets[0]))
                 continue

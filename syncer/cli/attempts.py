@@ -86,6 +86,8 @@ class Event:
             said.append(f"(next in {in_words(due - self.at)})")
         if self.record.kind.resolution:
             said.append(f"(by {body.get('by', '?')})")
+        if body.get("words"):
+            said.append(f"({body['words']})")
         if body.get("ms") and self.state == "success":
             said.append(f"after {int(body['ms']) / 1000:.1f} s")
         return " ".join(said)
@@ -106,6 +108,7 @@ class Event:
             "attempt": None if noted else str(self.record.attempt_id),
             "code": body.get("code") or None,
             "error": self.error or None,
+            "templates": body.get("words") or None,
             "durationMs": body.get("ms") or None,
             "due": format_time(int(body.get("due", 0))) or None,
             "by": body.get("by") or None,

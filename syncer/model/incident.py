@@ -21,6 +21,8 @@ from typing import Final
 OWN: Final = "notification-ledger/"
 INCIDENT: Final = f"{OWN}incident"
 STATE: Final = f"{OWN}state"
+#: The alerts behind it as JSON, for templates alone: it is no attribute.
+DATA: Final = f"{OWN}data"
 #: When the gateway had it, in Unix milliseconds: the order of what was created within one second.
 AT: Final = f"{OWN}at"
 #: Characters of a number of milliseconds that is believed.

@@ -162,6 +162,7 @@ class Plan:
         message: Text of the RoutingResolved condition.
         at: When it was decided.
         body_hash: Hash of the content at that time; empty in a plan restored from a status.
+        templates: Digests of the receivers' templates at that time, a line `DIGEST CHANNEL` each.
     """
 
     channels: tuple[str, ...]
@@ -169,6 +170,12 @@ class Plan:
     message: str = ""
     at: int = 0
     body_hash: str = ""
+    templates: str = ""
+
+    def digest(self, channel: str) -> str:
+        """Return the digest of a channel's templates at that time, empty if there were none."""
+        lines = (line.partition(" ") for line in self.templates.split("\n"))
+        return next((digest for digest, _, name in lines if name == channel), "")
 
 
 def intent_record(
@@ -200,6 +207,8 @@ def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
         body["code"] = attempt.code
     if attempt.error:
         body["error"] = attempt.error
+    if attempt.words:
+        body["words"] = attempt.words
     word = attempt.state.word
     return Record(Kind(f"seed.{word}" if seed else word), attempt.id, attempt.channel, body)
 
@@ -207,7 +216,10 @@ def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
 def plan_record(plan: Plan) -> Record:
     """Freeze a plan."""
     body: Body = {"at": plan.at, "channels": "\n".join(plan.channels)}
-    for key, value in (("reason", plan.reason), ("why", plan.message), ("hash", plan.body_hash)):
+    for key, value in (
+        ("reason", plan.reason), ("why", plan.message), ("hash", plan.body_hash),
+        ("templates", plan.templates),
+    ):  # fmt: skip
         if value:
             body[key] = value
     return Record(Kind.PLAN, PLAN_ID, NO_CHANNEL, body)
@@ -272,6 +284,7 @@ def read_plan(record: Record) -> Plan:
         message=shared_text(str(record.body.get("why", ""))),
         at=int(record.body.get("at", 0)),
         body_hash=str(record.body.get("hash", "")),
+        templates=shared_text(str(record.body.get("templates", ""))),
     )
 
 
@@ -295,4 +308,5 @@ def read_attempt(record: Record) -> Attempt:
         error=shared_text(str(body.get("error", ""))),
         code=int(body.get("code", 0)),
         number=int(body.get("no", 0)),
+        words=shared_text(str(body.get("words", ""))),
     )

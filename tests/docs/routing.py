@@ -91,6 +91,7 @@ _TITLES: Final = {
     "file": "The file",
     "route": "A route",
     "receiver": "A receiver",
+    "templates": "`templates` of a receiver",
     "httpConfig": "`httpConfig` of a webhook",
     "basicAuth": "`basicAuth` of a webhook",
 }

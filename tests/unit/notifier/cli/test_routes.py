@@ -330,3 +330,45 @@ def test_what_is_shown_is_what_is_decided(attributes: dict[str, str]) -> None:
     assert set(seen.gave.values()) == set(found.rules)
     assert not seen.matched & set(seen.passed)
     assert all(seen.passed.values())
+
+
+def test_what_receivers_would_get_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the words of their templates; those that do not fit are told, and are the exit code."""
+    file, notification = tmp_path / "routing.yaml", tmp_path / "notification.yaml"
+    text = """\
+route: {receiver: ops}
+receivers:
+- name: ops
+  templates: {subject: "%s"}
+  slackConfigs: [{credentialRef: a}]
+  pagerdutyConfigs: [{credentialRef: b}]
+  teamsConfigs: [{credentialRef: c}]
+  webhookConfigs: [{url: https://w.example}]
+  emailConfigs: [{to: a@example.org, from: b@example.org, smarthost: m.example.org}]
+"""
+    file.write_text(text % "{{ upper(subject) }}")
+    notification.write_text(
+        "{apiVersion: kubernaut.ai/v1alpha1, kind: NotificationRequest, metadata: {name: n, namespace: x},"
+        " spec: {type: Simple, priority: Low, subject: Disk, body: full}}"
+    )
+    arguments = [
+        "routes",
+        "test",
+        "--routing",
+        str(file),
+        "--notification",
+        str(notification),
+        "--render",
+    ]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("DISK") == 5
+    assert "slack:ops:\n{" in out
+    file.write_text(text % "{{ upper(links) }}")
+    assert main([*arguments, "-o", "json"]) == 1
+    shown = json.loads(capsys.readouterr().out)["rendered"]
+    assert shown["slack:ops"]["problem"].startswith("subject: the expression upper(links)")
+    assert shown["slack:ops"]["payload"]["blocks"][0]["text"]["text"].endswith("Disk")
+    assert main(["routes", "test", "--routing", str(file), "--render"]) == 2

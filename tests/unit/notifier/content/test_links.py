@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.channels.teams import teams_payload
-from notifier.content.links import is_link, only_safe_links
+from notifier.content.links import only_safe_links
+from notifier.templates.places import is_link
 from tests.channels.messages import message
 from tests.examples import examples
 

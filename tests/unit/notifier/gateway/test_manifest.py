@@ -12,9 +12,10 @@ from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import Desired, translate
+from notifier.routing.attributes import attributes_of
 from syncer.model.event import EVENT, event_label
-from syncer.model.incident import INCIDENT, incident_label
-from syncer.model.resource import Json
+from syncer.model.incident import DATA, INCIDENT, incident_label
+from syncer.model.resource import Json, parse_spec
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 NOW = 1_795_752_060.0
@@ -296,3 +297,23 @@ def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
     with pytest.raises(Refused) as refused:
         desired(alertmanager(commonLabels={"namespace": "kube-system"}), **source)
     assert refused.value.status == 403
+
+
+def test_templates_of_receivers_get_the_alerts() -> None:
+    """As many as fit into 16 KiB; the rest is counted, and all of it is no attribute."""
+    many = [alert(f"a{n}", labels={"x": "y" * 400, "alertname": "Disk"}) for n in range(99)]
+    for payload, shown, more in (
+        (alertmanager(truncatedAlerts=3), 1, 3),
+        (alertmanager(*many), 26, 73),
+    ):
+        extensions = spec(payload)["extensions"]
+        assert len(extensions[DATA]) <= 16 * 1024
+        data = json.loads(extensions[DATA])
+        assert (len(data["alerts"]), data["truncatedAlerts"]) == (shown, more)
+        assert data["groupLabels"] == {"alertname": "Disk"}
+        assert data["alerts"][0]["url"] == "http://prometheus/graph?g0"
+        assert DATA not in attributes_of(
+            parse_spec({"extensions": extensions}), namespace="n", name="n"
+        )
+    huge = {f"k{n}": "v" * 1000 for n in range(64)}
+    assert DATA not in spec(alertmanager(commonLabels=huge))["extensions"]

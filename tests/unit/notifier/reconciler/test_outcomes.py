@@ -11,7 +11,7 @@ from notifier.contract import Outcome
 from syncer.ledger.answers import Appended
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import Unauthorised
-from syncer.model.record import Record
+from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
 from syncer.sync.cache import Claim
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
@@ -123,6 +123,27 @@ async def test_what_waits_for_an_operator_uses_up_nothing(opened: Opened) -> Non
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
     (state,) = opened.world.controller.reconciler.decisions.channel_states(opened.world.entry)
     assert (state.left, state.state.value) == (9, "Retrying")
+
+
+WORDS: Final = {
+    "templates": ("a1", "a1", "", "templates a1"),
+    "others than planned": ("a1", "b2", "", "templates a1, planned b2"),
+    "that do not fit": ("a1", "a1", "no list", "templates a1, not used: no list"),
+    "later ones": ("a1", "", "", "templates a1"),
+    "none any more": ("", "b2", "", ""),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+async def test_the_record_names_the_templates(opened: Opened, case: str) -> None:
+    """Those that worded the message, and those of the plan if they are others."""
+    digest, planned, unworded, wanted = WORDS[case]
+    view = opened.world.entry.view
+    plan = replace(view.plan or Plan(("c",)), templates=f"x other\n{planned} c" if planned else "")
+    assert read_plan(plan_record(plan)).digest("c") == planned
+    opened.world.entry.view = replace(view, plan=plan)
+    ended = await opened.ends(replace(Outcome.success(200), digest=digest, unworded=unworded))
+    assert ended.words == wanted
 
 
 async def test_a_refusal_by_rule_is_reported(opened: Opened) -> None:

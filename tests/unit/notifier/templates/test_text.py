@@ -10,6 +10,7 @@ import pytest
 
 from notifier.templates.expressions import Unfit
 from notifier.templates.text import Limit, Template
+from notifier.templates.tree import Tree
 
 VIEW: Final = {
     "status": "firing",
@@ -328,3 +329,67 @@ def test_what_cannot_be_cut_does_not_fit(template: str) -> None:
     """The template's own text, and an address."""
     with pytest.raises(Unfit, match="longer than 50 chars without any value"):
         Template(template, language="mrkdwn", limit=Limit(50)).render({"a": "x" * 99})
+
+
+def test_a_payload_is_rendered_with_its_types() -> None:
+    """What finds nothing is left out; lists grow by blocks."""
+    names = frozenset(VIEW)
+    tree = Tree(
+        {
+            "n": "{{ length(alerts) }}",
+            "labels": "{{ labels }}",
+            "gone": "{{ none }}",
+            "t": [True, 1.5, None],
+            "list": [
+                "a",
+                {"$each": "alerts", "$do": {"n": "{{ n }}", "first": "{{ first }}"}},
+                "{{ none }}",
+            ],
+            "own": {"$each": "none", "$do": 1},
+            "if": {"$if": "status == 'firing'", "$then": "on", "$else": "off"},
+            "else": {"$if": "none", "$then": 1, "$else": [2]},
+            "never": {"$if": "none", "$then": 1},
+            "s": "{{ status }}",
+        },
+        names=names,
+        item=frozenset("n"),
+        limits={"s": Limit(3)},
+    )
+    assert tree.render(VIEW) == {
+        "n": 2,
+        "labels": VIEW["labels"],
+        "t": [True, 1.5, None],
+        "own": [],
+        "if": "on",
+        "else": [2],
+        "s": "fi…",
+        "list": ["a", {"n": 1, "first": True}, {"n": 2, "first": False}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"a": {"$each": "status"}}, "a: a mapping with a $ is"),
+        ({"a": {"$each": "status", "$do": 1, "b": 2}}, "a: a mapping with a $ is"),
+        ({"a": {"$map": "status"}}, "a: a mapping with a $ is"),
+        ({"a": {"$if": 1, "$then": 2}}, "a.$if: must be an expression"),
+        ({"a": {"$if": "nobody", "$then": 2}}, "a.$if: nobody: there is no such member"),
+        ({"a": {"b": ["{{ nobody }}"]}}, "a.b: nobody: there is no such member"),
+        ({"a": [0] * 2001}, "a: the payload is too large"),
+    ],
+)
+def test_what_is_wrong_with_a_payload_is_told_with_its_path(source: Any, reason: str) -> None:
+    """As for a template."""
+    with pytest.raises(ValueError, match=r".") as refused:
+        Tree(source, names=frozenset(VIEW))
+    assert str(refused.value).startswith(reason)
+
+
+def test_a_payload_is_bounded() -> None:
+    """A list of lists does not become a million values."""
+    row = {"$each": "alerts", "$do": {str(n): n for n in range(30)}}
+    with pytest.raises(Unfit, match="more than 2000 values"):
+        Tree([row], names=frozenset(VIEW)).render({"alerts": [{}] * 100})
+    with pytest.raises(ValueError, match=r"limits\.b: no text"):
+        Tree({"a": "x"}, names=frozenset(), limits={"b": Limit(1)})

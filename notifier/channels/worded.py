@@ -1,0 +1,54 @@
+"""
+A channel whose messages are worded by the operators' templates.
+
+Templates that do not fit a notification keep nobody from being told: the usual text goes out, and the
+outcome says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from notifier.content.wording import worded
+from notifier.contract import Channel, Message, Outcome
+from notifier.templates.expressions import Unfit
+from notifier.templates.wording import Wording
+from syncer.runtime.offload import offload
+
+_log = logging.getLogger("ledger.delivery")
+#: Characters that a message weighs more for its templates, which look at the alerts.
+_WEIGHT: Final = 16 * 1024
+
+
+class WordedChannel:
+    """Words each message, and has a channel send it."""
+
+    def __init__(self, channel: Channel, wording: Wording) -> None:
+        """`wording` is of the channel's kind."""
+        self._channel = channel
+        self._wording = wording
+        self.timeout_s = channel.timeout_s
+        self.shows_status = channel.shows_status
+
+    async def send(self, message: Message) -> Outcome:
+        """Word and send; an outcome names the templates, and why they did not fit."""
+        unworded = ""
+        try:
+            message = await offload(
+                lambda: worded(message, self._wording),
+                size=message.size + _WEIGHT,
+                seconds=self.timeout_s,
+                author=message.namespace,
+            )
+        except TimeoutError:
+            return Outcome.not_sent("the templates were not rendered in time")
+        except Unfit as unfit:
+            unworded = str(unfit)
+            _log.warning(
+                "templates do not fit a notification, which is sent with its own text",
+                extra={"object": message.key, "templates": self._wording.digest, "error": unworded},
+            )
+        outcome = await self._channel.send(message)
+        return replace(outcome, digest=self._wording.digest, unworded=unworded)

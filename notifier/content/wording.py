@@ -1,0 +1,84 @@
+"""
+A message in the words of its receiver's templates.
+
+They see the notification as every channel shows it, sanitised and bounded, and its alerts. Subject and body
+that they make replace the notification's, and a payload sees those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from notifier.contract import Message, Words
+from notifier.templates.expressions import Unfit
+from notifier.templates.wording import SEVERITIES, Wording
+from syncer.model.incident import OWN
+from syncer.model.resource import Json
+
+#: Service and label of the title's link, which stands before the others.
+_TITLE: Final = ("title", "Open")
+
+
+def view_of(message: Message) -> Json:
+    """What templates see of a message."""
+    spec, data = message.spec, message.data()
+    return {
+        **data,
+        "id": message.idempotency_key,
+        "namespace": message.namespace,
+        "name": message.name,
+        "incident": message.incident,
+        "state": message.state,
+        "status": data.get("status") or message.state,
+        "type": spec.type,
+        "priority": spec.priority,
+        "severity": spec.severity,
+        "phase": spec.phase,
+        "cluster": spec.cluster_id,
+        "subject": spec.subject,
+        "body": spec.body,
+        "labels": {k: v for k, v in spec.extensions.items() if not k.startswith(OWN)},
+        "context": spec.context,
+        "links": [
+            {"service": service, "url": url, "label": text} for service, url, text in message.links
+        ],
+    }
+
+
+def worded(message: Message, wording: Wording) -> Message:
+    """
+    Return a message in the words of templates.
+
+    Raises:
+        Unfit: one does not fit the notification; the text begins with its name and quotes nothing.
+    """
+    view = view_of(message)
+    found: dict[str, str] = {}
+    for name, template in wording.texts.items():
+        found[name] = _rendered(name, template, view)
+        if name in view:
+            view[name] = found[name]
+    spec = message.spec
+    if subject := " ".join(found.get("subject", "").split()):
+        spec = replace(spec, subject=subject)
+    if "body" in found:
+        spec = replace(spec, body=found["body"])
+    if link := found.get("titleLink"):
+        service, label = _TITLE
+        spec = replace(spec, action_links=((service, link, label), *spec.action_links))
+    payload = None
+    if wording.payload is not None:
+        payload = _rendered("payload", wording.payload, view)
+        if isinstance(payload, Mapping) and payload.get("severity", "info") not in SEVERITIES:
+            raise Unfit(f"severity: yields none of {', '.join(sorted(SEVERITIES))}")
+    size = message.size - len(message.spec.body) + len(spec.body)
+    return replace(message, spec=spec, words=Words("body" in found, payload), size=size)
+
+
+def _rendered(name: str, template: Any, view: Json) -> Any:
+    try:
+        return template.render(view)
+    except Unfit as unfit:
+        raise Unfit(f"{name}: {unfit}") from None

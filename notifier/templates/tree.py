@@ -1,0 +1,216 @@
+"""
+Payloads: a tree of JSON whose texts are templates, so that whatever a value holds, the result is JSON.
+
+A text that is one hole and nothing else yields the expression's value with its type; of what is nested, its
+JSON. What finds nothing is
+left out of its mapping or list. `{$each: EXPR, $do: TREE}` is a list, one item for each, or stands for
+several items of the list that it is in; `{$if: EXPR, $then: TREE, $else: TREE}` is one of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from notifier.templates.expressions import Find, Unfit, compiled, is_true
+from notifier.templates.text import Limit, Template, scopes, seen_in
+
+#: Values of a tree, as it is written and as it is rendered.
+VALUES: Final = 2000
+_DEPTH: Final = 20
+_ABSENT: Final = object()
+_BLOCKS: Final = {"$each": ("$do",), "$if": ("$then", "$else")}
+
+#: The language of a text, by its path without places in lists, and the mapping in which it stands.
+LanguageOf = Callable[[str, Mapping[str, Any]], str]
+_Node = Callable[[Any, "_Count"], Any]
+
+
+class _Count:
+    """How many values may still be rendered."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = VALUES
+
+
+class Tree:
+    """One payload, compiled."""
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        names: frozenset[str],
+        item: frozenset[str] = frozenset(),
+        language: LanguageOf = lambda _, __: "text",
+        limits: Mapping[str, Limit] | None = None,
+        scalars: bool = False,
+    ) -> None:
+        """
+        Compile a payload of JSON's types.
+
+        Args:
+            source: The payload.
+            names: What expressions see.
+            item: What the items of lists have beside that.
+            language: Of each text.
+            limits: How long texts may be, by path.
+            scalars: A hole yields no mapping and no list, which might be read as markup.
+
+        Raises:
+            ValueError: it cannot be used; the text says where and why.
+        """
+        self._item = item
+        self._language = language
+        self._limits = dict(limits or {})
+        self._scalars = scalars
+        self._used: set[str] = set()
+        self._left = VALUES
+        self._root = self._node(source, "", {}, names, 0)
+        if unused := sorted(set(self._limits) - self._used):
+            raise ValueError(f"limits.{unused[0]}: no text of the payload has this path")
+
+    def render(self, view: Any) -> Any:
+        """Return the payload; Unfit if an expression does not fit what it meets, or it gets too large."""
+        found = self._root(view, _Count())
+        return None if found is _ABSENT else found
+
+    def _node(
+        self, source: Any, path: str, around: Mapping[str, Any], names: frozenset[str], depth: int
+    ) -> _Node:
+        self._left -= 1
+        if depth > _DEPTH or self._left < 0:
+            raise ValueError(f"{path}: the payload is too large, or nested too deeply")
+        if isinstance(source, str):
+            return self._text(source, path, around, names)
+        if isinstance(source, Mapping):
+            if any(key.startswith("$") for key in source):
+                return self._block(source, path, around, names, depth)
+            members = {
+                key: self._node(inner, f"{path}.{key}".lstrip("."), source, names, depth + 1)
+                for key, inner in source.items()
+            }
+            return lambda view, count: _mapping(members, view, count)
+        if isinstance(source, list):
+            items = [
+                (
+                    self._node(inner, path, around, names, depth + 1),
+                    isinstance(inner, Mapping) and "$each" in inner,
+                )
+                for inner in source
+            ]
+            return lambda view, count: _list(items, view, count)
+        return lambda *_: source
+
+    def _text(
+        self, source: str, path: str, around: Mapping[str, Any], names: frozenset[str]
+    ) -> _Node:
+        self._used.add(path)
+        language = self._language(path, around)
+        try:
+            template = Template(
+                source,
+                names=names,
+                item=self._item,
+                language=language,
+                limit=self._limits.get(path),
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}" if path else str(error)) from None
+        plain, scalars = language == "text", self._scalars
+
+        def node(view: Any, _: _Count) -> Any:
+            try:
+                value = template.value(view)
+            except Unfit as unfit:
+                raise Unfit(f"{path}: {unfit}" if path else str(unfit)) from None
+            if value is None:
+                return _ABSENT
+            if isinstance(value, (str, bool, int, float)) or (
+                plain and not scalars and _flat(value)
+            ):
+                return value
+            # What is deeper might be what the template's author does not mean; it is shown as JSON.
+            return template.render(view)
+
+        return node
+
+    def _block(
+        self,
+        source: Mapping[str, Any],
+        path: str,
+        around: Mapping[str, Any],
+        names: frozenset[str],
+        depth: int,
+    ) -> _Node:
+        head = next((key for key in _BLOCKS if key in source), "")
+        allowed = {head, *_BLOCKS.get(head, ())}
+        expression = source.get(head)
+        if not head or set(source) - allowed or _BLOCKS[head][0] not in source:
+            raise ValueError(
+                f"{path}: a mapping with a $ is {{$each, $do}} or {{$if, $then, $else}} and no more"
+            )
+        if not isinstance(expression, str):
+            raise ValueError(f"{path}.{head}: must be an expression, as a text")  # noqa: TRY004 (of a file)
+        try:
+            find = compiled(expression.strip().removeprefix("{{").removesuffix("}}"), names)
+        except ValueError as error:
+            raise ValueError(f"{path}.{head}: {error}".lstrip(".")) from None
+        if head == "$if":
+            then = self._node(source["$then"], path, around, names, depth + 1)
+            other = self._node(source.get("$else"), path, around, names, depth + 1)
+            no_else = "$else" not in source
+
+            def chosen(view: Any, count: _Count) -> Any:
+                if is_true(find(view)):
+                    return then(view, count)
+                return _ABSENT if no_else else other(view, count)
+
+            return chosen
+        inner = seen_in(names, self._item) or frozenset()
+        return _each(find, self._node(source["$do"], path, around, inner, depth + 1), path)
+
+
+def _flat(value: Any) -> bool:
+    """Whether a value is a list or mapping of plain values."""
+    inner = value.values() if isinstance(value, dict) else value
+    return not any(isinstance(item, (dict, list)) for item in inner)
+
+
+def _each(find: Find, inner: _Node, path: str) -> _Node:
+    def node(view: Any, count: _Count) -> Any:
+        items = find(view)
+        if items is None:
+            return []
+        if not isinstance(items, list):
+            raise Unfit(f"{path}: $each meets what is no list")
+        found = [inner(scope, count) for scope in scopes(view, items)]
+        return [value for value in found if value is not _ABSENT]
+
+    return node
+
+
+def _mapping(members: Mapping[str, _Node], view: Any, count: _Count) -> Any:
+    _take(count, len(members))
+    found = {key: node(view, count) for key, node in members.items()}
+    return {key: value for key, value in found.items() if value is not _ABSENT}
+
+
+def _list(items: list[tuple[_Node, bool]], view: Any, count: _Count) -> Any:
+    _take(count, len(items))
+    found: list[Any] = []
+    for node, several in items:
+        value = node(view, count)
+        if several:
+            found += value
+        elif value is not _ABSENT:
+            found.append(value)
+    return found
+
+
+def _take(count: _Count, values: int) -> None:
+    count.left -= values
+    if count.left < 0:
+        raise Unfit(f"the payload holds more than {VALUES} values")

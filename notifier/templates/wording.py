@@ -1,0 +1,142 @@
+"""
+What an operator's templates make of a notification, for the channels of one receiver.
+
+A template is compiled once for each kind of channel, since a text is in the language of its receiver: a
+body is Slack's mrkdwn, Teams' Markdown, plain text elsewhere. What expressions may begin with is known, and
+so is the language of each text of a payload; both are checked when the routing file is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Final
+
+from notifier.templates.text import Limit, Template
+from notifier.templates.tree import Tree
+from syncer.model.immutable import immutable
+
+#: What expressions see, and what the items of its lists have: alerts and links.
+NAMES: Final = frozenset(
+    {
+        "alerts", "body", "cluster", "commonAnnotations", "commonLabels", "context", "groupLabels", "id",
+        "incident", "labels", "links", "name", "namespace", "phase", "priority", "severity", "state",
+        "status", "subject", "truncatedAlerts", "type",
+    }
+)  # fmt: skip
+ITEM: Final = frozenset(
+    {"annotations", "endsAt", "label", "labels", "service", "startsAt", "status", "url"}
+)
+#: Templates of texts that every channel has, and of what one kind has beside them.
+TEXTS: Final = ("subject", "body", "titleLink")
+PAYLOADS: Final = {"slack": "slackBlocks", "pagerduty": "pagerduty", "email": "mailHtml"}
+#: Members of an event that its templates may set; `details` are added to the custom ones.
+EVENT: Final = frozenset(
+    {"summary", "source", "severity", "component", "group", "class", "details"}
+)
+SEVERITIES: Final = frozenset({"critical", "error", "warning", "info"})
+
+_LANGUAGES: Final = {"slack": "mrkdwn", "teams": "markdown"}
+_SUBJECT: Final = Limit(1000)
+_LINK: Final = Limit(2048)
+_BODIES: Final = {"slack": Limit(3000, "utf16"), "teams": Limit(20_000, "bytes")}
+_BODY: Final = Limit(128 * 1024)
+_PAGE: Final = Limit(256 * 1024, "bytes")
+
+
+@immutable
+class Wording:
+    """
+    The templates of a receiver for one kind of channel.
+
+    Attributes:
+        kind: Of the channel.
+        digest: Of the templates as they are written.
+        texts: Of subject, body and title link, as far as there are any.
+        payload: Of what only this kind has: a tree, a page of HTML, or None.
+    """
+
+    kind: str
+    digest: str
+    texts: Mapping[str, Template] = field(compare=False, repr=False)
+    payload: Tree | Template | None = field(compare=False, repr=False)
+
+
+def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
+    """
+    Compile the templates of a receiver for a kind of channel.
+
+    Raises:
+        ValueError: one cannot be used; the text begins with its name.
+    """
+    place, texts = "", {}
+    try:
+        for place in (name for name in TEXTS if name in source):
+            texts[place] = Template(
+                source[place],
+                names=NAMES,
+                item=ITEM,
+                language=_language(kind, place),
+                limit=_limit(kind, place),
+            )
+        place = PAYLOADS.get(kind, "")
+        payload = _payload(kind, source[place]) if place in source else None
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    return Wording(kind, digest_of(source), texts, payload)
+
+
+def digest_of(source: Any) -> str:
+    """Twelve hex digits that stand for templates as they are written."""
+    text = json.dumps(source, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def _language(kind: str, name: str) -> str:
+    if name == "body":
+        return _LANGUAGES.get(kind, "text")
+    return "link" if name == "titleLink" else "text"
+
+
+def _limit(kind: str, name: str) -> Limit:
+    if name == "body":
+        return _BODIES.get(kind, _BODY)
+    return _LINK if name == "titleLink" else _SUBJECT
+
+
+def _payload(kind: str, source: Any) -> Tree | Template:
+    if kind == "email":
+        return Template(source, names=NAMES, item=ITEM, language="html", limit=_PAGE)
+    if kind == "slack":
+        if not isinstance(source, list):
+            raise ValueError("must be a list of blocks")
+        return Tree(_verbatim(source), names=NAMES, item=ITEM, language=_of_block, scalars=True)
+    if not isinstance(source, Mapping) or set(source) - EVENT:
+        raise ValueError(f"must be a mapping, with some of {', '.join(sorted(EVENT))}")
+    details = source.get("details", {})
+    if not isinstance(details, Mapping) or any(name.startswith("$") for name in details):
+        raise ValueError("details must be a mapping")
+    limits = {"summary": Limit(1024)} if isinstance(source.get("summary"), str) else {}
+    return Tree(dict(source), names=NAMES, item=ITEM, limits=limits)
+
+
+def _verbatim(source: Any) -> Any:
+    """Blocks in which Slack looks for no mention or link by itself, as it would for `@channel`."""
+    if isinstance(source, list):
+        return [_verbatim(item) for item in source]
+    if not isinstance(source, Mapping):
+        return source
+    found = {key: _verbatim(value) for key, value in source.items()}
+    return {**found, "verbatim": True} if found.get("type") == "mrkdwn" else found
+
+
+def _of_block(path: str, around: Mapping[str, Any]) -> str:
+    name = path.rpartition(".")[2]
+    kind = around.get("type", "")
+    if not isinstance(kind, str) or "{{" in kind:
+        raise ValueError(f"{path}: the type of a block must be a plain word")
+    if name == "url" or name.endswith("_url"):
+        return "link"
+    return "mrkdwn" if kind == "mrkdwn" and name == "text" else "text"
