@@ -362,3 +362,17 @@ def _there(values: Any, path: str) -> bool:
             return False
         values = values[name]
     return True
+
+
+def test_the_values_for_production_are_values() -> None:
+    """They render, their routing is one that the controller takes, and all that they ask for is there."""
+    page = (ROOT / "docs" / "production.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    values = yaml.safe_load(text)
+    for kind in ("monitor", "rules"):  # a renderer without a cluster knows no kinds
+        values["metrics"][kind]["renderMode"] = "alwaysRender"
+    found = objects(template("4", values))
+    assert parse(values["routing"]["content"]).warnings == ()
+    kinds = {o["kind"] for o in found}
+    assert {"Ingress", "NetworkPolicy", "ServiceMonitor", "PrometheusRule"} <= kinds
+    assert "StatefulSet" not in kinds

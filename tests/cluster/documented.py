@@ -45,6 +45,12 @@ IMAGES: Final = {
 }
 #: The reader's registry: its name is all that is asked of it, the image being on the node.
 REGISTRY: Final = {"REGISTRY": "localhost"}
+#: The chart of a release, which `scripts/release --dry-run` installs from a registry.
+RELEASE: Final = {
+    "oci://ghcr.io/OWNER/charts/notification-ledger --version 0.1.0": (
+        "charts/notification-ledger --set image.repository=localhost/notification-ledger"
+    )
+}
 #: Programs that talk to the cluster.
 _INSIDE: Final = ("kubectl", "helm", "syncer", "notifier", "chromium")
 
@@ -241,7 +247,7 @@ class Turn:
 
 
 TURNS: Final = (
-    Turn("README.md", "scripts/image build", installed, words=REGISTRY),
+    Turn("README.md", "helm install ledger oci://", installed, words=RELEASE),
     Turn(INSTALL, "helm uninstall ledger -n notifications --wait", stays),
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone),
     Turn("charts/notification-ledger/README.md", "helm install ledger ", installed, words=REGISTRY),
@@ -265,7 +271,8 @@ TURNS: Final = (
     Turn(RECOVERY, "syncer export --config OLD.yaml", exported, before=stopped),
     Turn(RECOVERY, "jq ", moved),
     Turn(INSTALL, "helm upgrade ledger charts/notification-ledger -n notifications ", again),
-    Turn(INSTALL, "helm install ledger ", again, before=uninstalled, words=REGISTRY),
+    Turn(INSTALL, "helm install ledger charts/", again, before=uninstalled, words=REGISTRY),
+    Turn(INSTALL, "helm install ledger oci://", again, before=uninstalled, words=RELEASE),
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone, before=uninstalled),
     Turn(INSTALL, "notifier crd | kubectl apply --server-side -f -", without_rights),
     Turn("docs/cluster.md", "scripts/image build && scripts/image redis", second_cluster, before=own_cache),

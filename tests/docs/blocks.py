@@ -40,7 +40,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "tests/e2e/test_demo.py::test_demo_on_the_stand_in"
         ),
         "scripts/test": "it runs this test",
-        "scripts/image build": ON_CLUSTER,
+        "helm install ledger oci://": ON_CLUSTER,
         "$ redis-cli LRANGE 'nl:{62455857-18ab-4120-b3ee-a088552fc77e}' 0 -1": (
             "shows what tests/docs/test_redis_page.py runs on logs of its own"
         ),
@@ -100,6 +100,10 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "-- health.lua": "tests/integration/test_gitops.py::test_what_each_tool_says",
     },
     "docs/install.md": {
+        "helm install ledger oci://": ON_CLUSTER,
+        "kind load image-archive ": (
+            "needs kind or Docker; ctr reads the archives in `scripts/cluster up`, crane what docker reads"
+        ),
         "scripts/image build": (
             "copies to a registry of yours; the build itself is typed as part of README.md"
         ),
