@@ -8,6 +8,7 @@ that takes time; what a command needs is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import Any, Final
 
@@ -62,15 +63,6 @@ def where_to_look() -> Parser:
     add_kubeconfig(group)
     shape = where.add_argument_group("the answer")
     shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
-    shape.add_argument(
-        "--width", type=count, metavar="COLUMNS",
-        help="fit tables into this many columns, 0 for no limit (default: $COLUMNS, else the"
-        " terminal's, else 0)",
-    )  # fmt: skip
-    shape.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto",
-        help="auto (default): on terminals only, and never with $NO_COLOR",
-    )  # fmt: skip
     shape.add_argument(
         "--until-stdin-closes", action="store_true",
         help="end when standard input closes, for connections that may break",
@@ -184,8 +176,9 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
 def add_by(parser: argparse.ArgumentParser) -> None:
     """Add the option for the operator's name, which is recorded."""
     parser.add_argument(
-        "--by", metavar="WHO", help="the name to record as the operator (default: user@host)"
-    )
+        "--by", metavar="WHO", default=os.environ.get("LEDGER_BY"),
+        help="the name to record as the operator (default: $LEDGER_BY, else user@host)",
+    )  # fmt: skip
 
 
 def address(text: str) -> tuple[str, int]:

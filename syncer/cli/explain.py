@@ -49,7 +49,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(as_json(found))
     else:
-        write_lines(as_text(found, screen_of(options, sys.stdout).width))
+        write_lines(as_text(found, screen_of(sys.stdout).width))
     if unread:
         return NOT_COMPARED
     if log.problem or found.blocked:

@@ -45,7 +45,7 @@ async def run(options: argparse.Namespace) -> int:
                 numbers, unread = await count_held(at, acting, namespaces, now=now)
             except (LedgerError, TimeoutError) as error:
                 problem = message_of(error)
-    columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+    columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
     rows = []
     for hold in shown:
         count = 0 if not hold.in_force(now) else None if numbers is None else numbers[hold.id]

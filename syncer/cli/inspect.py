@@ -62,7 +62,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(as_json(found, now=now))
     else:
-        write_lines(as_text(found, now=now, width=screen_of(options, sys.stdout).width))
+        write_lines(as_text(found, now=now, width=screen_of(sys.stdout).width))
     if metadata.state is StoreState.NEW:
         return NOT_COMPARED
     if found.differences:

@@ -91,7 +91,7 @@ async def run(options: argparse.Namespace) -> int:
                 raise
             write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
         wanted = _filter(options, now)
-        columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+        columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         shown = Shown(columns, json=options.json, again=options.watch)
         namespaces = await namespaces_of(at, options)
         watching = None

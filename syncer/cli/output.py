@@ -142,7 +142,7 @@ class Columns:
         """Report cells that were cut, and how to see them in full."""
         if self.cut:
             write_remark(
-                f"{MARK} marks text cut to fit {self._screen.width} columns; --width 0 cuts nothing"
+                f"{MARK} marks text cut to fit {self._screen.width} columns; COLUMNS=0 cuts nothing"
             )
 
 

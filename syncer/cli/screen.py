@@ -7,7 +7,6 @@ carries a meaning by itself; the word stands beside it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import unicodedata
 from collections.abc import Mapping
@@ -35,26 +34,19 @@ class Screen:
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
-def screen_of(
-    options: argparse.Namespace, stream: TextIO, environ: Mapping[str, str] = os.environ
-) -> Screen:
+def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
     """
     Return the screen of an output stream.
 
     Args:
-        options: Of the command.
         stream: Where the answer goes.
-        environ: `COLUMNS`, `NO_COLOR` and `TERM` are looked at.
+        environ: `COLUMNS`, `NO_COLOR`, `FORCE_COLOR` and `TERM` are looked at.
     """
     shown = stream.isatty()
-    width: int | None = options.width
     named = environ.get("COLUMNS", "")
-    if width is None and named.isdecimal():
-        width = int(named)
-    if width is None:
-        width = _columns_of(stream) if shown else 0
-    fancy = shown and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
-    color = options.color == "always" or (options.color == "auto" and fancy)
+    width = int(named) if named.isdecimal() else _columns_of(stream) if shown else 0
+    fancy = shown and environ.get("TERM", "dumb") != "dumb"
+    color = (fancy or bool(environ.get("FORCE_COLOR"))) and not environ.get("NO_COLOR")
     return Screen(max(width, _NARROWEST) if width else 0, color)
 
 

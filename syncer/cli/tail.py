@@ -77,7 +77,7 @@ async def run(options: argparse.Namespace) -> int:
         store = await trusted_store(at, options, new=True)
         uids = [(await read_request(at, key)).uid for key in options.object]
         follower = Follower(at, wanted, uids)
-        columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+        columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         dated = now - wanted.since > 86_400_000
         show = partial(
             write_page, columns, json=options.json, cells=lambda event: event.cells(dated=dated)

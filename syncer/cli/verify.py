@@ -82,7 +82,7 @@ async def run(options: argparse.Namespace) -> int:
         write_json({"summary": summary})
         return _exit(found=bool(counts), silent=bool(silent))
     if counts:
-        write_lines(table(rows, width=screen_of(options, sys.stdout).width))
+        write_lines(table(rows, width=screen_of(sys.stdout).width))
         write_lines([""])
         write_lines(f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts)
     walked = f"{scan.objects} objects, {scan.logs} logs, {scan.records} records"

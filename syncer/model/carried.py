@@ -5,8 +5,7 @@ Upstream's schema has no place for ids, classes and start times of attempts, for
 known, for channels, folded attempts and the marks of log and journal. It has conditions, whose
 messages may have 32,768 characters, and every client keeps conditions that it does not know. So a status is
 *folded* where it is written and *expanded* where it is read, and everything in between knows the
-expanded form alone. This is for every reader, the plugin for laptops included: hence the standard library
-and Python 3.9.
+expanded form alone.
 
 - **The list decides which attempts there are; the condition only says more about them.** An entry is one of
   ours if channel, number, second and result agree, and each is taken once. What another writer added

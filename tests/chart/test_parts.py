@@ -20,7 +20,6 @@ from redis.retry import Retry
 
 from notifier.channels.egress import METADATA
 from syncer.configfile import build
-from syncer.kubectl.release import LABELS
 from syncer.ledger.preflight import preflight
 from syncer.model.resource import Json
 from syncer.settings import RedisSettings
@@ -368,7 +367,9 @@ def test_the_notes_say_that_kubernauts_controller_must_not_run(enabled: bool) ->
 @pytest.mark.parametrize("case", ["default", "kubernaut", "extras"])
 def test_the_plugin_finds_the_controllers_pods(case: str) -> None:
     """By labels that every pod of a controller has, whatever the release is called, and no other pod."""
-    wanted = dict(label.split("=") for label in LABELS.split(","))
+    script = (CHART.parents[1] / "syncer" / "kubectl-ledger").read_text()
+    (labels,) = re.findall(r'labels="(.+)\$1"', script)
+    wanted = dict(label.split("=") for label in f"{labels}controller".split(","))
     found = [
         (o["kind"], o["spec"]["template"]["spec"]["containers"][0]["name"])
         for o in rendered("4", case)

@@ -204,7 +204,6 @@ def let_go(reader: Reader, said: str) -> None:
     """A test notification has arrived; the one that was held says why, and is sent once it is let go."""
     holds(
         r"^created notifications/",
-        r"^Sent: ",
         r"^NEXT +nothing: .*held: .* says: to see why it waits",
     )(reader, said)
     reader.sent(LEDGER, "held")
@@ -252,7 +251,10 @@ TURNS: Final = (
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone),
     Turn("charts/notification-ledger/README.md", "helm install ledger ", installed, words=REGISTRY),
     Turn(INSTALL, "helm test ledger -n notifications", first_is_sent),
-    Turn("docs/cli.md", "scripts/plugin build", plugged, words={"~/.local/bin/": "tools/"}),
+    Turn(
+        "docs/cli.md", "install syncer/kubectl-ledger ~/.local/bin/", plugged,
+        words={"~/.local/bin/": "tools/"},
+    ),
     Turn(INSTALL, "kubectl ledger send --receiver default-console --wait", let_go),
     Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications +first .*Sent")),
     Turn(

@@ -69,7 +69,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "syncer list  ": (
             "a table of commands; each is run by tests/integration/test_operate_*.py"
         ),
-        "scripts/plugin build": ON_CLUSTER,
+        "install syncer/kubectl-ledger ~/.local/bin/": ON_CLUSTER,
         "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": ON_CLUSTER,
         "source <(syncer completion bash)": (
             "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"

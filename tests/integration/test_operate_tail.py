@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
 from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
-from tests.unit.syncer.kubectl.stand_in import StandIn, on_path
+from tests.unit.syncer.kubectl.stand_in import PLUGIN, StandIn, on_path
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -75,7 +76,7 @@ async def running(here: Stage, *words: str) -> AsyncIterator[Command]:
 
 
 async def test_attempts_are_followed_and_gone_on_with(
-    here: Stage, capsys: pytest.CaptureFixture[str]
+    here: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The past, then each result soon after it is recorded; the last line names where to go on."""
     here.script("b", BUSY, OK)
@@ -100,8 +101,9 @@ async def test_attempts_are_followed_and_gone_on_with(
         after = await operator.run("tail", "--json", "-n", here.namespace, "--since", cursor)
         assert after.lines[-1]["object"] == f"{here.namespace}/c"
         assert all(line["at"] >= cursor for line in after.lines)
+        monkeypatch.setenv("COLUMNS", "80")
         text = await operator.run(
-            "tail", "-n", here.namespace, "--error", "503", "--width", "80", f"{here.namespace}/b"
+            "tail", "-n", here.namespace, "--error", "503", f"{here.namespace}/b"
         )
     head, row = text.out.splitlines()
     assert head.split() == ["UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL"]
@@ -171,21 +173,24 @@ async def test_names_are_completed(here: Stage) -> None:
 def laptop(here: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     """A machine with a kubectl, whose command in the pod is the real one, here."""
     kubectl = on_path(monkeypatch, tmp_path / "bin")
-    kubectl.runs(
-        'while [ "$1" != -- ]; do shift; done; shift; shift\n'
-        f'exec {sys.executable} -m syncer "$@" --key-prefix {here.prefix}'
+    kubectl.does("exec", 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"')
+    program = kubectl.folder / "syncer"
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -m syncer "$@" --key-prefix {here.prefix}\n'
     )
+    program.chmod(0o755)
     monkeypatch.setenv("REDIS_URL", here.redis_url)
     monkeypatch.setenv("KUBECONFIG", str(here.plane.kubeconfig))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return kubectl
 
 
-async def plugin(*words: str) -> asyncio.subprocess.Process:
+async def plugin(
+    *words: str, stdin: int = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     """Start `kubectl ledger`."""
-    program = "import sys; from syncer.kubectl.main import entry; sys.exit(entry())"
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, *words, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+        PLUGIN, *words, cwd=ROOT, stdin=stdin, start_new_session=True,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
@@ -217,14 +222,18 @@ async def test_the_plugin_and_the_command_understand_each_other(
                 out, err = await process.communicate()
             said = (out + err).decode()
             assert (process.returncode, part in said) == (code, True), said
-        assert "--until-stdin-closes" in laptop.asked[-1]
-        tail = await plugin("tail", "-f", "-n", here.namespace)
+        assert "--until-stdin-closes" not in laptop.asked[-1]
+        terminal, theirs = pty.openpty()
+        tail = await plugin("tail", "-f", "-n", here.namespace, stdin=theirs)
+        os.close(theirs)
         try:
             assert tail.stdout is not None
             async with asyncio.timeout(_PATIENCE):
                 assert (await tail.stdout.readline()).split()[:2] == [b"UTC", b"NOTIFICATION"]
             assert following(here)
         finally:
+            # As kubectl's end closes the input in the pod; the plugin itself cannot end that command.
             tail.kill()
+            os.close(terminal)
             await tail.wait()
         await until(lambda: not following(here), "nothing is left of it", within=_PATIENCE)

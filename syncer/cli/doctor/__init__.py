@@ -53,7 +53,7 @@ async def run(options: argparse.Namespace) -> int:
         for name, grade, text, fix in results:
             write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})
     else:
-        screen = screen_of(options, sys.stdout)
+        screen = screen_of(sys.stdout)
         for result in results:
             write_lines(lines_of(result, screen))
         grades = Counter(result.grade for result in results)

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 DEFAULTS: Final[dict[str, Any]] = {
     "config": None, "redis_url": None, "redis_url_file": None, "key_prefix": None,
-    "kubeconfig": None, "context": None, "json": False, "width": None, "color": "auto",
+    "kubeconfig": None, "context": None, "json": False,
     "until_stdin_closes": False, "all_namespaces": False,
     "object": "ns/n", "namespace": None, "classes": None,
     "settle": "10s", "stuck": "2m", "pause": 2.0, "dry_run": False, "unchecked_store": False,
@@ -44,9 +44,6 @@ GIVEN: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     "where the API server is": (["--kubeconfig", "k", "--config", "c"], {"kubeconfig": "k", "config": "c"}),
     "a context": (["--context", "prod"], {"context": "prod"}),
     "answers in JSON": (["--json"], {"json": True}),
-    "what it is shown on": (
-        ["--width", "80", "--color", "never"], {"width": 80, "color": "never"},
-    ),
     "somebody at the other end": (["--until-stdin-closes"], {"until_stdin_closes": True}),
     "all namespaces": (["-A"], {"all_namespaces": True}),
     "two namespaces": (["-n", "a", "--namespace", "b"], {"namespace": ["a", "b"]}),
@@ -76,7 +73,6 @@ REFUSED: Final = {
     "a count below 0": ["--keep", "-1"],
     "a count that is none": ["--keep", "some"],
     "a pause that is no number": ["--pause", "2s"],
-    "a width below 0": ["--width", "-1"],
     "one namespace and all": ["-n", "a", "-A"],
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import io
+import os
 from typing import Any, Final
 
 import pytest
@@ -24,53 +24,51 @@ class Stream(io.StringIO):
         return self._terminal
 
 
-#: --width, whether it is a terminal, the environment, and the width.
-WIDTHS: Final[dict[str, tuple[int | None, bool, dict[str, str], int]]] = {
-    "an option wins": (70, True, {"COLUMNS": "90"}, 70),
-    "an option of 0 is no bound": (0, True, {"COLUMNS": "90"}, 0),
-    "the variable, also in a pipe": (None, False, {"COLUMNS": "90"}, 90),
-    "a variable that is no number": (None, False, {"COLUMNS": "wide"}, 0),
-    "a pipe has no bound": (None, False, {}, 0),
-    "a terminal that does not say": (None, True, {}, 0),
-    "nothing can be read that is narrower": (3, True, {}, 20),
+#: Whether it is a terminal, the environment, and the width.
+WIDTHS: Final[dict[str, tuple[bool, dict[str, str], int]]] = {
+    "the variable, also in a pipe": (False, {"COLUMNS": "90"}, 90),
+    "a variable of 0 is no bound": (True, {"COLUMNS": "0"}, 0),
+    "a variable that is no number": (False, {"COLUMNS": "wide"}, 0),
+    "a pipe has no bound": (False, {}, 0),
+    "a terminal that does not say": (True, {}, 0),
+    "nothing can be read that is narrower": (True, {"COLUMNS": "3"}, 20),
 }
 
 
 @pytest.mark.parametrize("case", WIDTHS)
 def test_width(case: str) -> None:
-    """Option, variable, terminal; whoever says nothing gets everything."""
-    option, terminal, environ, wanted = WIDTHS[case]
-    options = argparse.Namespace(width=option, color="auto")
-    assert screen_of(options, Stream(terminal=terminal), environ).width == wanted
+    """Variable, then terminal; where nothing is known, nothing is cut."""
+    terminal, environ, wanted = WIDTHS[case]
+    assert screen_of(Stream(terminal=terminal), environ).width == wanted
 
 
 def test_the_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where neither option nor variable says anything it is asked for."""
-    monkeypatch.setattr("os.get_terminal_size", lambda _number: argparse.Namespace(columns=101))
+    """Where no variable says anything it is asked for."""
+    size = os.terminal_size((101, 30))
+    monkeypatch.setattr("os.get_terminal_size", lambda _number: size)
     stream = Stream(terminal=True)
     monkeypatch.setattr(stream, "fileno", lambda: 1)
-    assert screen_of(argparse.Namespace(width=None, color="auto"), stream, {}).width == 101
+    assert screen_of(stream, {}).width == 101
 
 
-#: --color, whether it is a terminal, the environment, and whether there are colours.
-COLOURS: Final[dict[str, tuple[str, bool, dict[str, str], bool]]] = {
-    "a terminal": ("auto", True, {"TERM": "xterm"}, True),
-    "a pipe": ("auto", False, {"TERM": "xterm"}, False),
-    "a terminal that can do nothing": ("auto", True, {"TERM": "dumb"}, False),
-    "a terminal without a name": ("auto", True, {}, False),
-    "whoever wants none": ("auto", True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
-    "an empty wish is none": ("auto", True, {"TERM": "xterm", "NO_COLOR": ""}, True),
-    "always": ("always", False, {"NO_COLOR": "1"}, True),
-    "never": ("never", True, {"TERM": "xterm"}, False),
+#: Whether it is a terminal, the environment, and whether there are colours.
+COLOURS: Final[dict[str, tuple[bool, dict[str, str], bool]]] = {
+    "a terminal": (True, {"TERM": "xterm"}, True),
+    "a pipe": (False, {"TERM": "xterm"}, False),
+    "a terminal that can do nothing": (True, {"TERM": "dumb"}, False),
+    "a terminal without a name": (True, {}, False),
+    "whoever wants none": (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+    "an empty wish is none": (True, {"TERM": "xterm", "NO_COLOR": ""}, True),
+    "forced": (False, {"FORCE_COLOR": "1"}, True),
+    "forced, and not wanted": (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
 }
 
 
 @pytest.mark.parametrize("case", COLOURS)
 def test_colours(case: str) -> None:
-    """They are for terminals whose user does not mind; an option says otherwise."""
-    option, terminal, environ, wanted = COLOURS[case]
-    options = argparse.Namespace(width=None, color=option)
-    screen = screen_of(options, Stream(terminal=terminal), environ)
+    """They are for terminals whose user does not mind; a variable says otherwise."""
+    terminal, environ, wanted = COLOURS[case]
+    screen = screen_of(Stream(terminal=terminal), environ)
     assert screen.color is wanted
     assert screen.paint("x", "red") == ("\x1b[31mx\x1b[0m" if wanted else "x")
     assert screen.paint("x", "") == "x"
@@ -104,7 +102,7 @@ def test_a_table_fits_the_screen(width: int, capsys: pytest.CaptureFixture[str])
     assert "payments" in lines[1]
     assert lines[2].split() == ["a", "b", "Sent"]
     found.report_cut()
-    assert f"… marks text cut to fit {width} columns; --width 0 cuts nothing" in (
+    assert f"… marks text cut to fit {width} columns; COLUMNS=0 cuts nothing" in (
         capsys.readouterr().err
     )
 
