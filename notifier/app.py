@@ -182,7 +182,7 @@ class Parts:
         ports = Ports(
             self.queue, recorder, self.claimer, ownership=self.shards, router=outside.router,
             reporter=reporter, metrics=self.delivery_metrics, bounds=bounds, journal=self.journal,
-            incidents=Incidents(self.objects, self.log, outside.router, time.certain, at_most_once),
+            incidents=Incidents(self.objects, self.log, outside.router, time.now, at_most_once),
             installation=lambda: self.installation.id,
         )  # fmt: skip
         dispatcher = partial(

@@ -201,7 +201,9 @@ class Attempts:
         began = self.ports.cache.monotonic()
         try:
             if confirmed:
-                sent = await self.sender.send(entry, term, intent, via)
+                others = self.ports.incidents
+                sent = await others.overtaken(entry.request, intent, via) if others else None
+                sent = sent or await self.sender.send(entry, term, intent, via)
                 outcome = self.outcomes.waiting(entry, intent, sent)
             else:
                 outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
@@ -315,21 +317,23 @@ class Attempts:
 
         It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
         """
-        if self.ports.incidents is None or not entry.request.incident or channel in entry.ordered:
+        incidents, first = self.ports.incidents, not entry.view.of_channel(channel)
+        if incidents is None or channel in entry.ordered:
             return False
-        via = self.ports.router.channel(channel)
+        if not incidents.may_be_late(entry.request, channel, first=first):
+            return False
         try:
-            newer, waits = await self.ports.incidents.late(
-                entry.request,
-                channel,
-                first=not entry.view.of_channel(channel),
-                timeout=via.timeout_s if via else 0.0,
-            )
-            if newer and not journaled:
-                outcome = Outcome.superseded(newer)
-                await self.ports.recorder.skip(entry, channel, outcome.error)
-                await self.give_up(entry, term, channel, outcome)
+            via = self.ports.router.channel(channel)
+            newer, waits = await incidents.look(entry.request, channel, via)
+            if not self.still_due(entry, term, channel):
+                # The look took its time: it was deleted meanwhile, is held, or has ended.
+                self.ports.queue.add(entry.uid)
                 return True
+            if newer and not journaled:
+                await self.give_up(entry, term, channel, Outcome.superseded(newer))
+                return True
+            if waits and not journaled:
+                await self.ports.recorder.skip(entry, channel, waits)
         except PortError as error:
             wait = self.ports.queue.retry(entry.uid)
             logger.info(
@@ -341,12 +345,7 @@ class Attempts:
             pause = _ORDER_PAUSE if waits else _SUPERSEDED_PAUSE
             entry.due[channel] = self.ports.cache.monotonic() + pause
             self.ports.queue.add_at(entry.uid, entry.due[channel])
-            return True
-        if self.still_due(entry, term, channel):
-            return False
-        # It was deleted meanwhile, or is held.
-        self.ports.queue.add(entry.uid)
-        return True
+        return bool(newer or waits)
 
     def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
         """Arrange for the log to be read or claimed again after it has refused an intent."""

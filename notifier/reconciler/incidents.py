@@ -2,15 +2,12 @@
 The other notifications of an incident: where it is open, and which of them is the newest.
 
 A resolved notification goes by its own routes and to every channel where its incident is open by the
-record, since the labels by which routes choose may have changed meanwhile. And where a receiver keeps
+record, since the labels by which routes choose may have changed meanwhile. Where a receiver keeps
 state, an older notification must not arrive after a newer one: PagerDuty ignores the end of what it does
-not know, and a late trigger opens it. So before an attempt on such a channel the others are looked up: what
-is newer supersedes it, and what is on the wire is waited for. What may still be there, since its result is
-unknown, the end of an incident gives as long as a send may take.
+not know, and a late trigger opens it. So the others are looked up for each attempt on such a channel
+(`syncer.rules.incident_order`).
 
-They are found by a label at the API server, since another replica may have them. What is tried for the
-first time right after its creation is not late, and asks nothing. A look and the send after it are two
-steps: what is created between them is not seen.
+They are found by a label at the API server, since another replica may have them.
 """
 
 from __future__ import annotations
@@ -20,25 +17,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from notifier.contract import Channel, Outcome
 from notifier.router import Router
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.log import RedisLog
-from syncer.model.attempt import AttemptState
+from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
 from syncer.model.incident import FIRING, INCIDENT, RESOLVED, incident_label
-from syncer.model.record import Plan
+from syncer.model.record import Plan, Record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
+from syncer.rules.incident_order import Mate, superseded_by, waits_for
 from syncer.rules.merge import Facts, channel_states_of
 
 #: Kinds of channels whose receivers keep the state of an incident.
 _KEEP_STATE: Final = frozenset({"pagerduty"})
-#: Milliseconds after its creation within which a first attempt is not late.
-_YOUNG: Final = 5000
-#: Milliseconds by which two replicas may take it for younger or older.
-_SKEW: Final = 1500
 #: Older notifications of an incident whose logs are read, the newest first.
 _READ: Final = 16
 #: Pages of a list that are read, and look-ups at once.
@@ -55,7 +50,7 @@ class Incidents:
         objects: Lists notifications.
         log: Has their attempts.
         router: Says where one goes whose log does not.
-        now: Returns the API server's time in Unix milliseconds, as far as it is certain.
+        now: Returns the time of Redis in Unix milliseconds.
         at_most_once: Whether an attempt whose result is unknown is the last one.
     """
 
@@ -89,53 +84,57 @@ class Incidents:
         text = f"{plan.message}; and where its incident is open: {', '.join(more)}"
         return replace(plan, channels=(*plan.channels, *more), message=bounded(text, MESSAGE_BYTES))
 
-    async def late(
-        self, request: NotificationRequest, channel: str, *, first: bool, timeout: float
-    ) -> tuple[str, bool]:
+    def may_be_late(self, request: NotificationRequest, channel: str, *, first: bool) -> bool:
         """
-        Return the name of what supersedes a notification on a channel, and whether another is on the wire.
+        Whether to look before an intent is recorded, too.
 
-        An attempt whose result is unknown may still be, for as long as a send may take.
+        Most first attempts begin an incident: for them the look after it is enough.
+        """
+        return _in_order(request, channel) and not (first and request.state == FIRING)
+
+    async def overtaken(
+        self, request: NotificationRequest, intent: Record, via: Channel | None
+    ) -> Outcome | None:
+        """Return the outcome of an attempt that must not be sent, although its intent is recorded."""
+        if not _in_order(request, intent.channel) or intent.body.get("order"):
+            return None
+        try:
+            newer, waits = await self.look(request, intent.channel, via)
+        except PortError as error:
+            return Outcome.not_sent(f"what else is about its incident is not known: {error}")
+        if newer:
+            return Outcome.superseded(newer)
+        return Outcome.not_sent(waits) if waits else None
+
+    async def look(
+        self, request: NotificationRequest, channel: str, via: Channel | None
+    ) -> tuple[str, str]:
+        """
+        Return the name of what supersedes a notification on a channel, and what it has to wait for.
 
         Args:
-            request: Has an attempt that is due.
+            request: Has an attempt that is due, or whose intent is recorded.
             channel: Full channel name.
-            first: It would be its first attempt on it.
-            timeout: Seconds that a send may take.
+            via: How it is sent.
 
         Raises:
             PortError: it cannot be found out now; look again later.
         """
-        if channel.partition(":")[0] not in _KEEP_STATE:
-            return "", False
-        if first and request.state == FIRING and 0 <= self.now() - request.created < _YOUNG:
-            return "", False  # an end that comes meanwhile waits for it (`_may_ask_nothing`)
+        timeout, now = round(1000 * via.timeout_s) if via else 0, self.now()
         mates = await self._mates(request)
-        newest = max(mates, key=lambda mate: mate.order, default=request)
-        if newest.order > request.order:
-            return newest.name, False
-        since = self.now() - timeout * 1000
-        ends = request.state == RESOLVED
-        before = sorted(mates, key=lambda mate: mate.order, reverse=True)
-        for mate in [m for m in before if ends or not m.status.terminal][:_READ]:
+        if newer := superseded_by(request.order, (_mate(m) for m in mates)):
+            return newer, ""
+        recent = now - timeout
+        matter = [m for m in mates if not m.status.terminal or m.status.completed_at > recent]
+        if request.state == RESOLVED:
+            matter = list(mates)
+        matter.sort(key=lambda mate: mate.order, reverse=True)
+        for mate in matter[:_READ]:
             view = await self._view(mate)
             made = view.of_channel(channel) if view is not None else ()
-            if ends and not made and self._may_ask_nothing(mate, view, channel):
-                return "", True
-            for attempt in made:
-                unknown = attempt.state is AttemptState.UNKNOWN and attempt.ended > since
-                if attempt.open or (unknown and ends):
-                    return "", True
-        return "", False
-
-    def _may_ask_nothing(
-        self, mate: NotificationRequest, view: LogView | None, channel: str
-    ) -> bool:
-        """Whether the first attempt of another one may still be made without a look, by any replica."""
-        if mate.state != FIRING or mate.status.terminal:
-            return False
-        planned = view is None or view.plan is None or channel in view.plan.channels
-        return planned and self.now() - mate.created < _YOUNG + _SKEW
+            if why := waits_for(request.state, [_mate(mate, made)], now, timeout):
+                return "", why
+        return "", ""
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
         """Channels where an incident is open by one notification of it, and whether none before matters."""
@@ -193,3 +192,12 @@ class Incidents:
                 if not token:
                     break
         return found
+
+
+def _mate(request: NotificationRequest, attempts: Sequence[Attempt] = ()) -> Mate:
+    return Mate(request.name, request.order, request.state, attempts)
+
+
+def _in_order(request: NotificationRequest, channel: str) -> bool:
+    """Whether an attempt has its place among those of an incident."""
+    return bool(request.incident) and channel.partition(":")[0] in _KEEP_STATE

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -28,6 +29,7 @@ from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
 from syncer.model.carried import expand
 from syncer.model.errors import ContractError
+from syncer.model.incident import AT, incident_of
 from syncer.model.record import read_plan
 from syncer.model.times import time_of
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
@@ -127,6 +129,9 @@ MARKS: Final = (
     "forged status written over",
     "forged status doubted",
     "forged status of a new one disregarded",
+    "superseded",
+    "waited for another of its incident",
+    "arrived later than a send may take",
 )
 
 
@@ -167,6 +172,8 @@ class Ever:
 
     #: Why it must not be sent, empty if nothing stands against it.
     barred: str = ""
+    #: When its send began, in seconds of the world.
+    sent_at: float = math.inf
 
     @property
     def may_have_arrived(self) -> bool:
@@ -184,6 +191,10 @@ class Subject:
     most: int
     #: Unix seconds.
     created: float
+    #: What it is about, its place there, and whether that lasts.
+    incident: str = ""
+    order: tuple[float, str] = (0.0, "")
+    state: str = ""
     versions: list[Version] = field(default_factory=list)
     shown: dict[str, int] = field(default_factory=dict)
     claims: dict[str, set[str]] = field(default_factory=dict)
@@ -263,7 +274,10 @@ class Checks:
         meta, spec = document["metadata"], document["spec"]
         most = int(spec["retryPolicy"]["maxAttempts"])
         created = time_of(meta["creationTimestamp"]) / 1000
-        self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most, created)
+        made = self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most, created)
+        extensions = spec.get("extensions") or {}
+        made.incident, made.state = incident_of(extensions)
+        made.order = created, extensions.get(AT, "")
 
     def _busy(self, process: Process | None) -> None:
         """Judge how often a process calls: a loop that does not wait is an outage of the servers."""
@@ -311,7 +325,7 @@ class Checks:
             state = _STATES.get(kind)
             if state is None:
                 if kind == "skip":
-                    self.mark("skip recorded")
+                    self._skipped(element)
                 if kind == "order":
                     subject.orders[channel] += 1
                 continue
@@ -328,10 +342,15 @@ class Checks:
             known.uncertain = known.uncertain or (state == _UNKNOWN and not known.journaled)
             known.doubted = known.doubted or (state == _UNKNOWN and known.journaled)
             if _unsent(element):
-                self.mark("attempt not sent")
+                self.mark("superseded" if _SUPERSEDED in element else "attempt not sent")
                 known.unsent = True
             if state == _SUCCESS and self._tried_in_vain(subject, channel):
                 self.mark("delivered after an attempt not sent")
+
+    def _skipped(self, element: bytes) -> None:
+        self.mark("skip recorded")
+        if b" may still arrive" in element or b" is under way" in element:
+            self.mark("waited for another of its incident")
 
     def _made_up(self, subject: Subject, kind: str, identity: str, element: bytes) -> bool:
         """Judge whether a record says what somebody has only written into a status."""
@@ -878,7 +897,7 @@ class Checks:
         if known is None or known.uid != message.uid or known.channel != channel:
             self.fail("S1", f"{where}: sent without an intent on record")
             return
-        known.begun = True
+        known.begun, known.sent_at = True, self.world.loop.time()
         self._holds(process, message.uid, where)
         if known.unsent:
             self.fail("S1", f"{where}: sent although it is on record that it was not")
@@ -921,6 +940,27 @@ class Checks:
             self.fail("B1", f"{where}: a repeat that no recorded unknown explains: {bare}")
         if len(processed) > 1:
             self.mark("explained repeat")
+        self._in_order(subject, call, where)
+
+    def _in_order(self, subject: Subject, call: Call, where: str) -> None:
+        """Judge what a receiver is told of an incident: no older state after a newer one."""
+        known = self.ever[call.attempt]
+        newer = [
+            s.name
+            for s in self.subjects.values()
+            if s.incident == subject.incident and s.state != subject.state
+            # Whoever is deleted is not found, and nobody reads what is damaged.
+            and s.order > subject.order and not s.gone and any(c.processed for c in s.calls)
+        ]  # fmt: skip
+        if not (subject.incident and newer):
+            return
+        if self.world.loop.time() - known.sent_at > SEND_TIMEOUT:
+            self.mark("arrived later than a send may take")
+            return
+        # An operator has said what became of it, or wanted it; or its log has lost it meanwhile.
+        excused = known.judged or subject.orders or subject.gone or subject.corrupt
+        if not excused and call.attempt not in subject.dropped:
+            self.fail("I1", f"{where}: {subject.state} lands after {', '.join(newer)}")
 
     def _explained(self, subject: Subject, identity: str) -> bool:
         return self.ever[identity].uncertain or identity in subject.lost
@@ -1153,9 +1193,12 @@ _STATES: Final = {
     "seed.intent": 0, "seed.unknown": 1, "seed.failed": 2, "seed.success": 3,
     "resolve.failed": 2, "resolve.success": 3,
 }  # fmt: skip
+#: Seconds that a send may take.
+SEND_TIMEOUT: Final = 2.0
 _EPOCH: Final = re.compile(rb" epoch=(\S+)")
 #: The class of a failure as a body holds it.
 _NOT_SENT: Final = b"\xa5class\xa7notSent"
+_SUPERSEDED: Final = b"\xa5class\xaasuperseded"
 
 
 def _fields(element: bytes) -> tuple[str, str, str]:
@@ -1172,7 +1215,7 @@ def _is_doubted(status: Json) -> bool:
 
 
 def _unsent(element: bytes) -> bool:
-    return _NOT_SENT in element
+    return _NOT_SENT in element or _SUPERSEDED in element
 
 
 def _waiting(subject: Subject, log: Sequence[bytes]) -> set[str]:

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import notifier.reconciler.controller
+import notifier.reconciler.incidents
 import syncer.rules.channel_state
 import syncer.rules.evidence
 import syncer.sharding.manager
@@ -505,6 +506,16 @@ def store_not_compared() -> AbstractContextManager[None]:
     return _instead((ShardLeases, "_compared", lambda *_: same))
 
 
+def nothing_supersedes() -> AbstractContextManager[None]:
+    """What is older is sent whatever came after it."""
+    return _instead((notifier.reconciler.incidents, "superseded_by", lambda *_: ""))
+
+
+def nobody_waits() -> AbstractContextManager[None]:
+    """What another notification of the incident has on the wire is not waited for."""
+    return _instead((notifier.reconciler.incidents, "waits_for", lambda *_: ""))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -546,4 +557,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "attempts without grounds": attempts_without_grounds,
     "absence always believed": absence_always_believed,
     "store not compared": store_not_compared,
+    "nothing supersedes": nothing_supersedes,
+    "nobody waits for another of an incident": nobody_waits,
 }

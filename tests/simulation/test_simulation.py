@@ -242,6 +242,7 @@ _RARE: Final = frozenset(
         "verdict overtaken by the result",
         "verdict came too late",
         "journaled after a former owner",
+        "arrived later than a send may take",
     }
 )
 
@@ -342,6 +343,8 @@ KILLERS: Final = {
     "attempts without grounds": ({"F1"}, "forger, receiver 503", False),
     "absence always believed": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
     "store not compared": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
+    "nothing supersedes": ({"I1"}, "receiver 503, receiver slow", True),
+    "nobody waits for another of an incident": ({"I1"}, "receiver late", True),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
@@ -407,7 +410,13 @@ def test_a_protection_switched_off_is_noticed(name: str) -> None:
         with MUTANTS[name]():
             chaos = LASTING.get(name, 0.0)
             violation = run(
-                seed, live=live, faults=known, chaos=chaos, journal=name in JOURNALED, tail=0
+                seed,
+                live=live,
+                faults=known,
+                chaos=chaos,
+                journal=name in JOURNALED,
+                incidents="I1" in rules,
+                tail=0,
             ).violation
         if violation is not None and violation.rule in rules:
             return  # what it breaks besides is no proof of the rule that it stands for

@@ -42,6 +42,7 @@ from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
 from syncer.model.carried import fold
 from syncer.model.errors import LedgerError
+from syncer.model.incident import AT, FIRING, INCIDENT, RESOLVED, STATE, incident_label
 from syncer.model.journal import MARKS_LEFT
 from syncer.model.lineage import STORE, parse_lineage
 from syncer.model.record import Plan
@@ -55,7 +56,7 @@ from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
 from tests.servers.definition import load_crd, put_back, upstream_form
-from tests.simulation.checks import Checks, Violation
+from tests.simulation.checks import SEND_TIMEOUT, Checks, Violation
 from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
@@ -115,6 +116,7 @@ class Profile:
         crc32: The installation is an old one, whose shards nobody can select.
         journal: Attempts are journaled in the status while Redis is away.
         policy: Nobody but the controller can write a status, and it knows that.
+        incidents: Notifications are about two incidents, for receivers that keep their state.
     """
 
     seed: int
@@ -134,6 +136,7 @@ class Profile:
     crc32: bool = False
     journal: bool = False
     policy: bool = True
+    incidents: bool = False
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -177,8 +180,13 @@ class Profile:
             # Half of these lose nothing, so that nothing explains what a forger says.
             losses = _LOSSES if dice.random() < 0.5 else frozenset[str]()
             drawn = replace(drawn, faults=(drawn.faults - _RIVALS - losses) | {FORGER}, bulky=False)
+        if FORGER not in drawn.faults and not drawn.bulky and dice.random() < _INCIDENTS:
+            drawn = replace(drawn, incidents=True, channels=1, objects=dice.randint(6, 10))
         return drawn
 
+
+#: Share of the worlds, of those where they can be, that have incidents.
+_INCIDENTS: Final = 0.3
 
 #: What has another server or store answer, or logs expire before their time.
 _LOSSES: Final = frozenset(
@@ -368,7 +376,7 @@ def _settings_of(
             "controller": {"namespaces": "*"},
             "redis": {"url": "redis://simulated.invalid"},
             "delivery": {
-                "guarantee": guarantee, "slack": {"timeout": "2s"},
+                "guarantee": guarantee, "slack": {"timeout": f"{SEND_TIMEOUT:g}s"},
                 "logOutage": log_outage, "journalAfter": "1s",
             },
             "sharding": {
@@ -678,7 +686,11 @@ class World:
         """Channels of a notification, by its name."""
         first = sum(name.encode())
         count = self.profile.channels
-        return tuple(f"webhook:r{(first + n) % (count + 1)}" for n in range(count))
+        return tuple(self._channel(first + n) for n in range(count))
+
+    def _channel(self, n: int) -> str:
+        kind = "pagerduty" if self.profile.incidents else "webhook"
+        return f"{kind}:r{n % (self.profile.channels + 1)}"
 
     # -- the record -----------------------------------------------------------------------------
 
@@ -899,14 +911,20 @@ class World:
             "backoffMultiplier": 1,
             "maxBackoffSeconds": 60,
         }
-        spec = {
+        spec: Json = {
             "subject": name, "body": "text", "type": "Simple", "retryPolicy": policy,
             "priority": self.dice.choose(["Low", "Medium", "High", "Critical"]),
         }  # fmt: skip
-        body = {
+        body: Json = {
             "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
             "metadata": {"name": name, "namespace": _NAMESPACE}, "spec": spec,
         }  # fmt: skip
+        if self.profile.incidents:
+            (incident,) = self.channels_of(name)
+            spec["extensions"] = {
+                INCIDENT: incident, STATE: self.dice.choose([FIRING, RESOLVED]), AT: str(self.api_ms()),
+            }  # fmt: skip
+            body["metadata"]["labels"] = {INCIDENT: incident_label(incident)}
         response = self._ask("POST", _OBJECTS, body)
         if response.code not in (201, 409):
             raise AssertionError(response.body)
@@ -1287,13 +1305,13 @@ class World:
         if self.sick and self.dice.chance(0.6):
             self.sick.clear()
         else:
-            self.sick.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
+            self.sick.add(self._channel(self.dice.between(0, self.profile.channels)))
 
     def _toggle_hold(self) -> None:
         if self.held:
             self.held.clear()
         else:
-            self.held.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
+            self.held.add(self._channel(self.dice.between(0, self.profile.channels)))
 
     def _cut_off(self) -> None:
         if any(host.cut for host in self.hosts):
@@ -1381,6 +1399,7 @@ def run(
     faults: frozenset[str] | None = None,
     chaos: float = 0.0,
     journal: bool = False,
+    incidents: bool = False,
     tail: int | None = _TAIL,
 ) -> Result:
     """
@@ -1392,11 +1411,14 @@ def run(
         faults: Instead of those that the seed knows.
         chaos: Seconds that faults last at least.
         journal: Attempts are journaled, whatever the seed says.
+        incidents: Notifications are about incidents, whatever the seed says.
         tail: Lines of the trace that are kept.
     """
     profile = Profile.draw(seed, live=live)
     profile = replace(profile, journal=profile.journal or journal)
     profile = replace(profile, chaos=max(profile.chaos, chaos))
+    if incidents:
+        profile = replace(profile, incidents=True, channels=1, objects=8)
     if faults is not None:
         profile = replace(profile, faults=faults, replicas=max(2, profile.replicas), bulky=False)
         if FORGER in faults:

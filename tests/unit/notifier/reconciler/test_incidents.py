@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import AsyncMock
 
 import pytest
 
+from notifier.contract import Channel, Outcome
 from notifier.reconciler.incidents import Incidents
 from notifier.router import Routed
 from syncer.kube.notification_requests import Page
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, parse_attempt_id
 from syncer.model.errors import Unavailable
 from syncer.model.incident import INCIDENT, STATE, incident_label
-from syncer.model.record import Plan
+from syncer.model.record import Plan, intent_record
 from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
@@ -24,6 +26,7 @@ from tests.unit.notifier.reconciler.test_broken_off import World
 
 NOW: Final = 1_795_752_000_000
 PAGER: Final = "pagerduty:ops"
+ID: Final = parse_attempt_id("0.7-1")
 SUCCESS, OPEN, UNKNOWN = AttemptState.SUCCESS, AttemptState.INTENT, AttemptState.UNKNOWN
 REFUSED: Final = FailureClass.PERMANENT
 
@@ -149,37 +152,41 @@ async def test_without_a_log_the_routes_say_where_it_went(away: bool) -> None:
 
 
 #: Of a notification that is 60 s old and fires: its mates, those with an open attempt, and what is found.
-LATE: Final[dict[str, tuple[Sequence[NotificationRequest], str, tuple[str, bool]]]] = {
-    "it is alone": ((), "", ("", False)),
+LATE: Final[dict[str, tuple[Sequence[NotificationRequest], str, tuple[str, str]]]] = {
+    "it is alone": ((), "", ("", "")),
     "something is newer": (
-        (notification("old", "firing", 90), notification("end", "resolved", 30)), "", ("end", False),
+        (notification("old", "firing", 90), notification("end", "resolved", 30)), "", ("end", ""),
     ),
     "the newest counts": (
-        (notification("end", "resolved", 30), notification("new", "firing", 10)), "", ("new", False),
+        (notification("end", "resolved", 30), notification("new", "firing", 10)), "", ("new", ""),
     ),
     "the same second, told apart by the gateway's time": (
-        (notification("end", "resolved", 60, at=6),), "", ("end", False),
+        (notification("end", "resolved", 60, at=6),), "", ("end", ""),
     ),
-    "the same second and time": ((notification("a", "resolved", 60, at=5),), "", ("", False)),
-    "another incident": ((notification("end", "resolved", 30, incident="x"),), "", ("", False)),
+    "the same second and time": ((notification("a", "resolved", 60, at=5),), "", ("", "")),
+    "another incident": ((notification("end", "resolved", 30, incident="x"),), "", ("", "")),
     "an older one is on the wire": (
-        (notification("old", "firing", 90, phase="Sending"),), "old", ("", True),
+        (notification("old", "firing", 90, phase="Sending"),), "old",
+        ("", "an attempt of old is under way"),
     ),
-    "an older one backs off": ((notification("old", "firing", 90, phase="Retrying"),), "", ("", False)),
+    "an older one backs off": ((notification("old", "firing", 90, phase="Retrying"),), "", ("", "")),
 }  # fmt: skip
+
+
+def channel(timeout: float = 10) -> Channel:
+    """A way to a receiver whose sends take so long at most."""
+    return cast("Channel", SimpleNamespace(timeout_s=timeout))
 
 
 @pytest.mark.parametrize("case", LATE)
 async def test_only_the_newest_is_sent_and_one_at_a_time(case: str) -> None:
-    """To a receiver that keeps state; where none does, all are sent."""
+    """By all that is about the incident, and what their logs say."""
     mates, on_the_wire, wanted = LATE[case]
     outside = Outside(*mates)
     if on_the_wire:
         outside.had(on_the_wire, pagerduty=OPEN)
-    here = outside.incidents()
     request = notification("f", "firing", 60, at=5)
-    assert await here.late(request, PAGER, first=True, timeout=10) == wanted
-    assert await here.late(request, "slack:ops", first=False, timeout=10) == ("", False)
+    assert await outside.incidents().look(request, PAGER, channel()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -196,49 +203,50 @@ async def test_an_end_gives_what_may_be_on_the_wire_its_time(
     outside = Outside(notification("f", "firing", 60))
     outside.had("f", pagerduty=came)
     last = notification("last", state, 1)
-    late = await outside.incidents().late(last, PAGER, first=False, timeout=timeout)
-    assert late == ("", waits)
+    found = await outside.incidents().look(last, PAGER, channel(timeout))
+    assert found == ("", "an attempt of f may still arrive" if waits else "")
+
+
+async def test_a_beginning_gives_an_end_its_time_too() -> None:
+    """An end that was given up with an unknown result may still close what fires anew."""
+    ended = notification("end", "resolved", 60, phase="Failed")
+    outside = Outside(replace(ended, status=replace(ended.status, completed_at=NOW - 9_000)))
+    outside.had("end", pagerduty=UNKNOWN)
+    again = notification("again", "firing", 1)
+    wanted = ("", "an attempt of end may still arrive")
+    assert await outside.incidents().look(again, PAGER, channel()) == wanted
+    assert await outside.incidents().look(again, PAGER, channel(8)) == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("age", "phase", "planned", "waits"),
+    ("state", "via", "first", "before", "after"),
     [
-        (3, "", {}, True), (3, "Sending", {"pagerduty": None}, True), (6, "", {}, True),
-        (3, "Sending", {"slack": None}, False), (3, "Sent", {}, False), (7, "", {}, False),
+        ("firing", PAGER, True, False, True), ("firing", PAGER, False, True, True),
+        ("resolved", PAGER, True, True, True), ("resolved", "slack:ops", False, False, False),
     ],
 )  # fmt: skip
-async def test_an_end_waits_for_a_trigger_that_looks_at_nothing(
-    age: float, phase: str, planned: dict[str, None], *, waits: bool
+async def test_who_looks_and_when(
+    state: str, via: str, *, first: bool, before: bool, after: bool
 ) -> None:
-    """What has just begun may still be sent, and would open what was closed."""
-    outside = Outside(notification("f", "firing", age, phase=phase))
-    if planned:
-        outside.had("f", **planned)
-    last = notification("last", "resolved", 1)
-    late = await outside.incidents().late(last, PAGER, first=True, timeout=10)
-    assert late == ("", waits)
+    """Whoever is told states looks after the intent, and before it unless it begins something."""
+    outside = Outside(notification("new", "firing", 0))
+    here, request = outside.incidents(), notification("f", state, 60)
+    assert here.may_be_late(request, via, first=first) is before
+    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), channel())
+    assert found == (Outcome.superseded("new") if after else None)
+    asked = intent_record(ID, via, at=1, by="p", order="resend")
+    assert await here.overtaken(request, asked, channel()) is None
+    outside.away = True
+    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), channel())
+    assert (found.failure if found else None) is (FailureClass.NOT_SENT if after else None)
 
 
-@pytest.mark.parametrize(
-    ("state", "age", "first", "asks"),
-    [
-        ("firing", 1, True, False), ("firing", 1, False, True), ("firing", 6, True, True),
-        ("resolved", 1, True, True),
-    ],
-)  # fmt: skip
-async def test_what_cannot_be_late_asks_nothing(
-    state: str, age: float, first: bool, asks: bool
-) -> None:
-    """The first attempt of what has just begun costs the API server nothing."""
-    outside = Outside()
-    await outside.incidents().late(notification("f", state, age), PAGER, first=first, timeout=10)
-    assert bool(outside.asked) is asks
-
-
-async def attempted(outside: Outside, made: Callable[[World], None] = lambda _: None) -> World:
+async def attempted(
+    outside: Outside, made: Callable[[World], None] = lambda _: None, state: str = "resolved"
+) -> World:
     """An attempt of a notification that is due on a channel of a receiver with state."""
     world = World()
-    world.entry.request = notification("a", "firing", 60, phase="")
+    world.entry.request = notification("a", state, 60, phase="")
     world.entry.uid = "uid-a"
     ports = world.controller.attempts.ports
     plan = AsyncMock(return_value=Routed(Plan((PAGER,), "r", "m", 1)))
@@ -251,14 +259,15 @@ async def attempted(outside: Outside, made: Callable[[World], None] = lambda _: 
     return world
 
 
-async def test_what_is_superseded_ends_without_a_request() -> None:
-    """By the name of what is newer, on record."""
-    world = await attempted(Outside(notification("end", "resolved", 30)))
+@pytest.mark.parametrize("state", ["firing", "resolved"])
+async def test_what_is_superseded_ends_without_a_request(state: str) -> None:
+    """By the name of what is newer, on record; whether that is found before the intent or after it."""
+    world = await attempted(Outside(notification("end", "resolved", 30)), state=state)
     (attempt,) = world.attempts
     assert world.receiver.sent == 0
     assert (attempt.error, attempt.failure) == ("superseded by end", FailureClass.SUPERSEDED)
-    (state,) = world.controller.decisions.channel_states(world.entry)
-    assert (state.state, state.attempts) == (State.SUPERSEDED, 1)
+    (end,) = world.controller.decisions.channel_states(world.entry)
+    assert (end.state, end.attempts) == (State.SUPERSEDED, 1)
 
 
 async def test_what_is_on_the_wire_is_waited_for() -> None:
@@ -268,12 +277,30 @@ async def test_what_is_on_the_wire_is_waited_for() -> None:
     world = await attempted(outside)
     assert (world.receiver.sent, world.attempts) == (0, [])
     assert world.entry.due == {PAGER: 101.0}
+    assert world.entry.view.last_skip == {PAGER: "an attempt of old is under way"}
     outside.away = True
     world = await attempted(outside)
     assert (world.receiver.sent, world.attempts) == (0, [])
     outside = Outside(notification("old", "firing", 90))
     world = await attempted(outside)
     assert world.receiver.sent == 1
+    assert len(outside.asked) == 4
+
+
+async def test_what_is_created_between_look_and_intent_supersedes() -> None:
+    """Another replica's is found by the second look, and the attempt ends on record."""
+    outside = Outside()
+
+    class Late(Outside):
+        async def list_page(self, *args: Any, **more: Any) -> Page[NotificationRequest]:
+            """There is one more the second time."""
+            page = await outside.list_page(*args, **more)
+            outside.mates = (notification("new", "firing", 0),)
+            return page
+
+    world = await attempted(Late())
+    assert (world.receiver.sent, len(world.attempts)) == (0, 1)
+    assert world.attempts[0].error == "superseded by new"
 
 
 async def test_what_is_deleted_during_the_look_is_not_sent() -> None:
