@@ -4,9 +4,11 @@ From the records of a log to audit events; pure.
 An event states what a record states, so the log is the only source: nothing is audited that was
 not recorded, and everything recorded is audited, whichever process reads the log. The shape is
 that of the replaced controller's audit store; `event_data` repeats `event_type`, by which that
-store tells its payloads apart, and adds three members: `event_id`, `notification_uid` and
-`attempt_id`.
+store tells its payloads apart, and adds `event_id`, `notification_uid`, `attempt_id` and, where
+the controller did not see the result itself, `evidence`.
 
+- What no sender of ours witnessed says so in `evidence`: `restored` (from a status or from memory, after
+  the log had lost it), or `resolved by` whom. So does the end that it brings, also if that was `adopted`.
 - Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
   attempt its highest state and, where an operator's resolution came before a receiver's refusal, its
   class. `error_type` is the class: transient, permanent, notSent,
@@ -26,8 +28,8 @@ sanitised.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -52,6 +54,8 @@ VERSION: Final = "1.0"
 CATEGORY: Final = "notification"
 ACTOR: Final = "notification-controller"
 _PREFIX: Final = "notification.message"
+#: Whose word an end is that an attempt of the replaced controller brought.
+_ADOPTED: Final = "adopted"
 
 
 class EventKind(StrEnum):
@@ -85,12 +89,13 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The record that ended a notification: position, attempt (or record) id, time, and how."""
+    """The record that ended a notification: position, attempt (or record) id, time, how, and whose word."""
 
     position: int
     id: str
     at: int
     kind: EventKind | None
+    evidence: str = ""
 
 
 def events_of(
@@ -114,12 +119,12 @@ def events_of(
         ValueError: the records do not follow one another.
     """
     view, settled, ending = _walk(records, request.policy, at_most_once=at_most_once)
-    fresh = [(a, position) for a, position in settled.items() if position > after]
+    fresh = [(a, at) for a, at in settled.items() if at.position > after]
     ended = ending.kind if ending.position > after else None
     if not fresh and ended is None:
         return ()
     writer = _Writer(request)
-    events = [writer.attempt(view.attempts[a], position) for a, position in fresh]
+    events = [writer.attempt(view.attempts[a], at) for a, at in fresh]
     if ended is not None:
         events.append(writer.ending(ending, ended))
     # Stable: the end of a notification comes after the attempt that brought it about.
@@ -128,10 +133,10 @@ def events_of(
 
 def _walk(
     records: Sequence[Record], policy: RetryPolicy, *, at_most_once: bool
-) -> tuple[LogView, dict[AttemptId, int], Ending]:
+) -> tuple[LogView, dict[AttemptId, Record], Ending]:
     """Fold a log; also where each attempt got its state and class, and where everything ended."""
     view = LogView()
-    settled: dict[AttemptId, int] = {}
+    settled: dict[AttemptId, Record] = {}
     channel_states: dict[str, ChannelState] = {}
     ending = Ending(0, "", 0, None)
     for record in records:
@@ -147,7 +152,7 @@ def _walk(
                 attempt_epoch(record.attempt_id) != NO_EPOCH
                 and new.failure is not FailureClass.SUPERSEDED
             ):
-                settled[record.attempt_id] = record.position
+                settled[record.attempt_id] = record
         elif record.kind is not Kind.PLAN:
             continue
         if ending.position or view.plan is None:
@@ -163,8 +168,25 @@ def _walk(
             )
         final = [channel_states[c] for c in channels]
         if all(s.state.finished for s in final):
-            ending = _ending(record, final)
+            words = {_word(view, state, settled) for state in final} - {""}
+            ending = replace(_ending(record, final), evidence=", ".join(sorted(words)))
     return view, settled, ending
+
+
+def _evidence(record: Record) -> str:
+    """Whose word the result of an attempt is, empty if its sender's own."""
+    if record.kind.resolution:
+        return f"resolved by {record.body.get('by', '')}"
+    return "restored" if record.kind.value.startswith("seed.") else ""
+
+
+def _word(view: LogView, state: ChannelState, settled: Mapping[AttemptId, Record]) -> str:
+    """Whose word the end of a channel is; of several successes one suffices that its sender has seen."""
+    made = view.of_channel(state.channel)
+    ends = [a for a in made if a.state is AttemptState.SUCCESS] or made[-1:]
+    return min(
+        (_evidence(settled[a.id]) if a.id in settled else _ADOPTED for a in ends), default=""
+    )
 
 
 def _ending(record: Record, final: Sequence[ChannelState]) -> Ending:
@@ -187,7 +209,7 @@ class _Writer:
         # The channel and attempt of a message matter to receivers only.
         self._message: Message | None = compose(request.document(), "", "") if request.raw else None
 
-    def attempt(self, attempt: Attempt, position: int) -> AuditEvent:
+    def attempt(self, attempt: Attempt, settled: Record) -> AuditEvent:
         success = attempt.state is AttemptState.SUCCESS
         kind = EventKind.SENT if success else EventKind.FAILED
         data = self._data("channel", "subject", "body", "priority")
@@ -198,13 +220,17 @@ class _Writer:
             data["error_type"] = (attempt.failure or FailureClass.TRANSIENT).value
             if attempt.error:
                 data["error"] = sanitise(attempt.error)
-        return self._event(kind, attempt.id, position, attempt.ended, data)
+        if evidence := _evidence(settled):
+            data["evidence"] = sanitise(evidence)
+        return self._event(kind, attempt.id, settled.position, attempt.ended, data)
 
     def ending(self, ending: Ending, kind: EventKind) -> AuditEvent:
         data = self._data("subject", "priority")
         if kind is EventKind.ESCALATED:
             priority = data.get("priority", self._request.priority)
             data["reason"] = f"Escalated due to {priority} priority"
+        if ending.evidence:
+            data["evidence"] = sanitise(ending.evidence)
         return self._event(kind, ending.id, ending.position, ending.at, data)
 
     def _data(self, *members: str) -> Json:

@@ -362,9 +362,34 @@ def test_a_refusal_for_good_after_a_verdict_of_failure_is_told() -> None:
 
 def test_an_operators_verdict_is_told() -> None:
     """A verdict on an unknown attempt is told as the attempt's result."""
-    verdict = Record(Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000})
+    verdict = Record(
+        Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000, "by": "ann"}
+    )
     records = log_of(planned("slack:ops"), opened(1), settled(1, UNKNOWN), verdict)
-    assert ids(events_of(records, notification())) == ["0.7-1/sent", "0.7-1/acknowledged"]
+    told = events_of(records, notification())
+    assert ids(told) == ["0.7-1/sent", "0.7-1/acknowledged"]
+    assert evidence(told) == ["resolved by ann"] * 2
+
+
+def evidence(events: Sequence[AuditEvent]) -> list[str]:
+    """Whose word each event is, empty for what the controller has seen."""
+    return [body(e)["event_data"].get("evidence", "") for e in events]
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ("seed", ["restored", "", "restored"]), ("adopted", ["", "adopted"]), ("own", ["", "", ""]),
+    ],
+)  # fmt: skip
+def test_what_nobody_here_has_seen_is_no_plain_success(first: str, words: list[str]) -> None:
+    """An event says so, and the end that rests on it."""
+    own = settled(1, SUCCESS, identity="0-0" if first == "adopted" else "")
+    made = attempt_record(read_attempt(own), seed=True) if first == "seed" else own
+    records = log_of(
+        planned("slack:ops", "log"), made, opened(2, "log"), settled(2, SUCCESS, "log")
+    )
+    assert evidence(events_of(records, notification())) == words
 
 
 def test_what_is_noted_between_attempts_hides_none() -> None:
