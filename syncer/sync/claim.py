@@ -41,7 +41,7 @@ from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, c
 from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import SURE, Cache, Claim, Entry
 from syncer.sync.permissions import MissingPermissions
 from syncer.sync.recorder import Recorder
 
@@ -187,7 +187,9 @@ class Claimer:
         alone = not about.protected and evidence.alone(entry, about)
         judged = judge(entry.request, entry.view, about, alone=alone)
         unsure = judged.verdict in (Verdict.DISREGARDED, Verdict.DOUBTED)
-        if not unsure or entry.unsure[0] is not judged.verdict:
+        if not unsure:
+            entry.unsure = SURE
+        elif entry.unsure[0] is not judged.verdict:
             entry.unsure = judged.verdict, entry.claimed_at
         if unsure and self.log.looked_at <= entry.unsure[1]:
             self.log.probe_soon()
