@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -50,6 +51,7 @@ from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
 from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
+from syncer.sync.evidence import Evidence
 from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
@@ -506,6 +508,31 @@ def store_not_compared() -> AbstractContextManager[None]:
     return _instead((ShardLeases, "_compared", lambda *_: same))
 
 
+def every_mark_believed() -> AbstractContextManager[None]:
+    """A status that says that it is journaled is believed, whether or not there was an outage."""
+    return _believing(marked=True)
+
+
+def every_object_adopted() -> AbstractContextManager[None]:
+    """Every object is another controller's, as its status has it."""
+    return _believing(adopted_before=math.inf)
+
+
+def _believing(**changed: object) -> AbstractContextManager[None]:
+    known: Any = vars(Evidence)["of"]
+
+    def of(self: Evidence, uid: str, **more: Any) -> Circumstances:
+        about: Circumstances = replace(known(self, uid, **more), **changed)
+        return about
+
+    return _instead((Evidence, "of", of))
+
+
+def absence_believed_unseen() -> AbstractContextManager[None]:
+    """What a log lacks was never there, although nobody has asked since whether the store is the same."""
+    return _instead((RedisLog, "looked_at", property(lambda _: math.inf, lambda *_: None)))
+
+
 def nothing_supersedes() -> AbstractContextManager[None]:
     """What is older is sent whatever came after it."""
     return _instead((notifier.reconciler.incidents, "superseded_by", lambda *_: ""))
@@ -557,6 +584,9 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "attempts without grounds": attempts_without_grounds,
     "absence always believed": absence_always_believed,
     "store not compared": store_not_compared,
+    "every mark believed": every_mark_believed,
+    "every object adopted": every_object_adopted,
+    "absence believed unseen": absence_believed_unseen,
     "nothing supersedes": nothing_supersedes,
     "nobody waits for another of an incident": nobody_waits,
 }

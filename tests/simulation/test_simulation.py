@@ -343,6 +343,9 @@ KILLERS: Final = {
     "attempts without grounds": ({"F1"}, "forger, receiver 503", False),
     "absence always believed": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
     "store not compared": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
+    "every mark believed": ({"F1"}, "forger, receiver 503", False),
+    "every object adopted": ({"F1"}, "forger, receiver 503", False),
+    "absence believed unseen": ({"S4", "B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
     "nothing supersedes": ({"I1"}, "receiver 503, receiver slow", True),
     "nobody waits for another of an incident": ({"I1"}, "receiver late", True),
 }  # fmt: skip
