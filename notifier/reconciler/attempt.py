@@ -202,7 +202,10 @@ class Attempts:
         try:
             if confirmed:
                 others = self.ports.incidents
-                sent = await others.overtaken(entry.request, intent, via) if others else None
+                sent = None
+                if others is not None:
+                    ahead = intent.attempt_id in entry.ahead
+                    sent = await others.overtaken(entry.request, intent, via, journaled=ahead)
                 sent = sent or await self.sender.send(entry, term, intent, via)
                 outcome = self.outcomes.waiting(entry, intent, sent)
             else:
@@ -324,7 +327,7 @@ class Attempts:
             return False
         try:
             via = self.ports.router.channel(channel)
-            newer, waits = await incidents.look(entry.request, channel, via)
+            newer, waits = await incidents.look(entry.request, channel, via, journaled=journaled)
             if not self.still_due(entry, term, channel):
                 # The look took its time: it was deleted meanwhile, is held, or has ended.
                 self.ports.queue.add(entry.uid)

@@ -93,13 +93,18 @@ class Incidents:
         return _in_order(request, channel) and not (first and request.state == FIRING)
 
     async def overtaken(
-        self, request: NotificationRequest, intent: Record, via: Channel | None
+        self,
+        request: NotificationRequest,
+        intent: Record,
+        via: Channel | None,
+        *,
+        journaled: bool = False,
     ) -> Outcome | None:
         """Return the outcome of an attempt that must not be sent, although its intent is recorded."""
         if not _in_order(request, intent.channel) or intent.body.get("order"):
             return None
         try:
-            newer, waits = await self.look(request, intent.channel, via)
+            newer, waits = await self.look(request, intent.channel, via, journaled=journaled)
         except PortError as error:
             return Outcome.not_sent(f"what else is about its incident is not known: {error}")
         if newer:
@@ -107,7 +112,12 @@ class Incidents:
         return Outcome.not_sent(waits) if waits else None
 
     async def look(
-        self, request: NotificationRequest, channel: str, via: Channel | None
+        self,
+        request: NotificationRequest,
+        channel: str,
+        via: Channel | None,
+        *,
+        journaled: bool = False,
     ) -> tuple[str, str]:
         """
         Return the name of what supersedes a notification on a channel, and what it has to wait for.
@@ -116,6 +126,7 @@ class Incidents:
             request: Has an attempt that is due, or whose intent is recorded.
             channel: Full channel name.
             via: How it is sent.
+            journaled: Attempts are recorded in statuses, which then say what logs would.
 
         Raises:
             PortError: it cannot be found out now; look again later.
@@ -130,8 +141,13 @@ class Incidents:
             matter = list(mates)
         matter.sort(key=lambda mate: mate.order, reverse=True)
         for mate in matter[:_READ]:
-            view = await self._view(mate)
-            made = view.of_channel(channel) if view is not None else ()
+            made: Sequence[Attempt] = [a for a in mate.status.attempts if a.channel == channel]
+            try:
+                view = await self._view(mate)
+                made = view.of_channel(channel) if view is not None else ()
+            except PortError:
+                if not journaled:
+                    raise
             if why := waits_for(request.state, [_mate(mate, made)], now, timeout):
                 return "", why
         return "", ""

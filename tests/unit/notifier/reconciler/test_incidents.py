@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import AsyncMock
@@ -205,6 +206,23 @@ async def test_an_end_gives_what_may_be_on_the_wire_its_time(
     last = notification("last", state, 1)
     found = await outside.incidents().look(last, PAGER, channel(timeout))
     assert found == ("", "an attempt of f may still arrive" if waits else "")
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+async def test_without_redis_statuses_say_what_was_tried(*, journaled: bool) -> None:
+    """Where attempts are journaled; else it is looked at again once logs can be read."""
+    first = notification("f", "firing", 60, phase="Retrying")
+    made = Attempt(ID, PAGER, UNKNOWN, ended=NOW - 9_000)
+    outside = Outside(replace(first, status=replace(first.status, attempts=(made,))))
+    outside.log_away = True
+    look = partial(outside.incidents().look, notification("last", "resolved", 1), PAGER)
+    if journaled:
+        wanted = ("", "an attempt of f may still arrive")
+        assert await look(channel(), journaled=True) == wanted
+        assert await look(channel(8), journaled=True) == ("", "")
+    else:
+        with pytest.raises(Unavailable):
+            await look(channel())
 
 
 async def test_a_beginning_gives_an_end_its_time_too() -> None:
