@@ -1,8 +1,8 @@
 """
-The page of faults against the tests that exist: it must name all rows, and nothing that is not there.
+The pages of faults and of promises against what proves them: all rows, and nothing that is not there.
 
-A page like this one falls behind unless something holds it. What a named test proves cannot be
-checked here; that it exists, and that no row is without either a test or a reason, can.
+Pages like these fall behind unless something holds them. What a named test proves cannot be checked here;
+that it exists, and that no row is without a proof or a reason, can. `scripts/check` asks for it, too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.broken import BREAKS
+from tests.model import runs
+from tests.simulation.killers import KILLERS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
+GUARANTEES: Final = ROOT / "docs" / "guarantees.md"
 PAGE: Final = ROOT / "docs" / "faults.md"
 ROWS: Final = 98
 _ROW: Final = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_PROOF: Final = re.compile(r"^\| (G\d+) \| (.+? \| .+? \| .+? \| .+?) \|$", re.MULTILINE)
 #: How a row begins that has no test.
 _REASONS: Final = ("not built: ", "not covered: ")
 
@@ -42,6 +48,34 @@ def wrong(page: str) -> list[str]:
             for file, name in tests
             if name not in _tests_of(file)
         ]
+    return found
+
+
+def unproven(page: str) -> list[str]:
+    """What a page promises without a proof, or proves by what is not there, a sentence each."""
+    promise = page[page.index("## The promise") : page.index("### While Redis is away")]
+    bullets = re.findall(r"^- (?:\*\*(G\d+)\.)?", promise, re.MULTILINE)
+    found = ["a promise has no number"] if "" in bullets else []
+    proofs = {number: cells.split(" | ") for number, cells in _PROOF.findall(page)}
+    if [b for b in bullets if b] != list(proofs):
+        found.append("promises and rows are not the same, in the same order")
+    mutants = (m for kind in vars(runs).values() if isinstance(kind, tuple) for m in kind)
+    broken = {m.killed_by for m in mutants if isinstance(m, runs.Mutant)}
+    ruled = {rule for rules, _, _ in KILLERS.values() for rule in rules}
+    for number, (model, rules, tests, chaos) in proofs.items():
+        for what, cell, known in (
+            ("property", model, broken), ("rule", rules, ruled), ("protection", chaos, set(BREAKS)),
+        ):  # fmt: skip
+            named = [] if cell.startswith("none: ") else cell.replace("`", "").split(", ")
+            found += [f"{number}: no mutant breaks the {what} {n}" for n in named if n not in known]
+        named_tests = _TEST.findall(tests)
+        found += [
+            f"{number} names {file}::{name}, which does not exist"
+            for file, name in named_tests
+            if name not in _tests_of(file)
+        ]
+        if not named_tests:
+            found.append(f"{number} has no test")
     return found
 
 
@@ -87,4 +121,24 @@ def test_a_page_that_fell_behind_is_noticed() -> None:
     gone = "tests/e2e/test_crash.py::test_gone"
     assert wrong(page.replace(first, f"| 1 | a fault | `{gone}` |")) == [
         f"row 1 names {gone}, which does not exist"
+    ]
+
+
+def test_every_promise_has_its_proof() -> None:
+    """Each promise has a row; a mutant breaks what it names, and its tests exist."""
+    assert unproven(GUARANTEES.read_text()) == []
+
+
+def test_a_promise_without_a_proof_is_noticed() -> None:
+    """A promise without number or row is told, and a row that rests on what is not there."""
+    page = GUARANTEES.read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| G12 |"))
+    apart = "promises and rows are not the same, in the same order"
+    assert unproven(page.replace(row + "\n", "")) == [apart]
+    assert unproven(page.replace("- **G12. ", "- **")) == ["a promise has no number", apart]
+    assert unproven(page.replace(row, "| G12 | ZZ | L9 | some day | `no-one` |")) == [
+        "G12: no mutant breaks the property ZZ",
+        "G12: no mutant breaks the rule L9",
+        "G12: no mutant breaks the protection no-one",
+        "G12 has no test",
     ]
