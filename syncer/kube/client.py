@@ -350,7 +350,6 @@ class KubeClient:
                     timeout=_limits(call.timeout),
                     server_hostname=configuration.tls_server_name,
                     proxy=session.proxy,
-                    proxy_headers=configuration.proxy_headers,
                 )
         except Unavailable:
             # Perhaps the server has another authority now, and its file is there: the next call looks.

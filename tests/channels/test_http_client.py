@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import certifi
 import pytest
 
 from notifier.channels.dialling import tls_context
@@ -499,14 +500,15 @@ async def test_bundle_is_needed(certificates: Certificates, http_client: HttpCli
     assert "TLS certificate validation failed" in outcome.error
 
 
+@pytest.mark.parametrize("ca_file", ["", certifi.where()])
 async def test_certificate_file_of_the_environment_is_trusted(
-    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, ca_file: str
 ) -> None:
-    """`SSL_CERT_FILE` names authorities as for any other program."""
+    """`SSL_CERT_FILE` names authorities as for any other program, also beside a bundle."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     async with (
         receiving(tls=certificates.context("good3")) as receiver,
-        HttpClient(environment={}) as http_client,
+        HttpClient(environment={}, ca_file=ca_file) as http_client,
     ):
         outcome = await post(http_client, receiver.url())
     assert outcome.state is AttemptState.SUCCESS

@@ -39,8 +39,9 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
         {"name": "dog", "kind": "heartbeat", "namespace": namespace, "expectEvery": "10m"},
     ]
     process = GatewayProcess(
-        tmp_path / "gw", control_plane.kubeconfig, sources, leases={"namespace": namespace}
-    )
+        tmp_path / "gw", control_plane.kubeconfig, sources, leases={"namespace": namespace},
+        shutdownDelay="5s",
+    )  # fmt: skip
     process.start()
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/notification-gateway-dog"
 
@@ -59,9 +60,18 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
                 await asyncio.sleep(0.05)
         assert (await process.ask("/readyz"))[0] == 200
         process.sigterm()
-        await asyncio.sleep(0.5)
+
+        async def draining() -> bool:
+            return bool(process.lines("the gateway is shutting down"))
+
+        await until(draining, process.tail, within=10)
+        code, text = await process.ask("/readyz")
+        assert (code, "draining" in text) == (503, True), text
         await control_plane.resume("kube-apiserver")
         code, text = await waiting
+        assert code == 200, text
+        # Who has not heard yet that it goes still sends to it.
+        code, text = await _post(process.url("flux"), {**FLUX, "reason": "Late"})
         assert code == 200, text
         assert await process.wait_exit() == 0
     finally:

@@ -20,6 +20,7 @@ from syncer.kube.leases import Leases
 from syncer.kube.notification_requests import object_path
 from syncer.model.errors import PortError
 from syncer.model.resource import Json
+from syncer.model.times import time_of
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, Match
 from tests.integration.scripted import write_kubeconfig
@@ -111,8 +112,10 @@ async def test_a_silence_and_the_return_are_told_once(replicas: Replicas) -> Non
     hearing, other = replicas.start(), replicas.start()
     for _ in range(3):
         hearing.heard()
+        heard = replicas.clock.wall()
         await replicas.later(590, hearing, other)
     assert replicas.told() == []
+    assert time_of(replicas.lease()["spec"]["renewTime"]) / 1000 == pytest.approx(heard, abs=1)
     await replicas.later(3000, hearing, other)
     assert replicas.told() == ["silent"]
     (told,) = replicas.server.state.objects("notificationrequests")

@@ -176,6 +176,9 @@ WIDER = {
     "a user of curl behind others": (
         "curl -sS -X POST --user 'admin:oak31' https://x.example", f"curl -sS -X POST --user 'admin:{R}' https://x.example",
     ),
+    "a user of curl's proxy": (
+        "curl --proxy-user admin:oak31 https://x.example", f"curl --proxy-user admin:{R} https://x.example",
+    ),
     "a cookie": ("Cookie: session=oak31; theme=dark", f"Cookie: {R}"),
     "a cookie that is set": ("Set-Cookie: id=oak31; Path=/\nok", f"Set-Cookie: {R}\nok"),
     "an element": ("<password>oak31</password>", f"<password>{R}</password>"),
@@ -275,6 +278,7 @@ TRIED = {
     "tuple": f"password=('{_W}',)",
     "raw": f"password=r'{_W}'",
     "genie": f"Authorization: GenieKey {_W}",
+    "negotiate": f"Authorization: Negotiate {_W}",
     "splunk": f"Authorization: Splunk {_W}",
     "discord bot": f"Authorization: Bot {_W}",
     "aws4": (

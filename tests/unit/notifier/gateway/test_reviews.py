@@ -29,6 +29,7 @@ class Server:
         self.known = "good"
         self.audiences = ["gateway"]
         self.allowed = True
+        self.user: Json = {"username": "sender"}
         self.fails = False
 
     async def request(self, _method: str, path: str, *, body: Json, **_: Any) -> Json:
@@ -43,8 +44,8 @@ class Server:
             return {"status": {"authenticated": False, "audiences": self.audiences}}
         if self.fails:
             raise Unavailable("away")
-        user = {"username": "sender"}
-        return {"status": {"authenticated": True, "audiences": self.audiences, "user": user}}
+        status = {"authenticated": True, "audiences": self.audiences, "user": self.user}
+        return {"status": status}
 
 
 class World:
@@ -82,6 +83,23 @@ async def test_what_is_no_token_is_not_asked_about(header: str, world: World) ->
         await world.reviews.check(Incoming({"authorization": header}, b""), CALLER)
     assert caught.value.status == 401
     assert world.server.reviewed == []
+
+
+async def test_an_answer_is_one_sources_alone(world: World) -> None:
+    """Who was let in at one source is asked about again at another, which he may not use."""
+    assert await world.check("good") == "in"
+    world.server.allowed = False
+    assert await world.check("good", replace(CALLER, source="other")) == "403"
+    assert await world.check("good") == "in"
+
+
+async def test_all_that_is_known_of_a_user_is_asked_with(world: World) -> None:
+    """Webhook authorisers decide by the uid, the groups and the rest, too."""
+    world.server.user |= {"uid": "7", "groups": ["a"], "extra": {"scopes": ["b"]}}
+    assert await world.check("good") == "in"
+    asked = world.server.asked[0]
+    known = {key: asked[key] for key in ("user", "uid", "groups", "extra")}
+    assert known == {"user": "sender", "uid": "7", "groups": ["a"], "extra": {"scopes": ["b"]}}
 
 
 async def test_made_up_tokens_push_out_no_answer(world: World) -> None:

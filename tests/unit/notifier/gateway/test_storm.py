@@ -28,11 +28,12 @@ def flux(name: str, **more: Any) -> Json:
     return {**FLUX, **more, "involvedObject": {**FLUX["involvedObject"], "name": name}}
 
 
-def source(kind: str = "flux", **rate: Any) -> Source:
+def source(kind: str = "flux", retry: Json | None = None, **rate: Any) -> Source:
     """A source with a rate."""
     entry = {
         "name": "s", "kind": kind, "namespace": "ns", "auth": {"insecure": True},
         "patience": "0.5s", "rate": {"perMinute": 60, "burst": 2, **rate},
+        **({"retryPolicy": retry} if retry else {}),
     }  # fmt: skip
     return of_document({"sources": [entry]}).sources["s"][0]
 
@@ -114,6 +115,32 @@ def test_a_digest_is_ordered_and_counted_by_its_subjects() -> None:
     body = digest_of("s", many).manifest["spec"]["body"]
     listed = body.count(" (2 times)")
     assert body.endswith(f"\n… and {400 - 2 * listed} more.")
+
+
+def test_a_digest_is_tried_as_its_source_says() -> None:
+    """Its retry policy is that of the worst of what it stands for."""
+    payload = json.dumps(flux("a")).encode()
+    (found,) = translate(source(retry={"maxAttempts": 9}), Incoming({}, payload), NOW)
+    assert digest_of("s", [found, found]).manifest["spec"]["retryPolicy"] == {"maxAttempts": 9}
+
+
+async def test_each_namespace_has_a_rate_of_its_own() -> None:
+    """One that is noisy takes nothing of the others."""
+    here = Rated(source())
+    until = asyncio.get_running_loop().time() + 5.0
+    made = [
+        await here.rating.submit(replace(desired(flux(name)), namespace=namespace), until)
+        for namespace, name in (("a", "1"), ("a", "2"), ("b", "3"), ("b", "4"))
+    ]
+    assert [m.digested for m in made] == [False] * 4
+    third, fourth = await asyncio.gather(
+        *(
+            here.rating.submit(replace(desired(flux(name)), namespace="a"), until)
+            for name in ("5", "6")
+        )
+    )
+    assert third.digested
+    assert fourth.digested
 
 
 async def test_what_is_above_the_rate_becomes_one_notification() -> None:

@@ -12,6 +12,7 @@ import pytest
 from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
+from notifier.process import lifecycle
 from notifier.process.lifecycle import WORKERS, Lifecycle
 from notifier.process.sweeps import Sweeps
 from notifier.settings import Environment, Loaded, Settings
@@ -214,6 +215,25 @@ async def test_loops() -> None:
     assert names == ["redis", "sync", "journal", "routing", "events", *workers, "wake-ups"]
     with_file = [name for name, _ in Product(path=Path("/config.yaml")).lifecycle.loops()]
     assert with_file == [*names, "pause-switch"]
+
+
+async def test_sweeps_begin_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a takeover none of them waits for its next round."""
+    woken: dict[str, object] = {}
+
+    async def noted(name: str, _work: object, *, every: float, sooner: object = None) -> None:
+        woken[name] = sooner
+        await asyncio.sleep(every)
+
+    monkeypatch.setattr(lifecycle, "restarting", noted)
+    product = Product()
+    running = asyncio.create_task(product.run())
+    await waits(product)
+    product.parts.outside.stop.request()
+    await running
+    wanted = {s.name: s.sooner for s in product.lifecycle._sweeps.rounds() if s.sooner}
+    assert wanted
+    assert {name: woken[name] for name in wanted} == wanted
 
 
 async def test_sweeps() -> None:

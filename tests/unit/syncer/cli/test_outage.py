@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -295,6 +296,13 @@ def test_verify_names_what_is_journaled() -> None:
     [
         ({}, True, 0, Grade.OK, "no attempts are journaled"),
         ({0: OLDER}, False, 600, Grade.WARN, "1 of 2 shard(s) journal attempts"),
+        (
+            {0: replace(OLDER, since=OLDER.since + 9000), 1: OLDER},
+            False,
+            600,
+            Grade.WARN,
+            f"since {format_time(OLDER.since)}",
+        ),
         ({0: OLDER}, True, 0, Grade.WARN, "the controller does not reach Redis"),
         ({0: OLDER}, True, 1, Grade.WARN, "but Redis answers here"),
     ],

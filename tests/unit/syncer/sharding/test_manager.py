@@ -9,6 +9,7 @@ network. What the server cannot be made to show here is asked on the real one
 from __future__ import annotations
 
 import asyncio
+import re
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -1094,3 +1095,28 @@ async def test_that_no_mark_is_left_is_told(here: Town) -> None:
     (shard, *_) = a.manager.marks_left
     assert await a.manager.clear_marks(shard) is True
     assert shard not in a.manager.marks_left
+
+
+def test_no_write_of_a_lease_outlasts_its_share_of_the_deadline() -> None:
+    """One that hangs would keep a shard from being acquired by anybody."""
+
+    async def play(loop: SimLoop) -> None:
+        town, waits = Town(loop), set()
+        a = Replica(town, "a")
+        request = a.kube.request
+
+        async def noted(method: Any, path: str, *, timeout: float, **more: Any) -> Any:
+            body = more.get("body")
+            name = body["metadata"].get("name", path) if method == "POST" else path
+            if method != "GET" and re.search(r"nl-\d+$", name):
+                waits.add(timeout)
+            return await request(method, path, timeout=timeout, **more)
+
+        a.kube.request = noted  # type: ignore[method-assign] # watched by this test alone
+        await a.start()
+        await town.until(lambda: len(a.owned) == 4)
+        await a.manager.release(timeout=4.0)
+        await a.kill()
+        assert max(waits) <= TIMINGS.call_timeout
+
+    simulate(1, play)

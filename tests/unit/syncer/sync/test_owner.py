@@ -1,0 +1,74 @@
+"""What an owner remembers of a notification, and what it no longer relies on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.record import MAX_SKIPS
+from syncer.rules.reconcile import Action
+from tests.fakes.memorylog import Fault, Mishap
+from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
+from tests.unit.syncer.sync.test_odd_objects import shown
+
+
+async def opened(here: Bench, entry: Any) -> tuple[Attempt, Any]:
+    """An attempt that is open, and its intent."""
+    _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+    return entry.view.attempts[intent.attempt_id], intent
+
+
+async def test_a_result_that_is_not_on_record_ends_what_is_known() -> None:
+    """Else attempts would be journaled in an outage by who lacks it."""
+    async with bench(most=3) as (here, entry):
+        await here.claimer.claim(entry, Held())
+        assert entry.known_in == EPOCH
+        attempt, intent = await opened(here, entry)
+        here.log.client.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
+        done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
+        assert not await here.recorder.close(entry, done, intent, patience=0.0)
+        assert entry.known_in is None
+
+
+async def test_reasons_to_wait_do_not_fill_a_log() -> None:
+    """It takes so many of them, however often they change."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        for n in range(MAX_SKIPS + 3):
+            await here.recorder.skip(entry, "console", f"reason {n}")
+        assert entry.view.position == MAX_SKIPS
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) -> None:
+    """The wait after an attempt whose result nobody knows grows as after any other."""
+    async with bench(most=5) as (here, entry):
+        asked: list[int] = []
+        here.claimer._backoff = lambda _policy, number: asked.append(number) or 1000
+        await here.claimer.claim(entry, Held())
+        for _ in range(failed):
+            attempt, intent = await opened(here, entry)
+            done = replace(attempt, state=AttemptState.FAILED, ended=2)
+            assert await here.recorder.close(entry, done, intent, patience=1.0)
+        await opened(here, entry)
+        entry.executing.clear()  # as the next process of this host finds it
+        await here.claimer.claim(entry, Held())
+        assert asked == [failed + 1]
+
+
+async def test_another_object_of_the_name_gets_nothing() -> None:
+    """The notification whose log is claimed is gone, and the other one's status is not its."""
+    async with bench(shown()) as (here, entry):
+        get = here.objects.get
+
+        async def another(*names: Any) -> Any:
+            return replace(await get(*names), uid="v")
+
+        here.objects.get = another  # type: ignore[method-assign] # the reader of this test alone
+        decision = await here.claimer.claim(entry, Held())
+        assert Action.ORPHAN in decision
+        assert entry.deleted
+        assert entry.request.uid == "u"
