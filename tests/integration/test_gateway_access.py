@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
@@ -314,6 +315,29 @@ async def test_a_client_has_a_certificate_with_a_name(
         assert await post(here, pki_template.client(bare=True)) == 401
         assert await post(here, pki_template.client("other")) == 0
     assert len(stored(server)) == (1 if expected == 200 else 0)
+
+
+async def test_no_connection_is_resumed(
+    standin: tuple[FakeApiServer, str], pki_template: Pki
+) -> None:
+    """A resumed one shows no certificate: whoever has proven himself once would be refused then."""
+    auth = {"clientCertificate": {"caFiles": [str(pki_template.known.ca)], "names": []}}
+    _, kubeconfig = standin
+    given = document("default", auth, tls=pki_template.tls)
+
+    def ticket(port: int) -> bool:
+        address = ("127.0.0.1", port)
+        with (
+            socket.create_connection(address, 5) as raw,
+            pki_template.client().wrap_socket(raw, server_hostname="127.0.0.1") as made,
+        ):
+            made.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            while made.recv(4096):
+                pass
+            return made.session is not None and made.session.has_ticket
+
+    async with gateway(kubeconfig, given) as here:
+        assert not await asyncio.to_thread(ticket, here.port)
 
 
 async def test_an_authority_of_another_source_vouches_for_nobody_here(

@@ -9,8 +9,8 @@ network. What the server cannot be made to show here is asked on the real one
 from __future__ import annotations
 
 import asyncio
-import re
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import pairwise
