@@ -500,6 +500,19 @@ async def test_partial_refusal_sends_to_nobody_twice(
         assert len(identities) == 3
 
 
+async def test_the_name_of_the_sender_arrives(
+    tmp_path: Path, http_client: HttpClient, mail_door: MailClient
+) -> None:
+    """As the routing file has it."""
+    sender = "Alerts of A <n@x.example>"
+    async with mail_server() as server:
+        text = _routing("a@y", server.port).replace("n@x.example", f"'{sender}'")
+        rig = Rig(tmp_path, http_client, text, mail_door)
+        assert await rig.send("email:ops") == Outcome.success(250)
+        (arrived,) = server.arrived
+    assert message_from_bytes(arrived.content)["From"] == sender
+
+
 async def test_recipient_removed_meanwhile_gets_nothing(
     tmp_path: Path, http_client: HttpClient, mail_door: MailClient
 ) -> None:

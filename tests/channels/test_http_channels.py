@@ -539,6 +539,18 @@ async def test_rotated_routing_key_serves_the_next_call(http_client: HttpClient)
     assert [json.loads(r.body)["routing_key"] for r in receiver.requests] == keys
 
 
+async def test_a_routing_key_that_is_quoted_is_not_kept(http_client: HttpClient) -> None:
+    """Whatever words a receiver puts around it."""
+    key = "ruby0oak31zinc77"
+    said = f"no such thing: <{key}>"
+    raw = f"HTTP/1.1 400 Bad\r\nContent-Length: {len(said)}\r\n\r\n{said}".encode()
+    async with receiving(Step(raw=raw)) as receiver:
+        channel = PagerDutyChannel(http_client, lambda: key, url=receiver.url(), timeout_s=1)
+        outcome = await channel.send(message())
+    assert "no such thing" in outcome.error
+    assert key not in outcome.error
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str) -> None:
     """A provider that has nothing to give means not sent, and its error's text stays inside."""

@@ -131,6 +131,16 @@ def test_tokens_are_reviewed_only_where_a_source_asks_for_it() -> None:
     ]
 
 
+def test_requests_under_way_are_not_cut_off() -> None:
+    """A pod has the longest delay and patience that the settings take, and some seconds more."""
+    (deployment,) = [
+        o for o in of_kind(rendered("4", "gateway"), "Deployment")
+        if o["metadata"]["name"].endswith("-gateway")
+    ]  # fmt: skip
+    longest = 60 + 60
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > longest
+
+
 def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:
     """Webhooks come from where the values say; nothing but names and the API server is asked."""
     policy = one(rendered("4", "gateway"), "NetworkPolicy", "-gateway")["spec"]

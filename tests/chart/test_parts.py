@@ -182,6 +182,9 @@ def test_the_password_is_made_once_and_by_nobody_else() -> None:
         text = json.dumps(pod["volumes"])
         assert text.count(f'"{secret}"') == 1
         assert re.findall(r'"key": "((?:\w+-)?password)"', text) == keys
+    # What the server is started with holds them: on no disk of the node.
+    volumes = one(found, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert [v["emptyDir"]["medium"] for v in volumes if v["name"] == "run"] == ["Memory"]
     for case in ("embedded-strict", "external-url"):
         assert not [o for o in rendered("4", case) if "redis-password" in o["metadata"]["name"]]
 
@@ -203,6 +206,8 @@ def test_the_controller_may_speak_to_what_it_needs() -> None:
     (receivers,) = [r for r in policy["egress"] if "except" in str(r)]
     assert receivers["to"][0]["ipBlock"]["cidr"] == "0.0.0.0/0"
     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(receivers["to"][0]["ipBlock"]["except"])
+    names = [port for rule in policy["egress"] for port in rule["ports"] if port["port"] == 53]
+    assert [port["protocol"] for port in names] == ["UDP", "TCP"], "large answers come over TCP"
     metrics, health = policy["ingress"]
     assert (metrics["ports"][0]["port"], "from" in metrics) == ("metrics", True)
     assert (health["ports"][0]["port"], "from" in health) == ("health", False)

@@ -440,6 +440,9 @@ def test_one_replica_has_no_disruption_budget() -> None:
     assert budget["maxUnavailable"] == "25%"
     assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert one(rendered("4", "extras"), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    # Whoever switches on that of the only Redis wants it to be asked for, not drained.
+    redis = one(rendered("4", "embedded-strict"), "PodDisruptionBudget", "-redis")["spec"]
+    assert redis["maxUnavailable"] == 0
 
 
 def test_the_embedded_redis_forgets_nothing() -> None:
