@@ -25,9 +25,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from tests.simulation.checks import MARKS
+from tests.simulation.killers import KILLERS, hunt
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import Result, run
 
@@ -125,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, metavar="M",
         help="live through new worlds for so long; what fails is added to tests/simulation/kept.txt",
     )  # fmt: skip
+    parser.add_argument(
+        "--protections", action="store_true",
+        help="switch each protection off in turn, and tell how soon that is noticed",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, help="repeat this one and print the end of its trace")
     parser.add_argument(
         "--mode", choices=("both", "safety", "liveness"), default="both",
@@ -134,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="switch this off")
     chosen = parser.parse_args(arguments)
+    if chosen.protections:
+        return _protections()
     if chosen.seed is not None:
         return _repeat(chosen.seed, chosen.mode, chosen.trace, chosen.mutant)
     first, minutes = chosen.first or 0, chosen.minutes
@@ -144,6 +152,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"new worlds from seed {first} on", flush=True)
     tally = _watch(itertools.count(first), chosen.jobs, chosen.mutant, minutes=minutes)
     return _report(tally, chosen.mutant)
+
+
+def _protections() -> int:
+    """Table how soon it is noticed that a protection is off."""
+    survived, took = 0, []
+    for name in KILLERS:
+        began = time.monotonic()
+        found = hunt(name)
+        took.append(time.monotonic() - began)
+        survived += found is None
+        told = f"seed {found[0]}, {found[1].rule}" if found else "SURVIVED"
+        print(f"{took[-1]:6.1f} s  {name}: {told}", flush=True)
+    print(f"{len(took)} protections off, {survived} not noticed; median {median(took):.1f} s,"
+          f" at most {max(took):.1f} s")  # fmt: skip
+    return int(survived > 0)
 
 
 def _repeat(seed: int, mode: str, lines: int, mutant: str) -> int:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.simulation.checks import Violation
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.world import run
+
 #: A replica sees late that its shard has gone, and its send begins late after its intent.
 _FAR_BEHIND: Final = "watch lag, redis slow, receiver 503, operator"
 #: All servers are away at times, and owners die meanwhile.
@@ -133,3 +137,35 @@ JOURNALED: Final = frozenset(
         "outcomes handed in alone",
     }
 )
+#: Those that take long to show; `scripts/simulate --protections` looks for them too, CI does not.
+NIGHTLY: Final = frozenset(
+    {
+        "journaled result not kept",
+        "outcomes handed in alone",
+        "no resourceVersion",
+        "old claim goes on after journaling",
+        "every final phase supported",
+        "mark of an earlier outage counts",
+    }
+)
+
+
+def hunt(name: str) -> tuple[int, Violation] | None:
+    """Find a world in which it shows that a protection is off, and the rule that it stands for."""
+    rules, faults, live = KILLERS[name]
+    first = FIRST.get(name, 0)
+    for seed in range(first, first + TRIES):
+        with MUTANTS[name]():
+            violation = run(
+                seed,
+                live=live,
+                faults=frozenset(faults.split(", ")),
+                chaos=LASTING.get(name, 0.0),
+                journal=name in JOURNALED,
+                incidents="I1" in rules,
+                tail=0,
+            ).violation
+        # What it breaks besides is no proof of the rule that it stands for.
+        if violation is not None and violation.rule in rules:
+            return seed, violation
+    return None
