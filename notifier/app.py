@@ -24,7 +24,7 @@ from notifier.outside import Outside
 from notifier.progress import Progress, Takeover
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.hold_reader import HoldReader
+from notifier.reconciler.hold_keeper import HoldKeeper
 from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.journal import Journal
 from notifier.reconciler.ports import Ports
@@ -36,7 +36,6 @@ from syncer.kube.events import EventLimits, EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.kube.status_policy import StatusPolicy
-from syncer.ledger.holds import HoldStore
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.metrics import SyncMetrics
@@ -197,7 +196,7 @@ class Parts:
         )
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
-        self.hold_reader: Final = HoldReader(HoldStore(self.client), self.controller, time)
+        self.hold_keeper: Final = HoldKeeper(loaded, outside, self.controller, self.shards)
 
         # What finds what a lost event would have reported.
         self.resync: Final = Resync(

@@ -8,6 +8,7 @@ from the routing in force at that moment; the plan freezes the channels of a not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 from notifier.channels.registry import ChannelRegistry
@@ -68,6 +69,11 @@ class FollowingRouter(Router, Protocol):
     @property
     def doubts(self) -> int:
         """Number of keys of the routing in force that look like typos."""
+        ...
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """Full names of all channels of the routing in force."""
         ...
 
     async def run(self) -> None:
@@ -140,6 +146,11 @@ class LiveRouter:
     def doubts(self) -> int:
         """See `FollowingRouter.doubts`."""
         return self._routing.current.config.doubts
+
+    @property
+    def channels(self) -> Iterable[str]:
+        """See `FollowingRouter.channels`."""
+        return self._routing.current.config.channel_targets().keys()
 
     async def run(self) -> None:
         """See `FollowingRouter.run`."""

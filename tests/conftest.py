@@ -67,6 +67,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("same" if SEED is
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
+HOLDS = ROOT / "charts" / "notification-ledger" / "crds" / "deliveryholds.yaml"
 STATUS_POLICY = CRD.with_name("status-policy.yaml")
 
 _ASSETS = pytest.StashKey["Path | None"]()
@@ -311,6 +312,7 @@ def _launched(plane: ControlPlane, fixture: str, config: pytest.Config) -> Itera
     try:
         plane.launch()
         serve(plane, upstream_form())
+        plane.api.apply_crd(HOLDS)
         plane.api.protect_statuses(STATUS_POLICY)
         planes[fixture] = plane
         yield plane

@@ -52,6 +52,7 @@ class Lifecycle:
             ("journal", parts.journal.run),
             ("routing", parts.outside.router.run),
             ("events", parts.events.run),
+            ("hold-watch", parts.hold_keeper.watch.run),
         ]
         loops += [(f"worker-{n}", parts.controller.reconciler.work) for n in range(WORKERS)]
         loops.append(("wake-ups", self._sweeps.follow_wake_ups))
@@ -147,7 +148,8 @@ def _register(parts: Parts, neighbours: Neighbours) -> None:
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
     admin.detail("receivers", lambda: _refusing(parts.breakers.refused()))
-    admin.detail("holds", lambda: parts.hold_reader.problem)
+    admin.check("holds", lambda: parts.hold_keeper.watch.problem)
+    admin.detail("holds", lambda: parts.hold_keeper.watch.remark)
     admin.detail("status-policy", lambda: parts.status_policy.problem)
     admin.detail("installation", lambda: parts.installation.problem or neighbours.problem)
     admin.detail("failpoints", armed)

@@ -118,7 +118,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
                     on_time=api_time.set,
                     # A lease that is not renewed in time is lost, whatever the server asks.
                     yields=purpose == "objects",
-                    watches=len(loaded.namespaces or ("*",)),
+                    watches=len(loaded.namespaces or ("*",)) + 1,
                 )
             )
             for purpose in ("objects", "leases")

@@ -96,9 +96,6 @@ class StartUp:
                 # The drain ends this task with all others.
                 await asyncio.Event().wait()
             return
-        # Journaled attempts are sent, held or not; once the log is back, nothing is sent before the holds
-        # are read.
-        self._parts.controller.holds.unread = True
         if now is not None:
             # Nobody knows Redis's time yet, and a machine's own may be anything.
             self._parts.claimer.recorder.time.set(now)
@@ -121,9 +118,6 @@ class StartUp:
             if finding.severity is Severity.REFUSE:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
             logger.warning("Redis: %s; %s", finding.text, finding.fix)
-        # Nothing is sent before the operators' holds are known.
-        await self._answered("redis", self._parts.hold_reader.begin)
-        self._parts.controller.holds.unread = False
         self._parts.progress.redis = None
 
     async def _keep_shards(self) -> None:

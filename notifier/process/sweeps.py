@@ -6,10 +6,9 @@ retention and the self-audit. Sweeps of logs wait until this process has owned a
 two of them at once, for what the last owner may have left: finished notifications whose log is not
 marked, and logs of deleted objects that are not retired.
 
-A wake-up says that another process has appended to a log, or that the holds have changed. Anybody may
-publish one, so it only has a notification that is already known reconciled, the holds read, or a sweep
-started. Those that were published while this process did not listen are lost: once it does, all of these
-start.
+A wake-up says that another process has appended to a log. Anybody may publish one, so it only has a
+notification that is already known reconciled, or a sweep started. Those that were published while this
+process did not listen are lost: once it does, all of these start.
 """
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ from typing import Final
 
 from notifier.app import Parts
 from notifier.process.deletion import Deletion
-from notifier.reconciler.hold_reader import PERIOD
+from notifier.reconciler.hold_keeper import PERIOD, STEP
 from syncer.kube.status_policy import PERIOD as POLICY_PERIOD
-from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.rules.divergence import Divergence
@@ -86,7 +84,8 @@ class Sweeps:
             Sweep("journaled", self.journaled, _JOURNALED_PAUSE),
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
-            Sweep("operator-holds", parts.hold_reader.round, PERIOD, parts.hold_reader.wanted),
+            Sweep("let-go", parts.hold_keeper.let_go, STEP),
+            Sweep("operator-holds", parts.hold_keeper.round, PERIOD),
             Sweep("status-policy", parts.status_policy.look, POLICY_PERIOD),
             Sweep("holds", self.note_log_outage, min(5.0, sync.hold_notice / 2)),
         ]
@@ -233,9 +232,6 @@ class Sweeps:
 
     async def wake_up(self, uid: str) -> None:
         """Have a log of ours read again, since a wake-up says that it holds a new record."""
-        if uid == HOLDS_CHANGED:
-            self._parts.hold_reader.wanted.set()
-            return
         if uid == LISTENING:
             # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.
             self._parts.takeover.start_sweeps()

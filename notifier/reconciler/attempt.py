@@ -85,15 +85,17 @@ class Attempts:
         if not self.still_due(entry, term, channel):
             self.ports.queue.add(uid)
             return None
+        if self.holds.placed.unknown():
+            # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
+            self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
+            return None
         if self.ports.journal.applies(entry, term):
             if not has_turn:
                 # It was submitted before the outage.
                 self.ports.queue.add(uid)
                 return None
             return await self._run_journaled(entry, term, channel)
-        if self.holds.unread or not self._fit():
-            # The due time is kept: an attempt that waits for the log, or for the holds, is due
-            # nevertheless.
+        if not self._fit():
             self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if await self._not_ready(entry, channel) or await self._late(entry, term, channel):

@@ -103,6 +103,13 @@ class Controller:
             if any(concerns(hold, entry.request) for hold in changed):
                 self.queue.add(uid)
 
+    def let_go(self, share: float) -> None:
+        """Let go what holds with a rate may let go now, of a share of all notifications that is ours."""
+        if any(hold.rate for hold in self.placed.known):
+            ours = [e for e in self.cache.entries.values() if e.withheld]
+            for uid in self.placed.let_go(ours, share):
+                self.queue.add(uid)
+
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
         Wait until none of our work is under way that can end; False if that takes longer than `seconds`.
@@ -161,6 +168,6 @@ def _under_way(entry: Entry, held_up: AbstractSet[AttemptId], *, paused: bool) -
 def _about(hold: Hold) -> dict[str, object]:
     """Members of a log line about a hold."""
     return {
-        "hold": hold.id, "by": sanitise(hold.by), "reason": sanitise(hold.reason),
-        "until": format_time(hold.until), "released_by": sanitise(hold.released_by),
+        "hold": hold.name, "by": sanitise(hold.author), "reason": sanitise(hold.reason),
+        "until": format_time(hold.until), "dropped_before": format_time(hold.drop_before),
     }  # fmt: skip

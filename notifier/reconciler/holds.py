@@ -35,8 +35,6 @@ class Holds:
     placed: PlacedHolds
     #: The process is ending: no attempt is started any more.
     draining: bool = field(default=False, init=False)
-    #: The process works without ever having read the holds of operators.
-    unread: bool = field(default=False, init=False)
     #: An operator holds back the deliveries of all notifications.
     paused: bool = field(default=False, init=False)
     #: By uid, the boot-clock second since which the log is known to carry a later epoch.

@@ -1,23 +1,28 @@
 """
-The operators' holds, as this process knows them, and which channels they hold back.
+The operators' holds, as this process knows them, which channels they hold back, and what they let go.
 
 Every decision asks this module, with the current time: a hold applies as soon as it is known, and ends by
 itself. The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends
-no hold early. `notifier.reconciler.hold_reader` reads the holds from Redis, and restores them there.
+no hold early. `syncer.kube.delivery_holds` follows the holds.
+
+A hold with a rate lets go what it holds, the oldest first, so many a second over all replicas: each owner
+lets go the share of its shards, and remembers what it has let go. The next owner lets the rest go anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from notifier.content.sanitise import sanitise
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest
-from syncer.rules.holds import Held, held_channels
+from syncer.rules.holds import Held, concerns, held_channels, holds_channel
 from syncer.rules.plan import NO_HOLDS
 from syncer.runtime.clock import LedgerTime, MonotonicClock
+from syncer.sync.cache import Entry
 
 #: The priority of notifications that must not wait unnoticed.
 _CRITICAL: Final = "Critical"
@@ -29,40 +34,76 @@ class PlacedHolds:
 
     time: LedgerTime
     monotonic: MonotonicClock
-    #: All holds on record, as stored.
+    #: Why it is not known what is held, None if it is: nothing may be sent then.
+    unknown: Callable[[], str | None] = lambda: None
+    #: All holds that exist.
     known: tuple[Hold, ...] = field(default=(), init=False)
-    #: Holds that were not released, without secrets that somebody has typed into a reason.
+    #: The same without secrets that somebody has typed into a reason.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
-    #: Ids of the holds that were in force at the last call of `take`.
-    _acting: frozenset[str] = field(default=frozenset(), init=False)
+    #: The holds that were in force at the last call of `take`, by name.
+    _acting: dict[str, Hold] = field(default_factory=dict, init=False)
+    #: Uids that holds have let go, and how many more each may let go, by name; and since when.
+    _let_go: dict[str, set[str]] = field(default_factory=dict, init=False)
+    _allowed: dict[str, float] = field(default_factory=dict, init=False)
+    _at: float = field(default=0.0, init=False)
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
-        """Replace the known holds; returns the holds that have begun, and those that have ended."""
-        before = {h.id: h for h in self.known}
+        """Replace the known holds; returns those that have begun, or hold less now, and that have ended."""
+        before = self.known
         self.known = tuple(holds)
-        now = self.time.certain()
-        acting = frozenset(h.id for h in self.known if h.in_force(now))
-        if self.known != tuple(before.values()):
+        if self.known != before:
             self._clean = tuple(
-                replace(h, reason=sanitise(h.reason), by=sanitise(h.by))
-                for h in self.known
-                if not h.released
+                replace(h, reason=sanitise(h.reason), author=sanitise(h.author)) for h in self.known
             )
-        everything = before | {h.id: h for h in self.known}
-        begun, ended = acting - self._acting, self._acting - acting
-        self._acting = acting
-        return (
-            tuple(everything[i] for i in sorted(begun)),
-            tuple(everything[i] for i in sorted(ended)),
-        )
+        now = self.time.certain()
+        acting = {h.name: h for h in self.known if h.in_force(now)}
+        was, self._acting = self._acting, acting
+        for name in [n for n in self._let_go if n not in acting]:
+            del self._let_go[name]
+        begun = [
+            h for n, h in acting.items() if n not in was or h.drop_before != was[n].drop_before
+        ]
+        return tuple(begun), tuple(h for n, h in was.items() if n not in acting)
 
     def of(self, request: NotificationRequest, channels: Iterable[str]) -> Mapping[str, Held]:
         """Which of the channels of a notification are held back now."""
         if not self._clean:
             return NO_HOLDS
+        holds = [h for h in self._clean if request.uid not in self._let_go.get(h.name, ())]
         return held_channels(
-            request, channels, self._clean, now=self.time.certain(), clock=self.monotonic()
+            request, channels, holds, now=self.time.certain(), clock=self.monotonic()
         )
+
+    def let_go(self, entries: Iterable[Entry], share: float) -> list[str]:
+        """
+        Let go what may go since the last call; returns the uids.
+
+        Args:
+            entries: That are ours.
+            share: Of the installation's notifications that are ours.
+        """
+        now = self.monotonic()
+        passed, self._at = min(now - self._at, 2.0), now
+        gone: list[str] = []
+        for hold in self._acting.values():
+            if not hold.rate:
+                continue
+            let_go = self._let_go.setdefault(hold.name, set())
+            waiting = [
+                e
+                for e in entries
+                if e.uid not in let_go
+                and concerns(hold, e.request)
+                and any(holds_channel(hold, c) for c in e.withheld)
+            ]
+            each = hold.rate * share
+            # What is not used is not saved up: newcomers go at the rate as well.
+            allowed = min(self._allowed.get(hold.name, 0.0) + each * passed, max(1.0, 2 * each))
+            oldest = heapq.nsmallest(int(allowed), waiting, key=lambda e: e.request.created)
+            self._allowed[hold.name] = allowed - len(oldest)
+            let_go.update(e.uid for e in oldest)
+            gone += [e.uid for e in oldest]
+        return gone
 
     def in_force(self) -> int:
         """How many holds are in force."""

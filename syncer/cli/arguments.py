@@ -24,8 +24,6 @@ CLASSES: Final = (
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
 #: What the name of a notification looks like.
 OBJECT: Final = "NAMESPACE/NAME"
-#: What stands for the id of a hold.
-HOLD: Final = "ID"
 #: States of what is shown of a log, as `syncer.cli.attempts` names them.
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 

@@ -26,11 +26,9 @@ from syncer.cli import (
     explain,
     export,
     hold,
-    holds,
     import_,
     inspect,
     list_,
-    release,
     repair,
     resend,
     resolve,
@@ -38,7 +36,7 @@ from syncer.cli import (
     verify,
     web,
 )
-from syncer.cli.arguments import HOLD, OBJECT, SETTINGS_FILES, Parser, where_to_look
+from syncer.cli.arguments import OBJECT, SETTINGS_FILES, Parser, where_to_look
 from syncer.cli.exits import EPILOG, OK, exit_code_of, message_of
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
@@ -68,8 +66,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "resolve": resolve,
     "resend": resend,
     "hold": hold,
-    "holds": holds,
-    "release": release,
     "export": export,
     "import": import_,
     "doctor": doctor,
@@ -108,13 +104,13 @@ def _completed(typed: Sequence[str]) -> list[str]:
     parser = _parser()
     found = completion.candidates(parser, typed)
     expected = completion.expected(parser, typed)
-    if found or expected not in {OBJECT, HOLD}:
+    if found or expected != OBJECT:
         return found
     import asyncio
 
     from syncer.cli.names import names
 
-    return asyncio.run(names(expected, typed, _locate))
+    return asyncio.run(names(typed))
 
 
 async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on their loop)

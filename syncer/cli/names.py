@@ -1,5 +1,5 @@
 """
-Names of existing notifications and of holds in force, for a shell that completes one.
+Names of existing notifications, for a shell that completes one.
 
 A shell waits for the answer and shows no error. So a name that cannot be read within a few seconds is
 left out; the command itself reports what is wrong.
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from syncer.cli.access import access, kubeconfig_of, where_of
-from syncer.cli.arguments import HOLD, where_to_look
+from syncer.cli.access import kubeconfig_of
+from syncer.cli.arguments import where_to_look
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path
-from syncer.ledger.holds import HoldStore
 from syncer.model.errors import LedgerError
 
 _SECONDS: Final = 3.0
@@ -26,36 +25,21 @@ _METADATA: Final = (
 )
 
 
-async def names(
-    expected: str, typed: Sequence[str], locate: Callable[[argparse.Namespace], None]
-) -> list[str]:
+async def names(typed: Sequence[str]) -> list[str]:
     """
-    Return the names that begin as the last word does; nothing where they cannot be had in time.
+    Return the notifications that begin as the last word does; nothing where they cannot be had in time.
 
-    Args:
-        expected: What is named: `HOLD`, else a notification.
-        typed: The words of the line, the one that is being written last; how the servers are found is read
-            from those before it.
-        locate: Puts into the options where Redis is.
+    `typed` are the words of the line, the one that is being written last; how the API server is found is
+    read from those before it.
     """
     *before, current = typed
     try:
         options, _ = where_to_look().parse_known_args([w for w in before if w != "--"])
         async with asyncio.timeout(_SECONDS):
-            if expected == HOLD:
-                locate(options)
-                found = await _holds(options)
-            else:
-                found = await _notifications(options, current)
+            found = await _notifications(options, current)
     except (LedgerError, TimeoutError, SystemExit):
         return []
     return sorted(name for name in found if name.startswith(current))
-
-
-async def _holds(options: argparse.Namespace) -> list[str]:
-    async with access(where_of(options), cluster=False) as at:
-        now = await at.now()
-        return [h.id for h in (await HoldStore(at.client).read()).holds if h.in_force(now)]
 
 
 async def _notifications(options: argparse.Namespace, current: str) -> list[str]:

@@ -39,8 +39,6 @@ ACK: Final = Script("ack", allow_oom=True)
 RETIRE: Final = Script("retire", allow_oom=True)
 #: Whether writes are executed; refused where an INTENT is.
 PROBE: Final = Script("probe", allow_oom=False)
-#: Of the holds: to stop a flood must be possible at maxmemory.
-SWAP: Final = Script("swap", allow_oom=True)
 #: A copy is not a fact: at maxmemory it is refused, and with it the replacement that needs it.
 KEEP: Final = Script("keep", allow_oom=False)
 REBUILD: Final = Script("rebuild", allow_oom=True)

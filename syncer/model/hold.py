@@ -1,55 +1,98 @@
 """
-A hold that an operator has placed: what it holds back, until when, and who placed it.
+A hold that an operator has placed: a `DeliveryHold` in the controller's namespace.
 
 A hold matches what nobody can change on an existing notification: receivers, which routing chose and
 the plan froze, the namespace, and the type and severity of its spec, which the API server keeps
 immutable. Labels and annotations are left out, because their author could escape a hold by changing
 them.
 
-A hold changes only once: when it is released. So two copies of one differ at most in that, and the
-released one wins when they are joined.
+Nobody has to end it: it has an end, thirty days away at most. Who ends it earlier lets everything go that
+waits for it at once, or so many a second (`rate`), or has it given up (`drop_before`).
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+from syncer.model.errors import ContractError
 from syncer.model.immutable import immutable
+from syncer.model.times import parse_time
+
+GROUP: Final = "notification-ledger.dev"
+VERSION: Final = "v1alpha1"
+KIND: Final = "DeliveryHold"
+PLURAL: Final = "deliveryholds"
+#: Milliseconds for which a hold lasts at most: the API server knows no time that it could compare with.
+LONGEST: Final = 30 * 86_400_000
+#: The selectors, members of the spec.
+SELECTORS: Final = ("receivers", "namespaces", "types", "severities")
 
 
 @immutable
 class Hold:
     """
-    One hold; times are Unix milliseconds of the ledger.
+    One hold; times are Unix milliseconds.
 
     Patterns have `*` and `?`. Of each kind that is given one must match; a kind that is not given matches
     everything.
 
     Attributes:
-        id: Eight hex digits, chosen when it is placed.
+        created: When it was placed.
+        start: When it begins, 0 if it began when it was placed.
         until: When it ends by itself.
         receivers: Patterns of full channel names (`slack:ops`) or, without a colon, of receivers (`ops`).
         types: Patterns of `spec.type`, in any case.
         severities: Patterns of `spec.severity`, in any case.
-        released: When it was let go, 0 if it was not.
-        released_by: Who has let it go.
+        rate: How many notifications a second are let go, 0 while all are held.
+        drop_before: Notifications created before are given up, younger ones go on; 0 while all are held.
+        matched: Status and message of its condition `Matched`, empty before it has one.
     """
 
-    id: str
-    at: int
+    name: str
+    resource_version: str
+    created: int
     until: int
-    by: str
+    author: str
     reason: str
+    start: int = 0
     receivers: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     severities: tuple[str, ...] = ()
-    released: int = 0
-    released_by: str = ""
+    rate: float = 0.0
+    drop_before: int = 0
+    matched: tuple[str, str] = ("", "")
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Hold:
+        """Read an object; a ContractError names the member at fault."""
+        path = "metadata"
+        try:
+            meta, spec = document["metadata"], document["spec"]
+            name, version = str(meta["name"]), str(meta.get("resourceVersion", ""))
+            path = f"the hold {name}"
+            created, start = parse_time(meta["creationTimestamp"]), parse_time(spec.get("start"))
+            conditions = (document.get("status") or {}).get("conditions") or ()
+            matched: dict[str, Any] = next((c for c in conditions if c["type"] == "Matched"), {})
+            return cls(
+                name, version, created,
+                min(parse_time(spec["until"]), (start or created) + LONGEST),
+                str(spec["author"]), str(spec["reason"]), start,
+                **{one: tuple(map(str, spec.get(one) or ())) for one in SELECTORS},
+                rate=float(spec.get("rate") or 0.0),
+                drop_before=parse_time(spec.get("dropBefore")),
+                matched=(str(matched.get("status", "")), str(matched.get("message", ""))),
+            )  # fmt: skip
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ContractError(
+                f"{path} cannot be read ({type(error).__name__}: {error})"
+            ) from None
 
     @property
-    def over_at(self) -> int:
-        """When it ends."""
-        return min(self.until, self.released) if self.released else self.until
+    def since(self) -> int:
+        """When it began or begins."""
+        return self.start or self.created
 
     def in_force(self, now: int) -> bool:
-        """Whether it holds anything at `now`."""
-        return not self.released and now < self.until
+        """Whether it holds anything at `now`; without a start from the moment at which it is known."""
+        return self.start <= now < self.until

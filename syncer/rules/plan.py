@@ -140,7 +140,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
         now: Boot-clock second.
         ordered: Channels with a resend request that no attempt has followed yet.
         held: Why nothing may be sent now, empty if it may.
-        holds: Why single channels may not be tried now, and until when.
+        holds: Why single channels may not be tried now, and until when, or are given up.
         stale: Why it is too late to send, empty if it is not.
     """
     if terminal and not ordered:
@@ -158,6 +158,11 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     then = min(later, default=None)
     if ready and held:
         return Withhold(tuple(ready), then, held)
+    # Whoever has requested a resend after a drop does not want that one dropped.
+    lost = tuple(c for c in ready if c in holds and holds[c].dropped and c not in ordered)
+    if lost:
+        return GiveUp(lost, then, holds[lost[0]].reason)
+    holds = {c: held for c, held in holds.items() if not held.dropped}
     kept = tuple((c, holds[c].reason) for c in ready if c in holds)
     if kept:
         ends = [holds[c].until for c, _ in kept]

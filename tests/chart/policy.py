@@ -36,6 +36,11 @@ RIGHTS: Final = {
         ("coordination.k8s.io", "leases", verb)
         for verb in ("get", "list", "watch", "create", "patch", "delete", "record")
     ),
+    *(
+        ("notification-ledger.dev", "deliveryholds", verb)
+        for verb in ("get", "list", "watch", "create", "patch")
+    ),
+    ("notification-ledger.dev", "deliveryholds/status", "patch"),
     *_NAMED,
 }
 

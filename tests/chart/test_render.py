@@ -257,11 +257,12 @@ def test_rights_are_the_least(case: str) -> None:
                 ("authorization.k8s.io", "subjectaccessreviews", "create"),
             },
             "explorer": {
-                (group, resource, verb)
+                ("notification-ledger.dev", "deliveryholds", "list"),
+                *((group, resource, verb)
                 for group, resource in (
                     ("kubernaut.ai", "notificationrequests"), ("coordination.k8s.io", "leases"),
                 )
-                for verb in ("get", "list", "watch")
+                for verb in ("get", "list", "watch")),
             },
         }  # fmt: skip
         allowed = special.get(label, allowed)

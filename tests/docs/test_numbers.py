@@ -28,7 +28,7 @@ from notifier.gateway import server as gateway
 from notifier.gateway.auth import Signature
 from notifier.gateway.identity import BYTES_WINDOW
 from notifier.gateway.kinds import KINDS
-from notifier.reconciler import hold_reader
+from notifier.reconciler import hold_keeper
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
 from syncer.cli.following import _RESTS, LATE
@@ -36,7 +36,7 @@ from syncer.cli.tail import _PERIOD
 from syncer.cli.web import entries, index, receivers, story, updates
 from syncer.cli.web import server as explorer
 from syncer.cli.web import source as explored
-from syncer.rules import holds
+from syncer.model.hold import LONGEST
 from syncer.rules.journal import BORN_MARGIN
 from syncer.runtime import connections
 
@@ -145,17 +145,15 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
         f"{said(explored._ANSWER)} seconds for a request to a server",
         f"{entries._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",
     ),
-    "redis.md": (f"at most {hundreds(holds.MOST)} holds and {kibi(holds.MOST_BYTES)} KiB",),
     "cli.md": (
-        f"at most {hundreds(holds.MOST)} holds and {kibi(holds.MOST_BYTES)} KiB",
-        f"or a time, at most {holds.LONGEST // 86_400_000} days away",
+        f"or a time, at most {LONGEST // 86_400_000} days away",
         f"the next one begins after {word(_PERIOD)} second, or after {word(_RESTS)} times as long",
         f"`--since` with a time {word(LATE / 1000)} seconds before the last complete sweep",
-        f"The replicas obey a hold within {word(hold_reader.PERIOD)} seconds",
+        f"The replicas watch the holds and obey one within {word(hold_keeper.PERIOD)} seconds",
     ),
     "guarantees.md": (
         f"created up to {said(BORN_MARGIN / 1000)} s after the shard's Lease first announced the outage",
-        f"its release and its end within {said(hold_reader.PERIOD)} s",
+        f"its change and its end within {said(hold_keeper.PERIOD)} s",
     ),
 }  # fmt: skip
 

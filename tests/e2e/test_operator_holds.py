@@ -1,27 +1,37 @@
 """
-A hold of an operator, and everything that could make the product forget it.
+Holds of operators on real processes: what could make the product forget one, and how a flood is let go.
 
-Real processes: the owner is killed, Redis is emptied while another process runs, and the command is the one
-that people type. The receiver's own book says what was sent.
+The owner is killed, Redis is killed, a replica starts without it, and the command is the one that people
+type. The receiver's own book says what was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import CHANNEL, Stage, stage, until
+from syncer.model.record import Kind
+from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
+from tests.e2e.test_journal import journaling, replica
 from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
 from tests.servers.starts import run_beside
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
 ]
+
+#: Notifications of a flood, those that are let go before the rest is dropped, and how many go a second.
+FLOOD: Final = 120
+GO: Final = 30
+RATE: Final = 5
 
 
 async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
@@ -34,52 +44,117 @@ async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
+async def hold(here: Stage, process: NotifierProcess, *words: str) -> str:
+    """Hold the channel; returns the name once the process obeys, which takes five seconds at most."""
+    (placed,) = await syncer(
+        here, "hold", "--receiver", CHANNEL, "--until", "1h", "--reason", "they mend it",
+        "--anyway", *words,
+    )  # fmt: skip
+    began = time.monotonic()
+
+    async def in_force() -> bool:
+        return bool(await process.metric("notification_ledger_holds") == 1)
+
+    await until(in_force, process.tail, within=30)
+    assert time.monotonic() - began < 5
+    return str(placed["name"])
+
+
+def held(process: NotifierProcess, wanted: int) -> Any:
+    """Whether a process says that it holds so many."""
+
+    async def counted() -> bool:
+        metric = "notification_ledger_held_notifications"
+        return bool(await process.metric(metric, reason="operator") == wanted)
+
+    return counted
+
+
 async def test_a_hold_is_forgotten_by_nobody(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """Not by a replica that starts while Redis is away and journals: nothing that is held is sent."""
+    server = RedisServer(redis_binary)
+    async with server, stage(control_plane, server.url, tmp_path, sampled=False) as here:
+        first = replica(here)
+        await first.wait_ready()
+        name = await hold(here, first, "--type", "simple")
+        critical = await here.create("critical", priority="Critical", type="Simple")
+        await until(held(first, 1), first.tail, within=30)
+        await asyncio.to_thread(first.kill)
+        await server.kill()
+
+        second = replica(here)
+        await journaling(second)
+        await asyncio.sleep(4)  # Younger than the note by the margin.
+        await here.create("new", type="Simple")
+        await until(held(second, 1), second.tail, within=60)
+        # That this one is sent shows that the other would have been.
+        await here.wait_phase(await here.create("free", type="Completion"), within=60)
+        assert [call.subject for call in here.receiver.book] == ["free"]
+
+        await server.start()
+        await until(held(second, 2), second.tail, within=60)
+        assert await second.metric("notification_ledger_held_critical_seconds") > 0
+        assert [call.subject for call in here.receiver.book] == ["free"]
+        (ended,) = await syncer(here, "hold", "end", name)
+        assert (ended["ended"], ended["holds"]) == (True, 2)
+        await here.wait_phase(critical, within=60)
+        await until(lambda: len(here.receiver.book) == 3, "both are sent", within=60)
+        assert len(here.receiver.calls("critical")) == 1
+
+
+async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
-    """Not by the next owner of a killed one, nor by an emptied Redis; the release sends, once."""
+    """Two replicas let go at one rate, the oldest first; what is dropped fails, and all is on record."""
     async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        first = here.notifier(sync={"window": "100ms"})
-        first.start()
-        await first.wait_ready()
-        (hold,) = await syncer(
-            here, "hold", "--receiver", CHANNEL, "--until", "1h", "--reason", "they mend it"
-        )
+        replicas = [
+            here.notifier(sync={"window": "100ms"}, sharding={"shards": 4}) for _ in range(2)
+        ]
+        for process in replicas:
+            process.start()
+        for process in replicas:
+            await process.wait_ready()
+        name = await hold(here, replicas[0])
+        uids = [await here.create(f"n-{n}") for n in range(FLOOD)]
 
-        async def in_force(process: Any) -> bool:
-            return bool(await process.metric("notification_ledger_holds") == 1)
-
-        await until(lambda: in_force(first), first.tail, within=30)
-        critical = await here.create("critical", priority="Critical")
-
-        async def held(process: Any) -> bool:
+        async def all_held() -> bool:
             metric = "notification_ledger_held_notifications"
-            return bool(await process.metric(metric, reason="operator") == 1)
+            return sum([await p.metric(metric, reason="operator") for p in replicas]) == FLOOD
 
-        await until(lambda: held(first), first.tail, within=30)
-        await asyncio.to_thread(first.kill)
-
-        second = here.notifier(sync={"window": "100ms"})
-        second.start()
-        await second.wait_ready()
-        await until(lambda: held(second), second.tail, within=60)
-        assert await second.metric("notification_ledger_held_critical_seconds") > 0
-        await here.redis.flushall()
-        key = f"{here.prefix}:holds"
-
-        async def back() -> bool:
-            # The command believes a store whose metadata are there again.
-            named = await here.redis.get(f"{here.prefix}:meta")
-            return bool(named) and hold["id"].encode() in (await here.redis.get(key) or b"")
-
-        await until(back, second.tail, within=60)
-        await until(lambda: held(second), second.tail, within=60)
+        await until(all_held, "the flood is held", within=60)
+        (listed,) = await syncer(here, "hold", "list")
+        assert listed["holds"] == FLOOD
         assert here.receiver.book == []
 
-        (released,) = await syncer(here, "release", hold["id"])
-        assert released["letGo"] is True
-        await here.wait_phase(critical, within=60)
-        assert len(here.receiver.calls("critical")) == 1
-        assert second.lines("holds that Redis had lost are restored")
-        findings = await here.findings(finished=False)
-        assert not findings.violations, str(findings)
+        (going,) = await syncer(here, "hold", "end", name, "--rate", f"{RATE}/s")
+        assert going["holds"] == FLOOD
+        began = time.monotonic()
+        await until(lambda: len(here.receiver.book) >= GO, "some went", within=60)
+        took = time.monotonic() - began
+        assert GO / RATE * 0.5 < took < GO / RATE * 2.5, f"{GO} went in {took:.1f} s"
+        order = [int(call.subject.removeprefix("n-")) for call in here.receiver.book]
+        assert max(order) < GO * 2, "each replica lets the oldest go first"
+
+        await syncer(here, "hold", "end", name, "--drop")
+        await until(
+            lambda: all(here.watcher.phase(u) in {"Sent", "Failed"} for u in uids),
+            "everything has ended", within=60,
+        )  # fmt: skip
+        sent = {call.subject for call in here.receiver.book}
+        assert len(here.receiver.book) == len(sent) < GO * 2
+        phases = Counter(here.watcher.phase(uid) for uid in uids)
+        assert phases == {"Sent": len(sent), "Failed": FLOOD - len(sent)}
+        logs = await here.logs(uids)
+        whys = Counter(
+            str(r.body.get("error", ""))
+            for uid in uids
+            for r in logs[uid].records
+            if r.kind is Kind.FAILED
+        )
+        (why,) = whys
+        assert f"dropped with hold {name} of " in why
+        assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
+        await here.create("after")
+        await until(lambda: bool(here.receiver.calls("after")), "a younger one goes", within=30)

@@ -81,7 +81,6 @@ class ScriptTwin:
             "keep": self._keep,
             "rebuild": self._rebuild,
             "restore": self._restore,
-            "swap": self._swap,
         }
 
     def run(self, script: str, key: str, args: Sequence[Argument], now: int) -> Reply:
@@ -92,7 +91,7 @@ class ScriptTwin:
             ResponseError: the reply is an error.
         """
         self.purge(now)
-        if key in self.strings and script != "swap":
+        if key in self.strings:
             raise ResponseError(_WRONG_TYPE)
         return self._scripts[script](key, [_bytes(a) for a in args], now)
 
@@ -107,13 +106,6 @@ class ScriptTwin:
         self.expires.pop(key, None)
 
     # -- the scripts --------------------------------------------------------------------------
-
-    def _swap(self, key: str, args: list[bytes], now: int) -> Reply:
-        before, after = args
-        if self.strings.get(key, b"") not in {before, after}:
-            return [b"STALE"]
-        self.strings[key] = after
-        return [b"OK"]
 
     def _probe(self, key: str, args: list[bytes], now: int) -> Reply:
         padding, writing = args
@@ -628,6 +620,7 @@ class MemoryClient:
     ) -> None:
         self.redis = redis
         self.prefix = prefix
+        self.meta_key = f"{prefix}:meta"
         self.generation = 0
         self.probe_now = asyncio.Event()
         self.layout = 0

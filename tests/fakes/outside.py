@@ -40,6 +40,7 @@ class NoRouter:
     def __init__(self) -> None:
         self.problem: str | None = None
         self.doubts = 0
+        self.channels = ()
         self.ended = asyncio.Event()
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:

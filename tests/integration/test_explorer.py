@@ -14,8 +14,8 @@ import pytest
 from syncer.cli.access import Where, access
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
-from syncer.model.hold import Hold
-from syncer.rules.holds import encode
+from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
+from syncer.model.times import format_time
 from tests.e2e.harness import CHANNEL, Stage, stage, until
 from tests.integration.exploring import HOSTILE, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
@@ -117,9 +117,10 @@ async def _live(here: Stage) -> bool:
 
 
 async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
-    """As what an annotation holds back; and where holds cannot be read, it says so."""
-    key, now = f"{here.prefix}:holds", round(time.time() * 1000)
-    hold = Hold("00000001", now, now + 3_600_000, "alice", "why", receivers=(CHANNEL,))
+    """As what an annotation holds back; one that is gone holds nothing."""
+    holds = f"/apis/{GROUP}/{VERSION}/namespaces/{here.namespace}/{PLURAL}"
+    until = format_time(round(time.time() * 1000) + 3_600_000)
+    spec = {"receivers": [CHANNEL], "until": until, "author": "alice", "reason": "why"}
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await with_a_past(here)
     async with explorer(here) as site:
@@ -129,12 +130,17 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
             return sorted(re.findall(rf'href="/n/{here.namespace}/([^"]+)"', page.text))
 
         assert await held() == ["held"]
-        await here.redis.set(key, encode([hold]))
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {"name": "h"},
+            "spec": spec,
+        }
+        made = await here.api.ask("POST", holds, body)
+        assert made.code == 201, made.body
         assert await held() == ["held", "lost", "waits"]
-        await here.redis.set(key, b"nonsense")
+        await here.api.ask("DELETE", f"{holds}/h")
         assert await held() == ["held"]
-        page = await site.get("/")
-        assert f"The holds are not known: the holds under {key} cannot be read" in page.text
 
 
 async def test_hundreds_of_namespaces_are_followed_and_read_beside(here: Stage) -> None:

@@ -20,7 +20,6 @@ import redis.asyncio as redis_asyncio
 from syncer.ledger.answers import SERVER, Answer, Appended
 from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.holds import HoldStore
 from syncer.ledger.lua import INTENT, OUTCOME
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import (
@@ -381,15 +380,6 @@ async def test_the_key_of_another_program_while_running(
     await (admin.sadd("nl:meta", "x") if kind == "a set" else admin.set("nl:meta", b"\xff\0"))
     with pytest.raises(ConfigError, match="the key 'nl:meta' is not this product's"):
         await client.probe()
-
-
-async def test_holds_of_another_program(client: LedgerClient, admin: redis_asyncio.Redis) -> None:
-    """The error names the key, and what to do."""
-    await admin.rpush("nl:holds", "x")
-    with pytest.raises(
-        ContractError, match="the key nl:holds is not text: another program uses it"
-    ):
-        await HoldStore(client).read()
 
 
 async def test_a_database_that_is_not_there(redis_url: str) -> None:

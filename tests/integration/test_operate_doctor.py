@@ -442,7 +442,7 @@ def cluster(
         policy or Finding(State.IN_FORCE),
         RightsFacts(missing=missing or {}),
         LeaseFacts(**{"shards": 2, "installation": "i", **(leases or {})}),
-        offset,
+        offset=offset,
     )
 
 

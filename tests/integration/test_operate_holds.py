@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.record import Kind
-from syncer.model.times import parse_time
 from tests.e2e.harness import CHANNEL, Stage, stage, until
-from tests.integration.api import notification
+from tests.integration.accounts import account, as_account
 from tests.integration.operating import BY, NO_SWEEPS, Operator, RawLog, owner
-from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
@@ -35,21 +35,19 @@ def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
     return Operator(here, capsys)
 
 
-async def hold(operator: Operator, *words: str) -> str:
-    """Place a hold; returns its id."""
-    answer = await operator.run("hold", *words, "--reason", WHY, "--by", BY, "--json")
-    assert answer.code == 0, answer.err
-    (found,) = answer.lines
-    assert (found["inForce"], found["by"], found["reason"]) == (True, BY, WHY)
-    return str(found["id"])
+def path(namespace: str) -> str:
+    """Where the holds of an installation are."""
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
 
 
-async def completed(here: Stage, word: str) -> list[str]:
-    """What a shell is told that the id of a hold may be."""
-    where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
-    ended = await starts.run_beside(["syncer", "complete", "--", "release", *where, word])
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout.split()
+def document(**spec: Any) -> dict[str, Any]:
+    """A hold as somebody applies it."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": "h"},
+        "spec": {
+            "receivers": ["ops"], "until": "2026-12-01T12:00:00Z", "author": "a", "reason": "r", **spec,
+        },
+    }  # fmt: skip
 
 
 async def said(raw: RawLog) -> str:
@@ -58,26 +56,29 @@ async def said(raw: RawLog) -> str:
     return str(skips[-1].body["why"]) if skips else ""
 
 
-async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) -> None:
-    """Nothing goes there, everything says why and what lets go; a release sends what waits, at once."""
+async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) -> None:
+    """Nothing goes there, everything says why and what lets go; the end sends what waits, at once."""
     ns = here.namespace
-    # As in another database, or under another prefix, than the controller's.
-    unused = await operator.run("holds")
-    assert (unused.code, "no controller has used this store" in unused.err) == (5, True)
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        refused = await operator.run("hold", "--until", "2h", "--reason", WHY)
+    async with owner(here.notifier(sync=NO_SWEEPS)) as app:
+        placing = ("hold", "--until", "2h", "--reason", WHY, "--by", BY)
+        refused = await operator.run(*placing)
         assert (refused.code, "name what to hold with --receiver" in refused.err) == (2, True)
-        dry = await operator.run(
-            "hold", "--receiver", CHANNEL, "--until", "2h", "--reason", WHY, "--dry-run"
-        )
+        await here.wait_phase(await here.create("first"))
+        typo = await operator.run(*placing, "--receiver", "opps")
+        assert typo.code == 1
+        assert "no receiver matches opps; did you mean ops? (--anyway places" in typo.err
+        dry = await operator.run(*placing, "--receiver", CHANNEL, "--dry-run")
         assert (dry.code, dry.out.startswith(f"would hold --receiver {CHANNEL} until")) == (0, True)
-        assert await here.redis.get(f"{here.prefix}:holds") is None
-        # Of another receiver, of another namespace: neither holds anything here.
-        others = [
-            await hold(operator, *words, "--until", "1h")
-            for words in (["--receiver", "pagerduty:*"], ["-n", "elsewhere"])
-        ]
-        held = await hold(operator, "--receiver", CHANNEL, "-n", ns, "--until", "2h")
+        nothing = await operator.run("hold", "list")
+        assert (nothing.code, "nothing is held now" in nothing.err) == (0, True)
+        other = await operator.run(*placing, "--receiver", "opps", "--anyway", "--json")
+        (line,) = other.lines
+        assert (line["matched"], line["holds"]) == (None, 0)
+        placed = await operator.run(*placing, "--receiver", CHANNEL, "-n", ns, "--json")
+        (line,) = placed.lines
+        held = str(line["name"])
+        assert (line["inForce"], line["author"], line["reason"]) == (True, BY, WHY)
+        await until(lambda: app.controller.placed.in_force() == 2, "they are obeyed", within=5)
         uid = await here.create("waits")
         raw = RawLog(here, uid)
 
@@ -85,92 +86,103 @@ async def test_a_receiver_is_held_and_released(here: Stage, operator: Operator) 
             return held in await said(raw)
 
         await until(held_back, "the log says that it is held", within=30)
-        assert WHY in await said(raw)
-        assert (BY in await said(raw), here.receiver.book) == (True, [])
+        assert (WHY in await said(raw), BY in await said(raw)) == (True, True)
         answer = await operator.run("explain", f"{ns}/waits")
         assert f"NEXT    nothing: {CHANNEL} is due and held until " in answer.out
-        assert f"(syncer release {held})" in answer.out
+        assert f"(syncer hold end {held})" in answer.out
 
-        async def counted() -> bool:
-            answer = await operator.run("holds", "--json", "-n", ns)
+        async def shown() -> bool:
+            answer = await operator.run("hold", "list", "--json")
             assert answer.code == 0, answer.err
-            return {line["id"]: line["holds"] for line in answer.lines}.get(held) == 1
+            found = {line["name"]: (line["holds"], line["matched"]) for line in answer.lines}
+            return found == {held: (1, True), str(other.lines[0]["name"]): (0, False)}
 
-        await until(counted, "it is counted", within=20)
-        table = await operator.run("holds", "-n", ns)
-        assert (WHY in table.out, len(table.out.splitlines())) == (True, 4)
+        await until(shown, "they are counted, and the one with a typo matches nothing", within=20)
+        table = await operator.run("hold", "list")
+        assert (WHY in table.out, len(table.out.splitlines())) == (True, 3)
+        assert "no receiver matches opps; did you mean ops?" in table.err
+        listed = await operator.run("list", "--json", "--held", "-n", ns)
+        assert [line["name"] for line in listed.lines] == ["waits"]
 
-        async def listed() -> bool:
-            answer = await operator.run("list", "--json", "--held", "-n", ns)
-            return [line["name"] for line in answer.lines] == ["waits"]
-
-        await until(listed, "the list shows it", within=20)
-        doctor = await operator.run("doctor", "--json", "-n", ns)
-        (check,) = [line for line in doctor.lines if line["check"] == "holds"]
-        assert (check["grade"], held in check["found"]) == ("ok", True)
-
-        assert await completed(here, "") == sorted([held, *others])
-        assert await completed(here, held[:7]) == [held]
-
-        unknown = await operator.run("release", "ffffffff")
-        assert (unknown.code, "there is no hold 'ffffffff'" in unknown.err) == (1, True)
-        released = await operator.run("release", held, "--by", BY)
-        assert (released.code, released.out.startswith(f"released: {held} ")) == (0, True)
-        assert await completed(here, "") == sorted(others)
+        unknown = await operator.run("hold", "end", f"{held[:-1]}x")
+        assert (unknown.code, f"did you mean {held}?" in unknown.err) == (1, True)
+        ended = await operator.run("hold", "end", held)
+        assert (ended.code, "1 notification(s) wait and go now" in ended.out) == (0, True)
         await here.wait_phase(uid)
-        again = await operator.run("release", held, "--by", BY)
-        assert (again.code, again.out.startswith(f"has already ended: {held} ")) == (0, True)
-        over = await operator.run("holds", "--over", "--json", "-n", ns)
-        (line,) = [line for line in over.lines if line["id"] == held]
-        assert (line["inForce"], line["releasedBy"]) == (False, BY)
-    assert len(here.receiver.calls("waits")) == 1
+        again = await operator.run("hold", "end", held)
+        assert (again.code, again.out.endswith("has already ended\n")) == (0, True)
+        over = await operator.run("hold", "list", "--over", "--json")
+        assert [line["inForce"] for line in over.lines if line["name"] == held] == [False]
+    assert here.receiver.calls("waits")
 
 
-async def test_a_hold_outlives_its_owner_and_redis_and_ends_by_itself(
-    here: Stage, operator: Operator
+async def test_without_the_right_to_holds_nothing_is_sent(
+    control_plane: ControlPlane, here: Stage
 ) -> None:
-    """The next owner obeys it; what Redis has lost is put back; at its end nobody has to do anything."""
-    key = f"{here.prefix}:holds"
-    document = notification("ends", subject="ends", severity="low")
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        held = await hold(operator, "--type", "simple", "--severity", "LOW", "--until", "1h")
+    """Readiness names it; what waits goes once it is granted."""
+    verbs = {
+        "objects": ["get", "list", "watch"], "statuses": ["patch", "record"],
+        "leases": ["get", "list", "watch", "create", "patch", "delete", "record"],
+    }  # fmt: skip
+    account(control_plane, here.namespace, "blind", verbs)
+    config = json.loads(control_plane.controller_kubeconfig.read_text())
+    async with as_account(control_plane, here.namespace, "blind") as client:
+        config["users"][0]["user"] = {"token": client.token}
+    here.kubeconfig = here.folder / "blind.json"
+    here.kubeconfig.write_text(json.dumps(config))
     async with owner(here.notifier(sync=NO_SWEEPS)) as app:
-        assert app.controller.placed.in_force() == 1
-        reply = await here.api.ask("POST", here.api.requests, document)
-        assert reply.code == 201, reply.body
-        uid = str(reply.body["metadata"]["uid"])
-        raw = RawLog(here, uid)
-
-        async def held_back() -> bool:
-            return held in await said(raw)
-
-        await until(held_back, "the log says that it is held", within=30)
-        before = await here.redis.get(key)
-        await here.redis.delete(key)
-
-        async def back() -> bool:
-            return bool(await here.redis.get(key) == before)
-
-        await until(back, "the hold is on record again", within=30)
-        assert not here.receiver.book
-        short = await operator.run(
-            "hold", "--receiver", "ops", "--until", "3s", "--reason", WHY, "--json"
-        )
-        assert (await operator.run("release", held)).code == 0
+        problem = app.hold_keeper.watch.problem
+        place = f"{PLURAL}.{GROUP} in the namespace {here.namespace}"
+        assert problem is not None
+        assert f"the right to list and watch {place} is missing" in problem
+        uid = await here.create("waits")
+        await until(lambda: uid in app.cache.entries, "it is known", within=30)
+        await until(lambda: app.cache.entries[uid].view.plan is not None, "it is due", within=30)
+        await asyncio.sleep(1)
+        assert here.receiver.book == []
+        rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["list", "watch"]}
+        roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}/roles/blind"
+        role = (await here.api.ask("GET", roles)).body
+        granted = await here.api.ask("PATCH", roles, {"rules": [*role["rules"], rule]})
+        assert granted.code == 200, granted.body
         await here.wait_phase(uid)
-    assert len(here.receiver.calls("ends")) == 1
-    (intent,) = await raw.by(Kind.INTENT)
-    # To the second: the owner's idea of Redis's time moves by what a reply takes.
-    assert int(intent.body["at"]) + 1_000 >= parse_time(short.lines[0]["until"])
+        assert app.hold_keeper.watch.problem is None
 
 
-async def test_who_may_wake_nobody_holds_and_releases(here: Stage, operator: Operator) -> None:
-    """What is placed is told with its id, and obeyed without the wake-up that the account may not send."""
-    rule = ("ACL", "SETUSER", "silent", "on", ">pw", "~*", "+@all", "resetchannels")
-    await here.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # redis has no type for it
-    url = here.redis_url.replace("redis://", "redis://silent:pw@")
-    silent = Operator(replace(here, redis_url=url), operator._capsys)
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        held = await hold(silent, "--receiver", CHANNEL, "--until", "1h")
-        answer = await silent.run("release", held, "--json")
-        assert (answer.code, [line["letGo"] for line in answer.lines]) == (0, [True])
+SPECS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "one receiver": ({}, ""),
+    "everything": (
+        {"receivers": ["*"], "namespaces": ["a"], "types": ["Simple"], "severities": ["low"],
+         "start": "2026-11-30T12:00:00Z", "rate": 0.5}, "",
+    ),
+    "nothing is named": ({"receivers": None}, "name what to hold: receivers, namespaces"),
+    "a comma": ({"receivers": ["a,b"]}, "should match"),
+    "an empty list": ({"receivers": []}, "should have at least 1 items"),
+    "no author": ({"author": ""}, "should be at least 1 chars long"),
+    "no end": ({"until": None}, "spec.until: Required value"),
+    "no time": ({"until": "soon"}, "date-time"),
+    "it ends before it begins": ({"start": "2026-12-02T12:00:00Z"}, "until must not be before start"),
+    "two months": ({"start": "2026-09-30T12:00:00Z"}, "until must be within 30 days after start"),
+    "a rate and a drop": (
+        {"rate": 1, "dropBefore": "2026-12-01T12:00:00Z"}, "let go by a rate or dropped, not both",
+    ),
+    "no rate": ({"rate": 0}, "rate must be 0.001 at least"),
+}  # fmt: skip
+
+
+async def test_what_the_definition_refuses(here: Stage) -> None:
+    """Each with a sentence that says what to write; of a hold only its end may change."""
+    where = path(here.namespace)
+    for case, (spec, refusal) in SPECS.items():
+        answer = await here.api.ask("POST", f"{where}?dryRun=All", document(**spec))
+        assert (answer.code == 201) is not bool(refusal), (case, answer.body)
+        assert refusal in str(answer.body), case
+    made = await here.api.ask("POST", where, document(start="2026-11-30T12:00:00Z"))
+    assert made.code == 201, made.body
+    for spec, wanted in (
+        ({"until": "2026-12-02T12:00:00Z"}, 200), ({"rate": 5}, 200), ({"receivers": ["dev"]}, 422),
+        ({"reason": "another"}, 422), ({"types": ["Simple"]}, 422), ({"start": None}, 422),
+    ):  # fmt: skip
+        answer = await here.api.ask("PATCH", f"{where}/h?dryRun=All", {"spec": spec})
+        assert answer.code == wanted, (spec, answer.body)
+        assert wanted == 200 or "only until, rate and dropBefore can be changed" in str(answer.body)

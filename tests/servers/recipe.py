@@ -55,6 +55,8 @@ CONTROLLER_RULES: list[dict[str, list[str]]] = [
         ("kubernaut.ai", "notificationrequests/finalizers", ["update"]),
         ("", "events", ["create", "patch"]),
         ("coordination.k8s.io", "leases", _ALL_VERBS),
+        ("notification-ledger.dev", "deliveryholds", _ALL_VERBS),
+        ("notification-ledger.dev", "deliveryholds/status", ["patch"]),
     ]
 ]
 # Whether the policy is there.

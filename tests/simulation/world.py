@@ -312,6 +312,7 @@ class _Router:
 
     problem: str | None = None
     doubts = 0
+    channels = ()
 
     def __init__(self, world: World, process: Process, timeout_s: float) -> None:
         self._world = world

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,23 +14,17 @@ from syncer.cli.doctor.clocks import clock
 from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
 from syncer.cli.exits import message_of
 from syncer.ledger.answers import Answer
-from syncer.ledger.holds import HoldStore
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import WrongType, number_of, parse_meta, parse_pairs
 from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.model.attempt import Epoch, epoch_key
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised
-from syncer.model.hold import Hold
 from syncer.model.record import repair_record
-from syncer.model.times import format_time
-from syncer.rules.holds import selector_of
 
 _PINGS: Final = 21
 #: Milliseconds of a round trip beyond which attempts are noticeably slow.
 _SLOW: Final = 20.0
 _SPARE_CLIENTS: Final = 50
-#: Milliseconds after which a hold is old.
-_OLD_HOLD: Final = 7 * 86_400_000
 
 
 @dataclass(slots=True)
@@ -53,8 +47,6 @@ class RedisFacts:
         epoch: The highest epoch of the logs that were read.
         logs: How many were read.
         others: How many keys under our prefix are not logs.
-        holds: Of operators, at the time `now`; Unix milliseconds.
-        holds_problem: Why they cannot be read, empty if they can.
     """
 
     error: str = ""
@@ -71,9 +63,6 @@ class RedisFacts:
     epoch: Epoch | None = None
     logs: int = 0
     others: int = 0
-    holds: tuple[Hold, ...] = ()
-    now: int = 0
-    holds_problem: str = ""
 
 
 _SETTINGS: Final = (
@@ -123,7 +112,6 @@ async def read_redis(at: Access, *, writes: bool) -> RedisFacts:
         facts.write = await _why_not(_write(at))
         facts.wake_owner = await _why_not(_wake_up(at))
     facts.scan = await _why_not(_first_page(at, facts))
-    facts.holds_problem = await _why_not(_read_holds(at, facts))
     return facts
 
 
@@ -208,11 +196,6 @@ async def _first_page(at: Access, facts: RedisFacts) -> None:
             return
 
 
-async def _read_holds(at: Access, facts: RedisFacts) -> None:
-    facts.now = await at.now()
-    facts.holds = (await HoldStore(at.client).read()).holds
-
-
 _LOG_IN: Final = (
     "put the right user and password into redis.url, or into the file of redis.passwordFile"
 )
@@ -276,7 +259,6 @@ def check_redis(
         _wake_ups(facts),
         _metadata(facts.meta, installation),
         _keys(facts),
-        check_holds(facts.holds, facts.holds_problem, now=facts.now),
         clock("redis-clock", facts.offset, "Redis"),
         ok("redis-latency", f"{facts.latency:.1f} ms for a round trip")
         if facts.latency <= _SLOW
@@ -284,33 +266,6 @@ def check_redis(
                    " for two", "run Redis closer to the controller"),
     ]  # fmt: skip
     return checks
-
-
-def check_holds(holds: Sequence[Hold], problem: str, *, now: int) -> Result:
-    """
-    Check what operators hold: whether something is held that nobody may remember.
-
-    Args:
-        holds: On record.
-        problem: Why they cannot be read, empty if they can.
-        now: Redis time in milliseconds.
-    """
-    if problem:
-        return fail("holds", problem, "save the value, delete the key, and place the holds again")
-    acting = [h for h in holds if h.in_force(now)]
-    old = [h for h in acting if now - h.at > _OLD_HOLD]
-    if old:
-        days = (now - min(h.at for h in old)) // 86_400_000
-        text = f"in force for {days} days: {'; '.join(map(_hold_text, old))}"
-        fix = f"syncer release {' '.join(h.id for h in old)}, or keep them on purpose"
-        return warn("holds", text, fix)
-    texts = "; ".join(map(_hold_text, acting))
-    return ok("holds", f"{len(acting)} in force: {texts}" if acting else "no hold is in force")
-
-
-def _hold_text(hold: Hold) -> str:
-    end = format_time(hold.until, millis=False)
-    return f"{hold.id} {selector_of(hold)} until {end} by {hold.by}"
 
 
 def _done(name: str, problem: str, text: str, fix: str) -> Result:

@@ -177,7 +177,7 @@ class Source:
     async def holds(self) -> tuple[tuple[Hold, ...], str]:
         """Read the operators' holds, and why they could not be read."""
         try:
-            return await self._ask(_REDIS, lambda: read_holds(self._at))
+            return await self._ask(_API, lambda: read_holds(self._at))
         except Missing as error:
             return (), str(error)
 

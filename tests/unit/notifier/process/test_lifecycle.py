@@ -71,9 +71,10 @@ async def test_readiness_names_what_is_missing() -> None:
         "redis": "not connected yet",
         "cluster": "not connected yet",
         "shards": "shards are not examined yet",
+        "holds": "nothing is sent, since the operators' holds are not known: not read yet",
     }
     assert list(product.admin.checks) == [
-        "shutdown", "redis", "cluster", "shards", "status", "epoch",
+        "shutdown", "redis", "cluster", "shards", "status", "epoch", "holds",
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
     assert list(product.admin.details) == [
@@ -212,7 +213,16 @@ async def test_loops() -> None:
     """Every worker is a loop; the switch in the settings file is one where there is a file."""
     names = [name for name, _ in Product().lifecycle.loops()]
     workers = [f"worker-{n}" for n in range(WORKERS)]
-    assert names == ["redis", "sync", "journal", "routing", "events", *workers, "wake-ups"]
+    assert names == [
+        "redis",
+        "sync",
+        "journal",
+        "routing",
+        "events",
+        "hold-watch",
+        *workers,
+        "wake-ups",
+    ]
     with_file = [name for name, _ in Product(path=Path("/config.yaml")).lifecycle.loops()]
     assert with_file == [*names, "pause-switch"]
 
@@ -245,6 +255,7 @@ async def test_sweeps() -> None:
         "journaled",
         "finished-sweep",
         "orphan-sweep",
+        "let-go",
         "operator-holds",
         "status-policy",
         "holds",

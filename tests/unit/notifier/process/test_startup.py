@@ -18,7 +18,6 @@ from notifier.process.sweeps import Sweeps
 from notifier.progress import Progress, Takeover
 from syncer.model.errors import (
     ConfigError,
-    ContractError,
     PortError,
     Unavailable,
 )
@@ -50,7 +49,6 @@ class Process:
         #: To read the definition takes long, so most starts may not.
         self.not_found: list[PortError] = []
         self.not_opened: list[Exception] = []
-        self.holds_not_read: list[Exception] = []
         self.opened: list[str] = []
         self.slept: list[float] = []
         #: Called with each pause; by it a test has the world move on.
@@ -85,10 +83,9 @@ class Process:
                 journal=self.journal,
                 claimer=SimpleNamespace(recorder=SimpleNamespace(time=SimpleNamespace(set=self.set.append))),
                 controller=SimpleNamespace(
-                    holds=SimpleNamespace(unclaimed=lambda: self.unclaimed, unread=False)
+                    holds=SimpleNamespace(unclaimed=lambda: self.unclaimed)
                 ),
                 cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
-                hold_reader=SimpleNamespace(begin=self._read_holds),
             ),
         )  # fmt: skip
         real = asyncio.sleep
@@ -120,11 +117,6 @@ class Process:
         self.opened.append(installation)
         if self.not_opened:
             raise self.not_opened.pop(0)
-
-    async def _read_holds(self) -> None:
-        assert self.progress.redis is not None
-        if self.holds_not_read:
-            raise self.holds_not_read.pop(0)
 
     async def start(self) -> set[str]:
         """Run the start to its end; returns the names of the tasks that go on."""
@@ -212,18 +204,6 @@ async def test_a_server_that_is_away_is_waited_for(
     ]
 
 
-async def test_holds_are_read_before_anything_is_sent(process: Process) -> None:
-    """Redis is not there for the process before it knows them; what cannot be read is named."""
-    process.holds_not_read += [
-        Unavailable("refused"), ContractError("nl:holds cannot be read"), TimeoutError(),
-    ]  # fmt: skip
-    seen: list[str | None] = []
-    process.meanwhile = lambda _: seen.append(process.progress.redis)
-    await process.start()
-    assert seen == ["refused", "nl:holds cannot be read", "Redis does not answer in time"]
-    assert process.progress.redis is None
-
-
 async def test_a_redis_that_does_not_answer_is_waited_for(process: Process) -> None:
     """A time-out has no text of its own."""
     process.not_opened.append(TimeoutError())
@@ -245,29 +225,6 @@ async def test_a_start_goes_on_without_redis_where_attempts_are_journaled(
     cast("Any", process.parts).client.open = silent
     assert await process.start() == {"redis-open", "reflector", "shards", "reconciled"}
     assert process.set == [5000]
-    assert process.parts.controller.holds.unread
-
-
-async def test_holds_count_as_unread_until_they_were_read(process: Process) -> None:
-    """Redis that answers late is not enough: what is held has to be known as well."""
-    process.journal.enabled = True
-    answer, unread = asyncio.Event(), []
-    holds = process.parts.controller.holds
-
-    async def late(_installation: str) -> None:
-        await answer.wait()
-
-    async def read() -> None:
-        unread.append(holds.unread)
-        if len(unread) == 1:
-            raise ContractError("nl:holds cannot be read")
-
-    cast("Any", process.parts).client.open = late
-    cast("Any", process.parts).hold_reader.begin = read
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        await process.start_up._open_redis_or_go_on("installation-a", group)
-        answer.set()
-    assert (unread, holds.unread, process.progress.redis) == ([True, True], False, None)
 
 
 async def test_a_redis_that_answers_is_not_done_without(process: Process) -> None:

@@ -21,7 +21,6 @@ from notifier.process import sweeps as sweeps_module
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Takeover
 from syncer.ledger.codec import encode_element, stored
-from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.ledger.subscriber import LISTENING
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
@@ -77,15 +76,6 @@ async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten(
     parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, objects=store)
     await Sweeps(cast("Parts", parts)).wake_up("uid-a")
     assert (cache.entries, cache.finished) == ({}, {})
-
-
-async def test_a_wake_up_for_the_holds() -> None:
-    """It has them read at once; a uid that reads so is none, whatever is owned."""
-    wanted = asyncio.Event()
-    parts = SimpleNamespace(hold_reader=SimpleNamespace(wanted=wanted), shards=Owned())
-    sweeps = Sweeps(cast("Parts", parts))
-    await sweeps.wake_up(HOLDS_CHANGED)
-    assert wanted.is_set()
 
 
 async def test_what_was_not_heard_is_looked_for() -> None:
@@ -524,7 +514,7 @@ async def test_wake_ups_are_followed() -> None:
 
 ROUNDS: Final = [
     ("resync", 600.0), ("live-sweep", 60.0), ("journaled", 1.0), ("finished-sweep", 300.0),
-    ("orphan-sweep", 300.0), ("operator-holds", 5.0), ("status-policy", 60.0),
+    ("orphan-sweep", 300.0), ("let-go", 1.0), ("operator-holds", 5.0), ("status-policy", 60.0),
     ("holds", 5.0),
 ]  # fmt: skip
 
@@ -543,13 +533,13 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
         retention=SimpleNamespace(delete_objects=False),
     )
     made.scrubber = None
-    made.hold_reader = SimpleNamespace(round=None, wanted=object())
+    made.hold_keeper = SimpleNamespace(round=None, let_go=None)
     made.status_policy = SimpleNamespace(look=None)
     takeover = process.takeover
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
     assert [r.sooner for r in rounds] == [
-        None, takeover.live, None, takeover.finished, takeover.orphans, made.hold_reader.wanted, None, None,
+        None, takeover.live, None, takeover.finished, takeover.orphans, None, None, None, None,
     ]  # fmt: skip
 
     made.settings.retention.delete_objects = True

@@ -8,16 +8,20 @@ from typing import Any, Final
 
 import pytest
 
+from syncer.ledger.codec import stored
 from syncer.metrics import HoldReason
 from syncer.model.hold import Hold
+from syncer.model.record import resend_record
 from syncer.model.resource import parse_object
 from syncer.rules.holds import reason_of
-from syncer.rules.plan import Deliver, Withhold
+from syncer.rules.plan import Deliver, GiveUp, Withhold
 from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
 from tests.unit.notifier.reconciler.test_holds import START, World
 
-OPS: Final = Hold("00000001", START, START + 600_000, "alice", "they mend it", ("slack:ops",))
+OPS: Final = Hold(
+    "00000001", "1", START, START + 600_000, "alice", "they mend it", receivers=("slack:ops",)
+)
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def decided(world: World, entry: Entry) -> Deliver | Withhold:
     return decision
 
 
-async def test_a_hold_begins_ends_and_is_released(world: World) -> None:
+async def test_a_hold_begins_and_ends(world: World) -> None:
     """By the decision alone; the alarm is set for its end, whatever else happens."""
     entry = world.claimed("a")
     assert isinstance(decided(world, entry), Deliver)
@@ -56,7 +60,7 @@ async def test_a_hold_begins_ends_and_is_released(world: World) -> None:
     assert isinstance(decided(world, entry), Deliver)
     world.now = end - 1
     assert isinstance(decided(world, entry), Withhold)
-    world.controller.take_holds([replace(OPS, released=START + 1, released_by="bob")])
+    world.controller.take_holds([replace(OPS, until=START + 1)])
     assert isinstance(decided(world, entry), Deliver)
 
 
@@ -80,7 +84,7 @@ async def test_only_what_a_hold_is_about_is_looked_at_again(
     said = [(r.message, vars(r)["hold"]) for r in caplog.records if r.levelno == logging.WARNING]
     what = "--receiver slack:ops --type Escalation"
     assert said == [
-        (f"a hold is in force: {what}", OPS.id), (f"a hold has ended: {what}", OPS.id),
+        (f"a hold is in force: {what}", OPS.name), (f"a hold has ended: {what}", OPS.name),
     ]  # fmt: skip
 
 
@@ -143,10 +147,59 @@ async def test_something_critical_is_timed(world: World) -> None:
     assert holds.critical_seconds(world.cache.entries.values()) == 0
 
 
-async def test_a_secret_in_a_reason_goes_nowhere_but_back(world: World) -> None:
-    """Logs and decisions have it without; what Redis has lost is put back as it was."""
+async def test_a_secret_in_a_reason_goes_nowhere(world: World) -> None:
+    """Logs and decisions have it without."""
     url = "https://hooks.slack.com/services/T000/B000/abcdefghijklmnopqrstuvwx"
-    entry, hold = world.claimed("a"), replace(OPS, reason=f"see {url}", by="bob")
+    entry, hold = world.claimed("a"), replace(OPS, reason=f"see {url}", author="bob")
     world.controller.take_holds([hold])
     assert "abcdefghijklmnop" not in decided(world, entry).held[0][1]
-    assert world.controller.placed.known == (hold,)
+
+
+async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> None:
+    """A replica's share of it, each once; nothing is saved up, and a hold that is over forgets."""
+    for n in range(10):
+        entry = world.claimed(f"n{n}")
+        entry.request = replace(entry.request, created=START + 10 - n)
+    hold = replace(OPS, rate=4.0)
+
+    def step(seconds: float, share: float = 0.5) -> list[str]:
+        world.now += seconds
+        return world.controller.placed.let_go(world.cache.entries.values(), share)
+
+    def holds() -> int:
+        return sum(isinstance(decided(world, e), Withhold) for e in world.cache.entries.values())
+
+    world.controller.take_holds([hold])
+    assert (holds(), step(0.0), step(0.5)) == (10, ["n9", "n8", "n7", "n6"], ["n5"])
+    assert holds() == 5
+    assert step(0.25) == []
+    assert step(0.25) == ["n4"]
+    assert step(60.0) == ["n3", "n2", "n1", "n0"]
+    assert (step(60.0), holds()) == ([], 0)
+    world.controller.take_holds([])
+    world.controller.take_holds([hold])
+    assert holds() == 10
+
+
+async def test_what_is_dropped_is_given_up_unless_it_is_wanted_again(world: World) -> None:
+    """With the reason; what a resend was requested of, and what is younger, goes."""
+    entry, young, again = (world.claimed(name) for name in ("a", "young", "again"))
+    young.request = replace(young.request, created=START + 1)
+    wanted = resend_record("order:slack:ops:2", "slack:ops", at=START, by="bob", why="again")
+    again.view.apply(stored(wanted, again.view.chain, again.view.position + 1))
+    world.controller.take_holds([replace(OPS, drop_before=START + 1)])
+    decisions = [world.controller.decisions.next(e) for e in (entry, young, again)]
+    assert [type(d) for d in decisions] == [GiveUp, Deliver, Deliver]
+    assert decisions[0].reason == "dropped with hold 00000001 of alice: they mend it"
+
+
+async def test_a_changed_end_concerns_nobody_and_a_drop_everybody(world: World) -> None:
+    """What is held stays as it is when its end moves; what is dropped is looked at at once."""
+    world.claimed("a")
+    queue = world.controller.queue
+    world.controller.take_holds([OPS])
+    queue.done(await queue.get())
+    world.controller.take_holds([replace(OPS, until=OPS.until + 1)])
+    assert len(queue) == 0
+    world.controller.take_holds([replace(OPS, drop_before=START)])
+    assert len(queue) == 1

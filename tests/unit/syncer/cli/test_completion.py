@@ -13,15 +13,15 @@ import pytest
 
 from notifier.cli import main as notifier
 from syncer.cli import main as cli
-from syncer.cli.arguments import HOLD, OBJECT
+from syncer.cli.arguments import OBJECT
 from syncer.cli.completion import SHELLS, _commands, candidates, expected, script, typed_after
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
     "any command": (
         [""],
-        ["completion", "doctor", "explain", "export", "hold", "holds", "import", "inspect", "list",
-         "release", "repair", "resend", "resolve", "tail", "verify", "web"],
+        ["completion", "doctor", "explain", "export", "hold", "import", "inspect", "list",
+         "repair", "resend", "resolve", "tail", "verify", "web"],
     ),
     "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
@@ -36,8 +36,8 @@ COMPLETED = {
     "values of options are no words of a command": (["tail", ""], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
-        "completion", "doctor", "explain", "export", "hold", "holds", "import", "inspect", "list",
-        "release", "repair", "resend", "resolve", "tail", "verify", "web",
+        "completion", "doctor", "explain", "export", "hold", "import", "inspect", "list",
+        "repair", "resend", "resolve", "tail", "verify", "web",
     ]),
 }  # fmt: skip
 
@@ -54,9 +54,6 @@ STANDS_FOR = {
     "an object, nothing of it yet": (["resend", ""], OBJECT),
     "an object, after an option's value": (["resend", "--reason", "x", ""], OBJECT),
     "an object, after a switch": (["list", "--held", ""], ""),
-    "a hold": (["release", ""], HOLD),
-    "another hold": (["release", "--dry-run", "0a1b2c3d", "0"], HOLD),
-    "a hold, behind a switch": (["release", "--dry-run", ""], HOLD),
     "the value of an option": (["resend", "--reason", ""], ""),
     "an option": (["inspect", "-"], ""),
     "another kind of word": (["completion", ""], ""),
@@ -184,15 +181,14 @@ def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
 def test_names_are_asked_for_at_the_servers(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a notification or a hold is named, and nothing else can be meant."""
+    """Where a notification is named, and nothing else can be meant."""
 
-    async def names(expected: str, typed: Sequence[str], _locate: object) -> list[str]:
-        return [f"{typed[-1]}{expected}"]
+    async def names(typed: Sequence[str]) -> list[str]:
+        return [f"{typed[-1]}{OBJECT}"]
 
     monkeypatch.setattr("syncer.cli.names.names", names)
     for words, shown in (
         (["inspect", "ns/"], f"ns/{OBJECT}\n"),
-        (["release", "h"], f"h{HOLD}\n"),
         (["ver"], "verify\n"),
     ):
         assert cli.main(["complete", "--", *words]) == 0

@@ -96,25 +96,29 @@ def test_explains_why_nothing_comes() -> None:
 
 def test_explains_a_hold() -> None:
     """Until when, by whom and why, and what lets go; the exit of a blocked one says more, not less."""
-    hold = Hold("00000001", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", (C,))
+    hold = Hold(
+        "00000001", "1", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", receivers=(C,)
+    )
     why = reason_of(hold)
     found, text = explained(PLAN, rules=Rules(holds=(hold,)))
     assert f"NEXT    nothing: {C} is due and held until 2027-01-15T08:01:00Z by alice@desk" in text
-    assert "they mend it (syncer release 00000001)" in text
+    assert "they mend it (syncer hold end 00000001)" in text
     assert found["next"] == {
         "decision": "Withhold", "reason": why, "channels": [C], "at": "2027-01-15T08:01:00.000Z",
         "blocked": None, "held": {C: why},
     }  # fmt: skip
-    over = Hold("00000001", NOW - 5, NOW, "alice@desk", "they mend it", (C,))
+    over = Hold("00000001", "1", NOW - 5, NOW, "alice@desk", "they mend it", receivers=(C,))
     _, text = explained(PLAN, rules=Rules(holds=(over,)))
     assert f"NEXT    an attempt is due now on {C}" in text
-    _, text = explained(PLAN, rules=Rules(holds_problem="nl:holds cannot be read: not JSON"))
-    assert "! operators' holds are not known: nl:holds cannot be read: not JSON" in text
+    _, text = explained(PLAN, rules=Rules(holds_problem="the right is missing"))
+    assert "! operators' holds are not known: the right is missing" in text
 
 
 def test_explains_that_some_channels_are_held() -> None:
     """What goes is said first, then what each hold keeps back, once."""
-    hold = Hold("00000001", NOW - 5, NOW + 60_000, "alice", "x", ("slack:a", "slack:b"))
+    hold = Hold(
+        "00000001", "1", NOW - 5, NOW + 60_000, "alice", "x", receivers=("slack:a", "slack:b")
+    )
     why = reason_of(hold)
     held = (("slack:a", why), ("slack:b", why))
     answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW)

@@ -1,34 +1,37 @@
-"""What `hold`, `holds` and `release` say, and what other commands say of holds."""
+"""What `hold`, `hold list` and `hold end` say, and what other commands say of holds."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
 from syncer.cli import hold
-from syncer.cli.counting import count_held
-from syncer.cli.doctor.redis import check_holds
-from syncer.cli.doctor.result import Grade
 from syncer.cli.exits import Misused
-from syncer.cli.hold import _patterns
-from syncer.cli.holding import as_json, cells_of, is_held, read_holds
+from syncer.cli.holding import is_held
+from syncer.cli.holds import _as_json, _cells, _Count, _counted, _ending, _Here, _rate, _routed
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.errors import ConfigError
 from syncer.model.hold import Hold
-from syncer.rules.holds import encode
 from tests.unit.syncer.cli.samples import A1, NOW, PLAN, C, elements, failed, opened, request
 from tests.unit.syncer.cli.world import Objects, World, page
 
 HOUR: Final = 3_600_000
-HOLD: Final = Hold("00000001", NOW - HOUR, NOW + HOUR, "alice@desk", "they mend it", (C,))
-DEV: Final = replace(HOLD, id="00000002", receivers=("dev",))
+HOLD: Final = Hold(
+    "hold-1", "1", NOW - HOUR, NOW + HOUR, "alice@desk", "they mend it", receivers=(C,)
+)
+DEV: Final = replace(HOLD, name="hold-2", receivers=("dev",))
 BAD: Final = Meta("bad", "ns", "x", "1")
-ALL: Final = replace(HOLD, id="00000003", receivers=(), namespaces=("ns",), until=NOW + 1)
+ALL: Final = replace(HOLD, name="hold-3", receivers=(), namespaces=("ns",), until=NOW + 1)
+
+
+def here(at: Any = None, *, rate: float = 0.0, **options: Any) -> _Here:
+    """What the command works with."""
+    return _Here(at, cast("Any", None), argparse.Namespace(config=None, **options), rate)
 
 
 def test_whether_a_row_is_held() -> None:
@@ -54,7 +57,7 @@ def test_whether_a_row_is_held() -> None:
 
 
 async def test_what_waits_is_counted_by_hold() -> None:
-    """What is due and held, for each hold that is about it; not what has ended or waits for its time."""
+    """What is due and held, for each hold that is about it; and which names were seen on the way."""
     due, waits = replace(request(), uid="due"), replace(request(), uid="waits")
     done = replace(request(phase="Sent"), uid="done")
     other = replace(request(), uid="other", namespace="else")
@@ -63,50 +66,95 @@ async def test_what_waits_is_counted_by_hold() -> None:
     for one in (due, done, other):
         world.put(one.uid, elements(PLAN))
     world.put("waits", elements(PLAN, opened(A1), failed(A1, wait=60_000)))
-    found, unread = await count_held(world.at, [HOLD, DEV, ALL], (), now=NOW)
-    assert found == {HOLD.id: 2, ALL.id: 1}
-    assert len(unread) == 1
+    found = await _counted(here(world.at), [HOLD, DEV, ALL])
+    assert found.held == {HOLD.name: 2, ALL.name: 1}
+    assert found.problem == "1 notification(s) cannot be read, and were not counted"
+    assert (C in found.channels, found.namespaces) == (True, {"ns", "else"})
+
+
+def test_names_come_from_the_routing_file_as_well(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this runs beside it; a receiver that has had no notification is known all the same."""
+    assert _routed() == set()
+    file = tmp_path / "routing.yaml"
+    monkeypatch.setenv("ROUTING_CONFIG_PATH", str(file))
+    assert _routed() == set()
+    file.write_text("receivers: [{name: ops, slackConfigs: [{}], pagerdutyConfigs: [{}]}, 7]\n")
+    assert _routed() == {"slack:ops", "pagerduty:ops"}
+    file.write_text("receivers: 7\n")
+    assert _routed() == set()
 
 
 def test_a_hold_as_a_row() -> None:
-    """When it ends, or how it has; what is not known is a dash."""
-    assert cells_of(HOLD, 3, NOW) == (
-        "00000001", "in 1 hour", "alice@desk", "3", "--receiver slack:ops", "they mend it",
+    """When it begins and ends, and how it lets go; what is not known is a dash."""
+    assert _cells(HOLD, 3, NOW) == (
+        "hold-1", "in 1 hour", "alice@desk", "3", "--receiver slack:ops", "they mend it",
     )  # fmt: skip
-    assert cells_of(HOLD, None, HOLD.until)[1:4] == ("ended", "alice@desk", "-")
-    gone = replace(HOLD, released=NOW, released_by="bob")
-    assert cells_of(gone, 0, NOW)[1:3] == ("released", "alice@desk, bob")
+    assert _cells(HOLD, None, HOLD.until)[1:4] == ("ended", "alice@desk", "-")
+    assert _cells(replace(HOLD, start=NOW + HOUR), 0, NOW)[1] == "begins in 1 hour"
+    assert _cells(replace(HOLD, rate=0.5), 3, NOW)[4] == "--receiver slack:ops, lets go 0.5/s"
+    assert _cells(replace(HOLD, drop_before=NOW), 3, NOW)[4] == "--receiver slack:ops, drops"
 
 
 def test_a_hold_as_json() -> None:
     """Every member; what is not there is null or empty."""
-    gone = replace(HOLD, released=NOW, released_by="bob")
-    assert as_json(gone, None, NOW) == {
-        "id": "00000001", "inForce": False, "placed": "2027-01-15T07:00:00.000Z",
-        "until": "2027-01-15T09:00:00.000Z", "by": "alice@desk", "reason": "they mend it",
+    assert _as_json(replace(HOLD, matched=("False", "no")), None, NOW) == {
+        "name": "hold-1", "inForce": True, "created": "2027-01-15T07:00:00.000Z", "start": None,
+        "until": "2027-01-15T09:00:00.000Z", "author": "alice@desk", "reason": "they mend it",
         "receivers": ["slack:ops"], "namespaces": [], "types": [], "severities": [],
-        "released": "2027-01-15T08:00:00.000Z", "releasedBy": "bob", "holds": None,
+        "rate": None, "dropBefore": None, "matched": False, "holds": None,
     }  # fmt: skip
-    assert as_json(HOLD, 3, NOW)["inForce"] is True
-    assert as_json(HOLD, 3, NOW)["released"] is None
 
 
-async def test_holds_that_cannot_be_read_are_reported() -> None:
-    """A command that can do without them goes on, and says why it does not know."""
-    world = World(Objects())
-    assert await read_holds(world.at) == ((), "")
-    world.redis.strings["nl:holds"] = encode([HOLD])
-    assert await read_holds(world.at) == ((HOLD,), "")
-    world.redis.strings["nl:holds"] = b"nonsense"
-    assert (await read_holds(world.at))[1].startswith("the holds under nl:holds cannot be read")
+NO_DROP: Final = {"dropBefore": None}
+ENDINGS: Final[dict[str, tuple[dict[str, Any], int | None, dict[str, Any], str]]] = {
+    "at once": (
+        {"drop": False}, 3, {"until": "2027-01-15T08:00:00.000Z"},
+        "ended; 3 notification(s) wait and go now",
+    ),
+    "by a rate, with time to spare": (
+        {"drop": False, "rate": 5.0}, 2000, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T08:23:20.000Z"},
+        (
+            "2000 notification(s) wait and go at 5/s over 6 minutes, the oldest first; it ends at"
+            " 2027-01-15T08:23:20Z"
+        ),
+    ),
+    "by a rate, where nothing waits": (
+        {"drop": False, "rate": 5.0}, 0, {"until": "2027-01-15T08:00:00.000Z"},
+        "ended; 0 notification(s) wait and go now",
+    ),
+    "by a rate, of what was not counted": (
+        {"drop": False, "rate": 5.0}, None, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T09:00:00.000Z"},
+        (
+            "an unknown number of notifications wait and go at 5/s, the oldest first; it ends at"
+            " 2027-01-15T09:00:00Z"
+        ),
+    ),
+    "dropped": (
+        {"drop": True}, 300,
+        {"rate": None, "dropBefore": "2027-01-15T08:00:00.000Z", "until": "2027-01-15T09:00:00.000Z"},
+        "300 notification(s) wait and fail, 'dropped with hold hold-1'; younger ones go on",
+    ),
+}  # fmt: skip
 
 
-def test_patterns_are_taken_apart() -> None:
-    """Given again or joined by commas."""
-    assert _patterns(["a,b", " c "], "--type") == ("a", "b", "c")
-    assert _patterns(None, "--type") == ()
-    with pytest.raises(Misused, match="--type: a pattern is a name"):
-        _patterns(["a,,b"], "--type")
+@pytest.mark.parametrize("case", ENDINGS.values(), ids=ENDINGS.keys())
+def test_how_a_hold_ends(case: tuple[dict[str, Any], int | None, dict[str, Any], str]) -> None:
+    """What is changed of it, and what is said; one that has not begun never does."""
+    given, held, spec, said = case
+    assert _ending(here(**given), HOLD, held, NOW) == (spec, said)
+    later = replace(HOLD, start=NOW + 1000)
+    assert _ending(here(drop=False), later, 0, NOW)[0] == {"until": "2027-01-15T08:00:01.000Z"}
+    assert _Count(NOW).problem == ""
+
+
+def test_a_rate_is_read() -> None:
+    """A number a second or a minute."""
+    assert [_rate(text) for text in ("5", "0.5/s", "30/m")] == [5.0, 0.5, 0.5]
+    for text in ("0", "5/h", "many", "-1", "nan", "2000"):
+        with pytest.raises(Misused, match="--rate must be a number a second"):
+            _rate(text)
 
 
 ENDS: Final = {
@@ -130,26 +178,12 @@ def test_an_end_that_is_none(text: str) -> None:
         end_of(text, "--until", NOW)
 
 
-def test_an_old_hold_is_a_finding() -> None:
-    """After a week somebody must know it, or release it; what cannot be read is worse."""
-    none = check_holds([replace(HOLD, released=NOW, released_by="bob")], "", now=NOW)
-    assert (none.grade, none.text) == (Grade.OK, "no hold is in force")
-    young = check_holds([HOLD], "", now=NOW)
-    assert young.grade is Grade.OK
-    assert young.text == (
-        "1 in force: 00000001 --receiver slack:ops until 2027-01-15T09:00:00Z by alice@desk"
-    )
-    old = check_holds([replace(HOLD, at=NOW - 8 * 24 * HOUR), DEV], "", now=NOW)
-    assert (old.grade, old.fix) == (Grade.WARN, "syncer release 00000001, or keep them on purpose")
-    assert old.text.startswith("in force for 8 days: 00000001")
-    broken = check_holds([], "nl:holds cannot be read", now=NOW)
-    assert (broken.grade, broken.text) == (Grade.FAIL, "nl:holds cannot be read")
-
-
-def test_the_command_needs_an_end_and_a_reason() -> None:
-    """A hold without one is none."""
+@pytest.mark.parametrize(
+    "words", [["end"], ["list", "hold-1"], ["end", "x", "--rate", "0"]], ids=" ".join
+)
+async def test_words_that_do_not_belong_together(words: list[str]) -> None:
+    """They are refused before anything is asked."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     hold.add_arguments(parser)
-    for words in (["--receiver", "a", "--reason", "x"], ["--receiver", "a", "--until", "2h"]):
-        with pytest.raises(SystemExit):
-            parser.parse_args(words)
+    with pytest.raises(Misused):
+        await hold.run(parser.parse_args(words))

@@ -21,7 +21,7 @@ from syncer.cli.watching import FailureStreak, Watching
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Epoch
-from syncer.model.errors import Expired, Unavailable
+from syncer.model.errors import Expired, KindMissing, Unavailable
 from syncer.model.event import event_label
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
@@ -200,6 +200,9 @@ class Kube:
         if isinstance(found, Exception):
             raise found
         yield self._lines(found)
+
+    async def request(self, *_: object, **__: object) -> Any:
+        raise KindMissing("404")
 
     async def _lines(self, lines: list[bytes]) -> AsyncIterator[bytes]:
         for line in lines:

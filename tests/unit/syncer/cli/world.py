@@ -82,6 +82,7 @@ class World:
             sync=SimpleNamespace(max_status_bytes=4_000),
         )
         self.configured = True
+        self.kube, self.problem = None, "not asked"
         self.warnings: tuple[str, ...] = ()
         self.scan = Scan()
         self.progress = Progress("scan", stream=io.StringIO())

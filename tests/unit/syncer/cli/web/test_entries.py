@@ -138,7 +138,7 @@ HOLDS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
 def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
     """In the states of what it keeps back, and as long as it is in force; what has ended is not held."""
     about, wanted = HOLDS[case]
-    hold = Hold("00000001", NOW - 1, NOW + 1, "alice", "they mend it", **about)
+    hold = Hold("00000001", "1", NOW - 1, NOW + 1, "alice", "they mend it", **about)
     shown = [{"name": C, "state": "Retrying"}, {"name": "slack:done", "state": "Delivered"}]
     waits, ended = (
         EntryMaker().entry(

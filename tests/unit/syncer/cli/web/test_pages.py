@@ -183,7 +183,7 @@ def test_further_pages() -> None:
 
 def test_what_a_hold_keeps_back_says_so() -> None:
     """As what its own annotation holds back does."""
-    hold = Hold("00000001", NOW - 1, NOW + 1, "alice", "they mend it", namespaces=("ns",))
+    hold = Hold("00000001", "1", NOW - 1, NOW + 1, "alice", "they mend it", namespaces=("ns",))
     other = row(namespace="else")
     *_, first, second = the_list(row(), other, placed=Placed((hold,), NOW))
     assert ("| held |" in first, "held" in second) == (True, False)

@@ -368,7 +368,7 @@ async def test_holds_in_force_are_shown(stubbed: tuple[str, Stub]) -> None:
     url, stub = stubbed
     for until, held in ((NOW + 60_000, True), (NOW - 1, False)):
         stub.placed = (
-            Hold("00000001", NOW - 2, until, "alice", "it is mended", namespaces=("ns",)),
+            Hold("00000001", "1", NOW - 2, until, "alice", "it is mended", namespaces=("ns",)),
         )
         pending = made("n", phase="Pending")
         stub.index.put(replace(pending, status=replace(pending.status, channels=())))
