@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from syncer.model.resource import Json
 from tests.e2e.harness import NotifierProcess
@@ -21,7 +21,7 @@ class GatewayProcess(NotifierProcess):
         port: Takes webhooks.
     """
 
-    def __init__(self, folder: Path, kubeconfig: Path, sources: list[Json], **more: Json) -> None:
+    def __init__(self, folder: Path, kubeconfig: Path, sources: list[Json], **more: Any) -> None:
         """
         Write the file; nothing runs yet.
 

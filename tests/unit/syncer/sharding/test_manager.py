@@ -1106,8 +1106,8 @@ def test_no_write_of_a_lease_outlasts_its_share_of_the_deadline() -> None:
         request = a.kube.request
 
         async def noted(method: Any, path: str, *, timeout: float, **more: Any) -> Any:
-            body = more.get("body")
-            name = body["metadata"].get("name", path) if method == "POST" else path
+            body = more.get("body") or {}
+            name = str(body.get("metadata", {}).get("name", path))
             if method != "GET" and re.search(r"nl-\d+$", name):
                 waits.add(timeout)
             return await request(method, path, timeout=timeout, **more)

@@ -47,7 +47,12 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
     """The wait after an attempt whose result nobody knows grows as after any other."""
     async with bench(most=5) as (here, entry):
         asked: list[int] = []
-        here.claimer._backoff = lambda _policy, number: asked.append(number) or 1000
+
+        def backoff(_policy: object, number: int) -> int:
+            asked.append(number)
+            return 1000
+
+        here.claimer._backoff = backoff
         await here.claimer.claim(entry, Held())
         for _ in range(failed):
             attempt, intent = await opened(here, entry)
