@@ -10,12 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from syncer.ledger.lua import Script
-from syncer.model.errors import LedgerError
 from syncer.model.immutable import immutable
-
-
-class StaleGuard(LedgerError):
-    """The caller's guard no longer held when the connection was ready; nothing was sent."""
 
 
 @immutable
@@ -24,7 +19,6 @@ class Call:
     A command and what goes with it.
 
     Attributes:
-        guard: Called right before the command is written; False means that it is not sent.
         script: The script that the command runs, loaded where the server does not have it.
         wait: Replicas that must confirm, and milliseconds to wait for them. The result is then a pair:
             the reply, and how many replicas have confirmed.
@@ -33,7 +27,6 @@ class Call:
     """
 
     command: tuple[Any, ...]
-    guard: Callable[[], bool] | None = None
     script: Script | None = None
     wait: tuple[int, int] | None = None
     more: tuple[tuple[Any, ...], ...] = ()

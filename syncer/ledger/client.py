@@ -3,8 +3,7 @@ The connection to Redis: one interface to three topologies.
 
 The URL selects a single server, the master that Sentinels name, or a Redis Cluster; callers
 see no difference. Calls go to a pipeline (`pipeline.py`), through `standalone.py` or
-`redis_cluster.py`; the client's `RedisState` has what is known of the servers, and whether earlier claims
-still hold.
+`redis_cluster.py`; the client's `RedisState` has what is known of the servers.
 
 Redis may answer and still execute no writes; `writes.py` knows that by the writes of `evaluate` alone, and
 by the probes of a `probing` client.
@@ -87,8 +86,7 @@ class LedgerClient(RedisState):
             timeout: Seconds for connecting, and for each reply.
             confirming: A replica must confirm intents, where there are any.
             fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
-            on_change: Called after another server or store has answered; claims of before are stale
-                by then.
+            on_change: Called after another server or store has answered.
             on_wake_up: Called with the uids of logs that others have appended to; without it,
                 nothing is listened to.
             probing: Make probes, which write, so that `able` is known.
@@ -127,7 +125,6 @@ class LedgerClient(RedisState):
         key: str,
         args: Sequence[bytes | str | int],
         *,
-        guard: Callable[[], bool] | None = None,
         wait: tuple[int, int] | None = None,
     ) -> Any:
         """
@@ -137,14 +134,11 @@ class LedgerClient(RedisState):
             script: What to run.
             key: On which key.
             args: With which arguments.
-            guard: Called right before the command is written, with the connection up; False means
-                that it is not sent.
             wait: Replicas that must have the write, and milliseconds to wait for them. The result
                 is then a pair: the reply, and how many replicas confirmed. Such calls share a
                 connection of their own, and one WAIT for all that are on their way together.
 
         Raises:
-            StaleGuard: the guard returned False; nothing was sent.
             Unavailable: not executed.
             Ambiguous: may have been executed.
             Rejected: refused for good (wrong type, no permission).
@@ -153,7 +147,7 @@ class LedgerClient(RedisState):
         command = ("EVALSHA", script.sha, 1, key, *args)
         primary = self._servers.primary_of(key)
         try:
-            reply = await self._servers.submit(Call(command, guard, script, wait), None)
+            reply = await self._servers.submit(Call(command, script, wait), None)
         except (PortError, TimeoutError) as error:
             self.writes.on_error(primary, script, error)
             self._note_forbidden(script, error)

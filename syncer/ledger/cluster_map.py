@@ -60,13 +60,6 @@ class Layout:
         pairs = zip(self.slots, earlier.slots, strict=True)
         return Layout(tuple(new or old for new, old in pairs), self.healthy)
 
-    def moved(self, earlier: Layout) -> dict[int, Primary]:
-        """The slots that had a holder and have another one now, with the former one."""
-        pairs = zip(self.slots, earlier.slots, strict=True)
-        return {
-            n: old for n, (new, old) in enumerate(pairs) if new and old and new.node != old.node
-        }
-
 
 def parse_layout(reply: Any, asked: Address, *, healthy: bool) -> Layout:
     """

@@ -4,8 +4,8 @@ The log of each notification: its scripts and a few reads, as typed calls.
 Every method is one call to Redis and returns the answer; others decide what follows from it. Calls
 are retried here, and only here, because each script may be run again after a lost reply without harm: a
 retry carries the same id and the same bytes. It stops when its deadline has passed, and for an INTENT
-also as soon as its guard, or the script, finds that the claim is stale (another server answers, the server
-was a replica meanwhile, or the lease term ended): the caller then decides again, with a new id.
+also as soon as its guard finds that the lease term has ended or the claim is another one, or the script
+that the claim is of another state of the server: the caller then decides again, with a new id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from syncer.ledger.answers import (
     StoredLog,
     Tries,
 )
-from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_channel, encode_record
 from syncer.ledger.reading import snapshot_of
@@ -75,9 +74,10 @@ class RedisLog:
         """Key of a notification's log."""
         return f"{self._client.prefix}:{{{uid}}}"
 
-    def generation_of(self, uid: str) -> int:
-        """Raised whenever another server or store answers for the log of a notification."""
-        return self._client.generation_of(self.key(uid))
+    @property
+    def generation(self) -> int:
+        """Raised whenever another server or store answers."""
+        return self._client.generation
 
     def probe_soon(self) -> None:
         """Have the servers asked at once who they are."""
@@ -182,7 +182,8 @@ class RedisLog:
             proof: What allows it; a repetition brings the same.
             record: The intent.
             limit: Attempts that the log may hold for the channel.
-            guard: Whether the claim still holds, called before each try.
+            guard: Whether the claim still holds as far as the caller knows, asked before each try is
+                submitted.
             patience: Seconds for which the call is repeated.
             tries: Filled with whether the intent may be recorded although the call failed.
 
@@ -428,19 +429,18 @@ class RedisLog:
         uid: str,
         args: list[Any],
         *,
-        guard: Callable[[], bool] | None = None,
+        guard: Callable[[], bool] = lambda: True,
         patience: float | None = None,
         replicas: int = 0,
         again: tuple[type[Exception], ...] = _LATER,
         tries: Tries | None = None,
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
-        try:
-            reply = await of_one_log(self._insist(
-                self._client.evaluate, script, self.key(uid), args, patience=patience, again=again,
-                tries=tries, guard=guard, wait=wait,
-            ))  # fmt: skip
-        except StaleGuard:
+        reply = await of_one_log(self._insist(
+            self._client.evaluate, script, self.key(uid), args, patience=patience, again=again,
+            tries=tries, guard=guard, wait=wait,
+        ))  # fmt: skip
+        if reply is None:
             return Appended(Answer.RECLAIM, detail="stale claim")
         confirmed = True
         if wait is not None:
@@ -466,14 +466,19 @@ class RedisLog:
         patience: float | None = None,
         again: tuple[type[Exception], ...] = _LATER,
         tries: Tries | None = None,
+        guard: Callable[[], bool] = lambda: True,
         **options: Any,
     ) -> Any:
-        """Repeat a call until it is answered, for `patience` seconds, by default the log's own."""
+        """
+        Repeat a call until it is answered, for `patience` seconds, by default the log's own.
+
+        None once the guard no longer holds.
+        """
         tries = tries or Tries()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + (self._patience if patience is None else patience)
         failures = 0
-        while True:
+        while guard():
             try:
                 return await call(*args, **options)
             except asyncio.CancelledError:
@@ -489,6 +494,7 @@ class RedisLog:
                 failures += 1
                 pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
                 await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
+        return None
 
 
 def _glob(text: str) -> str:

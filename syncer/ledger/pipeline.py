@@ -2,11 +2,10 @@
 Ordered, pipelined commands to one server.
 
 The vendor's command methods do not serve here: a library must not repeat a write whose reply was lost
-(redis-py does, ten times by default), and an INTENT must be withdrawn if its server has changed, *after*
-the connection is up and *before* its first byte leaves. The pipeline therefore takes a connection from
-the vendor's pool, checks the guard of each waiting call, sends the remaining calls in one round trip, and
-passes each reply to its caller. Calls that arrive meanwhile share the next round trip; a caller that
-finds the pipeline idle makes the round trip itself, which saves two rounds of the event loop. The
+(redis-py does, ten times by default), and calls that come together are to share a round trip. The pipeline
+therefore takes a connection from the vendor's pool, sends the calls whose callers still wait in one round
+trip, and passes each reply to its caller. Calls that arrive meanwhile share the next round trip; a caller
+that finds the pipeline idle makes the round trip itself, which saves two rounds of the event loop. The
 pipeline keeps the connection between rounds, because taking and returning one costs as much as a record.
 
 The pipeline also decides what a failure means: before it has written, nothing was executed (`Unavailable`);
@@ -17,10 +16,9 @@ its connection, and no other call should wait with it. One WAIT at the end of a 
 before it on its connection, so it confirms the whole round; calls that arrive meanwhile share the next
 one.
 
-Every new connection is identified before its first command. A replica is refused. After the answer
-READONLY, the server is identified again, because it was demoted while connected. The owner (`Owner`)
-decides what that means for claims; the pipeline only guarantees that the owner is called *before* the
-next guard.
+A new connection is looked at before its first command, and the one that is up when its owner asks
+(`look`), in one way: a replica and the store of another installation are refused, and the owner compares
+who answers. No safety of a send hangs on it; that is in the scripts.
 """
 
 from __future__ import annotations
@@ -37,12 +35,11 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.calls import Call, StaleGuard, pack, read_reply
+from syncer.ledger.calls import Call, pack, read_reply
 from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
 from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import (
     MALFORMED,
-    Refused,
     classify_reply,
     is_malformed,
     parse_info,
@@ -54,7 +51,6 @@ from syncer.model.errors import (
     ConfigError,
     LedgerError,
     PortError,
-    Rejected,
     Unavailable,
 )
 
@@ -83,7 +79,7 @@ class Owner(Protocol):
         self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
     ) -> None:
         """
-        Check a new connection to a master before anything else uses it.
+        Check a connection to a master before anything else uses it.
 
         Raises:
             ConfigError: it must not be used.
@@ -92,9 +88,6 @@ class Owner(Protocol):
 
     def on_problem(self, pipeline: Pipeline) -> None:
         """Note that `problem` of the pipeline is set."""
-
-    def on_demoted(self, pipeline: Pipeline) -> None:
-        """Note that the server is not a master."""
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Note that fewer replicas than requested have confirmed a round in time."""
@@ -155,8 +148,6 @@ class Pipeline:
         self._round_lock = asyncio.Lock()
         #: The connection that rounds use; taken from the pool.
         self._open_connection: AbstractConnection | None = None
-        #: Whether the next round must renew that connection.
-        self._stale = False
         #: Whether the server allowed CONFIG GET on the newest connection.
         self._settings_readable = True
         #: Whether the server refused WAIT to the user, as far as is known.
@@ -205,52 +196,31 @@ class Pipeline:
                 over.set_exception(TimeoutError())
         self._timer = loop.call_at(limited[0].until, self._give_up) if limited else None
 
-    async def touch(self) -> None:
-        """Make sure that there is a connection; else a LedgerError has the reason."""
-        try:
-            connection = await self._acquire()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise self._lost(error) from error
-        await self.pool.release(connection)
+    async def look(self) -> None:
+        """Have the owner see who answers on the connection that calls use, or raise a LedgerError."""
+        async with self._round_lock:
+            kept = self._open_connection
+            try:
+                connection = await self._connection()
+                if connection is kept:
+                    await self._look(connection)
+            except (RedisError, OSError, TimeoutError, *MALFORMED) as error:
+                raise self._lost(error) from error
 
-    async def renew(self) -> None:
-        """Use new connections for later calls; calls under way are answered."""
-        self._stale = True
-        if self._confirming is not None:
-            await self._confirming.renew()
-        await self._disconnect(all_of_them=False)
+    async def _look(self, connection: AbstractConnection) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._check(connection)
+        except BaseException:
+            # A reply may still be on its way, or the server is one that must not be used.
+            await connection.disconnect(nowait=True)
+            raise
 
     async def reset(self) -> None:
         """Connect again for the next call, and drop calls under way."""
-        await self._disconnect(all_of_them=True)
-
-    async def _disconnect(self, *, all_of_them: bool) -> None:
         # A server that does not answer the end of TLS is given up after a while.
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await self.pool.disconnect(inuse_connections=all_of_them)
-
-    async def read_info(self) -> dict[str, str]:
-        """
-        Read INFO, and appendfsync where that is allowed; errors as for `submit`.
-
-        The reply does not identify the server of a *later* connection; `on_connect` does.
-        """
-        info = with_clock(parse_info(await self.submit(Call(("INFO",)))))
-        if self.wait_refused:
-            with contextlib.suppress(Rejected):
-                await self.submit(Call(("WAIT", 0, 0)))
-                self.wait_refused = False
-        if self.wait_refused:
-            info[NO_WAIT] = "1"
-        if self._settings_readable:
-            with contextlib.suppress(Rejected):
-                info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
-        if info.get("role") == "slave":
-            self._demoted()
-            await self.renew()
-            raise Unavailable(self.problem or "")
-        self.problem = None
-        return info
+            await self.pool.disconnect(inuse_connections=True)
 
     async def close(self) -> None:
         """Close the connections; waiting calls fail as not executed."""
@@ -261,7 +231,7 @@ class Pipeline:
             self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await self._disconnect(all_of_them=True)
+                await self.reset()
 
     async def serve(self) -> None:
         """Serve calls until cancelled."""
@@ -306,7 +276,7 @@ class Pipeline:
     async def _connection(self) -> AbstractConnection:
         """The connection for one round, usable as far as is known without a call."""
         kept = self._open_connection
-        if kept is not None and not self._stale and self._current(kept):
+        if kept is not None and self._current(kept):
             # An error means not connected. With something to read, or its end, it is unusable, too.
             with contextlib.suppress(RedisError):
                 if not await kept.can_read():
@@ -315,7 +285,6 @@ class Pipeline:
             self._open_connection = None
             await kept.disconnect(nowait=True)
             await self.pool.release(kept)
-        self._stale = False
         self._open_connection = await self._acquire()
         return self._open_connection
 
@@ -341,18 +310,8 @@ class Pipeline:
         self, connection: AbstractConnection, batch: list[_Waiting], *, loaded: bool = False
     ) -> None:
         """Send what is ready; a script that the server lacks is loaded, and sent once more."""
-        if ready := [w for w in batch if self._ready(w)]:
+        if ready := [w for w in batch if not w.future.done()]:
             await self._exchange(connection, ready, loaded=loaded)
-
-    @staticmethod
-    def _ready(waiting: _Waiting) -> bool:
-        """Whether a call is to be sent now: its caller still waits, and its guard holds."""
-        if waiting.future.done():
-            return False
-        if waiting.call.guard is None or waiting.call.guard():
-            return True
-        waiting.future.set_exception(StaleGuard("the claim is stale"))
-        return False
 
     async def _exchange(
         self, connection: AbstractConnection, batch: list[_Waiting], *, loaded: bool
@@ -400,7 +359,7 @@ class Pipeline:
                 raise
         await self._send(connection, missing, loaded=True)
         if demoted:
-            self._demoted()
+            self._lost(ResponseError("READONLY"))
             await connection.disconnect(nowait=True)
 
     def _extend(self, limit: asyncio.Timeout, now: float) -> None:
@@ -448,34 +407,36 @@ class Pipeline:
     # -- identity of the server ---------------------------------------------------------------
 
     async def _identify(self, connection: AbstractConnection) -> None:
+        self._settings_readable = True
         try:
+            await connection.on_connect()
             await self._check(connection)
-        except (ConfigError, *MALFORMED) as error:
+        except MALFORMED as error:
             # The vendor closes the connection only after errors of its own.
             raise RedisConnectionError(str(error)) from error
 
     async def _check(self, connection: AbstractConnection) -> None:
-        await connection.on_connect()
         info = with_clock(parse_info(await ask(connection, "INFO")))
-        if self._main.wait_refused:
+        if self.wait_refused:
+            with contextlib.suppress(ResponseError):
+                await ask(connection, "WAIT", 0, 0)
+                self.wait_refused = False
+        if self.wait_refused:
             info[NO_WAIT] = "1"
-        try:
-            info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
-            self._settings_readable = True
-        except ResponseError:
-            # Refused by an ACL. Sent once a connection, since a server counts and logs what it refuses.
-            self._settings_readable = False
+        if self._settings_readable:
+            try:
+                info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
+            except ResponseError:
+                # Refused by an ACL. Sent once a connection, since a server counts and logs what it refuses.
+                self._settings_readable = False
         if info.get("role") == "slave":
-            self._owner.on_demoted(self)
             raise ResponseError("READONLY connected to a replica")
         self.problem = None
-        refuse_sentinel(info)
-        await self._owner.on_connect(self, connection, info)
-
-    def _demoted(self) -> None:
-        self._main.problem = str(Refused("READONLY"))
-        self._owner.on_demoted(self._main)
-        self._owner.on_problem(self._main)
+        try:
+            refuse_sentinel(info)
+            await self._owner.on_connect(self, connection, info)
+        except ConfigError as error:
+            raise RedisConnectionError(str(error)) from error
 
     def _lost(self, error: BaseException) -> LedgerError:
         mapped = lost_connection(error, self._place(), self.pool.connection_class)

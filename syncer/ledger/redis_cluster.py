@@ -6,10 +6,9 @@ answered last; a node whose own state is `fail` is believed only if all nodes ar
 is read again after a MOVED, after a pipeline has lost its server (a dead primary sends no MOVED), and
 every ten seconds, but at most five times a second.
 
-Claims become stale if another node holds their slot; all of them, if a primary has lost all its slots, if
-a node is another process than before, or if the store id is another. Following MOVED without reading the
-map would be quicker but wrong: the generation must be raised before an INTENT reaches the new primary. ASK
-is followed as it is, for that one call, because the log was moved together with its fence.
+All logs are looked at again once a primary has lost all its slots (it may have failed, and its records with
+it), a node is another process or has another history, or the store id is another. A log whose slot moved is
+claimed again at its next INTENT, which its new server refuses.
 
 One primary that is down stops all new attempts: as long as the map has a hole, or a primary does not
 answer, `problem` is set. Keys of the other primaries can still be read and written.
@@ -30,14 +29,13 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from syncer.ledger.calls import Call
-from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, weakest
+from syncer.ledger.cluster_map import Layout, Primary, key_of, name_of, parse_layout, weakest
 from syncer.ledger.connection import ask, connection_options, lost_connection, once_open
 from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replies import (
     Redirected,
     Refused,
     classify_reply,
-    of_the_owner,
     parse_info,
     parse_version,
     text_of,
@@ -127,7 +125,7 @@ class Cluster:
             if redirected.word != "ASK":
                 raise
             other = self._pipeline_at(self._resolve(pipeline, redirected.address))
-            asked = Call(call.command, call.guard, call.script, call.wait, asking=True)
+            asked = Call(call.command, call.script, call.wait, asking=True)
             return await other.submit(asked)
 
     async def _pipeline_for(self, key: bytes | None, at: str | None) -> Pipeline:
@@ -323,22 +321,22 @@ class Cluster:
             self._map_problem = "Redis Cluster is down (cluster_state fail)"
         else:
             self._map_problem = None
-        moved = merged.moved(earlier)
         if merged.slots != earlier.slots:
             self.layout += 1
         new = [p for p in merged.primaries if p.address not in self._pipelines]
-        # A former holder without a slot may have failed, and its records with it; another one has passed
-        # the log on with its records, and the next attempt, or the resync, claims it.
         holding = {p.node for p in merged.primaries}
-        replaced = any(former.node not in holding for former in moved.values())
-        # The generation first: a caller that waits for this reading may send right after it.
-        self._settle(changed=replaced, moved=moved)
-        # Then the new primaries, so that they are checked before anything is sent to them.
-        touched = [self._pipeline_at(p.address).touch() for p in new]
-        for result in await asyncio.gather(*touched, return_exceptions=True):
+        self._settle(changed=any(p.node not in holding for p in earlier.primaries))
+        await self._look_at(new)
+        await self._drop_idle()
+
+    async def _look_at(self, primaries: Iterable[Primary]) -> bool:
+        """See who answers on these; True if all do."""
+        looks = (self._pipeline_at(p.address).look() for p in primaries)
+        results = await asyncio.gather(*looks, return_exceptions=True)
+        for result in results:
             if isinstance(result, BaseException) and not isinstance(result, LedgerError):
                 raise result
-        await self._drop_idle()
+        return not any(results)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -348,7 +346,7 @@ class Cluster:
         for pipeline in list(self._pipelines.values()):
             await pipeline.reset()
         for primary in self._map.primaries:
-            await self._pipeline_at(primary.address).touch()
+            await self._pipeline_at(primary.address).look()
         if self._map_problem is not None:
             raise Unavailable(self._map_problem)
         if not self._store:
@@ -358,34 +356,9 @@ class Cluster:
         """Read the map, and ask every primary who it is now."""
         begun = asyncio.get_running_loop().time()
         await self._read_map(self._readings)
-        primaries = self._map.primaries
-        asked = (self._pipeline_at(p.address).read_info() for p in primaries)
-        infos = await asyncio.gather(*asked, return_exceptions=True)
-        changed = seen = False
-        for primary, info in zip(primaries, infos, strict=True):
-            if isinstance(info, dict):
-                changed |= self._identified(primary.address, primary.node, info)
-            elif not isinstance(info, LedgerError | TimeoutError):
-                raise info
-        with contextlib.suppress(LedgerError, TimeoutError):
-            changed |= await self._look_at_store()
-            seen = all(isinstance(info, dict) for info in infos)
-        self._settle(changed=changed)
-        if seen:
+        if await self._look_at(self._map.primaries):
             self._redis.looked_at = begun
-
-    async def _look_at_store(self) -> bool:
-        """Read whose store it is; True if it is another one than before."""
-        key = self._redis.meta_key
-        meta = await of_the_owner(self.submit(Call(("GET", key)), None))
-        with contextlib.suppress(ConfigError):
-            if store := self._redis.store_of(meta):
-                return self._stored(store)
-        # Emptied, or another installation's: a new connection writes the metadata, or is refused.
-        pipeline = await self._pipeline_for(key.encode(), None)
-        await pipeline.renew()
-        await pipeline.touch()
-        return False
+        self._update_problem()
 
     async def run(self) -> None:
         """Serve calls and watch the cluster until cancelled."""
@@ -430,7 +403,11 @@ class Cluster:
         if address is None:
             raise ResponseError("ERR the pipeline is closed")
         node = text_of(await ask(connection, "CLUSTER", "MYID"))
-        changed = self._identified(address, node, info)
+        self._infos[address] = info
+        self._redis.replicas.observe(info)
+        run = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+        before, self._runs[node] = self._runs.get(node), run
+        changed = before is not None and before != run
         owner = self._map.slots[key_slot(self._redis.meta_key.encode())]
         if owner is not None and owner.address == address:
             if owner.node != node:
@@ -438,7 +415,8 @@ class Cluster:
             # Moved, or not served: the next reading of the map shows it.
             with contextlib.suppress(ResponseError):
                 meta = await self._redis.read_metadata(connection)
-                changed |= self._stored(self._redis.store_of(meta))
+                was, self._store = self._store, self._redis.store_of(meta)
+                changed |= was not in ("", self._store)
         self._settle(changed=changed)
 
     def on_problem(self, pipeline: Pipeline) -> None:
@@ -448,29 +426,12 @@ class Cluster:
             self._redis.writes.on_lost(name_of(address))
         self._update_problem()
 
-    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
-        """Make claims stale, and read the map before the next call."""
-        self._doubted = True
-        self._redis.doubt()
-
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
         info = self._infos.get(self._address_of(pipeline) or ("", 0), {})
         self._redis.lag(info.get("run_id", ""))
 
-    def _identified(self, address: Address, node: str, info: dict[str, str]) -> bool:
-        """Note who answers at an address; True if it is another process, or history, of the same node."""
-        self._infos[address] = info
-        self._redis.replicas.observe(info)
-        run = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
-        before, self._runs[node] = self._runs.get(node), run
-        return before is not None and before != run
-
-    def _stored(self, store: str) -> bool:
-        before, self._store = self._store, store
-        return before not in ("", store)
-
-    def _settle(self, *, changed: bool, moved: Iterable[int] = ()) -> None:
+    def _settle(self, *, changed: bool) -> None:
         redis = self._redis
         primaries = self._map.primaries
         infos = [self._infos[p.address] for p in primaries if p.address in self._infos]
@@ -486,7 +447,6 @@ class Cluster:
             unfit=next((r for r in reasons if r), None),
             changed=changed,
             run_ids=[info.get("run_id", "") for info in infos],
-            moved=moved,
         )
         self._update_problem()
 

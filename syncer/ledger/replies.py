@@ -98,14 +98,6 @@ async def read_apart(
         return [found for uid in uids for found in await read_apart(read, [uid], stranger)]
 
 
-async def of_the_owner(reply: Awaitable[bytes | None]) -> bytes | None:
-    """Await the metadata of the store; empty, which is nobody's of ours, where it is no text."""
-    try:
-        return await reply
-    except WrongType:
-        return b""
-
-
 async def of_one_log(reply: Awaitable[T]) -> T:
     """
     Await a call about one log.

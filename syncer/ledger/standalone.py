@@ -1,8 +1,8 @@
 """
 One server at a time: a Redis of its own, or the master that Sentinels name.
 
-One pipeline. A change of process, history, role or store is found on the next new connection, and
-every ten seconds on the one that is up. A server that goes away while there are no calls is found by the
+One pipeline. Another process, history, role or store is found on the next new connection, and every ten
+seconds on the one that is up. A server that goes away while there are no calls is found by the
 subscriber's connection: when that one cannot be made again, the server is probed at once.
 """
 
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
 from syncer.ledger.pipeline import Pipeline
-from syncer.ledger.replies import Redirected, classify_reply, of_the_owner, parse_version
+from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of
 from syncer.model.errors import ConfigError, LedgerError
@@ -43,8 +43,6 @@ class Standalone:
         self._redis = redis
         self._timeout = timeout
         self._master: Master | None = None
-        #: How many new connections have been identified.
-        self._identified = 0
 
         def plain(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             options = connection_options(timeout)
@@ -92,28 +90,13 @@ class Standalone:
     async def open(self) -> None:
         """Connect again, so that the store is checked with the installation known."""
         await self._pipeline.reset()
-        await self._pipeline.touch()
+        await self._pipeline.look()
 
     async def probe(self) -> None:
-        """
-        Ask the server who it is now; a change raises the generation.
-
-        Where a new connection has been made meanwhile, the answer may be that of another server, and the
-        identification of that connection is newer: the answer is dropped.
-        """
-        begun, identified = asyncio.get_running_loop().time(), self._identified
-        info, meta = await asyncio.gather(
-            self._pipeline.read_info(),
-            of_the_owner(self._pipeline.submit(Call(("GET", self._redis.meta_key)))),
-        )
-        if meta is None and self._redis.installation:
-            # Emptied under a live connection: only a new connection writes the metadata.
-            await self._pipeline.renew()
-            await self._pipeline.touch()
-            return
-        if identified == self._identified:
-            self._note(info, meta)
-            self._redis.looked_at = begun
+        """Ask the server who it is now; a change raises the generation."""
+        begun = asyncio.get_running_loop().time()
+        await self._pipeline.look()
+        self._redis.looked_at = begun
 
     async def connect_subscriber(self) -> AbstractConnection:
         """Make one more connection to the server; it is identified like every other."""
@@ -149,15 +132,8 @@ class Standalone:
             calm = self._redis.problem is None and self._redis.unfit is None
             await elapse(_PROBE_SECONDS if calm else _PROBE_TROUBLED, self._redis.probe_now)
             self._redis.probe_now.clear()
-            try:
+            with contextlib.suppress(LedgerError):
                 await self.probe()
-            except ConfigError as error:
-                # The store behind a live connection now belongs to another installation: nothing may be
-                # opened in it, and the next connection is refused when it is identified.
-                self._redis.unfit = str(error)
-                await self._pipeline.renew()
-            except (LedgerError, TimeoutError):
-                continue
 
     async def _follow(self, master: Master) -> None:
         while True:
@@ -166,7 +142,7 @@ class Standalone:
             await master.confirm()
             if self._redis.problem is not None or master.pool.master_address != known:
                 # A failover, and its end, are noticed without traffic.
-                with contextlib.suppress(LedgerError, TimeoutError):
+                with contextlib.suppress(LedgerError):
                     await self.probe()
 
     # -- what the pipeline reports -------------------------------------------------------------
@@ -178,9 +154,9 @@ class Standalone:
         info: dict[str, str],
     ) -> None:
         """Read, or write, the metadata of the store, and compare."""
-        self._identified += 1
+        redis = self._redis
         try:
-            meta = await self._redis.read_metadata(connection)
+            meta = await redis.read_metadata(connection)
         except ResponseError as error:
             if isinstance(classify_reply(error), Redirected):
                 raise ConfigError(
@@ -188,27 +164,6 @@ class Standalone:
                     path="redis.url",
                 ) from error
             raise
-        self._note(info, meta)
-
-    def on_problem(self, pipeline: Pipeline) -> None:
-        """Note why Redis cannot be used, and ask another Sentinel first."""
-        self._redis.problem = pipeline.problem
-        self._redis.writes.on_lost("")
-        if self._master is not None:
-            self._master.distrust()
-
-    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
-        """Make claims stale."""
-        self._redis.doubt()
-
-    def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
-        """Hold attempts until a replica has caught up, and probe at once whether it has."""
-        redis = self._redis
-        redis.lag(redis.server.run_id if redis.server else "")
-        redis.probe_now.set()
-
-    def _note(self, info: dict[str, str], meta: bytes | None) -> None:
-        redis = self._redis
         redis.replicas.observe(info)
         server = Server(
             info.get("run_id", ""),
@@ -225,3 +180,16 @@ class Standalone:
             changed=changed,
             run_ids=(info.get("run_id", ""),),
         )
+
+    def on_problem(self, pipeline: Pipeline) -> None:
+        """Note why Redis cannot be used, and ask another Sentinel first."""
+        self._redis.problem = pipeline.problem
+        self._redis.writes.on_lost("")
+        if self._master is not None:
+            self._master.distrust()
+
+    def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+        """Hold attempts until a replica has caught up, and probe at once whether it has."""
+        redis = self._redis
+        redis.lag(redis.server.run_id if redis.server else "")
+        redis.probe_now.set()

@@ -1,13 +1,10 @@
 """
-To which installation a store belongs, which servers answer for it, and whether earlier claims still hold.
+To which installation a store belongs, and which servers answer for it.
 
 One `RedisState` per client, whatever the topology. Its `generation` is raised whenever another process,
-another primary or another store answers, a server has been a replica meanwhile, and whenever a server
-answers that it is no master any more. That has every log looked at, also one that nobody appends to; an
-INTENT is refused by its script (`intent.lua`), whatever is known here. A claim keeps the generation of its
-log (`generation_of`); if that has risen, it allows nothing. Where slots of a Redis Cluster move, only that
-of the logs in these slots rises: a reshard moves one slot after the other for minutes, and would leave no
-claim valid for long enough to send.
+another history, another primary or another store answers. That has every log looked at, also one that
+nobody appends to; nothing is safe by it. An INTENT is refused by its script (`intent.lua`), whatever is
+known here.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from redis.asyncio.connection import AbstractConnection
-from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from syncer.ledger.connection import ask
@@ -58,7 +54,7 @@ class RedisState:
         self.server: Server | None = None
         #: Why Redis cannot be used now, None if it can.
         self.problem: str | None = "not connected yet"
-        #: Called after another server or store has answered; claims of before are stale by then.
+        #: Called after another server or store has answered.
         self.on_change: Callable[[], None] = lambda: None
         #: Why a server must not be given attempts, from the members of INFO; None if it may.
         self.fitness: Callable[[dict[str, str]], str | None] = lambda _info: None
@@ -79,17 +75,7 @@ class RedisState:
         self.answered = 0.0
         #: When the last look at all of them began that was answered.
         self.looked_at = 0.0
-        self._doubted = False
         self._run_ids: tuple[str, ...] = ()
-        #: Generation that made all claims stale, and of slots that have moved since then, theirs.
-        self._replaced = 0
-        self._moved: dict[int, int] = {}
-
-    def generation_of(self, key: str) -> int:
-        """Generation that made claims of a log stale last."""
-        if not self._moved:
-            return self._replaced
-        return max(self._replaced, self._moved.get(key_slot(key.encode()), 0))
 
     @property
     def replicas_wanted(self) -> int:
@@ -144,7 +130,6 @@ class RedisState:
         unfit: str | None,
         changed: bool,
         run_ids: Iterable[str],
-        moved: Iterable[int] = (),
     ) -> None:
         """
         Apply the result of a check of the servers.
@@ -153,9 +138,8 @@ class RedisState:
             server: The server that answers.
             info: Members of INFO.
             unfit: The result of `fitness`.
-            changed: Another server or store than before: claims are stale.
+            changed: Another server or store than before.
             run_ids: Of all primaries.
-            moved: Slots that another primary holds than before: claims of the logs in them are stale.
         """
         if changed:
             logger.warning(
@@ -168,17 +152,14 @@ class RedisState:
                 },
             )
         if changed or self.server is None:
-            self._replace()
-        elif moved := dict.fromkeys(moved, self.generation + 1):
             self.generation += 1
-            self._moved |= moved
+            self.writes.on_lost()
         self.server = server
         self.answered = asyncio.get_running_loop().time()
         self.info = info
         self._run_ids = tuple(run_ids)
         self.unfit = unfit or self._unconfirmed()
         self.problem = None
-        self._doubted = False
         if changed:
             self.on_change()
 
@@ -189,22 +170,6 @@ class RedisState:
 
     def _unconfirmed(self) -> str | None:
         return self.replicas.problem(self._run_ids) if self.confirming else None
-
-    def doubt(self) -> None:
-        """Make claims stale, since a server is not a master now; once, until `settle`."""
-        if self._doubted or self.server is None:
-            return
-        self._doubted = True
-        self._replace()
-        logger.warning("the Redis server is no longer a master; all logs are claimed again")
-        self.on_change()
-
-    def _replace(self) -> None:
-        """Make all claims stale."""
-        self.generation += 1
-        self._replaced = self.generation
-        self._moved.clear()
-        self.writes.on_lost()
 
 
 def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:

@@ -50,9 +50,10 @@ _NONE: Final[frozenset[str]] = frozenset()
 @immutable
 class Claim:
     """
-    Right to open attempts in one log: holds while epoch and generation are the current ones.
+    Right to open attempts in one log.
 
-    INTENT has the server compare `stamp`, the answer to the first CLAIM; a later one does not renew it.
+    INTENT has the server compare `epoch` and `stamp`, the answer to the first CLAIM, which a later one does
+    not renew. `generation` only has a log claimed again that opens nothing, once another server answers.
     """
 
     epoch: Epoch

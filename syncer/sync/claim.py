@@ -88,7 +88,7 @@ class Claimer:
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
-        generation = self.log.generation_of(entry.uid)
+        generation = self.log.generation
         heard = self.log.subscriptions
         own_seeds = self._own_seeds(entry)
         if entry.ahead:
@@ -117,9 +117,9 @@ class Claimer:
         decision = reconcile(situation)
         await self._act(entry, term, decision, situation, judged)
         # The claim is stored last, with generation and stamp of its beginning: a server change in between
-        # voids it, and so does a result that the log could not take, which gives a claim up.
+        # has it made again, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
-        current = generation == self.log.generation_of(entry.uid)
+        current = generation == self.log.generation
         if claimable and current and not entry.unrecorded:
             entry.claim = Claim(term.epoch, generation, claimed.stamp)
             entry.compared = self.recorder.time.latest()
@@ -407,7 +407,7 @@ class Claimer:
             self.cache.forget(entry.uid)
             return True
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(term.epoch, self.log.generation_of(entry.uid), claimed.stamp)
+        entry.claim = Claim(term.epoch, self.log.generation, claimed.stamp)
         if not await self.recorder.record_kept(entry):
             return False
         await self._recover(entry, term)

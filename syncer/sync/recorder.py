@@ -102,7 +102,7 @@ class Recorder:
         return (
             claim is not None
             and claim.epoch == term.epoch
-            and claim.generation == self.log.generation_of(entry.uid)
+            and claim.generation == self.log.generation
         )
 
     def lose_claim(self, entry: Entry, cause: str) -> None:

@@ -253,7 +253,7 @@ class Product:
         claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.term.epoch, log.generation_of(entry.uid), claimed.stamp)
+        entry.claim = Claim(self.term.epoch, log.generation, claimed.stamp)
 
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""

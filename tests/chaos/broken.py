@@ -35,7 +35,6 @@ from syncer.kube.notification_requests import (
 )
 from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
-from syncer.ledger.calls import StaleGuard
 from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import intent_record
@@ -170,7 +169,7 @@ def send_without_log() -> None:
         try:
             async with asyncio.timeout(0.7):
                 return await open_(self, entry, term, channel, **rest)
-        except (PortError, StaleGuard, TimeoutError):
+        except (PortError, TimeoutError):
             chosen = self.next_id(term.epoch)
             record = intent_record(chosen, channel, at=self.time.now(), by="broken")
             entry.executing[chosen] = channel

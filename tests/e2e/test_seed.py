@@ -284,7 +284,7 @@ class Writer:
         claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.term.epoch, log.generation_of(entry.uid), claimed.stamp)
+        entry.claim = Claim(self.term.epoch, log.generation, claimed.stamp)
         answer, intent = await recorder.open(entry, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()

@@ -16,7 +16,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import zip_longest
@@ -24,7 +24,6 @@ from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import Refused, classify_reply
@@ -638,17 +637,12 @@ class MemoryClient:
         self._installation = ""
         self._closed = False
 
-    def generation_of(self, key: str) -> int:
-        """Generation that made claims of a log stale last; see `RedisState.generation_of`."""
-        return self.generation
-
     async def evaluate(
         self,
         script: Script,
         key: str,
         args: Sequence[Argument],
         *,
-        guard: Callable[[], bool] | None = None,
         wait: tuple[int, int] | None = None,
     ) -> Any:
         """Run a script's twin; see `LedgerClient.evaluate`."""
@@ -657,11 +651,11 @@ class MemoryClient:
             reply = self.redis.twin.run(script.name, key, args, self.redis.clock())
             return (reply, self.redis.replicas) if wait else reply
 
-        return await self._call(script.name, execute, guard)
+        return await self._call(script.name, execute)
 
     async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
-        return await self._call(_bytes(args[0]).decode(), lambda: self.redis.execute(*args), None)
+        return await self._call(_bytes(args[0]).decode(), lambda: self.redis.execute(*args))
 
     async def wake_up(self, what: str) -> None:
         """Tell the owners; see `LedgerClient.wake_up`."""
@@ -672,9 +666,7 @@ class MemoryClient:
         """Run many reads; see `LedgerClient.gather`."""
         return await asyncio.gather(*(self.command(*c) for c in commands))
 
-    async def _call(
-        self, name: str, execute: Callable[[], Any], guard: Callable[[], bool] | None
-    ) -> Any:
+    async def _call(self, name: str, execute: Callable[[], Any]) -> Any:
         mishap = self.redis.strike(name)
         pause = self.redis.delay() / 2
         await asyncio.sleep(pause)
@@ -682,8 +674,6 @@ class MemoryClient:
             self.problem = "Redis cannot be reached"
             raise Unavailable(self.problem)
         self._meet()
-        if guard is not None and not guard():
-            raise StaleGuard("the claim is stale")
         if mishap is Mishap.LOSE_REQUEST:
             await asyncio.sleep(pause)
             raise Ambiguous("no reply from Redis (ConnectionError)")
@@ -699,11 +689,6 @@ class MemoryClient:
 
     def _meet(self) -> None:
         if self.redis.role != "master":
-            # A server that was demoted may have fallen back: claims made before are stale.
-            if self.server is not None and self.server.role == "master":
-                self.server = replace(self.server, role=self.redis.role)
-                self.generation += 1
-                self.on_change()
             self.problem = str(Refused("READONLY"))
             raise Unavailable(self.problem)
         key = f"{self.prefix}:meta"

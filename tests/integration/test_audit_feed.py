@@ -184,7 +184,7 @@ class World:
         claimed = await self.log.claim(entry.uid, EPOCH, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(EPOCH, self.log.generation_of(entry.uid), claimed.stamp)
+        entry.claim = Claim(EPOCH, self.log.generation, claimed.stamp)
 
     async def attempt(
         self, entry: Entry, state: AttemptState = SUCCESS, channel: str = "console"

@@ -105,7 +105,7 @@ async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
             await client.probe()
             assert "refuses WAIT" in (client.unfit or "")
         # A new connection does not make it forgotten.
-        await client._servers._pipeline.renew()  # type: ignore[union-attr] # of the one server
+        await client._servers._pipeline.reset()  # type: ignore[union-attr] # of the one server
         await client.probe()
         assert "refuses WAIT" in (client.unfit or "")
         await asyncio.to_thread(call, port_of(both.primary), *right, "+wait")

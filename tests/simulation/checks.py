@@ -67,7 +67,6 @@ MARKS: Final = (
     "zombie outcome accepted",
     "zombie request received",
     "RECLAIM hit",
-    "guard refused an intent",
     "DUP after a lost reply",
     "DONE answered",
     "outcome repeated after a lost reply",

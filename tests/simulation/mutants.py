@@ -186,7 +186,7 @@ def stale_read() -> AbstractContextManager[None]:
 def no_reclaim() -> AbstractContextManager[None]:
     """Another server or store changes nothing, for the client or for the script."""
     return _instead(
-        (RedisLog, "generation_of", lambda _self, _uid: 0),
+        (RedisLog, "generation", property(lambda _self: 0)),
         (ScriptTwin, "_fallen", lambda *_: None),
     )
 
@@ -199,7 +199,7 @@ def no_stamp() -> AbstractContextManager[None]:
         return fallen(self, log, position, chain, self.stamp)
 
     return _instead(
-        (RedisLog, "generation_of", lambda _self, _uid: 0), (ScriptTwin, "_fallen", unstamped)
+        (RedisLog, "generation", property(lambda _self: 0)), (ScriptTwin, "_fallen", unstamped)
     )
 
 

@@ -30,7 +30,6 @@ from notifier.channels.webhook import webhook_payload
 from notifier.contract import Message, Outcome
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.errors import error_of
-from syncer.ledger.calls import StaleGuard
 from syncer.ledger.lua import PROBE, Script
 from syncer.ledger.replies import classify_reply
 from syncer.ledger.store import Server
@@ -390,8 +389,8 @@ class SimLane(MemoryClient):
     """
     One process's pipeline to Redis: one connection at a time, in order.
 
-    The guard is asked when the command is written; how long it then travels is the network's. A
-    connection ends with the server's process; a new one asks who answers, and so does a probe.
+    How long a command travels is the network's. A connection ends with the server's process; a new one
+    asks who answers, and so does a probe.
     """
 
     def __init__(
@@ -412,7 +411,6 @@ class SimLane(MemoryClient):
         key: str,
         args: Sequence[Argument],
         *,
-        guard: Callable[[], bool] | None = None,
         wait: tuple[int, int] | None = None,
     ) -> Any:
         """Run a script's twin; see `LedgerClient.evaluate`."""
@@ -422,7 +420,7 @@ class SimLane(MemoryClient):
             return (reply, self.redis.replicas) if wait else reply
 
         try:
-            reply = await self._call(script.name, execute, guard, script=True)
+            reply = await self._call(script.name, execute, script=True)
         except PortError as error:
             self.writes.on_error("", script, error)
             raise
@@ -446,7 +444,7 @@ class SimLane(MemoryClient):
             self._world.purge()
             return self.redis.execute(*args)
 
-        return await self._call(str(args[0]), execute, None)
+        return await self._call(str(args[0]), execute)
 
     async def probe(self) -> Any:
         """Ask the server who it is now, on the connection that there is."""
@@ -491,7 +489,6 @@ class SimLane(MemoryClient):
         self,
         name: str,
         execute: Callable[[], Any],
-        guard: Callable[[], bool] | None,
         *,
         script: bool = False,
     ) -> Any:
@@ -513,9 +510,6 @@ class SimLane(MemoryClient):
             self._there = self._back = 0.0
             self._meet()
             self._connection = redis.starts
-        if guard is not None and not guard():
-            world.checks.mark("guard refused an intent")
-            raise StaleGuard("the claim is stale")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._owed = [*(a for a in self._owed if not a.done()), answer]
         self._put_on_the_wire(name, mishap, execute, answer)

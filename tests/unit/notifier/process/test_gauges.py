@@ -79,7 +79,7 @@ def controller() -> Controller:
     cache = Cache(window=1.0, monotonic=lambda: NOW)
     shards = Shards(1)
     shards.take(0, Held())
-    log = cast("Any", SimpleNamespace(generation_of=lambda _uid: 0))
+    log = cast("Any", SimpleNamespace(generation=0))
     return Controller(
         Ports(
             queue=WorkQueue(lambda: NOW),

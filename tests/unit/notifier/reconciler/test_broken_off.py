@@ -106,7 +106,7 @@ class World:
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claim = Claim(EPOCH, self.log.generation_of("uid-a"), self.log.stamp)
+        self.entry.claim = Claim(EPOCH, self.log.generation, self.log.stamp)
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
@@ -183,7 +183,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
-        world.entry.claim = Claim(EPOCH, world.log.generation_of("uid-a"), world.log.stamp)
+        world.entry.claim = Claim(EPOCH, world.log.generation, world.log.stamp)
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.never_sent == set()
     assert world.entry.executing == {}

@@ -27,7 +27,7 @@ class World(Still):
     def __init__(self) -> None:
         super().__init__()
         self.cache.monotonic = time.monotonic
-        self.log = SimpleNamespace(available=True, generation_of=lambda _uid: 0)
+        self.log = SimpleNamespace(available=True, generation=0)
         self.controller.recorder.log = cast("Any", self.log)
 
     async def hand_over(self) -> tuple[bool, float]:

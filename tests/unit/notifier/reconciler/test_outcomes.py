@@ -184,7 +184,7 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     world.redis.twin.logs.clear()
     await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
     recorder = world.controller.recorder
-    world.entry.claim = Claim(EPOCH, recorder.log.generation_of("uid-a"), "")
+    world.entry.claim = Claim(EPOCH, recorder.log.generation, "")
     await recorder.record_kept(world.entry)
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))

@@ -86,7 +86,7 @@ class Case(World):
 
         async def claim(entry: Entry, term: LeaseTerm) -> ClaimDecision:
             self.done.append(("claim", term.epoch))
-            entry.claim = Claim(EPOCH, self.log.generation_of(entry.uid), "") if holds else None
+            entry.claim = Claim(EPOCH, self.log.generation, "") if holds else None
             return ClaimDecision(("row",), actions, "because")
 
         async def retire(entry: Entry, term: LeaseTerm) -> bool:

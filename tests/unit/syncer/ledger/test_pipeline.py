@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, ConnectionP
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from syncer.ledger.calls import Call, StaleGuard
+from syncer.ledger.calls import Call
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replicas import NO_WAIT
@@ -103,9 +103,6 @@ class Server:
 
     def on_problem(self, pipeline: Pipeline) -> None:
         self.told.append(("problem", pipeline))
-
-    def on_demoted(self, pipeline: Pipeline) -> None:
-        self.told.append(("demoted", pipeline))
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         self.told.append(("unconfirmed", pipeline))
@@ -267,23 +264,17 @@ def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
         server = Named(0.0)
         async with serving(server) as pipeline:
             pipeline.wait_refused = True
-            server.replies = [INFO, [b"appendfsync", b"always"]]
-            await pipeline._identify(cast("AbstractConnection", server))
-            assert server.infos[-1][NO_WAIT] == "1"
+            await pipeline.submit(GET)
             server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
-            known: list[object] = []
             pipeline.problem = "away"
-            assert (await pipeline.read_info())[NO_WAIT] == "1"
-            known += [pipeline.problem, pipeline.wait_refused]
+            await pipeline.look()
+            assert server.infos[-1][NO_WAIT] == "1"
+            assert [pipeline.problem, pipeline.wait_refused] == [None, True]
             server.replies = [INFO, 0, [b"appendfsync", b"always"]]
-            assert NO_WAIT not in await pipeline.read_info()
-            known.append(pipeline.wait_refused)
-            assert known == [None, True, False]
-            waits = [asked for asked in server.asked if b"WAIT" in asked]
-            assert waits == [b"*3\r\n$4\r\nWAIT\r\n$1\r\n0\r\n$1\r\n0\r\n"] * 2
-            server.replies = [INFO, [b"appendfsync", b"always"]]
-            await pipeline._identify(cast("AbstractConnection", server))
+            await pipeline.look()
             assert NO_WAIT not in server.infos[-1]
+            assert pipeline.wait_refused is False
+            assert server.asked.count(b"WAIT00") == 2
 
     simulate(1, main)
 
@@ -295,20 +286,15 @@ def test_a_server_that_became_a_replica_is_left() -> None:
         server = Named(0.0)
         replica = INFO.replace(b"master", b"slave")
         async with serving(server) as pipeline:
+            await pipeline.submit(GET)
             server.replies = [replica, [b"appendfsync", b"always"]]
             with pytest.raises(Unavailable, match=r"^Redis answers READONLY: it is a replica$"):
-                await pipeline.read_info()
-            assert server.told == [("demoted", pipeline), ("problem", pipeline)]
-            closed = server.closed
+                await pipeline.look()
+            assert server.told == [("problem", pipeline)]
+            assert server.ended
+            assert server.infos == [], "a replica is not compared"
             assert await pipeline.submit(GET) == b"OK"
-            assert await pipeline.submit(GET) == b"OK"
-            assert server.closed == closed + 1, "once"
-            server.told.clear()
-            server.replies = [replica, [b"appendfsync", b"always"]]
-            with pytest.raises(ResponseError, match="READONLY connected to a replica"):
-                await pipeline._identify(cast("AbstractConnection", server))
-            assert server.told == [("demoted", pipeline)]
-            assert server.infos == [], "no claim is compared with a replica"
+            assert not server.ended
 
     simulate(1, main)
 
@@ -326,32 +312,11 @@ def test_a_setting_is_read_where_the_newest_connection_may() -> None:
             ):
                 server.replies = [info, answer]
                 await pipeline._identify(cast("AbstractConnection", server))
+                assert server.infos[-1].get("appendfsync") == shown
+                await pipeline.submit(GET)
                 server.replies = [info, [b"appendfsync", b"always"]]
-                assert (await pipeline.read_info()).get("appendfsync") == shown
-
-    simulate(1, main)
-
-
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_a_stale_guard_withholds_its_call_alone(ahead: int) -> None:
-    """It is asked when the connection is up, and what shares the round is sent."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.connecting = TIMEOUT / 2
-        holds = True
-        async with serving(server) as pipeline:
-            others = [asyncio.create_task(pipeline.submit(GET)) for _ in range(ahead)]
-            await asyncio.sleep(0)
-            call = asyncio.create_task(pipeline.submit(Call(("SET", "x"), guard=lambda: holds)))
-            await asyncio.sleep(TIMEOUT / 4)
-            holds = False
-            with pytest.raises(StaleGuard):
-                await call
-            assert await asyncio.gather(*others) == [b"OK"] * ahead
-            assert server.sent == [1] * ahead
-            holds = True
-            assert await pipeline.submit(Call(("SET", "x"), guard=lambda: holds)) == b"OK"
+                await pipeline.look()
+                assert server.infos[-1].get("appendfsync") == shown
 
     simulate(1, main)
 
@@ -415,7 +380,7 @@ def test_a_demotion_closes_the_connection() -> None:
             found = await together(pipeline, 1)
             assert isinstance(found[0], Exception)
             assert server.closed == 1
-            assert server.told == [("demoted", pipeline), ("problem", pipeline)]
+            assert server.told == [("problem", pipeline)]
             assert pipeline.problem == "Redis answers READONLY: it is a replica"
 
     simulate(1, main)
@@ -457,14 +422,12 @@ def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> No
 
 
 def test_a_reset_drops_what_is_under_way() -> None:
-    """A renewal of the connections does not: its calls are answered."""
+    """Its connection ends with it."""
 
     async def main(_loop: SimLoop) -> None:
         server = Server(0.0)
         async with serving(server) as pipeline:
             assert await pipeline.submit(GET) == b"OK"
-            await pipeline.renew()
-            assert not server.ended
             await pipeline.reset()
             assert server.ended
 
