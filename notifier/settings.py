@@ -26,6 +26,8 @@ from syncer.configfile import (
     Group,
     Names,
     build,
+    constant,
+    constants_of,
     parse_duration,
     repeated_keys,
     unknown_keys,
@@ -213,12 +215,7 @@ class EmailSettings(Group):
         "controller: they fail permanently. If true, channels are named `email:<receiver>`; with "
         "several recipients, each is `email:<receiver>:<tag>`.",
     )
-    timeout: Duration = Field(
-        default=10.0,
-        gt=0,
-        le=300,
-        description="Longest time of one SMTP session; default 10s. The lease is derived from it.",
-    )
+    timeout: Duration = constant(10.0)
 
 
 class CredentialsSettings(Group):
@@ -240,35 +237,10 @@ class DeliverySettings(DeliveryRules):
         "(default): they are recorded in the object's status before they are sent, if everything "
         "recorded earlier is known; `hold`: they wait.",
     )
-    journal_after: Duration = Field(
-        default=10.0,
-        ge=1,
-        le=3600,
-        description="How long Redis must be away before attempts are journaled; default 10s.",
-    )
-    journal_per_second: float = Field(
-        default=20.0,
-        ge=0.1,
-        le=10_000,
-        allow_inf_nan=False,
-        description="Attempts that one replica journals per second; default 20. Each costs two "
-        "writes to the API server. Namespaces take turns; within one, priority decides, then due "
-        "time.",
-    )
-    per_receiver: int = Field(
-        default=32,
-        ge=1,
-        le=10_000,
-        description="Concurrent attempts of one receiver; default 32. Further ones wait: "
-        "namespaces take turns, and within one, due time decides, then priority.",
-    )
-    total: int = Field(
-        default=256,
-        ge=1,
-        le=100_000,
-        description="Concurrent attempts of all receivers; default 256. Hanging receivers never "
-        "take all of them; only a larger number of hanging receivers could delay others.",
-    )
+    journal_after: Duration = constant(10.0)
+    journal_per_second: float = constant(20.0)
+    per_receiver: int = constant(32)
+    total: int = constant(256)
     rate_per_second: float = Field(
         default=0.0,
         ge=0,
@@ -403,12 +375,7 @@ class AuditSettings(Group):
         "Its directory must exist and be writable. Replicas must not share one file. A new file "
         "is readable only by its owner (0600); an existing one keeps its mode.",
     )
-    max_age: Duration = Field(
-        default=7 * 86400.0,
-        ge=60,
-        description="How long an audit event is kept for a destination that does not accept it; "
-        "default 168h. After that it is dropped and counted, so that its log can expire.",
-    )
+    max_age: Duration = constant(7 * 86400.0)
 
     @field_validator("file")
     @classmethod
@@ -457,19 +424,8 @@ class EventsSettings(Group):
     """Kubernetes Events about notifications; best effort, always after the record."""
 
     enabled: bool = Field(default=True, description="Whether Events are written; default true.")
-    per_second: float = Field(
-        default=50.0,
-        gt=0,
-        le=10_000,
-        description="Events per second and replica; default 50. Events beyond the rate are "
-        "dropped and counted.",
-    )
-    burst: int = Field(
-        default=1_000,
-        ge=1,
-        le=100_000,
-        description="Events that may wait; default 1000.",
-    )
+    per_second: float = constant(50.0)
+    burst: int = constant(1_000)
 
 
 class RetentionSettings(Group):
@@ -590,7 +546,7 @@ def load(
     """
     source = read_file(path)
     document = with_adoption(with_redis_secrets(source.values, env), env)
-    settings = build(Settings, document, source)
+    settings = build(Settings, document, source, constants=constants_of(env))
     environment = Environment(
         namespace=_home(env, namespace_file),
         routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),

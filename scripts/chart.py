@@ -4,8 +4,7 @@ What the chart takes from the code, so that neither can fall behind the other.
     scripts/chart generate    write it
     scripts/chart check       say what is out of date; exit code 1 if something is
 
-The settings models of the controller are the one source of `config`: of its block in `values.yaml`,
-with every key, its default and its description, and of `properties.config` in `values.schema.json`.
+The settings models of the controller are the one source of `properties.config` in `values.schema.json`.
 The comments in `values.yaml` are the one source of all other descriptions: in the schema, whose types
 are written by hand, and in the table of the chart's README.
 
@@ -19,18 +18,14 @@ import argparse
 import json
 import re
 import sys
-import textwrap
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from notifier.settings import Settings
-from syncer.configfile import group_of
-from syncer.fields import is_duration, schema_for, summary
+from syncer.fields import schema_for
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CHART: Final = ROOT / "charts" / "notification-ledger"
@@ -45,32 +40,9 @@ OWN: Final = {
     "sharding.leaseName": "`leaseName`",
     "sync.statusPolicy": "`admission`",
 }
-#: Keys whose default the chart decides: null in its values, and what is set there wins.
+#: Keys whose default the chart decides, also where they are null.
 DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})
-#: Keys whose default in the chart differs from that of a file, which is the replaced controller's.
-OTHERWISE: Final = {"delivery.onOperatorError": "hold"}
-_BEGIN: Final = "  # --- made by scripts/chart from the controller's settings; do not edit ---"
-_END: Final = "  # --- end of what scripts/chart makes ---"
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
-_WIDTH: Final = 100
-
-
-class Key(typing.NamedTuple):
-    """A field of a settings model as the file names it."""
-
-    name: str
-    path: str
-    field: FieldInfo
-    group: type[BaseModel] | None
-
-
-def keys(model: type[BaseModel], path: str = "") -> Iterator[Key]:
-    """Yield the fields of a group that are for the user to set."""
-    for name, field in model.model_fields.items():
-        alias = field.alias or name
-        full = f"{path}{alias}"
-        if full not in OWN:
-            yield Key(alias, full, field, group_of(field.annotation))
 
 
 # -- the schema -----------------------------------------------------------------------------------
@@ -81,69 +53,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return schema_for(model, skip=OWN.keys(), nullable=DECIDED)
 
 
-# -- the values -----------------------------------------------------------------------------------
-
-
-def values_of(model: type[BaseModel], path: str = "", indent: int = 2) -> Iterator[str]:
-    """Yield the lines that show every key of a group with its description and default."""
-    for key in keys(model, path):
-        pad = " " * indent
-        text = summary(key.group) if key.group else str(key.field.description)
-        yield from comment(text, pad)
-        if key.group is None:
-            default = "null" if key.path in DECIDED else shown(key.field)
-            default = OTHERWISE.get(key.path, default)
-            yield f"{pad}{key.name}: {default}"
-            continue
-        inner = list(values_of(key.group, f"{key.path}.", indent + 2))
-        if key.field.get_default(call_default_factory=True) is None and not key.field.is_required():
-            # A group that is absent by default: shown, not set.
-            inner = [re.sub(rf"^ {{{indent}}}", f"{pad}# ", line) for line in inner]
-            yield f"{pad}# {key.name}:"
-        else:
-            yield f"{pad}{key.name}:"
-        yield from inner
-
-
-def comment(text: str, pad: str) -> Iterator[str]:
-    """Yield a text as a comment."""
-    for line in textwrap.wrap(text, _WIDTH - len(pad) - 2, break_on_hyphens=False):
-        yield f"{pad}# {line}"
-
-
-def shown(field: FieldInfo) -> str:
-    """Return a default as YAML."""
-    if field.is_required():
-        return '""'
-    default = field.get_default(call_default_factory=True)
-    if is_duration(field):
-        return duration(float(default))
-    if isinstance(default, tuple):
-        default = list(default)
-    if isinstance(default, float) and default.is_integer():
-        default = int(default)
-    return json.dumps(default) if not isinstance(default, str) or not default else default
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in Go's form, in the largest unit that makes it a whole number."""
-    for unit, size in (("h", 3600.0), ("m", 60.0), ("s", 1.0)):
-        if seconds % size == 0 and (seconds or unit == "s"):
-            return f"{int(seconds / size)}{unit}"
-    return f"{round(seconds * 1000)}ms"
-
-
 # -- the files ------------------------------------------------------------------------------------
-
-
-def new_values(text: str) -> str:
-    """Return `values.yaml` with the block of `config` made anew."""
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    if not after:
-        raise SystemExit("chart: values.yaml has lost the lines between which the config stands")
-    lines = "\n".join(values_of(Settings))
-    return f"{before}{_BEGIN}\n{lines}\n{_END}{after}"
 
 
 def new_schema(text: str, values: str) -> str:
@@ -231,11 +141,10 @@ def new_readme(text: str, values: str) -> str:
 
 def made() -> dict[Path, str]:
     """Return each file that is made here, with what should be in it."""
-    values = new_values((CHART / "values.yaml").read_text())
+    values = (CHART / "values.yaml").read_text()
     schema = CHART / "values.schema.json"
     readme = CHART / "README.md"
     return {
-        CHART / "values.yaml": values,
         schema: new_schema(schema.read_text(), values),
         readme: new_readme(readme.read_text(), values),
     }

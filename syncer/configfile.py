@@ -19,14 +19,16 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 from syncer.model.errors import ConfigError, reason_of
 from syncer.model.finding import Finding, Severity
-from syncer.yamlfile import SHOWN_KEY, Document, path_of
+from syncer.yamlfile import SHOWN_KEY, Document, path_of, read_file
 
 # Plugins of pydantic are looked for in the metadata of every installed package when the first model is
 # made: a twentieth of a start. None of them has a say in what a setting means.
@@ -121,6 +123,21 @@ class Group(BaseModel):
     )
 
 
+def constant(value: Any) -> Any:
+    """
+    Return a field that has this value, whatever a settings file says.
+
+    Only a test gives it another one, in the file of `constants_of`.
+    """
+    return Field(default=value, exclude=True)
+
+
+def constants_of(env: Mapping[str, str]) -> Mapping[str, Any]:
+    """The document of a test, in the form of a settings file, that LEDGER_TESTING names; empty without."""
+    path = env.get("LEDGER_TESTING")
+    return read_file(path).values if path else {}
+
+
 def secret_of(path: str, key: str) -> str:
     """
     Read a file that holds one secret; line ends at its end do not count.
@@ -168,10 +185,13 @@ class Fault(typing.NamedTuple):
         return self.spelled or dotted(self.location)
 
 
-def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
+def read_into(
+    model: type[G], document: Mapping[str, Any], constants: Mapping[str, Any] = MappingProxyType({})
+) -> G | list[Fault]:
     """Make settings from a document, or say everything that is wrong with it."""
+    given = _without_nulls(model, document)
     try:
-        return model.model_validate(_without_nulls(model, document))
+        return model.model_validate(_with_constants(model, given, constants))
     except ValidationError as error:
         return [
             Fault(e["loc"], _reason(e), _model_at(model, e["loc"]))
@@ -179,7 +199,13 @@ def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
         ]
 
 
-def build(model: type[G], document: Mapping[str, Any], source: Document | None = None) -> G:
+def build(
+    model: type[G],
+    document: Mapping[str, Any],
+    source: Document | None = None,
+    *,
+    constants: Mapping[str, Any] = MappingProxyType({}),
+) -> G:
     """
     Make settings from a document.
 
@@ -189,11 +215,12 @@ def build(model: type[G], document: Mapping[str, Any], source: Document | None =
         model: Of the settings.
         document: What to read.
         source: The file that it comes from, for the lines of errors.
+        constants: Of a test; see `constants_of`.
 
     Raises:
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
     """
-    found = read_into(model, document)
+    found = read_into(model, document, constants)
     if isinstance(found, list):
         raise refusal(found, source)
     return found
@@ -278,10 +305,15 @@ def nearest(name: str, known: Mapping[str, str]) -> str:
     return known[folded[close[0]]] if close else ""
 
 
+def fields_of(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """The fields that a document may set, with their names."""
+    return [item for item in model.model_fields.items() if not item[1].exclude]
+
+
 def keys_of(model: type[BaseModel]) -> dict[str, str]:
     """Keys that a document may use, each with the field it sets."""
     keys: dict[str, str] = {}
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model):
         keys[field.alias or name] = name
         keys.setdefault(name, name)
     return keys
@@ -327,6 +359,23 @@ def _without_nulls(model: type[BaseModel], document: object) -> object:
         key = required.alias or name
         if required.is_required() and group_of(required.annotation) and not {key, name} & set(out):
             out[key] = {}
+    return out
+
+
+def _with_constants(model: type[BaseModel], given: object, constants: object) -> object:
+    """Add what a test says of constants."""
+    if not isinstance(constants, Mapping) or not isinstance(given, Mapping):
+        return given
+    out = dict(given)
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        said, inner = constants.get(key, constants.get(name)), group_of(field.annotation)
+        if said is None:
+            continue
+        if field.exclude:
+            out[key] = said
+        elif inner and (whole := _with_constants(inner, out.get(key, {}), said)):
+            out[key] = whole
     return out
 
 

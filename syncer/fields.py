@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from syncer.configfile import group_of, listed_group_of, options_of, parse_duration
+from syncer.configfile import fields_of, group_of, listed_group_of, options_of, parse_duration
 
 #: Go's text form, or plain seconds.
 _DURATION: Final = (
@@ -116,7 +116,7 @@ def schema_for(
     plain = model.model_json_schema(by_alias=True)
     properties: dict[str, Any] = {}
     required = []
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model):
         key = field.alias or name
         full = f"{path}{key}"
         if full in skip:

@@ -9,7 +9,6 @@ carries a description with unit, default, reason and danger; the reference page 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from syncer.configfile import Duration, Group, Level, Names, build, keys_of, secret_of, unknown_keys
+from syncer.configfile import (
+    Duration,
+    Group,
+    Level,
+    Names,
+    build,
+    constant,
+    constants_of,
+    keys_of,
+    secret_of,
+    unknown_keys,
+)
 from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
@@ -107,13 +117,7 @@ class RedisSettings(Group):
         "with durability strict if the user may not run CONFIG GET, which no user should: the "
         "setting is then not visible. What the server itself reports takes precedence.",
     )
-    timeout: Duration = Field(
-        default=3.0,
-        gt=0,
-        le=60,
-        description="Time for connecting and for each reply; default 3s. A reply that comes later "
-        "counts as lost, and the controller asks again.",
-    )
+    timeout: Duration = constant(3.0)
 
     @field_validator("url")
     @classmethod
@@ -171,14 +175,7 @@ class ShardingSettings(Group):
         "replica, and `<name>-map` for the number of shards; default notification-ledger. Two "
         "installations in one namespace need different names.",
     )
-    shards: int = Field(
-        default=16,
-        ge=1,
-        le=256,
-        description="Number of shards, and so the most replicas that can work at once; default "
-        "16. Fixed at installation: another number is refused; docs/operations.md has the steps "
-        "that change it.",
-    )
+    shards: int = constant(16)
     incarnation: int = Field(
         default=0,
         ge=0,
@@ -187,29 +184,9 @@ class ShardingSettings(Group):
         "etcd or a move to another cluster, where resourceVersions start again. Never lower it: "
         "logs with a higher one would not be used.",
     )
-    renew_deadline: Duration = Field(
-        default=5.0,
-        ge=0.5,
-        le=300,
-        description="Without a renewal for this long, a replica stops sending; default 5s. A "
-        "shorter time makes takeovers faster and tolerates less delay of the API server: calls on Leases "
-        "are given up after half of it.",
-    )
-    retry_period: Duration = Field(
-        default=2.0,
-        ge=0.1,
-        le=60,
-        description="Time between renewals of a replica's session; default 2s. Must be shorter than "
-        "renewDeadline.",
-    )
-    margin: Duration = Field(
-        default=3.0,
-        ge=0.1,
-        le=300,
-        description="Time at the end of the lease in which no send begins; default 3s. It covers "
-        "clock drift and scheduling delays on a busy node. With too small a margin, two owners "
-        "may send at once.",
-    )
+    renew_deadline: Duration = constant(5.0)
+    retry_period: Duration = constant(2.0)
+    margin: Duration = constant(3.0)
 
     @field_validator("lease_name")
     @classmethod
@@ -219,13 +196,6 @@ class ShardingSettings(Group):
             raise ValueError("must be a DNS label of at most 58 characters")
         return name
 
-    @field_validator("retry_period")
-    @classmethod
-    def _renews_in_time(cls, period: float, info: ValidationInfo) -> float:
-        if period >= info.data.get("renew_deadline", math.inf):
-            raise ValueError("must be shorter than sharding.renewDeadline")
-        return period
-
     def lease_duration(self, largest_send_timeout: float) -> float:
         """LeaseDuration in seconds: renewDeadline + the longest that a send may take + margin."""
         return self.renew_deadline + largest_send_timeout + self.margin
@@ -234,71 +204,15 @@ class ShardingSettings(Group):
 class SyncSettings(Group):
     """How the record is copied from the log into the objects' status."""
 
-    window: Duration = Field(
-        default=0.5,
-        le=60,
-        description="How long changes of an object are collected before its status is written; "
-        "default 500ms. Terminal states are written at once. A longer window saves writes to the "
-        "API server; until a write, the status is behind the log, which loses nothing.",
-    )
-    writers: int = Field(
-        default=8,
-        ge=1,
-        le=256,
-        description="Concurrent status writes; default 8, which is 800 a second if the API server "
-        "answers one in 10 ms. More help if the API server is far away; if it is busy, more slow "
-        "down everybody who creates, writes or watches objects.",
-    )
-    max_status_bytes: int = Field(
-        default=65_536,
-        ge=16_384,
-        le=524_288,
-        description="Largest status, in bytes of JSON; default 65536. Above it, error texts are "
-        "shortened, then old failures are folded into counts; successes always stay.",
-    )
-    resync: Duration = Field(
-        default=10.0,
-        ge=1,
-        le=30,
-        description="How often the controller examines whether an unfinished notification needs a "
-        "check; default 10s. It bounds the delay of anything due after a lost event. It sends no "
-        "request, and takes a quarter of a second of CPU for 100,000 notifications.",
-    )
-    live_sweep: Duration = Field(
-        default=30.0,
-        ge=1,
-        le=3600,
-        description="How often the lengths of unfinished logs are compared with what is known; "
-        "default 30s. This finds records that others appended when their wake-up was lost.",
-    )
-    finished_sweep: Duration = Field(
-        default=600.0,
-        ge=1,
-        le=86_400,
-        description="The same for finished logs; default 10m.",
-    )
-    hold_notice: Duration = Field(
-        default=60.0,
-        ge=1,
-        le=3600,
-        description="Time after which an object whose due attempt is held because Redis is away "
-        "gets the condition LogUnavailable; default 60s.",
-    )
-    scrub_rate: float = Field(
-        default=2.0,
-        ge=0,
-        le=1000,
-        allow_inf_nan=False,
-        description="Unfinished notifications that the self-audit of a replica checks per second; "
-        "default 2, and 0 disables it. Each check reads one log and one object.",
-    )
-    scrub_pause: Duration = Field(
-        default=60.0,
-        ge=0.1,
-        le=86_400,
-        description="Pause between two rounds of the self-audit; default 60s. It keeps a small "
-        "installation from being checked all the time.",
-    )
+    window: Duration = constant(0.5)
+    writers: int = constant(8)
+    max_status_bytes: int = constant(65_536)
+    resync: Duration = constant(10.0)
+    live_sweep: Duration = constant(30.0)
+    finished_sweep: Duration = constant(600.0)
+    hold_notice: Duration = constant(60.0)
+    scrub_rate: float = constant(2.0)
+    scrub_pause: Duration = constant(60.0)
 
     status_policy: str = Field(
         default="",
@@ -306,13 +220,6 @@ class SyncSettings(Group):
         "lets nobody else write statuses; default none. The controller looks once a minute whether it "
         "is in force, which needs the permission to get both.",
     )
-
-    @field_validator("finished_sweep")
-    @classmethod
-    def _not_more_often(cls, period: float, info: ValidationInfo) -> float:
-        if period < info.data.get("live_sweep", 0.0):
-            raise ValueError("must not be shorter than sync.liveSweep")
-        return period
 
 
 class WatchRules(Group):
@@ -452,7 +359,7 @@ def load(
     # Most of these is another command's.
     shared = {"controller", "delivery"}
     checked = {name: group for name, group in known.items() if name not in shared}
-    settings = build(SyncerSettings, known, source)
+    settings = build(SyncerSettings, known, source, constants=constants_of(env))
     remarks = [*unknown_keys(SyncerSettings, checked, source), *settings.redis.remarks(source)]
     return LoadedSyncer(settings, tuple(remark.text for remark in remarks))
 

@@ -390,7 +390,7 @@ class AuditFeed:
         count = sum(len(p.events) for p in old if p.entry.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
-            "audit events older than audit.maxAge are dropped",
+            "audit events older than a week are dropped",
             extra={
                 "events": count,
                 "notifications": len(marked),

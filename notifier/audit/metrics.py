@@ -24,7 +24,7 @@ class AuditMetrics:
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         dropped = counter(
-            "audit_events_dropped", "Audit events dropped after audit.maxAge.", ("service",)
+            "audit_events_dropped", "Audit events dropped after a week.", ("service",)
         )
         self.dropped = dropped.labels(ACTOR)
         self.sent = counter(

@@ -18,7 +18,7 @@ from notifier.routing.receivers import QUALIFIED_IF_NATIVE
 from notifier.routing.reload import read_text
 from notifier.settings import ROUTING_PATH, Settings
 from syncer.cli.arguments import SETTINGS_FILES
-from syncer.configfile import build
+from syncer.configfile import build, constants_of
 from syncer.model.errors import ConfigError
 from syncer.settings import NAMESPACE_FILE
 from syncer.yamlfile import read_file
@@ -97,7 +97,9 @@ def load(files: Files) -> Loaded:
         source = read_file(files.settings)
         # Where Redis is does not matter here, and the files that say so may be out of reach.
         redis = {"url": "redis://unknown"}
-        settings = build(Settings, {**source.values, "redis": redis}, source)
+        settings = build(
+            Settings, {**source.values, "redis": redis}, source, constants=constants_of(os.environ)
+        )
     if files.routing is None:
         return Loaded(settings, None)
     text, fault = read_text(files.routing)

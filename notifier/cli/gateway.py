@@ -8,6 +8,7 @@ given a routing file, who would receive them. It contacts no server and checks n
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         from notifier.gateway.process import run as start
         from notifier.gateway.settings import load
 
-        loaded = load(program.named(options.config))
+        loaded = load(program.named(options.config), os.environ)
         return program.Program(
             loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
         )
@@ -82,7 +83,7 @@ def _test(options: argparse.Namespace) -> int:
     from syncer.model.errors import ConfigError
 
     try:
-        loaded = settings.load(options.config)
+        loaded = settings.load(options.config, os.environ)
         for warning in loaded.warnings:
             write_remark(warning, "notifier")
         source = _source(loaded, options.source)

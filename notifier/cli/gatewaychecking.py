@@ -31,7 +31,6 @@ _FIXES: Final = {
     "the name of a namespace": "write lower-case letters, digits and dashes, at most 63",
     "needs `tls`": "add tls: {certFile: FILE, keyFile: FILE}, or ask for another proof",
     "or `auth: {insecure: true}`": "name a proof under auth; `insecure: true` there lets everybody send",
-    "limits.requests": "raise it, or lower limits.requests",
     "for kind": "add it",
     "where namespace is a template": "add it: a list of all namespaces that the template may yield",
     "the expression": f"correct the expression; {_PAGE} has the functions",

@@ -142,7 +142,7 @@ class Access:
                 standard_key if standard else lambda _key: None,
             )  # fmt: skip
             self._signature = Signature(
-                given.scheme, given.header.lower(), given.timestamp_header.lower(), given.tolerance
+                given.scheme, given.header.lower(), given.timestamp_header.lower()
             )
 
     def check_headers(self, incoming: Incoming) -> None:

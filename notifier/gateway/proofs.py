@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from syncer.configfile import Duration, Group, Names
+from syncer.configfile import Group, Names
 
 #: What can prove who sends.
 _PROOFS: Final = ("bearer", "basic", "signature", "token_review", "client_certificate")
@@ -54,10 +54,6 @@ class SignatureSettings(Group):
         default="", max_length=100,
         description="Grafana: the header with the signed time; default: none. Set it on both sides, or "
         "requests can be replayed for ever.",
-    )  # fmt: skip
-    tolerance: Duration = Field(
-        default=300.0, gt=0, le=3600,
-        description="How far a signed time may be off.",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
@@ -27,6 +28,8 @@ from syncer.configfile import (
     Fault,
     Group,
     Names,
+    constant,
+    constants_of,
     dotted,
     path_parts,
     read_into,
@@ -59,36 +62,10 @@ Label = Annotated[str, AfterValidator(_label)]
 class LimitSettings(Group):
     """What the gateway handles at once."""
 
-    requests: int = Field(
-        default=2000, ge=1, le=20_000,
-        description="Requests in flight, waiting for the API server included; one of several sources may "
-        "have at most half. Above it the answer is 503 at once.",
-    )  # fmt: skip
-    connections: int = Field(
-        default=4096, ge=16, le=50_000,
-        description="Connections at once, at least as many as `requests`. Above it the one that has been "
-        "silent longest is closed for a new one, never one with a request in flight.",
-    )  # fmt: skip
-    buffered_bytes: int = Field(
-        default=64 << 20, ge=16 << 20,
-        description="Bytes of all bodies that are being read or translated, and of the "
-        "notifications that wait for the API server; one source may take at most half. Above it, "
-        "the answer is 503 at once. The process needs a few times as much memory.",
-    )  # fmt: skip
-    body_seconds: Duration = Field(
-        default=10.0, gt=0, le=60,
-        description="Longest time for a body to arrive.",
-    )  # fmt: skip
-
-    @field_validator("connections")
-    @classmethod
-    def _enough(cls, connections: int, info: ValidationInfo) -> int:
-        requests = info.data.get("requests", 0)
-        if connections < requests:
-            raise ValueError(
-                f"must be at least limits.requests ({requests}): a request in flight has a connection"
-            )
-        return connections
+    requests: int = constant(2000)
+    connections: int = constant(4096)
+    buffered_bytes: int = constant(64 << 20)
+    body_seconds: Duration = constant(10.0)
 
 
 class LinkSettings(Group):
@@ -276,17 +253,11 @@ class GatewaySettings(Group):
     metrics_addr: ListenAddress = Field(
         default=Address("", 9090), description="Where /metrics is served."
     )
-    shutdown_delay: Duration = Field(
-        default=5.0, le=60,
-        description="How long requests are still accepted after SIGTERM, so that the Service can remove "
-        "this pod.",
-    )  # fmt: skip
+    shutdown_delay: Duration = constant(5.0)
     logging: LoggingSettings = Field(
         default_factory=LoggingSettings, description="Logs, on standard error."
     )
-    limits: LimitSettings = Field(
-        default_factory=LimitSettings, description="Limits on what is handled at the same time."
-    )
+    limits: LimitSettings = constant(LimitSettings())
     tls: TlsSettings | None = Field(
         default=None, description="TLS for the webhooks' port; default none, plain HTTP."
     )
@@ -313,27 +284,35 @@ class Loaded:
     warnings: tuple[str, ...]
 
 
-def load(path: Path | str) -> Loaded:
+def load(path: Path | str, env: Mapping[str, str]) -> Loaded:
     """Read a file; a ConfigError has the path of the key at fault, and its line."""
     source = read_file(path)
-    return of_document(source.values, source)
+    return of_document(source.values, source, constants=constants_of(env))
 
 
-def of_document(document: dict[str, Any], source: Document | None = None) -> Loaded:
+def of_document(
+    document: dict[str, Any],
+    source: Document | None = None,
+    *,
+    constants: Mapping[str, Any] = MappingProxyType({}),
+) -> Loaded:
     """
-    Make settings from a document; `source` is its file, for lines.
+    Make settings from a document; `source` is its file, for lines, and `constants` are those of a test.
 
     Raises:
         ConfigError: with the path of the key at fault; further faults follow in the text.
     """
-    found, unknown = examine(document, source)
+    found, unknown = examine(document, source, constants=constants)
     if isinstance(found, list):
         raise refusal(found, source)
     return replace(found, warnings=tuple(finding.text for finding in unknown))
 
 
 def examine(
-    document: dict[str, Any], source: Document | None = None
+    document: dict[str, Any],
+    source: Document | None = None,
+    *,
+    constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Loaded | list[Fault], list[Finding]]:
     """
     Make settings from a document, or say everything that is wrong with it; and what it says in vain.
@@ -343,7 +322,7 @@ def examine(
     rest = {key: value for key, value in document.items() if key != "sources"}
     unknown = repeated_keys(source) if source is not None else []
     unknown += unknown_keys(GatewaySettings, rest, source)
-    settings = read_into(GatewaySettings, rest)
+    settings = read_into(GatewaySettings, rest, constants)
     faults = settings if isinstance(settings, list) else []
     sources: dict[str, tuple[Source, AuthSettings]] = {}
     listed = document.get("sources")

@@ -28,7 +28,7 @@ NO_TOKEN = Path("/nonexistent/token")
 
 def settings_with(**members: object) -> Settings:
     """Settings of a file that holds only what it must, and these members."""
-    return build(Settings, {"redis": {"url": "redis://r"}, **members})
+    return build(Settings, {"redis": {"url": "redis://r"}, **members}, constants=members)
 
 
 # -- the audit store ------------------------------------------------------------------------------

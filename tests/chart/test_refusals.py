@@ -46,8 +46,8 @@ SHAPE: dict[str, tuple[Json, str]] = {
     "a duration that is none": (
         {"config": {"delivery": {"slack": {"timeout": "10 seconds"}}}}, "timeout"
     ),
-    "a negative duration": ({"config": {"sync": {"window": "-1s"}}}, "window"),
-    "a number out of range": ({"config": {"sharding": {"shards": 257}}}, "shards"),
+    "a negative duration": ({"config": {"delivery": {"maxAge": "-1s"}}}, "maxAge"),
+    "a number out of range": ({"config": {"sharding": {"incarnation": -1}}}, "incarnation"),
     "an audit store without its URL": ({"config": {"datastorage": {"timeout": "1s"}}}, "url"),
     "an evicting fsync": ({"redis": {"embedded": {"appendfsync": "no"}}}, "appendfsync"),
     "a namespace that cannot be": ({"watch": {"namespaces": ["*"]}}, "namespaces"),

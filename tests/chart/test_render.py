@@ -397,7 +397,7 @@ def test_a_new_version_restarts_only_what_changed() -> None:
 
 
 CHANGES: dict[str, tuple[Json, bool, bool]] = {
-    "settings": ({"config": {"sync": {"writers": 7}}}, True, False),
+    "settings": ({"config": {"events": {"enabled": False}}}, True, False),
     "the switch that is followed": ({"config": {"delivery": {"paused": True}}}, False, False),
     "routing": ({"routing": {"content": "route: {receiver: x}\nreceivers: [{name: x}]"}}, False, False),
     "a credential": ({"inlineCredentials": {"a": "b"}}, False, False),

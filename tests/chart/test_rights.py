@@ -56,7 +56,6 @@ def values(stage: Stage, more: Json | None = None) -> Json:
                     "existingSecret": {"name": "redis", "passwordKey": "password"},
                 },
             },
-            "config": {"sharding": {"shards": 1}},
             "helmTest": {"timeoutSeconds": 20, "notification": {"enabled": True}},
         }
         if more is None
@@ -193,7 +192,7 @@ async def explored(stage: Stage) -> None:
     path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-explorer"
     settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
     config = stage.folder / "explorer.yaml"
-    sharding = {"leaseName": settings["sharding"]["leaseName"], "shards": 1}
+    sharding = {"leaseName": settings["sharding"]["leaseName"]}
     config.write_text(json.dumps({"sharding": sharding}))
     async with explorer(
         stage, "--config", str(config),

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from notifier.cli.schemas import gateway_schema, routing_schema, settings_schema
 from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
-from syncer.configfile import group_of
+from syncer.configfile import fields_of, group_of
 from syncer.fields import default_of, kind_of
 from tests import acts
 from tests.docs.metrics import Family, families
@@ -78,8 +78,8 @@ redis:
   url: rediss://notifier@redis.example.svc:6379/0
   passwordFile: /etc/notification/redis/password
   durability: strict
-sync:
-  window: 1s
+egress:
+  mode: strict
 ```
 
 """
@@ -164,7 +164,7 @@ def _tables(top: type[BaseModel], above: str = "") -> list[str]:
             out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
         rows = [
             (f"`{field.alias or name}`", kind_of(field), default_of(field), field.description or "")
-            for name, field in model.model_fields.items()
+            for name, field in fields_of(model)
             if group_of(field.annotation) is None
         ]
         if rows:
@@ -176,7 +176,7 @@ def _groups(
     model: type[BaseModel], path: str, *, required: bool
 ) -> Iterator[tuple[str, type[BaseModel], bool]]:
     yield path, model, required
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model):
         inner = group_of(field.annotation)
         if inner is not None:
             below = f"{path}.{field.alias or name}" if path else field.alias or name

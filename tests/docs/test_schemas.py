@@ -127,8 +127,8 @@ def source(members: str) -> str:
 #: What an editor must mark, and where.
 WRONG: Final[dict[str, tuple[str, str, str]]] = {
     "a misspelt setting": ("settings", "redis: {url: u}\nsnyc: {}", "'snyc' was unexpected"),
-    "a number out of bounds": ("settings", "redis: {url: u}\nsync: {writers: 0}", "minimum of 1"),
-    "no duration": ("settings", "redis: {url: u}\nsync: {window: soon}", "does not match"),
+    "a number out of bounds": ("settings", "redis: {url: u}\nsharding: {incarnation: -1}", "minimum of 0"),
+    "no duration": ("settings", "redis: {url: u}\ndelivery: {maxAge: soon}", "does not match"),
     "a misspelt key of a source": ("gateway", source("pre: alert"), "'pre' was unexpected"),
     "a kind that nobody knows": ("gateway", source("kind: slack"), "'slack' is not one of"),
     "a patience that is too long": ("gateway", source("patience: 61"), "maximum of 60"),

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from notifier.settings import Settings
 from syncer.cli.main import _parser
-from syncer.configfile import group_of
+from syncer.configfile import fields_of, group_of
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import ROOT, documents
 from tests.docs.test_alerts import alerts
@@ -52,7 +52,7 @@ def commands() -> dict[str, set[str]]:
 def settings(model: type[BaseModel] = Settings, above: str = "") -> set[str]:
     """Dotted names of all settings and groups."""
     out = set()
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model):
         path = f"{above}{field.alias or name}"
         out.add(path)
         inner = group_of(field.annotation)
@@ -177,7 +177,7 @@ def test_a_wrong_name_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "`syncer explain NS/N --config F`, `syncer explan x`, `syncer list --unsinked`\n"
-        "`sync.window: 1s` `sync.windows` `redis.url` `delivery.slack.timeout` `os.path`\n"
+        "`egress.mode: strict` `egress.modes` `redis.url` `delivery.slack.timeout` `os.path`\n"
     )
     assert wrong_commands(page) == ["syncer explan x", "syncer list --unsinked"]
-    assert wrong_settings(page) == ["sync.windows"]
+    assert wrong_settings(page) == ["egress.modes"]

@@ -42,7 +42,7 @@ BY: Final = "tester@bench"
 @asynccontextmanager
 async def owner(process: NotifierProcess) -> AsyncIterator[Parts]:
     """The controller that a process would run, on this loop, from when it has swept its shard."""
-    loaded = load(process._config, process._env)
+    loaded = load(process._config, process._env | {"LEDGER_TESTING": str(process._config)})
     async with production(loaded, LoopWatch()) as outside, running(Parts(loaded, outside)) as app:
         yield app
 

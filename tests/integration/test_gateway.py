@@ -117,7 +117,7 @@ async def gateway(
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
     """Run a gateway with a file."""
-    loaded = of_document(document)
+    loaded = of_document(document, constants=document)
     registry = CollectorRegistry()
     tls = tls_of(loaded, clock)
     async with (

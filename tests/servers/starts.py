@@ -240,10 +240,12 @@ def start(
         stdout: A file, or its descriptor.
         stderr: As `stdout`.
         stdin: As `stdout`; nothing to read by default.
-        env: The environment; this process's by default.
+        env: The environment; this process's by default. What the settings file says of constants counts.
         cwd: The working directory.
     """
     environment = dict(os.environ if env is None else env)
+    if "--config" in words:
+        environment.setdefault("LEDGER_TESTING", words[words.index("--config") + 1])
     with contextlib.ExitStack() as opened:
         if stdin is None:
             stdin = opened.enter_context(Path(os.devnull).open("rb"))

@@ -371,26 +371,24 @@ def _outside(world: World, process: Process, settings: Settings) -> Outside:
 def _settings_of(
     shards: int, window: float, status_bytes: int, guarantee: str, log_outage: str
 ) -> Settings:
-    return build(
-        Settings,
-        {
-            "controller": {"namespaces": "*"},
-            "redis": {"url": "redis://simulated.invalid"},
-            "delivery": {
-                "guarantee": guarantee, "slack": {"timeout": f"{SEND_TIMEOUT:g}s"},
-                "logOutage": log_outage, "journalAfter": "1s",
-            },
-            "sharding": {
-                "shards": shards, "renewDeadline": "2s", "retryPeriod": "600ms", "margin": "500ms",
-            },
-            "sync": {
-                "window": f"{round(window * 1000)}ms", "maxStatusBytes": status_bytes,
-                "resync": "3s", "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
-                "scrubRate": 10.0, "scrubPause": "2s",
-            },
-            "events": {"enabled": False},
+    document = {
+        "controller": {"namespaces": "*"},
+        "redis": {"url": "redis://simulated.invalid"},
+        "delivery": {
+            "guarantee": guarantee, "slack": {"timeout": f"{SEND_TIMEOUT:g}s"},
+            "logOutage": log_outage, "journalAfter": "1s",
         },
-    )  # fmt: skip
+        "sharding": {
+            "shards": shards, "renewDeadline": "2s", "retryPeriod": "600ms", "margin": "500ms",
+        },
+        "sync": {
+            "window": f"{round(window * 1000)}ms", "maxStatusBytes": status_bytes,
+            "resync": "3s", "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
+            "scrubRate": 10.0, "scrubPause": "2s",
+        },
+        "events": {"enabled": False},
+    }  # fmt: skip
+    return build(Settings, document, constants=document)
 
 
 def _settings(profile: Profile) -> Settings:

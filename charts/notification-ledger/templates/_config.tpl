@@ -17,6 +17,9 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- $delivery := $config.delivery | default dict -}}
 {{- $_ := set $delivery "credentials" (dict "dir" "/etc/notification/credentials") -}}
 {{- $_ := set $config "delivery" $delivery -}}
+{{- if not $delivery.onOperatorError -}}
+{{- $_ := set $delivery "onOperatorError" "hold" -}}
+{{- end -}}
 {{- $pagerduty := $delivery.pagerduty | default dict -}}
 {{- if not (kindIs "bool" $pagerduty.dedupNamespace) -}}
 {{- /* Two objects of one name in two namespaces must not be one incident, unless somebody says so. */ -}}

@@ -264,7 +264,7 @@ audit feed, 4 s for the Leases, and 3 s for the process itself. tests/chart comp
 {{- $longest = max $longest (include "ledger.seconds" (dig "file" "timeout" "5s" $delivery) | int) -}}
 {{- end -}}
 {{- if dig "email" "enabled" false $delivery -}}
-{{- $longest = max $longest (include "ledger.seconds" (dig "email" "timeout" "10s" $delivery) | int) -}}
+{{- $longest = max $longest 10 -}}
 {{- end -}}
 {{- add $longest 25 -}}
 {{- end -}}

@@ -37,7 +37,9 @@ from tests.unit.notifier.reconciler.test_start import Held
 
 def loaded_with(**members: Any) -> Loaded:
     """A settings file that holds only what it must, and these members."""
-    settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+    settings = build_settings(
+        Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
+    )
     return Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
 
 

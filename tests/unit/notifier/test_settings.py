@@ -52,7 +52,8 @@ def write(folder: Path, text: str) -> Path:
 
 def controller(text: str) -> Settings:
     """Build the controller's settings from a text."""
-    return build(Settings, read_document(text).values)
+    values = read_document(text).values
+    return build(Settings, values, constants=values)
 
 
 # -- durations ------------------------------------------------------------------------------------
@@ -179,14 +180,6 @@ def test_what_is_let_out_is_a_network_or_a_host(entry: str) -> None:
         controller(text)
 
 
-def test_sweeps_may_be_as_often_as_each_other() -> None:
-    """That of finished logs is at most as often as that of live ones."""
-    text = "redis: {url: redis://h}\nsync: {liveSweep: 60s, finishedSweep: %s}"
-    assert controller(text % "60s").sync.finished_sweep == 60.0
-    with pytest.raises(ConfigError, match=r"must not be shorter than sync\.liveSweep"):
-        controller(text % "59s")
-
-
 def test_an_error_of_the_library_quotes_no_value() -> None:
     """Only the errors made of it are shown; should one slip through, it shows no secret either."""
     with pytest.raises(ValidationError) as caught:
@@ -279,11 +272,6 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "redis: {url: redis://h}\ndelivery: {slack: {timeout: 0}}",
         "delivery.slack.timeout",
         "greater than 0",
-    ),
-    "the default retry period exceeds the deadline": (
-        "redis: {url: redis://h}\nsharding: {renewDeadline: 1s}",
-        "sharding.retryPeriod",
-        "must be shorter than sharding.renewDeadline",
     ),
     "a batch exceeds the buffer": (
         "redis: {url: redis://h}\ndatastorage: {url: 'http://d', buffer: {bufferSize: 5}}",
@@ -388,11 +376,24 @@ def test_the_log_channel_may_write_text(tmp_path: Path) -> None:
 
 def test_the_operators_command_reads_the_same_file(tmp_path: Path) -> None:
     """Groups that it does not need are neither read nor warned about; its own are checked."""
-    path = write(tmp_path, CONTRACT + "egress: {mode: 7}\nsync: {windw: 1s}\n")
+    path = write(tmp_path, CONTRACT + "egress: {mode: 7}\nsharding: {leaseNme: x, shards: 4}\n")
     loaded = syncer_settings.load(path)
     assert loaded.settings.redis.key_prefix == "nl"
-    (warning,) = loaded.warnings
-    assert warning.startswith("sync.windw is unknown and ignored: did you mean window? (line ")
+    assert loaded.settings.sharding.shards == 16, "no setting"
+    misspelt, constant = loaded.warnings
+    assert misspelt.startswith(
+        "sharding.leaseNme is unknown and ignored: did you mean leaseName? (line "
+    )
+    assert constant.startswith("sharding.shards is unknown and ignored (line ")
+
+
+def test_a_test_may_set_what_no_file_does(tmp_path: Path) -> None:
+    """By a file of its own, which an environment variable names; nothing else of that file counts."""
+    other = tmp_path / "constants.yaml"
+    other.write_text("sharding: {shards: 4, leaseName: x}\naudit: {maxAge: 1h}\n")
+    loaded = load(write(tmp_path, CONTRACT), ENV | {"LEDGER_TESTING": str(other)}).settings
+    assert (loaded.sharding.shards, loaded.audit.max_age) == (4, 3600)
+    assert loaded.sharding.lease_name == "notification-ledger"
 
 
 def test_the_operators_command_needs_no_file() -> None:
@@ -585,7 +586,7 @@ def test_every_setting_is_described(model: type[BaseModel]) -> None:
             isinstance(option, type) and issubclass(option, Group)
             for option in (field.annotation, *getattr(field.annotation, "__args__", ()))
         )
-        assert group or field.description, name
+        assert group or field.description or field.exclude, name
 
 
 JSON = st.recursive(

@@ -28,7 +28,7 @@ Make = Callable[..., Made]
 
 def settings_with(**members: Any) -> Settings:
     """Settings of a file that holds only what it must, and these members."""
-    return build(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+    return build(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members)
 
 
 @pytest.fixture
@@ -60,24 +60,14 @@ def test_nothing_is_audited_unless_somebody_takes_it() -> None:
 
 
 def test_events_are_kept_for_a_week() -> None:
-    """`maxAge` is seven days, and may be told as a duration."""
+    """A store that is away for longer misses what came before."""
     assert settings_with().audit.max_age == 7 * 86400
-    assert settings_with(audit={"maxAge": "36h"}).audit.max_age == 36 * 3600
 
 
-@pytest.mark.parametrize(
-    ("audit", "problem"),
-    [
-        ({"file": "audit.jsonl"}, "audit.file: must be an absolute path"),
-        ({"maxAge": "1s"}, "audit.maxAge: "),
-        ({"maxAge": "7d"}, "audit.maxAge: must be a duration"),
-    ],
-)
-def test_bad_values_are_named_by_their_path(audit: dict[str, str], problem: str) -> None:
-    """An error names the key and the rule."""
-    with pytest.raises(ConfigError) as caught:
-        settings_with(audit=audit)
-    assert str(caught.value).startswith(problem)
+def test_a_relative_path_is_refused() -> None:
+    """The error names the key and the rule."""
+    with pytest.raises(ConfigError, match=r"audit\.file: must be an absolute path"):
+        settings_with(audit={"file": "audit.jsonl"})
 
 
 async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: Path) -> None:

@@ -683,7 +683,7 @@ async def test_an_event_that_is_held_up_for_too_long_is_given_up(
     lines = [r for r in caplog.records if r.levelname == "ERROR"]
     members = ("message", "events", "notifications", "objects")
     assert [tuple(r.__dict__[m] for m in members) for r in lines] == [
-        ("audit events older than audit.maxAge are dropped", 1, 1, ["n/a"])
+        ("audit events older than a week are dropped", 1, 1, ["n/a"])
     ] * given_up
 
 

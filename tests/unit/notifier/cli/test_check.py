@@ -33,7 +33,7 @@ controller:
   namespaces: [Prod]                                  #s-namespace
 delivery:
   guarantee: exactlyOnce                              #s-guarantee
-  perReceiver: 0                                      #s-bound
+  ratePerSecond: -1                                   #s-bound
   slack: {{timeout: 10 seconds}}                        #s-duration
   log: {{enabled: "yes"}}                               #s-boolean
   file: 5                                             #s-group
@@ -43,10 +43,7 @@ redis:
   url: redis://user:{CANARY}@redis.example:6379       #s-password
   keyPrefix: "a:b"                                    #s-prefix
 sharding:
-  renewDeadline: 2s
-  retryPeriod: 5s                                     #s-order
-sync:
-  resync: 60s                                         #s-interval
+  shards: 5                                           #s-constant
 egress:
   mode: strict
   mode: operator                                      #s-twice
@@ -60,7 +57,7 @@ IN_SETTINGS: Final[dict[str, Planted]] = {
         "error", "controller.namespaces", "no namespace can have", "list of strings"
     ),
     "s-guarantee": Planted("error", "delivery.guarantee", "should be", "atLeastOnce or atMostOnce"),
-    "s-bound": Planted("error", "delivery.perReceiver", "greater than", "≥ 1, ≤ 10,000"),
+    "s-bound": Planted("error", "delivery.ratePerSecond", "greater than", "≥ 0, ≤ 100,000"),
     "s-duration": Planted(
         "error", "delivery.slack.timeout", "must be a duration", "the default is 10s"
     ),
@@ -69,8 +66,7 @@ IN_SETTINGS: Final[dict[str, Planted]] = {
     "s-required": Planted("error", "datastorage.url", "is required", "add it: datastorage"),
     "s-password": Planted("warning", "redis.url", "holds a password", "redis.passwordFile"),
     "s-prefix": Planted("error", "redis.keyPrefix", "must hold no `:`", "the default is nl"),
-    "s-order": Planted("error", "sharding.retryPeriod", "shorter than", "duration, ≥ 0.1, ≤ 60"),
-    "s-interval": Planted("error", "sync.resync", "less than or equal to 30", "≥ 1, ≤ 30"),
+    "s-constant": Planted("warning", "sharding.shards", "unknown and ignored", "remove it"),
     "s-twice": Planted("warning", "egress.mode", "is written twice", "keep one"),
 }
 
@@ -449,11 +445,11 @@ def test_a_file_of_a_secret_that_cannot_be_used(
     (tmp_path / "file").write_text(f"redis://:{CANARY}@h")
     (tmp_path / "empty").write_text("\n")
     text = text.replace("FILE", str(tmp_path / "file")).replace("EMPTY", str(tmp_path / "empty"))
-    code, answer, _ = checked(capsys, tmp_path, config=f"{text}\nsync: {{windw: 1s}}\n")
+    code, answer, _ = checked(capsys, tmp_path, config=f"{text}\nsharding: {{leaseNam: x}}\n")
     assert code == 1
     found = {f["path"]: f["message"] for f in answer["findings"]}
     assert message in found[path]
-    assert "sync.windw" in found
+    assert "sharding.leaseNam" in found
 
 
 #: What the replaced controller's chart makes of its values, with the two lines that ours needs.

@@ -43,13 +43,6 @@ def test_the_defaults_are_those_of_the_kind() -> None:
     assert (found_one.patience, found_one.window, found_one.retry_after) == (3, 3600, 60)
 
 
-def test_the_number_of_connections_is_the_one_that_is_given() -> None:
-    """What it is compared with, the number of requests, does not change it."""
-    limits = {"requests": 20, "connections": 20}
-    found = of_document({"limits": limits, "sources": [source()]}).settings.limits
-    assert (found.requests, found.connections) == (20, 20)
-
-
 def test_kinds_are_what_their_programs_can_do() -> None:
     """How large a body is, how long and how it is tried again, and who asks before it sends."""
     found = {
@@ -91,11 +84,6 @@ def test_a_hundred_sources_are_taken() -> None:
 
 #: Keys with the least and the most that they may be, and what is beyond; None has no bound.
 BOUNDS: Final[dict[str, tuple[Any, Any, Any, Any]]] = {
-    "limits.requests": (0, 1, 20_000, 20_001),
-    "limits.connections": (15, 16, 50_000, 50_001),
-    "limits.bufferedBytes": ((16 << 20) - 1, 16 << 20, None, None),
-    "limits.bodySeconds": ("0s", "1ms", "60s", "61s"),
-    "shutdownDelay": (None, "0s", "60s", "61s"),
     "source.dedupWindow": (None, "0s", "12h", "43201s"),
     "source.patience": ("0s", "1ms", "60s", "61s"),
     "source.retryAfter": (0, 1, 600, 601),
@@ -106,7 +94,6 @@ BOUNDS: Final[dict[str, tuple[Any, Any, Any, Any]]] = {
     "source.retryPolicy.initialBackoffSeconds": (0, 1, 300, 301),
     "source.retryPolicy.backoffMultiplier": (0, 1, 10, 11),
     "source.retryPolicy.maxBackoffSeconds": (59, 60, 3600, 3601),
-    "source.auth.signature.tolerance": ("0s", "1ms", "1h", "3601s"),
 }
 
 
@@ -120,14 +107,10 @@ def test_bounds_are_taken_and_what_is_beyond_is_not(key: str) -> None:
         node = document
         if groups[:1] == ["source"]:
             node, groups = document["sources"][0], groups[1:]
-        if groups[:1] == ["auth"]:
-            node["auth"] = {"signature": {"scheme": "flux", "keyFiles": ["f"]}}
         for group in groups:
             node = node.setdefault(group, {})
         if groups[:1] == ["rate"]:
             node["perMinute"] = 5
-        if groups[:1] == ["limits"]:
-            node |= {"requests": 1, "connections": 50_000}
         node[last] = value
         of_document(document)
 
@@ -260,14 +243,6 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="json", mapping={"body": "b"})]},
         "sources[0].mapping.subject: is required for kind json",
     ),
-    "more requests than connections": (
-        {"limits": {"requests": 500, "connections": 100}, "sources": [source()]},
-        "limits.connections: must be at least limits.requests (500): a request in flight",
-    ),
-    "fewer connections than the default of requests": (
-        {"limits": {"connections": 100}, "sources": [source()]},
-        "limits.connections: must be at least limits.requests (2000)",
-    ),
     "two faults of one source, and one of another": (
         {"sources": [source(kind="x", per="day"), source(name="b", patience="2m")]},
         (
@@ -302,19 +277,21 @@ def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
     )
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"^sources\[0\]\.mapping\.subject: .* \(line 8\)$"):
-        load(file)
+        load(file, {})
     file.write_text(text.replace("kind: json", "kind: odd"))
     with pytest.raises(ConfigError, match=r"^sources\[0\]\.kind: must be one of .* \(line 4\)$"):
-        load(file)
+        load(file, {})
     file.write_text(text.replace("{{ a..b }}", "x"))
-    assert load(file).warnings == ("lissten is unknown and ignored: did you mean listen? (line 1)",)
+    assert load(file, {}).warnings == (
+        "lissten is unknown and ignored: did you mean listen? (line 1)",
+    )
     file.write_text(text + "  patience: 2m\n- {name: b}\n")
     with pytest.raises(
         ConfigError,
         match=r"^sources\[0\]\.patience: .* \(line 10\); sources\[1\]\.kind: .* \(line 11\)",
     ):
-        load(file)
+        load(file, {})
     file.write_text(text.replace("{{ a..b }}", "x") + "  kind: flux\n")
-    assert load(file).warnings[0] == (
+    assert load(file, {}).warnings[0] == (
         "sources[0].kind is written twice; only the last one counts (line 10)"
     )

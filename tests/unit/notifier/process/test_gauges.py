@@ -322,7 +322,9 @@ class Scraped:
 
     def __init__(self, **members: Any) -> None:
         self.now = NOW
-        settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+        settings = build_settings(
+            Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
+        )
         self.router = NoRouter()
         outside = replace(unreachable(router=self.router), monotonic=lambda: self.now)
         outside.api_time.monotonic = outside.monotonic

@@ -37,7 +37,9 @@ class Product:
     """A product that reaches nothing, with its lifecycle."""
 
     def __init__(self, *, path: Path | None = None, **members: Any) -> None:
-        settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+        settings = build_settings(
+            Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
+        )
         self.admin, self.router = Checks(), NoRouter()
         loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")), path)
         outside = unreachable(self.admin, self.router)

@@ -87,6 +87,7 @@ class Files:
         environment = {
             "ROUTING_CONFIG_PATH": str(self.folder / "routing.yaml"),
             "KUBECONFIG": str(self.folder / "kubeconfig"),
+            "LEDGER_TESTING": str(self.folder / "config.yaml"),
         }
         return load(
             self.folder / "config.yaml", environment, namespace_file=self.folder / "namespace"
