@@ -110,6 +110,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
 async def test_a_silence_and_the_return_are_told_once(replicas: Replicas) -> None:
     """Two replicas, one of which hears the source: one notification of its silence, one of its return."""
     hearing, other = replicas.start(), replicas.start()
+    heard = 0.0
     for _ in range(3):
         hearing.heard()
         heard = replicas.clock.wall()
