@@ -1,5 +1,5 @@
 """
-Real Alertmanagers, a real Prometheus, and a stand-in for PagerDuty that keeps its own book.
+Real Alertmanagers, a real Prometheus, and stand-ins for PagerDuty, Slack and Teams that keep books.
 
 Alertmanager is Debian's. `ALERTMANAGER=built` takes the newer one that `scripts/go/alertmanager` pins,
 built once; any other value is a program to use instead.
@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,12 +26,15 @@ from aiohttp import web
 
 from syncer.model.resource import Json
 from tests.e2e.gateway import TOKEN
+from tests.e2e.harness import Stage
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEBIAN: Final = "prometheus-alertmanager"
 _START: Final = 30.0
+#: Of a subject that the gateway makes of a group.
+_HEAD: Final = re.compile(r"\[(FIRING|RESOLVED):\d+\] (\w+)")
 
 
 def _built() -> Path:
@@ -63,6 +66,7 @@ class PagerDuty:
         open: Keys of incidents that are open. As PagerDuty documents it, a trigger opens what is not open,
             however late it is, and the end of what is not open is ignored.
         opened: How often each key was opened.
+        said: Of Slack and Teams: the states that each was told of each group, in order.
         port: Where it listens.
     """
 
@@ -73,6 +77,7 @@ class PagerDuty:
         self.refusing = False
         self.open: set[str] = set()
         self.opened: Counter[str] = Counter()
+        self.said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.port = 0
         self._script = tuple(script)
 
@@ -87,6 +92,12 @@ class PagerDuty:
         summary = event["payload"]["summary"].removeprefix("Escalation: ")
         self.calls.append((summary, code))
         return web.json_response({"status": "success", "dedup_key": "k"}, status=code)
+
+    async def say(self, request: web.Request) -> web.Response:
+        """Book a message of Slack or Teams."""
+        state, group = _HEAD.findall(await request.text())[0]
+        self.said[request.match_info["kind"]][group].append(state)
+        return web.Response(text="ok")
 
     def _take(self, action: str, key: str) -> None:
         if action == "resolve":
@@ -106,6 +117,7 @@ async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
     here = PagerDuty(script)
     app = web.Application()
     app.router.add_post("/v2/enqueue", here.page)
+    app.router.add_post("/say/{kind}", here.say)
     app.router.add_get("/metrics", here.metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -191,6 +203,35 @@ class Alertmanager(ServerProcess):
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             cluster = (await answer.json())["cluster"]
         return len(cluster["peers"]) if cluster["status"] == "ready" else 0
+
+
+def source(here: Stage, name: str, *, attempts: int = 5, seconds: int = 1, **more: Any) -> Json:
+    """Return a source of the gateway for Alertmanagers, with the retry policy of what it creates."""
+    policy = {
+        "maxAttempts": attempts, "initialBackoffSeconds": seconds, "backoffMultiplier": 1,
+    }  # fmt: skip
+    common = {"kind": "alertmanager", "namespace": here.namespace, "retryPolicy": policy}
+    return {"name": name, **common, **more}
+
+
+def routed(here: Stage, outside: PagerDuty, route: Json) -> None:
+    """Write a routing file with the receivers `pager`, `all` (Slack and Teams, too) and `console`."""
+    base = f"http://127.0.0.1:{outside.port}"
+    for name, secret in (
+        ("pager", "R" * 32), ("slack-x", f"{base}/say/slack"), ("teams-x", f"{base}/say/teams"),
+    ):  # fmt: skip
+        (here.folder / "credentials" / name).write_text(secret)
+    pager = [{"credentialRef": "pager", "url": f"{base}/v2/enqueue"}]
+    receivers: list[Json] = [
+        {"name": "pager", "pagerdutyConfigs": pager},
+        {
+            "name": "all", "pagerdutyConfigs": pager,
+            "slackConfigs": [{"credentialRef": "slack-x"}],
+            "teamsConfigs": [{"credentialRef": "teams-x"}],
+        },
+        {"name": "console", "consoleConfigs": [{"enabled": True}]},
+    ]  # fmt: skip
+    (here.folder / "routing.yaml").write_text(json.dumps({"route": route, "receivers": receivers}))
 
 
 def alert(name: str, instance: str, starts: float, ends: float | None = None) -> Json:

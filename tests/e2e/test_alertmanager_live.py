@@ -8,7 +8,6 @@ everything. Those of a cluster are in `test_alertmanager_pair.py`.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,16 @@ from typing import Final
 import pytest
 
 from syncer.model.resource import Json
-from tests.e2e.alertmanagers import Alertmanager, alert, grouped, pagerduty, prometheus, webhook
+from tests.e2e.alertmanagers import (
+    Alertmanager,
+    alert,
+    grouped,
+    pagerduty,
+    prometheus,
+    routed,
+    source,
+    webhook,
+)
 from tests.e2e.gateway import GatewayProcess
 from tests.e2e.harness import stage, until
 from tests.servers.controlplane import ControlPlane
@@ -44,22 +52,11 @@ async def test_an_alert_becomes_one_proven_page(
         stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
         pagerduty(SCRIPT) as outside,
     ):
-        source = {
-            "name": "am", "kind": "alertmanager", "namespace": here.namespace, "patience": "1s",
-            "retryPolicy": {
-                "maxAttempts": 5, "initialBackoffSeconds": 1, "backoffMultiplier": 1,
-            },
-        }  # fmt: skip
-        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
+        gateway = GatewayProcess(
+            tmp_path / "gw", control_plane.kubeconfig, [source(here, "am", patience="1s")]
+        )
         notifier = here.notifier()
-        pager = {"credentialRef": "pager", "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
-        (here.folder / "credentials" / "pager").write_text("R" * 32)
-        (here.folder / "routing.yaml").write_text(
-            json.dumps({
-                "route": {"receiver": "pager"},
-                "receivers": [{"name": "pager", "pagerdutyConfigs": [pager]}],
-            })
-        )  # fmt: skip
+        routed(here, outside, {"receiver": "pager"})
         config = {"route": grouped("ledger"), "receivers": [webhook("ledger", gateway.url("am"))]}
         pair = [Alertmanager(tmp_path / f"alertmanager-{n}", config) for n in range(2)]
         server = prometheus(tmp_path / "prometheus", outside.port, [am.port for am in pair])
@@ -132,28 +129,11 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
         stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
         pagerduty((202,)) as outside,
     ):
-        source = {
-            "name": "am", "kind": "alertmanager", "namespace": here.namespace,
-            "retryPolicy": {
-                "maxAttempts": 10, "initialBackoffSeconds": 2, "backoffMultiplier": 1,
-            },
-        }  # fmt: skip
-        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
+        retrying = source(here, "am", attempts=10, seconds=2)
+        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [retrying])
         notifier = here.notifier()
-        pager = {"credentialRef": "pager", "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
-        (here.folder / "credentials" / "pager").write_text("R" * 32)
-        (here.folder / "routing.yaml").write_text(
-            json.dumps({
-                "route": {
-                    "receiver": "rest",
-                    "routes": [{"receiver": "pager", "match": {"priority": "Critical"}}],
-                },
-                "receivers": [
-                    {"name": "pager", "pagerdutyConfigs": [pager]},
-                    {"name": "rest", "consoleConfigs": [{"enabled": True}]},
-                ],
-            })
-        )  # fmt: skip
+        critical = {"receiver": "pager", "match": {"priority": "Critical"}}
+        routed(here, outside, {"receiver": "console", "routes": [critical]})
         config = {"route": grouped("ledger"), "receivers": [webhook("ledger", gateway.url("am"))]}
         am = Alertmanager(tmp_path / "alertmanager", config)
         notifier.start()

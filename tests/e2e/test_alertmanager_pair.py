@@ -9,7 +9,7 @@ newer version that `scripts/go/alertmanager` pins.
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,10 +20,20 @@ from typing import Final
 import pytest
 
 from syncer.model.resource import Json
-from tests.e2e.alertmanagers import Alertmanager, PagerDuty, alert, grouped, pagerduty, webhook
+from tests.e2e.alertmanagers import (
+    Alertmanager,
+    PagerDuty,
+    alert,
+    grouped,
+    pagerduty,
+    routed,
+    source,
+    webhook,
+)
 from tests.e2e.gateway import GatewayProcess
 from tests.e2e.harness import Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -37,42 +47,40 @@ _SETTLE: Final = 3.0
 #: Seconds within which the group that repeats is a duplicate, and after which Alertmanager repeats it.
 WINDOW: Final = 6
 REPEAT: Final = 8
+#: Where everything goes but what is about the disk.
+_DISK: Final = {
+    "receiver": "console", "routes": [{"match": {"alertname": "Disk"}, "receiver": "pager"}],
+}  # fmt: skip
+#: Groups in the test that kills; 200 take some minutes.
+GROUPS: Final = int(os.environ.get("INCIDENTS", "24"))
 _CREATED: Final = "notification_ledger_gateway_notifications_total"
 _IN_FLIGHT: Final = "notification_ledger_gateway_requests_in_flight"
 _FAILED: Final = "alertmanager_notification_requests_failed_total"
 
 
 class Pair:
-    """Two Alertmanagers, the gateway, the controller and PagerDuty."""
+    """Two Alertmanagers, the gateway, the controller and PagerDuty; a second replica for several shards."""
 
-    def __init__(self, here: Stage, outside: PagerDuty, folder: Path) -> None:
-        common = {
-            "kind": "alertmanager", "namespace": here.namespace,
-            "retryPolicy": {
-                "maxAttempts": 5, "initialBackoffSeconds": 1, "backoffMultiplier": 1,
-            },
-        }  # fmt: skip
+    def __init__(
+        self,
+        here: Stage,
+        outside: PagerDuty,
+        folder: Path,
+        *,
+        route: Json | None = None,
+        shards: int = 1,
+        attempts: int = 5,
+    ) -> None:
         self.here, self.outside = here, outside
-        sources: list[Json] = [
-            {"name": "once", "patience": "1s", **common},
-            {"name": "again", "dedupWindow": f"{WINDOW}s", **common},
+        self.began, self.kills, self.outages = time.time(), 0, 0
+        sources = [
+            source(here, "once", patience="1s", attempts=attempts),
+            source(here, "again", dedupWindow=f"{WINDOW}s"),
         ]
         self.gateway = GatewayProcess(folder / "gw", here.plane.kubeconfig, sources)
-        self.notifier = here.notifier()
-        pager = {"credentialRef": "pager", "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
-        (here.folder / "credentials" / "pager").write_text("R" * 32)
-        (here.folder / "routing.yaml").write_text(
-            json.dumps({
-                "route": {
-                    "receiver": "quiet",
-                    "routes": [{"match": {"alertname": "Disk"}, "receiver": "pager"}],
-                },
-                "receivers": [
-                    {"name": "pager", "pagerdutyConfigs": [pager]},
-                    {"name": "quiet", "consoleConfigs": [{"enabled": True}]},
-                ],
-            })
-        )  # fmt: skip
+        self.replicas = [here.notifier(sharding={"shards": shards}) for _ in range(min(shards, 2))]
+        self.notifier = self.replicas[0]
+        routed(here, outside, route or _DISK)
         repeats = grouped("again", matchers=['alertname="Again"'], repeat_interval=f"{REPEAT}s")
         config = {
             "route": grouped("once", routes=[repeats]),
@@ -83,10 +91,10 @@ class Pair:
 
     async def begin(self) -> None:
         """Start everything, and wait until the two know each other."""
-        self.notifier.start()
-        self.gateway.start()
-        await self.notifier.wait_ready()
-        await self.gateway.wait_ready()
+        for process in (*self.replicas, self.gateway):
+            process.start()
+        for process in (*self.replicas, self.gateway):
+            await process.wait_ready()
         for peer in self.peers:
             await peer.begin()
         await until(self._joined, "each is one of two", within=60)
@@ -132,6 +140,54 @@ class Pair:
         await until(
             lambda: [summary for summary, _ in self.outside.calls] == list(pages), what, within=60
         )
+
+    async def post_all(
+        self, groups: Sequence[str], instance: str = "a", *, over: bool = False
+    ) -> None:
+        """Tell both of an alert in each group, some at a time; `over` ends it."""
+        for n in range(0, len(groups), 20):
+            ends = time.time() if over else None
+            changed = (alert(g, instance, self.began, ends) for g in groups[n : n + 20])
+            await self.post(*changed)
+            await asyncio.sleep(1)
+
+    async def harm(self, server: RedisServer) -> None:
+        """Kill replicas and gateway in turn, without end, and have Redis be away at times."""
+        victims = (*self.replicas, self.gateway)
+        while True:
+            await asyncio.sleep(2)
+            victim = victims[self.kills % len(victims)]
+            await asyncio.to_thread(victim.kill)
+            self.kills += 1
+            await asyncio.sleep(1)
+            victim.start()
+            if self.kills % 2:
+                await server.pause()
+                self.outages += 1
+                await asyncio.sleep(3)
+                await server.resume()
+
+    async def mend(self, server: RedisServer) -> None:
+        """Have all of it run again."""
+        await server.resume()
+        for process in (*self.replicas, self.gateway):
+            if not process.running:
+                process.start()
+
+    def left(self) -> list[str]:
+        """Return what was opened somewhere and is not closed there."""
+        said = (
+            f"{kind} {group}: {states}"
+            for kind, groups in self.outside.said.items()
+            for group, states in groups.items()
+            if "RESOLVED" not in states
+        )
+        return [*sorted(self.outside.open), *said]
+
+    async def settled(self) -> bool:
+        """Whether nothing is open, and no notification unfinished."""
+        phases = {(o.get("status") or {}).get("phase") for o in await self.objects("once")}
+        return not self.left() and phases <= {"Sent", "Failed", "PartiallySent"}
 
     async def _joined(self) -> bool:
         return [await peer.peers() for peer in self.peers] == [2, 2]
@@ -199,4 +255,51 @@ async def test_what_makes_a_notification_of_a_pair(
             assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
         finally:
             control_plane.heal()
+            await asyncio.to_thread(pair.kill)
+
+
+async def test_every_incident_that_ends_is_closed_whatever_dies(
+    control_plane: ControlPlane, redis_binary: Path, tmp_path: Path
+) -> None:
+    """
+    Groups fire, grow, flap and end, while both replicas and the gateway are killed and Redis is away.
+
+    The books of PagerDuty, Slack and Teams say so: what was opened is closed, and nothing opens it again.
+    """
+    server = RedisServer(redis_binary)
+    names = [f"G{n}" for n in range(GROUPS)]
+    async with (
+        server,
+        stage(control_plane, server.url, tmp_path / "stage", sampled=False) as here,
+        pagerduty((202,)) as outside,
+    ):
+        pair = Pair(here, outside, tmp_path, route={"receiver": "all"}, shards=4, attempts=10)
+        try:
+            await pair.begin()
+            harm = asyncio.create_task(pair.harm(server))
+            await pair.post_all(names)
+            await until(
+                lambda: len(outside.opened) == GROUPS,
+                lambda: f"opened: {outside.opened}",
+                within=120,
+            )
+            await pair.post_all(names[::2], over=True)
+            await pair.post_all(names[1::2], "b")
+            await asyncio.sleep(_SETTLE)
+            await pair.post_all(names[::4])
+            await asyncio.sleep(_SETTLE)
+            await pair.post_all(names, over=True)
+            await pair.post_all(names[1::2], "b", over=True)
+            harm.cancel()
+            await asyncio.gather(harm, return_exceptions=True)
+            assert pair.kills >= 3, "each was killed"
+            assert pair.outages, "Redis was away"
+            await pair.mend(server)
+            await until(pair.settled, lambda: f"{pair.left()}; {pair.notifier.tail()}", within=150)
+            await asyncio.sleep(_SETTLE)
+            assert pair.left() == []
+            assert {kind: len(groups) for kind, groups in outside.said.items()} == {
+                "slack": GROUPS, "teams": GROUPS,
+            }  # fmt: skip
+        finally:
             await asyncio.to_thread(pair.kill)
