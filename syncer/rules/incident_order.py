@@ -13,9 +13,14 @@ intent. A look before the intent spares the record an attempt that must wait; it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.immutable import immutable
+
+#: Milliseconds after its intent for which an attempt may be on the wire. What is open for longer belongs to
+#: a notification that waits for a person.
+ABANDONED: Final = 120_000
 
 
 @immutable
@@ -55,7 +60,7 @@ def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int) -> str:
     """
     for mate in mates:
         for attempt in mate.attempts:
-            if attempt.open:
+            if attempt.open and abs(now - attempt.started) < ABANDONED:
                 return f"an attempt of {mate.name} is under way"
             unknown = attempt.state is AttemptState.UNKNOWN
             if unknown and abs(attempt.ended - now) < timeout and mate.state != state:

@@ -60,6 +60,7 @@ class Outside:
         self.logs: dict[str, LogView] = {}
         self.routes: dict[str, tuple[str, ...]] = {}
         self.away = self.log_away = False
+        self.aged = 0
         self.asked: list[str] = []
 
     def had(self, name: str, **attempts: AttemptState | FailureClass | None) -> None:
@@ -73,7 +74,7 @@ class Outside:
                 view.learn(
                     Attempt(
                         parse_attempt_id(f"0.7-{n}"), f"{kind}:ops", cast("AttemptState", state),
-                        ended=NOW - 9_000,
+                        started=NOW - 9_000 - self.aged, ended=NOW - 9_000,
                         failure=cast("FailureClass", came) if failed else None,
                     )
                 )  # fmt: skip
@@ -206,6 +207,15 @@ async def test_an_end_gives_what_may_be_on_the_wire_its_time(
     last = notification("last", state, 1)
     found = await outside.incidents().look(last, PAGER, channel(timeout))
     assert found == ("", "an attempt of f may still arrive" if waits else "")
+
+
+async def test_an_end_does_not_wait_for_what_waits_for_a_person() -> None:
+    """Whose log keeps an open intent, since nobody may settle it."""
+    outside = Outside(notification("f", "firing", 600, phase="Sending"))
+    last = notification("last", "resolved", 1)
+    for outside.aged, wanted in ((0, "an attempt of f is under way"), (120_000, "")):
+        outside.had("f", pagerduty=OPEN)
+        assert await outside.incidents().look(last, PAGER, channel()) == ("", wanted)
 
 
 @pytest.mark.parametrize("journaled", [True, False])
