@@ -84,11 +84,6 @@ def word(number: float) -> str:
     return _WORDS.get(number, said(number))
 
 
-def hundreds(number: int) -> str:
-    """A hundred, or what else it is."""
-    return "a hundred" if number == 100 else said(number)
-
-
 #: Sentences of a page, made of the constants.
 NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "channels.md": (
