@@ -132,9 +132,7 @@ class RedisSettings(Group):
         # given `~<prefix>:*`, which must cover the keys of no other installation.
         if ":" in prefix:
             raise ValueError(
-                "must hold no `:`, which would put its keys among another prefix's keys; choose one"
-                " without, and move existing logs with `syncer export --key-prefix` and"
-                " `syncer import`"
+                "must hold no `:`, which would put its keys among another prefix's keys"
             )
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", prefix):
             raise ValueError("must be 1 to 64 of letters, digits, `_`, `-` and `.`")

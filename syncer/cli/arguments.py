@@ -60,7 +60,10 @@ def where_to_look() -> Parser:
     )
     add_kubeconfig(group)
     shape = where.add_argument_group("the answer")
-    shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
+    shape.add_argument(
+        "-o", "--output", dest="json", type=_json, default=False, metavar="text|json",
+        help="json: one object per line (default: text)",
+    )  # fmt: skip
     shape.add_argument(
         "--until-stdin-closes", action="store_true",
         help="end when standard input closes, for connections that may break",
@@ -142,7 +145,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
+def add_dry_run(parser: argparse._ActionsContainer, what: str) -> None:
     """Add the options of a command that writes; `what` names what a dry run shows."""
     parser.add_argument("--dry-run", action="store_true", help=f"only show {what}")
     parser.add_argument(
@@ -156,7 +159,7 @@ def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--reason", required=True, help=f"{what} (recorded)")
 
 
-def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+def add_time(parser: argparse._ActionsContainer, option: str, default: str, what: str) -> None:
     """
     Add an option that takes a duration.
 
@@ -171,12 +174,19 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
     )
 
 
-def add_by(parser: argparse.ArgumentParser) -> None:
+def add_by(parser: argparse._ActionsContainer) -> None:
     """Add the option for the operator's name, which is recorded."""
     parser.add_argument(
         "--by", metavar="WHO", default=os.environ.get("LEDGER_BY"),
         help="the name to record as the operator (default: $LEDGER_BY, else user@host)",
     )  # fmt: skip
+
+
+def _json(text: str) -> bool:
+    """Whether the answer is JSON, for `type=`."""
+    if text not in {"text", "json"}:
+        raise ValueError(text)
+    return text == "json"
 
 
 def address(text: str) -> tuple[str, int]:

@@ -99,19 +99,6 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 
 
-def expected(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
-    """Return what the last word stands for, as the help calls it (`NAMESPACE/NAME`); else nothing."""
-    *before, current = list(words) or [""]
-    chosen = _chosen(parser, before)
-    if chosen is parser or current.startswith("-"):
-        return ""
-    action = _options(chosen).get(before[-1])
-    if action is not None and action.nargs != 0:
-        return ""
-    named = (a.metavar for a in chosen._actions if not a.option_strings)  # noqa: SLF001 - argparse offers no other way to its actions
-    return next((name for name in named if isinstance(name, str)), "")
-
-
 def _chosen(parser: argparse.ArgumentParser, before: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of the command that the words before name, or of its own command."""
     for word in before:

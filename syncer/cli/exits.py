@@ -55,15 +55,6 @@ class Misused(Refused):
     exit_code = USAGE
 
 
-class BadExport(CommandError):
-    """A file is not a whole export; the message names the line."""
-
-    exit_code = USAGE
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(f"line {line}: {reason}")
-
-
 def message_of(error: Exception) -> str:
     """Return what an error says; one of time says nothing by itself."""
     return str(error) or "no answer in time"

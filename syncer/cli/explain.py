@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from syncer.cli.arguments import OBJECT, add_event
-from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
+from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 
 HELP: Final = "explain why it was sent or not, and what comes next and when"
 
@@ -17,6 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("object", metavar=OBJECT, nargs="?")
     add_event(which)
+    parser.add_argument(
+        "--records", action="store_true",
+        help="show every record of its log, and compare log and status; also of a deleted object",
+    )  # fmt: skip
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -26,20 +30,32 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.holding import read_holds
     from syncer.cli.lookup import read_request
     from syncer.cli.outage import log_by_status, log_of, now_here, store_or_silence
-    from syncer.cli.output import write_json, write_lines
+    from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.cli.owner import find_owner
     from syncer.cli.screen import screen_of
     from syncer.rules.plan import Finish
 
     async with access(where_of(options)) as at:
-        store, home, unread = await store_or_silence(at)
+        store, home, unread = await store_or_silence(at, needed=options.records and at.kube is None)
         key = options.object
         if options.event:
             from syncer.cli.namespaces import namespaces_of
             from syncer.cli.senders import find_event
 
             key = await find_event(at, options.event.strip(), await namespaces_of(at, options))
-        request = await read_request(at, key)
+        if options.records:
+            from syncer.cli.inspection import show_records
+
+            return await show_records(at, store, key, unread, options)
+        try:
+            request = await read_request(at, key)
+        except Absent:
+            from syncer.cli.inspection import find_uid, show_records
+
+            if unread or await find_uid(at.log, key) is None:
+                raise
+            write_remark(f"there is no object {key} any more; this is its log")
+            return await show_records(at, store, key, unread, options)
         log, now = log_by_status(request), now_here()
         if not unread:
             log, now, unread = await log_of(at, request)

@@ -9,11 +9,19 @@ says so: a log alone does not show whether the object agrees.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from syncer.cli.output import table
-from syncer.cli.screen import cut
+from syncer.cli.access import Access
+from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
+from syncer.cli.lookup import namespace_and_name
+from syncer.cli.outage import now_here
+from syncer.cli.output import table, write_json, write_lines, write_remark
+from syncer.cli.screen import cut, screen_of
+from syncer.cli.store import Store, StoreState
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
 from syncer.model.attempt import Attempt, AttemptState
@@ -25,6 +33,9 @@ from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from syncer.rules.text import plain
+
+#: Seconds to wait for the object, which the command can do without.
+_OBJECT_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ async def find_uid(log: RedisLog, key: str) -> str | None:
 
 
 async def inspect(
-    log: RedisLog, store: ObjectClient | None, *, namespace: str, name: str, uid: str = ""
+    log: RedisLog, store: ObjectClient | None, *, namespace: str, name: str
 ) -> Inspection | None:
     """
     Gather one notification.
@@ -105,7 +116,6 @@ async def inspect(
         store: The objects, None to look at the log alone.
         namespace: Of the object.
         name: Of the object.
-        uid: Skips the look-up of the object.
 
     Returns:
         None if there is neither an object nor a log bears the name.
@@ -126,10 +136,7 @@ async def inspect(
             problem, unread = str(error), error
         except ContractError as error:
             problem = f"it does not parse ({error})"
-    if request is not None and uid and request.uid != uid:
-        problem = f"the object of that name now has uid {request.uid}"
-        request = None
-    uid = uid or (request.uid if request else "") or (await find_uid(log, key) or "")
+    uid = request.uid if request else await find_uid(log, key) or ""
     if not uid:
         if unread is not None:
             raise _unknown(key, unread)
@@ -174,6 +181,47 @@ def _unknown(key: str, unread: PortError) -> PortError:
     for line in getattr(unread, "__notes__", ()):
         error.add_note(line)
     return error
+
+
+async def show_records(
+    at: Access, store: Store, key: str, silent: str, options: argparse.Namespace
+) -> int:
+    """
+    Show every record of a log, and compare it with its status; returns the exit code.
+
+    Args:
+        at: Open connections.
+        store: The store, as far as it could be checked.
+        key: `namespace/name`.
+        silent: Why Redis is not read, empty if it is.
+        options: Of the command.
+    """
+    namespace, name = namespace_and_name(key)
+    objects = None
+    if at.kube is None:
+        write_remark(f"the API server is not used: {at.problem}")
+    else:
+        objects = NotificationRequestClient(at.kube, timeout=_OBJECT_TIMEOUT)
+    if silent and objects is not None:
+        found = await inspect_object(objects, namespace=namespace, name=name, reason=silent)
+    else:
+        found = await inspect(at.log, objects, namespace=namespace, name=name)
+    if store.state is not StoreState.OURS:
+        write_remark(store.remark)
+    if found is None:
+        what = "neither an object nor a log" if objects else "no log (objects were not asked)"
+        write_remark(f"there is {what} {key}")
+        return ABSENT if objects is not None else NOT_COMPARED
+    now = now_here()
+    if options.json:
+        write_json(as_json(found, now=now))
+    else:
+        write_lines(as_text(found, now=now, width=screen_of(sys.stdout).width))
+    if store.state is StoreState.NEW:
+        return NOT_COMPARED
+    if found.differences:
+        return DIFFERENT
+    return OK if found.compared else NOT_COMPARED
 
 
 # -- showing --------------------------------------------------------------------------------------

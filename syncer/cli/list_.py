@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from syncer.cli.arguments import add_attempts, add_event, add_namespaces, count
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
-from syncer.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from syncer.cli.listing import Filter
     from syncer.model.hold import Hold
 
+#: What may deserve attention, as `syncer.cli.listing.Row` has it.
+STATES: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
 HELP: Final = "list notifications, and which of them need attention"
 
 
@@ -37,43 +38,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only notifications at least this old (`72h`, `3d`)",
     )  # fmt: skip
     parser.add_argument(
-        "--unsynced", action="store_true", help="only notifications with unpublished records"
-    )
-    parser.add_argument(
-        "--unknown", action="store_true", help="only notifications with unknown results"
-    )
-    parser.add_argument(
-        "--quarantined", action="store_true", help="only notifications whose log cannot be read"
-    )
-    parser.add_argument(
-        "--held", action="store_true", help="only notifications that an operator holds back"
-    )
+        "--state", metavar="STATE", type=_states, default=(),
+        help=f"only in one of these states, separated by commas: {', '.join(STATES)}",
+    )  # fmt: skip
     add_attempts(parser)
     parser.add_argument(
         "--since", metavar="TIME",
         help="only if created, or attempted on that channel, since then (`1h`, `3d`, or a time)",
     )  # fmt: skip
-    parser.add_argument(
-        "-w", "--watch", action="store_true",
-        help="then show each notification that changes, until interrupted",
-    )  # fmt: skip
     parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most N")
+
+
+def _states(text: str) -> tuple[str, ...]:
+    wanted = tuple(filter(None, text.replace(" ", "").split(",")))
+    if wrong := [state for state in wanted if state not in STATES]:
+        raise argparse.ArgumentTypeError(f"no such state: {', '.join(wrong)}")
+    return wanted
 
 
 async def run(options: argparse.Namespace) -> int:
     """List what matches; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.holding import read_holds
-    from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Shown, rows
+    from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, rows
     from syncer.cli.namespaces import namespaces_of, report_missing
     from syncer.cli.outage import SILENT, now_here, reason_of
-    from syncer.cli.output import Columns, Progress, write_remark
+    from syncer.cli.output import Columns, Progress, write_page, write_remark
     from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState, trusted_store
-    from syncer.cli.watching import Watching
 
-    if options.watch and options.limit:
-        raise ConfigError("--limit and --watch cannot be combined")
     unread: list[str] = []
     async with access(where_of(options)) as at:
         holds: Sequence[Hold] = ()
@@ -86,18 +79,14 @@ async def run(options: argparse.Namespace) -> int:
                 write_remark(f"operators' holds are not shown: {problem}")
         except SILENT as error:
             silent, now = reason_of(error), now_here()
-            if options.watch or options.unsynced or at.kube is None:
+            if "unsynced" in options.state or at.kube is None:
                 # What is asked for is in the logs.
                 raise
             write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
         wanted = _filter(options, now)
         columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
-        shown = Shown(columns, json=options.json, again=options.watch)
         namespaces = await namespaces_of(at, options)
-        watching = None
-        if options.watch:
-            # From before the list: what changes while it is read comes once more, and is not shown twice.
-            watching = await Watching.begin(at, namespaces, wanted, shown)
+        count = 0
         with Progress("objects") as progress:
             found = rows(
                 at, wanted, namespaces, progress,
@@ -105,19 +94,19 @@ async def run(options: argparse.Namespace) -> int:
             )  # fmt: skip
             async with aclosing(found) as pages:
                 async for page in pages:
-                    shown.write(page[: options.limit - shown.rows] if options.limit else page, now)
-                    if options.limit and shown.rows >= options.limit:
+                    some = page[: options.limit - count] if options.limit else page
+                    count += len(some)
+                    write_page(columns, some, json=options.json, cells=lambda row: row.cells(now))
+                    if options.limit and count >= options.limit:
                         write_remark(f"more may match: --limit {options.limit}")
                         break
         absent = not progress.done and await report_missing(at, options)
-        if not shown.rows and not absent:
+        if not count and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
             write_remark(f"none of {progress.done} notification(s){among} matches")
         for text in unread:
             write_remark(f"not listed: {text}")
         columns.report_cut()
-        if watching is not None and not absent:
-            await watching.run()
     if absent:
         return ABSENT
     return NOT_COMPARED if unread or silent or not compared else OK
@@ -132,10 +121,7 @@ def _filter(options: argparse.Namespace, now: int) -> Filter:
         name=options.name or "",
         event=(options.event or "").strip(),
         older=round(seconds_of(options.older_than, "--older-than") * 1000),
-        unsynced=options.unsynced,
-        unknown=options.unknown,
-        quarantined=options.quarantined,
-        held=options.held,
+        states=options.state,
         channel=options.channel or "",
         receiver=options.receiver or "",
         error=options.error or "",

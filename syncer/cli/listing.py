@@ -15,8 +15,8 @@ from typing import Any, Final
 from syncer.cli.access import Access
 from syncer.cli.attempts import last_failure, on_channel
 from syncer.cli.holding import is_held
-from syncer.cli.output import Columns, Progress, age, write_page
-from syncer.cli.scan import Problem, Scan, objects, short_of
+from syncer.cli.output import Progress, age
+from syncer.cli.scan import Problem, Scan, objects
 from syncer.ledger.answers import LogHead
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
 from syncer.model.event import EVENT, event_label, event_text
@@ -30,7 +30,7 @@ HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")
 FLEXIBLE: Final = {"NAMESPACE": 10, "NAME": 16, "NOTES": 14}
 COLOURS: Final = {
     "Sent": "green", "Failed": "red", "PartiallySent": "red", "Retrying": "yellow",
-    "Sending": "yellow", "deleted": "dim",
+    "Sending": "yellow",
 }  # fmt: skip
 
 
@@ -42,24 +42,31 @@ class Row:
     Attributes:
         unsynced: Records of its log that are not marked as published; -1 where it has none.
         quarantined: Its log cannot be read, or the self-audit holds it.
-        deleted: It is gone since it was listed.
         held: An operator holds it back, or a channel of it.
     """
 
     request: NotificationRequest
     unsynced: int
     quarantined: bool
-    deleted: bool = False
     held: bool = False
 
     def cells(self, now: int) -> tuple[str, ...]:
         """Return the row as cells of a table."""
         r, s = self.request, self.request.status
-        phase = "deleted" if self.deleted else s.phase or "-"
         return (
-            r.namespace, r.name, phase, age(now - r.created), str(s.total_attempts),
+            r.namespace, r.name, s.phase or "-", age(now - r.created), str(s.total_attempts),
             ", ".join(self.notes),
         )  # fmt: skip
+
+    @property
+    def states(self) -> set[str]:
+        """The states that `--state` can ask for."""
+        status = self.request.status
+        found = {
+            "unsynced": self.unsynced > 0, "unknown": status.uncertain > 0, "held": self.held,
+            "quarantined": self.quarantined, "journaled": status.journal is not None,
+        }  # fmt: skip
+        return {name for name, is_so in found.items() if is_so}
 
     @property
     def notes(self) -> list[str]:
@@ -95,45 +102,12 @@ class Row:
             "lastError": None
             if (last := last_failure(s.attempts)) is None
             else {"channel": last.channel, "error": last.error, "at": format_time(last.ended)},
-            **({"deleted": True} if self.deleted else {}),
         }
 
 
 def waits_for_log(status: Status) -> bool:
     """Whether a due attempt is held because the log is away, as the status shows it."""
     return true_condition(status.conditions, LOG_UNAVAILABLE) is not None
-
-
-class Shown:
-    """Where rows are written; `rows` counts them."""
-
-    def __init__(self, columns: Columns, *, json: bool, again: bool) -> None:
-        """Write nothing yet; with `again`, a row that comes again is written if it has changed."""
-        self._columns = columns
-        self._json = json
-        self._seen: dict[int, int] | None = {} if again else None
-        self.rows = 0
-
-    def write(self, rows: Sequence[Row], now: int) -> None:
-        """Write rows, at once, also into a pipe; `now` is Redis time in milliseconds."""
-        fresh = [row for row in rows if self._changed(row)]
-        self.rows += len(fresh)
-        write_page(self._columns, fresh, json=self._json, cells=lambda row: row.cells(now))
-
-    def forget(self, row: Row) -> None:
-        """Forget that a row was written: it no longer matches, and is new if it matches again."""
-        if self._seen is not None:
-            self._seen.pop(short_of(row.request.uid), None)
-
-    def _changed(self, row: Row) -> bool:
-        if self._seen is None:
-            return True
-        # Two numbers for each notification, so that a long watch of many costs little.
-        short, digest = short_of(row.request.uid), hash(str(row.as_json()))
-        before = self._seen.pop(short, None)
-        if not row.deleted:
-            self._seen[short] = digest
-        return before != digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +119,7 @@ class Filter:
         phases: Any of these, `none` for no phase yet; empty for all.
         name: Pattern of the name, `*` and `?`.
         older: Milliseconds of age, at least.
-        unsynced: Only with records that are not published.
-        unknown: Only with attempts whose result is unknown.
-        quarantined: Only those that are held because of their log.
-        held: Only those that an operator holds back, by an annotation or a hold.
+        states: Any of `Row.states`; empty for all.
         channel: Pattern of a channel.
         receiver: Pattern of a receiver.
         error: Part of the error of an attempt, on that channel and since then.
@@ -159,10 +130,7 @@ class Filter:
     phases: tuple[str, ...] = ()
     name: str = ""
     older: int = 0
-    unsynced: bool = False
-    unknown: bool = False
-    quarantined: bool = False
-    held: bool = False
+    states: tuple[str, ...] = ()
     channel: str = ""
     receiver: str = ""
     error: str = ""
@@ -182,10 +150,7 @@ class Filter:
             and (not self.name or fnmatchcase(request.name, self.name))
             and (not self.event or request.event == event_text(self.event))
             and now - request.created >= self.older
-            and (not self.unsynced or row.unsynced > 0)
-            and (not self.unknown or status.uncertain > 0)
-            and (not self.quarantined or row.quarantined)
-            and (not self.held or row.held)
+            and (not self.states or not row.states.isdisjoint(self.states))
             and self._attempted(request)
         )
 
@@ -256,7 +221,6 @@ def row_of(
     holds: Sequence[Hold],
     *,
     now: int,
-    deleted: bool = False,
 ) -> Row:
     """
     Return the row of an object and its log.
@@ -266,12 +230,11 @@ def row_of(
         head: Of its log.
         holds: All on record.
         now: Redis time in milliseconds.
-        deleted: The object is gone.
     """
     quarantined = true_condition(request.status.conditions, QUARANTINED) is not None
     unsynced, unreadable = unpublished(head)
     held = request.hold is not None or is_held(request, holds, now=now)
-    return Row(request, unsynced, quarantined or unreadable, deleted, held)
+    return Row(request, unsynced, quarantined or unreadable, held)
 
 
 def unpublished(head: LogHead) -> tuple[int, bool]:

@@ -24,19 +24,15 @@ from syncer.cli import (
     completion,
     doctor,
     explain,
-    export,
     hold,
-    import_,
-    inspect,
     list_,
-    repair,
     resend,
     resolve,
     tail,
     verify,
     web,
 )
-from syncer.cli.arguments import OBJECT, SETTINGS_FILES, Parser, where_to_look
+from syncer.cli.arguments import SETTINGS_FILES, Parser, where_to_look
 from syncer.cli.exits import EPILOG, OK, exit_code_of, message_of
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
@@ -59,15 +55,11 @@ class Command(Protocol):
 COMMANDS: Final[dict[str, Command]] = {
     "list": list_,
     "tail": tail,
-    "inspect": inspect,
     "explain": explain,
     "verify": verify,
-    "repair": repair,
     "resolve": resolve,
     "resend": resend,
     "hold": hold,
-    "export": export,
-    "import": import_,
     "doctor": doctor,
     "web": web,
 }
@@ -85,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(words: Sequence[str]) -> int:
     typed = completion.typed_after(words)
     if typed is not None:
-        sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
+        sys.stdout.writelines(f"{word}\n" for word in completion.candidates(_parser(), typed))
         return OK
     options = _parser(words).parse_args(words)
     if options.command == "completion":
@@ -97,20 +89,6 @@ def _main(words: Sequence[str]) -> int:
         # What their readers need to know, the commands say themselves.
         logging.getLogger("ledger").addHandler(logging.NullHandler())
     return asyncio.run(_run(options))
-
-
-def _completed(typed: Sequence[str]) -> list[str]:
-    """Return the completions of the last word; names of existing objects come from the servers."""
-    parser = _parser()
-    found = completion.candidates(parser, typed)
-    expected = completion.expected(parser, typed)
-    if found or expected != OBJECT:
-        return found
-    import asyncio
-
-    from syncer.cli.names import names
-
-    return asyncio.run(names(typed))
 
 
 async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on their loop)

@@ -249,7 +249,7 @@ async def append(at: Access, uid: str, records: tuple[ManualRecord, ...]) -> lis
     for one in records:
         answer = await at.log.note(uid, one.record)
         if answer.answer is Answer.NOOP and answer.rank < 0:
-            raise Refused("its log is gone; `syncer repair` restores it from the status")
+            raise Refused("its log is gone; `syncer verify --repair` restores it from the status")
         stands = AttemptState(answer.rank) if answer.answer is Answer.DUP else None
         out.append(Appended(one, answer.answer is Answer.OK, stands))
     await at.log.wake_owner(uid)

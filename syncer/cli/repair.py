@@ -1,21 +1,11 @@
-"""`syncer repair`: repair what `syncer verify` finds, by facts alone."""
+"""`syncer verify --repair`: repair what is found, by facts alone."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from syncer.cli.arguments import (
-    OBJECT,
-    add_by,
-    add_check,
-    add_dry_run,
-    add_namespaces,
-    add_time,
-    count,
-)
 from syncer.cli.exits import ABSENT, DIFFERENT, OK, Misused
 
 if TYPE_CHECKING:
@@ -25,37 +15,8 @@ if TYPE_CHECKING:
     from syncer.cli.scan import Result, Scan
     from syncer.rules.verification import Bounds
 
-HELP: Final = "repair what verify finds"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "object", nargs="*", metavar=OBJECT,
-        help="a notification to repair (default: all that diverge)",
-    )  # fmt: skip
-    add_namespaces(parser)
-    add_check(parser)
-    add_dry_run(parser, "what would be done")
-    parser.add_argument(
-        "--limit", type=count, default=1000, metavar="N",
-        help="at most so many notifications in one run, 0 for all (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rebuild", action="store_true",
-        help="replace a log that cannot be read by a legible one; the old one is kept aside",
-    )  # fmt: skip
-    parser.add_argument(
-        "--accept-loss", action="store_true",
-        help="also if a record is not legible at all; its message may be sent again",
-    )  # fmt: skip
-    parser.add_argument(
-        "--unwitnessed", action="store_true",
-        help="put what only the status says into the log, under the name of --by, which it requires",
-    )  # fmt: skip
-    add_time(parser, "--wait", "30s", "how long to wait for the owner to do its part")
-    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    add_by(parser)
+#: At most so many notifications are repaired in one run.
+LIMIT: Final = 1000
 
 
 class _Planned(NamedTuple):
@@ -70,7 +31,7 @@ class _Planned(NamedTuple):
         return all(step.idle for step in self.steps)
 
 
-async def run(options: argparse.Namespace) -> int:
+async def repair(options: argparse.Namespace) -> int:
     """Repair what diverges; returns the exit code."""
     from syncer.cli.access import access, operator_name, where_of
     from syncer.cli.namespaces import report_missing
@@ -79,13 +40,14 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.store import trusted_store
     from syncer.cli.times import seconds_of
 
-    if options.unwitnessed and not options.by:
-        raise Misused(
-            "--unwitnessed requires --by, the name of who vouches for what the status says"
-        )
-    by, wait = operator_name(options.by), seconds_of(options.wait, "--wait")
+    if (options.unwitnessed or options.moved) and not options.by:
+        which = "--moved" if options.moved else "--unwitnessed"
+        raise Misused(f"{which} requires --by, the name of who vouches for what the status says")
+    by = operator_name(options.by)
+    wait: float | None = seconds_of(options.wait, "--wait")
     async with access(where_of(options)) as at:
-        await trusted_store(at, options, writes=not options.dry_run)
+        # What was moved comes before the controller, into a store that nobody has used.
+        await trusted_store(at, options, writes=not options.dry_run, new=options.moved)
         scan, bounds = Scan(), bounds_of(at, options)
         planned, more = await _plan(at, scan, bounds, options, by=by)
         if not options.object and not scan.objects and await report_missing(at, options):
@@ -93,16 +55,15 @@ async def run(options: argparse.Namespace) -> int:
         for one in planned:
             _write_plan(one, options, by=by)
         if more:
-            write_remark(f"{more} more are beyond --limit {options.limit}; run it again for them")
+            write_remark(f"{more} more are left for the next run; run it again")
         found = len(planned) + more
         left_alone = sum(one.left_alone for one in planned)
         if options.dry_run or not planned:
             summary = {"found": found, "leftAlone": left_alone, "dryRun": options.dry_run}
             _write_summary(summary, options)
             return DIFFERENT if planned else OK
-        ask = not options.yes and sys.stdin.isatty()
-        if ask and not await _confirmed(len(planned) - left_alone):
-            return DIFFERENT
+        # An owner that is yet to start does its part later.
+        wait = None if options.moved else wait
         done, wrong = await _carry_out(at, scan, bounds, planned, by=by, wait=wait)
     for result in wrong:
         for kind, text in result.findings:
@@ -126,16 +87,18 @@ async def _plan(
     """Return what is to be repaired, and how many more are beyond the limit."""
     from syncer.cli.output import Progress
     from syncer.cli.repairs import Allowed, plan_repair
+    from syncer.rules.divergence import Divergence
 
-    allowed = Allowed(options.rebuild, options.accept_loss, options.unwitnessed)
+    allowed = Allowed(options.rebuild, options.accept_loss, options.unwitnessed or options.moved)
+    classes = [Divergence.LOG_MISSING] if options.moved else options.classes
     planned: list[_Planned] = []
     more = 0
     with Progress("verified") as progress:
         async for result in _diverging(at, scan, bounds, options, progress):
-            wanted = result.only(options.classes)
+            wanted = result.only(classes)
             if not wanted.findings:
                 continue
-            if options.limit and len(planned) >= options.limit:
+            if len(planned) >= LIMIT and not options.moved:
                 more += 1
                 continue
             steps = plan_repair(
@@ -169,9 +132,9 @@ async def _carry_out(
     planned: Sequence[_Planned],
     *,
     by: str,
-    wait: float,
+    wait: float | None,
 ) -> tuple[list[Done], list[Result]]:
-    """Return what was done, and what still diverges when the time to wait is over."""
+    """Return what was done, and what still diverges when the time to wait is over; None: no waiting."""
     from syncer.cli.output import Progress
     from syncer.cli.repairs import carry_out, wait_clean
 
@@ -181,17 +144,10 @@ async def _carry_out(
             if not one.left_alone:
                 done.append(await carry_out(at, one.result, one.steps, by=by))
             progress.step()
+    if wait is None:
+        return done, []
     touched = [one.result for one in done if not one.problem]
     return done, await wait_clean(at, scan, bounds, touched, seconds=wait)
-
-
-async def _confirmed(number: int) -> bool:
-    import asyncio
-
-    sys.stderr.write(f"Repair {number} notification(s)? [y/N] ")
-    sys.stderr.flush()
-    answer = await asyncio.to_thread(sys.stdin.readline)
-    return answer.strip().lower() in {"y", "yes"}
 
 
 def _write_plan(planned: _Planned, options: argparse.Namespace, *, by: str) -> None:

@@ -1,5 +1,5 @@
 """
-The scan: logs joined with objects, page by page, for `verify`, `repair` and `list`.
+The scan: logs joined with objects, page by page, for `verify` and `list`.
 
 Objects are listed in pages, and their logs are read page by page; then the logs are scanned for those
 without an object. Memory holds one page, and eight bytes of the uid of each notification, by which the

@@ -1,5 +1,5 @@
 """
-`syncer verify`: fold every log again and compare it with its status.
+`syncer verify`: fold every log again, compare it with its status, and, with `--repair`, repair it.
 
 While Redis does not answer nothing is compared; each status is checked by itself, and what was journaled is
 counted.
@@ -12,24 +12,47 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from syncer.cli.arguments import add_check, add_namespaces
+from syncer.cli.arguments import OBJECT, add_by, add_check, add_dry_run, add_namespaces, add_time
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
 
 if TYPE_CHECKING:
     from syncer.cli.access import Access
     from syncer.rules.divergence import Divergence
 
-HELP: Final = "fold every log again and compare it with its status"
+HELP: Final = "fold every log again, compare it with its status, and repair what differs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    parser.add_argument(
+        "object", nargs="*", metavar=OBJECT,
+        help="a notification to repair, with --repair (default: all that diverge)",
+    )  # fmt: skip
     add_namespaces(parser)
     add_check(parser)
+    repairs = parser.add_argument_group("repairs")
+    repairs.add_argument("--repair", action="store_true", help="repair what is found")
+    add_dry_run(repairs, "what a repair would do")
+    for option, what in (
+        (
+            "--rebuild",
+            "replace a log that cannot be read by a legible one; the old one is kept aside",
+        ),
+        ("--accept-loss", "also if a record is not legible at all; its message may be sent again"),
+        ("--unwitnessed", "put what only the status says into the log, under the name of --by"),
+        ("--moved", "the same for objects without a log, before the controller first starts here"),
+    ):
+        repairs.add_argument(option, action="store_true", help=what)
+    add_time(repairs, "--wait", "30s", "how long to wait for the owner to do its part")
+    add_by(repairs)
 
 
 async def run(options: argparse.Namespace) -> int:
     """Report divergences; returns the exit code."""
+    if options.repair:
+        from syncer.cli.repair import repair
+
+        return await repair(options)
     from dataclasses import replace
 
     from syncer.cli.access import access, where_of

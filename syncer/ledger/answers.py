@@ -155,15 +155,3 @@ class Claimed:
     error: ContractError | None = None
     now: int = 0
     stamp: str = ""
-
-
-class Restored(NamedTuple):
-    """
-    The result of bringing in an exported log.
-
-    OK with the records appended, NOOP with those in the log where nothing was missing, APART with the
-    first position that differs where the log holds another history.
-    """
-
-    answer: Answer
-    number: int

@@ -24,7 +24,6 @@ from syncer.ledger.answers import (
     LogHead,
     Mark,
     Proof,
-    Restored,
     Snapshot,
     StoredLog,
     Tries,
@@ -328,18 +327,6 @@ class RedisLog:
         reply = await self._insist(self._client.evaluate, lua.KEEP, aside, [ttl, *elements])
         if Answer(text_of(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
-
-    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
-        """
-        Bring in an exported log.
-
-        Args:
-            uid: Of the notification.
-            elements: The log as exported, header first.
-            ttl: Seconds until it expires, 0 for never.
-        """
-        reply = await self._repeat(lua.RESTORE, uid, [ttl, *elements])
-        return Restored(Answer(text_of(reply[0])), int(reply[1]))
 
     # -- reads --------------------------------------------------------------------------------
 

@@ -42,4 +42,3 @@ PROBE: Final = Script("probe", allow_oom=False)
 #: A copy is not a fact: at maxmemory it is refused, and with it the replacement that needs it.
 KEEP: Final = Script("keep", allow_oom=False)
 REBUILD: Final = Script("rebuild", allow_oom=True)
-RESTORE: Final = Script("restore", allow_oom=True)

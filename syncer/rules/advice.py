@@ -39,66 +39,77 @@ ADVICE: Final[Mapping[Divergence, Advice]] = {
     ),
     Divergence.UNREADABLE: Advice(
         _DAMAGE,
-        "nothing is sent for it; `syncer repair --rebuild` keeps the log aside and restores what is"
-        " legible",
+        "nothing is sent for it; `syncer verify --repair --rebuild` keeps the log aside and"
+        " restores what is legible",
     ),
     Divergence.MISNAMED: Advice(
-        _REDIS, "`syncer repair --rebuild` writes the log again under the right name"
+        _REDIS, "`syncer verify --repair --rebuild` writes the log again under the right name"
     ),
     Divergence.MARK_BEYOND: Advice(
-        _LOSS, "the log lost its end; `syncer repair --rebuild` lowers its marks"
+        _LOSS, "the log lost its end; `syncer verify --repair --rebuild` lowers its marks"
     ),
     Divergence.LOG_MISSING: Advice(
         _CLAIM,
-        "`syncer repair --unwitnessed --by NAME` restores the log from the status, if you vouch for it",
+        "`syncer verify --repair --unwitnessed --by NAME` restores the log from the status, if you"
+        " vouch for it",
     ),
     Divergence.LOG_BEHIND: Advice(
         _CLAIM,
-        "`syncer repair --unwitnessed --by NAME` takes the attempts from the status, if you vouch for"
-        " them; `syncer resend` goes by the log",
+        "`syncer verify --repair --unwitnessed --by NAME` takes the attempts from the status, if"
+        " you vouch for them; `syncer resend` goes by the log",
     ),
     Divergence.PLAN_MISSING: Advice(
         _CLAIM,
-        "`syncer repair --unwitnessed --by NAME` takes the plan from the status, if you vouch for it",
+        "`syncer verify --repair --unwitnessed --by NAME` takes the plan from the status, if you"
+        " vouch for it",
     ),
-    Divergence.EXPIRING: Advice(_REDIS, "`syncer repair` removes the expiry"),
+    Divergence.EXPIRING: Advice(_REDIS, "`syncer verify --repair` removes the expiry"),
     Divergence.STATUS_BEHIND: Advice(
-        f"{_LATE}, or {_STATUS}", "`syncer repair` has the owner publish it"
+        f"{_LATE}, or {_STATUS}", "`syncer verify --repair` has the owner publish it"
     ),
-    Divergence.ACKED: Advice(f"{_STATUS}, or {_REDIS}", "`syncer repair` has the owner publish it"),
+    Divergence.ACKED: Advice(
+        f"{_STATUS}, or {_REDIS}", "`syncer verify --repair` has the owner publish it"
+    ),
     Divergence.STATUS_DIFFERS: Advice(
-        f"{_STATUS}, or {_REDIS}", "`syncer repair` has the owner write the status again"
+        f"{_STATUS}, or {_REDIS}", "`syncer verify --repair` has the owner write the status again"
     ),
     Divergence.OPEN_ATTEMPT: Advice(
         _LATE,
-        "`syncer repair` has the owner settle it; `syncer resolve` records its result",
+        "`syncer verify --repair` has the owner settle it; `syncer resolve` records its result",
     ),
-    Divergence.UNACKED: Advice(_LATE, "`syncer repair` has the owner mark it"),
-    Divergence.NO_EXPIRY: Advice(_LATE, "`syncer repair` has the owner give the log its expiry"),
-    Divergence.ORPHAN: Advice(_LATE, "`syncer repair` has the owner retire the log"),
+    Divergence.UNACKED: Advice(_LATE, "`syncer verify --repair` has the owner mark it"),
+    Divergence.NO_EXPIRY: Advice(
+        _LATE, "`syncer verify --repair` has the owner give the log its expiry"
+    ),
+    Divergence.ORPHAN: Advice(_LATE, "`syncer verify --repair` has the owner retire the log"),
     Divergence.EPOCH_AHEAD: Advice(
         f"a restore of etcd, or {_STATUS} or to Redis",
-        "if a log is: after a restore of etcd or a move to another cluster, raise sharding.incarnation by"
+        "if a log is: after a restore of etcd or a move to another cluster, raise"
+        " sharding.incarnation by"
         " one; if only the status is, another client wrote it",
     ),
     Divergence.TWO_OPEN: Advice(
         _DEFECT,
-        "two attempts were begun at once, which the rules exclude: keep the log (`syncer export`) and"
-        " report it",
+        "two attempts were begun at once, which the rules exclude: keep the log (`syncer explain"
+        " --records`)"
+        " and report it",
     ),
     Divergence.CONFLICT: Advice(
         _DEFECT,
-        "one attempt has two definite results, which the rules exclude: keep the log (`syncer export`)"
+        "one attempt has two definite results, which the rules exclude: keep the log (`syncer"
+        " explain --records`)"
         " and report it",
     ),
     Divergence.PHASE: Advice(
         _CLAIM,
-        "ask the receiver; `syncer repair --unwitnessed --by NAME` accepts the phase, `syncer resend` goes"
-        " by the log",
+        "ask the receiver; `syncer verify --repair --unwitnessed --by NAME` accepts the phase,"
+        " `resend` goes by"
+        " the log",
     ),
     Divergence.CHANNELS: Advice(
         f"{_STATUS}, or {_REDIS}",
-        "compare the plan (`syncer explain`) with the routing file; what was sent to another channel is in"
+        "compare the plan (`syncer explain`) with the routing file; what was sent to another"
+        " channel is in"
         " the receiver's own books",
     ),
     Divergence.SPEC: Advice(
@@ -115,6 +126,6 @@ ADVICE: Final[Mapping[Divergence, Advice]] = {
     Divergence.HISTORY: Advice(_LOSS, "the log is claimed again and restored from memory"),
     Divergence.MEMORY: Advice(
         "a defect of this controller, or of the machine's memory",
-        "the memory is read anew: keep the log (`syncer export`) and report it",
+        "the memory is read anew: keep the log (`syncer explain --records`) and report it",
     ),
 }

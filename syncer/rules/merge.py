@@ -49,7 +49,9 @@ _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 #: Text of an attempt that is journaled, until its result is known.
 WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
 #: How a person ends the doubt about a status.
-WAYS_OUT = "`syncer repair --unwitnessed` accepts what it says, `syncer resend` goes by the log"
+WAYS_OUT = (
+    "`syncer verify --repair --unwitnessed` accepts what it says, `syncer resend` goes by the log"
+)
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 

@@ -120,29 +120,22 @@ def routed(reader: Reader, said: str) -> None:
     reader.wait(attempted, "an attempt at slack:everyday is on record")
 
 
-def stopped(reader: Reader) -> None:
-    """The old cluster's controller has ended, and its settings are at hand."""
+def old_cluster_gone(reader: Reader) -> None:
+    """The controller has ended, its settings and objects are at hand; then the objects go."""
     reader.settings(LEDGER, "OLD.yaml")
     reader.scaled(LEDGER, 0)
-
-
-def exported(reader: Reader, _said: str) -> None:
-    """Logs and objects are in the files; then the objects go, as in another cluster."""
-    if '"first"' not in (reader.folder / "objects.json").read_text():
-        raise StepFailed("the objects are not in their file")
-    if "notifications/first" not in (reader.folder / "logs.jsonl").read_text():
-        raise StepFailed("the logs are not in their file")
+    reader.type("kubectl get notificationrequests -A -o json > objects.json")
     old = reader.get("notificationrequest", "-n", LEDGER, "first")
     reader.kept["uid"] = old["metadata"]["uid"]
     reader.kubectl("delete", "notificationrequest", "-n", LEDGER, "--all")
 
 
 def moved(reader: Reader, _said: str) -> None:
-    """The objects are there again, new ones; with their logs they are not sent again."""
+    """The objects are there again, new ones; with their statuses they are not sent again."""
     found = reader.get("notificationrequest", "-n", LEDGER, "first")
-    if found["metadata"]["uid"] == reader.kept["uid"] or "status" in found:
-        raise StepFailed(f"it is not a new object: {found}")
-    reader.type("syncer import --by-name --config OLD.yaml logs.jsonl")
+    if found["metadata"]["uid"] == reader.kept["uid"] or found["status"]["phase"] != "Sent":
+        raise StepFailed(f"it is not a new object with its old status: {found}")
+    reader.type("syncer verify --repair --moved --by somebody --config OLD.yaml")
     reader.scaled(LEDGER, 2)
     reader.sent(LEDGER, "first")
 
@@ -270,8 +263,7 @@ TURNS: Final = (
         holds("used_memory:"),
     ),
     Turn(INSTALL, "kubectl -n notifications create secret generic slack ", routed, before=with_values),
-    Turn(RECOVERY, "syncer export --config OLD.yaml", exported, before=stopped),
-    Turn(RECOVERY, "jq ", moved),
+    Turn(RECOVERY, "jq ", moved, before=old_cluster_gone),
     Turn(INSTALL, "helm upgrade ledger charts/notification-ledger -n notifications ", again),
     Turn(INSTALL, "helm install ledger charts/", again, before=uninstalled, words=REGISTRY),
     Turn(INSTALL, "helm install ledger oci://", again, before=uninstalled, words=RELEASE),

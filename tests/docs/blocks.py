@@ -152,7 +152,6 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
     },
     "docs/quickstart.md": {},
     "docs/recovery.md": {
-        "syncer export --config OLD.yaml --output logs.jsonl": ON_CLUSTER,
         "jq ": ON_CLUSTER,
         'redis-cli -u "$REDIS_URL" RENAMENX "$NL:{$NL_UID}" "damaged:{$NL_UID}"': (
             "tests/docs/test_recovery.py::test_a_log_is_damaged"

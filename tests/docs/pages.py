@@ -220,7 +220,7 @@ def resource() -> str:
         "## The record\n\nWhat the status tells beyond Kubernaut's members (ids, classes, codes and start"
         " times of attempts, results that cannot be known, channels, folded attempts, the marks of log and"
         " journal) is in the message of the condition `notification-ledger/Record`, as JSON for programs;"
-        " `syncer inspect` and `kubectl ledger` read it. Members that only notification-ledger writes"
+        " `syncer explain` and `kubectl ledger` read it. Members that only notification-ledger writes"
         " show the same to people, where this CRD is served, and are never read back.\n\n"
         "## Rules\n\nThe API server refuses a write that breaks one of these.\n"
     )

@@ -675,7 +675,7 @@ def _inspect(here: Stage, config: Path, name: str) -> str:
     said = ""
     for form in ([], ["--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "syncer", "inspect", f"{here.namespace}/{name}",
+            [sys.executable, "-m", "syncer", "explain", "--records", f"{here.namespace}/{name}",
              "--config", str(config), "--kubeconfig", str(here.plane.controller_kubeconfig), *form],
             cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip

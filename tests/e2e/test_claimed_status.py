@@ -175,7 +175,7 @@ async def test_what_may_have_been_sent_waits_for_a_person(here: Stage) -> None:
     condition = await trusted(here, "n")
     assert condition is not None
     assert (condition["status"], condition["reason"]) == ("False", "StatusBeyondLog")
-    assert "syncer repair --unwitnessed" in condition["message"]
+    assert "verify --repair --unwitnessed" in condition["message"]
     assert "syncer resend" in condition["message"]
     assert len(here.receiver.calls("n")) == 1
     assert "seed" not in await of_log(here, uid)

@@ -84,9 +84,9 @@ async def command(*arguments: str) -> tuple[int, str]:
 
 
 async def agrees(here: Stage, process: NotifierProcess, name: str) -> bool:
-    """`syncer inspect`: whether log and status say the same."""
+    """`syncer explain --records`: whether log and status say the same."""
     code, text = await command(
-        "syncer", "inspect", f"{here.namespace}/{name}", "--config", str(process._config),
+        "syncer", "explain", "--records", f"{here.namespace}/{name}", "--config", str(process._config),
         "--kubeconfig", str(here.plane.controller_kubeconfig),
     )  # fmt: skip
     assert code in (0, 1), text

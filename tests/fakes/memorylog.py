@@ -79,7 +79,6 @@ class ScriptTwin:
             "probe": self._probe,
             "keep": self._keep,
             "rebuild": self._rebuild,
-            "restore": self._restore,
         }
 
     def run(self, script: str, key: str, args: Sequence[Argument], now: int) -> Reply:
@@ -302,26 +301,6 @@ class ScriptTwin:
         self.delete(key)
         self.logs[key] = elements
         return [b"OK", len(elements) - 1]
-
-    def _restore(self, key: str, args: list[bytes], now: int) -> Reply:
-        ttl, elements = int(args[0]), args[1:]
-        log = self.logs.get(key, [])
-        if _epoch_of(elements[0]) is None or (log and _epoch_of(log[0]) is None):
-            raise ResponseError(_FOREIGN)
-        if not log:
-            self.logs[key] = elements
-            if ttl > 0:
-                self._expire(key, ttl, now)
-            return [b"OK", len(elements) - 1]
-        for n, (ours, theirs) in enumerate(zip(log[1:], elements[1:], strict=False), 1):
-            if ours != theirs:
-                return [b"APART", n]
-        missing = elements[len(log) :]
-        if not missing:
-            return [b"NOOP", len(log) - 1]
-        log += missing
-        self.expires.pop(key, None)
-        return [b"OK", len(missing)]
 
     # -- parts --------------------------------------------------------------------------------
 

@@ -102,8 +102,7 @@ class Operator:
         where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
         if config:
             where = ["--config", config]
-        if command != "export":
-            where += ["--kubeconfig", str(here.plane.kubeconfig)]
+        where += ["--kubeconfig", str(here.plane.kubeconfig)]
         self._capsys.readouterr()
         code = await cli.execute([command, *words, *where])
         said = self._capsys.readouterr()
@@ -112,15 +111,15 @@ class Operator:
     async def verify(self, *words: str, config: str = "") -> Answer:
         """Verify this installation's namespace, without waiting for what is on its way."""
         return await self.run(
-            "verify", "--json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2", *words,
+            "verify", "-o", "json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2", *words,
             config=config,
         )  # fmt: skip
 
     async def repair(self, *words: str) -> Answer:
         """Repair this installation's namespace."""
         return await self.run(
-            "repair", "--json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2",
-            "--by", BY, "--yes", "--wait", "20s", *words,
+            "verify", "--repair", "-o", "json", "-n", self.here.namespace, "--settle", "0",
+            "--pause", "0.2", "--by", BY, "--wait", "20s", *words,
         )  # fmt: skip
 
 

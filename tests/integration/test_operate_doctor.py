@@ -45,7 +45,7 @@ async def examine(
     capsys.readouterr()
     where = ["--config", str(config)] if config else ["--redis-url", url]
     nowhere = ["--kubeconfig", "/does/not/exist"]
-    code = await cli.execute(["doctor", "--json", *where, *nowhere])
+    code = await cli.execute(["doctor", "-o", "json", *where, *nowhere])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return code, {line["check"]: line for line in lines}
 
@@ -297,7 +297,7 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
         uid = await here.create("n")
         await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
         answer = await Operator(here, capsys).run(
-            "doctor", "--json", "-n", here.namespace, "--controller-namespace", here.namespace,
+            "doctor", "-o", "json", "-n", here.namespace, "--controller-namespace", here.namespace,
             config=str(app.loaded.path),
         )  # fmt: skip
         checks = {c["check"]: c for c in answer.lines}
@@ -311,7 +311,7 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
         assert len(checks) == len(answer.lines) >= 30
         # An account without any right, asked about instead.
         nobody = await Operator(here, capsys).run(
-            "doctor", "--json", "--controller-namespace", here.namespace,
+            "doctor", "-o", "json", "--controller-namespace", here.namespace,
             "--service-account", f"{here.namespace}/nobody", config=str(app.loaded.path),
         )  # fmt: skip
         grades = {c["check"]: c["grade"] for c in nobody.lines}

@@ -71,10 +71,10 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         assert (dry.code, dry.out.startswith(f"would hold --receiver {CHANNEL} until")) == (0, True)
         nothing = await operator.run("hold", "list")
         assert (nothing.code, "nothing is held now" in nothing.err) == (0, True)
-        other = await operator.run(*placing, "--receiver", "opps", "--anyway", "--json")
+        other = await operator.run(*placing, "--receiver", "opps", "--anyway", "-o", "json")
         (line,) = other.lines
         assert (line["matched"], line["holds"]) == (None, 0)
-        placed = await operator.run(*placing, "--receiver", CHANNEL, "-n", ns, "--json")
+        placed = await operator.run(*placing, "--receiver", CHANNEL, "-n", ns, "-o", "json")
         (line,) = placed.lines
         held = str(line["name"])
         assert (line["inForce"], line["author"], line["reason"]) == (True, BY, WHY)
@@ -92,7 +92,7 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         assert f"(syncer hold end {held})" in answer.out
 
         async def shown() -> bool:
-            answer = await operator.run("hold", "list", "--json")
+            answer = await operator.run("hold", "list", "-o", "json")
             assert answer.code == 0, answer.err
             found = {line["name"]: (line["holds"], line["matched"]) for line in answer.lines}
             return found == {held: (1, True), str(other.lines[0]["name"]): (0, False)}
@@ -101,7 +101,7 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         table = await operator.run("hold", "list")
         assert (WHY in table.out, len(table.out.splitlines())) == (True, 3)
         assert "no receiver matches opps; did you mean ops?" in table.err
-        listed = await operator.run("list", "--json", "--held", "-n", ns)
+        listed = await operator.run("list", "-o", "json", "--state", "held", "-n", ns)
         assert [line["name"] for line in listed.lines] == ["waits"]
 
         unknown = await operator.run("hold", "end", f"{held[:-1]}x")
@@ -111,7 +111,7 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         await here.wait_phase(uid)
         again = await operator.run("hold", "end", held)
         assert (again.code, again.out.endswith("has already ended\n")) == (0, True)
-        over = await operator.run("hold", "list", "--over", "--json")
+        over = await operator.run("hold", "list", "--over", "-o", "json")
         assert [line["inForce"] for line in over.lines if line["name"] == held] == [False]
     assert here.receiver.calls("waits")
 

@@ -1,4 +1,4 @@
-"""Looking, and moving logs: list, explain, inspect, export, import, on real servers."""
+"""Looking: list and explain, on real servers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ import pytest
 from notifier.gateway.draft import Incoming
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import translate
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.model.record import Kind, Plan, Record, attempt_record, plan_record
-from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.e2e.harness import Stage, Step, stage, until
 from tests.integration.api import notification
 from tests.integration.operating import (
     NO_SWEEPS,
     Operator,
     RawLog,
-    ledger,
     owner,
     status_of,
 )
@@ -68,7 +65,7 @@ async def test_settings_file_says_where_to_look(
         config = tmp_path / "config.yaml"
         redis = {"url": here.redis_url, "keyPrefix": here.prefix}
         config.write_text(json.dumps({"redis": redis, "controller": {"namespaces": [namespace]}}))
-        answer = await operator.run("list", "--json", config=str(config))
+        answer = await operator.run("list", "-o", "json", config=str(config))
         assert (answer.code, len(answer.lines)) == (0, rows)
 
 
@@ -89,7 +86,7 @@ async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
         await first.head(lambda h: replace(h, acked=1))
 
         async def names(*words: str) -> list[str]:
-            answer = await operator.run("list", "-n", here.namespace, "--json", *words)
+            answer = await operator.run("list", "-n", here.namespace, "-o", "json", *words)
             assert answer.code == 0, answer.err
             return [line["name"] for line in answer.lines]
 
@@ -98,16 +95,16 @@ async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
         assert await names("--phase", "none", "--phase", "pending", "--phase", "sending") == [
             "held", "lost",
         ]  # fmt: skip
-        assert await names("--unknown") == ["lost"]
-        assert await names("--held") == ["held"]
-        assert await names("--quarantined") == ["lost"]
-        unsynced = set(await names("--unsynced"))
+        assert await names("--state", "unknown") == ["lost"]
+        assert await names("--state", "held") == ["held"]
+        assert await names("--state", "quarantined") == ["lost"]
+        unsynced = set(await names("--state", "unsynced"))
         assert "a" in unsynced
         assert not unsynced & {"b", "lost"}
         assert await names("--name", "?", "--limit", "1") == ["a"]
         assert await names("--older-than", "1h") == []
-        text = await operator.run("list", "-n", here.namespace, "--unknown")
-        head, row = text.out.splitlines()
+        text = await operator.run("list", "-n", here.namespace, "--state", "unknown, held")
+        head, _, row = text.out.splitlines()
         assert head.split()[:4] == ["NAMESPACE", "NAME", "PHASE", "AGE"]
         assert row.split()[:3] == [here.namespace, "lost", "Sending"]
     nobody = await operator.run("list", "-n", here.namespace, "--older-than", "soon")
@@ -128,7 +125,7 @@ async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Opera
         await here.create("n", retryPolicy=slow)
         await until(lambda: _waits(here, "n"), "it shows when it tries again", within=30)
     status = await status_of(here, "n")
-    answer = await operator.run("explain", f"{here.namespace}/n", "--json")
+    answer = await operator.run("explain", f"{here.namespace}/n", "-o", "json")
     (found,) = answer.lines
     assert (answer.code, found["next"]["decision"]) == (0, "WaitUntil")
     assert found["next"]["at"] == status["channels"][0]["nextRetryTime"]
@@ -166,7 +163,7 @@ async def test_a_notification_is_found_by_its_sender_s_words(
             await asyncio.sleep(1.1)
     event = f"alertmanager:{group}"
     where = ("-n", here.namespace, "--event", event)
-    listed = await operator.run("list", "--json", *where)
+    listed = await operator.run("list", "-o", "json", *where)
     assert (listed.code, len(listed.lines)) == (0, 2)
     explained = await operator.run("explain", "--event", f" {event}")
     assert f"EVENT   {event}" in explained.out
@@ -188,27 +185,29 @@ async def _waits(here: Stage, name: str) -> bool:
     return any("nextRetryTime" in channel for channel in shown)
 
 
-async def test_inspect_still_answers(here: Stage, operator: Operator) -> None:
-    """The oldest command goes on as it was: an object with its log, and a log without one."""
+async def test_records_are_shown(here: Stage, operator: Operator) -> None:
+    """Of an object with its log, and of a log whose object was deleted."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
         (raw,) = await sent(here, "n")
-    answer = await operator.run("inspect", f"{here.namespace}/n", "--json")
+    answer = await operator.run("explain", "--records", f"{here.namespace}/n", "-o", "json")
     (found,) = answer.lines
     assert (answer.code, found["differences"]) == (0, [])
     assert [r["kind"] for r in found["log"]["records"]] == ["plan", "intent", "success"]
-    alone = await operator.run("inspect", f"{here.namespace}/n", "--log-only")
-    assert alone.code == 5
-    assert f"{here.namespace}/n  uid {raw.uid}" in alone.out
-    assert "not published" not in alone.out
-    assert alone.out.splitlines()[-1].startswith("log and status were not compared")
-    absent = await operator.run("inspect", f"{here.namespace}/x")
+    await here.api.ask("DELETE", f"{here.api.requests}/n")
+    for words in ((), ("--records",)):
+        alone = await operator.run("explain", f"{here.namespace}/n", *words)
+        assert alone.code == 5
+        assert f"{here.namespace}/n  uid {raw.uid}" in alone.out
+        assert "not published" not in alone.out
+        assert alone.out.splitlines()[-1].startswith("log and status were not compared")
+    absent = await operator.run("explain", "--records", f"{here.namespace}/x")
     assert absent.code == 3
 
 
 async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that is away is code 4 for a command that needs it, 5 for one that says what it knows."""
     operator = Operator(here, capsys)
-    for command, code in ((["verify", "-n", here.namespace], 5), (["export"], 4)):
+    for command, code in ((["verify", "-n", here.namespace], 5), (["holds"], 4)):
         answer = await asyncio.wait_for(
             _away(command, str(here.plane.kubeconfig)), timeout=60
         )  # fmt: skip
@@ -223,129 +222,3 @@ async def _away(command: list[str], kubeconfig: str) -> int:
     return await cli.execute(
         [*command, "--redis-url", "redis://127.0.0.1:1", "--kubeconfig", kubeconfig]
     )
-
-
-# -- moving ---------------------------------------------------------------------------------------
-
-
-async def raw_logs(here: Stage, prefix: str) -> dict[str, list[bytes]]:
-    """Every log under a prefix, by uid."""
-    out: dict[str, Any] = {}
-    # What a probe of the controller has written for ten seconds ends otherwise.
-    async for key in here.redis.scan_iter(f"{prefix}:{{*}}"):
-        out[key.decode()[len(prefix) + 2 : -1]] = await here.redis.lrange(key, 0, -1)
-    return out
-
-
-async def test_export_and_import(here: Stage, operator: Operator, tmp_path: Path) -> None:
-    """Logs arrive as the same bytes with their expiry; a second import changes nothing."""
-    file = tmp_path / "export.jsonl"
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        raws = await sent(here, "a", "b")
-        await here.redis.persist(raws[1].key)
-    answer = await operator.run("export", "--output", str(file))
-    assert (answer.code, answer.err) == (0, "syncer: 2 logs with 6 records\n")
-    before = await raw_logs(here, here.prefix)
-    other = f"{here.prefix}-moved"
-    target = ["--key-prefix", other]
-
-    async def bring(*words: str) -> tuple[int, dict[str, Any]]:
-        found = await operator.run("import", str(file), "--json", *words)
-        return found.code, found.lines[-1]["summary"]
-
-    home, here.prefix = here.prefix, other
-    code, dry = await bring("--dry-run")
-    assert (code, dry["created"], dry["dryRun"]) == (0, 2, True)
-    assert await raw_logs(here, other) == {}
-    code, done = await bring()
-    assert (code, done["created"], done["records"]) == (0, 2, 6)
-    assert await raw_logs(here, other) == before
-    assert 0 < await here.redis.ttl(f"{other}:{{{raws[0].uid}}}") <= 7 * 86400
-    assert await here.redis.ttl(f"{other}:{{{raws[1].uid}}}") == -1
-    code, again = await bring()
-    assert (code, again["present"], again["created"]) == (0, 2, 0)
-    # A log that is the beginning of the imported one is completed, another history is left alone.
-    await here.redis.ltrim(f"{other}:{{{raws[0].uid}}}", 0, 1)
-    await here.redis.lset(f"{other}:{{{raws[1].uid}}}", 2, "other")
-    code, rest = await bring()
-    assert (code, rest["extended"], rest["records"], rest["apart"]) == (1, 1, 2, 1)
-    here.prefix = home
-    assert target
-
-
-async def test_import_by_name_keeps_what_was_delivered(
-    here: Stage, operator: Operator, tmp_path: Path
-) -> None:
-    """Objects that were created anew get the logs of their names, and are not sent again."""
-    file = tmp_path / "export.jsonl"
-    process = here.notifier(sync=NO_SWEEPS, delivery={"paused": True})
-    async with ledger(here) as log:
-        for name, state in (("done", AttemptState.SUCCESS), ("gone", AttemptState.SUCCESS)):
-            uid = f"00000000-0000-0000-0000-00000000{len(name)}{name}"
-            attempt = Attempt(AttemptId("0.1-1"), CHANNEL, state, started=5, ended=6)
-            seeds: list[Record] = [
-                plan_record(Plan((CHANNEL,), "RoutingRuleMatched", "m", at=4)),
-                attempt_record(attempt, seed=True),
-            ]
-            await log.claim(uid, Epoch("0.1"), name=f"{here.namespace}/{name}", seeds=seeds)
-    assert (await operator.run("export", "--output", str(file))).code == 0
-    await here.redis.delete(*[k async for k in here.redis.scan_iter(f"{here.prefix}:*")])
-    uid = await here.create("done")
-    answer = await operator.run("import", str(file), "--by-name")
-    assert answer.code == 1
-    assert answer.err.splitlines()[-1] == (
-        f"syncer: no object has this name now: {here.namespace}/gone"
-    )
-    async with owner(process) as app:
-        await until(lambda: here.watcher.phase(uid) == "Sent", "it is known as sent", within=20)
-        assert app.loaded.settings.delivery.paused
-    assert here.receiver.book == []
-    assert await RawLog(here, uid).kinds() == ["plan", "seed.success"]
-
-
-async def test_import_joins_what_has_begun_anew(
-    here: Stage, operator: Operator, tmp_path: Path
-) -> None:
-    """A controller that was quicker than the import has begun a log; the attempts are added to it."""
-    file = tmp_path / "export.jsonl"
-    old = "00000000-0000-0000-0000-000000000001"
-    attempt = Attempt(AttemptId("0.1-1"), CHANNEL, AttemptState.SUCCESS, started=5, ended=6)
-    async with ledger(here) as log:
-        seed = attempt_record(attempt, seed=True)
-        await log.claim(old, Epoch("0.1"), name=f"{here.namespace}/n", seeds=[seed])
-    assert (await operator.run("export", "--output", str(file))).code == 0
-    await here.redis.delete(f"{here.prefix}:{{{old}}}")
-    async with owner(here.notifier(sync=NO_SWEEPS, delivery={"paused": True})):
-        uid = await here.create("n")
-        raw = RawLog(here, uid)
-        await until(lambda: _skipped(raw), "it is held", within=20)
-        left = await operator.run("import", str(file), "--by-name", "--json")
-        assert (left.code, left.lines[-1]["summary"]["apart"]) == (1, 1)
-        joined = await operator.run("import", str(file), "--by-name", "--join", "--json")
-        assert (joined.code, joined.lines[-1]["summary"]["joined"]) == (0, 1)
-        await until(lambda: here.watcher.phase(uid) == "Sent", "it is known as sent", within=20)
-    assert here.receiver.book == []
-    assert Kind.SEED_SUCCESS.value in await raw.kinds()
-
-
-async def _skipped(raw: RawLog) -> bool:
-    return bool(await raw.elements()) and bool(await raw.by(Kind.SKIP))
-
-
-async def test_bad_file_writes_nothing(here: Stage, operator: Operator, tmp_path: Path) -> None:
-    """A file that was cut off is refused before the first log is written."""
-    file = tmp_path / "export.jsonl"
-    async with ledger(here) as log:
-        await log.claim("u", Epoch("0.1"), name="ns/n", seeds=[plan_record(Plan((CHANNEL,)))])
-    assert (await operator.run("export", "--output", str(file))).code == 0
-    lines = (await asyncio.to_thread(file.read_text)).splitlines()
-    assert [min(json.loads(line)) for line in lines] == ["at", "acked", "body", "end"]
-    await asyncio.to_thread(file.write_text, "\n".join(lines[:-1]) + "\n")
-    await here.redis.delete(f"{here.prefix}:{{u}}")
-    answer = await operator.run("import", str(file))
-    assert (answer.code, answer.err) == (
-        2, "syncer: line 3: the last line is missing: the file was cut off\n",
-    )  # fmt: skip
-    assert await raw_logs(here, here.prefix) == {}
-    absent = await operator.run("import", str(tmp_path / "none"))
-    assert (absent.code, "No such file or directory" in absent.err) == (2, True)

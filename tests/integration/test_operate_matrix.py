@@ -33,11 +33,11 @@ SLOW: Final[dict[str, Any]] = {
 LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces"
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "inspect": ("inspect", "{ns}/waits"),
+    "inspect": ("explain", "--records", "{ns}/waits"),
     "explain": ("explain", "{ns}/waits"),
     "list": ("list", "-n", "{ns}"),
     "verify": ("verify", "-n", "{ns}", "--pause", "0.1"),
-    "repair": ("repair", "-n", "{ns}", "--yes", "--pause", "0.1", "--wait", "1s"),
+    "repair": ("verify", "--repair", "-n", "{ns}", "--pause", "0.1", "--wait", "1s"),
     "resolve": ("resolve", "{ns}/waits", "--as", "delivered", "--reason", "r"),
     "resend": ("resend", "{ns}/waits", "--reason", "r"),
     "doctor": ("doctor", "-n", "{ns}", "--controller-namespace", "{ns}"),
@@ -46,13 +46,13 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 WITH_ENDED: Final = COMMANDS | {"explain what has ended": ("explain", "{ns}/sent")}
 #: The same for names that nobody bears.
 UNKNOWN: Final[dict[str, tuple[str, ...]]] = {
-    "inspect": ("inspect", "{ns}/nobody"),
+    "inspect": ("explain", "--records", "{ns}/nobody"),
     "explain": ("explain", "{ns}/nobody"),
     "list": ("list", "-n", "nope"),
     "list by name": ("list", "-n", "{ns}", "--name", "nobody"),
     "verify": ("verify", "-n", "nope", "--pause", "0.1"),
-    "repair": ("repair", "{ns}/nobody", "--yes"),
-    "repair all": ("repair", "-n", "nope", "--yes", "--pause", "0.1"),
+    "repair": ("verify", "--repair", "{ns}/nobody"),
+    "repair all": ("verify", "--repair", "-n", "nope", "--pause", "0.1"),
     "resolve": ("resolve", "{ns}/nobody", "--as", "delivered", "--reason", "r"),
     "resend": ("resend", "{ns}/nobody", "--reason", "r"),
 }
@@ -349,15 +349,13 @@ async def test_what_is_missing_is_told(
 
 
 @pytest.mark.parametrize(
-    ("words", "place", "code", "message"),
+    ("place", "code", "message"),
     [
-        pytest.param((), "away", 4, "could not be read: cannot connect", id="nobody answers"),
-        pytest.param((), "powerless", 6, "could not be read: ", id="nobody may ask"),
-        pytest.param(("--log-only",), "away", 3, "objects were not asked", id="nobody is asked"),
+        pytest.param("away", 4, "could not be read: cannot connect", id="nobody answers"),
+        pytest.param("powerless", 6, "could not be read: ", id="nobody may ask"),
     ],
 )
 async def test_a_name_that_only_the_api_server_could_know(
-    words: tuple[str, ...],
     place: str,
     code: int,
     message: str,
@@ -369,35 +367,18 @@ async def test_a_name_that_only_the_api_server_could_know(
     places = await where_to_look(here, tmp_path)
     where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
     capsys.readouterr()
-    given = ["inspect", f"{here.namespace}/nobody", *words, *where, "--kubeconfig", places[place]]
+    given = [
+        "explain",
+        "--records",
+        f"{here.namespace}/nobody",
+        *where,
+        "--kubeconfig",
+        places[place],
+    ]
     assert await cli.execute(given) == code
     said = capsys.readouterr()
     assert said.out == ""
     assert message in said.err
-
-
-async def test_an_import_is_not_written_to_another_clusters_store(
-    here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A store of another installation is refused; an unchecked one too, unless that is asked for."""
-    places = await where_to_look(here, tmp_path)
-    file = tmp_path / "export.jsonl"
-    own = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
-    assert await cli.execute(["export", "--output", str(file), *own]) == 0
-    admin, away = ["--kubeconfig", str(here.plane.kubeconfig)], ["--kubeconfig", places["away"]]
-    other = ["--redis-url", here.redis_url, "--key-prefix", f"{here.namespace}-other"]
-    fresh = ["--redis-url", here.redis_url, "--key-prefix", f"{here.namespace}-empty"]
-    before = await everything(here)
-    assert await cli.execute(["import", str(file), *other, *admin]) == 2
-    assert OTHERS in capsys.readouterr().err
-    assert await cli.execute(["import", str(file), *own, *away]) == 4
-    assert "nothing is written" in capsys.readouterr().err
-    assert await everything(here) == before
-    assert await cli.execute(["import", str(file), *own, *away, "--unchecked-store"]) == 0
-    assert "the owner of the store was not checked" in capsys.readouterr().err
-    # A new store has no owner yet, and is what an import is for.
-    assert await cli.execute(["import", str(file), *fresh, *admin]) == 0
-    assert NEVER_USED in capsys.readouterr().err
 
 
 async def test_explain_names_a_namespace_that_is_not_watched(
@@ -410,7 +391,7 @@ async def test_explain_names_a_namespace_that_is_not_watched(
         config.write_text(json.dumps({"redis": redis, "controller": {"namespaces": namespaces}}))
         capsys.readouterr()
         await cli.execute(
-            ["explain", f"{here.namespace}/waits", "--json", "--config", str(config),
+            ["explain", f"{here.namespace}/waits", "-o", "json", "--config", str(config),
              "--kubeconfig", str(here.plane.kubeconfig)]
         )  # fmt: skip
         (line,) = capsys.readouterr().out.splitlines()

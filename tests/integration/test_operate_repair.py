@@ -444,10 +444,10 @@ async def test_what_only_a_person_can_mend(kind: str, here: Stage, operator: Ope
         await plant(here)
         # Keys of nobody have no namespace.
         where = () if kind == "foreign" else ("-n", here.namespace)
-        common = (*where, "--json", "--settle", "0", "--pause", "0.2", "--class", kind)
+        common = (*where, "-o", "json", "--settle", "0", "--pause", "0.2", "--class", kind)
         named = await operator.run("verify", *common)
         assert (named.code, named.classes) == (1, {kind}), named.out
-        left = await operator.run("repair", *common, "--yes")
+        left = await operator.run("verify", "--repair", *common)
         assert left.code == 1
         for line in left.lines[:count]:
             (step,) = line["steps"]
@@ -470,7 +470,9 @@ async def test_a_definition_that_gains_a_default(here: Stage, operator: Operator
             members.setdefault(member, {"type": "string"})["default"] = "critical"
             await asyncio.to_thread(serve, here.plane, definition)
             await until(lambda m=member: _specified(here, m), "it has a default", within=20)  # type: ignore[misc]  # bound now
-            verify = await operator.run("verify", "-n", here.namespace, "--json", "--class", "spec")
+            verify = await operator.run(
+                "verify", "-n", here.namespace, "-o", "json", "--class", "spec"
+            )
             assert verify.classes == found, verify.out
         async with owner(here.notifier(sync=NO_SWEEPS)):
             await until(lambda: _expiring(raw), "it is sent", within=40)
@@ -524,8 +526,10 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
         assert (found.code, found.classes) == (0, set())
 
 
-async def test_limit_bounds_a_run(here: Stage, operator: Operator) -> None:
-    """No more than asked for is touched in one run, and the rest is named."""
+async def test_a_run_is_bounded(
+    here: Stage, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than a run may is touched, and the rest is named."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
         raws = []
         for name in ("a", "b", "c"):
@@ -534,14 +538,15 @@ async def test_limit_bounds_a_run(here: Stage, operator: Operator) -> None:
             await until(lambda r=raws[-1]: _expiring(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
         for raw in raws:
             await here.redis.persist(raw.key)
-        every = await operator.repair("--limit", "0", "--dry-run")
+        every = await operator.repair("--dry-run")
         assert (every.code, every.lines[-1]["summary"]["found"]) == (1, 3)
-        assert "beyond" not in every.err
-        first = await operator.repair("--limit", "2")
+        assert "next run" not in every.err
+        monkeypatch.setattr("syncer.cli.repair.LIMIT", 2)
+        first = await operator.repair()
         assert first.code == 1
-        assert "1 more are beyond --limit 2" in first.err
+        assert "1 more are left for the next run" in first.err
         assert first.lines[-1]["summary"]["repaired"] == 2
-        assert (await operator.repair("--limit", "2")).code == 0
+        assert (await operator.repair()).code == 0
         assert (await operator.verify()).code == 0
 
 
@@ -549,12 +554,12 @@ async def test_named_objects_alone(here: Stage, operator: Operator) -> None:
     """Named objects are repaired and no others; a name that nobody bears is exit code 3."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
         raw = await no_expiry(here)
-        absent = await operator.run("repair", f"{here.namespace}/nobody", "--yes")
+        absent = await operator.run("verify", "--repair", f"{here.namespace}/nobody")
         assert (absent.code, absent.err) == (
             3, f"syncer: there is no object {here.namespace}/nobody\n",
         )  # fmt: skip
         named = await operator.run(
-            "repair", f"{here.namespace}/n", "--settle", "0", "--yes", "--by", BY
+            "verify", "--repair", f"{here.namespace}/n", "--settle", "0", "--by", BY
         )
         assert named.code == 0, named.err
         assert await raw.ttl() > 0

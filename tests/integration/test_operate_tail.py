@@ -1,4 +1,4 @@
-"""Following: `tail -f` and `list --watch` as processes of their own, on real servers."""
+"""Following: `tail -f` as a process of its own, on real servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 
 from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
 from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
-from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
 from tests.unit.syncer.kubectl.stand_in import PLUGIN, StandIn, on_path
 
@@ -62,7 +61,7 @@ class Command:
 async def running(here: Stage, *words: str) -> AsyncIterator[Command]:
     """Run a command of this installation, by a shell's way: variables say where to look."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", *words, "--json", "--until-stdin-closes",
+        sys.executable, "-m", "syncer", *words, "-o", "json", "--until-stdin-closes",
         "--key-prefix", here.prefix, cwd=ROOT,
         env={**os.environ, "REDIS_URL": here.redis_url, "KUBECONFIG": str(here.plane.kubeconfig)},
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -98,7 +97,7 @@ async def test_attempts_are_followed_and_gone_on_with(
         assert said == f"syncer: to continue from here: --since {cursor}\n"
         await here.wait_phase(await here.create("c"))
         # Sweeps go on while the last line is read, so the cursor is behind b or before it.
-        after = await operator.run("tail", "--json", "-n", here.namespace, "--since", cursor)
+        after = await operator.run("tail", "-o", "json", "-n", here.namespace, "--since", cursor)
         assert after.lines[-1]["object"] == f"{here.namespace}/c"
         assert all(line["at"] >= cursor for line in after.lines)
         monkeypatch.setenv("COLUMNS", "80")
@@ -135,38 +134,6 @@ async def test_an_operators_word_is_shown(here: Stage, capsys: pytest.CaptureFix
             said = await tail.line()
             assert (said["state"], said["by"], said["attempt"]) == ("success", BY, lost["attempt"])
             assert (await tail.close())[0] == 130
-
-
-async def test_a_list_is_watched(here: Stage) -> None:
-    """Each notification that changes is a row again, filtered as the list is."""
-    here.script("b", BUSY, OK)
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        await here.wait_phase(await here.create("a"))
-        async with running(
-            here, "list", "--watch", "--phase", "sent", "-n", here.namespace
-        ) as rows:
-            assert (await rows.line())["name"] == "a"
-            await here.wait_phase(await here.create("b", retryPolicy=RETRY))
-            second = await rows.line()
-            assert (second["name"], second["phase"], second["attempts"]) == ("b", "Sent", 2)
-            await here.api.ask("DELETE", f"{here.api.requests}/a")
-            lines = [await rows.line()]
-            while not lines[-1].get("deleted"):
-                lines.append(await rows.line())
-            assert lines[-1]["name"] == "a"
-            assert (await rows.close())[0] == 130
-
-
-async def test_names_are_completed(here: Stage) -> None:
-    """Where a notification is expected the cluster is asked, by the line's own kubeconfig."""
-    for name in ("disk-full", "disk-slow", "fire"):
-        await here.create(name)
-    words = [
-        "inspect", "--kubeconfig", str(here.plane.kubeconfig), f"{here.namespace}/disk",
-    ]  # fmt: skip
-    ended = await starts.run_beside(["syncer", "complete", "--", *words])
-    assert ended.stderr == ""
-    assert ended.stdout.split() == [f"{here.namespace}/disk-{n}" for n in ("full", "slow")]
 
 
 @pytest.fixture
@@ -214,7 +181,7 @@ async def test_the_plugin_and_the_command_understand_each_other(
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await here.wait_phase(await here.create("a"))
         for words, code, part in (
-            (["list", "-n", here.namespace, "--json"], 0, '"name": "a"'),
+            (["list", "-n", here.namespace, "-o", "json"], 0, '"name": "a"'),
             (["explain", f"{here.namespace}/none"], 3, "there is no object"),
         ):
             process = await plugin(*words)

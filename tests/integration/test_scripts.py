@@ -138,11 +138,6 @@ def rebuild(seen: Sequence[bytes], elements: Sequence[bytes]) -> Call:
     return "rebuild", [len(seen), seen[-1] if seen else b"", *elements]
 
 
-def restore(elements: Sequence[bytes], ttl: int = 0) -> Call:
-    """RESTORE."""
-    return "restore", [ttl, *elements]
-
-
 def seed(identity: str, state: AttemptState, channel: str = CHANNEL) -> Record:
     """A seed."""
     return result_record(identity, state, channel, seed=True)
@@ -790,17 +785,6 @@ def test_every_append_persists(real: Served, case: str) -> None:
     assert real.ttl(KEY) == -1
 
 
-def test_what_is_restored_persists(real: Served) -> None:
-    """A log to which an import gives its end stays; one that lacks nothing keeps its expiry."""
-    log = built(real, *DONE)
-    real.drop(KEY, 1)
-    real.client.expire(KEY, 60)
-    assert real.run(KEY, restore(log[:2], ttl=9000)) == [b"NOOP", 1]
-    assert 55 <= real.ttl(KEY) <= 60
-    assert real.run(KEY, restore(log, ttl=9000)) == [b"OK", 1]
-    assert (real.log(KEY), real.ttl(KEY)) == (log, -1)
-
-
 def test_recovery_persists(real: Served) -> None:
     """An attempt that is marked unknown keeps its log, too."""
     built(real, *OPENED)
@@ -887,7 +871,7 @@ def test_foreign_header(real: Served, case: str, call: Call) -> None:
 
 
 HEADER = Header(NAME).encode()
-EVERY = [*ALL, keep([HEADER]), rebuild([HEADER], [HEADER]), restore([HEADER])]
+EVERY = [*ALL, keep([HEADER]), rebuild([HEADER], [HEADER])]
 
 
 @pytest.mark.parametrize("call", EVERY, ids=[c[0] for c in EVERY])
@@ -1025,8 +1009,6 @@ class Whole:
                 return rebuild(log, elements)
             case "rebuild of another":
                 return rebuild([*log, b"x"], elements)
-            case "restore":
-                return restore(elements, self.ttl)
             case _:
                 return keep(elements, self.ttl or 600)
 
@@ -1075,7 +1057,7 @@ STEPS: st.SearchStrategy[Call | Ack | Decided | Whole | Harm] = st.one_of(
     ),
     st.builds(retire, EPOCHS, st.just(600)),
     st.builds(
-        Whole, st.sampled_from(["keep", "rebuild", "rebuild of another", "restore"]),
+        Whole, st.sampled_from(["keep", "rebuild", "rebuild of another"]),
         st.integers(0, 2), st.integers(0, 3), st.sampled_from([0, 600]),
     ),
     st.builds(Harm, st.sampled_from(["lose"]), st.integers(0, 3)),

@@ -304,7 +304,7 @@ class Trial:
         where = f"--redis-url {redis}"
         for s in self.touched:
             said = await self.there.type(
-                f"syncer inspect {NAMESPACE}/{s.name} {where} --json 2>/dev/null || true"
+                f"syncer explain {NAMESPACE}/{s.name} --records {where} -o json 2>/dev/null || true"
             )
             found = json.loads(said)
             shown = [a["id"] for a in found["status"]["attempts"]]

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from syncer.cli.access import Access
 from syncer.cli.exits import message_of
-from syncer.cli.watching import Change, FailureStreak, changes
 from syncer.cli.web.index import Index
-from syncer.kube.notification_requests import Unreadable
-from syncer.model.errors import Expired, LedgerError
+from syncer.kube.notification_requests import Unreadable, list_path, parse
+from syncer.model.errors import Expired, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.backoff import exponential
 
@@ -33,6 +34,38 @@ _SILENCE: Final = 90.0
 #: Seconds between tries, at first and at most.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 15.0
+
+
+#: Seconds after which the server ends a watch, and for an answer.
+_LASTS: Final = 240
+_ANSWER: Final = 10.0
+#: Seconds that a watch must have lasted for its end to be none of several in a row.
+_STEADY: Final = 60.0
+
+
+class FailureStreak:
+    """
+    Watches of one namespace that ended with an error, one soon after the other.
+
+    A server may open each watch and end it at once with an error after which everything is listed anew.
+    That it was opened, or has said something, must not make the next list follow at once.
+    """
+
+    def __init__(self) -> None:
+        """None has failed."""
+        self.failures = 0
+        self._opened: float | None = None
+
+    def opened(self) -> None:
+        """Note that a watch is open, or has brought something."""
+        if self._opened is None:
+            self._opened = time.monotonic()
+
+    def ended(self, *, failed: bool) -> None:
+        """Note the end of a watch, or that there was none."""
+        lasted = 0.0 if self._opened is None else time.monotonic() - self._opened
+        self._opened = None
+        self.failures = 0 if not failed else 1 if lasted >= _STEADY else self.failures + 1
 
 
 class Follower:
@@ -74,9 +107,7 @@ class Follower:
             try:
                 if not version:
                     version = await self._list(namespace)
-                async with aclosing(
-                    changes(self._at, namespace, version, silence=_SILENCE)
-                ) as news:
+                async with aclosing(changes(self._at, namespace, version)) as news:
                     async for change in news:
                         streak.opened()
                         version = change.version
@@ -127,3 +158,61 @@ class Follower:
     def _mended(self, namespace: str | None) -> None:
         if self._problems.pop(namespace, None) is not None:
             self._index.on_change("")
+
+
+class Change(NamedTuple):
+    """
+    What a watch brings.
+
+    Attributes:
+        version: Up to which everything is known with it.
+        found: The object that has changed, None where none has: once when the watch begins, and as a sign
+            of life.
+        deleted: It is gone.
+    """
+
+    version: str
+    found: NotificationRequest | Unreadable | None = None
+    deleted: bool = False
+
+
+async def changes(at: Access, namespace: str | None, version: str) -> AsyncGenerator[Change, None]:
+    """
+    Watch until the server ends it.
+
+    Args:
+        at: Open connections.
+        namespace: To watch; None is all of them.
+        version: Up to which everything is known.
+
+    Raises:
+        Expired: the server has forgotten the version, list again.
+        PortError: the API server does not answer, or refuses.
+    """
+    if at.kube is None:
+        raise Unavailable(at.problem)
+    params = {
+        "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
+        "resourceVersion": version,
+    }  # fmt: skip
+    async with at.kube.stream(
+        list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
+    ) as lines:
+        yield Change(version)
+        async for line in lines:
+            kind, document = _event(line)
+            found = parse(document) if kind != "BOOKMARK" else None
+            yield Change(document["metadata"]["resourceVersion"], found, kind == "DELETED")
+
+
+def _event(line: bytes) -> tuple[str, Any]:
+    """Return kind and object of an event; Expired for anything else, since a list is always right."""
+    try:
+        event = orjson.loads(line)
+        kind, document = event["type"], event["object"]
+        version = document["metadata"]["resourceVersion"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Expired("a line of the watch is not an event") from None
+    if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"} or not isinstance(version, str):
+        raise Expired("the watch has ended with an error")
+    return kind, document

@@ -224,7 +224,7 @@ def _findings(known: Known) -> Safe | None:
     items = [
         tag(
             "li", badge(f.kind.value, "bad"), " ", f.text, ". ", str(ADVICE[f.kind]), ". ",
-            command(f"kubectl ledger repair -n {shlex.quote(known.key.partition('/')[0])} --dry-run"),
+            command(f"kubectl ledger verify --repair --dry-run {shlex.quote(known.key)}"),
         )
         for f in known.findings
     ]  # fmt: skip
@@ -280,7 +280,7 @@ def _span(ms: int) -> str:
 def _commands(known: Known) -> Safe:
     key = shlex.quote(known.key)
     offered = [
-        ("Every record of its log", f"kubectl ledger inspect {key}"),
+        ("Every record of its log", f"kubectl ledger explain {key} --records"),
         ("The same as text", f"kubectl ledger explain {key}"),
         ("One more attempt", f"kubectl ledger resend {key} --reason 'TEXT'"),
     ]
@@ -385,7 +385,7 @@ def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
             "p", "Checks that need the controller's permissions (CRD, permissions, writing to Redis)"
             " are made by ", command(_DOCTOR), "; logs are compared with objects by ",
             command("kubectl ledger verify"), ", and repaired by ",
-            command("kubectl ledger repair --dry-run"), " first.",
+            command("kubectl ledger verify --repair --dry-run"), " first.",
         ),
     ]  # fmt: skip
     return page("Health", "/health", body, missing=missing)

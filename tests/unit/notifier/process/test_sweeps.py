@@ -205,7 +205,7 @@ async def test_a_log_that_is_gone_before_its_time_is_missed(
     (line,) = [r.__dict__ for r in caplog.records if r.levelname == "ERROR"]
     assert (line["object"], line["class"]) == ("n/c", "log-missing")
     assert "somebody who may write to Redis" in line["cause"]
-    assert "syncer repair" in line["do"]
+    assert "verify --repair" in line["do"]
     assert process.metrics.divergences.labels("log-missing")._value.get() == 1
 
 

@@ -43,7 +43,7 @@ GIVEN: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
     ),
     "where the API server is": (["--kubeconfig", "k", "--config", "c"], {"kubeconfig": "k", "config": "c"}),
     "a context": (["--context", "prod"], {"context": "prod"}),
-    "answers in JSON": (["--json"], {"json": True}),
+    "answers in JSON": (["-o", "json"], {"json": True}),
     "somebody at the other end": (["--until-stdin-closes"], {"until_stdin_closes": True}),
     "all namespaces": (["-A"], {"all_namespaces": True}),
     "two namespaces": (["-n", "a", "--namespace", "b"], {"namespace": ["a", "b"]}),

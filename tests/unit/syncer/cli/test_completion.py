@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ import pytest
 
 from notifier.cli import main as notifier
 from syncer.cli import main as cli
-from syncer.cli.arguments import OBJECT
-from syncer.cli.completion import SHELLS, _commands, candidates, expected, script, typed_after
+from syncer.cli.completion import SHELLS, _commands, candidates, script, typed_after
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
     "any command": (
         [""],
-        ["completion", "doctor", "explain", "export", "hold", "import", "inspect", "list",
-         "repair", "resend", "resolve", "tail", "verify", "web"],
+        ["completion", "doctor", "explain", "hold", "list", "resend", "resolve", "tail", "verify",
+         "web"],
     ),
     "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
@@ -29,15 +27,15 @@ COMPLETED = {
     "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
     "a file is the shell's business": (["list", "--config", ""], []),
     "a switch takes no value": (
-        ["list", "--held", "--un"], ["--unknown", "--unsynced", "--until-stdin-closes"],
+        ["verify", "--repair", "--un"], ["--unchecked-store", "--until-stdin-closes", "--unwitnessed"],
     ),
     "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
-    "an object is known to the cluster alone": (["inspect", "ns/"], []),
+    "an object is known to the cluster alone": (["explain", "ns/"], []),
     "values of options are no words of a command": (["tail", ""], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
-        "completion", "doctor", "explain", "export", "hold", "import", "inspect", "list",
-        "repair", "resend", "resolve", "tail", "verify", "web",
+        "completion", "doctor", "explain", "hold", "list", "resend", "resolve", "tail", "verify",
+        "web",
     ]),
 }  # fmt: skip
 
@@ -47,26 +45,6 @@ def test_completion(case: str) -> None:
     """The parser itself says what a word may become."""
     words, wanted = COMPLETED[case]
     assert candidates(cli._parser(), words) == wanted
-
-
-STANDS_FOR = {
-    "an object": (["inspect", "ns/"], OBJECT),
-    "an object, nothing of it yet": (["resend", ""], OBJECT),
-    "an object, after an option's value": (["resend", "--reason", "x", ""], OBJECT),
-    "an object, after a switch": (["list", "--held", ""], ""),
-    "the value of an option": (["resend", "--reason", ""], ""),
-    "an option": (["inspect", "-"], ""),
-    "another kind of word": (["completion", ""], ""),
-    "a command": (["ins"], ""),
-    "nothing": ([], ""),
-}
-
-
-@pytest.mark.parametrize("case", STANDS_FOR)
-def test_what_a_word_stands_for(case: str) -> None:
-    """Only for a name of something that exists are the servers asked."""
-    words, wanted = STANDS_FOR[case]
-    assert expected(cli._parser(), words) == wanted
 
 
 #: For each shell, how it is run without files of its own, and what has it complete its words, of which
@@ -176,23 +154,6 @@ def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
     """The hidden command prints candidates, one a line."""
     assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
     assert capsys.readouterr().out == "failed\n"
-
-
-def test_names_are_asked_for_at_the_servers(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a notification is named, and nothing else can be meant."""
-
-    async def names(typed: Sequence[str]) -> list[str]:
-        return [f"{typed[-1]}{OBJECT}"]
-
-    monkeypatch.setattr("syncer.cli.names.names", names)
-    for words, shown in (
-        (["inspect", "ns/"], f"ns/{OBJECT}\n"),
-        (["ver"], "verify\n"),
-    ):
-        assert cli.main(["complete", "--", *words]) == 0
-        assert capsys.readouterr().out == shown
 
 
 def test_a_parser_without_commands() -> None:

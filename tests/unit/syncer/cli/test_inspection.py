@@ -89,10 +89,10 @@ class World:
         assert self.answer is not None
         raise self.answer
 
-    async def inspect(self, *, uid: str = "") -> Inspection | None:
+    async def inspect(self) -> Inspection | None:
         """Look at ns/n."""
         store = cast("ObjectClient", SimpleNamespace(get=self._get)) if self.answer else None
-        return await inspect(self.log, store, namespace="ns", name="n", uid=uid)
+        return await inspect(self.log, store, namespace="ns", name="n")
 
 
 # -- finding --------------------------------------------------------------------------------------
@@ -157,16 +157,6 @@ async def test_without_its_object(case: str) -> None:
     text = as_text(found, now=NOW)
     assert f"STATUS  not read: {says}" in text
     assert text[-1] == "log and status were not compared: the status was not read"
-
-
-async def test_another_object_bears_the_name() -> None:
-    """A uid that is asked for is looked at, and not compared with a stranger's status."""
-    world = World(request("new", (A1, "success")))
-    world.put("u", PLAN, OPENED)
-    found = await world.inspect(uid="u")
-    assert found is not None
-    assert (found.uid, found.request) == ("u", None)
-    assert found.object_problem == "the object of that name now has uid new"
 
 
 @pytest.mark.parametrize("answer", [None, Gone("g"), ContractError("no uid")])
@@ -308,7 +298,7 @@ async def test_an_inspection_of_an_object_without_a_log() -> None:
 
     world = World()
     world.put("u", PLAN)
-    alone = await world.inspect(uid="u")
+    alone = await world.inspect()
     assert alone is not None
     document = as_json(alone, now=NOW)
     assert (document["status"], document["fold"]["phase"]) == (None, "")
@@ -333,7 +323,8 @@ async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
     found = await world.inspect()
     assert found is not None
     assert found.uid == "a"
-    last = await world.inspect(uid="b")
+    world.redis.twin.delete("nl:{a}")
+    last = await world.inspect()
     assert last is not None
     assert as_text(last, now=NOW)[2] == (
         "LOG     1 records, epoch 0.7, published up to 0, expires in 0 s"

@@ -38,7 +38,8 @@ USAGE: dict[str, list[str]] = {
     "a resolution without a reason": ["resolve", "ns/n", "--as", "failed"],
     "a result that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
     "a class that is none": ["verify", "--class", "x"],
-    "a negative limit": ["repair", "--limit", "-1"],
+    "a negative limit": ["list", "--limit", "-1"],
+    "a state that is none": ["list", "--state", "held,lost"],
     "an address without a port": ["web", "--health-address", "localhost"],
     "a port that is no number": ["web", "--health-address", ":http"],
 }
@@ -270,7 +271,7 @@ SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
 
 #: Command lines that no server need be asked about, and what is said of them.
 UNUSABLE: Final[dict[str, tuple[list[str], str]]] = {
-    "a time to wait that is none": (["repair", "--wait", "x"], "--wait: must be a duration"),
+    "a time to wait that is none": (["verify", "--repair", "--wait", "x"], "--wait: must be a duration"),
     "an account without a namespace": (
         ["doctor", "--service-account", "ledger"], "NAMESPACE/NAME expected, not 'ledger'",
     ),

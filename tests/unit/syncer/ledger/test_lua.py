@@ -30,10 +30,10 @@ def test_what_may_run_where_memory_is_full(script: Script) -> None:
 
 
 def test_there_is_a_script_for_each_purpose() -> None:
-    """Nine of the controller and three of the operators' command; each file is one of them."""
+    """Nine of the controller and two of the operators' command; each file is one of them."""
     assert [s.name for s in SCRIPTS] == [
         "claim", "intent", "outcome", "recover", "note", "ack", "retire", "probe",
-        "keep", "rebuild", "restore",
+        "keep", "rebuild",
     ]  # fmt: skip
     files = {file.stem for file in Path(lua.__file__).with_name("scripts").glob("*.lua")}
     assert files == {"prelude", *(s.name for s in SCRIPTS)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,11 +16,36 @@ from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import ObjectPage
 from syncer.model.errors import Unavailable
-from tests.unit.syncer.cli.test_listing import Kube
 from tests.unit.syncer.cli.world import Objects, World, named, page
 
 if TYPE_CHECKING:
     from syncer.cli.access import Access
+
+
+class Kube:
+    """Watches that say what a test has them say, then nothing."""
+
+    def __init__(self, *watches: list[bytes] | Exception) -> None:
+        self.watches = list(watches)
+        self.asked: list[tuple[str, str]] = []
+        self.over = asyncio.Event()
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: Mapping[str, str], **_limits: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.asked.append((path, params["resourceVersion"]))
+        found = self.watches.pop(0) if self.watches else []
+        if isinstance(found, Exception):
+            raise found
+        yield self._lines(found)
+
+    async def _lines(self, lines: list[bytes]) -> AsyncIterator[bytes]:
+        for line in lines:
+            yield line
+        if not self.watches:
+            self.over.set()
+            await asyncio.Event().wait()
 
 
 async def _follow(follower: Follower, kube: Kube) -> None:
@@ -167,7 +194,9 @@ async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
         return 0.0
 
     monkeypatch.setattr("syncer.cli.web.follow.exponential", pause)
-    monkeypatch.setattr("syncer.cli.watching.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        "syncer.cli.web.follow.time", SimpleNamespace(monotonic=lambda: next(clock))
+    )
     kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
     objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
     await _follow(

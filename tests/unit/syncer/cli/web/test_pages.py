@@ -220,7 +220,7 @@ ROUTED: Final = (
 )
 MORE: Final = [
     "## More",
-    "Every record of its log: $ kubectl ledger inspect ns/n",
+    "Every record of its log: $ kubectl ledger explain ns/n --records",
     "The same as text: $ kubectl ledger explain ns/n",
     "One more attempt: $ kubectl ledger resend ns/n --reason 'TEXT'",
 ]
@@ -301,9 +301,9 @@ def test_log_and_object_that_disagree() -> None:
     )
     at = lines.index("## Log and object disagree")
     assert lines[at + 1] == (
-        "- unacked (bad) two records are not marked. `syncer repair` has the owner mark it (caused by an"
-        " owner that was ended or delayed)."
-        " $ kubectl ledger repair -n ns --dry-run"
+        "- unacked (bad) two records are not marked. `syncer verify --repair` has the owner mark it (caused"
+        " by an owner that was ended or delayed)."
+        " $ kubectl ledger verify --repair --dry-run ns/n"
     )
 
 
