@@ -77,6 +77,7 @@ class Message:
             to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
         data: Makes what templates see of the alerts behind it, sanitised.
         words: What the operators' templates make of it, None without any.
+        answer: The id that the receiver gave to an earlier message of the incident; empty without one.
         incident: What receivers know its incident by; empty if it is about none.
         state: Whether that fires or is resolved; empty without one.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
@@ -99,6 +100,7 @@ class Message:
     document: Callable[..., Json] = field(repr=False, compare=False)
     data: Callable[[], Json] = field(default=dict, repr=False, compare=False)
     words: Words | None = field(default=None, repr=False)
+    answer: str = field(default="", repr=False)
     incident: str = field(default="", repr=False)
     state: str = field(default="", repr=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
@@ -155,6 +157,7 @@ class Outcome:
         by_rule: Nothing was sent, because the operators' rules deny it.
         mistake: Refused for what an operator has configured, not for the message.
         digest: Of the templates by which it was worded; empty without any.
+        answer: The id that the receiver gave to what it made of the message; empty without one.
         unworded: Why they did not fit, so that the usual text was sent.
     """
 
@@ -167,6 +170,7 @@ class Outcome:
     mistake: bool = False
     digest: str = ""
     unworded: str = ""
+    answer: str = ""
 
     @classmethod
     def success(cls, code: int = 0) -> Outcome:
@@ -221,10 +225,13 @@ class Channel(Protocol):
         timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
             the largest of them.
         shows_status: Whether it shows the object's status, which must then be the current one.
+        keeps_state: Whether the receiver keeps what it was told of an incident, and is to be asked to
+            change it.
     """
 
     timeout_s: float
     shows_status: bool
+    keeps_state: bool
 
     async def send(self, message: Message) -> Outcome:
         """Deliver one message, once."""

@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.
 Provider = Callable[[], str]
+#: Makes an outcome of one that goes by an answer's code alone, by the text of the answer.
+Judge = Callable[[Outcome, str], Outcome]
 #: What this process, or its machine, has run out of: descriptors and memory.
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 #: Answers to a secret URL that the vendor does not know; only the operator's can be wrong.

@@ -163,6 +163,7 @@ class EmailChannel:
     """
 
     shows_status: bool = False
+    keeps_state: bool = False
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class FileChannel:
     """
 
     shows_status: bool = True
+    keeps_state: bool = False
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -52,7 +52,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from notifier.channels.base import WITHHELD, Withheld, broken_off, classify_http, drop
+from notifier.channels.base import WITHHELD, Judge, Withheld, broken_off, classify_http, drop
 from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
@@ -271,6 +271,8 @@ class HttpClient:
         timeout_s: float,
         kind: str,
         may_leave: Callable[[], bool] = lambda: True,
+        method: str = "POST",
+        judge: Judge | None = None,
     ) -> Outcome:
         """
         Send one request and return its outcome.
@@ -282,13 +284,19 @@ class HttpClient:
             timeout_s: Deadline in seconds for the whole exchange.
             kind: Channel type as the texts name it (`slack`).
             may_leave: Asked right before the head is written; if not, nothing is sent.
+            method: Of the request.
+            judge: Makes an outcome of an answer, given that by its code alone, and its bounded text.
 
         Raises:
             RuntimeError: the client is not open.
         """
-        return await self._exchange(
-            "POST", target, body, headers, _RequestState(may_leave), timeout_s=timeout_s, kind=kind
+        state = _RequestState(may_leave)
+        outcome = await self._exchange(
+            method, target, body, headers, state, timeout_s=timeout_s, kind=kind
         )
+        if judge is None or not outcome.code:
+            return outcome
+        return judge(outcome, text_of(bytes(state.body), state.encoding))
 
     async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
         """
@@ -303,7 +311,7 @@ class HttpClient:
 
     async def _exchange(
         self,
-        method: Literal["GET", "POST"],
+        method: str,
         target: Target,
         body: bytes | None,
         headers: Mapping[str, str],

@@ -31,6 +31,7 @@ class LogChannel:
 
     timeout_s: float = 1.0
     shows_status: bool = True
+    keeps_state: bool = False
 
     def __init__(
         self,

@@ -82,8 +82,6 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
         "X-Notification-Attempt": message.attempt_id,
         "MIME-Version": "1.0",
     }
-    if headline:
-        headers["Importance"] = "high"
     page, mark = _page(message), f"=_{message.idempotency_key}"
     if len(page) > limit - 2 * _LEAST_SPACE - sum(map(len, headers.values())):
         page = b""
@@ -94,6 +92,8 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
     else:
         headers |= _TEXT
         before = after = b""
+    if headline:
+        headers["Importance"] = "high"
     for name, value in headers.items():
         if not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"the header {name} cannot be written")

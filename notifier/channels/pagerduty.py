@@ -56,6 +56,7 @@ class PagerDutyChannel:
     """
 
     shows_status: bool = False
+    keeps_state: bool = False
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel, NotReady
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
+from notifier.templates.request import Requests
 
 if TYPE_CHECKING:
     from notifier.channels.email import MailClient
@@ -129,6 +130,7 @@ class ChannelRegistry:
             return None
         ref = config.credential_ref
         url = self._secret(name, ref) if ref else _fixed(config.url)
+        payload = target.wording.payload if target.wording else None
         signing = tuple(self._secret(name, ref) for ref in config.signing_refs)
         return WebhookChannel(
             self._http_client,
@@ -136,14 +138,17 @@ class ChannelRegistry:
             secrets=lambda: [secret() for secret in signing],
             authentication=self._authentication(name, config),
             in_clear=config.in_clear,
+            requests=payload if isinstance(payload, Requests) else None,
+            headers=dict(config.headers),
             timeout_s=self._timeout,
         )
 
     def _authentication(self, name: str, config: WebhookConfig) -> BearerToken | BasicAuth | None:
+        scheme = config.scheme or "Bearer"
         if config.bearer_token_ref:
-            return BearerToken(self._secret(name, config.bearer_token_ref))
+            return BearerToken(self._secret(name, config.bearer_token_ref), scheme)
         if config.bearer_token:
-            return BearerToken(_fixed(config.bearer_token))
+            return BearerToken(_fixed(config.bearer_token), scheme)
         if config.password_ref:
             return BasicAuth(config.username, self._secret(name, config.password_ref))
         if config.password:

@@ -25,20 +25,28 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import orjson
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from notifier.contract import Message, Outcome
+from notifier.templates.expressions import Find, Unfit
+from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
+from syncer.model.attempt import AttemptState, FailureClass
 
 KIND: Final = "webhook"
 #: Lengths in bytes that a signing secret may have.
 SECRET_BYTES: Final = range(24, 65)
 _PREFIX: Final = "whsec_"
 _IN_PROGRESS: Final = 409
+_JSON: Final = "application/json"
+#: Bytes of a body.
+_BODY_BYTES: Final = 1 << 20
 #: Printable ASCII without blanks.
 _TOKEN: Final = re.compile(r"[!-~]+")
 
@@ -48,6 +56,7 @@ class BearerToken:
     """Authentication by a token; its repr shows nothing."""
 
     token: Provider = field(repr=False)
+    scheme: str = "Bearer"
 
     def header(self) -> tuple[str, tuple[str, ...]]:
         """
@@ -59,7 +68,7 @@ class BearerToken:
         token = self.token()
         if not _TOKEN.fullmatch(token):
             raise ValueError("the token is empty or holds what no header may")
-        return f"Bearer {token}", (token,)
+        return f"{self.scheme} {token}", (token,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +102,15 @@ class WebhookChannel:
         secrets: Provider of the signing secrets, newest first; none means unsigned.
         authentication: How to authenticate, None for not at all.
         in_clear: Send it over http:// as well.
+        requests: The operator's own requests, None for the standard one.
+        headers: Further ones.
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
     """
 
     shows_status: bool = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         http_client: HttpClient,
         url: Provider,
@@ -107,6 +118,8 @@ class WebhookChannel:
         secrets: Callable[[], Sequence[str]] = tuple,
         authentication: BearerToken | BasicAuth | None = None,
         in_clear: bool = False,
+        requests: Requests | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -115,18 +128,28 @@ class WebhookChannel:
         self._secrets = secrets
         self._authentication = authentication
         self._in_clear = in_clear
+        self._requests = requests
+        self._headers = dict(headers or {})
         self._clock = clock
         self.timeout_s = timeout_s
+        self.keeps_state = requests is not None and requests.keeps_state
 
     async def send(self, message: Message) -> Outcome:
         """Post the body, signed if there is a secret."""
         url = credential(KIND, self._url, "webhook URL", message)
         if isinstance(url, Outcome):
             return url
-        body = rendered(KIND, lambda m: encode(webhook_payload(m)), message)
+        made = message.words.payload if message.words else None
+        made = made if isinstance(made, Made) else Made("POST", "", "", None, _JSON)
+        body = rendered(KIND, lambda m: body_of(made, m), message)
         if isinstance(body, Outcome):
             return body
-        headers = {**http_headers(message), "webhook-id": message.idempotency_key}
+        headers = {
+            **http_headers(message),
+            "Content-Type": made.content_type,
+            "webhook-id": message.idempotency_key,
+            **self._headers,
+        }
         try:
             secrets = tuple(self._secrets())
         except Exception:  # noqa: BLE001 - as for the URL
@@ -148,18 +171,77 @@ class WebhookChannel:
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
         outcome = await self._http_client.post(
-            Target(url, (*secrets, *shown_to_it), self._in_clear),
+            Target(_address(url, made), (url, *secrets, *shown_to_it), self._in_clear),
             body,
             headers,
             timeout_s=self.timeout_s,
             kind=KIND,
             may_leave=message.may_leave,
+            method=made.method,
+            judge=self._judged if self._requests else None,
         )
         if outcome.code == _IN_PROGRESS:
             return Outcome.unknown(
                 "webhook answered 409: an earlier request is in progress", code=_IN_PROGRESS
             )
         return outcome
+
+    def _judged(self, outcome: Outcome, text: str) -> Outcome:
+        """The outcome of an answer, by what the receiver's entry says of its answers."""
+        requests = self._requests
+        assert requests is not None  # noqa: S101 (as `send` has found)
+        try:
+            answer = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            answer = None
+        code = outcome.code
+        if succeeded(requests, code, answer):
+            found = _found(requests.answer, answer)
+            known = ANSWER.fullmatch(str(found)) if isinstance(found, (str, int)) else None
+            return replace(Outcome.success(code), answer=known.group() if known else "")
+        if outcome.state is AttemptState.SUCCESS:
+            outcome = Outcome.transient(
+                f"webhook answered {code}, which is no success by its entry", code=code
+            )
+        if outcome.failure is FailureClass.TRANSIENT and requests.retry_after is not None:
+            wait = seconds_of(_found(requests.retry_after, answer))
+            return replace(outcome, retry_after=outcome.retry_after if wait is None else wait)
+        return outcome
+
+
+def _found(find: Find | None, answer: Any) -> Any:
+    try:
+        return find(answer) if find else None
+    except Unfit:
+        return None
+
+
+def body_of(made: Made, message: Message) -> bytes:
+    """The body of a request; ValueError for one that no receiver takes."""
+    if made.body is None:
+        body = encode(webhook_payload(message))
+    else:
+        body = (
+            made.body.encode("utf-8", "replace")
+            if isinstance(made.body, str)
+            else encode(made.body)
+        )
+    if len(body) > _BODY_BYTES:
+        raise ValueError("the body is too large")
+    return body
+
+
+def _address(url: str, made: Made) -> str:
+    """The receiver's address with the path and the query of a request."""
+    if not (made.path or made.query):
+        return url
+    base, _, own = url.partition("?")
+    query = "&".join(part for part in (own, made.query) if part)
+    return (
+        base.rstrip("/") + made.path + (f"?{query}" if query else "")
+        if made.path
+        else f"{base}?{query}"
+    )
 
 
 def webhook_payload(message: Message) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Final
 from notifier.content.wording import worded
 from notifier.contract import Channel, Message, Outcome
 from notifier.templates.expressions import Unfit
+from notifier.templates.request import Requests
 from notifier.templates.wording import Wording
 from syncer.runtime.offload import offload
 
@@ -31,6 +32,7 @@ class WordedChannel:
         self._wording = wording
         self.timeout_s = channel.timeout_s
         self.shows_status = channel.shows_status
+        self.keeps_state = channel.keeps_state
 
     async def send(self, message: Message) -> Outcome:
         """Word and send; an outcome names the templates, and why they did not fit."""
@@ -46,6 +48,10 @@ class WordedChannel:
             return Outcome.not_sent("the templates were not rendered in time")
         except Unfit as unfit:
             unworded = str(unfit)
+            if isinstance(self._wording.payload, Requests):
+                # What its receiver takes is known to the entry alone.
+                outcome = Outcome.mistaken(f"the request does not fit the notification: {unworded}")
+                return replace(outcome, digest=self._wording.digest)
             _log.warning(
                 "templates do not fit a notification, which is sent with its own text",
                 extra={"object": message.key, "templates": self._wording.digest, "error": unworded},

@@ -19,6 +19,7 @@ from notifier.content.wording import worded
 from notifier.contract import Message
 from notifier.routing.config import RoutingConfig
 from notifier.templates.expressions import Unfit
+from notifier.templates.request import Made
 from syncer.model.resource import Json
 
 #: Stands for a credential.
@@ -54,6 +55,7 @@ def pages(channel: str, shown: Json) -> list[str]:
 
 
 def _payload(kind: str, message: Message) -> Any:
+    page = message.words.payload if message.words else None
     match kind:
         case "slack":
             return slack_payload(message)
@@ -61,8 +63,10 @@ def _payload(kind: str, message: Message) -> Any:
             return teams_payload(message)
         case "pagerduty":
             return pagerduty_payload(message, _SECRET)
-        case "webhook":
+        case "webhook" if not isinstance(page, Made):
             return webhook_payload(message)
-    page = message.words.payload if message.words else None
+    if isinstance(page, Made):
+        body = webhook_payload(message) if page.body is None else page.body
+        return {"method": page.method, "path": page.path, "query": page.query, "body": body}
     found = {"subject": message.spec.subject, "body": message.spec.body, "html": page}
     return {key: value for key, value in found.items() if value is not None}

@@ -30,6 +30,7 @@ def view_of(message: Message) -> Json:
         "namespace": message.namespace,
         "name": message.name,
         "incident": message.incident,
+        "answer": message.answer,
         "state": message.state,
         "status": data.get("status") or message.state,
         "type": spec.type,

@@ -203,12 +203,7 @@ class Attempts:
         began = self.ports.cache.monotonic()
         try:
             if confirmed:
-                others = self.ports.incidents
-                sent = None
-                if others is not None:
-                    ahead = intent.attempt_id in entry.ahead
-                    sent = await others.overtaken(entry.request, intent, via, journaled=ahead)
-                sent = sent or await self.sender.send(entry, term, intent, via)
+                sent = await self._send(entry, term, intent, via)
                 outcome = self.outcomes.waiting(entry, intent, sent)
             else:
                 outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
@@ -225,6 +220,22 @@ class Attempts:
             )
         await asyncio.shield(recording)
         return outcome
+
+    async def _send(
+        self, entry: Entry, term: LeaseTerm, intent: Record, via: Channel | None
+    ) -> Outcome:
+        """Send an attempt whose intent is recorded, unless another one of its incident goes before it."""
+        others, answer = self.ports.incidents, ""
+        if others is not None:
+            ahead = intent.attempt_id in entry.ahead
+            if late := await others.overtaken(entry.request, intent, via, journaled=ahead):
+                return late
+            if via is not None and via.keeps_state and entry.request.incident and not ahead:
+                try:
+                    answer = await others.answer(entry.request, intent.channel)
+                except PortError as error:
+                    return Outcome.not_sent(f"what was made of its incident is not known: {error}")
+        return await self.sender.send(entry, term, intent, via, answer=answer)
 
     async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, outcome: Outcome) -> None:
         """
@@ -325,10 +336,10 @@ class Attempts:
         incidents, first = self.ports.incidents, not entry.view.of_channel(channel)
         if incidents is None or channel in entry.ordered:
             return False
-        if not incidents.may_be_late(entry.request, channel, first=first):
+        via = self.ports.router.channel(channel)
+        if not incidents.may_be_late(entry.request, channel, via, first=first):
             return False
         try:
-            via = self.ports.router.channel(channel)
             newer, waits = await incidents.look(entry.request, channel, via, journaled=journaled)
             if not self.still_due(entry, term, channel):
                 # The look took its time: it was deleted meanwhile, is held, or has ended.

@@ -84,13 +84,15 @@ class Incidents:
         text = f"{plan.message}; and where its incident is open: {', '.join(more)}"
         return replace(plan, channels=(*plan.channels, *more), message=bounded(text, MESSAGE_BYTES))
 
-    def may_be_late(self, request: NotificationRequest, channel: str, *, first: bool) -> bool:
+    def may_be_late(
+        self, request: NotificationRequest, channel: str, via: Channel | None, *, first: bool
+    ) -> bool:
         """
         Whether to look before an intent is recorded, too.
 
         Most first attempts begin an incident: for them the look after it is enough.
         """
-        return _in_order(request, channel) and not (first and request.state == FIRING)
+        return _in_order(request, channel, via) and not (first and request.state == FIRING)
 
     async def overtaken(
         self,
@@ -101,7 +103,7 @@ class Incidents:
         journaled: bool = False,
     ) -> Outcome | None:
         """Return the outcome of an attempt that must not be sent, although its intent is recorded."""
-        if not _in_order(request, intent.channel) or intent.body.get("order"):
+        if not _in_order(request, intent.channel, via) or intent.body.get("order"):
             return None
         try:
             newer, waits = await self.look(request, intent.channel, via, journaled=journaled)
@@ -151,6 +153,22 @@ class Incidents:
             if why := waits_for(request.state, [_mate(mate, made)], now, timeout):
                 return "", why
         return "", ""
+
+    async def answer(self, request: NotificationRequest, channel: str) -> str:
+        """
+        Return the id that a receiver gave to what it made of the incident, empty if none is on record.
+
+        Raises:
+            PortError: it cannot be found out now; look again later.
+        """
+        for mate in (await self._older(request))[:_READ]:
+            if mate.state == RESOLVED:
+                break
+            view = await self._view(mate)
+            given = [a.answer for a in view.of_channel(channel) if a.answer] if view else []
+            if given:
+                return given[-1]
+        return ""
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
         """Channels where an incident is open by one notification of it, and whether none before matters."""
@@ -214,6 +232,7 @@ def _mate(request: NotificationRequest, attempts: Sequence[Attempt] = ()) -> Mat
     return Mate(request.name, request.order, request.state, attempts)
 
 
-def _in_order(request: NotificationRequest, channel: str) -> bool:
+def _in_order(request: NotificationRequest, channel: str, via: Channel | None) -> bool:
     """Whether an attempt has its place among those of an incident."""
-    return bool(request.incident) and channel.partition(":")[0] in _KEEP_STATE
+    keeps = channel.partition(":")[0] in _KEEP_STATE or (via is not None and via.keeps_state)
+    return bool(request.incident) and keeps

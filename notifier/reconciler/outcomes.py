@@ -157,7 +157,7 @@ class Outcomes:
         plan = entry.view.plan
         planned = plan.digest(intent.channel) if plan else ""
         attempt = _ended(intent, outcome, self.ports.recorder.time.now(), wait, seconds)
-        attempt = replace(attempt, words=_words(outcome, planned))
+        attempt = replace(attempt, words=_words(outcome, planned), answer=outcome.answer)
         if wait is None:
             entry.due.pop(attempt.channel, None)
         else:

@@ -39,7 +39,13 @@ class Sender:
     monotonic: MonotonicClock
 
     async def send(  # noqa: PLR0911 (one outcome for each thing that stops a send)
-        self, entry: Entry, term: LeaseTerm, intent: Record, channel: Channel | None
+        self,
+        entry: Entry,
+        term: LeaseTerm,
+        intent: Record,
+        channel: Channel | None,
+        *,
+        answer: str = "",
     ) -> Outcome:
         """
         Send; never raises because of a receiver, a channel or a message.
@@ -49,6 +55,7 @@ class Sender:
             term: The lease term that must cover the send.
             intent: The intent that the log accepted.
             channel: The channel as configured now, None if there is none with the intent's name.
+            answer: The id that its receiver gave to what it made of the incident before.
         """
         if channel is None:
             return Outcome.permanent(
@@ -69,7 +76,9 @@ class Sender:
         if not term.may_send(self.monotonic(), channel.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
         self.recorder.sending(entry, intent.attempt_id)
-        message = replace(message, may_leave=lambda: term.may_send(self.monotonic(), 0.0))
+        message = replace(
+            message, answer=answer, may_leave=lambda: term.may_send(self.monotonic(), 0.0)
+        )
         try:
             async with asyncio.timeout(channel.timeout_s + _GRACE):
                 return await channel.send(message)

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -37,6 +37,7 @@ from notifier.routing.receivers import (
     UrlConfig,
     WebhookConfig,
 )
+from notifier.templates.request import MEMBERS, webhook_wording
 from notifier.templates.wording import Wording, wording_of
 
 _MAIL_FIXES: Final = {
@@ -45,6 +46,20 @@ _MAIL_FIXES: Final = {
     "smarthost": "write a host, or host:port: mail.example.org:587",
 }
 #: A namespace, or a pattern of some.
+_HEADER: Final = re.compile(r"[A-Za-z][-A-Za-z0-9]{0,63}")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{0,1000}")
+_RESERVED: Final = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "host",
+        "idempotency-key",
+    }
+    | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "webhook-id"}
+)
 _NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
 
 
@@ -72,7 +87,11 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
             if configs:
                 entries.append((kind, tuple(configs)))
         namespaces = _namespaces(table)
-        wordings = _wordings(table, [kind for kind, _ in entries])
+        templates, wordings = _wordings(table, [kind for kind, _ in entries])
+        entries = [
+            (kind, _own_requests(configs, table, templates) if kind == "webhook" else configs)
+            for kind, configs in entries
+        ]
         unknown = table.close()
         if not entries:
             table.warn(
@@ -88,8 +107,28 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
         yield Receiver(name, tuple(entries), namespaces, unknown, path, wordings)
 
 
-def _wordings(table: Table, kinds: list[str]) -> dict[str, Wording]:
-    """Compile a receiver's templates for each kind of its channels."""
+def _own_requests(
+    configs: tuple[ChannelConfig, ...], table: Table, templates: Mapping[str, Any]
+) -> tuple[ChannelConfig, ...]:
+    """Compile the requests of webhooks that have some of their own."""
+    found: list[ChannelConfig] = []
+    for n, config in enumerate(configs):
+        if isinstance(config, WebhookConfig) and config.source:
+            try:
+                config = replace(config, wording=webhook_wording(config.source, templates))  # noqa: PLW2901
+            except ValueError as error:
+                place, _, reason = str(error).partition(": ")
+                path = f"{table.path}.webhookConfigs[{n}].{place}"
+                table.reader.refuse(
+                    f"{path}: {reason}", table.node("webhookConfigs"), path=path,
+                    fix="correct it; docs/receivers.md has entries that work",
+                )  # fmt: skip
+        found.append(config)
+    return tuple(found)
+
+
+def _wordings(table: Table, kinds: list[str]) -> tuple[dict[str, Any], dict[str, Wording]]:
+    """Read a receiver's templates, and compile them for each kind of its channels."""
     templates = table.table("templates")
     found = {key: templates.tree(key) for key in MAPPINGS["templates"]}
     source = {key: value for key, value in found.items() if value is not None}
@@ -99,7 +138,7 @@ def _wordings(table: Table, kinds: list[str]) -> dict[str, Wording]:
         node = templates.node(key)
         if node and MAPPINGS["templates"][key].kind == TEXT and not isinstance(value, str):
             table.reader.wrong(node, f"{templates.path}.{key}", "a text in quotes")
-            return {}
+            return {}, {}
     for kind in kinds if source else ():
         if kind in SHARED:
             continue
@@ -118,7 +157,7 @@ def _wordings(table: Table, kinds: list[str]) -> dict[str, Wording]:
             "remove them, or put them into the receiver that they are for",
             "templates",
         )
-    return wordings
+    return source, wordings
 
 
 def _wrong_name(name: str) -> str:
@@ -308,10 +347,27 @@ def _webhook(table: Table) -> WebhookConfig:
         password_ref=basic.text("passwordRef"),
         signing_refs=tuple(ref for ref in table.texts("signingSecretRefs") if ref),
         in_clear=http.flag("credentialsOverHttp"),
+        scheme=http.text("scheme"),
+        headers=_headers(table),
+        source={k: v for k in sorted(MEMBERS) if (v := table.tree(k)) is not None},
     )
     http.close()
     basic.close()
     return config
+
+
+def _headers(table: Table) -> tuple[tuple[str, str], ...]:
+    """Read headers, which are the same for all notifications."""
+    found = table.pairs("headers")
+    for name, value in found:
+        wrong = not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or "{{" in value
+        if wrong or name.lower() in _RESERVED:
+            path = f"{table.path}.headers.{name}"
+            table.reader.refuse(
+                f"{path}: is no header that may be set, or no plain text", table.node("headers"),
+                path=path, fix="write a constant text; credentials go into httpConfig",
+            )  # fmt: skip
+    return tuple(found)
 
 
 _ENTRIES: Final[Mapping[str, Callable[[Table], ChannelConfig]]] = {

@@ -187,6 +187,46 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
     "webhookConfigs": {
         "url": Key(TEXT, "Where to POST. A URL that is a secret belongs in `credentialRef`."),
         "credentialRef": Key(TEXT, _CREDENTIAL.format("the URL, in place of `url`")),
+        "method": Key(
+            TEXT,
+            "`POST`, `PUT`, `PATCH` or `DELETE`; default `POST`.",
+            words=("POST", "PUT", "PATCH", "DELETE"),
+        ),
+        "path": Key(
+            TEXT,
+            "What is added to the address; a template, of `{{ incident }}` and, in `update` and `resolve`,"
+            " of `{{ answer }}`, the id.",
+        ),
+        "query": Key(PAIRS, "Parameters that are added to the address; templates."),
+        "headers": Key(PAIRS, "Further headers, the same for all notifications."),
+        "payload": Key(TREE, "The body as a tree whose texts are templates, sent as JSON."),
+        "form": Key(PAIRS, "The body as a form; templates."),
+        "text": Key(TEXT, "The body as plain text; a template."),
+        "limits": Key(
+            PAIRS,
+            "The longest texts by their paths in the body: `content: 2000 chars`, or `utf16` or `bytes`.",
+        ),
+        "markup": Key(
+            PAIRS, "Texts of the body that are `html`, `markdown`, `mrkdwn` or a `link`, by path."
+        ),
+        "success": Key(
+            TREE,
+            "What an answer of success is: `codes`, default any 2xx, and `when`, an expression over it.",
+        ),
+        "retryAfter": Key(TEXT, "Seconds to wait, as an expression over an answer of failure."),
+        "id": Key(
+            TEXT, "The id of what was made, as an expression over the answer; kept on record."
+        ),
+        "update": Key(
+            TREE,
+            "The request that changes what an earlier notification of the incident has made, where its id"
+            " is known: `method`, `path`, `query`, and `payload`, `form` or `text`.",
+        ),
+        "resolve": Key(
+            TREE,
+            "The request that tells of the end of an incident, with the same members. Where it needs an id"
+            " that is not known, the usual one is sent.",
+        ),
         "signingSecretRefs": Key(
             TEXTS,
             "Names of the credentials with which each request is signed (Standard Webhooks); several while"
@@ -200,6 +240,7 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
     "httpConfig": {
         "bearerTokenRef": Key(TEXT, _CREDENTIAL.format("the bearer token")),
         "bearerToken": Key(TEXT, "The token itself, visible to every reader of this file."),
+        "scheme": Key(TEXT, "What stands before the token in `Authorization`; default `Bearer`."),
         "basicAuth": Key("basicAuth", "User and password."),
         "credentialsOverHttp": Key(
             FLAG,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from notifier.routing.mail import Security, recipient_tag
 from notifier.templates.wording import Wording
@@ -66,7 +66,8 @@ class WebhookConfig:
     Members that end in `_ref` name a credential and are additions of ours: `credential_ref` the
     URL, `bearer_token_ref` and `password_ref` what upstream keeps in the file, `signing_refs` the
     signing secrets (several while one is being replaced), `in_clear` whether token or password may
-    be sent over http://.
+    be sent over http://. `scheme` stands before the token in place of `Bearer`; `source` has the entry's
+    own requests, which `wording` makes with the receiver's templates.
     """
 
     url: str = field(repr=False)
@@ -78,6 +79,10 @@ class WebhookConfig:
     password_ref: str
     signing_refs: tuple[str, ...]
     in_clear: bool
+    scheme: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    wording: Wording | None = None
 
     @property
     def complete(self) -> bool:
@@ -186,8 +191,14 @@ class Receiver:
         """
         named: list[tuple[str, Target]] = []
         for kind, configs in self.entries:
-            wording = self.wordings.get(kind)
-            targets = [Target(kind, self.name, n, c, wording) for n, c in enumerate(configs)]
+            usual = self.wordings.get(kind)
+            targets = [
+                Target(
+                    kind, self.name, n, c,
+                    (c.wording if isinstance(c, WebhookConfig) else None) or usual,
+                )
+                for n, c in enumerate(configs)
+            ]  # fmt: skip
             if kind not in ALWAYS_QUALIFIED | (native & QUALIFIED_IF_NATIVE):
                 named.append((kind, targets[0]))
                 continue

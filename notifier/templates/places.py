@@ -21,7 +21,7 @@ from syncer.model.immutable import immutable
 #: The context of an address.
 ADDRESS: Final = "an address"
 _ALLOWED: Final = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~])")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]()<>#|~])")
 #: A sign behind which chats look for a name: a character without width keeps it from being one.
 _MENTION: Final = re.compile(r"[@＠]")  # noqa: RUF001 (both are read as one)
 #: What would end an address in any of the languages; a value that is part of one has it encoded.
@@ -117,6 +117,7 @@ def _part(text: str) -> str:
 
 
 _PLAIN: Final = Place(lambda text: text)
+_SEGMENT: Final = Place(lambda text: quote(text.encode("utf-8", "replace"), safe=""), whole=True)
 _PART: Final = Place(_part, whole=True)
 _IN_HTML: Final = Place(escape_html)
 _HTML_LINK: Final = Place(lambda text: escape_html(link(text)), whole=True)
@@ -200,8 +201,9 @@ def _inside(before: str) -> str:
 #: Languages by the words that say which one a field is in.
 LANGUAGES: Final = {
     "text": Language(lambda _: _PLAIN),
+    "segment": Language(lambda _: _SEGMENT),
     "link": Language(lambda _: _PART, address=True),
     "html": Language(_html_place, _html_context),
     "mrkdwn": _chat("<", "|>", escape_mrkdwn, escape_mrkdwn),
-    "markdown": _chat("](", ")\n", escape_markdown, lambda text: text),
+    "markdown": _chat("](", ")\n", escape_markdown, lambda text: text.replace("@", "%40")),
 }

@@ -36,7 +36,12 @@ class _Count:
 
 
 class Tree:
-    """One payload, compiled."""
+    """
+    One payload, compiled.
+
+    Attributes:
+        texts: The paths of its texts.
+    """
 
     def __init__(
         self,
@@ -66,11 +71,9 @@ class Tree:
         self._language = language
         self._limits = dict(limits or {})
         self._scalars = scalars
-        self._used: set[str] = set()
+        self.texts: set[str] = set()
         self._left = VALUES
         self._root = self._node(source, "", {}, names, 0)
-        if unused := sorted(set(self._limits) - self._used):
-            raise ValueError(f"limits.{unused[0]}: no text of the payload has this path")
 
     def render(self, view: Any) -> Any:
         """Return the payload; Unfit if an expression does not fit what it meets, or it gets too large."""
@@ -107,7 +110,7 @@ class Tree:
     def _text(
         self, source: str, path: str, around: Mapping[str, Any], names: frozenset[str]
     ) -> _Node:
-        self._used.add(path)
+        self.texts.add(path)
         language = self._language(path, around)
         try:
             template = Template(

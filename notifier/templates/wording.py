@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
@@ -21,9 +21,9 @@ from syncer.model.immutable import immutable
 #: What expressions see, and what the items of its lists have: alerts and links.
 NAMES: Final = frozenset(
     {
-        "alerts", "body", "cluster", "commonAnnotations", "commonLabels", "context", "groupLabels", "id",
-        "incident", "labels", "links", "name", "namespace", "phase", "priority", "severity", "state",
-        "status", "subject", "truncatedAlerts", "type",
+        "alerts", "answer", "body", "cluster", "commonAnnotations", "commonLabels", "context",
+        "groupLabels", "id", "incident", "labels", "links", "name", "namespace", "phase", "priority",
+        "severity", "state", "status", "subject", "truncatedAlerts", "type",
     }
 )  # fmt: skip
 ITEM: Final = frozenset(
@@ -46,6 +46,14 @@ _BODY: Final = Limit(128 * 1024)
 _PAGE: Final = Limit(256 * 1024, "bytes")
 
 
+class Rendering(Protocol):
+    """What makes something of what templates see."""
+
+    def render(self, view: Any) -> Any:
+        """Return it; Unfit if it does not fit."""
+        ...
+
+
 @immutable
 class Wording:
     """
@@ -55,13 +63,13 @@ class Wording:
         kind: Of the channel.
         digest: Of the templates as they are written.
         texts: Of subject, body and title link, as far as there are any.
-        payload: Of what only this kind has: a tree, a page of HTML, or None.
+        payload: Of what only this kind has: a tree, a page of HTML, requests, or None.
     """
 
     kind: str
     digest: str
     texts: Mapping[str, Template] = field(compare=False, repr=False)
-    payload: Tree | Template | None = field(compare=False, repr=False)
+    payload: Rendering | None = field(compare=False, repr=False)
 
 
 def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
@@ -71,21 +79,26 @@ def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
     Raises:
         ValueError: one cannot be used; the text begins with its name.
     """
-    place, texts = "", {}
+    texts, place = texts_of(kind, source), PAYLOADS.get(kind, "")
     try:
-        for place in (name for name in TEXTS if name in source):
-            texts[place] = Template(
-                source[place],
-                names=NAMES,
-                item=ITEM,
-                language=_language(kind, place),
-                limit=_limit(kind, place),
-            )
-        place = PAYLOADS.get(kind, "")
         payload = _payload(kind, source[place]) if place in source else None
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
     return Wording(kind, digest_of(source), texts, payload)
+
+
+def texts_of(kind: str, source: Mapping[str, Any]) -> dict[str, Template]:
+    """Compile the templates of texts that every kind of channel has; raises as `wording_of` does."""
+    found: dict[str, Template] = {}
+    for name in (name for name in TEXTS if name in source):
+        language, limit = _language(kind, name), _limit(kind, name)
+        try:
+            found[name] = Template(
+                source[name], names=NAMES, item=ITEM, language=language, limit=limit
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return found
 
 
 def digest_of(source: Any) -> str:

@@ -136,6 +136,7 @@ class Attempt:
         error: Bounded, sanitised text; empty for intent and success.
         code: Status code of the answer, 0 if there was none.
         number: The number shown to users, 0 until it was published.
+        answer: The id that the receiver gave to what it made; empty without one.
         words: By which templates the message was worded, or why it was not; empty without any.
     """
 
@@ -151,6 +152,7 @@ class Attempt:
     code: int = 0
     number: int = 0
     words: str = ""
+    answer: str = ""
 
     @property
     def open(self) -> bool:
@@ -167,6 +169,7 @@ class Attempt:
         return Attempt(
             self.id, self.channel, self.state, started, self.ended, self.due, self.duration,
             self.failure, self.error, self.code, number, self.words,
+            self.answer,
         )  # fmt: skip
 
 
@@ -197,11 +200,11 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     return winner.with_origin(started=started, number=number)
 
 
-def _weight(a: Attempt) -> tuple[bool, int, int, int, str, str, int, int, str, str]:
+def _weight(a: Attempt) -> tuple[bool, int, int, int, str, str, int, int, str, str, str]:
     # The error sorts by length first: a status may hold a shortened copy of the log's text.
     return (
         a.failure is FailureClass.PERMANENT, a.ended, a.due, len(a.error), a.error,
-        a.failure or "", a.duration, a.code, a.channel, a.words,
+        a.failure or "", a.duration, a.code, a.channel, a.words, a.answer,
     )  # fmt: skip
 
 

@@ -209,6 +209,8 @@ def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
         body["error"] = attempt.error
     if attempt.words:
         body["words"] = attempt.words
+    if attempt.answer:
+        body["answer"] = attempt.answer
     word = attempt.state.word
     return Record(Kind(f"seed.{word}" if seed else word), attempt.id, attempt.channel, body)
 
@@ -309,4 +311,5 @@ def read_attempt(record: Record) -> Attempt:
         code=int(body.get("code", 0)),
         number=int(body.get("no", 0)),
         words=shared_text(str(body.get("words", ""))),
+        answer=str(body.get("answer", "")),
     )

@@ -125,7 +125,7 @@ def test_teams_is_told_in_markdown() -> None:
     """Values are no links, and the template's own are."""
     seen = made("teams", {"body": "[R](https://r) **{{ commonLabels.team }}**"})
     text = teams_payload(seen)["attachments"][0]["content"]["body"][2]["text"]
-    assert text.startswith(r"[R](https://r) **\<\!channel\>")
+    assert text.startswith(r"[R](https://r) **\<!channel\>")
     assert r"\]\(javascript:1\)" in text
 
 

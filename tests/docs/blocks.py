@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 #: Languages of blocks that hold no command.
-DOCUMENTS: Final = {"yaml", "json", "mermaid"}
+DOCUMENTS: Final = {"gotemplate", "result", "yaml", "json", "mermaid"}
 
 _QUICK: Final = "tests/docs/test_quickstart.py::test_quick_start"
 _USER: Final = "tests/integration/test_redis_users.py::test_no_user_may"

@@ -21,7 +21,7 @@ from tests.unit.notifier.gateway.test_manifest import desired
 
 PAGE: Final = (DOCS / "templates.md").read_text()
 EXAMPLES: Final = re.findall(
-    r"^### (.*?)\n\n```gotemplate\n.*?^```\n\n```yaml\n(.*?)^```\n\n```text\n(.*?)^```",
+    r"^### (.*?)\n\n```gotemplate\n.*?^```\n\n```yaml\n(.*?)^```\n\n```result\n(.*?)^```",
     PAGE,
     re.MULTILINE | re.DOTALL,
 )

@@ -11,14 +11,14 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from notifier.contract import Channel, Outcome
+from notifier.contract import Channel, Message, Outcome
 from notifier.reconciler.incidents import Incidents
 from notifier.router import Routed
 from syncer.kube.notification_requests import Page
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, parse_attempt_id
 from syncer.model.errors import Unavailable
 from syncer.model.incident import INCIDENT, STATE, incident_label
-from syncer.model.record import Plan, intent_record
+from syncer.model.record import Plan, attempt_record, intent_record, read_attempt
 from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
@@ -175,9 +175,9 @@ LATE: Final[dict[str, tuple[Sequence[NotificationRequest], str, tuple[str, str]]
 }  # fmt: skip
 
 
-def channel(timeout: float = 10) -> Channel:
-    """A way to a receiver whose sends take so long at most."""
-    return cast("Channel", SimpleNamespace(timeout_s=timeout))
+def channel(timeout: float = 10, *, keeps_state: bool = False) -> Channel:
+    """How an attempt is sent."""
+    return cast("Channel", SimpleNamespace(timeout_s=timeout, keeps_state=keeps_state))
 
 
 @pytest.mark.parametrize("case", LATE)
@@ -251,6 +251,7 @@ async def test_a_beginning_gives_an_end_its_time_too() -> None:
     [
         ("firing", PAGER, True, False, True), ("firing", PAGER, False, True, True),
         ("resolved", PAGER, True, True, True), ("resolved", "slack:ops", False, False, False),
+        ("resolved", "webhook:keeps", True, True, True), ("resolved", "webhook:ops", True, False, False),
     ],
 )  # fmt: skip
 async def test_who_looks_and_when(
@@ -259,13 +260,14 @@ async def test_who_looks_and_when(
     """Whoever is told states looks after the intent, and before it unless it begins something."""
     outside = Outside(notification("new", "firing", 0))
     here, request = outside.incidents(), notification("f", state, 60)
-    assert here.may_be_late(request, via, first=first) is before
-    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), channel())
+    sent = channel(keeps_state=via.endswith(":keeps"))
+    assert here.may_be_late(request, via, sent, first=first) is before
+    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), sent)
     assert found == (Outcome.superseded("new") if after else None)
     asked = intent_record(ID, via, at=1, by="p", order="resend")
-    assert await here.overtaken(request, asked, channel()) is None
+    assert await here.overtaken(request, asked, sent) is None
     outside.away = True
-    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), channel())
+    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), sent)
     assert (found.failure if found else None) is (FailureClass.NOT_SENT if after else None)
 
 
@@ -285,6 +287,44 @@ async def attempted(
     await world.controller.attempts.run("uid-a", PAGER)
     assert await world.controller.outcomes.drain(5) == 0
     return world
+
+
+def answered(outside: Outside, name: str, answer: str) -> None:
+    """Have a receiver give an id to what it made of one."""
+    outside.had(name, pagerduty=SUCCESS)
+    view = outside.logs[f"uid-{name}"]
+    view.learn(replace(view.of_channel(PAGER)[0], answer=answer))
+
+
+async def test_what_a_receiver_has_made_is_known_to_the_next_attempt() -> None:
+    """By the newest that it gave an id to since the incident began anew."""
+    outside = Outside(
+        notification("older", "firing", 99), notification("end", "resolved", 95),
+        notification("old", "firing", 90), notification("plain", "firing", 80),
+    )  # fmt: skip
+    answered(outside, "older", "a0")
+    answered(outside, "end", "a9")
+    outside.had("plain", pagerduty=SUCCESS)
+    incidents = outside.incidents()
+    assert await incidents.answer(notification("a", "firing", 60), PAGER) == ""
+    answered(outside, "old", "a1")
+    assert await incidents.answer(notification("a", "resolved", 60), PAGER) == "a1"
+    seen: list[Message] = []
+
+    def keeps(world: World) -> None:
+        send = world.receiver.send
+        world.receiver.keeps_state = True
+
+        async def sent(message: Message) -> Outcome:
+            seen.append(message)
+            return replace(await send(message), answer="a2")
+
+        object.__setattr__(world.receiver, "send", sent)
+
+    world = await attempted(outside, keeps, "firing")
+    assert [message.answer for message in seen] == ["a1"]
+    (attempt,) = world.attempts
+    assert attempt.answer == read_attempt(attempt_record(attempt)).answer == "a2"
 
 
 @pytest.mark.parametrize("state", ["firing", "resolved"])

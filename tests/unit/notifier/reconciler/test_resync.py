@@ -64,6 +64,7 @@ class Receiver:
 
     timeout_s = 1.0
     shows_status = False
+    keeps_state = False
 
     def __init__(self) -> None:
         self.got: list[str] = []

@@ -43,6 +43,8 @@ receivers:
           basicAuth:
             username: u
             passwordRef: w
+    templates:
+      subject: x
   - name: local
     consoleConfigs:
       - enabled: true
@@ -56,6 +58,7 @@ PLACES: Final = {
     "file": ("route:", ""),
     "route": ("    - receiver: a", "route.routes[0]"),
     "receiver": ("  - name: a", "receivers[0]"),
+    "templates": ("      subject: x", "receivers[0].templates"),
     "slackConfigs": ("      - credentialRef: s", "receivers[0].slackConfigs[0]"),
     "pagerdutyConfigs": ("      - credentialRef: p", "receivers[0].pagerdutyConfigs[0]"),
     "teamsConfigs": ("      - credentialRef: t", "receivers[0].teamsConfigs[0]"),

@@ -391,5 +391,3 @@ def test_a_payload_is_bounded() -> None:
     row = {"$each": "alerts", "$do": {str(n): n for n in range(30)}}
     with pytest.raises(Unfit, match="more than 2000 values"):
         Tree([row], names=frozenset(VIEW)).render({"alerts": [{}] * 100})
-    with pytest.raises(ValueError, match=r"limits\.b: no text"):
-        Tree({"a": "x"}, names=frozenset(), limits={"b": Limit(1)})

@@ -85,7 +85,7 @@ def test_a_json_line() -> None:
     assert found == {
         "at": "2027-01-15T07:59:11.000Z", "object": "payments/disk-full", "uid": "u", "position": 3,
         "channel": C, "receiver": "ops", "state": "failed", "class": "transient", "attempt": A1,
-        "code": 503, "error": "slack said no", "durationMs": None,
+        "code": 503, "error": "slack said no", "templates": None, "durationMs": None,
         "due": "2027-01-15T07:59:41.000Z", "by": None,
     }  # fmt: skip
     skipped = event(skip_record("skip:1", C, at=NOW, why="circuit open")).as_json()

@@ -1,0 +1,427 @@
+"""
+The ready-made receivers of `docs/receivers`: their bytes, within what their vendors take, whatever is told.
+
+The limits are those that the vendors publish; what a vendor reads as markup is read here as it would.
+"""
+
+from __future__ import annotations
+
+import html.parser
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.channels.http import HttpClient
+from notifier.channels.webhook import body_of
+from notifier.content.message import compose
+from notifier.content.wording import worded
+from notifier.contract import Message, Outcome
+from notifier.routing.config import RoutingConfig
+from notifier.routing.parse import examine
+from notifier.templates.request import Made
+from notifier.templates.text import utf8, utf16
+from syncer.model.attempt import FailureClass
+from syncer.model.incident import DATA, INCIDENT, STATE
+from tests.channels.messages import document
+from tests.channels.receiver import Step, receiving
+from tests.channels.rig import Rig
+from tests.docs.pages import DOCS
+from tests.examples import examples
+
+FOLDER: Final = DOCS / "receivers"
+NAMES: Final = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+GOLDEN: Final = orjson.loads(Path(__file__).with_name("receivers.json").read_bytes())
+
+
+def routing(name: str) -> str:
+    """A routing file with one of them."""
+    text = (FOLDER / f"{name}.yaml").read_text()
+    entry = "".join(f"  {line}\n" for line in text.splitlines())
+    return f"route: {{receiver: {name}}}\nreceivers:\n-\n{entry}"
+
+
+def read(name: str) -> RoutingConfig:
+    """The file, read without a finding."""
+    config, findings = examine(routing(name), native=frozenset({"webhook"}))
+    assert findings == ()
+    assert config is not None
+    return config
+
+
+CONFIGS: Final = {name: read(name) for name in NAMES}
+
+
+def alert(instance: str, summary: str, status: str = "firing", url: str = "") -> dict[str, Any]:
+    """One as the gateway hands it on."""
+    labels = {"alertname": "Disk", "instance": instance}
+    return {"status": status, "labels": labels, "annotations": {"summary": summary}, "url": url}
+
+
+def told(state: str = "firing", answer: str = "", text: str = "", **spec: Any) -> Message:
+    """A notification of an incident; `text` stands wherever somebody may write."""
+    alerts = [
+        alert("db-1" + text, "97 % full" + text, url="https://p.example.org/g" + text),
+        alert("db-2", "fine" + text, "resolved"),
+    ]
+    data = orjson.dumps({"status": state, "alerts": alerts}).decode()
+    extensions = {DATA: data, INCIDENT: "gw/am/1", STATE: state, "team": "db" + text}
+    links = [{"service": "am", "url": "https://am.example.org/" + text[:500], "label": "Alerts"}]
+    made = compose(
+        document(
+            extensions=extensions, subject="Disk full" + text, body="b" + text, actionLinks=links,
+            severity="page" + text, clusterID="west" + text, **spec,
+        ),
+        "webhook:x",
+        "0.5-1",
+        installation="i",
+    )  # fmt: skip
+    return replace(made, answer=answer)
+
+
+def made(name: str, message: Message) -> Made:
+    """The request that it becomes."""
+    wording = CONFIGS[name].channel_targets()[f"webhook:{name}"].wording
+    assert wording is not None
+    words = worded(message, wording).words
+    assert words is not None
+    found: Made = words.payload
+    return found
+
+
+CASES: Final = {
+    "firing": ("firing", ""),
+    "firing again": ("firing", "a1"),
+    "resolved": ("resolved", "a1"),
+    "resolved, without an id": ("resolved", ""),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", CASES)
+def test_golden(name: str, case: str) -> None:
+    """Method, path, query and body."""
+    state, answer = CASES[case]
+    found = made(name, told(state, answer))
+    assert [found.method, found.path, found.query, found.body] == GOLDEN[name][case]
+    assert orjson.loads(body_of(found, told())) == found.body
+    assert found.content_type == "application/json"
+
+
+def texts(value: Any) -> list[str]:
+    """All texts of a payload."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for item in inner for text in texts(item)]
+
+
+def shape(value: Any) -> Any:
+    """A payload without its texts."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return [shape(item) for item in value] if isinstance(value, list) else type(value)
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page, and where its links lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [str(value) for name, value in attrs if name == "href"]
+
+
+def check_page(page: str) -> None:
+    """Only the template's own tags, and each link to where the alert comes from."""
+    read = Page(page)
+    assert read.tags <= {"b", "a", "br"}
+    assert "<!" not in page
+    for link in read.links:
+        assert link.startswith("https://p.example.org/g")
+
+
+def check_markdown(text: str) -> None:
+    """Only the template's own links, and nobody is mentioned."""
+    for target in re.findall(r"(?<!\\)\]\(([^)]*)\)", text):
+        assert target.startswith("https://p.example.org/g")
+    assert not re.search(r"@(?!\u200b)\w", text)
+    assert not re.search(r"(?<!\\)<", text)
+    assert not re.search(r"(?<!\\)`", text)
+
+
+def check_discord(body: Any) -> None:
+    """Create a message through a webhook: an embed's limits, nobody mentioned."""
+    assert body["allowed_mentions"] == {"parse": []}
+    (embed,) = body["embeds"]
+    assert utf16(embed["title"]) <= 256
+    assert utf16(embed["description"]) <= 4096
+    assert utf16("".join(texts(embed))) <= 6000
+    check_markdown(embed["title"])
+    check_markdown(embed["description"])
+
+
+def check_google_chat(body: Any) -> None:
+    """32 kB; a card's text is HTML, and mentions are in plain texts alone."""
+    assert len(orjson.dumps(body)) <= 32_000
+    assert len(body["thread"]["threadKey"]) <= 4000
+    assert "text" not in body
+    check_page(body["cardsV2"][0]["card"]["sections"][0]["widgets"][0]["textParagraph"]["text"])
+
+
+def check_mattermost(body: Any) -> None:
+    """16,383 characters, all of them Markdown but the footer."""
+    (part,) = body["attachments"]
+    assert len(orjson.dumps(body).decode()) <= 2 * 16_383
+    assert sum(map(len, texts(part))) <= 16_383
+    for name in ("fallback", "title", "text"):
+        check_markdown(part[name])
+
+
+def check_telegram(body: Any) -> None:
+    """4096 UTF-16 units after entities; the count here is of before."""
+    assert utf16(body["text"]) <= 4096
+    assert body["parse_mode"] == "HTML"
+    check_page(body["text"])
+
+
+def check_ntfy(body: Any) -> None:
+    """4096 bytes of a message, priorities of 1 to 5, and a click that opens a page."""
+    assert utf8(body["message"]) <= 4096
+    assert 1 <= body["priority"] <= 5
+    assert body.get("click", "https://am.example.org/").startswith("https://am.example.org/")
+
+
+def check_jsm(body: Any) -> None:
+    """Limits of the fields of an alert; of a request that closes one, note and source."""
+    limits = {
+        "message": 130,
+        "alias": 512,
+        "description": 15_000,
+        "entity": 512,
+        "source": 100,
+        "note": 25_000,
+    }
+    for name, most in limits.items():
+        assert len(body.get(name, "")) <= most
+    assert sum(map(len, texts(body.get("details", {})))) <= 8000
+
+
+CHECKS: Final = {
+    "discord": check_discord,
+    "google-chat": check_google_chat,
+    "mattermost": check_mattermost,
+    "telegram": check_telegram,
+    "ntfy": check_ntfy,
+    "jira-service-management": check_jsm,
+}
+
+#: What breaks out of one language or another.
+HOSTILE: Final = st.lists(
+    st.sampled_from(
+        [
+            '"',
+            "'",
+            "\\",
+            "<",
+            ">",
+            "&",
+            "<!channel>",
+            "<users/all>",
+            "@everyone",
+            "@here",
+            "@channel",
+            "](",
+            ")",
+            "[x](https://evil.example)",
+            "<b>",
+            "</b>",
+            '"><a href="https://evil.example">',
+            "<script>",
+            "`",
+            "```",
+            "|",
+            "\n",
+            "\r",
+            "\0",
+            "\u202e",
+            "\u200f",
+            "😀",
+            "{{ x }}",
+            "{{#each}}",
+            "../..",
+            "?a=b&c",
+            "#",
+            "javascript:",
+            "x" * 99,
+            "*",
+            "_",
+            "~~",
+            "||",
+            ',"alias":"x"',
+            "%2e%2e/",
+        ]
+    ),
+    max_size=9,
+).map("".join)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@examples(60)
+@given(
+    text=HOSTILE, times=st.sampled_from([1, 1, 1, 40, 4000]), case=st.sampled_from(sorted(CASES))
+)
+def test_nothing_breaks_out(name: str, text: str, times: int, case: str) -> None:
+    """Whatever stands in each hole: the payload keeps its shape, the path its segments, and its limits."""
+    state, answer = CASES[case]
+    found = made(name, told(state, answer, text * times))
+    harmless = made(name, told(state, answer))
+    if "click" not in found.body:  # of a notification that is too large, links are left out
+        harmless.body.pop("click", None)
+    assert shape(found.body) == shape(harmless.body)
+    assert (found.method, found.path, found.query) == (
+        harmless.method,
+        harmless.path,
+        harmless.query,
+    )
+    CHECKS[name](found.body)
+    body = body_of(found, told())
+    assert orjson.loads(body) == found.body
+    assert len(body) <= 200_000
+    assert not any("\u202e" in part for part in texts(found.body))
+
+
+@pytest.mark.parametrize("answer", ["..", "../x", "a/b", "a?b", "", "x" * 129, " ", "é"])
+def test_what_is_no_id_becomes_no_part_of_a_path(answer: str) -> None:
+    """The usual request is sent."""
+    assert made("discord", told("resolved", answer)).path == ""
+    assert made("discord", told("firing", answer)).method == "POST"
+
+
+async def test_what_a_receiver_answers_is_read(tmp_path: Path, http_client: HttpClient) -> None:
+    """Its id is kept; success and wait are what its entry says, not the code alone."""
+    answers = [
+        (Step(200, body=b'{"ok": true, "result": {"message_id": 42}}'), "success", "42", None),
+        (Step(200, body=b'{"ok": false}'), "failed", "", None),
+        (Step(429, body=b'{"ok": false, "parameters": {"retry_after": 17}}'), "failed", "", 17.0),
+        (Step(200, body=b"no JSON"), "failed", "", None),
+        (Step(400, body=b'{"ok": false}'), "failed", "", None),
+        (Step(200, body=b'{"ok": true, "result": {"message_id": "../x"}}'), "success", "", None),
+    ]
+    async with receiving(*(step for step, *_ in answers)) as receiver:
+        text = routing("telegram").replace("telegram-bot-url", "bot")
+        rig = Rig(tmp_path, http_client, text, bot=receiver.url("/bot7:secret"))
+        for _, state, answer, wait in answers:
+            outcome = await rig.send("webhook:telegram")
+            assert (outcome.state.word, outcome.answer, outcome.retry_after) == (
+                state,
+                answer,
+                wait,
+            )
+            assert "secret" not in outcome.error
+            assert outcome.digest
+    assert {request.line for request in receiver.requests} == {
+        "POST /bot7:secret/sendMessage HTTP/1.1"
+    }
+    keeps = rig.channels.channel("webhook:telegram")
+    assert keeps is not None
+    assert keeps.keeps_state
+
+
+async def test_what_does_not_fit_waits_for_an_operator(
+    tmp_path: Path, http_client: HttpClient
+) -> None:
+    """A receiver that takes its own payload alone is not sent another; nothing is lost."""
+    async with receiving() as receiver:
+        text = routing("ntfy").replace("https://ntfy.example.org/", receiver.url())
+        text = text.replace("links[0].url", "upper(links)").replace("$if: links,", "$if: name,")
+        rig = Rig(tmp_path, http_client, text.replace("ntfy-token", "token"), token="t")
+        outcome = await rig.send("webhook:ntfy")
+    assert receiver.requests == []
+    assert (outcome.failure, outcome.mistake) == (FailureClass.PERMANENT, True)
+    assert (
+        "the request does not fit the notification: payload: click: the expression" in outcome.error
+    )
+
+
+async def test_a_form_and_a_text(tmp_path: Path, http_client: HttpClient) -> None:
+    """Are sent as such, with the entry's method, query and headers, and the token's own scheme."""
+    text = """\
+route: {receiver: x}
+receivers:
+- name: x
+  webhookConfigs:
+  - {url: "%s", method: PUT, query: {a: "{{ subject }}&b"}, headers: {X-Own: one},
+     form: {t: "{{ body }}=", u: v}, limits: {form.t: 9 chars},
+     httpConfig: {bearerToken: key, scheme: GenieKey, credentialsOverHttp: true}}
+  - {url: "%s", text: "{{ subject }}\\n{{ length(links) }}", success: {codes: [201]}}
+"""
+    async with receiving(Step(200), Step(201)) as receiver:
+        rig = Rig(tmp_path, http_client, text % (receiver.url("/p?q=1"), receiver.url("/p")))
+        assert (await rig.send("webhook:x:0")).code == 200
+        assert (await rig.send("webhook:x:1")) == replace(
+            Outcome.success(201), digest=(await rig.send("webhook:x:1")).digest
+        )
+    form, plain, *_ = receiver.requests
+    assert form.line == "PUT /p?q=1&a=Disk+full%26b HTTP/1.1"
+    assert form.body == b"t=a+%2A%2Alou%E2%80%A6%3D&u=v"
+    assert form.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert (form.headers["authorization"], form.headers["x-own"]) == ("GenieKey key", "one")
+    assert plain.body == b"Disk full\n0"
+    assert plain.headers["content-type"].startswith("text/plain")
+
+
+WRONG: Final = {
+    "method: GET": "method: must be one of",
+    "payload: x": "payload: must be a mapping",
+    "payload: {a: x}, text: y": "text: excludes payload",
+    "payload: {a: '{{ nobody }}'}": "payload: a: nobody: there is no such member",
+    "payload: {a: x}, limits: {b: 9 chars}": "limits.b: no text of a body has this path",
+    "payload: {a: x}, limits: {a: 9}": "limits.a: must be a number and a unit",
+    "payload: {a: x}, markup: {a: rtf}": "markup.a: must be one of",
+    "payload: {a: '<a href=x {{ body }}>'}, markup: {a: html}": "payload: a: a hole may stand",
+    "text: '{{ x }}'": "text: x: there is no such member",
+    "path: '/{{ subject }}'": "path: subject: there is no such member",
+    "path: '/../{{ incident }}'": "path: must begin with a slash",
+    "path: 'x@evil.example/'": "path: must begin with a slash",
+    "path: '/a?b'": "path: must begin with a slash",
+    "success: {codes: 200}": "success.codes: must be a list",
+    "success: {when: 'a..b'}": "success.when: the expression",
+    "success: {code: 1}": "success: must be a mapping, with some of codes, when",
+    "id: [x]": "id: must be an expression",
+    "resolve: {close: x}": "resolve: must be a mapping, with some of",
+    "headers: {Host: x}": "headers.Host: is no header that may be set",
+    "headers: {X-A: '{{ body }}'}": "headers.X-A: is no header that may be set",
+    "query: {a: '{{ x }}'}": "query.a: x: there is no such member",
+}
+
+
+@pytest.mark.parametrize("entry", WRONG)
+def test_what_is_wrong_is_told_with_its_place(entry: str) -> None:
+    """When the file is read."""
+    _, findings = examine(
+        "route: {receiver: x}\nreceivers:\n"
+        f"- {{name: x, webhookConfigs: [{{url: 'https://x', {entry}}}]}}",
+        native=frozenset({"webhook"}),
+    )
+    path, _, reason = WRONG[entry].partition(": ")
+    assert findings[0].path == f"receivers[0].webhookConfigs[0].{path}"
+    assert findings[0].message.startswith(reason)
+
+
+def test_each_file_is_on_the_page() -> None:
+    """And none else."""
+    page = (DOCS / "receivers.md").read_text()
+    assert sorted(re.findall(r"\(receivers/([-a-z]+)\.yaml\)", page)) == NAMES
+    assert len(NAMES) == 6
