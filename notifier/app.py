@@ -92,7 +92,7 @@ class Parts:
         at_most_once = delivery.guarantee == "atMostOnce"
 
         self.metrics: Final = SyncMetrics(outside.registry)
-        outside.watch.on_stall(self.metrics.loop_stalls.observe)
+        outside.watch.on_lag(self.metrics.loop_lag.observe)
         pace = EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst)
         self.events: Final = EventRecorder(outside.objects, instance=outside.identity, limits=pace)
         self.delivery_metrics: Final = DeliveryMetrics(

@@ -26,8 +26,6 @@ _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5
 _SIZES: Final = (1, 2, 3, 5, 8, 13, 21, 50, 100)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-_STALLS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-
 
 class HoldReason(StrEnum):
     """Why a notification is held; values of a label. The first that applies counts."""
@@ -197,9 +195,6 @@ class SyncMetrics:
             "loop_lag_seconds",
             "How much later than requested the event loop wakes a sleeper.",
             _LAGS,
-        )
-        self.loop_stalls = histogram(
-            "loop_stall_seconds", "Stalls of the event loop longer than 10 ms.", _STALLS
         )
         self.loop_stall = gauge(
             "loop_longest_stall_seconds",

@@ -153,7 +153,11 @@ async def _main(product: Coroutine[Any, Any, None], watch: LoopWatch) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     watch.look_from_outside()
     raise_descriptor_limit()
-    await product
+    pulse = asyncio.create_task(watch.pulse(), name="loop-watch")
+    try:
+        await product
+    finally:
+        pulse.cancel()
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

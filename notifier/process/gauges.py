@@ -7,18 +7,15 @@ thousand notifications take milliseconds, so the loop turns in between.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Final
 
 from notifier.app import Parts
 from syncer.kube.lease_term import LeaseTerm
-from syncer.metrics import HoldReason, SyncMetrics
+from syncer.metrics import HoldReason
 from syncer.rules.journal import INCOMPLETE, Basis
 from syncer.rules.status_policy import State
-from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.slices import slices
-from syncer.runtime.stalls import LoopWatch
 
 #: Phases of a notification; a gauge each.
 _PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
@@ -109,21 +106,3 @@ def _of_delivery(parts: Parts) -> None:
     metrics.queue_depth.set(len(parts.queue))
     metrics.delayed.set(parts.queue.delayed)
     metrics.running.set(parts.controller.dispatcher.running)
-
-
-async def pulse(watch: LoopWatch, metrics: SyncMetrics, monotonic: MonotonicClock) -> None:
-    """
-    Measure how late the event loop is, until cancelled.
-
-    Args:
-        watch: Notified of each lag in seconds.
-        metrics: Where lags are observed.
-        monotonic: Boot-time seconds.
-    """
-    while True:
-        asked = monotonic() + _PULSE
-        watch.expect(_PULSE)
-        await asyncio.sleep(_PULSE)
-        late = max(0.0, monotonic() - asked)
-        metrics.loop_lag.observe(late)
-        watch.late(late)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from notifier.app import Parts
-from notifier.process.gauges import pulse, refresh
+from notifier.process.gauges import refresh
 from notifier.process.pause import PauseSwitch
 from notifier.process.shutdown import Stopped, drain
 from notifier.process.startup import StartUp
@@ -86,11 +86,9 @@ class Lifecycle:
             ConfigError: found only now, for example a store that belongs to another installation.
         """
         parts = self._parts
-        beat = partial(pulse, parts.outside.watch, parts.metrics, parts.monotonic)
         try:
             async with asyncio.TaskGroup() as group:
                 self.start(group)
-                group.create_task(critical("pulse", beat), name="pulse")
         except BaseExceptionGroup as ended:
             # `Stopped` cancels everything else; what else went wrong on the way still counts.
             _, others = ended.split(Stopped)

@@ -51,7 +51,7 @@ from tests.servers.redis import RedisServer, find_binary
 Json = dict[str, Any]
 
 _STALL: Final = "notification_ledger_loop_longest_stall_seconds"
-_STALLS: Final = "notification_ledger_loop_stall_seconds"
+_STALLS: Final = "notification_ledger_loop_lag_seconds"
 _HELD: Final = "the event loop was blocked; nothing else ran meanwhile"
 
 

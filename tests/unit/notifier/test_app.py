@@ -161,11 +161,11 @@ def test_a_server_is_judged_by_the_file_and_the_clocks(case: str) -> None:
     assert reason in found if found and reason else found is None and not reason
 
 
-def test_each_stall_of_the_loop_is_counted() -> None:
+def test_each_lag_of_the_loop_is_counted() -> None:
     """The watch over the loop tells the metrics."""
     outside = built().outside
     outside.watch.late(0.04)
-    name = "notification_ledger_loop_stall_seconds"
+    name = "notification_ledger_loop_lag_seconds"
     assert outside.registry.get_sample_value(f"{name}_count") == 1
     assert outside.registry.get_sample_value(f"{name}_sum") == pytest.approx(0.04)
 

@@ -19,7 +19,7 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process import gauges
-from notifier.process.gauges import pulse, refresh
+from notifier.process.gauges import refresh
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -38,7 +38,6 @@ from syncer.rules.journal import INCOMPLETE, Basis
 from syncer.rules.plan import Await
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
-from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
@@ -559,31 +558,3 @@ def test_a_scrape_shows_the_longest_stall() -> None:
     product.parts.outside.watch.late(0.2)
     product.parts.outside.watch.late(0.1)
     assert product.own("loop_longest_stall_seconds") == 0.2
-
-
-# -- the pulse ----------------------------------------------------------------------------------------
-
-
-async def test_the_pulse_measures_how_late_the_loop_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a second: what a sleeper was woken too late; never a negative time."""
-    now, lags, said = 100.0, [0.3, -0.001, 0.0], list[tuple[str, float]]()
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        if not lags:
-            raise asyncio.CancelledError
-        now += seconds + lags.pop(0)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    watch = SimpleNamespace(
-        expect=lambda seconds: said.append(("expect", seconds)),
-        late=lambda seconds: said.append(("late", round(seconds, 6))),
-    )
-    registry = CollectorRegistry()
-    with pytest.raises(asyncio.CancelledError):
-        await pulse(cast("LoopWatch", watch), SyncMetrics(registry), lambda: now)
-    expect = ("expect", 1.0)
-    assert said == [expect, ("late", 0.3), expect, ("late", 0.0), expect, ("late", 0.0), expect]
-    name = "notification_ledger_loop_lag_seconds"
-    assert registry.get_sample_value(f"{name}_count") == 3
-    assert registry.get_sample_value(f"{name}_sum") == pytest.approx(0.3)

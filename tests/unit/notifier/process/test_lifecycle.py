@@ -148,14 +148,14 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
 
 
 async def test_tasks_of_a_process() -> None:
-    """Loops, rounds, the start, the end, and the pulse that measures the loop itself."""
+    """Loops, rounds, the start, and the end."""
     product = Product()
     task = asyncio.create_task(product.run())
     await waits(product)
     names = {t.get_name() for t in asyncio.all_tasks()}
     sweeps = {sweep.name for sweep in Sweeps(product.parts).rounds()}
     loops = {name for name, _ in product.lifecycle.loops()}
-    assert names >= {*loops, *sweeps, "bring-up", "end", "pulse"}
+    assert names >= {*loops, *sweeps, "bring-up", "end"}
     product.parts.outside.stop.request()
     await task
 
