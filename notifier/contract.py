@@ -27,7 +27,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
-from syncer.model.immutable import immutable
 from syncer.model.incident import RESOLVED
 from syncer.model.resource import Json, Spec
 
@@ -40,7 +39,7 @@ _URL_CHARS: Final = 2048
 PERMANENT: Final = "permanent failure: "
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Words:
     """
     What templates make of a message, beside its subject, body and links, which they replace.
@@ -54,7 +53,7 @@ class Words:
     payload: Any = None
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Message:
     """
     One notification as a channel sees it; every text is sanitised.
@@ -143,7 +142,7 @@ class Message:
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """
     Result of one call.

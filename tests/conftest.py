@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-from syncer.model import immutable
 from tests import scheduling
 from tests.examples import NIGHTLY, QUICK, SAME, SEED
 from tests.servers import starts
@@ -31,9 +30,6 @@ from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-# Nothing above imports a class of the product's.
-immutable.ENFORCED = True
 
 # pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
 # for would stand on two lines.

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Final
 
 from yarl import URL
 
-from syncer.model.immutable import immutable
 from syncer.runtime.proxies import is_loopback
 
 _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -23,7 +22,7 @@ _SECRET_CHARS: Final = 8
 _WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Target:
     """
     Where a request goes; its repr shows nothing.

@@ -29,7 +29,6 @@ from typing import Final
 
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
-from syncer.model.immutable import immutable
 from syncer.rules.backoff import exponential
 
 FAILURES: Final = 3
@@ -78,7 +77,7 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
     return Evidence.NONE
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Allow:
     """
     A call may go; pass this to `release` when it has ended, whatever its result.

@@ -18,6 +18,7 @@ just ended still show that there were more.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -35,7 +36,6 @@ from notifier.gateway.draft import (
     utc,
     worst_of,
 )
-from syncer.model.immutable import immutable
 from syncer.model.incident import FIRING, RESOLVED, STATES
 from syncer.model.resource import Json
 
@@ -59,7 +59,7 @@ _TEXTS: Final = 64
 _OWN: Final = ("status", "receiver")
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class _Alert:
     status: str
     labels: dict[str, str]

@@ -16,10 +16,10 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from notifier.gateway.draft import Certificate, Incoming, Refused
-from syncer.model.immutable import immutable
 
 Scheme = Literal["flux", "github", "grafana", "standard-webhooks"]
 
@@ -33,7 +33,7 @@ _HEADERS: Final[dict[str, str]] = {
 _WHSEC: Final = "whsec_"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Signature:
     """
     How a request is signed.

@@ -15,12 +15,12 @@ when a request was made there are no slots: whoever sends an old one again gets 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
 from notifier.gateway.draft import Draft, Kind
-from syncer.model.immutable import immutable
 
 #: Hex digits of the hash in a name; 128 bits, and the whole hash stands on the object.
 DIGITS: Final = 32
@@ -28,7 +28,7 @@ DIGITS: Final = 32
 BYTES_WINDOW: Final = 600
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Identity:
     """
     The names of one event.

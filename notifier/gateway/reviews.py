@@ -18,12 +18,12 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.gateway.draft import Incoming, Refused
 from syncer.kube.client import KubeClient
 from syncer.model.errors import PortError, Unavailable
-from syncer.model.immutable import immutable
 from syncer.model.resource import GROUP, PLURAL, Json
 
 TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -42,7 +42,7 @@ _CALL: Final = 3.0
 _LONGEST: Final = 16_384
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Caller:
     """What a sender must prove: the right to its namespaces, and the audiences of its token."""
 
@@ -51,7 +51,7 @@ class Caller:
     audiences: tuple[str, ...]
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """The result of a review; an empty reason lets the sender in."""
 

@@ -13,13 +13,13 @@ is reported once too, in the same way.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import line, object_of
 from notifier.gateway.translation import Desired, Source
-from syncer.model.immutable import immutable
 from syncer.model.incident import FIRING, INCIDENT, RESOLVED, STATE
 from syncer.model.resource import Json
 
@@ -29,7 +29,7 @@ _LEAST: Final = 5.0
 _MOST: Final = 60.0
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Terms:
     """The interval within which a source is expected to send, in seconds."""
 
@@ -46,7 +46,7 @@ class Terms:
         return self.grace / 2
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class View:
     """
     What a replica knows of a source; times are monotonic seconds.

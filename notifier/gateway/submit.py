@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from notifier.gateway.draft import Refused
@@ -39,7 +39,6 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.event import EVENT
-from syncer.model.immutable import immutable
 from syncer.model.incident import FIRING, RESOLVED, incident_of
 from syncer.model.resource import Json
 from syncer.model.times import time_of
@@ -60,7 +59,7 @@ _PASSING: Final = frozenset({"NamespaceTerminating", "BadURL"})
 _NO_STATUS: Final = "HTTP"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """
     An object that exists now.

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from notifier.gateway.draft import Incoming, Kind, Options
 from notifier.gateway.identity import Identity, hashed, identity_of
 from notifier.gateway.manifest import Rules, given_id, manifest, namespace_of
-from syncer.model.immutable import immutable
 from syncer.model.incident import incident_of
 from syncer.model.resource import Json
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Rate:
     """
     How many notifications a source may create in one namespace: in a minute, and at once.
@@ -56,7 +55,7 @@ class Source:
     expect_every: float | None = None
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Desired:
     """
     An object that should exist.

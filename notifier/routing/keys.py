@@ -9,9 +9,8 @@ and what is refused, is in `parse`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
-
-from syncer.model.immutable import immutable
 
 #: Kinds of values: what the page says, and what the schema allows.
 TEXT: Final = "text"
@@ -21,7 +20,7 @@ PAIRS: Final = "map of texts"
 TREE: Final = "YAML"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Key:
     """
     One key.

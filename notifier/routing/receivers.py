@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 
 from notifier.routing.mail import Security, recipient_tag
 from notifier.templates.wording import Wording
-from syncer.model.immutable import immutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
 SHARED: Final = frozenset({"console", "file", "log"})
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Target:
     """
     Where a channel name leads.

@@ -39,7 +39,6 @@ from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import parse
 from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError, reason_of
-from syncer.model.immutable import immutable
 from syncer.runtime.polling import PollingThread
 
 logger = logging.getLogger("ledger.routing")
@@ -53,7 +52,7 @@ _READ_AGAIN: Final = 20
 _NAMED: Final = 10
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class ResolvedTarget:
     """
     A channel's target with the credentials that it needs.

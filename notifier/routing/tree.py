@@ -31,7 +31,6 @@ from notifier.routing.config import (
 )
 from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
-from syncer.model.immutable import immutable
 from syncer.rules.text import escaped
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
@@ -48,7 +47,7 @@ _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
 _DOUBTS: Final = 3
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """
     Where a notification goes, and why.

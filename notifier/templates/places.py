@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape as html_escape
 from typing import Final
 from urllib.parse import quote
 
 from notifier.templates.expressions import Unfit
-from syncer.model.immutable import immutable
 
 #: The context of an address.
 ADDRESS: Final = "an address"
@@ -52,7 +52,7 @@ _RAW: Final = re.compile(
 )
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Place:
     """
     How a value is written in one place.
@@ -66,7 +66,7 @@ class Place:
     whole: bool = False
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Language:
     """
     A language of fields.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -22,7 +22,6 @@ from notifier.templates.places import LANGUAGES
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
 from notifier.templates.wording import ITEM, NAMES, Wording, digest_of, texts_of
-from syncer.model.immutable import immutable
 
 #: Members of an entry that are read here, and of `update` and `resolve`.
 MEMBERS: Final = frozenset(
@@ -57,7 +56,7 @@ _CODES: Final = re.compile(r"[1-5][0-9]{2}")
 _SECONDS: Final = 3600.0
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Made:
     """A request that was made: what goes on the wire beside the receiver's own address."""
 
@@ -69,7 +68,7 @@ class Made:
     content_type: str
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request, compiled; without a body, the webhook's own is sent."""
 
@@ -97,7 +96,7 @@ class Request:
         return Made(self.method, path, query, made, self.content_type)
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Requests:
     """
     The requests of a webhook, and how its answers are read.

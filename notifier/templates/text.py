@@ -19,11 +19,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.templates.expressions import Find, Unfit, compiled, is_true, shown
 from notifier.templates.places import ADDRESS, LANGUAGES, Language, Place, is_link
-from syncer.model.immutable import immutable
 
 #: Characters of a template.
 SIZE: Final = 8000
@@ -56,7 +56,7 @@ def utf8(text: str) -> int:
 UNITS: Final[Mapping[str, Callable[[str], int]]] = {"chars": len, "utf16": utf16, "bytes": utf8}
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Limit:
     """The longest text that a field may have."""
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
-from syncer.model.immutable import immutable
 
 #: What expressions see, and what the items of its lists have: alerts and links.
 NAMES: Final = frozenset(
@@ -54,7 +53,7 @@ class Rendering(Protocol):
         ...
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Wording:
     """
     The templates of a receiver for one kind of channel.

@@ -30,6 +30,7 @@ import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -50,7 +51,6 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.immutable import immutable
 from syncer.rules.backoff import exponential
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ _YIELD_MOST: Final = 30.0
 logger = logging.getLogger("ledger.kube")
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class _Call:
     method: Method
     path: str

@@ -19,7 +19,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
@@ -28,7 +28,6 @@ import orjson
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.kube.errors import OLDER_STATE
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
-from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
 from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
@@ -47,7 +46,7 @@ def lease_path(namespace: str, name: str = "") -> str:
     return f"{path}/{quote(name, safe='')}" if name else path
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class LeaseRecord:
     """What a Lease holds; `duration` is 0 and `renew_time` empty where it states none."""
 

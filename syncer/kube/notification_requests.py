@@ -22,7 +22,6 @@ from urllib.parse import quote
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.carried import journaled
 from syncer.model.errors import ContractError, Gone, KindMissing, Unavailable
-from syncer.model.immutable import immutable
 from syncer.model.resource import (
     GROUP,
     PLURAL,
@@ -54,7 +53,7 @@ _METADATA: Final = (
 _ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Meta:
     """The identity of an object, known also if the object does not parse."""
 
@@ -146,7 +145,7 @@ class Page(Generic[T]):
 ObjectPage = Page[NotificationRequest | Unreadable]
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Row:
     """One object of a list in brief; `phase` is empty before the first status."""
 

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError
-from syncer.model.immutable import immutable
 from syncer.model.record import Header, Record
 from syncer.rules.fold import ROOT_CHAIN, LogView
 
@@ -47,7 +46,7 @@ class Tries:
     uncertain: bool = False
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Appended:
     """
     Answer of a script that may append.
@@ -74,7 +73,7 @@ class Appended:
     confirmed: bool = True
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Proof:
     """
     What an INTENT has the server compare: the claim, and the record on which the decision is based.
@@ -133,7 +132,7 @@ class StoredLog(NamedTuple):
     ttl: int
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A log without damage: its header, its records in order, and their fold, which is the reader's own."""
 
@@ -142,7 +141,7 @@ class Snapshot:
     view: LogView
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """
     Answer of CLAIM; `error` is set, and no snapshot, where the log holds something undecodable.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import hiredis
@@ -10,10 +11,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from syncer.ledger.lua import Script
-from syncer.model.immutable import immutable
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Call:
     """
     A command and what goes with it.

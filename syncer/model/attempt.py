@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Any, Final, NewType
-
-from syncer.model.immutable import immutable
 
 Epoch = NewType("Epoch", str)
 AttemptId = NewType("AttemptId", str)
@@ -119,7 +118,7 @@ def failure_of(state: AttemptState, word: str) -> FailureClass | None:
     return FailureClass.UNCERTAIN if state is AttemptState.UNKNOWN else FailureClass.TRANSIENT
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """
     One attempt as the fold of its records sees it.

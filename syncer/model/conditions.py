@@ -8,10 +8,8 @@ never written.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
-
-from syncer.model.immutable import immutable
 
 #: The API type allows 32,768 bytes; ours stay readable and leave space for the attempts.
 MESSAGE_BYTES: Final = 1024
@@ -28,7 +26,7 @@ LATE_SUCCESS: Final = "LateSuccess"
 ATTEMPTS_NOT_SENT: Final = "AttemptsNotSent"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Condition:
     """One condition; `transition` is Unix milliseconds, whole seconds on the wire."""
 

@@ -12,10 +12,10 @@ waits for it at once, or so many a second (`rate`), or has it given up (`drop_be
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from syncer.model.errors import ContractError
-from syncer.model.immutable import immutable
 from syncer.model.times import parse_time
 
 GROUP: Final = "notification-ledger.dev"
@@ -28,7 +28,7 @@ LONGEST: Final = 30 * 86_400_000
 SELECTORS: Final = ("receivers", "namespaces", "types", "severities")
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Hold:
     """
     One hold; times are Unix milliseconds.

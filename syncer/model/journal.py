@@ -16,10 +16,10 @@ their status.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final, Self
 
 from syncer.model.attempt import Epoch
-from syncer.model.immutable import immutable
 
 #: Annotation of a shard's Lease.
 NOTE: Final = "notification-ledger/journal"
@@ -33,7 +33,7 @@ _NOTE: Final = re.compile(
 )
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Note:
     """
     The note of one outage, named `<epoch>-<n>` by the term that wrote it.

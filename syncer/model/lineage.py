@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import Final
-
-from syncer.model.immutable import immutable
 
 #: Annotation of a shard's Lease.
 STORE: Final = "notification-ledger/store"
@@ -20,7 +19,7 @@ STORE: Final = "notification-ledger/store"
 _NOTED: Final = re.compile(r"([!-~]{1,64} [!-~]{1,64}) since=([0-9]{1,15}) lost=([0-9]{1,15})")
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """
     A store and its history; the times are the API server's, in Unix milliseconds.

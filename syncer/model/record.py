@@ -18,7 +18,7 @@ Bodies hold string and integer values only, so that the Redis server's own Lua c
 from __future__ import annotations
 
 import sys
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -35,7 +35,6 @@ from syncer.model.attempt import (
     shared_text,
     wait_of,
 )
-from syncer.model.immutable import immutable
 
 #: Version written into every body as its first member.
 BODY_VERSION: Final = 1
@@ -101,7 +100,7 @@ _STATES: Final = {
 }
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Header:
     """Element 0: the object, the epoch that may open attempts, and how far the log is published."""
 
@@ -117,7 +116,7 @@ class Header:
         ).encode()
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Record:
     """
     One record.
@@ -151,7 +150,7 @@ class Record:
         return parse_attempt_id(identity)
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Plan:
     """
     The frozen decision where a notification goes.

@@ -41,7 +41,6 @@ from syncer.model.carried import expand
 from syncer.model.conditions import Condition
 from syncer.model.context import flatten_context, workflow_of
 from syncer.model.event import EVENT, event_text
-from syncer.model.immutable import immutable
 from syncer.model.incident import incident_of, incident_time
 from syncer.model.packing import hash_of, packed
 from syncer.model.record import MAX_INT
@@ -72,7 +71,7 @@ _SEVERITY: Final = 253
 Json = dict[str, Any]
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Retry policy of a notification; seconds, and attempts per channel. Defaults are upstream's."""
 
@@ -86,7 +85,7 @@ _STANDARD: Final = RetryPolicy()
 _shared_policy: Final = lru_cache(maxsize=256)(RetryPolicy)
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Spec:
     """What is to be sent. `context` is the nested mapping as stored; see `routing.attributes`."""
 
@@ -105,7 +104,7 @@ class Spec:
     retention_days: int = 7
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class ChannelStatus:
     """One target as the status shows it; `next_retry` is 0 where nothing is scheduled."""
 
@@ -142,7 +141,7 @@ class Rollup:
     channels: tuple[ChannelRollup, ...] = ()
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class LogMark:
     """Which log, and how much of it, a status shows. Never causes a write on its own."""
 
@@ -151,7 +150,7 @@ class LogMark:
     store: str
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Status:
     """The status members that this controller writes; foreign members are left alone."""
 
@@ -187,7 +186,7 @@ class Status:
 NO_STATUS: Final = Status()
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class NotificationRequest:
     """
     One object as listed or watched.

@@ -10,10 +10,10 @@ longer each time, and never for ever.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from syncer.model.immutable import immutable
 from syncer.rules.backoff import exponential
 
 #: Seconds to wait after a failed write, at first and at most.
@@ -30,7 +30,7 @@ class Flush(StrEnum):
     WAIT_RETRY = "backing off after a failed write"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Decision:
     """`at` is the second of the monotonic clock at which the entry is to be written; past: at once."""
 

@@ -19,11 +19,11 @@ notification ends goes by the others (`deciding`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, newest
-from syncer.model.immutable import immutable
 
 
 class State(StrEnum):
@@ -49,7 +49,7 @@ class State(StrEnum):
 _FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING}
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class ChannelState:
     """
     One channel's state and what led to it.

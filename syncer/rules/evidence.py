@@ -17,12 +17,11 @@ has left attempts in statuses. The store is compared with what the shard's Lease
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from syncer.model.attempt import AttemptState, attempt_key
-from syncer.model.immutable import immutable
 from syncer.model.resource import (
     FAILED,
     PARTIALLY_SENT,
@@ -68,7 +67,7 @@ class Judgement(NamedTuple):
     ground: Ground | None = None
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """
     What is known of a notification from elsewhere than its status; times are Unix milliseconds.

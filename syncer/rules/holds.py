@@ -9,6 +9,7 @@ reason does not change when the other ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from shlex import quote
@@ -16,7 +17,6 @@ from typing import Final, Protocol
 
 from syncer.model.attempt import receiver_of
 from syncer.model.hold import Hold
-from syncer.model.immutable import immutable
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
 from syncer.rules.text import plain
@@ -49,7 +49,7 @@ class Subject(Protocol):
         """Unix milliseconds."""
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Held:
     """
     Why a channel is held back, and what ends that.

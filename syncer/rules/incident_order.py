@@ -13,17 +13,17 @@ intent. A look before the intent spares the record an attempt that must wait; it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.immutable import immutable
 
 #: Milliseconds after its intent for which an attempt may be on the wire. What is open for longer belongs to
 #: a notification that waits for a person.
 ABANDONED: Final = 120_000
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Mate:
     """
     Another notification of an incident.

@@ -17,11 +17,10 @@ one of ours whose id was dropped.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
 from syncer.model.conditions import QUARANTINED, RECORD_TRUSTED
-from syncer.model.immutable import immutable
 from syncer.model.record import MAX_INT
 from syncer.model.resource import (
     FAILED,
@@ -55,7 +54,7 @@ WAYS_OUT = (
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the merge needs to know about the object, besides its status."""
 
@@ -83,7 +82,7 @@ class Facts:
         return Marks(self.generation, self.violation, held)
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Merged:
     """The merged status before it is cut to size, the state of every channel, and why it has its phase."""
 

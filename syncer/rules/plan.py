@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from syncer.model.immutable import immutable
 from syncer.model.resource import HOLD_ANNOTATION
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.holds import Held
@@ -38,7 +37,7 @@ NO_HOLDS: Final[Mapping[str, Held]] = MappingProxyType({})
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Resolve:
     """No plan is on record: resolve the channels and freeze them first."""
 
@@ -47,7 +46,7 @@ class Resolve:
     reason: str
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Deliver:
     """
     Start an attempt on these channels now.
@@ -102,7 +101,7 @@ class Await:
     reason: str
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Finish:
     """No further attempt will be made."""
 

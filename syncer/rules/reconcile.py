@@ -21,8 +21,6 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from syncer.model.immutable import immutable
-
 #: Situations whose decision is kept.
 _REMEMBERED: Final = 256
 
@@ -63,7 +61,7 @@ class Action(StrEnum):
     NOTHING = "leave alone"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Situation:
     """
     Everything that the table decides by.
@@ -205,7 +203,7 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class ClaimDecision:
     """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
 

@@ -24,8 +24,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from syncer.model.immutable import immutable
-
 
 class Reason(StrEnum):
     """The reason why an entry must be checked."""
@@ -45,7 +43,7 @@ class Reason(StrEnum):
         return self in (Reason.BLOCKED, Reason.STALE)
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Check:
     """
     A check that ended with a decision.

@@ -11,6 +11,7 @@ meets. Their texts are those of the phase, so they change only in a write that i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
@@ -28,7 +29,6 @@ from syncer.model.conditions import (
     find_condition,
     set_condition,
 )
-from syncer.model.immutable import immutable
 from syncer.model.record import Plan
 from syncer.model.resource import FAILED, PARTIALLY_SENT, SENT, TERMINAL_PHASES, Status
 from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState, State, superseded
@@ -45,7 +45,7 @@ _READY: Final = {
 }
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Marks:
     """
     What conditions say that neither log nor status knows.

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from syncer.model.immutable import immutable
 from syncer.model.resource import GROUP, PLURAL, Json
 
 _NAMESPACE: Final = "kubernetes.io/metadata.name"
@@ -33,7 +33,7 @@ class State(StrEnum):
     ABSENT = "absent"
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A state, and why it is that; empty where the policy is in force."""
 

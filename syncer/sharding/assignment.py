@@ -27,7 +27,6 @@ from enum import Enum, auto
 
 from syncer.kube.leases import LeaseRecord
 from syncer.model.conditions import bounded
-from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
 from syncer.sharding.view import ABLE, RELEASED, LeaseView, Sighting, session_of
 
@@ -131,7 +130,7 @@ class Hold(Enum):
     HELD = auto()
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class ShardState:
     """
     How a shard is held, as far as the view shows.

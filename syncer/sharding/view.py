@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.kube.leases import LeaseRecord
-from syncer.model.immutable import immutable
 from syncer.model.resource import version_key
 
 #: Key of the label that names the installation.
@@ -53,7 +52,7 @@ def session_of(lease: LeaseRecord) -> str:
     return lease.annotation(SESSION) if lease.holder and lease.duration >= FOREVER else ""
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """A Lease as it is now, and the second at which this resourceVersion was seen first."""
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.model.attempt import NO_IDS, Attempt, AttemptId, Epoch
-from syncer.model.immutable import immutable
 from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest, Status, version_key
 from syncer.rules.batch import Decision, decide
@@ -47,7 +46,7 @@ _PAUSE_MOST: Final = 30.0
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Claim:
     """
     Right to open attempts in one log.

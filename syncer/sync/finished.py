@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
-from syncer.model.immutable import immutable
 from syncer.model.resource import NotificationRequest
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Summary of a notification whose final phase is published."""
 

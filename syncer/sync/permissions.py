@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.errors import OF_ONE_OBJECT, Unauthorised
-from syncer.model.immutable import immutable
 from syncer.sync.cache import Cache, Entry
 
 logger = logging.getLogger("ledger.sync")
@@ -21,7 +21,7 @@ logger = logging.getLogger("ledger.sync")
 _PROBE: Final = 5.0
 
 
-@immutable
+@dataclass(frozen=True, slots=True)
 class _Missing:
     """What the API server says, and the second at which it is asked again."""
 

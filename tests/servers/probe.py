@@ -16,7 +16,6 @@ import threading
 import time
 from pathlib import Path
 
-from syncer.model import immutable
 from syncer.runtime.failpoints import armed
 
 
@@ -39,7 +38,6 @@ def main(end: str) -> None:
         "encodings": [(f.encoding, f.errors, f.line_buffering) for f in files],
         "threads": threading.active_count(),
         "threshold": gc.get_threshold(),
-        "enforced": immutable.ENFORCED,
         "armed": armed() is not None,
         "given": sys.stdin.read(),
     }  # fmt: skip
