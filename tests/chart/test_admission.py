@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.resource import Json
 from tests.chart.helm import CHART, NAMESPACE, helm, objects, of_kind, template
 from tests.chart.test_rights import (
@@ -205,6 +206,51 @@ async def second_release(here: Stage) -> None:
             helm, "3", "uninstall", "other", "-n", name, kubeconfig=config
         )
     assert run.code == 0, run.err
+
+
+async def test_a_hold_names_who_places_it(control_plane: ControlPlane, namespace: str) -> None:
+    """Where the policy is wanted: anybody else's name is refused, the controller's account may say any."""
+    found = objects(
+        template("4", {"admission": {"enabled": False, "holdAuthors": True}}, namespace=namespace)
+    )
+    kinds = "validatingadmissionpolicies", BINDINGS
+    made = [one for one in found if one["kind"].lower().startswith("validatingadmission")]
+    assert len(made) == 2
+    where = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}?dryRun=All"
+
+    def hold(author: str) -> Json:
+        spec = {
+            "receivers": ["ops"],
+            "until": "2027-01-01T00:00:00Z",
+            "author": author,
+            "reason": "r",
+        }
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": "h"}, "spec": spec,
+        }  # fmt: skip
+
+    for name in ("alice", ACCOUNT):
+        account(control_plane, namespace, name, {"holds": ["create"]})
+    try:
+        for one, kind in zip(made, kinds, strict=True):
+            code, said = await control_plane.request("POST", f"{POLICIES}/{kind}", one)
+            assert code == 201, said["message"]
+        async with (
+            as_account(control_plane, namespace, "alice") as alice,
+            as_account(control_plane, namespace, ACCOUNT) as controller,
+        ):
+
+            async def so() -> bool:
+                answer = await alice.ask("POST", where, hold("bob"))
+                return answer.code == 403 and "spec.author must be who places" in answer.message
+
+            await until(so, "the policy is in force", within=30)
+            own = hold(f"system:serviceaccount:{namespace}:alice")
+            assert (await alice.ask("POST", where, own)).code == 201
+            assert (await controller.ask("POST", where, hold("bob"))).code == 201
+    finally:
+        for one, kind in zip(made, kinds, strict=True):
+            await control_plane.request("DELETE", f"{POLICIES}/{kind}/{one['metadata']['name']}")
 
 
 def test_a_policy_of_its_own_is_known_by_name_alone() -> None:

@@ -16,6 +16,7 @@ KINDS: Final = {
     "objects": ("kubernaut.ai", "notificationrequests"),
     "statuses": ("kubernaut.ai", "notificationrequests/status"),
     "leases": ("coordination.k8s.io", "leases"),
+    "holds": ("notification-ledger.dev", "deliveryholds"),
 }
 _RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 
