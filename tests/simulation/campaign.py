@@ -18,7 +18,9 @@ import itertools
 import multiprocessing
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,6 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="live through new worlds for so long; what fails is added to tests/simulation/kept.txt",
     )  # fmt: skip
     parser.add_argument(
+        "--digests", type=Path, metavar="FILE", help="write the digest of each world"
+    )
+    parser.add_argument(
+        "--against", metavar="REV",
+        help="name the worlds whose digests differ from those of a revision: none do after a pure move",
+    )  # fmt: skip
+    parser.add_argument(
         "--protections", action="store_true",
         help="switch each protection off in turn, and tell how soon that is noticed",
     )  # fmt: skip
@@ -145,13 +154,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.seed is not None:
         return _repeat(chosen.seed, chosen.mode, chosen.trace, chosen.mutant)
     first, minutes = chosen.first or 0, chosen.minutes
+    seeds = range(first, first + chosen.seeds)
+    if chosen.digests is not None or chosen.against:
+        return _digests(seeds, chosen.jobs, chosen.digests, chosen.against)
     if minutes is None:
-        seeds = range(first, first + chosen.seeds)
         return _report(_watch(seeds, chosen.jobs, chosen.mutant), chosen.mutant)
     first = chosen.first if chosen.first is not None else random.SystemRandom().choice(NEW)
     print(f"new worlds from seed {first} on", flush=True)
     tally = _watch(itertools.count(first), chosen.jobs, chosen.mutant, minutes=minutes)
     return _report(tally, chosen.mutant)
+
+
+def _digests(seeds: range, jobs: int, file: Path | None, against: str | None) -> int:
+    """Write digests, or compare them with those of another revision, whose tests make them."""
+    rows = sorted(
+        f"{r.profile.seed:09} {_mode(r.profile.live)} {r.digest} {r.violation or ''}".rstrip()
+        for r in campaign(seeds, jobs=jobs)
+    )
+    if file is not None:
+        file.write_text("".join(f"{row}\n" for row in rows))
+    if not against:
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        tree, there = Path(folder, "tree"), Path(folder, "digests")
+        git = ["git", "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", tree, against], check=True)
+        try:
+            command = [sys.executable, "-m", "tests.simulation.campaign", "--digests", str(there)]
+            bounds = ["--first", str(seeds.start), "--seeds", str(len(seeds)), "--jobs", str(jobs)]
+            subprocess.run([*command, *bounds], cwd=tree, check=True)
+            differ = sorted(set(rows) - set(there.read_text().splitlines()))
+        finally:
+            subprocess.run([*git, "remove", "--force", tree], check=True)
+    for row in differ:
+        print(f"differs: {row}")
+    print(f"{len(differ)} of {len(rows)} worlds differ from {against}")
+    return int(bool(differ))
 
 
 def _protections() -> int:

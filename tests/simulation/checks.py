@@ -754,7 +754,8 @@ class Checks:
             subject.forged, subject.doubted = status, True
             return True
         if shown & self.made_up or subject.believed:
-            if self._lossless(subject) and not self._finished_without_log(subject, status):
+            excused = subject.believed or self._finished_without_log(subject, status)
+            if self._lossless(subject) and not excused:
                 self.fail("F1", f"{subject.name}: publishes what nobody made")
             subject.excused = subject.believed = True
             return True
@@ -1045,9 +1046,10 @@ class Checks:
                 elif known.state == _SUCCESS and not 200 <= call.code <= 299:
                     self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
         called = {c.attempt for s in self.subjects.values() for c in s.calls}
+        tried = {e.uid for e in self.ever.values() if e.begun}
         for subject in self.subjects.values():
             new = subject.new and self._lossless(subject)
-            if converged and new and not (subject.gone or subject.calls):
+            if converged and new and not (subject.gone or subject.uid in tried):
                 self.fail(
                     "F4", f"{subject.name}: suppressed by what somebody wrote into its status"
                 )

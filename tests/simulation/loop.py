@@ -139,6 +139,8 @@ class SimLoop(asyncio.SelectorEventLoop):
     def __init__(self, seed: int, *, start: float = 1000.0) -> None:
         self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose
         self.turns = 0
+        #: Called with the owner of each callback that has run.
+        self.after: Callable[[Any], None] | None = None
         self._now = start
         self._births = 0
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -211,6 +213,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         gate = Gate.RUN if owner is None else owner.gate
         if gate is Gate.RUN:
             handle._run()
+            if self.after is not None and owner is not None:
+                self.after(owner)
         elif gate is Gate.KEEP and owner is not None:
             owner.keep(handle)
 

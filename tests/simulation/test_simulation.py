@@ -26,7 +26,7 @@ from typing import Final
 import pytest
 
 from tests.examples import SEED
-from tests.simulation import campaign
+from tests.simulation import campaign, legal
 from tests.simulation.campaign import NEW, Tally, keep, kept, main
 from tests.simulation.checks import MARKS
 from tests.simulation.killers import KILLERS, NIGHTLY, hunt
@@ -210,6 +210,16 @@ def test_each_fault_is_in_some_profile_and_absent_from_others() -> None:
     assert max(known.values()) < len(SAFETY)
 
 
+def test_what_a_process_remembers_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each callback, in every fourth world; a rule that an entry breaks is named."""
+    monkeypatch.setitem(legal.RULES, "nothing is ever planned", lambda e: e.view.plan is None)
+    violation = run(0, live=False, tail=0).violation
+    assert violation is not None
+    assert violation.rule == "legal"
+    assert violation.text.endswith(": nothing is ever planned")
+    assert run(1, live=False, tail=0).violation is None
+
+
 @cache
 def lived_through(seeds: range, *, live: bool) -> Tally:
     """Return what the runs of these seeds came to; whichever test is first makes them."""
@@ -334,3 +344,12 @@ def test_what_fails_in_a_new_world_is_kept(
     ((seed, live, finding),) = kept()
     assert (seed, live) == (0, False)
     assert finding.startswith("S10: ")
+
+
+def test_digests_are_those_of_the_runs(tmp_path: Path) -> None:
+    """One line for each world, sorted, so that two files can be compared."""
+    file = tmp_path / "digests"
+    assert main(["--digests", str(file), "--first", "3", "--seeds", "1", "--jobs", "1"]) == 0
+    liveness, safety = file.read_text().splitlines()
+    assert liveness.startswith("000000003 liveness ")
+    assert safety == f"000000003 safety {digest_of(3, live=False)}"

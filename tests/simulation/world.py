@@ -19,6 +19,7 @@ import hashlib
 import logging
 import math
 import random
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,9 @@ from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
 from tests.servers.definition import load_crd, put_back, upstream_form
+from tests.simulation import legal
 from tests.simulation.checks import SEND_TIMEOUT, Checks, Violation
+from tests.simulation.legal import illegal
 from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
@@ -780,6 +783,7 @@ class World:
             _short(reply),
             _brief(args),
             len(after) - 1,
+            _sum(b"\n".join(after)) if after != before else "",
         )
         self.checks.on_script(process, script, uid, args, reply, before, after)
         return reply
@@ -861,8 +865,11 @@ class World:
                     self.checks.deleted(change.object["metadata"]["uid"])
                 else:
                     meta = change.object["metadata"]
-                    phase = (change.object.get("status") or {}).get("phase", "")
-                    self.trace("object", meta["name"], meta["resourceVersion"], phase)
+                    status = change.object.get("status") or {}
+                    self.trace(
+                        "object", meta["name"], meta["resourceVersion"], status.get("phase", ""),
+                        _sum(orjson.dumps(status, option=orjson.OPT_SORT_KEYS)),
+                    )  # fmt: skip
                     self.checks.on_version(change.object)
         self._seen = self.state.revision
 
@@ -1052,6 +1059,8 @@ class World:
     async def run(self) -> None:
         """Live from the first start to the last check."""
         self.loop.set_exception_handler(self._loop_error)
+        if self.profile.seed % legal.EVERY == 0:
+            self.loop.after = self._look_within
         for host in self.hosts:
             host.restart_after(self.dice.uniform(0.0, 2.0))
         creating = asyncio.create_task(self._actor(self._create_all()))
@@ -1075,6 +1084,15 @@ class World:
                 self.checks.finish(converged=converged)
             except Violation as violation:
                 self.failed(violation)
+
+    def _look_within(self, process: Process) -> None:
+        """Judge what a process remembers after one of its callbacks."""
+        if process.dead or not hasattr(process, "app"):
+            return
+        for entry in process.app.cache.entries.values():
+            if rule := illegal(entry):
+                with contextlib.suppress(Violation):
+                    self.checks.fail("legal", f"{process.name}, {entry.request.name}: {rule}")
 
     def _look(self) -> None:
         # What is wrong is noted already; the run ends by itself.
@@ -1457,6 +1475,11 @@ def _key(uid: str) -> str:
 def _value(metric: Any) -> float:
     samples = (s for m in metric.collect() for s in m.samples)
     return float(sum(s.value for s in samples if s.name.endswith("_total")))
+
+
+def _sum(content: bytes) -> str:
+    """Contents in a trace: worlds that differ in no more than a text are told apart."""
+    return f"{zlib.crc32(content):08x}"
 
 
 def _short(reply: Sequence[Any]) -> str:
