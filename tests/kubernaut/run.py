@@ -30,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import yaml
 
 from tests.docs.blocks import blocks
@@ -79,6 +80,7 @@ class Trial:
         self.way = there.given["way"]
         self.touched: list[Sample] = []
         self.adoption = ""
+        self.watching: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
 
     # -- notifications ----------------------------------------------------------------------------
@@ -136,18 +138,20 @@ class Trial:
                 await coming
 
     async def watch(self) -> None:
-        """Follow every status."""
+        """Follow every status; while the definition is written, a list or a watch of it may fail."""
         while True:
-            listed = (await self.api.ask("GET", self.api.requests)).body
-            for item in listed["items"]:
-                self._see(item)
-            version = listed["metadata"]["resourceVersion"]
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, aiohttp.ClientError, AssertionError):
+                listed = await self.api.ask("GET", self.api.requests)
+                assert listed.code == 200, listed.body
+                for item in listed.body["items"]:
+                    self._see(item)
+                version = listed.revision
                 async with self.api.watch(self.api.requests, resourceVersion=version) as events:
                     async for event in events:
                         if event.type == "ERROR":
                             break
                         self._see(event.object)
+            await asyncio.sleep(0.05)
 
     def _see(self, item: Json) -> None:
         sample = self.samples.get(item["metadata"]["name"])
@@ -160,6 +164,8 @@ class Trial:
         """Wait until every notification so far is sent."""
 
         def open_() -> list[str]:
+            if self.watching is not None and self.watching.done():
+                self.watching.result()
             return [s.name for s in self.samples.values() if s.status.get("phase") != "Sent"]
 
         await until(lambda: not open_(), lambda: f"all are sent; not {open_()[:5]}", within=within)
@@ -358,8 +364,8 @@ async def run(there: World) -> int:
         put(FOLDER / "first.yaml", json.dumps(values_of(Path(old))))
         await there.type(f"helm install kubernaut {old} -n {NAMESPACE} -f first.yaml")
         await trial.ready(REPLACED)
-        watching = asyncio.create_task(trial.watch())
-        stack.callback(watching.cancel)
+        trial.watching = asyncio.create_task(trial.watch())
+        stack.callback(trial.watching.cancel)
         try:
             there.say("notifications under Kubernaut's controller")
             async with trial.load():
