@@ -47,6 +47,7 @@ from tests.benchmarks import (
     tenants,
     throughput,
     waiting,
+    wording,
 )
 from tests.benchmarks.load import programs, sharing_a_plane
 from tests.benchmarks.report import Cores, Report, load, machine, meanwhile, write
@@ -77,9 +78,10 @@ SUITES: Final[dict[str, Suite]] = {
     "tenants": tenants.run,
     "throughput": throughput.run,
     "waiting": waiting.run,
+    "wording": wording.run,
 }
-#: Needs Redis alone; nobody has to build an API server for it.
-_REDIS_ALONE: Final = frozenset({"append"})
+#: These need no API server; nobody has to build one for them.
+_WITHOUT_PLANE: Final = frozenset({"append", "wording"})
 
 
 async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report:
@@ -95,7 +97,7 @@ async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report
 
 async def _assets_for(names: Sequence[str]) -> Path | None:
     """Where the servers of Kubernetes are, if one of these suites needs them."""
-    return None if _REDIS_ALONE.issuperset(names) else await programs()
+    return None if _WITHOUT_PLANE.issuperset(names) else await programs()
 
 
 def _servers(assets: Path | None) -> list[Path]:

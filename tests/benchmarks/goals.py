@@ -93,6 +93,10 @@ TAKEOVER: Final = Goal(22, every=True)
 GATEWAY_CPU: Final = Goal(1.5)
 GATEWAY_RATE: Final = Goal(495, least=True)
 
+#: CPU in ms of the slowest example of templates, for 10 alerts and for 100.
+RENDER_FEW: Final = Goal(0.3)
+RENDER_MANY: Final = Goal(2)
+
 #: Redis is away for a minute: seconds until what is created meanwhile is delivered, less its own back-off;
 #: the same where shards need another owner first; seconds after the outage until what was held is sent.
 IN_OUTAGE: Final = Goal(15, every=True)
@@ -281,6 +285,14 @@ TARGETS: Final = (
     Target(
         "gateway: CPU per notification, ms", "gateway", "load: CPU of the gateway per notification",
         GATEWAY_CPU,
+    ),
+    Target(
+        "templates: rendering for 10 alerts, ms", "wording", "10 alerts: the slowest example",
+        RENDER_FEW,
+    ),
+    Target(
+        "templates: rendering for 100 alerts, ms", "wording", "100 alerts: the slowest example",
+        RENDER_MANY,
     ),
     Target(
         "gateway: growth of its memory in the second half, share of the median", "gateway",
