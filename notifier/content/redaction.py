@@ -196,6 +196,7 @@ UPSTREAM: Final = (
         rf"(bearer)\s++(?!{_NEXT_NAME})[A-Za-z0-9._~+/=-]++",
         rf"Bearer {REDACTED}",
     ),
+    _looking("genie-key", "geniekey", r"(geniekey)\s++[A-Za-z0-9._~+/=-]++", rf"\1 {REDACTED}"),
     _rule("github-token", "ghp_", r"ghp_[A-Za-z0-9]{36,}", exact_case=True),
     _rule("token-json", "token", f'"({_TOKEN})' + _JSON, _JSON_MARK),
     _looking("token-plain", "token", rf"\b({_TOKEN})" + _VALUE, _PLAIN_MARK),

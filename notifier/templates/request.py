@@ -43,7 +43,7 @@ MEMBERS: Final = frozenset(
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
 #: An id that a receiver has answered with; no other one becomes a part of a path.
 ANSWER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=-]{0,127}")
-_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)+")
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'(*+,;=:@%)-]*)+")
 _IN_PATH: Final = frozenset({"incident", "answer"})
 _BODIES: Final = {
     "payload": "application/json",

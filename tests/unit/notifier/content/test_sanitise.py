@@ -48,6 +48,7 @@ UPSTREAM = {
     "an API key": ('API_KEY="oak31"', f"API_KEY: {R}"),
     "an OpenAI key": ("model key sk-proj-Zed900", f"model key {R}"),
     "a bearer token": ("bearer abc.def", f"Bearer {R}"),
+    "a key of Jira Service Management": ("Authorization: GenieKey 0a-1b", f"Authorization: {R} {R}"),
     "a GitHub token": ("at ghp_" + "a1" * 18, f"at {R}"),
     "a text that is too short for a GitHub token": ("at ghp_" + "a" * 35, "at ghp_" + "a" * 35),
     "a token": ("access_token=ya29.oak31", f"access_token: {R}"),
