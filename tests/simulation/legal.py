@@ -31,7 +31,6 @@ RULES: Final[dict[str, Callable[[Entry], bool]]] = {
     ),
     "acknowledged beyond the log": lambda e: e.acked <= e.view.position,
     "quarantined, and claimed": lambda e: not e.quarantine or e.claim is None,
-    "to be tried again, and without a plan": lambda e: not e.due or e.view.plan is not None,
     "held without a log, and since never": lambda e: not e.without_log or e.without_log_since > 0,
 }
 
