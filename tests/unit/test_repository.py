@@ -48,6 +48,13 @@ def _texts() -> dict[str, str]:
     return {name: (ROOT / name).read_text("utf-8", errors="replace") for name in _tracked()}
 
 
+def test_no_test_file_imports_another() -> None:
+    """What two of them need is in a module of its own, so that either can be changed or removed."""
+    named = re.compile(r"(?m)^ *from tests\.[\w.]*\.test_\w+ import|^ *import tests\.[\w.]*\.test_")
+    found = [name for name, text in _texts().items() if name.endswith(".py") and named.search(text)]
+    assert found == []
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_named_commands_can_be_run(name: str) -> None:
     """Every script that a document names exists, and is executable."""
