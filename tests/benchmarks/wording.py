@@ -24,7 +24,7 @@ from syncer.model.incident import DATA
 from syncer.model.resource import Json
 from tests.benchmarks.goals import RENDER_FEW, RENDER_MANY
 from tests.benchmarks.report import Report
-from tests.docs.test_templates import EXAMPLES, notification, one
+from tests.docs.template_examples import EXAMPLES, notification, one
 
 _KINDS: Final = {payload: kind for kind, payload in PAYLOADS.items()}
 

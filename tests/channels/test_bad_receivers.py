@@ -20,9 +20,9 @@ import pytest
 from notifier.channels.http import HttpClient
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from tests.channels.http_payloads import MAKERS
 from tests.channels.messages import message
 from tests.channels.receiver import Receiver, Step, receiving
-from tests.channels.test_http_channels import MAKERS
 
 FLOOD_BYTES = 100 * 1024 * 1024
 #: What the sockets of both sides may hold when we have stopped reading.

@@ -26,8 +26,8 @@ from notifier.channels.pagerduty import (
     pagerduty_body,
     pagerduty_payload,
 )
-from notifier.channels.slack import SlackChannel, slack_payload
-from notifier.channels.teams import TeamsChannel, teams_body, teams_payload
+from notifier.channels.slack import slack_payload
+from notifier.channels.teams import teams_body, teams_payload
 from notifier.channels.webhook import (
     BasicAuth,
     BearerToken,
@@ -40,6 +40,7 @@ from notifier.content.message import compose
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from tests.channels.http_payloads import MAKERS
 from tests.channels.messages import UID, document, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 from tests.examples import examples
@@ -50,17 +51,6 @@ CONTEXT = {
     "workflow": {"confidence": "0.92"},
     "target": {"targetResource": "Deployment/web-api"},
     "verification": {"assessed": True, "outcome": "partial", "reason": "latency still high"},
-}
-
-Make = Callable[[HttpClient, Callable[[], str]], Channel]
-
-MAKERS: dict[str, Make] = {
-    "slack": lambda http_client, url: SlackChannel(http_client, url, timeout_s=1),
-    "teams": lambda http_client, url: TeamsChannel(http_client, url, timeout_s=1),
-    "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
-    "pagerduty": lambda http_client, url: PagerDutyChannel(
-        http_client, lambda: "routing-canary-key", url=url(), timeout_s=1
-    ),
 }
 
 

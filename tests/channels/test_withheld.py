@@ -21,10 +21,10 @@ from notifier.channels.http import HttpClient
 from notifier.channels.mail_message import Envelope
 from notifier.contract import Message
 from notifier.routing.mail import Security
+from tests.channels.http_payloads import MAKERS
 from tests.channels.mailserver import scripted
 from tests.channels.messages import message
 from tests.channels.receiver import Certificates, receiving
-from tests.channels.test_http_channels import MAKERS
 
 
 @dataclass

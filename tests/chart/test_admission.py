@@ -6,8 +6,6 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +13,9 @@ import pytest
 
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.resource import Json
+from tests.chart.admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.chart.helm import CHART, NAMESPACE, helm, objects, of_kind, template
-from tests.chart.test_rights import (
+from tests.chart.rights import (
     ACCOUNT,
     PASSWORD,
     as_the_release_says,
@@ -26,18 +25,13 @@ from tests.chart.test_rights import (
     uninstall,
     values,
 )
-from tests.conftest import STATUS_POLICY
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.accounts import account, as_account
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
-from tests.servers.recipe import POLICY
 from tests.servers.users import acl_rule
 
-POLICIES: Final = "/apis/admissionregistration.k8s.io/v1"
-BINDINGS: Final = "validatingadmissionpolicybindings"
 SECOND: Final = "other-notification-ledger"
-SSA: Final = "application/apply-patch+yaml"
 
 
 async def state(notifier: NotifierProcess, expected: str) -> None:
@@ -47,17 +41,6 @@ async def state(notifier: NotifierProcess, expected: str) -> None:
         return await notifier.metric("notification_ledger_status_policy", state=expected) == 1
 
     await until(found, lambda: f"the policy is {expected}; {notifier.tail()}", within=60)
-
-
-@asynccontextmanager
-async def without_the_planes_own(plane: ControlPlane) -> AsyncIterator[None]:
-    """Take the plane's own policy out of force, so that what refuses is the release's."""
-    answer = plane.api.request("DELETE", f"{POLICIES}/{BINDINGS}/{POLICY}")
-    assert answer.status == 200, answer.text
-    try:
-        yield
-    finally:
-        plane.api.protect_statuses(STATUS_POLICY)
 
 
 async def refused(foreign: Api, at: str, *, by: str) -> None:

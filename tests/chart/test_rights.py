@@ -19,105 +19,37 @@ import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from syncer.model.resource import Json
-from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
-from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.chart.helm import CHART, MAJORS, Run, objects, of_kind, template
+from tests.chart.rights import (
+    ACCOUNT,
+    PASSWORD,
+    RBAC,
+    as_the_release_says,
+    get,
+    install,
+    kubeconfig,
+    may,
+    token,
+    uninstall,
+    values,
+)
+from tests.e2e.harness import Stage, stage, until
 from tests.integration.api import CRDS
 from tests.integration.exploring import explorer
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import CRD_NAME, load_crd, serve, upstream_form
 from tests.servers.users import acl_rule, url_of
 
-ACCOUNT = "r-notification-ledger"
 TEST = "r-notification-ledger-test"
 PASSWORD_JOB = "r-notification-ledger-redis-password"
-PASSWORD = "p@ss/w:rd"  # with all that a URL would trip over
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
-
-
-def values(stage: Stage, more: Json | None = None) -> Json:
-    """Return values for a release beside a control plane that has the definition already."""
-    host = urlsplit(stage.redis_url).netloc
-    return (
-        {
-            "redis": {
-                "mode": "external",
-                "external": {
-                    "hosts": [host],
-                    "username": "ledger",
-                    "existingSecret": {"name": "redis", "passwordKey": "password"},
-                },
-            },
-            "helmTest": {"timeoutSeconds": 20, "notification": {"enabled": True}},
-        }
-        if more is None
-        else more
-    )
-
-
-def install(stage: Stage, instead: Json | None = None, *arguments: str, major: str = "4") -> Run:
-    """Install the release into the stage's namespace, or upgrade it."""
-    return helm(
-        major, "upgrade", "--install", RELEASE, str(CHART), "-n", stage.namespace, *arguments,
-        values=values(stage, instead), kubeconfig=stage.plane.kubeconfig,
-    )  # fmt: skip
-
-
-def uninstall(stage: Stage, *, major: str = "4") -> None:
-    """Remove it, and with it what is not in the namespace."""
-    run = helm(
-        major, "uninstall", RELEASE, "-n", stage.namespace, kubeconfig=stage.plane.kubeconfig
-    )
-    assert run.code == 0, run.err
-
-
-def token(stage: Stage, account: str) -> str:
-    """Return a token of a service account, as a kubelet would ask for it."""
-    answer = stage.plane.api.request(
-        "POST",
-        f"/api/v1/namespaces/{stage.namespace}/serviceaccounts/{account}/token",
-        json.dumps({"spec": {"expirationSeconds": 3600}}),
-    )
-    assert answer.status == 201, answer.text
-    return str(answer.json["status"]["token"])
-
-
-def kubeconfig(stage: Stage, account: str) -> Path:
-    """Write a kubeconfig of a service account."""
-    path = stage.folder / f"{account}.kubeconfig"
-    document: Json = json.loads(stage.plane.kubeconfig.read_text())
-    document["users"][0]["user"] = {"token": token(stage, account)}
-    path.write_text(json.dumps(document))
-    return path
-
-
-def get(stage: Stage, path: str) -> Any:
-    """Read from the API server as administrator."""
-    answer = stage.plane.api.request("GET", path)
-    assert answer.status == 200, answer.text
-    return answer.json
-
-
-def may(stage: Stage, role: str, resource: str, verb: str, *, granted: bool) -> None:
-    """Take one right out of a role of the release, or put it back."""
-    path = f"{RBAC}/namespaces/{stage.namespace}/roles/{ACCOUNT}-{role}"
-    rules = get(stage, path)["rules"]
-    for rule in rules:
-        if resource in rule["resources"]:
-            kept = [v for v in rule["verbs"] if v not in {verb, "-"}]
-            rule["verbs"] = [*kept, verb] if granted else kept or ["-"]
-    answer = stage.plane.api.request(
-        "PATCH", path, json.dumps({"rules": rules}), content_type="application/merge-patch+json"
-    )
-    assert answer.status == 200, answer.text
 
 
 def grant_the_test(stage: Stage) -> None:
@@ -164,25 +96,6 @@ def run_program(stage: Stage, program: str, name: str, env: Json) -> Run:
         env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     return Run(done.returncode, done.stdout, done.stderr)
-
-
-def as_the_release_says(stage: Stage) -> NotifierProcess:
-    """Prepare a controller with the release's account and the names out of its settings file."""
-    (stage.folder / "password").write_text(f"{PASSWORD}\n")
-    path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-config"
-    settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
-    assert settings["redis"]["passwordFile"] == "/etc/notification/redis/password"
-    notifier = stage.notifier(
-        sharding={"leaseName": settings["sharding"]["leaseName"]},
-        events={"enabled": settings["events"]["enabled"]},
-        sync={"statusPolicy": settings["sync"]["statusPolicy"]},
-        redis={
-            "url": settings["redis"]["url"],
-            "passwordFile": str(stage.folder / "password"),
-        },
-    )
-    notifier._env["KUBECONFIG"] = str(kubeconfig(stage, ACCOUNT))
-    return notifier
 
 
 async def explored(stage: Stage) -> None:

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
+from tests.docs.alerts import ROOT, RULES, alerts
 from tests.docs.metrics import named, series
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-RULES: Final = ROOT / "charts" / "notification-ledger" / "files" / "alerts.yaml"
 RUNBOOKS: Final = ROOT / "docs" / "alerts.md"
 WHO: Final = 'job="notifier",namespace="n",instance="a"'
 #: Another installation that the same Prometheus watches.
@@ -222,12 +220,6 @@ HEALTHY: Final = {
     'notification_ledger_gateway_unheard_seconds{source="am"}': "0 300 590 5x237",
     'notification_ledger_gateway_expected_seconds{source="am"}': "600x240",
 }
-
-
-def alerts() -> dict[str, dict[str, Any]]:
-    """All alerts by name."""
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
 def _inputs(found: dict[str, str]) -> list[dict[str, str]]:

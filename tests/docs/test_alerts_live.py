@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.docs.test_alerts import RULES
+from tests.docs.alerts import RULES
 from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port

@@ -19,6 +19,7 @@ from syncer.cli.completion import _commands, _options
 from syncer.configfile import Group, build, unknown_keys
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
+from tests.docs.settings_examples import _settings_examples
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
 
@@ -203,17 +204,6 @@ def test_anchors_are_those_of_the_renderer() -> None:
     """Case, punctuation, code and repeats are treated as the renderer does."""
     page = "# The `syncer` command: list\n## A-b, c\n## A-b, c\n```\n# no heading\n```\n"
     assert anchors(page) == {"the-syncer-command-list", "a-b-c", "a-b-c-1"}
-
-
-_EXAMPLE: Final = re.compile(r"^```yaml\n# example: settings\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def _settings_examples() -> list[tuple[str, str]]:
-    return [
-        (f"{page.name}-{n}", block)
-        for page in documents()
-        for n, block in enumerate(_EXAMPLE.findall(page.read_text()))
-    ]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from notifier.routing.parse import examine
 from tests.chart.helm import CASES, OF_EACH_CASE, rendered
 from tests.docs.pages import DOCS
 from tests.docs.routing import examples
-from tests.docs.test_pages import _settings_examples
-from tests.unit.notifier.cli.test_check import SHIPPED_ROUTING, SHIPPED_SETTINGS
+from tests.docs.settings_examples import _settings_examples
+from tests.unit.notifier.cli.planted import SHIPPED_ROUTING, SHIPPED_SETTINGS
 
 SCHEMAS: Final[dict[str, Any]] = {
     name: json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any
 
 import orjson
 import pytest
@@ -14,43 +14,7 @@ from notifier.content.wording import worded
 from notifier.routing.parse import examine
 from notifier.templates.text import Template
 from notifier.templates.wording import PAYLOADS, wording_of
-from syncer.model.resource import Json
-from tests.docs.pages import DOCS
-from tests.unit.notifier.gateway.payloads import alert, alertmanager
-from tests.unit.notifier.gateway.test_manifest import desired
-
-PAGE: Final = (DOCS / "templates.md").read_text()
-EXAMPLES: Final = re.findall(
-    r"^### (.*?)\n\n```gotemplate\n.*?^```\n\n```yaml\n(.*?)^```\n\n```result\n(.*?)^```",
-    PAGE,
-    re.MULTILINE | re.DOTALL,
-)
-
-
-def one(instance: str, status: str = "firing", **annotations: str) -> Json:
-    """An alert of the page's group."""
-    labels = {"alertname": "Disk", "instance": instance, "severity": "critical"}
-    return alert(instance, status, labels=labels, annotations=annotations)
-
-
-def notification() -> Json:
-    """What the gateway makes of the page's group."""
-    payload = alertmanager(
-        one(
-            "db-1",
-            summary="disk is 97 % full & growing",
-            runbook_url="https://runbooks.example.org/disk",
-        ),
-        one("db-2"),
-        one("db-3", "resolved"),
-        groupLabels={"alertname": "Disk", "cluster": "west"},
-        commonLabels={"alertname": "Disk", "severity": "critical", "team": "storage"},
-        commonAnnotations={
-            "summary": "disk is 97 % full & growing",
-            "description": "Less than <3 %> is free.",
-        },
-    )
-    return desired(payload).manifest
+from tests.docs.template_examples import EXAMPLES, PAGE, notification
 
 
 def shown(name: str, source: Any) -> str:

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from notifier.settings import Settings
 from syncer.cli.main import _parser
 from syncer.configfile import fields_of, group_of
+from tests.docs.alerts import alerts
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import ROOT, documents
-from tests.docs.test_alerts import alerts
 
 #: Decisions are history: they may name what has changed since.
 PAGES: Final = [p for p in documents() if "adr" not in p.parts]

@@ -8,12 +8,12 @@ lets anybody else begin.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.e2e.harness import LEASE_SECONDS, NotifierProcess, Stage, stage, until
+from tests.e2e.cutting_off import SHARDS, TIMINGS, owns
+from tests.e2e.harness import LEASE_SECONDS, NotifierProcess, Stage, stage
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 
@@ -22,24 +22,12 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-SHARDS: Final = 4
-TIMINGS: Final = {"renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms"}
-
 
 def replica(here: Stage, url: str) -> NotifierProcess:
     """A replica with a Redis of its own address."""
     return here.notifier(
         sharding={"shards": SHARDS, **TIMINGS}, redis={"url": url, "timeout": "500ms"}
     )
-
-
-async def owns(process: NotifierProcess, shards: int) -> None:
-    """Wait until a replica owns so many shards."""
-
-    async def owned() -> bool:
-        return await process.metric("notification_ledger_shards_owned") == shards
-
-    await until(owned, lambda: f"it owns {shards} shards; {process.tail()}", within=60)
 
 
 async def test_a_replica_that_alone_lost_redis_hands_over(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.harness import BUSY, CHANNEL, OK, QUICK, Stage, stage, until
+from tests.e2e.harness import BUSY, CHANNEL, OK, QUICK, stage, until
+from tests.e2e.holding import condition
 from tests.integration.operating import Operator
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
@@ -23,13 +23,6 @@ pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(120),
 ]
-
-
-def condition(here: Stage, uid: str) -> dict[str, Any]:
-    """The condition LogUnavailable of an object, empty if it has none."""
-    version = here.watcher.last(uid)
-    found = version.status.get("conditions", []) if version else []
-    return next((c for c in found if c["type"] == "LogUnavailable"), {})
 
 
 async def test_due_objects_say_that_the_log_is_away(

@@ -15,8 +15,9 @@ import pytest
 
 from syncer.cli import main as cli
 from syncer.model.record import Kind, read_attempt
-from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, Step, stage, until
-from tests.e2e.test_hold import condition
+from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
+from tests.e2e.holding import condition
+from tests.e2e.journaling import JOURNAL, journaling, replica
 from tests.fakes.proxy import ALWAYS, DropRequest, Fault, Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
@@ -26,20 +27,6 @@ pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(240),
 ]
-
-#: It is the default; only sooner.
-JOURNAL: Final = {"journalAfter": "1s"}
-
-
-async def journaling(process: NotifierProcess) -> None:
-    """Wait until a replica says that it journals."""
-    await until(
-        lambda: bool(
-            process.lines("no replica reaches Redis; attempts are journaled in the status")
-        ),
-        lambda: f"it journals; {process.tail()}",
-        within=30,
-    )
 
 
 #: Elements of the log after an attempt without an answer: header, plan, intent, unknown.
@@ -51,13 +38,6 @@ _AT_ONCE: Final = 5_000
 def _shows(here: Stage, uid: str, status: str) -> bool:
     version = here.watcher.last(uid)
     return version is not None and any(a["status"] == status for a in version.attempts)
-
-
-def replica(here: Stage) -> NotifierProcess:
-    """A replica that journals soon."""
-    process = here.notifier(delivery=JOURNAL, sync={"window": "100ms", "holdNotice": "2s"})
-    process.start()
-    return process
 
 
 @pytest.mark.new_processes("one test of the journal")

@@ -19,9 +19,9 @@ import pytest
 
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from tests.e2e.cutting_off import SHARDS, TIMINGS, owns
 from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
-from tests.e2e.test_cut_off import SHARDS, TIMINGS, owns
-from tests.e2e.test_journal import JOURNAL, journaling
+from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer

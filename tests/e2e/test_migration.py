@@ -9,8 +9,6 @@ the members that it knows, times to the second, and puts the whole status back.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +16,6 @@ import pytest
 
 from syncer.model.carried import expand
 from syncer.model.resource import Json
-from syncer.model.times import format_time
 from tests.e2e.checker import Version
 from tests.e2e.harness import (
     BUSY,
@@ -30,7 +27,7 @@ from tests.e2e.harness import (
     stage,
     until,
 )
-from tests.integration.api import Reply
+from tests.e2e.migrating import attempted, write_as_before
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import put_back
 from tests.servers.recipe import CONTROLLER_RULES, CONTROLLER_USER
@@ -45,36 +42,6 @@ pytestmark = [
 PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 20}
 #: Notifications that a program of older types writes to all the time.
 RACED: Final = 16
-
-
-async def write_as_before(here: Stage, name: str, change: Callable[[Json], None]) -> Reply:
-    """Read, keep what that client knows, change it, put it back."""
-    read = await here.api.ask("GET", f"{here.api.requests}/{name}")
-    status = {"deliveryAttempts": [], **put_back(read.body.get("status") or {})}
-    change(status)
-    return await here.api.ask(
-        "PUT", f"{here.api.requests}/{name}/status", {**read.body, "status": status}
-    )
-
-
-def attempted(status: str, *, minutes: int = 10, phase: str = "Sending") -> Callable[[Json], None]:
-    """One more attempt, made some minutes ago, and the counters that follow."""
-
-    def change(written: Json) -> None:
-        entries = written["deliveryAttempts"]
-        moment = format_time(int(time.time() * 1000) - minutes * 60_000, millis=False)
-        entries.append(
-            {
-                "channel": "slack:ops", "attempt": len(entries) + 1, "timestamp": moment,
-                "status": status, "durationSeconds": 0.1,
-                **({} if status == "success" else {"error": "slack webhook returned 503"}),
-            }
-        )  # fmt: skip
-        sent = sum(a["status"] == "success" for a in entries)
-        written |= {"phase": phase, "totalAttempts": len(entries)}
-        written["successfulDeliveries" if sent else "failedDeliveries"] = 1
-
-    return change
 
 
 async def command(*arguments: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ import pytest
 
 from syncer.model.record import Kind
 from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
-from tests.e2e.test_journal import journaling, replica
+from tests.e2e.journaling import journaling, replica
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 from tests.servers.starts import run_beside

@@ -15,7 +15,7 @@ import pytest
 from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, expand
 from syncer.model.resource import Json
 from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
-from tests.e2e.test_migration import attempted, write_as_before
+from tests.e2e.migrating import attempted, write_as_before
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import load_crd, serve, upstream_form
 

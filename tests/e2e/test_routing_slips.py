@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.e2e.harness import stage, until
-from tests.e2e.test_tenants import channels, warnings
+from tests.e2e.tenants import channels, warnings
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)

@@ -27,8 +27,8 @@ from syncer.model.record import Plan, Record, attempt_record, intent_record, pla
 from syncer.model.resource import HOLD_ANNOTATION, Json
 from syncer.rules.fold import ROOT_CHAIN
 from tests.acts import ACTS, OF_REDIS, OPEN, UNDONE, Act, Role
+from tests.chart.admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.chart.helm import objects, template
-from tests.chart.test_admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.e2e.harness import BUSY, CHANNEL, NotifierProcess, Stage, stage, until
 from tests.integration.accounts import account, as_account, make
 from tests.integration.api import Api, Reply, attempt

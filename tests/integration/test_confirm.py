@@ -22,36 +22,15 @@ from syncer.rules.channel_state import State
 from syncer.rules.merge import channel_states_of
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import DropReply, Fault, Proxy
-from tests.integration.test_breaker import OPS
-from tests.integration.test_unsent import delivering, results
-from tests.servers.redis import RedisServer, find_binary
+from tests.integration.broken_receiver import OPS
+from tests.integration.delivering import delivering, results
+from tests.integration.pairs import Pair
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
 EPOCH = Epoch("0.7")
 BINARIES = pytest.mark.parametrize("binary", ["redis-server", "valkey"])
-QUICK = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-
-
-class Pair:
-    """A primary and its replica."""
-
-    def __init__(self, binary: str) -> None:
-        self.primary = RedisServer(find_binary(binary), settings=QUICK)
-        self.replica = RedisServer(find_binary(binary), settings=QUICK)
-
-    async def follow(self) -> None:
-        """Have the replica follow, and wait until it does."""
-        port = port_of(self.primary)
-        await asyncio.to_thread(call, port_of(self.replica), "REPLICAOF", "127.0.0.1", port)
-
-        def follows() -> bool:
-            theirs = call(port_of(self.replica), "INFO", "replication")
-            mine = call(port, "INFO", "replication")
-            return bool(theirs.get("master_link_status") == "up" and mine["connected_slaves"] == 1)
-
-        await until(follows, what="the replica follows")
 
 
 @contextlib.asynccontextmanager

@@ -27,9 +27,9 @@ from syncer.model.record import Plan, attempt_record, intent_record, plan_record
 from syncer.model.resource import NO_STATUS
 from syncer.rules.merge import Facts, merge
 from tests.fakes.claimedlog import ClaimedLog
-from tests.integration.test_breaker import OPS, Delivery, Receiver
-from tests.integration.test_confirm import Pair
-from tests.integration.test_unsent import delivering
+from tests.integration.broken_receiver import OPS, Delivery, Receiver
+from tests.integration.delivering import delivering
+from tests.integration.pairs import Pair
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import call, port_of, until
 

@@ -16,8 +16,8 @@ from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.sweeper import Sweeper
-from tests.integration.test_ledger_client import EPOCH, admin, client, log, proxy
-from tests.unit.syncer.sync.test_holes import Objects, Ours
+from tests.integration.ledger_client import EPOCH, admin, client, log, proxy
+from tests.unit.syncer.sync.bench import Objects, Ours
 
 __all__ = ["admin", "client", "log", "proxy"]
 

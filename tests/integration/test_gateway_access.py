@@ -22,8 +22,8 @@ from syncer.runtime.connections import Connections
 from tests.channels.receiver import Certificates
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, Match
+from tests.integration.running_gateway import Running, gateway, group, stamp, stored
 from tests.integration.scripted import write_kubeconfig
-from tests.integration.test_gateway import Running, gateway, group, stamp, stored
 from tests.servers.controlplane import ControlPlane
 
 AUDIENCE: Final = "notification-gateway"

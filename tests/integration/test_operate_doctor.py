@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from syncer.cli import main as cli
 from syncer.cli.doctor.api_server import ApiFacts
 from syncer.cli.doctor.clocks import check_clocks
 from syncer.cli.doctor.definition import DefinitionFacts
@@ -27,27 +26,13 @@ from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
 from syncer.rules.status_policy import Finding, State
 from tests.e2e.harness import Stage, stage, until
+from tests.integration.examining import examine
 from tests.integration.operating import NO_SWEEPS, Operator, owner
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import Sentinel, call, port_of
 
-Checks = dict[str, dict[str, Any]]
-
-
 # -- Redis ----------------------------------------------------------------------------------------
-
-
-async def examine(
-    url: str, capsys: pytest.CaptureFixture[str], config: Path | None = None
-) -> tuple[int, Checks]:
-    """Run the command against a server alone."""
-    capsys.readouterr()
-    where = ["--config", str(config)] if config else ["--redis-url", url]
-    nowhere = ["--kubeconfig", "/does/not/exist"]
-    code = await cli.execute(["doctor", "-o", "json", *where, *nowhere])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    return code, {line["check"]: line for line in lines}
 
 
 @contextmanager

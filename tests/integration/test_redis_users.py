@@ -27,7 +27,8 @@ from syncer.model.errors import ConfigError, Unauthorised
 from syncer.model.record import skip_record
 from syncer.settings import RedisSettings, load
 from tests.fakes.claimedlog import ClaimedLog
-from tests.integration.test_ledger_client import (
+from tests.integration.examining import examine
+from tests.integration.ledger_client import (
     EPOCH,
     NAME,
     admin,
@@ -38,7 +39,6 @@ from tests.integration.test_ledger_client import (
     success,
     tell,
 )
-from tests.integration.test_operate_doctor import examine
 from tests.servers.redis import RedisServer
 from tests.servers.users import USERS, acl_rule, url_of
 

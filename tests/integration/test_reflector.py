@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import web
@@ -17,7 +16,6 @@ from syncer.kube.notification_requests import list_path
 from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.model.carried import fold
 from syncer.model.resource import TERMINAL_PHASES
-from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
 from tests.integration.scripted import (
     ScriptedServer,
@@ -30,46 +28,29 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import load_crd, serve, upstream_form
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from syncer.kube.notification_requests import Part
     from syncer.kube.scope import Scope
     from syncer.model.resource import NotificationRequest
-
-QUICK = ReflectorTimings(
-    request_timeout=5, watch_timeout=30, idle_timeout=20, pause_min=0.05, pause_max=0.4, settled=0.3
+from tests.integration.reflecting import (
+    LOGGED,
+    QUICK,
+    Api,
+    Everything,
+    Mirror,
+    _logged,
+    event,
+    failures,
+    lists,
+    mirroring,
+    obj,
+    running,
+    stay,
 )
 
-
-class Everything:
-    """One shard that is always owned, so that all objects are followed."""
-
-    sharding = Sharding(1, "crc32")
-    owned: ClassVar = {0: "for good"}
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Nothing changes."""
-
-
-def obj(name: str, version: int, uid: str = "", namespace: str = "ns") -> dict[str, Any]:
-    """Return an object as the API server sends it."""
-    return {
-        "apiVersion": "kubernaut.ai/v1alpha1",
-        "kind": "NotificationRequest",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": uid or f"uid-{name}",
-            "resourceVersion": str(version),
-        },
-        "spec": {"type": "Simple", "priority": "Medium", "subject": "s", "body": "b"},
-    }
-
-
-def event(kind: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Return an event of a watch."""
-    return {"type": kind, "object": document}
+__all__ = ["_logged"]
 
 
 def bookmark(version: int) -> dict[str, Any]:
@@ -80,119 +61,6 @@ def bookmark(version: int) -> dict[str, Any]:
 EXPIRED = event(
     "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old: 1 (240)"}
 )
-
-
-#: What the reflector has logged in this test.
-LOGGED: list[str] = []
-
-
-class _Logged(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        LOGGED.append(record.getMessage())
-
-
-@pytest.fixture(autouse=True)
-def _logged() -> Iterator[None]:
-    """Note what is logged."""
-    logger, handler = logging.getLogger("ledger.kube"), _Logged()
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    LOGGED.clear()
-    yield
-    logger.removeHandler(handler)
-    logger.setLevel(before)
-
-
-def lists() -> int:
-    """How many lists were complete."""
-    return LOGGED.count("objects are listed")
-
-
-def failures() -> int:
-    """How many lists and watches failed."""
-    return sum(" interrupted: " in line or "are not listed" in line for line in LOGGED)
-
-
-class Mirror:
-    """A sink that keeps what it was told, and how."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self.objects: dict[str, NotificationRequest] = {}
-        self.calls: list[str] = []
-        #: Versions known before the watch tells of them.
-        self.own: set[tuple[str, str]] = set()
-        #: Uids of which something is kept when they are let go of.
-        self.kept: set[str] = set()
-
-    def has(self, uid: str, resource_version: str) -> bool:
-        """Whether that version is one of `own`."""
-        return (uid, resource_version) in self.own
-
-    def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
-        """Keep the object by uid."""
-        self.objects[obj.uid] = obj
-        how = "first" if first_seen_by_watch else "upsert"
-        self.calls.append(f"{how} {obj.uid} {obj.resource_version}")
-
-    def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
-        """Forget the object."""
-        self.objects.pop(uid, None)
-        self.calls.append(f"delete {uid} {namespace}/{name}")
-
-    def release(self, uid: str) -> bool:
-        """Let go of the object, unless it is one of `kept`."""
-        self.calls.append(f"release {uid}")
-        if uid in self.kept:
-            return False
-        self.objects.pop(uid, None)
-        return True
-
-    def names(self) -> list[str]:
-        """Return the names of what is there."""
-        return sorted(o.name for o in self.objects.values())
-
-
-class Api:
-    """Lists what `objects` holds at `version`; watches follow the script, then stay silent."""
-
-    def __init__(self, *objects: dict[str, Any], version: int = 100) -> None:
-        """Begin with some objects."""
-        self.objects = list(objects)
-        self.version = version
-        self.lists: list[Any] = []
-        self.watches: list[Any] = []
-        self.resumed: list[str] = []
-        self.listed = 0
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Answer a list or a watch."""
-        if "watch" in request.query:
-            self.resumed.append(request.query["resourceVersion"])
-            answer = self.watches.pop(0) if self.watches else stay()
-        else:
-            self.listed += 1
-            answer = self.lists.pop(0) if self.lists else self.list
-        result: web.StreamResponse = await answer(request)
-        return result
-
-    async def list(self, _: web.Request) -> web.StreamResponse:
-        """Return everything as one page."""
-        return web.json_response(
-            {"metadata": {"resourceVersion": str(self.version)}, "items": self.objects}
-        )
-
-
-def stay(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a watch that sends lines and then stays open in silence."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        await send_lines(request, lines)
-        await asyncio.sleep(60)
-        return web.Response()
-
-    return answer
 
 
 def end(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -216,49 +84,6 @@ def refuse(*args: Any, **more: Any) -> Callable[[web.Request], Awaitable[web.Str
 async def text_404(_: web.Request) -> web.StreamResponse:
     """Answer as the API server does for a type that it does not serve."""
     return web.Response(status=404, text="404 page not found\n")
-
-
-@asynccontextmanager
-async def running(reflector: Reflector) -> AsyncIterator[None]:
-    """Run a reflector beside the test; an end of its own fails the test."""
-    task = asyncio.create_task(reflector.run())
-    try:
-        yield
-        if task.done():
-            await task
-            pytest.fail("the reflector ended")
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
-async def mirroring(
-    api: Api,
-    tmp_path: Path,
-    timings: ReflectorTimings = QUICK,
-    namespaces: list[str] | None = None,
-    **more: Any,
-) -> AsyncIterator[tuple[Reflector, Mirror, ScriptedServer]]:
-    """Run a reflector against a scripted server."""
-    mirror = Mirror()
-    async with (
-        ScriptedServer(api) as server,
-        await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
-        ) as client,
-    ):
-        reflector = Reflector(
-            client,
-            namespaces,
-            mirror,
-            clock=monotonic_clock,
-            timings=timings,
-            **({"owned": Everything()} | more),
-        )
-        async with running(reflector):
-            yield reflector, mirror, server
 
 
 async def test_events_follow_the_list(tmp_path: Path) -> None:

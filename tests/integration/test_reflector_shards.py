@@ -25,8 +25,7 @@ from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.fakes.faults import Answer, Match
 from tests.integration.api import Api
-from tests.integration.scripted import eventually, send_lines, status, write_kubeconfig
-from tests.integration.test_reflector import (
+from tests.integration.reflecting import (
     QUICK,
     Mirror,
     _logged,
@@ -37,7 +36,8 @@ from tests.integration.test_reflector import (
     obj,
     running,
 )
-from tests.integration.test_reflector import Api as Script
+from tests.integration.reflecting import Api as Script
+from tests.integration.scripted import eventually, send_lines, status, write_kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,8 +19,8 @@ import pytest
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.proxy import Delay, Fault, Proxy, SwallowReply
-from tests.integration.test_sessions import connect, playing
-from tests.unit.notifier.reconciler.test_resync import World
+from tests.integration.playing import connect, playing
+from tests.unit.notifier.reconciler.resyncing import World
 
 if TYPE_CHECKING:
     from tests.servers.controlplane import ControlPlane

@@ -27,7 +27,7 @@ from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, version_key
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
 from tests.servers.webhook import webhook
-from tests.unit.syncer.model.test_resource import ODD_TIMES
+from tests.unit.syncer.model.documents import ODD_TIMES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import Unavailable
 from tests.channels.receiver import Certificates
-from tests.integration.test_ledger_client import EPOCH, NAME, running
+from tests.integration.ledger_client import EPOCH, NAME, running
 
 STAMP = b"format=1 installation=one store=aa"
 MASTER = b"role:master\r\nrun_id:r\r\nredis_version:7.0.0\r\n"

@@ -13,7 +13,7 @@ import redis.asyncio as redis_asyncio
 from syncer.ledger.answers import Answer
 from syncer.model.errors import Unauthorised
 from tests.fakes.claimedlog import ClaimedLog
-from tests.integration.test_ledger_client import (
+from tests.integration.ledger_client import (
     EPOCH,
     NAME,
     admin,

@@ -32,7 +32,7 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.stalls import LoopWatch
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoCluster, unreachable
-from tests.unit.notifier.reconciler.test_start import Held
+from tests.unit.notifier.reconciler.starting import Held
 
 
 def loaded_with(**members: Any) -> Loaded:

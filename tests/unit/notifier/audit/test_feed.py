@@ -26,7 +26,7 @@ from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache, Entry
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.unit.notifier.audit.test_events import BEGUN, log_of, opened, planned, settled
+from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settled
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
 LIMITS: Final = FeedLimits(batch_events=100, flush_interval=1.0, max_retries=3, max_age=3600.0)

@@ -6,23 +6,20 @@ import json
 import shutil
 import textwrap
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import pytest
 
 from notifier.cli.main import main
-
-CANARY: Final = "c4n4ry-s3cret"
-
-
-class Planted(NamedTuple):
-    """A mistake, at the mark of its name: how it is found."""
-
-    severity: str
-    path: str
-    message: str
-    fix: str
-
+from tests.unit.notifier.cli.planted import (
+    CANARY,
+    SHIPPED_ROUTING,
+    SHIPPED_SETTINGS,
+    Planted,
+    checked,
+    found_at,
+    line_of,
+)
 
 #: What a file says, with a mark behind each line that has a mistake.
 SETTINGS: Final = f"""\
@@ -248,38 +245,6 @@ SWITCHES: Final = (
 )
 
 
-def checked(
-    capsys: pytest.CaptureFixture[str], folder: Path, *words: str, **files: str
-) -> tuple[int, dict[str, Any], str]:
-    """Exit code, answer and standard error of a check of these files."""
-    named: list[str] = []
-    for name, text in files.items():
-        path = folder / f"{name}.yaml"
-        path.write_text(text)
-        named += [f"--{name}", str(path)]
-    code = main(["check", *named, *words, "-o", "json"])
-    printed = capsys.readouterr()
-    assert CANARY not in printed.out + printed.err
-    return code, json.loads(printed.out), printed.err
-
-
-def line_of(text: str, mark: str) -> int:
-    """The line with a mark."""
-    (line,) = [n for n, line in enumerate(text.splitlines(), 1) if f"#{mark}" in line.split()]
-    return line
-
-
-def found_at(answer: dict[str, Any], line: int, planted: Planted) -> list[dict[str, Any]]:
-    """Findings that say what is said of a planted mistake."""
-    return [
-        f
-        for f in answer["findings"]
-        if (f["severity"], f["path"], f["line"]) == (planted.severity, planted.path, line)
-        and planted.message in f["message"]
-        and planted.fix in f["fix"]
-    ]
-
-
 @pytest.fixture
 def credentials(tmp_path: Path) -> Path:
     """A directory of credentials, with mistakes in it."""
@@ -450,49 +415,6 @@ def test_a_file_of_a_secret_that_cannot_be_used(
     found = {f["path"]: f["message"] for f in answer["findings"]}
     assert message in found[path]
     assert "sharding.leaseNam" in found
-
-
-#: What the replaced controller's chart makes of its values, with the two lines that ours needs.
-SHIPPED_SETTINGS: Final = """\
-controller:
-  metricsAddr: ":9090"
-  healthProbeAddr: ":8081"
-  leaderElection: false
-  leaderElectionId: "notification.kubernaut.ai"
-delivery:
-  console: {enabled: true}
-  file: {outputDir: /tmp/notifications, format: json, timeout: 5s}
-  log: {enabled: true, format: json}
-  slack: {timeout: 10s}
-  credentials: {dir: /etc/notification/credentials}
-datastorage:
-  url: "https://data-storage-service:8080"
-  timeout: 10s
-  buffer: {bufferSize: 10000, batchSize: 100, flushInterval: 1s, maxRetries: 3}
-redis:
-  url: rediss://redis:6379
-"""
-SHIPPED_ROUTING: Final = {
-    "with Slack": """\
-route:
-  receiver: slack-and-console
-receivers:
-  - name: slack-and-console
-    consoleConfigs:
-      - enabled: true
-    slackConfigs:
-      - channel: "#kubernaut-alerts"
-        credentialRef: slack-webhook
-""",
-    "without": """\
-route:
-  receiver: default-console
-receivers:
-  - name: default-console
-    consoleConfigs:
-      - enabled: true
-""",
-}
 
 
 @pytest.mark.parametrize("case", SHIPPED_ROUTING)

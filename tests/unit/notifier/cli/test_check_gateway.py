@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.unit.notifier.cli.test_check import CANARY, Planted, checked, found_at, line_of
+from tests.unit.notifier.cli.planted import CANARY, Planted, checked, found_at, line_of
 
 #: What a file says, with a mark behind each line that has a mistake.
 FILE: Final = """\

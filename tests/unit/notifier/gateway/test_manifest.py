@@ -8,28 +8,14 @@ from typing import Any
 
 import pytest
 
-from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.draft import Refused
 from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
-from notifier.gateway.settings import of_document
-from notifier.gateway.translation import Desired, translate
 from notifier.routing.attributes import attributes_of
 from syncer.model.event import EVENT, event_label
 from syncer.model.incident import DATA, INCIDENT, incident_label
 from syncer.model.resource import Json, parse_spec
+from tests.unit.notifier.gateway.desired import desired
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
-
-NOW = 1_795_752_060.0
-
-
-def desired(payload: Json, kind: str = "alertmanager", **source: Any) -> Desired:
-    """What a payload becomes under a source of the gateway's file."""
-    entry = {
-        "name": "src", "kind": kind, "namespace": "alerts", "auth": {"insecure": True}, **source,
-    }  # fmt: skip
-    loaded = of_document({"sources": [entry]})
-    assert loaded.warnings == ()
-    (found,) = translate(loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW)
-    return found
 
 
 def spec(payload: Json, kind: str = "alertmanager", **source: Any) -> Json:

@@ -20,7 +20,7 @@ from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import FLUX
-from tests.unit.notifier.gateway.test_submit import NOW, Objects
+from tests.unit.notifier.gateway.submitting import NOW, Objects
 
 
 def flux(name: str, **more: Any) -> Json:

@@ -28,7 +28,7 @@ from syncer.runtime.supervise import TaskEndedError
 from syncer.sync.cache import Entry
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import Checks, NoRouter, unreachable
-from tests.unit.notifier.reconciler.test_start import Held, document
+from tests.unit.notifier.reconciler.starting import Held, document
 
 PATIENCE = 60.0
 

@@ -35,7 +35,7 @@ from syncer.sync.cache import Cache, Entry
 from syncer.sync.evidence import Evidence
 from syncer.sync.finished import Finished, summary
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.unit.notifier.reconciler.test_start import Held, document
+from tests.unit.notifier.reconciler.starting import Held, document
 
 DAY: Final = 86_400_000
 

@@ -14,8 +14,8 @@ from syncer.model.errors import PortError, Unavailable
 from syncer.runtime import failpoints
 from syncer.runtime.failpoints import Failpoint
 from tests.fakes.memorylog import MemoryLog
-from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, World
-from tests.unit.notifier.reconciler.test_zombie import LeaseTerm
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
+from tests.unit.notifier.reconciler.zombies import LeaseTerm
 
 
 class Case(World):

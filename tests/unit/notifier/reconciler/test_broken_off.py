@@ -4,122 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
 from notifier.contract import Message, Outcome
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
-from notifier.router import Routed
 from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.replies import classify_reply
-from syncer.metrics import SyncMetrics
-from syncer.model.attempt import Attempt, AttemptState, Epoch
-from syncer.model.record import Plan, intent_record, skip_record
-from syncer.model.resource import parse_object
+from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.record import intent_record
 from syncer.rules.plan import Await, WaitUntil
-from syncer.runtime.clock import LedgerTime
-from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry
-from syncer.sync.claim import Claimer
-from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
-from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
-from tests.unit.notifier.reconciler.test_zombie import Calls, LeaseTerm
-
-NONE = cast("Any", None)
-NOW = 100.0
-WALL = 1_795_576_400_000
-EPOCH = Epoch("0.7")
-
-
-class Receiver:
-    """A channel that takes everything, and counts."""
-
-    timeout_s = 1.0
-    shows_status = False
-    keeps_state = False
-
-    def __init__(self) -> None:
-        self.sent = 0
-
-    async def send(self, message: Message) -> Outcome:
-        """Take it."""
-        self.sent += 1
-        return Outcome.success(200)
-
-
-class World:
-    """A controller that owns one planned notification, and another writer of its log."""
-
-    def __init__(self) -> None:
-        self.redis = MemoryRedis(clock=lambda: WALL)
-        self.log = MemoryLog(self.redis, patience=0.0)
-        self.cache = Cache(window=1.0, monotonic=lambda: NOW)
-        self.shards = Shards(1)
-        self.shards.take(0, LeaseTerm(EPOCH))
-        self.receiver = Receiver()
-        registry = CollectorRegistry()
-        time = LedgerTime(lambda: NOW)
-        time.set(WALL)
-        metrics = SyncMetrics(registry)
-        recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
-        self.reporter = Calls()
-        self.controller = Controller(
-            Ports(
-                queue=WorkQueue(lambda: NOW), recorder=recorder,
-                claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
-                ownership=self.shards,
-                router=cast(
-                    "Any",
-                    SimpleNamespace(
-                        channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
-                        plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
-                    ),
-                ),
-                reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
-                bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
-                journal=NO_JOURNAL,
-            ),
-            dispatcher=lambda _: NONE,
-        )  # fmt: skip
-        self.controller.watch.upsert(
-            parse_object(
-                {
-                    "metadata": {
-                        "uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9",
-                    },
-                    "spec": {"type": "Simple", "priority": "High", "subject": "s", "body": "b"},
-                }
-            ),
-            first_seen_by_watch=True,
-        )  # fmt: skip
-        self.entry: Entry = self.cache.entries["uid-a"]
-
-    async def planned(self) -> None:
-        """Claim the log and freeze the plan."""
-        await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claim = Claim(EPOCH, self.log.generation, self.log.stamp)
-        plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
-        await self.controller.recorder.plan(self.entry, plan)
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """Attempts on record, oldest first."""
-        return list(self.entry.view.attempts.values())
-
-    async def word_of_another(self) -> None:
-        """Somebody else appends to the log, so that the next answer does not fit the view."""
-        other = MemoryLog(self.redis, patience=0.0)
-        await other.note("uid-a", skip_record("skip:x", "c", at=1, why="w"))
+from syncer.sync.cache import Claim
+from tests.fakes.memorylog import Fault, MemoryLog, Mishap
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from syncer.model.resource import parse_object
 from syncer.rules.plan import Await, Deliver
-from tests.unit.notifier.reconciler.test_broken_off import World
+from tests.unit.notifier.reconciler.attempting import World
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import make_attempt_id
-from tests.unit.notifier.reconciler.test_holds import Held
-from tests.unit.notifier.reconciler.test_holds import World as Still
+from tests.unit.notifier.reconciler.holding import Held
+from tests.unit.notifier.reconciler.holding import World as Still
 
 #: Seconds that a hand-over may last; what need not be waited for ends long before.
 PATIENCE = 20.0

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from notifier.reconciler.hold_keeper import HoldKeeper
 from syncer.model.errors import Conflict
-from tests.unit.notifier.reconciler.test_holds import World
-from tests.unit.notifier.reconciler.test_placed import OPS
+from tests.unit.notifier.reconciler.holding import World
+from tests.unit.notifier.reconciler.placing import OPS
 
 
 class Written:

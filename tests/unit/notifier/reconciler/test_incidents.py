@@ -23,7 +23,7 @@ from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
-from tests.unit.notifier.reconciler.test_broken_off import World
+from tests.unit.notifier.reconciler.attempting import World
 
 NOW: Final = 1_795_752_000_000
 PAGER: Final = "pagerduty:ops"

@@ -31,7 +31,7 @@ from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
-from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
 NOTE = Note("0.7-1", since=WALL, kept=1)
 

@@ -14,8 +14,8 @@ from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
 from syncer.sync.cache import Claim
-from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, WALL, World
-from tests.unit.notifier.reconciler.test_zombie import Calls, LeaseTerm
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
+from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
 
 
 class Reports(Calls):

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from syncer.ledger.codec import stored
 from syncer.metrics import HoldReason
-from syncer.model.hold import Hold
 from syncer.model.record import resend_record
 from syncer.model.resource import parse_object
 from syncer.rules.holds import reason_of
 from syncer.rules.plan import Deliver, GiveUp, Withhold
 from syncer.runtime.clock import ServerTime
 from syncer.sync.cache import Entry
-from tests.unit.notifier.reconciler.test_holds import START, World
-
-OPS: Final = Hold(
-    "00000001", "1", START, START + 600_000, "alice", "they mend it", receivers=("slack:ops",)
-)
+from tests.unit.notifier.reconciler.holding import START, World
+from tests.unit.notifier.reconciler.placing import OPS
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from syncer.rules.plan import (
 )
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.sync.cache import Claim, Entry
-from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, World
-from tests.unit.notifier.reconciler.test_zombie import LeaseTerm
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
+from tests.unit.notifier.reconciler.zombies import LeaseTerm
 
 
 class Reports:

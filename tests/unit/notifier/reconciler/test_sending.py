@@ -15,7 +15,7 @@ from syncer.model.attempt import AttemptId
 from syncer.model.record import intent_record
 from syncer.model.resource import parse_object
 from syncer.sync.cache import Entry
-from tests.unit.notifier.reconciler.test_start import document
+from tests.unit.notifier.reconciler.starting import document
 
 INTENT: Final = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
 MESSAGE: Final = compose(document("a", 1), "slack:ops", "0.7-1")

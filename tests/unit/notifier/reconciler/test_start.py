@@ -15,42 +15,15 @@ from notifier.reconciler.ports import Ports
 from syncer.kube.notification_requests import Meta, outline
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
-from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
+from tests.unit.notifier.reconciler.starting import Held, document
 
 NONE = cast("Any", None)
-
-
-class Held:
-    """A lease term that never ends."""
-
-    epoch = Epoch("0.9")
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Yes."""
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Yes."""
-        return True
-
-
-def document(name: str, version: int, *, due: str = "", phase: str = "Retrying") -> dict[str, Any]:
-    """An object as listed, whose channel is to be tried again at a time."""
-    channel = {"name": "c", "state": "retrying"} | ({"nextRetryTime": due} if due else {})
-    return {
-        "metadata": {
-            "uid": f"uid-{name}", "namespace": "n", "name": name, "resourceVersion": str(version),
-        },
-        "spec": {"type": "Simple"},
-        "status": fold({"phase": phase, "channels": [channel]}),
-    }  # fmt: skip
 
 
 def brief(found: dict[str, Any]) -> NotificationRequest:

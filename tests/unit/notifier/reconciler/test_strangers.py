@@ -13,8 +13,8 @@ from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Claim
 from syncer.sync.claim import Claimer
-from tests.unit.notifier.reconciler.test_start import document
-from tests.unit.notifier.reconciler.test_zombie import NOW, LeaseTerm, World
+from tests.unit.notifier.reconciler.starting import document
+from tests.unit.notifier.reconciler.zombies import NOW, LeaseTerm, World
 
 
 async def look(world: World) -> None:

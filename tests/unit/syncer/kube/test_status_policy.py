@@ -10,7 +10,7 @@ import pytest
 from syncer.kube.status_policy import StatusPolicy
 from syncer.model.errors import Gone, KindMissing, Unauthorised, Unavailable
 from syncer.rules.status_policy import State
-from tests.unit.syncer.rules.test_status_policy import NAME, POLICY, binding
+from tests.unit.syncer.rules.policies import NAME, POLICY, binding
 
 
 class Server:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncer.ledger.preflight import Severity, preflight, unfit
+from tests.unit.syncer.ledger.good_info import GOOD
 
-GOOD = {
-    "redis_version": "7.0.15",
-    "master_replid": "8f6a",
-    "maxmemory_policy": "noeviction",
-    "aof_enabled": "1",
-    "aof_last_write_status": "ok",
-    "appendfsync": "always",
-}
 REFUSE, WARN = Severity.REFUSE, Severity.WARN
 
 CASES: dict[str, tuple[dict[str, str], dict[str, Severity], dict[str, Severity]]] = {

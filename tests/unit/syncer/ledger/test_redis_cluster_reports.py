@@ -14,8 +14,8 @@ from syncer.ledger import redis_cluster
 from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
 from syncer.model.errors import Unauthorised, Unavailable
-from tests.unit.syncer.ledger.test_redis_cluster import SEED, A, B, Make, Node, layout, world
-from tests.unit.syncer.ledger.test_redis_cluster_nodes import META, Client, nodes
+from tests.unit.syncer.ledger.cluster_nodes import META, Client, nodes
+from tests.unit.syncer.ledger.cluster_world import SEED, A, B, Make, Node, layout, world
 
 __all__ = ["world"]
 

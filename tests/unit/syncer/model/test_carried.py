@@ -11,7 +11,7 @@ import pytest
 from syncer.model.carried import TYPE, expand, fold, journaled
 from syncer.model.rendering import render_status
 from syncer.model.resource import parse_status
-from tests.unit.syncer.model.test_resource import FULL
+from tests.unit.syncer.model.documents import FULL
 
 MESSAGE = (
     '{"v":1,"names":["a","b","c"],"epochs":["0.7","0.6"],'

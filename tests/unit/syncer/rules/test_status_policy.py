@@ -7,13 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from syncer.rules.status_policy import fault_of
-from tests.conftest import STATUS_POLICY
+from tests.unit.syncer.rules.policies import POLICY, binding
 
-POLICY: Final = yaml.safe_load(STATUS_POLICY.read_text())
-NAME: Final = POLICY["metadata"]["name"]
 BOTH: Final = ("a", "b")
 #: How the chart binds it to some namespaces.
 SELECTOR: Final = {
@@ -21,14 +18,6 @@ SELECTOR: Final = {
         {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]}
     ]
 }
-
-
-def binding(selector: dict[str, Any] | None = None) -> Any:
-    """A binding of the policy, as the chart makes it for some namespaces, or for all."""
-    spec: dict[str, Any] = {"policyName": NAME, "validationActions": ["Deny"]}
-    if selector is not None:
-        spec["matchResources"] = {"namespaceSelector": selector}
-    return {"metadata": {"name": NAME}, "spec": spec}
 
 
 def served(policy: Any) -> Any:

@@ -13,7 +13,7 @@ from syncer.model.lineage import STORE, Lineage, parse_lineage
 from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
-from tests.unit.syncer.sharding.test_notes import Server, acquire
+from tests.unit.syncer.sharding.noting import Server, acquire
 
 
 class Replica:

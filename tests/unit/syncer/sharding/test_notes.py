@@ -3,66 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from syncer.kube.lease_term import LeaseTimings, Session
-from syncer.kube.leases import LeaseRecord, Leases
-from syncer.model.errors import Ambiguous, Conflict
+from syncer.kube.leases import Leases
 from syncer.model.journal import MARKS_LEFT, NOTE, parse_note
 from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
-from syncer.sharding.view import LeaseView, Sighting
-
-
-class Server:
-    """One Lease, written by compare-and-swap; an answer may be lost, or a write come late."""
-
-    def __init__(self) -> None:
-        self.lease = LeaseRecord("nl-0", "u", "10", annotations={})
-        self.lose = False
-        #: Set when an answer may be given that is held up.
-        self.gate: asyncio.Event | None = None
-
-    async def get(self, name: str, *, timeout: float) -> LeaseRecord:
-        """Answer what is stored."""
-        return self.lease
-
-    async def create(
-        self, name: str, annotations: Mapping[str, str], spec: Any, *, timeout: float
-    ) -> LeaseRecord:
-        """Make it anew."""
-        self.lease = LeaseRecord(
-            name, "u2", "90", spec["holderIdentity"], annotations=dict(annotations)
-        )
-        return self.lease
-
-    async def patch(
-        self, name: str, version: str, annotations: Mapping[str, str | None], spec: Any, *, timeout: float
-    ) -> LeaseRecord:  # fmt: skip
-        """Write it."""
-        self._write(version, annotations, spec)
-        if self.lose:
-            self.lose = False
-            raise Ambiguous("no answer")
-        answer = self.lease
-        if self.gate is not None:
-            await self.gate.wait()
-        return answer
-
-    def _write(self, version: str, annotations: Mapping[str, str | None], spec: Any) -> None:
-        if version != self.lease.resource_version:
-            raise Conflict("another version")
-        kept = {**(self.lease.annotations or {}), **annotations}
-        self.lease = replace(
-            self.lease,
-            resource_version=str(int(version) + 1),
-            holder=spec.get("holderIdentity", self.lease.holder),
-            transitions=spec.get("leaseTransitions", self.lease.transitions),
-            annotations={k: v for k, v in kept.items() if v is not None},
-        )
+from syncer.sharding.view import LeaseView
+from tests.unit.syncer.sharding.noting import Server, acquire
 
 
 def leases(server: Server, identity: str = "me") -> ShardLeases:
@@ -71,12 +22,6 @@ def leases(server: Server, identity: str = "me") -> ShardLeases:
     place = Place("nl", identity, 0, lambda: 0.0, lambda: datetime(2030, 1, 1, tzinfo=UTC))
     times = TimesOfDay(place.wall)
     return ShardLeases(cast("Leases", server), view, place, times=times, timeout=1.0)
-
-
-async def acquire(held: ShardLeases, server: Server) -> None:
-    """Take the shard."""
-    session = Session("s", 0.0, LeaseTimings())
-    assert await held.acquire(0, session, Sighting(server.lease, 0.0)) is not None
 
 
 async def test_a_note_is_written_and_removed() -> None:

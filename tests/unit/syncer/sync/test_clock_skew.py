@@ -8,7 +8,7 @@ from syncer.ledger.connection import CLOCK
 from syncer.ledger.preflight import Severity, preflight, unfit
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.sync.clock_skew import Clocks
-from tests.unit.syncer.ledger.test_preflight import GOOD
+from tests.unit.syncer.ledger.good_info import GOOD
 
 START = 1_800_000_000_000
 DAY = 86_400_000

@@ -11,8 +11,8 @@ from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.sync.cache import Claim, Entry
-from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
-from tests.unit.syncer.sync.test_odd_objects import shown
+from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
+from tests.unit.syncer.sync.shown import shown
 
 KEPT = AttemptId("0.5-1")
 

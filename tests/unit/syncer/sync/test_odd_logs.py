@@ -10,7 +10,7 @@ from syncer.ledger.answers import Answer
 from syncer.model.record import Plan
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import ScriptTwin
-from tests.unit.syncer.sync.test_holes import Bench, Held, bench
+from tests.unit.syncer.sync.bench import Bench, Held, bench
 
 KEY = "nl:{u}"
 

@@ -12,17 +12,8 @@ from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
 from syncer.sync.sweeper import Sweeper
-from tests.unit.syncer.sync.test_holes import EPOCH, Held, Ours, bench
-
-
-def shown(**members: Any) -> dict[str, Any]:
-    """A status with one failed attempt, as edited by hand."""
-    entry = {
-        "channel": "console", "attempt": 1, "status": "failed", "id": "0.3-1",
-        "timestamp": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
-    return {"phase": "Retrying", "deliveryAttempts": [entry | members], "totalAttempts": 1}
-
+from tests.unit.syncer.sync.bench import EPOCH, Held, Ours, bench
+from tests.unit.syncer.sync.shown import shown
 
 ODD: dict[str, dict[str, Any]] = {
     "a number": {"attempt": 10**17},

@@ -11,8 +11,8 @@ from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.record import MAX_SKIPS
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import Fault, Mishap
-from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
-from tests.unit.syncer.sync.test_odd_objects import shown
+from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
+from tests.unit.syncer.sync.shown import shown
 
 
 async def opened(here: Bench, entry: Any) -> tuple[Attempt, Any]:

@@ -15,8 +15,8 @@ from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.flushes import Flushed
 from syncer.sync.status_writer import StatusWriter
-from tests.unit.syncer.sync.test_holes import Held, Ours, bench
-from tests.unit.syncer.sync.test_status_writer import delivered, refusing
+from tests.unit.syncer.sync.bench import Held, Ours, bench
+from tests.unit.syncer.sync.writing import delivered, refusing
 
 
 class Server:

@@ -26,7 +26,7 @@ from syncer.rules.divergence import AUDITED, VERIFIED, Divergence
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
 from syncer.sync.scrubber import Result, Scrubber
-from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, Ours, bench
+from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
 
 KEY = "nl:{u}"
 

@@ -8,8 +8,8 @@ from syncer.model.attempt import Epoch
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
-from tests.unit.syncer.sync.test_holes import Held, bench
-from tests.unit.syncer.sync.test_odd_objects import shown
+from tests.unit.syncer.sync.bench import Held, bench
+from tests.unit.syncer.sync.shown import shown
 
 
 async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -> None:

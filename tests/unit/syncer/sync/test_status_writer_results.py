@@ -21,8 +21,8 @@ from syncer.sync import status_writer
 from syncer.sync.cache import Entry
 from syncer.sync.flushes import MAX_CONFLICTS, Flushed, Limits
 from syncer.sync.status_writer import StatusWriter
-from tests.unit.syncer.sync.test_holes import Bench, Held, bench
-from tests.unit.syncer.sync.test_status_writer import Shaky, delivered, refusing, writing
+from tests.unit.syncer.sync.bench import Bench, Held, bench
+from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
 
 
 def value(metric: Any, **labels: str) -> float:

@@ -26,8 +26,8 @@ from syncer.cli.web.updates import MOST, Updates
 from syncer.model.hold import Hold
 from syncer.runtime.connections import Connections
 from tests.unit.syncer.cli.samples import NOW
+from tests.unit.syncer.cli.web.made import made
 from tests.unit.syncer.cli.web.reading import lines_of
-from tests.unit.syncer.cli.web.test_index import made
 from tests.unit.syncer.cli.world import Objects, World
 
 HOSTILE = "\"'><script>alert(1)</script>"

@@ -1,0 +1,28 @@
+"""Requests of the HTTP channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from notifier.channels.http import HttpClient
+from notifier.channels.pagerduty import (
+    PagerDutyChannel,
+)
+from notifier.channels.slack import SlackChannel
+from notifier.channels.teams import TeamsChannel
+from notifier.channels.webhook import (
+    WebhookChannel,
+)
+from notifier.contract import Channel
+
+Make = Callable[[HttpClient, Callable[[], str]], Channel]
+
+
+MAKERS: dict[str, Make] = {
+    "slack": lambda http_client, url: SlackChannel(http_client, url, timeout_s=1),
+    "teams": lambda http_client, url: TeamsChannel(http_client, url, timeout_s=1),
+    "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
+    "pagerduty": lambda http_client, url: PagerDutyChannel(
+        http_client, lambda: "routing-canary-key", url=url(), timeout_s=1
+    ),
+}

@@ -1,0 +1,28 @@
+"""A process that journals."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.e2e.harness import NotifierProcess, Stage, until
+
+#: It is the default; only sooner.
+JOURNAL: Final = {"journalAfter": "1s"}
+
+
+async def journaling(process: NotifierProcess) -> None:
+    """Wait until a replica says that it journals."""
+    await until(
+        lambda: bool(
+            process.lines("no replica reaches Redis; attempts are journaled in the status")
+        ),
+        lambda: f"it journals; {process.tail()}",
+        within=30,
+    )
+
+
+def replica(here: Stage) -> NotifierProcess:
+    """A replica that journals soon."""
+    process = here.notifier(delivery=JOURNAL, sync={"window": "100ms", "holdNotice": "2s"})
+    process.start()
+    return process

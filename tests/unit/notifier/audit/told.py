@@ -1,0 +1,62 @@
+"""Logs of which the audit feed tells."""
+
+from __future__ import annotations
+
+from syncer.ledger.codec import stored
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import (
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+)
+from syncer.rules.fold import ROOT_CHAIN
+
+INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
+
+
+BEGUN = 1_700_000_000_000
+
+
+def log_of(*records: Record) -> list[Record]:
+    """The records as they stand in a log, one after the other."""
+    out: list[Record] = []
+    chain = ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        out.append(stored(record, chain, position))
+        chain = out[-1].chain
+    return out
+
+
+def planned(*channels: str) -> Record:
+    """A plan for some channels."""
+    return plan_record(Plan(channels, "RoutingRuleMatched", "rule r1", BEGUN))
+
+
+def opened(n: int, channel: str = "slack:ops") -> Record:
+    """The intent of the n-th attempt."""
+    return intent_record(AttemptId(f"0.7-{n}"), channel, at=BEGUN + n * 1000, by="a")
+
+
+def settled(
+    n: int,
+    state: AttemptState,
+    channel: str = "slack:ops",
+    *,
+    failure: FailureClass | None = FailureClass.TRANSIENT,
+    error: str = "slack webhook returned 503 (retryable): ",
+    identity: str = "",
+) -> Record:
+    """The outcome of the n-th attempt."""
+    success = state is SUCCESS
+    return attempt_record(
+        Attempt(
+            AttemptId(identity or f"0.7-{n}"),
+            channel,
+            state,
+            ended=BEGUN + n * 1000 + 250,
+            failure=None if success else failure,
+            error="" if success else error,
+        )
+    )

@@ -1,0 +1,60 @@
+"""An API server to which a gateway submits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.manifest import IDENTITY
+from syncer.model.errors import (
+    Conflict,
+    Gone,
+    PortError,
+)
+from syncer.model.resource import Json
+from syncer.model.times import format_time
+
+NOW: Final = 1_795_752_000.0
+
+
+class Objects:
+    """An API server in memory; what it is told to raise it raises first."""
+
+    def __init__(self, *errors: PortError) -> None:
+        self.errors = list(errors)
+        self.there: dict[str, Json] = {}
+        self.created: list[str] = []
+        self.listed = 0
+        self.now = NOW
+
+    def put(self, name: str, digest: str, ago: float) -> None:
+        """Have an object that was created so many seconds ago."""
+        stamp = format_time(round((self.now - ago) * 1000), millis=False)
+        self.there[name] = {
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": f"uid-{name}",
+                "creationTimestamp": stamp, "annotations": {IDENTITY: digest},
+            }
+        }  # fmt: skip
+
+    async def of_event(self, namespace: str, label: str) -> list[Json]:
+        """List."""
+        self.listed += 1
+        return [each for each in self.there.values() if each.get("spec")]
+
+    async def create(self, namespace: str, body: Json) -> Json:
+        """Create."""
+        if self.errors:
+            raise self.errors.pop(0)
+        name = body["metadata"]["name"]
+        if name in self.there:
+            raise Conflict("taken")
+        self.created.append(name)
+        self.put(name, body["metadata"]["annotations"][IDENTITY], 0)
+        self.there[name]["spec"] = body.get("spec", {})
+        return self.there[name]
+
+    async def get(self, namespace: str, name: str) -> Json:
+        """Read."""
+        if name not in self.there:
+            raise Gone("none")
+        return self.there[name]

@@ -1,0 +1,98 @@
+"""Notifications that a hold concerns."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from prometheus_client import CollectorRegistry
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
+from notifier.reconciler.ports import Ports
+from syncer.ledger.codec import stored
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.carried import fold
+from syncer.model.record import Plan, attempt_record, plan_record
+from syncer.model.resource import parse_object
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.recorder import Recorder
+from tests.fakes.journal import NO_JOURNAL
+
+NONE = cast("Any", None)
+
+
+NOTICE: Final = 60.0
+
+
+START: Final = 1_800_000_000_000
+
+
+class Held:
+    """A lease term that never ends."""
+
+    epoch = Epoch("0.9")
+    since: int = 0
+
+    def valid(self, now: float) -> bool:
+        """Yes."""
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Yes."""
+        return True
+
+
+class World:
+    """A controller that owns its only shard, and a clock; nothing here asks a server."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cache = Cache(window=1.0, monotonic=lambda: self.now)
+        registry = CollectorRegistry()
+        time = LedgerTime(lambda: self.now)
+        time.set(START)
+        recorder = Recorder(NONE, self.cache, time, SyncMetrics(registry), identity="t")
+        self.shards = Shards(1)
+        self.shards.take(0, Held())
+        self.controller = Controller(
+            Ports(
+                queue=WorkQueue(lambda: self.now), recorder=recorder,
+                claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
+                metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
+                journal=NO_JOURNAL,
+            ),
+            dispatcher=lambda _: NONE,
+        )  # fmt: skip
+
+    def object(self, name: str, *channels: dict[str, Any]) -> Entry:
+        """One object as the watch brings it."""
+        document = {
+            "metadata": {"uid": name, "namespace": "n", "name": name, "resourceVersion": "1"},
+            "spec": {"type": "Simple"},
+            "status": fold({"phase": "Retrying", "channels": list(channels)}) if channels else {},
+        }
+        self.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
+        return self.cache.entries[name]
+
+    def claimed(self, name: str) -> Entry:
+        """One whose log was read: a plan of one channel, and one failure of it."""
+        entry = self.object(name)
+        entry.claim = Claim(Epoch("0.9"), 0, "")
+        plan = Plan(channels=("slack:ops",), reason="", message="", at=START, body_hash="")
+        failed = Attempt(AttemptId("0.9-1"), "slack:ops", AttemptState.FAILED, ended=START)
+        for record in (plan_record(plan), attempt_record(failed)):
+            entry.view.apply(stored(record, entry.view.chain, entry.view.position + 1))
+        return entry
+
+    def look(self, seconds: float, *, available: bool = False) -> set[str]:
+        """Let so many seconds pass, look, and name those that say it."""
+        self.now += seconds
+        self.controller.overdue.mark_without_log(
+            self.cache.entries.values(), available=available, notice=NOTICE
+        )
+        return {e.uid for e in self.cache.entries.values() if e.without_log}
