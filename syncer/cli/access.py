@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from syncer.cli.output import write_remark
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient
@@ -34,6 +35,8 @@ from syncer.settings import LoadedSyncer, SyncerSettings, load
 #: Seconds for which a call to Redis is repeated, and for one to the API server.
 _PATIENCE: Final = 5.0
 _TIMEOUT: Final = 30.0
+#: Seconds of silence of the API server that are remarked upon.
+_SLOW: Final = 4.0
 #: Watches that a command may keep open: one for each namespace, and which there are is asked later.
 _WATCHES: Final = 1000
 
@@ -135,9 +138,21 @@ class _Kube(KubeClient):
 
     where = "the API server"
 
+    _slow = False
+
     async def request(self, method: Method, path: str, **options: Any) -> Json:
-        with _naming(self.where):
-            return await super().request(method, path, **options)
+        waiting = asyncio.get_running_loop().call_later(_SLOW, self._say)
+        try:
+            with _naming(self.where):
+                return await super().request(method, path, **options)
+        finally:
+            waiting.cancel()
+
+    def _say(self) -> None:
+        """Say once that it does not answer, rather than be silent until a request is given up."""
+        if not self._slow:
+            self._slow = True
+            write_remark(f"{self.where}, has not answered for {_SLOW:.0f} s")
 
 
 def _redis_at(where: Where, url: str) -> str:

@@ -96,7 +96,7 @@ def add_event(parser: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
-def add_namespaces(parser: argparse.ArgumentParser) -> None:
+def add_namespaces(parser: argparse._ActionsContainer) -> None:
     """Add the options that choose namespaces."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(

@@ -7,6 +7,7 @@ request. Restored facts (`seed`) are not news: they were shown when they were fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,6 +37,21 @@ COLOURS: Final = {
     "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
     "refused": "red", "unknown": "yellow", "skipped": "dim",
 }  # fmt: skip
+
+
+#: What only the developers of the replaced controller understand; the record keeps their words.
+_PLAIN: Final = (
+    (re.compile(r".*RegisterChannel\(\).*", re.DOTALL),
+     "this kind of channel is switched off in the controller's settings (`delivery`)"),
+    (re.compile(r"^permanent failure: (.*) \(permanent failure\)$", re.DOTALL), r"failed for good: \1"),
+)  # fmt: skip
+
+
+def translated(error: str) -> str:
+    """Return an error in words of this product."""
+    for pattern, text in _PLAIN:
+        error = pattern.sub(text, error)
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +92,18 @@ class Event:
             return "skipped"
         if self.state == "intent":
             return "opened"
+        if self.record.kind.resolution:
+            # A person's word, which nobody has observed.
+            return f"resolved: {self.state}"
         return _FAILURES.get(str(self.record.body.get("class", "")), self.state)
 
     def _detail(self) -> str:
         body = self.record.body
         said = [str(body["code"])] if body.get("code") else []
-        said += [self.error] if self.error else []
+        said += [translated(self.error)] if self.error else []
         if due := int(body.get("due", 0)):
-            said.append(f"(next in {in_words(due - self.at)})")
+            # Whether another attempt is left, only its policy says.
+            said.append(f"(if attempts are left, next in {in_words(due - self.at)})")
         if self.record.kind.resolution:
             said.append(f"(by {body.get('by', '?')})")
         if body.get("words"):
@@ -112,6 +132,7 @@ class Event:
             "durationMs": body.get("ms") or None,
             "due": format_time(int(body.get("due", 0))) or None,
             "by": body.get("by") or None,
+            "resolved": self.record.kind.resolution,
         }
 
 

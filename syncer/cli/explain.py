@@ -28,33 +28,41 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.explanation import Rules, as_json, as_text, explain
     from syncer.cli.holding import read_holds
-    from syncer.cli.lookup import read_request
+    from syncer.cli.lookup import find_request
+    from syncer.cli.namespaces import namespaces_of
     from syncer.cli.outage import log_by_status, log_of, now_here, store_or_silence
     from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.cli.owner import find_owner
     from syncer.cli.screen import screen_of
+    from syncer.model.errors import Ambiguous, Unavailable
     from syncer.rules.plan import Finish
 
     async with access(where_of(options)) as at:
         store, home, unread = await store_or_silence(at, needed=options.records and at.kube is None)
         key = options.object
+        namespaces = await namespaces_of(at, options)
         if options.event:
-            from syncer.cli.namespaces import namespaces_of
             from syncer.cli.senders import find_event
 
-            key = await find_event(at, options.event.strip(), await namespaces_of(at, options))
+            key = await find_event(at, options.event.strip(), namespaces)
         if options.records:
             from syncer.cli.inspection import show_records
 
             return await show_records(at, store, key, unread, options)
         try:
-            request = await read_request(at, key)
+            request = await find_request(at, key, namespaces)
         except Absent:
             from syncer.cli.inspection import find_uid, show_records
 
-            if unread or await find_uid(at.log, key) is None:
+            if unread or "/" not in key or await find_uid(at.log, key) is None:
                 raise
             write_remark(f"there is no object {key} any more; this is its log")
+            return await show_records(at, store, key, unread, options)
+        except (Unavailable, Ambiguous, TimeoutError):
+            if unread or "/" not in key:
+                raise
+            from syncer.cli.inspection import show_records
+
             return await show_records(at, store, key, unread, options)
         log, now = log_by_status(request), now_here()
         if not unread:

@@ -13,15 +13,24 @@ namespace that is not watched, a shard without an owner. Such a reason takes its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from syncer.cli.access import Access
+from syncer.cli.attempts import translated
 from syncer.cli.outage import held_back, remarks
 from syncer.cli.output import age, in_words, table
 from syncer.cli.owner import Owner
 from syncer.cli.screen import cut
-from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key
+from syncer.model.attempt import (
+    NO_EPOCH,
+    Attempt,
+    AttemptState,
+    FailureClass,
+    attempt_epoch,
+    epoch_key,
+)
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
 from syncer.model.record import Kind, Record
@@ -299,11 +308,92 @@ def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
     return [f"{', '.join(those)} is due and {reason}" for reason, those in channels.items()]
 
 
+#: Columns of a subject.
+_SUBJECT: Final = 100
+#: Channels that the first sentence tells of.
+_TOLD: Final = 3
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def word_of(attempt: Attempt, records: Iterable[Record]) -> str:
+    """
+    Return on whose word the result of an attempt stands; empty if its sender has observed it.
+
+    Args:
+        attempt: The attempt.
+        records: Of its log; empty if that was not read.
+    """
+    stated = [r for r in records if r.kind.state is attempt.state and r.attempt_id == attempt.id]
+    if any(r.kind.value == attempt.state.word for r in stated):
+        return ""
+    if by := [str(r.body.get("by") or "somebody") for r in stated if r.kind.resolution]:
+        return f"resolved by {by[-1]}"
+    if attempt_epoch(attempt.id) == NO_EPOCH:
+        return "adopted from the controller before"
+    return "restored from the status" if stated else ""
+
+
+def summary(found: Explanation) -> str:
+    """Return what became of it, in one sentence for each of the first channels."""
+    if not found.channels:
+        planned = found.log.view.plan is not None
+        return "It goes to no receiver." if planned else "Its receivers are not chosen yet."
+    told = [_told(history, found) for history in found.channels[:_TOLD]]
+    more = len(found.channels) - _TOLD
+    return " ".join([*told, *([f"{more} more channel(s) below."] if more > 0 else [])])
+
+
+def _told(history: ChannelHistory, found: Explanation) -> str:
+    state, attempts = history.channel_state, [a for a, _ in history.attempts]
+    success = next((a for a in attempts if a.state is AttemptState.SUCCESS), None)
+    failures = [a for a in attempts if a.state is AttemptState.FAILED]
+    unknown = [_clock(a.ended or a.started, found.now) for a in attempts
+               if a.state is AttemptState.UNKNOWN]  # fmt: skip
+    number = len(failures)
+    count = _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+    after = f" after {count} failure{'s' if number > 1 else ''}" if number else ""
+    if success is not None:
+        word = word_of(success, found.log.records)
+        text = f"Delivered to {state.channel} at {_clock(success.ended, found.now)}{after}"
+        text += f" ({word}: not observed by the sender)" if word else ""
+        also = "; it may also have arrived at "
+    elif state.state is State.DELIVERED:
+        text, also = (
+            f"Delivered to {state.channel}, of which only the count is left",
+            "; also perhaps at ",
+        )
+    elif state.state is State.SUPERSEDED:
+        text, also = (
+            f"Not sent to {state.channel}, since a newer one of its incident was",
+            "; perhaps at ",
+        )
+    elif state.state.finished:
+        text, also = f"Not delivered to {state.channel}{after}", "; it may have arrived at "
+    else:
+        text, also = f"Not yet delivered to {state.channel}{after}", "; it may have arrived at "
+    if unknown:
+        text += also + ", ".join(unknown)
+    if success is None and failures:
+        text += f": {translated(failures[-1].error)}"
+    return f"{text.rstrip('.')}."
+
+
+def _clock(ms: int, now: int) -> str:
+    """Return a time of day, with its day if that is another one."""
+    day, _, clock = format_time(ms, millis=False).rstrip("Z").partition("T")
+    today = format_time(now, millis=False).partition("T")[0]
+    return f"{clock} UTC" if day == today else f"{day} {clock} UTC" if day else "an unknown time"
+
+
 def as_text(found: Explanation, width: int = 0) -> list[str]:
     """Return the explanation as lines for a person; tables take `width` columns, 0 for any number."""
     request, log, status = found.request, found.log, found.request.status
+    severity = f"[{request.severity}] " if request.severity else ""
+    subject = request.spec().subject
     out = [
+        summary(found),
         f"{request.key}  uid {request.uid}",
+        *([f"SUBJECT {severity}{cut(subject, _SUBJECT)}"] if subject or severity else []),
         *([f"EVENT   {request.event}"] if request.event else []),
         f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
         f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
@@ -316,15 +406,15 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
             f"        {plan.reason}: {plan.message}".rstrip(": "),
         ]
     for history in found.channels:
-        out += ["", *_channel(history, found.now, width)]
+        out += ["", *_channel(history, found, width)]
     if found.notes:
         out += ["", *(f"! {n}" for n in found.notes)]
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
 
 
-def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
-    channel_state = history.channel_state
+def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[str]:
+    channel_state, now = history.channel_state, found.now
     out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
     if history.ordered:
         out.append(f"  one more attempt requested by {history.ordered}")
@@ -338,8 +428,9 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
         return [*out, "  no attempt yet"]
     rows = [
         (
-            a.id, format_time(a.started), format_time(a.ended), result_of(a), str(a.code or ""),
-            _because(intent), cut(a.error, 100),
+            a.id, format_time(a.started), format_time(a.ended),
+            ", ".join(filter(None, [result_of(a), word_of(a, found.log.records)])),
+            str(a.code or ""), _because(intent), cut(translated(a.error), 100),
         )
         for a, intent in history.attempts
     ]  # fmt: skip
@@ -374,6 +465,9 @@ def as_json(found: Explanation) -> dict[str, Any]:
     return {
         "uid": found.request.uid,
         "object": found.request.key,
+        "summary": summary(found),
+        "subject": found.request.spec().subject,
+        "severity": found.request.severity or None,
         "phase": found.request.status.phase,
         "next": {
             "decision": type(found.decision).__name__,
@@ -420,6 +514,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
                         "ended": format_time(a.ended) or None,
                         "code": a.code or None,
                         "error": a.error or None,
+                        "word": word_of(a, found.log.records) or None,
                         "order": str(i.body.get("order", "")) or None if i is not None else None,
                     }
                     for a, i in s.attempts

@@ -13,11 +13,13 @@ from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from syncer.cli.listing import Filter
+    from syncer.cli.listing import Filter, Row
     from syncer.model.hold import Hold
 
 #: What may deserve attention, as `syncer.cli.listing.Row` has it.
 STATES: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
+#: Of the newest at most so many are shown.
+_MOST: Final = 10_000
 HELP: Final = "list notifications, and which of them need attention"
 
 
@@ -41,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state", metavar="STATE", type=_states, default=(),
         help=f"only in one of these states, separated by commas: {', '.join(STATES)}",
     )  # fmt: skip
+    parser.add_argument(
+        "--unfinished", action="store_true",
+        help="only what is still to be sent, the newest first, with its next attempt",
+    )  # fmt: skip
     add_attempts(parser)
     parser.add_argument(
         "--since", metavar="TIME",
@@ -56,7 +62,7 @@ def _states(text: str) -> tuple[str, ...]:
     return wanted
 
 
-async def run(options: argparse.Namespace) -> int:
+async def run(options: argparse.Namespace) -> int:  # noqa: PLR0915 - one walk over all objects
     """List what matches; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.holding import read_holds
@@ -87,6 +93,7 @@ async def run(options: argparse.Namespace) -> int:
         columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         namespaces = await namespaces_of(at, options)
         count = 0
+        newest: list[Row] = []
         with Progress("objects") as progress:
             found = rows(
                 at, wanted, namespaces, progress,
@@ -94,12 +101,19 @@ async def run(options: argparse.Namespace) -> int:
             )  # fmt: skip
             async with aclosing(found) as pages:
                 async for page in pages:
+                    if options.unfinished:
+                        newest = sorted([*newest, *page], key=lambda row: -row.request.created)
+                        del newest[options.limit or _MOST :]
+                        continue
                     some = page[: options.limit - count] if options.limit else page
                     count += len(some)
                     write_page(columns, some, json=options.json, cells=lambda row: row.cells(now))
                     if options.limit and count >= options.limit:
                         write_remark(f"more may match: --limit {options.limit}")
                         break
+        if newest:
+            count = len(newest)
+            write_page(columns, newest, json=options.json, cells=lambda row: row.cells(now))
         absent = not progress.done and await report_missing(at, options)
         if not count and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
@@ -122,6 +136,7 @@ def _filter(options: argparse.Namespace, now: int) -> Filter:
         event=(options.event or "").strip(),
         older=round(seconds_of(options.older_than, "--older-than") * 1000),
         states=options.state,
+        unfinished=options.unfinished,
         channel=options.channel or "",
         receiver=options.receiver or "",
         error=options.error or "",

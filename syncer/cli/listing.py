@@ -13,10 +13,12 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.access import Access
-from syncer.cli.attempts import last_failure, on_channel
+from syncer.cli.attempts import last_failure, on_channel, translated
 from syncer.cli.holding import is_held
 from syncer.cli.output import Progress, age
+from syncer.cli.overview import next_due
 from syncer.cli.scan import Problem, Scan, objects
+from syncer.cli.screen import cut
 from syncer.ledger.answers import LogHead
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
 from syncer.model.event import EVENT, event_label, event_text
@@ -26,8 +28,14 @@ from syncer.model.times import format_time
 
 #: A log that was not read.
 _UNREAD: Final = LogHead(None, 0, -2)
-HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")
-FLEXIBLE: Final = {"NAMESPACE": 10, "NAME": 16, "NOTES": 14}
+HEAD: Final = (
+    "NOTIFICATION", "PHASE", "AGE", "SEVERITY", "RECEIVERS", "NEXT", "SUBJECT", "NOTES",
+)  # fmt: skip
+FLEXIBLE: Final = {"NOTIFICATION": 12, "RECEIVERS": 8, "SUBJECT": 8, "SEVERITY": 4, "NOTES": 10}
+#: Receivers that a row names.
+_NAMED: Final = 2
+#: Columns of a subject.
+_SUBJECT: Final = 60
 COLOURS: Final = {
     "Sent": "green", "Failed": "red", "PartiallySent": "red", "Retrying": "yellow",
     "Sending": "yellow",
@@ -53,10 +61,20 @@ class Row:
     def cells(self, now: int) -> tuple[str, ...]:
         """Return the row as cells of a table."""
         r, s = self.request, self.request.status
+        due = next_due(r)
+        coming = "" if s.terminal else "due" if due <= now else f"in {age(due - now)}"
         return (
-            r.namespace, r.name, s.phase or "-", age(now - r.created), str(s.total_attempts),
+            r.key, s.phase or "-", age(now - r.created), r.severity or "-", self.receivers or "-",
+            "held" if self.held else coming or "-", cut(r.spec().subject, _SUBJECT),
             ", ".join(self.notes),
         )  # fmt: skip
+
+    @property
+    def receivers(self) -> str:
+        """Its channels, the first of many."""
+        names = [c.name for c in self.request.status.channels]
+        more = [f"+{len(names) - _NAMED}"] if len(names) > _NAMED else []
+        return ", ".join([*names[:_NAMED], *more])
 
     @property
     def states(self) -> set[str]:
@@ -79,7 +97,7 @@ class Row:
         notes += [f"{status.uncertain} unknown"] if status.uncertain else []
         notes += [f"{self.unsynced} unsynced"] if self.unsynced > 0 else []
         if status.phase != "Sent" and (attempt := last_failure(status.attempts)) is not None:
-            notes.append(f"{attempt.channel}: {attempt.error}")
+            notes.append(f"{attempt.channel}: {translated(attempt.error)}")
         return notes
 
     def as_json(self) -> dict[str, Any]:
@@ -92,6 +110,10 @@ class Row:
             "phase": s.phase,
             "created": format_time(r.created),
             "priority": r.priority,
+            "severity": r.severity or None,
+            "subject": r.spec().subject,
+            "receivers": [c.name for c in s.channels],
+            "next": format_time(next_due(r)) or None,
             "attempts": s.total_attempts,
             "unsynced": None if self.unsynced < 0 else self.unsynced,
             "unknown": s.uncertain,
@@ -120,6 +142,7 @@ class Filter:
         name: Pattern of the name, `*` and `?`.
         older: Milliseconds of age, at least.
         states: Any of `Row.states`; empty for all.
+        unfinished: Only what is still to be sent.
         channel: Pattern of a channel.
         receiver: Pattern of a receiver.
         error: Part of the error of an attempt, on that channel and since then.
@@ -131,6 +154,7 @@ class Filter:
     name: str = ""
     older: int = 0
     states: tuple[str, ...] = ()
+    unfinished: bool = False
     channel: str = ""
     receiver: str = ""
     error: str = ""
@@ -150,6 +174,7 @@ class Filter:
             and (not self.name or fnmatchcase(request.name, self.name))
             and (not self.event or request.event == event_text(self.event))
             and now - request.created >= self.older
+            and not (self.unfinished and status.terminal)
             and (not self.states or not row.states.isdisjoint(self.states))
             and self._attempted(request)
         )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
+
 from syncer.cli.access import Access
 from syncer.cli.exits import Absent
+from syncer.cli.output import write_remark
 from syncer.model.errors import ConfigError, Gone
 from syncer.model.resource import NotificationRequest
 from syncer.rules.text import plain
+
+#: Notifications that are named where several may be meant.
+_NAMED: Final = 10
 
 
 def namespace_and_name(key: str) -> tuple[str, str]:
@@ -21,6 +29,44 @@ def namespace_and_name(key: str) -> tuple[str, str]:
     if not (namespace and name) or "/" in name:
         raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
     return namespace, name
+
+
+async def find_request(at: Access, key: str, namespaces: Sequence[str]) -> NotificationRequest:
+    """
+    Read an object by its key, or by a part of its name that no other one has.
+
+    Args:
+        at: Open connections.
+        key: `namespace/name`, or a part of the name, or `namespace/` and a part of it.
+        namespaces: Where to look for a part; empty for all.
+
+    Raises:
+        Absent: there is none, or several; the newest of these are named.
+        PortError: the API server does not answer, or refuses.
+    """
+    namespace, slash, part = key.rpartition("/")
+    if slash:
+        try:
+            return await read_request(at, key)
+        except Absent:
+            namespaces = (namespace,)
+    found: list[NotificationRequest] = []
+    count = 0
+    if part:
+        from syncer.cli.scan import Scan, objects
+
+        async with aclosing(objects(at, Scan(), namespaces)) as pages:
+            async for page in pages:
+                named = [o for o in page if isinstance(o, NotificationRequest) and part in o.name]
+                count += len(named)
+                found = sorted([*found, *named], key=lambda o: -o.created)[:_NAMED]
+    if count == 1:
+        write_remark(f"the only one with {part!r} in its name: {found[0].key}")
+        return found[0]
+    if not found:
+        raise Absent(f"there is no object {key}")
+    listed = "".join(f"\n  {o.key}" for o in found)
+    raise Absent(f"{count} notifications have {part!r} in their name; the newest:{listed}")
 
 
 async def read_request(at: Access, key: str) -> NotificationRequest:

@@ -26,8 +26,10 @@ from syncer.cli import (
     explain,
     hold,
     list_,
+    receivers,
     resend,
     resolve,
+    status,
     tail,
     verify,
     web,
@@ -53,9 +55,11 @@ class Command(Protocol):
 
 
 COMMANDS: Final[dict[str, Command]] = {
+    "status": status,
     "list": list_,
     "tail": tail,
     "explain": explain,
+    "receivers": receivers,
     "verify": verify,
     "resolve": resolve,
     "resend": resend,

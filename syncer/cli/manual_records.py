@@ -30,11 +30,14 @@ from syncer.model.attempt import AttemptId, AttemptState
 from syncer.model.conditions import doubted
 from syncer.model.record import NO_CHANNEL, Record, resend_record, resolution_record
 from syncer.model.resource import NotificationRequest, Status
+from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 from syncer.rules.text import plain
 
+#: Stands for every attempt whose result is not known.
+EVERY: Final = "all"
 #: Bytes of a reason; more does not help a reader.
 MAX_REASON: Final = 256
 
@@ -86,7 +89,7 @@ def resolutions(
 
     Args:
         log: The log as read.
-        attempt: Id of the attempt; empty for every one whose result is not known.
+        attempt: Id of the attempt, or EVERY whose result is not known; empty for the only one.
         channel: Only of this channel; empty for all.
         delivered: Whether they were delivered.
         even_open: Attempts that may still be on the wire, too.
@@ -99,7 +102,7 @@ def resolutions(
     """
     _legible(log)
     view = log.view
-    if attempt:
+    if attempt and attempt != EVERY:
         known = view.attempts.get(AttemptId(attempt))
         if known is None:
             raise Refused(f"the log has no attempt {attempt}")
@@ -108,6 +111,15 @@ def resolutions(
         states = {AttemptState.UNKNOWN} | ({AttemptState.INTENT} if even_open else set())
         chosen = [a for a in view.attempts.values() if a.state in states]
     chosen = [a for a in chosen if not channel or a.channel == channel]
+    if len(chosen) > 1 and not attempt:
+        listed = "".join(
+            f"\n  --attempt {a.id}  on {a.channel}, {format_time(a.started) or 'at an unknown time'}"
+            for a in chosen
+        )
+        raise Refused(
+            f"{len(chosen)} attempts have an unknown result: which one? (--attempt {EVERY}: each of them)"
+            f"{listed}"
+        )
     if not chosen and channel:
         tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
         raise Refused(

@@ -13,7 +13,7 @@ from syncer.cli.store import home_from_environment
 from syncer.model.errors import Gone, PortError
 from syncer.settings import own_namespace
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT: Final = 5.0
 
 
 async def controller_namespace() -> str:

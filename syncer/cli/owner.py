@@ -23,7 +23,9 @@ from syncer.model.times import parse_time
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import PROBLEM, SHARDS, session_name, session_of
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT: Final = 5.0
+#: Seconds of silence of a session, at least, after which its replica counts as gone.
+_RENEWED: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,12 @@ def holder_of(lease: LeaseRecord, *, now: float) -> str:
     """
     Return who holds a Lease by the times in it, empty if it is free or has run out.
 
-    `now` is in Unix seconds. Clocks may differ by as much as a Lease lasts.
+    `now` is in Unix seconds. A session is renewed every few seconds, so that a replica which is gone shows
+    soon; this clock may differ from the replica's by some seconds.
     """
-    lasts = 2 * lease.duration + 5
+    lasts = (
+        max(_RENEWED, lease.duration / 2)
+        if lease.name.count("-session-")
+        else 2 * lease.duration + 5
+    )
     return lease.holder if now - parse_time(lease.renew_time) / 1000 < lasts else ""

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_reason(parser, "how you know the result")
     parser.add_argument(
-        "--attempt", metavar="ID", help="id of an attempt (default: all whose result is unknown)"
+        "--attempt",
+        metavar="ID",
+        help="its id, or `all` (default: the only one whose result is unknown)",
     )
     parser.add_argument("--channel", metavar="CHANNEL", help="only attempts on this channel")
     parser.add_argument(

@@ -16,7 +16,7 @@ from syncer.rules.text import plain
 
 async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
     """
-    Return `namespace/name` of the newest notification that the gateway made of an event.
+    Return `namespace/name` of the newest notification of an event, or of one that has this part.
 
     Args:
         at: Open connections.
@@ -37,8 +37,16 @@ async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
                     if newest is None or found.created >= newest.created:
                         newest = found
     if newest is None:
+        async with aclosing(objects(at, Scan(), namespaces)) as pages:
+            async for page in pages:
+                for found in page:
+                    if isinstance(found, NotificationRequest) and event in (found.event or ""):
+                        count += 1
+                        if newest is None or found.created >= newest.created:
+                            newest = found
+    if newest is None:
         among = f" in {', '.join(namespaces)}" if namespaces else ""
         raise Absent(f"there is no notification of the event {plain(event)!r}{among}")
     if count > 1:
-        write_remark(f"the newest of {count} of this event; `syncer list --event` shows all")
+        write_remark(f"the newest of {count} of this event; `list --event` shows all")
     return newest.key

@@ -27,7 +27,7 @@ from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, PortError
 from syncer.model.times import time_of
 
-_TIMEOUT: Final = 10.0
+_TIMEOUT: Final = 5.0
 
 
 class StoreState(StrEnum):

@@ -83,7 +83,7 @@ async def verify(here: Stage, env: dict[str, str], n: int) -> Walk:
     """Verify so many notifications; AssertionError if anything is found, or not all were seen."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "syncer", "verify", "--json", "-n", here.namespace, *where(here),
+        sys.executable, "-m", "syncer", "verify", "-o", "json", "-n", here.namespace, *where(here),
         cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     reading = asyncio.create_task(process.communicate())

@@ -187,7 +187,7 @@ def second_cluster(reader: Reader, said: str) -> None:
 
 def plugged(reader: Reader, said: str) -> None:
     """The plugin has answered, and does so for somebody with a kubeconfig alone."""
-    holds(r"notifications +first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success")(
+    holds(r"notifications/first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success")(
         reader, said
     )
     from_a_laptop(reader)
@@ -249,7 +249,7 @@ TURNS: Final = (
         words={"~/.local/bin/": "tools/"},
     ),
     Turn(INSTALL, "kubectl ledger send --receiver default-console --wait", let_go),
-    Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications +first .*Sent")),
+    Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications/first .*Sent")),
     Turn(
         "docs/image.md", "kubectl -n notifications exec deployment/", holds("log and status agree"),
         words={"NAMESPACE/NAME": "notifications/first"},

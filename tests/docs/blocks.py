@@ -66,7 +66,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         ),
     },
     "docs/cli.md": {
-        "syncer list  ": (
+        "syncer status  ": (
             "a table of commands; each is run by tests/integration/test_operate_*.py"
         ),
         "install syncer/kubectl-ledger ~/.local/bin/": ON_CLUSTER,
@@ -75,6 +75,22 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
         ),
     },
+    "docs/on-call.md": dict.fromkeys(
+        (
+            "$ kubectl ledger status",
+            "$ kubectl ledger explain disk-full",
+            "$ kubectl ledger list --unfinished",
+            "$ kubectl ledger receivers",
+            "$ kubectl ledger list --state unknown",
+            "$ kubectl ledger explain payments/deploy-done",
+            "$ kubectl ledger list --phase failed --phase partiallysent --since 1d",
+            "$ kubectl ledger list --since 1h",
+            '$ kubectl ledger hold --receiver ops --until 2h --reason "their flood"',
+            '$ kubectl ledger resolve payments/certificate --as delivered --reason "seen in the channel"',
+            "$ kubectl ledger resend --receiver ops --failed --since 2h --dry-run",
+        ),
+        "tests/docs/test_on_call.py::test_each_question_is_answered",
+    ),
     "docs/cluster.md": {
         "scripts/cluster test  ": "a table of commands: the test itself, and what the next block types",
         "scripts/image build && scripts/image redis": ON_CLUSTER,

@@ -77,7 +77,7 @@ async def test_quick_start(control_plane_assets: Path, tmp_path: Path) -> None:
     assert "pager" in said["fire"]
     assert "failed" in said["fire"]
     for name in ("hello", "fire"):
-        assert re.search(rf"^default +{name} +Sent\b", said["around"], re.MULTILINE)
+        assert re.search(rf"^default/{name} +Sent\b", said["around"], re.MULTILINE)
     assert 'notification_ledger_outcomes_total{state="success"} 2.0' in said["around"]
     assert len(re.findall(r"^nl:\{[-0-9a-f]+\}$", said["around"], re.MULTILINE)) == 2
     assert len(receiver.calls("Fire")) == 1

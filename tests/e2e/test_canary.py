@@ -673,7 +673,7 @@ def _lines(file: Path) -> list[bytes]:
 def _inspect(here: Stage, config: Path, name: str) -> str:
     """What the operators' command says, on both outputs, in both forms."""
     said = ""
-    for form in ([], ["--json"]):
+    for form in ([], ["-o", "json"]):
         done = subprocess.run(
             [sys.executable, "-m", "syncer", "explain", "--records", f"{here.namespace}/{name}",
              "--config", str(config), "--kubeconfig", str(here.plane.controller_kubeconfig), *form],

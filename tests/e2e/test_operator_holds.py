@@ -37,7 +37,7 @@ RATE: Final = 5
 async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
     """Run the command in a process of its own; returns the lines of its answer."""
     ended = await run_beside([
-        "syncer", *words, "--json", "--redis-url", here.redis_url, "--key-prefix", here.prefix,
+        "syncer", *words, "-o", "json", "--redis-url", here.redis_url, "--key-prefix", here.prefix,
         "--kubeconfig", str(here.plane.kubeconfig),
     ])  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -60,7 +60,7 @@ async def test_another_installation_is_reported(
         where = ["--controller-namespace", here.namespace, "-n", here.namespace]
         config = str(here.folder / "config-0.yaml")
         await cli.execute(
-            ["doctor", "--json", "--config", config, "--kubeconfig", kubeconfig, *where]
+            ["doctor", "-o", "json", "--config", config, "--kubeconfig", kubeconfig, *where]
         )
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         (found,) = [line for line in lines if line["check"] == "other-installations"]

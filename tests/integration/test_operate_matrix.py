@@ -104,7 +104,8 @@ MATRIX: Final[dict[str, Missing]] = {
                  "the owner of the store was not checked"),
                 CLAIMS,
             ),
-            "explain": AWAY, "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
+            "explain": Answer(5, ("STATUS  not read: cannot connect", "were not compared"), CLAIMS),
+            "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
             "repair": Answer(4, (*AWAY.there, "nothing is written"), CLAIMS),
             "doctor": Answer(
                 1, ("fail    api-connect", "by --kubeconfig {away})", "which one this is was not compared",

@@ -313,55 +313,27 @@ async def test_a_password_need_not_be_an_argument(
     words, variable, warned = WAYS[way]
     said = {"url": url, "bare": redis_url, "file": str(tmp_path / "url")}
     monkeypatch.setenv("REDIS_URL", variable.format(**said))
-    out = tmp_path / "logs.jsonl"
     code = await cli.execute([
-        "export", "--output", str(out), "--kubeconfig", "/does/not/exist",
+        "explain", "--records", "ns/n", "--kubeconfig", "/does/not/exist",
         *(word.format(**said) for word in words),
     ])  # fmt: skip
     text = capsys.readouterr().err
-    assert code == 0, text
+    # Redis has answered; the API server was not asked.
+    assert (code, "objects were not asked" in text) == (exits.NOT_COMPARED, True), text
     assert ("list processes" in text) is warned
     assert PASSWORD not in text
-    assert out.read_text().count("\n") > 1
-    assert out.stat().st_mode & 0o777 == 0o600, "texts of receivers are in it"
 
 
 async def test_whom_a_server_refuses_is_told_which(
     redis_url: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The error of an export names the server, and what named that."""
+    """The error names the server, and what named that."""
     monkeypatch.setenv("REDIS_URL", url_of(redis_url, "nobody", PASSWORD))
-    out = ("--output", str(tmp_path / "logs.jsonl"), "--kubeconfig", "/does/not/exist")
-    assert await cli.execute(["export", *out]) == exits.REFUSED
+    command = ["explain", "--records", "ns/n", "--kubeconfig", "/does/not/exist"]
+    assert await cli.execute(command) == exits.REFUSED
     assert ", by $REDIS_URL)" in capsys.readouterr().err
-
-
-async def test_a_refused_write_is_no_other_history(
-    shared: redis_asyncio.Redis,
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Whoever may not write is told so by an import, and nothing of what is there was compared."""
-    async with running(url_of(redis_url, "ledger", PASSWORD), installation="tests") as client:
-        await claimed(ClaimedLog(client), "v")
-    await tell(shared, "DEL", "nl:{u}")
-    out = str(tmp_path / "logs.jsonl")
-    more = ("--kubeconfig", "/does/not/exist")
-    monkeypatch.setenv("REDIS_URL", url_of(redis_url, "reader", PASSWORD))
-    assert await cli.execute(["export", "--output", out, *more]) == 0
-    for words in ((), ("--join",)):
-        capsys.readouterr()
-        assert (
-            await cli.execute(["import", out, "--unchecked-store", *words, *more]) == exits.REFUSED
-        )
-        text = "".join(capsys.readouterr())
-        assert "Redis refuses the command (NOPERM)" in text
-        assert "another history" not in text
 
 
 async def test_a_granted_user_outlives_the_server(redis_binary: Path) -> None:

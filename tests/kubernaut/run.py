@@ -206,7 +206,7 @@ class Trial:
         """All logs agree with their statuses; nothing is missed of what Kubernaut's controller ended."""
         name = REPLACED if self.way == "image" else OURS
         command = printed(f"kubectl -n {NAMESPACE} exec deployment/{name} ")
-        said = await self.there.type(f"{command} --json 2>/dev/null || [ $? = 1 ]")
+        said = await self.there.type(f"{command} -o json 2>/dev/null || [ $? = 1 ]")
         *found, last = (json.loads(line) for line in said.splitlines())
         assert "summary" in last, said
         self.faults += [f"syncer verify: {f}" for f in found]

@@ -18,10 +18,12 @@ COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
     "any command": (
         [""],
-        ["completion", "doctor", "explain", "hold", "list", "resend", "resolve", "tail", "verify",
-         "web"],
+        ["completion", "doctor", "explain", "hold", "list", "receivers", "resend", "resolve", "status",
+         "tail", "verify", "web"],
     ),
-    "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
+    "an option of a command": (
+        ["resend", "ns/n", "--re"], ["--reason", "--receiver", "--redis-url", "--redis-url-file"],
+    ),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
     "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
     "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
@@ -34,8 +36,8 @@ COMPLETED = {
     "values of options are no words of a command": (["tail", ""], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
-        "completion", "doctor", "explain", "hold", "list", "resend", "resolve", "tail", "verify",
-        "web",
+        "completion", "doctor", "explain", "hold", "list", "receivers", "resend", "resolve", "status",
+        "tail", "verify", "web",
     ]),
 }  # fmt: skip
 

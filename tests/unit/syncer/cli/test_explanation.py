@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from syncer.cli.attempts import translated
 from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step
 from syncer.cli.owner import Owner
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import Attempt, AttemptState, FailureClass
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.hold import Hold
 from syncer.model.record import (
     Kind,
@@ -286,14 +287,14 @@ def test_an_explanation_as_json() -> None:
         {
             "id": A1, "state": "failed", "class": "transient",
             "opened": "2027-01-15T07:59:10.000Z", "ended": "2027-01-15T07:59:11.000Z",
-            "code": 503, "error": "slack said no", "order": None,
+            "code": 503, "error": "slack said no", "word": None, "order": None,
         }
     ]  # fmt: skip
     (channel,) = as_json(explain(request(), log, Rules(), now=NOW))["channels"]
     assert (channel["nextAttempt"], channel["state"]) == (None, "Sending")
     assert channel["attempts"][1] == {
         "id": A2, "state": "intent", "class": None, "opened": "2027-01-15T07:59:10.000Z",
-        "ended": None, "code": None, "error": None, "order": None,
+        "ended": None, "code": None, "error": None, "word": None, "order": None,
     }  # fmt: skip
     assert as_json(explain(request(), read_log(()), Rules(), now=NOW))["plan"] is None
 
@@ -357,13 +358,15 @@ def test_an_explanation_as_text() -> None:
         found=request(phase="Failed", reason="R", message="m"),
     )
     assert text.splitlines() == [
-        "ns/n  uid u", "PHASE   Failed  R  m", "AGE     60m, priority Medium",
+        "It goes to no receiver.", "ns/n  uid u", "PHASE   Failed  R  m", "AGE     60m, priority Medium",
         "NEXT    nothing: the published phase is final",
         "ROUTED  to no channel at 2027-01-15T07:59:00.000Z", "        Fallback", "",
         "! without --config the defaults of `delivery` are assumed",
     ]  # fmt: skip
     _, text = explained(PLAN, found=request(phase=""))
-    assert text.splitlines()[1] == "PHASE   (none)"
+    assert text.splitlines()[:3] == [
+        f"Not yet delivered to {C}.", "ns/n  uid u", "PHASE   (none)",
+    ]  # fmt: skip
     assert "        RoutingRuleMatched: rule 1 matched\n" in text
     assert "!" not in text
 
@@ -435,3 +438,64 @@ def test_without_a_file_the_defaults_are_those_of_the_settings() -> None:
     assert (assumed.at_most_once, assumed.paused, assumed.max_age, assumed.known) == (
         default.at_most_once, default.paused, default.max_age, True,
     )  # fmt: skip
+
+
+def _said(
+    attempt: AttemptId, state: AttemptState, at: int = NOW - 9_000, *, seed: bool = False
+) -> Record:
+    """What became of an attempt, as its sender or, with `seed`, only the status has it."""
+    failure = None if state is AttemptState.SUCCESS else FailureClass.UNCERTAIN
+    return attempt_record(Attempt(attempt, C, state, ended=at, failure=failure), seed=seed)
+
+
+#: The records behind the plan, and the first sentence.
+SENTENCES: Final = {
+    "nothing yet": ((), f"Not yet delivered to {C}."),
+    "a failure": ((opened(A1), failed(A1)), f"Not yet delivered to {C} after one failure: slack said no."),
+    "success after it": (
+        (opened(A1), failed(A1), opened(A2), _said(A2, AttemptState.SUCCESS)),
+        f"Delivered to {C} at 07:59:51 UTC after one failure.",
+    ),
+    "perhaps before as well": (
+        (opened(A1), _said(A1, AttemptState.UNKNOWN, NOW - 12_000), opened(A2),
+         _said(A2, AttemptState.SUCCESS)),
+        f"Delivered to {C} at 07:59:51 UTC; it may also have arrived at 07:59:48 UTC.",
+    ),
+    "by a person's word": (
+        (opened(A1), _said(A1, AttemptState.UNKNOWN), resolution_record(
+            Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
+            delivered=True, at=NOW - 9_000, by="sam", why="seen")),
+        f"Delivered to {C} at 07:59:51 UTC (resolved by sam: not observed by the sender).",
+    ),
+    "restored": (
+        (_said(A1, AttemptState.SUCCESS, seed=True),),
+        f"Delivered to {C} at 07:59:51 UTC (restored from the status: not observed by the sender).",
+    ),
+    "adopted": (
+        (_said(AttemptId("0-0"), AttemptState.SUCCESS, seed=True),),
+        (
+            f"Delivered to {C} at 07:59:51 UTC (adopted from the controller before: not observed by the"
+            " sender)."
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_the_first_sentence(case: str) -> None:
+    """What became of it, when, what may have arrived besides, and on whose word that stands."""
+    records, wanted = SENTENCES[case]
+    _, text = explained(PLAN, *records)
+    assert text.splitlines()[0] == wanted
+    if "(" in wanted:
+        assert wanted.partition("(")[2].partition(":")[0] in text.partition("attempt  ")[2]
+
+
+def test_words_that_only_their_developers_understand_are_translated() -> None:
+    """The record keeps them."""
+    assert (
+        translated("permanent failure: it said 400 (permanent failure)")
+        == "failed for good: it said 400"
+    )
+    assert "switched off" in translated("channel x: DD-NOT-007: use RegisterChannel() first")
+    assert translated("timeout") == "timeout"

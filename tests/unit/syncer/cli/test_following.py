@@ -36,7 +36,7 @@ def event(record: Record, key: str = "payments/disk-full") -> Event:
 #: A record, and its cells behind name and channel.
 LINES: Final[dict[str, tuple[Record, tuple[str, str]]]] = {
     "a failure that is tried again": (
-        failed(A1), ("failed", "503 slack said no (next in 30 seconds)"),
+        failed(A1), ("failed", "503 slack said no (if attempts are left, next in 30 seconds)"),
     ),
     "a failure for good": (failed(A1, wait=0), ("failed for good", "503 slack said no")),
     "a success": (SENT, ("success", "after 1.2 s")),
@@ -56,7 +56,7 @@ LINES: Final[dict[str, tuple[Record, tuple[str, str]]]] = {
             Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
             delivered=True, at=NOW, by="me", why="seen",
         ),
-        ("success", "seen (by me)"),
+        ("resolved: success", "seen (by me)"),
     ),
 }  # fmt: skip
 
@@ -85,8 +85,9 @@ def test_a_json_line() -> None:
     assert found == {
         "at": "2027-01-15T07:59:11.000Z", "object": "payments/disk-full", "uid": "u", "position": 3,
         "channel": C, "receiver": "ops", "state": "failed", "class": "transient", "attempt": A1,
-        "code": 503, "error": "slack said no", "templates": None, "durationMs": None,
-        "due": "2027-01-15T07:59:41.000Z", "by": None,
+        "code": 503, "error": "slack said no", "durationMs": None,
+        "due": "2027-01-15T07:59:41.000Z", "by": None, "resolved": False,
+        "templates": None,
     }  # fmt: skip
     skipped = event(skip_record("skip:1", C, at=NOW, why="circuit open")).as_json()
     assert (skipped["attempt"], skipped["state"], skipped["error"]) == (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from syncer.cli.exits import Absent
-from syncer.cli.lookup import namespace_and_name, read_request
+from syncer.cli.lookup import find_request, namespace_and_name, read_request
 from syncer.model.errors import ConfigError
-from tests.unit.syncer.cli.world import Objects, World, named
+from tests.unit.syncer.cli.world import Objects, World, named, page
 
 
 def test_a_key_is_parted() -> None:
@@ -30,3 +30,29 @@ async def test_an_object_is_read() -> None:
     assert (await read_request(world.at, "ns/n1")).uid == "1"
     with pytest.raises(Absent, match=r"^there is no object ns/n2$"):
         await read_request(world.at, "ns/n2")
+
+
+#: What is typed, what is listed; the uid that is found, or what is said instead.
+PARTS = {
+    "the whole key": ("ns/n1", (), "1"),
+    "a part that one has": ("n12", ("1", "12"), "12"),
+    "a part, in a namespace": ("ns/2", ("1", "12"), "12"),
+    "a part that several have": (
+        "n1", ("1", "12"), "2 notifications have 'n1' in their name; the newest:\n  ns/n1",
+    ),
+    "a part that none has": ("x", ("1",), "there is no object x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PARTS)
+async def test_an_object_is_found_by_a_part_of_its_name(case: str) -> None:
+    """If it is the only one; of several the newest are named, and none is taken for the one."""
+    key, listed, wanted = PARTS[case]
+    world = World(Objects(page(*map(named, listed)), namespace="ns" if "/" in key else None))
+    world.objects.kept["ns/n1"] = named("1")
+    if wanted.isdigit():
+        assert (await find_request(world.at, key, ())).uid == wanted
+        return
+    with pytest.raises(Absent) as said:
+        await find_request(world.at, key, ())
+    assert str(said.value).startswith(wanted)

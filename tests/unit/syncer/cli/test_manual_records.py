@@ -113,10 +113,14 @@ def unknown(attempt: AttemptId) -> Record:
 
 
 def test_verdict_is_on_what_is_not_known() -> None:
-    """By default every unknown result is meant; open attempts only if that is said."""
+    """The only unknown result is meant, of several one is asked for; open ones only if that is said."""
     log = (PLAN, opened(A1), unknown(A1), opened(A2))
     assert resolved(*log) == [f"attempt {A1} on {C}: unknown -> success"]
-    assert resolved(*log, delivered=False, even_open=True) == [
+    with pytest.raises(Refused) as asked:
+        resolved(*log, delivered=False, even_open=True)
+    assert "2 attempts have an unknown result: which one?" in str(asked.value)
+    assert f"--attempt {A2}  on {C}, 2027-01-15T07:59:10" in str(asked.value)
+    assert resolved(*log, attempt="all", delivered=False, even_open=True) == [
         f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed",
     ]  # fmt: skip
 

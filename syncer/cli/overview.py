@@ -1,0 +1,159 @@
+"""
+What all notifications together say: how many need a person, and how each receiver does.
+
+Counted over statuses, page by page; nothing is kept of a notification but what is counted. A receiver is
+bad since the first failure behind its last success, whichever notification these were of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from syncer.cli.attempts import translated
+from syncer.cli.output import age
+from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.conditions import QUARANTINED, true_condition
+from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
+from syncer.model.times import format_time
+from syncer.rules.channel_state import State
+
+#: Milliseconds that what is due may take before it counts as stuck.
+LATE: Final = 60_000
+#: Channels that are counted one by one; a route may name as many as there are recipients.
+MOST: Final = 500
+#: Failures of a channel whose times are kept, to tell since when it fails.
+_KEPT: Final = 1000
+
+
+@dataclass(slots=True)
+class Receiver:
+    """
+    One channel over all notifications.
+
+    Attributes:
+        attempts: Since the time that was asked for; `failed` and `unknown` are of these.
+        waiting: Notifications that are not finished there; `oldest` is the one that waits longest.
+        success: When it last took a message, 0 if that is not known.
+        failures: When attempts failed.
+        error: Of the newest failure.
+        skip: Why what is due is not tried, by the log of the oldest; empty if it is.
+    """
+
+    channel: str
+    attempts: int = 0
+    failed: int = 0
+    unknown: int = 0
+    waiting: int = 0
+    oldest: NotificationRequest | None = None
+    success: int = 0
+    failures: list[int] = field(default_factory=list)
+    error: str = ""
+    skip: str = ""
+
+    @property
+    def since(self) -> int:
+        """When it began to fail, 0 if its newest attempt was a success."""
+        return min((at for at in self.failures if at > self.success), default=0)
+
+    def cells(self, now: int) -> tuple[str, ...]:
+        """Return it as cells of a table."""
+        since, success = self.since, self.success
+        return (
+            self.channel, f"bad for {age(now - since)}" if since else "good", str(self.attempts),
+            str(self.failed), str(self.unknown), str(self.waiting),
+            f"{age(now - success)} ago" if success else "-",
+            "; ".join(filter(None, [self.skip, self.error if since else ""])),
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as one JSON object; the keys are an interface."""
+        return {
+            "channel": self.channel, "badSince": format_time(self.since) or None,
+            "attempts": self.attempts, "failed": self.failed, "unknown": self.unknown,
+            "waiting": self.waiting, "lastSuccess": format_time(self.success) or None,
+            "lastError": self.error or None, "notTried": self.skip or None,
+        }  # fmt: skip
+
+
+HEAD: Final = (
+    "RECEIVER", "STATE", "ATTEMPTS", "FAILED", "UNKNOWN", "WAITING", "SUCCESS", "LAST ERROR",
+)  # fmt: skip
+FLEXIBLE: Final = {"RECEIVER": 12, "LAST ERROR": 20}
+
+
+def next_due(request: NotificationRequest) -> int:
+    """Return when the next attempt is due by the status, 0 if nothing is planned."""
+    due = [c.next_retry for c in request.status.channels if c.next_retry]
+    return min(due, default=0)
+
+
+@dataclass(slots=True)
+class Overview:
+    """Counts over all notifications, at one time in Unix milliseconds; `since` is when attempts count."""
+
+    now: int
+    since: int
+    notifications: int = 0
+    unfinished: int = 0
+    stuck: int = 0
+    unknown: int = 0
+    failed: int = 0
+    quarantined: int = 0
+    journaled: int = 0
+    annotated: int = 0
+    receivers: dict[str, Receiver] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> list[Receiver]:
+        """Receivers that fail, the one that has failed longest first."""
+        return sorted((r for r in self.receivers.values() if r.since), key=lambda r: r.since)
+
+    def take(self, request: NotificationRequest) -> None:
+        """Count one notification."""
+        status = request.status
+        self.notifications += 1
+        self.unknown += status.uncertain > 0
+        self.quarantined += true_condition(status.conditions, QUARANTINED) is not None
+        self.journaled += status.journal is not None
+        if status.terminal:
+            ended = status.phase in {FAILED, PARTIALLY_SENT}
+            self.failed += ended and status.completed_at >= self.since
+        else:
+            self.unfinished += 1
+            self.annotated += request.hold is not None
+            due = next_due(request) or request.created
+            self.stuck += request.hold is None and due < self.now - LATE
+        for channel in status.channels:
+            found = self._of(channel.name)
+            if found is not None and not (status.terminal or State(channel.state).finished):
+                found.waiting += 1
+                if found.oldest is None or request.created < found.oldest.created:
+                    found.oldest = request
+        for attempt in status.attempts:
+            found = self._of(attempt.channel)
+            if found is None:
+                continue
+            at = attempt.ended or attempt.started
+            late = at < self.since
+            found.attempts += not late
+            if attempt.state is AttemptState.SUCCESS:
+                found.success = max(found.success, at)
+            elif attempt.failure is not FailureClass.NOT_SENT and not attempt.open:
+                found.unknown += attempt.state is AttemptState.UNKNOWN and not late
+                found.failed += attempt.state is AttemptState.FAILED and not late
+                if at >= max(found.failures, default=0):
+                    found.error = translated(attempt.error)
+                found.failures.append(at)
+                if len(found.failures) > _KEPT:
+                    found.failures.sort()
+                    # The oldest that counts, and the newest.
+                    found.failures = [t for t in found.failures if t > found.success][:_KEPT] or [
+                        at
+                    ]
+
+    def _of(self, channel: str) -> Receiver | None:
+        found = self.receivers.get(channel)
+        if found is None and len(self.receivers) < MOST:
+            found = self.receivers[channel] = Receiver(channel)
+        return found

@@ -1,0 +1,106 @@
+"""Each command of docs/on-call.md is run on real servers, and answers as the page shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.docs.blocks import ROOT, blocks
+from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
+from tests.integration.api import notification
+from tests.integration.operating import NO_SWEEPS, Operator, owner
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+PAGE: Final = ROOT / "docs" / "on-call.md"
+SLOW: Final[dict[str, Any]] = {
+    "maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300,
+}  # fmt: skip
+
+
+#: Commands that are about one notification, or about holds.
+_ALONE: Final = ("explain", "resolve", "hold")
+
+
+def alike(text: str, namespace: str = "payments") -> list[str]:
+    """The lines of an answer without what is another each time: numbers, times, names of processes."""
+    text = text.replace(namespace, "payments")
+    text = re.sub(r"\b[0-9a-f]{8}-[-0-9a-f]{27}\b", "UID", text)
+    text = re.sub(r"hold-[0-9a-f]{8}", "HOLD", text)
+    text = re.sub(r"\d+(?:\.\d+)?(?: (?:second|minute|hour)s?|ms|[smhd]\b)", "TIME", text)
+    text = re.sub(r"[\d-]+[T ]?[\d:.]{7,}Z?(?: UTC)?", "MOMENT", text)
+    text = re.sub(r"https?://[\d.:]+", "ADDRESS", text)
+    text = re.sub(r"(?<=alive: )\S+", "REPLICA", text)
+    return [
+        " ".join(re.sub(r"\d+", "N", line).split()) for line in text.splitlines() if line.strip()
+    ]
+
+
+def questions() -> list[list[str]]:
+    """Each command of the page, with the lines of its answer behind it."""
+    lines = [line for block in blocks(PAGE) for line in block.lines]
+    starts = [n for n, line in enumerate(lines) if line.startswith("$ ")]
+    return [lines[a:b] for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+
+
+def tried(here: Stage, uid: str) -> bool:
+    """Whether the status shows an attempt."""
+    return bool(here.watcher.versions.get(uid)) and "deliveryAttempts" in str(
+        here.watcher.versions[uid][-1]
+    )
+
+
+async def test_each_question_is_answered(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten questions on data of an evening on which the receiver failed; each answer is the page's."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        operator = Operator(here, capsys)
+        process = here.notifier(sync=NO_SWEEPS)
+        here.script("Backup failed", Step(400, "no such channel"))
+        here.script("Disk full on db-3", BUSY)
+        here.script("Certificate expires", Step(drop="after"))
+        here.script("Queue grows", BUSY, OK)
+        async with owner(process):
+            for name, subject, severity, phase, more in (
+                ("queue-grows", "Queue grows", "warning", "Sent", {}),
+                ("backup-failed", "Backup failed", "critical", "Failed", {}),
+                (
+                    "certificate",
+                    "Certificate expires",
+                    "critical",
+                    "Sending",
+                    {"retryPolicy": SLOW},
+                ),
+                ("disk-full", "Disk full on db-3", "critical", "Sending", {"retryPolicy": SLOW}),
+            ):
+                uid = await here.create(name, subject=subject, severity=severity, **more)
+                await here.wait_phase(uid, phase)
+                await until(partial(tried, here, uid), "it is tried", within=20)
+            document = notification("deploy-done", subject="Deploy done", severity="info")
+            document["metadata"]["annotations"] = {"notification-ledger/hold": "until Monday"}
+            await here.api.ask("POST", here.api.requests, document)
+            await until(
+                lambda: "deploy-done" in str(here.watcher.versions), "it is seen", within=20
+            )
+            found, shown, page = [], [], ""
+            for command, *wanted in questions():
+                words = shlex.split(command.removeprefix("$ kubectl ledger"))
+                words = [w.replace("payments", here.namespace) for w in words]
+                scope = ["-n", here.namespace] if words[0] not in _ALONE else []
+                by = ["--by", "sam"] if {"--reason", "--failed"} & {*words} else []
+                answer = await operator.run(*words, *scope, *by, config=str(process._config))
+                said = answer.out + answer.err.replace("syncer: ", "")
+                page += "\n".join(["", command, *said.splitlines()]).replace(
+                    here.namespace, "payments"
+                )
+                found.append([command, *alike(said, here.namespace)])
+                shown.append([command, *alike("\n".join(wanted))])
+        assert len(found) >= 10
+        assert found == shown, page

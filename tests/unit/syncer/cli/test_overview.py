@@ -1,0 +1,88 @@
+"""What all notifications together say, and the lines that `status` makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from syncer.cli.overview import LATE, Overview
+from syncer.cli.status import Line, _part, lines_of
+from syncer.model.errors import Unavailable
+from tests.unit.syncer.cli.samples import A1, A2, NOW, C, entry, request
+
+DAY = 86_400_000
+
+
+def at(state: str, number: int, clock: str, channel: str = C, **more: Any) -> dict[str, Any]:
+    """An attempt of 15 January 2027, which NOW is the eighth hour of."""
+    return entry(state, number, A1 if number == 1 else A2) | {
+        "channel": channel, "timestamp": f"2027-01-15T{clock}Z", **more,
+    }  # fmt: skip
+
+
+def counted(*found: Any) -> Overview:
+    """What these say."""
+    counts = Overview(NOW, NOW - DAY)
+    for one in found:
+        counts.take(one)
+    return counts
+
+
+def channel(state: str, **more: Any) -> list[dict[str, Any]]:
+    """The channels of a status."""
+    return [{"name": C, "state": state, **more}]
+
+
+def test_a_receiver_is_bad_since_the_first_failure_behind_its_last_success() -> None:
+    """Whichever notifications these were of, and in whatever order they are read."""
+    failing = request(
+        at("failed", 1, "07:20:00", error="old"), at("failed", 2, "07:50:00", error="new"),
+        channels=channel("Retrying", nextRetryTime="2027-01-15T08:05:00Z"),
+    )  # fmt: skip
+    sent = request(at("success", 1, "07:30:00"), phase="Sent", channels=channel("Delivered"))
+    again = request(at("failed", 1, "07:40:00", error="first"), channels=channel("Retrying"))
+    for order in ((failing, sent, again), (again, sent, failing)):
+        (bad,) = counted(*order).bad
+        assert bad.cells(NOW) == (C, "bad for 20m", "4", "3", "0", "2", "30m ago", "new")
+    better = request(at("success", 1, "07:55:00"), phase="Sent", channels=channel("Delivered"))
+    assert counted(failing, sent, again, better).bad == []
+
+
+def test_what_needs_attention() -> None:
+    """What is overdue, unknown, failed within the day, held by its annotation; each with its command."""
+    found = counted(
+        request(channels=channel("Retrying", nextRetryTime="2027-01-15T07:50:00Z")),
+        request(channels=channel("Retrying", nextRetryTime="2027-01-15T08:05:00Z")),
+        request(entry("unknown"), uncertainAttempts=1, phase="Sent", channels=channel("Delivered")),
+        request(phase="Failed", completionTime="2027-01-15T07:00:00Z"),
+        request(phase="Failed", completionTime="2027-01-13T07:00:00Z"),
+        request(hold="x"),
+    )
+    assert (found.notifications, found.unfinished, found.stuck) == (6, 3, 1)
+    lines = {line.name: line for line in lines_of(found)}
+    assert lines["STUCK"] == Line(
+        "STUCK", False, "1 of 3 unfinished are overdue", "list --unfinished"
+    )
+    assert lines["FAILED"].text == "1 in 24 h"
+    assert lines["UNKNOWN"].next == "list --state unknown"
+    assert lines["HELD BACK"].text == "1 by their annotation"
+    assert lines["QUARANTINED"] == Line("QUARANTINED", True, "none", "")
+    assert LATE < 600_000
+
+
+async def test_a_server_that_hangs_keeps_nothing_back() -> None:
+    """A part that is not to be had in time is a line of its own; so is one that fails."""
+
+    async def never() -> list[Line]:
+        await asyncio.Event().wait()
+        return []
+
+    async def fails() -> list[Line]:
+        raise Unavailable("away")
+
+    assert await _part("REDIS", never(), "doctor", within=0.01) == [
+        Line("REDIS", None, "no answer within 0 s", "doctor")
+    ]
+    assert await _part("HOLDS", fails(), "hold list") == [
+        Line("HOLDS", None, "not known: away", "hold list")
+    ]
