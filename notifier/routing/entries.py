@@ -113,9 +113,10 @@ def _own_requests(
     """Compile the requests of webhooks that have some of their own."""
     found: list[ChannelConfig] = []
     for n, config in enumerate(configs):
+        found.append(config)
         if isinstance(config, WebhookConfig) and config.source:
             try:
-                config = replace(config, wording=webhook_wording(config.source, templates))  # noqa: PLW2901
+                found[n] = replace(config, wording=webhook_wording(config.source, templates))
             except ValueError as error:
                 place, _, reason = str(error).partition(": ")
                 path = f"{table.path}.webhookConfigs[{n}].{place}"
@@ -123,7 +124,6 @@ def _own_requests(
                     f"{path}: {reason}", table.node("webhookConfigs"), path=path,
                     fix="correct it; docs/receivers.md has entries that work",
                 )  # fmt: skip
-        found.append(config)
     return tuple(found)
 
 

@@ -14,9 +14,6 @@ from tests.unit.notifier.cli.planted import CANARY, Planted, checked, found_at, 
 FILE: Final = """\
 listn: ":8080"                                        #g-unknown
 metricsAddr: ":8081"                                  #g-twice-an-address
-limits:
-  requests: 500
-  connections: 100                                    #g-limits
 sources:
   - name: a
     kind: alertmanger                                 #g-kind
@@ -73,9 +70,6 @@ IN_FILE: Final[dict[str, Planted]] = {
     "g-unknown": Planted("warning", "listn", "did you mean listen?", "write listen instead"),
     "g-twice-an-address": Planted(
         "error", "metricsAddr", "must differ from", "the default is :9090"
-    ),
-    "g-limits": Planted(
-        "error", "limits.connections", "at least limits.requests (500)", "or lower limits.requests"
     ),
     "g-kind": Planted("error", "sources[0].kind", "must be one of alertmanager,", "one of these"),
     "g-word": Planted("error", "sources[0].per", "'group' or 'alert'", "the default is group"),

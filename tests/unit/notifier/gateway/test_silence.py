@@ -82,7 +82,7 @@ def test_a_silence_is_told_to_people() -> None:
     assert (told.namespace, told.repeat) == ("alerts", False)
     assert silence_notice(source(), LAST, TERMS) == told
     assert silence_notice(source(), "2026-11-27T05:00:00Z", TERMS).identity != told.identity
-    several = source(namespace="${a}", namespaces=["a", "b"])
+    several = source(namespace="{{ a }}", namespaces=["a", "b"])
     assert silence_notice(several, LAST, TERMS).namespace == "a"
     assert "every 90 s." in silence_notice(source(), LAST, Terms(90.0)).manifest["spec"]["body"]
 
