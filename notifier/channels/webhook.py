@@ -13,8 +13,10 @@ secret configured, `webhook-timestamp` and `webhook-signature` are added; during
 provider gives the old and the new secret and the message is signed with both. A bearer token or a
 user and password go into the `Authorization` header; they are read at each send as well.
 
-Unlike with the other receivers, 409 is *unknown*: by the idempotency rules it means that an earlier
-request with this key is being processed.
+An entry of the routing file may say what is sent instead, and how answers are read.
+
+Unlike with the other receivers, 409 to our own JSON is *unknown*: by the idempotency rules it means that an
+earlier request with this key is being processed.
 """
 
 from __future__ import annotations
@@ -180,7 +182,7 @@ class WebhookChannel:
             method=made.method,
             judge=self._judged if self._requests else None,
         )
-        if outcome.code == _IN_PROGRESS:
+        if outcome.code == _IN_PROGRESS and self._requests is None:
             return Outcome.unknown(
                 "webhook answered 409: an earlier request is in progress", code=_IN_PROGRESS
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Final
 
 from notifier.content.wording import worded
 from notifier.contract import Channel, Message, Outcome
@@ -19,8 +18,6 @@ from notifier.templates.wording import Wording
 from syncer.runtime.offload import offload
 
 _log = logging.getLogger("ledger.delivery")
-#: Characters that a message weighs more for its templates, which look at the alerts.
-_WEIGHT: Final = 16 * 1024
 
 
 class WordedChannel:
@@ -40,7 +37,7 @@ class WordedChannel:
         try:
             message = await offload(
                 lambda: worded(message, self._wording),
-                size=message.size + _WEIGHT,
+                size=message.size,
                 seconds=self.timeout_s,
                 author=message.namespace,
             )

@@ -317,6 +317,7 @@ async def test_what_a_receiver_answers_is_read(tmp_path: Path, http_client: Http
         (Step(429, body=b'{"ok": false, "parameters": {"retry_after": 17}}'), "failed", "", 17.0),
         (Step(200, body=b"no JSON"), "failed", "", None),
         (Step(400, body=b'{"ok": false}'), "failed", "", None),
+        (Step(409, body=b'{"ok": false}'), "failed", "", None),
         (Step(200, body=b'{"ok": true, "result": {"message_id": "../x"}}'), "success", "", None),
     ]
     async with receiving(*(step for step, *_ in answers)) as receiver:
