@@ -796,7 +796,7 @@ def check() -> int:
         )
         for argv in (
             [ENTRYPOINT, "--version"],
-            [ENTRYPOINT, "crd"],
+            [ENTRYPOINT, "show", "crd"],
             [f"/{HOME}/bin/syncer", "--help"],
             [f"/{HOME}/bin/python3", "-c", everything],
         ):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, crd, gateway, routes, run, schema, send
+from notifier.cli import check, gateway, routes, run, send, show
 from syncer.cli import completion
 from syncer.cli.arguments import Parser
 from syncer.cli.exits import OK, USAGE
@@ -40,8 +40,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": check,
     "routes": routes,
     "send": send,
-    "crd": crd,
-    "schema": schema,
+    "show": show,
     "completion": completion,
 }
 

@@ -106,7 +106,7 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
             return KindMissing(text)
         case 404:
             return KindMissing(
-                "404: not served; for NotificationRequests, apply the CRD (notifier crd)"
+                "404: not served; for NotificationRequests, apply the CRD (notifier show crd)"
             )
         case 409:
             return Conflict(text)

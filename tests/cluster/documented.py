@@ -268,7 +268,7 @@ TURNS: Final = (
     Turn(INSTALL, "helm install ledger charts/", again, before=uninstalled, words=REGISTRY),
     Turn(INSTALL, "helm install ledger oci://", again, before=uninstalled, words=RELEASE),
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone, before=uninstalled),
-    Turn(INSTALL, "notifier crd | kubectl apply --server-side -f -", without_rights),
+    Turn(INSTALL, "notifier show crd | kubectl apply --server-side -f -", without_rights),
     Turn("docs/cluster.md", "scripts/image build && scripts/image redis", second_cluster, before=own_cache),
 )  # fmt: skip
 

@@ -137,7 +137,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "tests/integration/test_redis_users.py::test_the_explorer_runs_nothing_on_the_server"
         ),
         "kubectl -n notifications delete pvc,secret -l app.kubernetes.io/instance=ledger": ON_CLUSTER,
-        "notifier crd | kubectl apply --server-side -f -": ON_CLUSTER,
+        "notifier show crd | kubectl apply --server-side -f -": ON_CLUSTER,
         "helm template ledger charts/notification-ledger -n NAMESPACE ": (
             "tests/chart/test_admission.py::test_the_policies_without_the_chart_are_as_the_page_says"
         ),

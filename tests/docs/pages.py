@@ -201,7 +201,7 @@ def resource() -> str:
         (
             f"`{crd['spec']['group']}/{version['name']}`, kind `{names['kind']}`, namespaced;"
             f" short names {', '.join(f'`{n}`' for n in names['shortNames'])}."
-            f" `notifier crd` prints this CRD. Kubernaut's own, which lacks the members that only"
+            f" `notifier show crd` prints this CRD. Kubernaut's own, which lacks the members that only"
             " notification-ledger writes and the bounds on texts and lists, serves as well.\n\n"
             f"{_words(schema['description'])}\n"
         ),

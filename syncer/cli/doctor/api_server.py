@@ -81,7 +81,7 @@ def check_api_server(facts: ApiFacts) -> list[Result]:
         else warn("api-latency", f"{facts.latency:.0f} ms for a small read",
                   "check the load of the API server; leases must be renewed within seconds"),
         fail("api-objects", f"NotificationRequests cannot be listed: {facts.listing}",
-             "apply the CRD (`notifier crd | kubectl apply --server-side -f -`), and grant"
+             "apply the CRD (`notifier show crd | kubectl apply --server-side -f -`), and grant"
              " list; with permissions in some namespaces only, name them (-n)")
         if facts.listing
         else ok("api-objects", "NotificationRequests can be listed"),

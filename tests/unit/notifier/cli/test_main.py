@@ -27,7 +27,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     python = sys.version.split()[0]
     assert capsys.readouterr().out == f"notification-ledger {__version__} (Python {python})\n"
-    assert cli.main(["crd"]) == 0
+    assert cli.main(["show", "crd"]) == 0
     assert capsys.readouterr().out == render_crd()
     assert cli.main([]) == 2
     printed = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
 def test_a_reader_that_has_enough_is_no_error() -> None:
     """Whoever closes a pipe early has nothing said, neither by the command nor by the interpreter."""
     with subprocess.Popen(
-        [sys.executable, "-m", "notifier", "crd"],
+        [sys.executable, "-m", "notifier", "show", "crd"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as running:  # fmt: skip
         assert running.stdout is not None
@@ -126,7 +126,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "notifier crd",
+        "notifier show crd",
         "notifier --version",
         "notifier run -h",
         "syncer -h",
@@ -179,7 +179,7 @@ def test_a_tried_payload_may_hold_what_the_terminal_lacks(tmp_path: Path) -> Non
 
 #: Words of a command line, and whether its process is set up as one that is over soon.
 PROCESSES = {
-    "a short command": (["crd"], True),
+    "a short command": (["show", "crd"], True),
     "the controller": (["run"], False),
     "the gateway": (["gateway", "--config", "f"], False),
     "a check for the gateway": (["gateway", "test", "--source", "s"], True),
@@ -205,8 +205,8 @@ def test_words_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
     """As the shells' scripts ask for it, with or without what ends the options."""
     for words in (["complete", "--", "s"], ["complete", "s"]):
         assert cli.main(words) == 0
-        assert capsys.readouterr().out == "schema\nsend\n"
-    assert cli.main(["complete", "--", "schema", ""]) == 0
+        assert capsys.readouterr().out == "send\nshow\n"
+    assert cli.main(["complete", "--", "show", ""]) == 0
     assert "gateway\n" in capsys.readouterr().out
 
 
@@ -216,6 +216,6 @@ def test_who_has_read_enough_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(reading)
     with os.fdopen(writing, "w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        assert cli.main(["crd"]) == 0
+        assert cli.main(["show", "crd"]) == 0
         print("more")  # noqa: T201 - what is still written goes nowhere
         out.flush()

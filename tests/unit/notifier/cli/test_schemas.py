@@ -19,7 +19,7 @@ def test_schemas_are_schemas(name: str, capsys: pytest.CaptureFixture[str]) -> N
     """They are valid themselves, and what the command prints is what is published."""
     published = json.loads((PUBLISHED / f"{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(published)
-    assert main(["schema", name]) == 0
+    assert main(["show", name]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith('{\n  "$')
     assert json.loads(printed) == published

@@ -134,12 +134,12 @@ def test_scripts_ask_the_command(
 OF_NOTIFIER = {
     "any command": (
         [""],
-        ["check", "completion", "crd", "gateway", "routes", "run", "schema", "send"],
+        ["check", "completion", "gateway", "routes", "run", "send", "show"],
     ),
     "a command of a command": (["routes", ""], ["show", "test"]),
     "an option of such a command": (["routes", "test", "--exp"], ["--expect"]),
     "a value of such an option": (["routes", "test", "-o", ""], ["json", "tree"]),
-    "a kind of file": (["schema", "r"], ["routing"]),
+    "a kind of file": (["show", "r"], ["routing"]),
     "a file is the shell's business": (["check", "--config", ""], []),
 }  # fmt: skip
 
