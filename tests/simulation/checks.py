@@ -964,7 +964,9 @@ class Checks:
             self.fail("I1", f"{where}: {subject.state} lands after {', '.join(newer)}")
 
     def _explained(self, subject: Subject, identity: str) -> bool:
-        return self.ever[identity].uncertain or identity in subject.lost
+        # Of what was journaled, an operator may have said that it failed while it was on the wire.
+        known = self.ever[identity]
+        return known.uncertain or (known.journaled and known.judged) or identity in subject.lost
 
     # -- ownership ------------------------------------------------------------------------------
 
