@@ -106,8 +106,7 @@ class Controller:
     def let_go(self, share: float) -> None:
         """Let go what holds with a rate may let go now, of a share of all notifications that is ours."""
         if any(hold.rate for hold in self.placed.known):
-            ours = [e for e in self.cache.entries.values() if e.withheld]
-            for uid in self.placed.let_go(ours, share):
+            for uid in self.placed.let_go(self.cache.entries, share):
                 self.queue.add(uid)
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:

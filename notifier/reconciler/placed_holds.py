@@ -74,12 +74,12 @@ class PlacedHolds:
             request, channels, holds, now=self.time.certain(), clock=self.monotonic()
         )
 
-    def let_go(self, entries: Iterable[Entry], share: float) -> list[str]:
+    def let_go(self, entries: Mapping[str, Entry], share: float) -> list[str]:
         """
         Let go what may go since the last call; returns the uids.
 
         Args:
-            entries: That are ours.
+            entries: All live ones, by uid.
             share: Of the installation's notifications that are ours.
         """
         now = self.monotonic()
@@ -89,10 +89,12 @@ class PlacedHolds:
             if not hold.rate:
                 continue
             let_go = self._let_go.setdefault(hold.name, set())
+            let_go.intersection_update(entries)
             waiting = [
                 e
-                for e in entries
-                if e.uid not in let_go
+                for e in entries.values()
+                if e.withheld
+                and e.uid not in let_go
                 and concerns(hold, e.request)
                 and any(holds_channel(hold, c) for c in e.withheld)
             ]

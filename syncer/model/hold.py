@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from syncer.model.errors import ContractError
-from syncer.model.times import parse_time
+from syncer.model.times import time_of
 
 GROUP: Final = "notification-ledger.dev"
 VERSION: Final = "v1alpha1"
@@ -71,16 +71,17 @@ class Hold:
             meta, spec = document["metadata"], document["spec"]
             name, version = str(meta["name"]), str(meta.get("resourceVersion", ""))
             path = f"the hold {name}"
-            created, start = parse_time(meta["creationTimestamp"]), parse_time(spec.get("start"))
+            # What the API server takes for a time and nobody can read must not stop all deliveries.
+            created, start = time_of(meta["creationTimestamp"]), time_of(spec.get("start"))
             conditions = (document.get("status") or {}).get("conditions") or ()
             matched: dict[str, Any] = next((c for c in conditions if c["type"] == "Matched"), {})
             return cls(
                 name, version, created,
-                min(parse_time(spec["until"]), (start or created) + LONGEST),
+                min(time_of(spec["until"]), (start or created) + LONGEST),
                 str(spec["author"]), str(spec["reason"]), start,
                 **{one: tuple(map(str, spec.get(one) or ())) for one in SELECTORS},
                 rate=float(spec.get("rate") or 0.0),
-                drop_before=parse_time(spec.get("dropBefore")),
+                drop_before=time_of(spec.get("dropBefore")),
                 matched=(str(matched.get("status", "")), str(matched.get("message", ""))),
             )  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -160,7 +160,7 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
 
     def step(seconds: float, share: float = 0.5) -> list[str]:
         world.now += seconds
-        return world.controller.placed.let_go(world.cache.entries.values(), share)
+        return world.controller.placed.let_go(world.cache.entries, share)
 
     def holds() -> int:
         return sum(isinstance(decided(world, e), Withhold) for e in world.cache.entries.values())
