@@ -119,8 +119,7 @@ class LoopWatch:
             due = self._due
             if due and self._clock() - due >= _LONG:
                 frame = sys._current_frames().get(watched)  # noqa: SLF001 - there is no other way to ask
-                # The last look may come when the stall is over: the first counts.
-                if frame is not None and self._due == due and not self._place:
+                if frame is not None and self._due == due:
                     self._place = place_of(frame)
 
 

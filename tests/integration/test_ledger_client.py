@@ -197,6 +197,18 @@ async def test_a_new_connection_to_the_same_store(
     assert (answer.answer, client.generation) == (Answer.OK, before)
 
 
+async def test_a_claim_that_ended_is_tried_no_more(proxy: Proxy, log: ClaimedLog) -> None:
+    """The guard is asked before each try: before the first, and after a request that was lost."""
+    await claimed(log)
+    ended = Appended(Answer.RECLAIM, detail="stale claim")
+    assert await open_attempt(log, guard=lambda: False) == ended
+    proxy.faults.append(Fault(DropRequest(), INTENT.sha.encode()))
+    asked = [True, False]
+    assert await open_attempt(log, guard=lambda: asked.pop(0)) == ended
+    assert (asked, proxy.struck) == ([], ["DropRequest"])
+    assert await kinds(log) == []
+
+
 async def test_a_new_store_is_stamped_once(redis_url: str, admin: redis_asyncio.Redis) -> None:
     """Two clients that open a new store agree on its id."""
     async with running(redis_url) as one, running(redis_url) as two:
