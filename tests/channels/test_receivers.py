@@ -340,6 +340,24 @@ async def test_what_a_receiver_answers_is_read(tmp_path: Path, http_client: Http
     assert keeps.keeps_state
 
 
+async def test_an_incident_is_one_message(tmp_path: Path, http_client: HttpClient) -> None:
+    """By the id in the answer, behind the secret address; a query of its own stays."""
+    made_it = Step(200, body=b'{"id": "77"}')
+    async with receiving(made_it, Step(200), Step(200)) as receiver:
+        text = routing("discord").replace("discord-webhook-url", "url")
+        rig = Rig(tmp_path, http_client, text, url=receiver.url("/api/1/secret?thread_id=5"))
+        channel = rig.channels.channel("webhook:discord")
+        assert channel is not None
+        answer = (await channel.send(told())).answer
+        assert (await channel.send(told("firing", answer))).answer == ""
+        assert (await channel.send(told("resolved", answer))).code == 200
+    assert [request.line.removesuffix(" HTTP/1.1") for request in receiver.requests] == [
+        "POST /api/1/secret?thread_id=5&wait=true",
+        "PATCH /api/1/secret/messages/77?thread_id=5",
+        "PATCH /api/1/secret/messages/77?thread_id=5",
+    ]
+
+
 async def test_what_does_not_fit_waits_for_an_operator(
     tmp_path: Path, http_client: HttpClient
 ) -> None:
