@@ -129,13 +129,19 @@ async def _place(here: _Here) -> int:
         hold = await here.holds.create(name, spec, dry_run=True)
     except Rejected as error:
         raise Refused(f"the API server refuses the hold: {error}") from None
+    # A flood does not wait until all of it is counted: names that the files know need no scan.
+    watched = await namespaces_of(here.at, argparse.Namespace(config=options.config))
+    at_once = options.anyway or not unmatched(hold, _routed(), watched)
+    if at_once and not options.dry_run:
+        hold = await here.holds.create(name, spec)
     count = await _counted(here, [hold])
     strange = unmatched(hold, count.channels, count.namespaces)
-    # What was not counted was not seen either: to stop a flood must be possible in an outage.
-    if strange and not (options.anyway or count.problem):
-        raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
-    if not options.dry_run:
-        hold = await here.holds.create(name, spec)
+    if not at_once:
+        # What was not counted was not seen either: to hold must be possible in an outage.
+        if strange and not count.problem:
+            raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
+        if not options.dry_run:
+            hold = await here.holds.create(name, spec)
     for text in (*strange, count.problem):
         if text:
             write_remark(text)

@@ -12,7 +12,17 @@ import pytest
 from syncer.cli import hold
 from syncer.cli.exits import Misused
 from syncer.cli.holding import is_held
-from syncer.cli.holds import _as_json, _cells, _Count, _counted, _ending, _Here, _rate, _routed
+from syncer.cli.holds import (
+    _as_json,
+    _cells,
+    _Count,
+    _counted,
+    _ending,
+    _Here,
+    _place,
+    _rate,
+    _routed,
+)
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.errors import ConfigError
@@ -187,3 +197,47 @@ async def test_words_that_do_not_belong_together(words: list[str]) -> None:
     hold.add_arguments(parser)
     with pytest.raises(Misused):
         await hold.run(parser.parse_args(words))
+
+
+ORDERS: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
+    "a name that the routing file has": ({}, ["tried", "placed", "counted"]),
+    "a name that only notifications know": ({"receiver": ["dev"]}, ["tried", "counted", "placed"]),
+    "a name that nobody knows, anyway": (
+        {"receiver": ["x"], "anyway": True}, ["tried", "placed", "counted"],
+    ),
+    "a trial": ({"dry_run": True}, ["tried", "counted"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ORDERS.values(), ids=ORDERS.keys())
+async def test_a_flood_does_not_wait_until_it_is_counted(
+    case: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the files know is held before anything is scanned; what they do not know, afterwards."""
+    given, wanted = case
+    done: list[str] = []
+
+    async def create(_name: str, _spec: Any, *, dry_run: bool = False) -> Hold:
+        done.append("tried" if dry_run else "placed")
+        return replace(HOLD, receivers=tuple(options["receiver"]))
+
+    async def counted(_here: _Here, _holds: Any) -> _Count:
+        done.append("counted")
+        return _Count(NOW, ["slack:ops", "slack:dev"])
+
+    async def no_namespaces(*_: Any) -> tuple[str, ...]:
+        return ()
+
+    monkeypatch.setattr("syncer.cli.holds._counted", counted)
+    monkeypatch.setattr("syncer.cli.holds._routed", lambda: {"slack:ops"})
+    monkeypatch.setattr("syncer.cli.holds.namespaces_of", no_namespaces)
+    options: dict[str, Any] = {
+        "receiver": ["ops"], "namespace": None, "type": None, "severity": None, "until": "1h",
+        "reason": "why", "by": "me", "anyway": False, "dry_run": False, "json": False, **given,
+    }  # fmt: skip
+    await _place(
+        here(World(Objects()).at, **options)._replace(
+            holds=cast("Any", SimpleNamespace(create=create))
+        )
+    )
+    assert done == wanted
