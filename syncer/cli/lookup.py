@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final
@@ -9,10 +10,12 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.exits import Absent
 from syncer.cli.output import write_remark
-from syncer.model.errors import ConfigError, Gone
+from syncer.model.errors import ConfigError, Gone, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.text import plain
 
+#: Seconds for an object.
+_ANSWER: Final = 5.0
 #: Notifications that are named where several may be meant.
 _NAMED: Final = 10
 
@@ -80,6 +83,9 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
     """
     namespace, name = namespace_and_name(key)
     try:
-        return await at.objects.get(namespace, name)
+        async with asyncio.timeout(_ANSWER):
+            return await at.objects.get(namespace, name)
     except Gone:
         raise Absent(f"there is no object {key}") from None
+    except TimeoutError:
+        raise Unavailable(f"the API server has not answered within {_ANSWER:.0f} s") from None

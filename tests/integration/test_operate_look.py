@@ -207,7 +207,7 @@ async def test_records_are_shown(here: Stage, operator: Operator) -> None:
 async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that is away is code 4 for a command that needs it, 5 for one that says what it knows."""
     operator = Operator(here, capsys)
-    for command, code in ((["verify", "-n", here.namespace], 5), (["holds"], 4)):
+    for command, code in ((["verify", "-n", here.namespace], 5), (["tail"], 4)):
         answer = await asyncio.wait_for(
             _away(command, str(here.plane.kubeconfig)), timeout=60
         )  # fmt: skip

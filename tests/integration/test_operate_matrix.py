@@ -9,7 +9,10 @@ waits.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -380,6 +383,40 @@ async def test_a_name_that_only_the_api_server_could_know(
     said = capsys.readouterr()
     assert said.out == ""
     assert message in said.err
+
+
+async def test_an_api_server_that_hangs_is_named_soon(
+    here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within five seconds; then the log answers alone."""
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    config = json.loads(here.plane.kubeconfig.read_text())
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    config["clusters"][0]["cluster"] = {"server": url}
+    hung = tmp_path / "hung.json"
+    hung.write_text(json.dumps(config))
+    where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix, "--kubeconfig", str(hung)]
+    capsys.readouterr()
+    said, began = "", time.monotonic()
+    async with server:
+        command = asyncio.create_task(cli.execute(["explain", f"{here.namespace}/waits", *where]))
+        while "has not answered for 4 s" not in said:
+            assert time.monotonic() - began < 6, said
+            await asyncio.sleep(0.1)
+            said += capsys.readouterr().err
+        assert await asyncio.wait_for(command, 30) == 5
+    assert asked.is_set()
+    shown = capsys.readouterr().out
+    assert f"{here.namespace}/waits  uid " in shown
+    assert "STATUS  not read" in shown
 
 
 async def test_explain_names_a_namespace_that_is_not_watched(
