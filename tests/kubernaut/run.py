@@ -206,9 +206,10 @@ class Trial:
         """All logs agree with their statuses; nothing is missed of what Kubernaut's controller ended."""
         name = REPLACED if self.way == "image" else OURS
         command = printed(f"kubectl -n {NAMESPACE} exec deployment/{name} ")
-        said = await self.there.type(f"{command} -o json 2>/dev/null || [ $? = 1 ]")
-        *found, last = (json.loads(line) for line in said.splitlines())
-        assert "summary" in last, said
+        said = await self.there.type(f"{command} -o json 2>verify.log || [ $? = 1 ]")
+        found = [json.loads(line) for line in said.splitlines()]
+        assert found, (FOLDER / "verify.log").read_text()
+        assert "summary" in found.pop(), said
         self.faults += [f"syncer verify: {f}" for f in found]
 
     async def theirs(self, chart: str) -> None:
