@@ -107,7 +107,7 @@ def as_the_release_says(stage: Stage) -> NotifierProcess:
     assert settings["redis"]["passwordFile"] == "/etc/notification/redis/password"
     notifier = stage.notifier(
         sharding={"leaseName": settings["sharding"]["leaseName"]},
-        events={"enabled": settings["events"]["enabled"]},
+        events=settings.get("events", {"enabled": True}),
         sync={"statusPolicy": settings["sync"]["statusPolicy"]},
         redis={
             "url": settings["redis"]["url"],

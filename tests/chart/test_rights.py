@@ -105,7 +105,7 @@ async def explored(stage: Stage) -> None:
     path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-explorer"
     settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
     config = stage.folder / "explorer.yaml"
-    sharding = {"leaseName": settings["sharding"]["leaseName"]}
+    sharding = {"leaseName": settings["sharding"]["leaseName"], "shards": 1}
     config.write_text(json.dumps({"sharding": sharding}))
     async with explorer(
         stage, "--config", str(config),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import pytest
 
 from syncer.cli import main as cli
 from tests.e2e.harness import Stage, Step, until
@@ -61,6 +62,9 @@ async def explorer(
         kubeconfig: Another one than the administrator's.
     """
     port = free_port()
+    environment = pytest.MonkeyPatch()
+    if "--config" in words:  # its constants count, as those of the controller do
+        environment.setenv("LEDGER_TESTING", words[words.index("--config") + 1])
     task = asyncio.create_task(
         cli.execute([
             "web", "--port", str(port), "-n", here.namespace, "--key-prefix", here.prefix,
@@ -86,6 +90,7 @@ async def explorer(
             await until(serves, "it has listed everything", within=20)
             yield found
     finally:
+        environment.undo()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
