@@ -118,7 +118,7 @@ class Installation:
                 f"is {shards}, but the Lease {self._name}-map says {text}; to change the number scale"
                 f" to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
                 f" {self._name}-map {SHARDS}={wanted}",
-                path="sharding.shards",
+                path="shards",
             )
 
     def compare(self, uid: str) -> None:

@@ -167,8 +167,8 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     elif facts.shards == shards:
         number = ok("shards", f"{shards} shard(s), as configured")
     else:
-        fix = "give this command the controller's own settings file, or set sharding.shards back"
-        return [fail("shards", f"{found}, the settings have {shards}", fix)]
+        fix = "run the release that the installation is of, or change it as the controller's error says"
+        return [fail("shards", f"{found}, this release has {shards}", fix)]
     if facts.idle and not facts.unowned:
         said = "; ".join(f"{holder}: {idle}" for holder, idle in sorted(facts.idle.items()))
         text = f"every shard has an owner, but these open no attempt: {said}"

@@ -123,10 +123,13 @@ async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
 )
 async def test_a_server_that_waits_for_more(scheme: str, over: str) -> None:
     """One without TLS takes its greeting for the beginning of a command; the error says what was spoken."""
-    # From Python 3.13 on a connection is closed whose writer nobody holds: the task holds it.
-    server = await asyncio.start_server(
-        lambda _reader, writer: asyncio.sleep(60, writer), "127.0.0.1", 0
-    )
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # From Python 3.13 on a connection is closed whose writer nobody holds: the task holds it.
+        with contextlib.closing(writer):
+            await asyncio.sleep(60)
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
     where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     client = LedgerClient(f"{scheme}://{where}", timeout=0.3)
     try:
