@@ -157,7 +157,7 @@ class Outcome:
         mistake: Refused for what an operator has configured, not for the message.
         digest: Of the templates by which it was worded; empty without any.
         answer: The id that the receiver gave to what it made of the message; empty without one.
-        unworded: Why they did not fit, so that the usual text was sent.
+        unworded: Why they did not fit, so that the usual text was sent, or nothing.
     """
 
     state: AttemptState

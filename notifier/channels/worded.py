@@ -43,12 +43,12 @@ class WordedChannel:
             )
         except TimeoutError:
             return Outcome.not_sent("the templates were not rendered in time")
-        except Unfit as unfit:
-            unworded = str(unfit)
+        except Exception as error:  # noqa: BLE001 - a poison message must not reach the worker
+            unworded = str(error) if isinstance(error, Unfit) else type(error).__name__
             if isinstance(self._wording.payload, Requests):
                 # What its receiver takes is known to the entry alone.
                 outcome = Outcome.mistaken(f"the request does not fit the notification: {unworded}")
-                return replace(outcome, digest=self._wording.digest)
+                return replace(outcome, digest=self._wording.digest, unworded=unworded)
             _log.warning(
                 "templates do not fit a notification, which is sent with its own text",
                 extra={"object": message.key, "templates": self._wording.digest, "error": unworded},

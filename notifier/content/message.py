@@ -36,6 +36,7 @@ from notifier.content.sanitise import (
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Budget
 from notifier.contract import Message
+from notifier.templates.places import is_link
 from syncer.model.attempt import AttemptId
 from syncer.model.context import flatten_context
 from syncer.model.incident import DATA, incident_key, incident_of
@@ -217,7 +218,8 @@ def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
     """
     What templates see of the alerts behind a notification: texts and maps of texts, whatever it holds.
 
-    Texts are sanitised one by one, never the JSON that holds them.
+    Texts are sanitised one by one, never the JSON that holds them. An address that may not become a link is
+    left out: what one alert holds must not keep a receiver from being told of the others.
     """
     try:
         found = orjson.loads(text) if 0 < len(text) <= _DATA_CHARS else {}
@@ -227,14 +229,12 @@ def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
     listed = found.get("alerts")
     alerts = [a for a in listed if isinstance(a, Mapping)] if isinstance(listed, list) else []
     return {
-        "status": clean(str(found.get("status") or "")),
+        "status": clean(_text(found.get("status"))),
         "truncatedAlerts": _count(found.get("truncatedAlerts")),
         **{key: _texts(found.get(key), clean) for key in _DATA_MAPS},
         "alerts": [
-            {
-                key: clean(str(alert.get(key) or ""))
-                for key in ("status", "startsAt", "endsAt", "url")
-            }
+            {key: clean(_text(alert.get(key))) for key in ("status", "startsAt", "endsAt")}
+            | {"url": url if is_link(url := clean(_text(alert.get("url")))) else ""}
             | {key: _texts(alert.get(key), clean) for key in ("labels", "annotations")}
             for alert in alerts
         ],
@@ -271,8 +271,13 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _text(value: object) -> str:
+    """A value as text; empty for null and for what is nested, however deeply."""
+    return "" if value is None or isinstance(value, (Mapping, list)) else str(value)
+
+
 def _texts(value: object, sanitise: Callable[[str], str]) -> dict[str, str]:
     return {
-        sanitise(str(k)): REDACTED if v and is_secret_name(str(k)) else sanitise(str(v))
+        sanitise(str(k)): REDACTED if v and is_secret_name(str(k)) else sanitise(_text(v))
         for k, v in _mapping(value).items()
     }

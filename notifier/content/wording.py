@@ -72,7 +72,7 @@ def worded(message: Message, wording: Wording) -> Message:
     payload = None
     if wording.payload is not None:
         payload = _rendered("payload", wording.payload, view)
-        if isinstance(payload, Mapping) and payload.get("severity", "info") not in SEVERITIES:
+        if isinstance(payload, Mapping) and str(payload.get("severity", "info")) not in SEVERITIES:
             raise Unfit(f"severity: yields none of {', '.join(sorted(SEVERITIES))}")
     size = message.size - len(message.spec.body) + len(spec.body)
     return replace(message, spec=spec, words=Words("body" in found, payload), size=size)

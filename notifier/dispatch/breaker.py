@@ -70,6 +70,10 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
         return Evidence.NONE
     if outcome.state is AttemptState.SUCCESS:
         return Evidence.UP
+    if outcome.failure is FailureClass.OPERATOR and outcome.unworded and not outcome.code:
+        # A request that does not fit this message may fit the next one, and whoever writes the message
+        # must not keep others from being told.
+        return Evidence.NONE
     if outcome.mistake and outcome.failure in {FailureClass.OPERATOR, FailureClass.NOT_SENT}:
         return Evidence.REFUSED
     if outcome.state is AttemptState.UNKNOWN or outcome.failure is FailureClass.TRANSIENT:

@@ -22,6 +22,7 @@ from notifier.channels.webhook import body_of
 from notifier.content.message import compose
 from notifier.content.wording import worded
 from notifier.contract import Message, Outcome
+from notifier.dispatch.breaker import Evidence, evidence_of
 from notifier.routing.config import RoutingConfig
 from notifier.routing.parse import examine
 from notifier.templates.request import Made
@@ -63,13 +64,16 @@ def alert(instance: str, summary: str, status: str = "firing", url: str = "") ->
     return {"status": status, "labels": labels, "annotations": {"summary": summary}, "url": url}
 
 
-def told(state: str = "firing", answer: str = "", text: str = "", **spec: Any) -> Message:
+def told(
+    state: str = "firing", answer: str = "", text: str = "", *, url: Any = "", **spec: Any
+) -> Message:
     """A notification of an incident; `text` stands wherever somebody may write."""
     alerts = [
         alert("db-1" + text, "97 % full" + text, url="https://p.example.org/g" + text),
-        alert("db-2", "fine" + text, "resolved"),
+        alert("db-2", "fine" + text, "resolved", url),
     ]
     data = orjson.dumps({"status": state, "alerts": alerts}).decode()
+    data = data.replace('"nested"', "[" * 1000 + "]" * 1000)
     extensions = {DATA: data, INCIDENT: "gw/am/1", STATE: state, "team": "db" + text}
     links = [{"service": "am", "url": "https://am.example.org/" + text[:500], "label": "Alerts"}]
     made = compose(
@@ -302,6 +306,13 @@ def test_nothing_breaks_out(name: str, text: str, times: int, case: str) -> None
     assert not any("\u202e" in part for part in texts(found.body))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_alert_without_a_usable_address_is_told_like_the_others(name: str) -> None:
+    """A rule's address is often relative, and anybody may write another."""
+    for url in ("/graph?g0", "javascript:alert(1)", "nested", 5):
+        assert made(name, told(url=url)) == made(name, told())
+
+
 @pytest.mark.parametrize("answer", ["..", "../x", "a/b", "a?b", "", "x" * 129, " ", "é"])
 def test_what_is_no_id_becomes_no_part_of_a_path(answer: str) -> None:
     """The usual request is sent."""
@@ -369,6 +380,10 @@ async def test_what_does_not_fit_waits_for_an_operator(
         outcome = await rig.send("webhook:ntfy")
     assert receiver.requests == []
     assert (outcome.failure, outcome.mistake) == (FailureClass.PERMANENT, True)
+    # Nor does it keep other notifications waiting, whose writers have done nothing.
+    held = replace(outcome, failure=FailureClass.OPERATOR)
+    assert evidence_of("webhook:ntfy", held) is Evidence.NONE
+    assert evidence_of("webhook:ntfy", replace(held, code=401)) is Evidence.REFUSED
     assert (
         "the request does not fit the notification: payload: click: the expression" in outcome.error
     )

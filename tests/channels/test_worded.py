@@ -145,8 +145,9 @@ def test_pagerdutys_event_has_the_templates_members() -> None:
     }  # fmt: skip
     assert {**event, "payload": 0} == {**plain, "payload": 0}
     assert json.loads(pagerduty_body(seen, "k")) == event
-    with pytest.raises(Unfit, match="severity: yields none of critical, error, info, warning"):
-        made("pagerduty", {"pagerduty": {"severity": "{{ commonLabels.team }}"}})
+    for found in ("commonLabels.team", "alerts[].status"):
+        with pytest.raises(Unfit, match="severity: yields none of critical, error, info, warning"):
+            made("pagerduty", {"pagerduty": {"severity": f"{{{{ {found} }}}}"}})
 
 
 def test_mail_has_a_page_beside_its_text() -> None:
@@ -188,10 +189,14 @@ async def test_templates_that_do_not_fit_keep_nobody_from_being_told(
         rig.file.write_text(TEXT % does_not)
         await rig.reload()
         outcome = await rig.send("slack:ops")
+        channel = rig.channels.channel("slack:ops")
+        assert channel is not None
+        other = await channel.send(replace(told(), data=lambda: dict[str, Any]()["x"]))
+    assert (other.code, other.unworded) == (200, "KeyError")
     assert outcome.digest == digest_of({"subject": does_not})
     assert outcome.unworded.startswith("subject: the expression upper(links) does not fit")
     shown = [json.loads(r.body)["blocks"][0]["text"]["text"] for r in receiver.requests]
-    assert shown == ["🚨 DISK FULL", "🚨 Disk full"]
+    assert shown == ["🚨 DISK FULL", *["🚨 Disk full"] * 2]
     assert "templates do not fit a notification" in caplog.text
 
 
