@@ -151,4 +151,4 @@ def _of_block(path: str, around: Mapping[str, Any]) -> str:
         raise ValueError(f"{path}: the type of a block must be a plain word")
     if name == "url" or name.endswith("_url"):
         return "link"
-    return "mrkdwn" if kind == "mrkdwn" and name == "text" else "text"
+    return kind if kind in {"mrkdwn", "markdown"} and name == "text" else "text"

@@ -101,6 +101,7 @@ def test_slacks_blocks_are_the_templates() -> None:
     source = [
         {"type": "section", "text": {"type": "mrkdwn", "text": "{{ commonLabels.team }}"}},
         {"type": "section", "text": {"type": "plain_text", "text": "{{ context.x }}"}},
+        {"type": "markdown", "text": "{{ commonLabels.team }}"},
         {
             "$each": "alerts",
             "$do": {"type": "image", "image_url": "https://i/{{ labels.instance }}"},
@@ -109,10 +110,12 @@ def test_slacks_blocks_are_the_templates() -> None:
     seen = made(
         "slack", {"slackBlocks": source}, told(context={"x": {"type": "mrkdwn", "text": "<!here>"}})
     )
-    first, second, *images = slack_payload(seen)["blocks"]
+    first, second, third, *images = slack_payload(seen)["blocks"]
     assert first["text"]["verbatim"] is True
     assert "<" not in first["text"]["text"]
     assert second["text"]["text"] == '{"type":"mrkdwn","text":"<!here>"}'
+    assert third["text"].startswith(r"\<!channel\>")
+    assert r"\]\(javascript:1\)" in third["text"]
     assert [i["image_url"].isprintable() and " " not in i["image_url"] for i in images] == [
         True
     ] * 2
