@@ -30,12 +30,15 @@ class Target:
     Attributes:
         url: Absolute http or https URL, treated as a credential.
         secrets: Further texts that must not come back in an excerpt (keys inside the body).
+        own: The URL without what a message adds to it, empty if that adds nothing: what a message says is
+            no secret, and to look for a long text takes seconds.
         in_clear: Credentials may be sent over http://, because the operators' file says so.
     """
 
     url: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     in_clear: bool = field(default=False, repr=False)
+    own: str = field(default="", repr=False)
 
 
 def parse_target(text: str) -> URL:
@@ -69,9 +72,10 @@ def is_confidential(url: URL) -> bool:
 
 def secrets_of(target: Target) -> set[str]:
     """The URL, its telling parts, what becomes of its user and password, and the declared secrets."""
-    found = {target.url, *target.secrets}
+    own = target.own or target.url
+    found = {own, *target.secrets}
     try:
-        url = URL(target.url)
+        url = URL(own)
     except ValueError:
         return {s for s in found if s}
     found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))

@@ -173,7 +173,12 @@ class WebhookChannel:
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
         outcome = await self._http_client.post(
-            Target(_address(url, made), (url, *secrets, *shown_to_it), self._in_clear),
+            Target(
+                _address(url, made),
+                (url, *secrets, *shown_to_it),
+                self._in_clear,
+                own=_address(url, replace(made, path="", query=made.fixed)),
+            ),
             body,
             headers,
             timeout_s=self.timeout_s,

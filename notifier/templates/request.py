@@ -54,6 +54,8 @@ _NEEDS_ANSWER: Final = re.compile(r"\{\{[^}]*\banswer\b")
 _LIMIT: Final = re.compile(r"([1-9][0-9]{0,6}) (chars|utf16|bytes)")
 _CODES: Final = re.compile(r"[1-5][0-9]{2}")
 _SECONDS: Final = 3600.0
+#: A parameter of an address; no server takes one of more than some KiB.
+_PARAMETER: Final = Limit(2000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Made:
     #: JSON's types, a text, or None for the webhook's own body.
     body: Any
     content_type: str
+    #: What of the query is the entry's own, not a message's.
+    fixed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class Request:
         else:
             made = None if body is None else body.render(view)
         query = urlencode([(key, text.render(view)) for key, text in self.query], errors="replace")
-        return Made(self.method, path, query, made, self.content_type)
+        fixed = urlencode([(key, text.text) for key, text in self.query if text.constant])
+        return Made(self.method, path, query, made, self.content_type, fixed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +235,8 @@ def _request(
     elif kind:
         body = _text(kind, source[kind], markup.get(kind, "text"), limits.get(kind))
     query = tuple(
-        (key, _text(f"query.{key}", text)) for key, text in _pairs(source, "query").items()
+        (key, _text(f"query.{key}", text, limit=_PARAMETER))
+        for key, text in _pairs(source, "query").items()
     )
     return Request(
         method,

@@ -389,6 +389,29 @@ async def test_what_does_not_fit_waits_for_an_operator(
     )
 
 
+async def test_what_a_message_adds_to_an_address_is_no_secret(
+    tmp_path: Path, http_client: HttpClient
+) -> None:
+    """What is in an answer is looked for by the receiver's own address, not by what anybody may write."""
+    text = """\
+route: {receiver: x}
+receivers:
+- name: x
+  webhookConfigs: [{credentialRef: url, query: {text: "{{ subject }}", key: fixed-0123}}]
+"""
+    answer = b"no: Somebody's-Text-1 /hook-0123456 asked-0123 fixed-0123"
+    async with receiving(Step(400, body=answer), Step(400)) as receiver:
+        rig = Rig(tmp_path, http_client, text, url=receiver.url("/hook-0123456?k=asked-0123"))
+        channel = rig.channels.channel("webhook:x")
+        assert channel is not None
+        told_to = replace(told(), spec=replace(told().spec, subject="Somebody's-Text-1"))
+        error = (await channel.send(told_to)).error
+        long = replace(told(), spec=replace(told().spec, subject="\N{FIRE}" * 9999))
+        assert (await channel.send(long)).code == 400
+    assert error.endswith(": no: Somebody's-Text-1 [REDACTED] [REDACTED] [REDACTED]")
+    assert len(receiver.requests[1].line) < 12 * 2001 + 100
+
+
 async def test_a_form_and_a_text(tmp_path: Path, http_client: HttpClient) -> None:
     """Are sent as such, with the entry's method, query and headers, and the token's own scheme."""
     text = """\
