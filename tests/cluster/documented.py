@@ -158,7 +158,7 @@ def without_rights(reader: Reader, _said: str) -> None:
     (reader.folder / "namespaced.yaml").write_text(values)
     reader.type(
         "helm install ledger charts/notification-ledger -n notifications --wait"
-        " --set image.repository=localhost/notification-ledger -f namespaced.yaml"
+        " --set image.repository=localhost/notification-ledger -f namespaced.yaml --skip-crds"
     )
     reader.ready(LEDGER)
     found = reader.get("clusterroles,clusterrolebindings")["items"]
@@ -166,7 +166,7 @@ def without_rights(reader: Reader, _said: str) -> None:
         raise StepFailed("there are rights beyond the namespace")
     reader.type("helm uninstall ledger -n notifications --wait")
     reader.kubectl("delete", "namespace", LEDGER, within=WAIT)
-    reader.kubectl("delete", "crd", CRD_NAME)
+    reader.kubectl("delete", "crd", CRD_NAME, "deliveryholds.notification-ledger.dev")
 
 
 def own_cache(reader: Reader) -> None:
