@@ -40,11 +40,11 @@ class PlacedHolds:
     known: tuple[Hold, ...] = field(default=(), init=False)
     #: The same without secrets that somebody has typed into a reason.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
-    #: The holds that were in force at the last call of `take`, by name.
-    _acting: dict[str, Hold] = field(default_factory=dict, init=False)
-    #: Uids that holds have let go, and how many more each may let go, by name; and since when.
-    _let_go: dict[str, set[str]] = field(default_factory=dict, init=False)
-    _allowed: dict[str, float] = field(default_factory=dict, init=False)
+    #: The holds that were in force at the last call of `take`, by key.
+    _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
+    #: Uids that holds have let go, and how many more each may let go, by key; and since when.
+    _let_go: dict[tuple[str, str], set[str]] = field(default_factory=dict, init=False)
+    _allowed: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
     _at: float = field(default=0.0, init=False)
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
@@ -56,20 +56,20 @@ class PlacedHolds:
                 replace(h, reason=sanitise(h.reason), author=sanitise(h.author)) for h in self.known
             )
         now = self.time.certain()
-        acting = {h.name: h for h in self.known if h.in_force(now)}
+        acting = {h.key: h for h in self.known if h.in_force(now)}
         was, self._acting = self._acting, acting
-        for name in [n for n in self._let_go if n not in acting]:
-            del self._let_go[name]
+        for key in [k for k in self._let_go if k not in acting]:
+            del self._let_go[key]
         begun = [
-            h for n, h in acting.items() if n not in was or h.drop_before != was[n].drop_before
+            h for k, h in acting.items() if k not in was or h.drop_before != was[k].drop_before
         ]
-        return tuple(begun), tuple(h for n, h in was.items() if n not in acting)
+        return tuple(begun), tuple(h for k, h in was.items() if k not in acting)
 
     def of(self, request: NotificationRequest, channels: Iterable[str]) -> Mapping[str, Held]:
         """Which of the channels of a notification are held back now."""
         if not self._clean:
             return NO_HOLDS
-        holds = [h for h in self._clean if request.uid not in self._let_go.get(h.name, ())]
+        holds = [h for h in self._clean if request.uid not in self._let_go.get(h.key, ())]
         return held_channels(
             request, channels, holds, now=self.time.certain(), clock=self.monotonic()
         )
@@ -88,7 +88,7 @@ class PlacedHolds:
         for hold in self._acting.values():
             if not hold.rate:
                 continue
-            let_go = self._let_go.setdefault(hold.name, set())
+            let_go = self._let_go.setdefault(hold.key, set())
             let_go.intersection_update(entries)
             waiting = [
                 e
@@ -100,9 +100,9 @@ class PlacedHolds:
             ]
             each = hold.rate * share
             # What is not used is not saved up: newcomers go at the rate as well.
-            allowed = min(self._allowed.get(hold.name, 0.0) + each * passed, max(1.0, 2 * each))
+            allowed = min(self._allowed.get(hold.key, 0.0) + each * passed, max(1.0, 2 * each))
             oldest = heapq.nsmallest(int(allowed), waiting, key=lambda e: e.request.created)
-            self._allowed[hold.name] = allowed - len(oldest)
+            self._allowed[hold.key] = allowed - len(oldest)
             let_go.update(e.uid for e in oldest)
             gone += [e.uid for e in oldest]
         return gone

@@ -46,6 +46,7 @@ class Hold:
         rate: How many notifications a second are let go, 0 while all are held.
         drop_before: Notifications created before are given up, younger ones go on; 0 while all are held.
         matched: Status and message of its condition `Matched`, empty before it has one.
+        uid: Of the object; one that is placed again under the same name has another.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Hold:
     rate: float = 0.0
     drop_before: int = 0
     matched: tuple[str, str] = ("", "")
+    uid: str = ""
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Hold:
@@ -83,11 +85,17 @@ class Hold:
                 rate=float(spec.get("rate") or 0.0),
                 drop_before=time_of(spec.get("dropBefore")),
                 matched=(str(matched.get("status", "")), str(matched.get("message", ""))),
+                uid=str(meta.get("uid", "")),
             )  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ContractError(
                 f"{path} cannot be read ({type(error).__name__}: {error})"
             ) from None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from every other hold, also from an earlier one of its name."""
+        return self.name, self.uid
 
     @property
     def since(self) -> int:

@@ -177,6 +177,23 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
     assert holds() == 10
 
 
+async def test_a_hold_that_is_placed_again_is_another(world: World) -> None:
+    """Under the same name: what only the first held is looked at, and what it let go is held again."""
+    entry, queue = world.claimed("a"), world.controller.queue
+    first = replace(OPS, rate=4.0, uid="1")
+    world.controller.take_holds([first])
+    assert isinstance(decided(world, entry), Withhold)
+    world.now += 1
+    assert world.controller.placed.let_go(world.cache.entries, 1.0) == ["a"]
+    assert isinstance(decided(world, entry), Deliver)
+    world.controller.take_holds([replace(first, uid="2")])
+    assert isinstance(decided(world, entry), Withhold)
+    queue.done(await queue.get())
+    world.controller.take_holds([replace(OPS, receivers=("other",), types=("x",), uid="3")])
+    assert len(queue) == 1
+    assert isinstance(decided(world, entry), Deliver)
+
+
 async def test_what_is_dropped_is_given_up_unless_it_is_wanted_again(world: World) -> None:
     """With the reason; what a resend was requested of, and what is younger, goes."""
     entry, young, again = (world.claimed(name) for name in ("a", "young", "again"))
