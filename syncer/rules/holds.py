@@ -70,7 +70,7 @@ class Held:
 def concerns(hold: Hold, request: Subject) -> bool:
     """Whether a hold matches a notification, whatever its channels."""
     return (
-        not 0 < hold.drop_before <= request.created
+        (not hold.drop_before or request.created < hold.drop_before)
         and _any(hold.namespaces, request.namespace)
         and _any(hold.types, request.type.lower(), lower=True)
         and _any(hold.severities, request.severity.lower(), lower=True)

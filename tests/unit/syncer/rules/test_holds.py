@@ -67,6 +67,8 @@ KINDS: dict[str, tuple[dict[str, Any], bool]] = {
     "its severity, in another case": ({"severities": ("CRIT*",)}, True),
     "another severity": ({"severities": ("low",)}, False),
     "all of several kinds": ({"namespaces": ("payments",), "types": ("Escalation",)}, True),
+    "it drops what is older": ({"drop_before": 1}, True),
+    "it drops what is older than the zero of Go": ({"drop_before": -62_135_596_800_000}, False),
     "not all of several kinds": ({"namespaces": ("payments",), "severities": ("low",)}, False),
 }
 
