@@ -115,10 +115,14 @@ def test_a_terminal_is_only_coloured(kubectl: StandIn) -> None:
     unsafe = [chr(c) for c in (*range(1, 0x3000), 0xFEFF, *range(0xFFF0, 0xFFFE), 0xE0001)]
     unsafe = [c for c in unsafe if escaped(c) != c and c != "\n"]
     assert len(unsafe) > 90
+    # Of two, one within the other, no half stays.
+    nested = b"".join(
+        b"a" + c[:-1] + c + c[-1:] + b"b\n" for c in map(str.encode, unsafe) if len(c) > 1
+    )
     lines = (
         "".join(f"a{c}b\n" for c in unsafe) + "\x1b[31mred\x1b[0m \x1b]0;title\x07 é · 火 👩‍🚒\n"
     )
-    (kubectl.folder / "said").write_text(lines, newline="")
+    (kubectl.folder / "said").write_bytes(nested + lines.encode())
     kubectl.does(
         "exec",
         "cat $folder/said; cat $folder/said >&2; echo command terminated with exit code 4 >&2; exit 4",
@@ -129,9 +133,10 @@ def test_a_terminal_is_only_coloured(kubectl: StandIn) -> None:
         4,
         "kubectl ledger: notifications/ledger, pod ledger-1 in namespace notifications",
     )
-    assert shown.count("ab") == 2 * len(unsafe) - 2 * unsafe.count("\x1b") + 2
+    twice = 2 * (len(unsafe) + nested.count(b"\n"))
+    assert shown.count("ab") == twice - 2 * unsafe.count("\x1b") + 2
     assert shown.count("\x1b[31mred\x1b[0m ]0;title é · 火 👩‍🚒") == 2
-    assert len(shown) == 2 * len(unsafe) + 2
+    assert len(shown) == twice + 2
 
 
 def test_what_the_pod_learns_of_a_terminal(kubectl: StandIn) -> None:
