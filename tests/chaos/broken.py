@@ -151,7 +151,9 @@ def send_before_intent() -> None:
     def reuse(self: Recorder, epoch: Any) -> Any:
         return reserved.pop(0) if reserved else next_id(self, epoch)
 
-    async def remembered(self: Sender, entry: Any, term: Any, intent: Any, via: Any) -> Outcome:
+    async def remembered(
+        self: Sender, entry: Any, term: Any, intent: Any, via: Any, **_: Any
+    ) -> Outcome:
         return sent.pop((entry.uid, intent.channel))[1]
 
     Attempts.run = broken  # type: ignore[method-assign]  # broken on purpose
