@@ -141,7 +141,7 @@ def _tell_incident(event: dict[str, Any], message: Message) -> None:
     own = {"cluster": spec.cluster_id, "namespace": message.namespace, **labels}
     for member, names in _MEMBERS.items():
         payload[member] = next((own[name] for name in names if own.get(name)), "")
-    event["payload"] = {k: v for k, v in payload.items() if v}
+    event["payload"] = {k: v for k, v in payload.items() if v or k == "summary"}
     payload["custom_details"] |= {"body": spec.body, "severity": spec.severity, "labels": labels}
     if message.resolved:
         event["event_action"] = "resolve"

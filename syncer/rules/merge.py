@@ -17,6 +17,7 @@ one of ours whose id was dropped.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
@@ -112,7 +113,7 @@ def _channel_states(
             folded=folded.get(channel, 0),
             folded_unsent=unsent.get(channel, 0),
         )
-        for channel in _planned(view, status)
+        for channel in _planned(view, status, attempts)
     )
 
 
@@ -120,7 +121,7 @@ def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
     """Planned channels with a resend request that no attempt has followed yet."""
     if not view.orders:
         return frozenset()
-    return view.pending.intersection(_planned(view, status))
+    return view.pending.intersection(_planned(view, status, status.attempts))
 
 
 def merge(
@@ -224,12 +225,12 @@ def exceeds(view: LogView, status: Status) -> bool:
 # -- parts of the merge ---------------------------------------------------------------------------
 
 
-def _planned(view: LogView, status: Status) -> tuple[str, ...]:
+def _planned(view: LogView, status: Status, attempts: Iterable[Attempt]) -> tuple[str, ...]:
     if view.plan is not None:
         return view.plan.channels
     if status.channels:
         return tuple(c.name for c in status.channels)
-    return tuple(dict.fromkeys(a.channel for a in status.attempts))
+    return tuple(dict.fromkeys(a.channel for a in attempts))
 
 
 def rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:

@@ -300,18 +300,18 @@ def _dump(store: Store, key: bytes) -> object:
     return store.plain.lrange(key, 0, -1) if key != b"nl:meta" else store.plain.get(key)
 
 
-def test_a_record_that_cannot_be_read_is_shown_as_such(redis_url: str) -> None:
+def test_a_record_that_cannot_be_read_is_shown_as_such(store: Store) -> None:
     """A broken record hides none of the others."""
-    asyncio.run(_fill(redis_url))
-    plain = redis.Redis.from_url(redis_url)
-    plain.lset("nl:{u-retry}", 3, "garbage")
-    here = Store(redis_url, plain)
-    lines = here.run("decoded")
+    whole = store.plain.lindex("nl:{u-retry}", 3)
+    store.plain.lset("nl:{u-retry}", 3, "garbage")
+    try:
+        lines = store.run("decoded")
+        dumped = [json.loads(line) for line in store.run("dump")]
+    finally:
+        store.plain.lset("nl:{u-retry}", 3, whole)
     assert lines[3] == "3 UNREADABLE"
     assert lines[6].startswith("6 skip skip:1 slack:ops {")
-    dumped = [json.loads(line) for line in here.run("dump")]
     assert [d["unreadable"] for d in dumped if "unreadable" in d] == [b"garbage".hex()]
-    plain.close()
 
 
 def test_a_log_is_found_over_a_bounded_number_of_connections(store: Store) -> None:
