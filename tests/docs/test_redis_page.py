@@ -303,12 +303,13 @@ def _dump(store: Store, key: bytes) -> object:
 def test_a_record_that_cannot_be_read_is_shown_as_such(store: Store) -> None:
     """A broken record hides none of the others."""
     whole = store.plain.lindex("nl:{u-retry}", 3)
+    assert whole is not None
     store.plain.lset("nl:{u-retry}", 3, "garbage")
     try:
         lines = store.run("decoded")
         dumped = [json.loads(line) for line in store.run("dump")]
     finally:
-        store.plain.lset("nl:{u-retry}", 3, whole)
+        store.plain.lset("nl:{u-retry}", 3, whole)  # type: ignore[arg-type]  # bytes do, too
     assert lines[3] == "3 UNREADABLE"
     assert lines[6].startswith("6 skip skip:1 slack:ops {")
     assert [d["unreadable"] for d in dumped if "unreadable" in d] == [b"garbage".hex()]
