@@ -29,13 +29,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
-from notifier.channels.targets import Target
+from notifier.channels.targets import Target, secrets_of
 from notifier.contract import Message, Outcome
 from notifier.templates.expressions import Find, Unfit
 from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
@@ -172,20 +173,21 @@ class WebhookChannel:
                 return Outcome.mistaken(f"webhook authentication is not usable: {exc}")
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
+        target = Target(
+            _address(url, made),
+            (url, *secrets, *shown_to_it),
+            self._in_clear,
+            own=_address(url, replace(made, path="", query=made.fixed)),
+        )
         outcome = await self._http_client.post(
-            Target(
-                _address(url, made),
-                (url, *secrets, *shown_to_it),
-                self._in_clear,
-                own=_address(url, replace(made, path="", query=made.fixed)),
-            ),
+            target,
             body,
             headers,
             timeout_s=self.timeout_s,
             kind=KIND,
             may_leave=message.may_leave,
             method=made.method,
-            judge=self._judged if self._requests else None,
+            judge=partial(self._judged, target) if self._requests else None,
         )
         if outcome.code == _IN_PROGRESS and self._requests is None:
             return Outcome.unknown(
@@ -193,8 +195,12 @@ class WebhookChannel:
             )
         return outcome
 
-    def _judged(self, outcome: Outcome, text: str) -> Outcome:
-        """The outcome of an answer, by what the receiver's entry says of its answers."""
+    def _judged(self, target: Target, outcome: Outcome, text: str) -> Outcome:
+        """
+        The outcome of an answer, by what the receiver's entry says of its answers.
+
+        An id that holds a secret of the request is none: it would be on record.
+        """
         requests = self._requests
         assert requests is not None  # noqa: S101 (as `send` has found)
         try:
@@ -204,8 +210,10 @@ class WebhookChannel:
         code = outcome.code
         if succeeded(requests, code, answer):
             found = _found(requests.answer, answer)
-            known = ANSWER.fullmatch(str(found)) if isinstance(found, (str, int)) else None
-            return replace(Outcome.success(code), answer=known.group() if known else "")
+            wanted = isinstance(found, (str, int)) and not isinstance(found, bool)
+            named = str(found) if wanted else ""
+            usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
+            return replace(Outcome.success(code), answer=named if usable else "")
         if outcome.state is AttemptState.SUCCESS:
             outcome = Outcome.transient(
                 f"webhook answered {code}, which is no success by its entry", code=code

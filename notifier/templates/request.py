@@ -151,7 +151,7 @@ def requests_of(source: Mapping[str, Any]) -> Requests:
     limits = {name: _limit(name, text) for name, text in _pairs(source, "limits").items()}
     markup = _pairs(source, "markup")
     for name, language in markup.items():
-        if language not in LANGUAGES:
+        if str(language) not in LANGUAGES:
             raise ValueError(f"markup.{name}: must be one of {', '.join(sorted(LANGUAGES))}")
     usual = _request(source, limits, markup)
     success = _mapping(source, "success", {"codes", "when"})
@@ -195,7 +195,7 @@ def seconds_of(value: Any) -> float | None:
     """The seconds that an answer asks to wait, None if it does not hold a number of them."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         return None
-    return min(float(value), _SECONDS)
+    return float(min(value, _SECONDS))
 
 
 def _request(

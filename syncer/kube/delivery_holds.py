@@ -126,6 +126,8 @@ class HoldWatch:
         self._monotonic = monotonic
         self._confirmed_at = float("-inf")
         self._reason = "not read yet"
+        # Whether holds are known, and the last answer did not name their kind.
+        self._some = self._missed = False
 
     @property
     def problem(self) -> str | None:
@@ -154,11 +156,18 @@ class HoldWatch:
     async def _round(self) -> float:
         """List them, and watch until something changes; returns for how many seconds to pause then."""
         served = await self._holds.served()
+        if not served and self._some and not self._missed:
+            # One answer, of a server that starts or of a proxy, lets nothing go that is held.
+            self._missed = True
+            self._reason = "their kind is not served any more"
+            return _FAILED_PAUSE
+        self._missed = False
         self.remark = (
             None if served else "the kind DeliveryHold is not installed: nothing can be held"
         )
         found, version = await self._holds.list() if served else ((), "")
         self._confirmed_at = self._monotonic()
+        self._some = bool(found)
         self._on_change(found)
         if not served:
             return _ABSENT_PAUSE

@@ -330,6 +330,13 @@ async def test_what_a_receiver_answers_is_read(tmp_path: Path, http_client: Http
         (Step(400, body=b'{"ok": false}'), "failed", "", None),
         (Step(409, body=b'{"ok": false}'), "failed", "", None),
         (Step(200, body=b'{"ok": true, "result": {"message_id": "../x"}}'), "success", "", None),
+        (
+            Step(200, body=b'{"ok": true, "result": {"message_id": "bot7:secret"}}'),
+            "success",
+            "",
+            None,
+        ),
+        (Step(200, body=b'{"ok": true, "result": {"message_id": true}}'), "success", "", None),
     ]
     async with receiving(*(step for step, *_ in answers)) as receiver:
         text = routing("telegram").replace("telegram-bot-url", "bot")

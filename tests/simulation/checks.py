@@ -1076,9 +1076,9 @@ class Checks:
             elements = self.world.log_of(subject.uid)
             if not elements:
                 continue
-            folded = self._folded(subject)
+            log = logs[subject.uid] = Log.read(elements)
+            folded = self._folded(subject) - log.states().keys()
             books += [c for c in subject.calls if c.attempt not in folded]
-            logs[subject.uid] = Log.read(elements)
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
         for found in findings.violations:

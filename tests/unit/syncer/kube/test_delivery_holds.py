@@ -112,9 +112,13 @@ CASES: Final[dict[str, tuple[list[Any], list[str], list[tuple[str, ...]], str, s
         ["kind", "kind", "list", "watch 9"], [(), ("a",)], "", "",
     ),
     "a kind that goes takes its holds along": (
-        [SERVED, listed("a"), KindMissing("404"), KindMissing("404")],
-        ["kind", "list", "watch 9", "kind", "kind"], [("a",), ()], "",
+        [SERVED, listed("a"), EVENT, KindMissing("404"), KindMissing("404")],
+        ["kind", "list", "watch 9", *["kind"] * 3], [("a",), ()], "",
         "the kind DeliveryHold is not installed",
+    ),
+    "one answer without the kind lets nothing go": (
+        [SERVED, listed("a"), EVENT, KindMissing("404"), SERVED, listed("a")],
+        ["kind", "list", "watch 9", "kind", "kind", "list", "watch 9"], [("a",), ("a",)], "", "",
     ),
     "a right that is missing stops at once": (
         [SERVED, listed("a"), FORBIDDEN], ["kind", "list", "watch 9", "kind"], [("a",)],
