@@ -63,9 +63,9 @@ class StandIn:
 
     @property
     def remote(self) -> list[list[str]]:
-        """The words of each command in a pod, without the variables that it gets."""
-        calls = [call[call.index("--") + 2 :] for call in self.asked if "exec" in call]
-        return [[w for w in call if not w.partition("=")[0].isupper()] for call in calls]
+        """The words of each command in a pod, without what sets the variables that it gets."""
+        calls = [call[call.index("--") + 1 :] for call in self.asked if "exec" in call]
+        return [call[call.index("--") + 1 :] for call in calls]
 
 
 def on_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StandIn:

@@ -104,7 +104,12 @@ def test_words_and_answers_pass(kubectl: StandIn, shell: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (5, "out\n", "err\n")
     call = kubectl.asked[-1]
     assert call[:4] == ["--context", "c", "--kubeconfig", "/k f"]
-    assert f"LEDGER_BY={getpass.getuser()}@{os.uname().nodename}" in call
+    by = f"{getpass.getuser()}@{os.uname().nodename}"
+    in_the_pod = call[call.index("--") + 1 : call.index("syncer")]
+    said = subprocess.run(
+        [*in_the_pod, "sh", "-c", "echo $LEDGER_BY"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"{by}\n", "the pod has Python, and no env(1)"
     assert kubectl.remote == [["syncer", *words]]
     run("check", "--gateway", "g", shell=shell)
     assert kubectl.remote[-1] == ["notifier", "check", "--gateway", "g"]
