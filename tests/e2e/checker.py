@@ -494,10 +494,13 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
     # does an attempt that was open when another one was recorded whole behind it (by a former owner, whose
     # intent was refused or is restored): no write shows it before that one. And a former owner hands in
     # what it has journaled when it reaches Redis: intent and result in one breath, before what one of an
-    # earlier epoch has journaled, which comes with its own owner or with the next claim.
-    handed_in = _handed_in(case.log)
+    # earlier epoch has journaled, which comes with its own owner, and before what the next claim restores.
     for identity, seen in _behind(
-        case, list(case.logged), settled=_settled_at(case.log), handed_in=handed_in
+        case,
+        list(case.logged),
+        settled=_settled_at(case.log),
+        handed_in=_handed_in(case.log),
+        restored=_restored(case.log),
     ):
         yield Kind.REORDERED, f"attempt {identity} is number {seen.number}, later in the log"
 
@@ -508,11 +511,12 @@ def _behind(
     *,
     settled: Mapping[str, int] | None = None,
     handed_in: Collection[str] = (),
+    restored: Collection[str] = (),
 ) -> Iterator[tuple[str, Seen]]:
     """
     Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then.
 
-    Those in `handed_in` may stand before one of an earlier epoch.
+    Those in `handed_in` may stand before one of an earlier epoch, and before those in `restored`.
     """
     before: dict[str, list[str]] = {}
     shown = case.shown
@@ -522,7 +526,8 @@ def _behind(
             return False
         if settled is None:
             return True
-        if earlier in handed_in and _by_id(identity)[:2] < _by_id(earlier)[:2]:
+        former = _by_id(identity)[:2] < _by_id(earlier)[:2]
+        if earlier in handed_in and (former or identity in restored):
             return False
         apart = len(settled)  # open to the end: behind all that are not
         return _by_id(earlier) >= _by_id(identity) and (
@@ -544,6 +549,11 @@ def _handed_in(log: Log | None) -> set[str]:
         for intent, result in pairwise(log.records if log else ())
         if str(intent.kind) == "intent" and result.id == intent.id
     }
+
+
+def _restored(log: Log | None) -> set[str]:
+    """Attempts that a claim has restored from the status."""
+    return {r.attempt_id for r in (log.records if log else ()) if r.kind.startswith("seed.")}
 
 
 def _settled_at(log: Log | None) -> dict[str, int]:
