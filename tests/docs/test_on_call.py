@@ -78,7 +78,7 @@ async def test_each_question_is_answered(
                     "Sending",
                     {"retryPolicy": SLOW},
                 ),
-                ("disk-full", "Disk full on db-3", "critical", "Sending", {"retryPolicy": SLOW}),
+                ("db-full", "Disk full on db-3", "critical", "Sending", {"retryPolicy": SLOW}),
             ):
                 uid = await here.create(name, subject=subject, severity=severity, **more)
                 await here.wait_phase(uid, phase)

@@ -756,7 +756,11 @@ async def stage(
         send_timeout: Seconds that the receiver has for an answer; the lease grows with it.
     """
     name = f"e2e-{uuid.uuid4().hex[:12]}"
-    await asyncio.to_thread(plane.api.create_namespace, name)
+    try:
+        await asyncio.to_thread(plane.api.create_namespace, name)
+    except ConnectionRefusedError:  # the test before has killed it
+        await asyncio.to_thread(plane.heal)
+        await asyncio.to_thread(plane.api.create_namespace, name)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     receiver = Receiver(default)
     await receiver.start()
