@@ -78,7 +78,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
     "docs/on-call.md": dict.fromkeys(
         (
             "$ kubectl ledger status",
-            "$ kubectl ledger explain disk-full",
+            "$ kubectl ledger explain db-full",
             "$ kubectl ledger list --unfinished",
             "$ kubectl ledger receivers",
             "$ kubectl ledger list --state unknown",
