@@ -576,7 +576,7 @@ def test(images: Path | None, modules: Sequence[str], arguments: Sequence[str]) 
             "current": ["build", "--reference", "localhost/notification-ledger:current"],
             "raised": [
                 "build",
-                "--raised-format",
+                "--successor",
                 "--reference",
                 "localhost/notification-ledger:raised",
             ],

@@ -7,8 +7,8 @@ The container image, built without a container daemon.
                                    the same for another architecture than this machine's
     scripts/image index DIR ARCHIVE...
                                    an OCI layout with one index over archives; prints its digest
-    scripts/image build --raised-format
-                                   the same with a newer record format, to test upgrades against
+    scripts/image build --successor
+                                   the next version as it may be, to test upgrades against
     scripts/image redis            dist/redis.oci.tar: a Redis for tests of the embedded mode
     scripts/image check            build twice, compare, and run what was built
     scripts/image lock             look up the newest Debian packages and pin them
@@ -141,14 +141,23 @@ BUSYBOX = (
 # The vendor's generated API, which `syncer/kube/transport.py` keeps from being imported.
 UNUSED = ("kubernetes_asyncio/client/api", "kubernetes_asyncio/client/models")
 
-# A newer record format, to test upgrade and rollback with: it writes version 2 and reads both.
+# The next version as it may be, to test upgrade and rollback with: its record format is newer, it writes
+# version 2 and reads both; and it has a setting more, which `tests/cluster/run.py` sets.
 # (file, text that must occur once, what stands there instead)
-RAISED_FORMAT = (
+SUCCESSOR = (
     ("syncer/model/record.py", "BODY_VERSION: Final = 1", "BODY_VERSION: Final = 2"),
     (
         "syncer/model/record.py",
         "READABLE_VERSIONS: Final = frozenset({1})",
         "READABLE_VERSIONS: Final = frozenset({1, 2})",
+    ),
+    (
+        "notifier/settings.py",
+        '    log_outage: Literal["hold", "journal"] = Field(',
+        (
+            '    planted: int = Field(default=0, description="A setting of the next version.")\n'
+            '    log_outage: Literal["hold", "journal"] = Field('
+        ),
     ),
 )
 
@@ -374,7 +383,7 @@ def dependencies(site: Path, architecture: Architecture) -> None:
             file.unlink()
 
 
-def project(site: Path, *, raised_format: bool) -> None:
+def project(site: Path, *, successor: bool) -> None:
     """Build the project's wheel from a copy of the tree and unpack it."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "tree"
@@ -385,8 +394,8 @@ def project(site: Path, *, raised_format: bool) -> None:
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / CRD).parent.mkdir(parents=True)
         shutil.copy(ROOT / CRD, copy / CRD)
-        if raised_format:
-            for name, old, new in RAISED_FORMAT:
+        if successor:
+            for name, old, new in SUCCESSOR:
                 replace_once(copy / name, old, new)
         uv("build", "--quiet", "--wheel", "--out-dir", str(copy / "dist"), str(copy))
         (wheel,) = (copy / "dist").glob("*.whl")
@@ -439,7 +448,7 @@ def byte_code(target: Path, folder: str, interpreter: Path) -> None:
 
 
 def make_root(
-    target: Path, *, raised_format: bool = False, architecture: Architecture = NATIVE
+    target: Path, *, successor: bool = False, architecture: Architecture = NATIVE
 ) -> None:
     """Make the whole tree of the image."""
     if target.exists() and any(target.iterdir()):
@@ -459,7 +468,7 @@ def make_root(
         byte_code(target, "usr/lib/python3.11", interpreter)
         site = environment(target)
         dependencies(site, architecture)
-        project(site, raised_format=raised_format)
+        project(site, successor=successor)
         byte_code(target, HOME, interpreter)
     write(target / SBOM, bill_of_materials(packages))
     shutil.copy(ROOT / "LICENSE", target / HOME / "LICENSE")
@@ -727,14 +736,14 @@ def build(
     file: Path,
     reference: str,
     *,
-    raised_format: bool,
+    successor: bool,
     architecture: Architecture = NATIVE,
     source: str = "",
 ) -> str:
     """Build the image into an archive, its bill of materials beside it; return the digest."""
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         target = Path(temporary) / "root"
-        make_root(target, raised_format=raised_format, architecture=architecture)
+        make_root(target, successor=successor, architecture=architecture)
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(target / SBOM, file.with_name(f"{file.name.split('.')[0]}.cdx.json"))
         return archive_of(target, reference, config(source), file, architecture.name)
@@ -763,7 +772,7 @@ def check() -> int:
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         folder = Path(temporary)
         digests = [
-            build(folder / f"{n}.oci.tar", f"localhost/{NAME}:check", raised_format=False)
+            build(folder / f"{n}.oci.tar", f"localhost/{NAME}:check", successor=False)
             for n in range(2)
         ]
         if digests[0] != digests[1]:
@@ -914,7 +923,7 @@ def main() -> int:
         command.add_argument("--out", type=Path, help="the archive (default: in dist/)")
         command.add_argument("--reference", help="the name that the image is imported under")
         if name == "build":
-            command.add_argument("--raised-format", action="store_true")
+            command.add_argument("--successor", action="store_true")
             command.add_argument(
                 "--source", default="", help="address of the repository, for a label"
             )
@@ -930,11 +939,11 @@ def main() -> int:
     dist = ROOT / "dist"
     try:
         if options.command == "build":
-            suffix = "-raised-format" if options.raised_format else ""
+            suffix = "-successor" if options.successor else ""
             build(
                 options.out or dist / f"{NAME}{suffix}.oci.tar",
                 options.reference or f"localhost/{NAME}:{version()}{suffix}",
-                raised_format=options.raised_format,
+                successor=options.successor,
                 architecture=ARCHITECTURES[options.architecture],
                 source=options.source,
             )

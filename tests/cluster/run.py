@@ -21,6 +21,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -37,6 +38,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from scripts import image
 from syncer.ledger import codec
 from syncer.model.conditions import QUARANTINED
 from tests.cluster.recipe import ADDRESS, API_PORT, Cluster
@@ -97,6 +99,7 @@ VALUES: Final[Json] = {
         {"name": "webhook", "secretName": "receivers", "secretKey": "webhook", "optional": False},
     ],
     "config": {"delivery": {"webhook": {"enabled": True}}},
+    "crds": {"enabled": True},
     "redis": {"embedded": {
         "image": {"repository": "localhost/redis", "tag": "test", "pullPolicy": "Never"},
     }},
@@ -439,18 +442,45 @@ async def scale(trial: Trial) -> None:
     await trial.step("scale 3 to 1 to 3", "scale", action)
 
 
+def next_chart(folder: Path) -> Path:
+    """Return a chart like the next version's: its resource has a member more, its settings a key more."""
+    chart = folder / "next"
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    crd = chart / "files" / "crd.yaml"
+    member = "                subject:\n                  description: Title of the message"
+    image.replace_once(crd, member, f"                planted: {{type: string}}\n{member}")
+    file = chart / "values.schema.json"
+    schema = json.loads(file.read_text())
+    delivery = schema["properties"]["config"]["properties"]["delivery"]
+    delivery["properties"]["planted"] = {"type": "integer"}
+    file.write_text(json.dumps(schema))
+    return chart
+
+
 async def upgrade_and_rollback(trial: Trial) -> None:
-    """To an image that writes a newer record format, back, and there again."""
+    """To a version with another record format, a member and a setting more, back, and there again."""
     book = trial.stage.receiver
+    chart = next_chart(trial.cluster.folder)
     # Refused until the image has changed: its log holds both versions in the end.
     spanning = await trial.create("spanning", BUSY, retryPolicy=SLOWLY)
     await until(lambda: len(book.calls("spanning")) == 2, "two calls", within=20)
 
     async def upgrade() -> None:
-        await trial.helm("upgrade", str(CHART), "--reuse-values", "--set", f"image.tag={RAISED}")
+        await trial.helm(
+            "upgrade", str(chart), "--reuse-values",
+            "--set", f"image.tag={RAISED},config.delivery.planted=1",
+        )  # fmt: skip
         trial.stage.script("spanning", OK)
 
-    await trial.step("upgrade to a newer record format", "up", upgrade)
+    async def planted() -> str:
+        return await trial.kubectl(
+            "get", "notificationrequest", "planted", "-o", "jsonpath={.spec.planted}"
+        )
+
+    await trial.step("upgrade: record format, resource, settings", "up", upgrade)
+    await trial.create("planted", planted="x")
+    if await planted() != "x":
+        raise StepFailed("the resource of the next version is not in force")
     if set(await trial.versions(spanning)) != {1, 2}:
         raise StepFailed(f"versions of one log: {await trial.versions(spanning)}, not 1 and 2")
 
@@ -468,6 +498,8 @@ async def upgrade_and_rollback(trial: Trial) -> None:
         seconds = time.monotonic() - began
     if len(trial.uids) - before < RATE:
         raise StepFailed("hardly a notification was created during the rollback")
+    if await planted():
+        raise StepFailed("the resource of the next version is still in force")
     held = await held_ones(trial)
     if not set(waiting) <= set(held):
         raise StepFailed(f"only {len(held)} are held back, all of {names} must be")

@@ -255,11 +255,11 @@ def test_the_bill_of_materials_names_what_is_locked(monkeypatch: pytest.MonkeyPa
     assert {package.purl for package in packages} <= purls
 
 
-def test_the_newer_record_format_can_still_be_made(tmp_path: Path) -> None:
-    """The places that `--raised-format` changes are there; the result writes 2 and reads 1."""
+def test_the_next_version_can_still_be_made(tmp_path: Path) -> None:
+    """The places that `--successor` changes are there; it writes 2, reads 1, and has its setting."""
     for name in ("syncer", "notifier"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name, old, new in image.RAISED_FORMAT:
+    for name, old, new in image.SUCCESSOR:
         image.replace_once(tmp_path / name, old, new)
     record = Record(Kind.ORDER, "order:1", "console", {"at": 1})
     element = encode_record(record)
@@ -278,6 +278,8 @@ def test_the_newer_record_format_can_still_be_made(tmp_path: Path) -> None:
         "for element in (old, new):\n"
         "    print(decode_record(appended(element), ROOT_CHAIN, 1).body)\n"
         "print(appended(new).hex())\n"
+        "from notifier.settings import DeliverySettings\n"
+        "assert 'planted' in DeliverySettings.model_fields\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, element.hex()],
