@@ -298,6 +298,7 @@ def prepare(cluster_folder: Path, folder: Path) -> Reader:
             enter(cluster_folder, command, "--net", "--mount", "--pid"),
             check=True, timeout=60, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+    (ROOT / "dist").mkdir(exist_ok=True)  # pictures are kept there
     for name in ("charts", "dist", "syncer"):
         (folder / name).symlink_to(ROOT / name)
     for name in ("scripts", "tools"):
