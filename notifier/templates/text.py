@@ -370,11 +370,11 @@ def _leave_out(sheet: _Sheet, least: list[int], limit: Limit) -> dict[int, str]:
     tails: dict[int, str] = {}
     counts: dict[int, int] = {}
     firsts: dict[int, int] = {}
-    room = limit.most - len({number for *_, number in sheet.items}) * UNITS[limit.unit](
+    budget = limit.most - len({number for *_, number in sheet.items}) * UNITS[limit.unit](
         _rest(10**6)
     )
     for start, end, count, number in reversed(sheet.items):
-        if total <= room:
+        if total <= budget:
             break
         total -= sum(least[start:end])
         tails |= dict.fromkeys(range(start, end), "")
@@ -383,20 +383,20 @@ def _leave_out(sheet: _Sheet, least: list[int], limit: Limit) -> dict[int, str]:
     return tails | {start: _rest(counts[number]) for number, start in firsts.items()}
 
 
-def _share(sizes: list[int], room: int) -> int:
+def _share(sizes: list[int], budget: int) -> int:
     """The size to which the longest of some values are cut, so that all take no more than there is."""
     for n, size in enumerate(sizes):
-        share = room // (len(sizes) - n)
+        share = budget // (len(sizes) - n)
         if size > share:
             return share
-        room -= size
-    return room
+        budget -= size
+    return budget
 
 
 def _cut(raw: str, most: int, escape: Callable[[str], str], measure: Callable[[str], int]) -> str:
-    room = most - measure(_MORE)
-    if room < 0:
+    budget = most - measure(_MORE)
+    if budget < 0:
         return ""
     raw = raw[:most]
-    fits = bisect_right(range(len(raw) + 1), room, key=lambda n: measure(escape(raw[:n]))) - 1
+    fits = bisect_right(range(len(raw) + 1), budget, key=lambda n: measure(escape(raw[:n]))) - 1
     return escape(raw[:fits]) + _MORE
