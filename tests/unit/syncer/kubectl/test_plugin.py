@@ -176,7 +176,9 @@ def test_a_test_notification(kubectl: StandIn, case: str) -> None:
     assert (done.returncode, part in done.stdout + done.stderr) == (ended, True), done
     if not ended:
         path = "/apis/kubernaut.ai/v1alpha1/namespaces/payments/notificationrequests"
-        assert kubectl.asked[-1] == ["create", "--raw", path, "-f", "-"]
+        assert kubectl.asked[-1] == [
+            "create", "--raw", path, "--request-timeout=15s", "-f", "-"
+        ]  # fmt: skip
         assert (kubectl.folder / "body").read_text() == f"{MANIFEST}\n"
         (remote,) = kubectl.remote
         assert remote[:5] == ["notifier", "send", "--dry-run", "-o", "json"]
@@ -193,6 +195,8 @@ def test_it_is_waited_for(kubectl: StandIn, phase: str, code: int) -> None:
     assert (done.returncode, done.stdout) == (code, "created payments/test-1\nstory\n")
     chosen, explained = kubectl.remote
     assert "--wait" not in chosen
+    # A server that hangs does not keep the terminal.
+    assert all("--request-timeout=15s" in words for words in kubectl.asked if words[0] == "get")
     assert explained == ["syncer", "explain", "payments/test-1"]
 
 
