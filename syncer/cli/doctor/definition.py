@@ -40,6 +40,9 @@ def check_definition(facts: DefinitionFacts) -> list[Result]:
         fix = "see why the API server does not answer"
         return [unknown("crd-served", f"the CRD cannot be asked for: {facts.problem}", fix)]
     if facts.absent:
-        fix = "install Kubernaut, or apply that of this version (`notifier show crd | kubectl apply -f -`)"
+        fix = (
+            "install Kubernaut, or apply that of this version (`notifier show crd | kubectl apply"
+            " --server-side -f -`)"
+        )
         return [fail("crd-served", "the CRD is not installed", fix)]
     return [ok("crd-served", "the CRD is installed")]
