@@ -7,13 +7,16 @@ bad since the first failure behind its last success, whichever notification thes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from syncer.cli.attempts import translated
+from syncer.cli.holding import is_held
 from syncer.cli.output import age
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.conditions import QUARANTINED, true_condition
+from syncer.model.hold import Hold
 from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
@@ -90,7 +93,11 @@ def next_due(request: NotificationRequest) -> int:
 
 @dataclass(slots=True)
 class Overview:
-    """Counts over all notifications, at one time in Unix milliseconds; `since` is when attempts count."""
+    """
+    Counts over all notifications, at one time in Unix milliseconds.
+
+    Attempts count since `since`. What operators hold (`holds`, or an annotation) is not stuck.
+    """
 
     now: int
     since: int
@@ -101,7 +108,8 @@ class Overview:
     failed: int = 0
     quarantined: int = 0
     journaled: int = 0
-    annotated: int = 0
+    held: int = 0
+    holds: Sequence[Hold] = ()
     receivers: dict[str, Receiver] = field(default_factory=dict)
 
     @property
@@ -121,9 +129,10 @@ class Overview:
             self.failed += ended and status.completed_at >= self.since
         else:
             self.unfinished += 1
-            self.annotated += request.hold is not None
+            held = request.hold is not None or is_held(request, self.holds, now=self.now)
+            self.held += held
             due = next_due(request) or request.created
-            self.stuck += request.hold is None and due < self.now - LATE
+            self.stuck += not held and due < self.now - LATE
         for channel in status.channels:
             found = self._of(channel.name)
             if found is not None and not (status.terminal or State(channel.state).finished):

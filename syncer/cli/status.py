@@ -161,8 +161,10 @@ async def _holds(at: Access) -> list[Line]:
 
 
 async def _counted(at: Access, counts: Overview, namespaces: tuple[str, ...]) -> list[Line]:
+    from syncer.cli.holding import read_holds
     from syncer.cli.receivers import count
 
+    counts.holds = (await read_holds(at))[0]
     unread = await count(at, counts, namespaces)
     return [*lines_of(counts), *(Line("UNREADABLE", False, text) for text in unread[:3])]
 
@@ -188,7 +190,7 @@ def lines_of(counts: Overview) -> list[Line]:
          "list --state quarantined"),
         ("JOURNALED", counts.journaled, f"{counts.journaled} written ahead while Redis was away",
          "none", "list --state journaled"),
-        ("HELD BACK", counts.annotated, f"{counts.annotated} by their annotation", "none by annotation",
+        ("HELD BACK", counts.held, f"{counts.held} by a hold or their annotation", "none",
          "list --state held"),
     ]  # fmt: skip
     return [

@@ -8,6 +8,7 @@ from typing import Any
 from syncer.cli.overview import LATE, Overview
 from syncer.cli.status import Line, _part, lines_of
 from syncer.model.errors import Unavailable
+from syncer.model.hold import Hold
 from tests.unit.syncer.cli.samples import A1, A2, NOW, C, entry, request
 
 DAY = 86_400_000
@@ -20,9 +21,9 @@ def at(state: str, number: int, clock: str, channel: str = C, **more: Any) -> di
     }  # fmt: skip
 
 
-def counted(*found: Any) -> Overview:
+def counted(*found: Any, holds: tuple[Hold, ...] = ()) -> Overview:
     """What these say."""
-    counts = Overview(NOW, NOW - DAY)
+    counts = Overview(NOW, NOW - DAY, holds=holds)
     for one in found:
         counts.take(one)
     return counts
@@ -49,7 +50,7 @@ def test_a_receiver_is_bad_since_the_first_failure_behind_its_last_success() -> 
 
 
 def test_what_needs_attention() -> None:
-    """What is overdue, unknown, failed within the day, held by its annotation; each with its command."""
+    """What is overdue, unknown, failed within the day, held; each with its command."""
     found = counted(
         request(channels=channel("Retrying", nextRetryTime="2027-01-15T07:50:00Z")),
         request(channels=channel("Retrying", nextRetryTime="2027-01-15T08:05:00Z")),
@@ -57,15 +58,17 @@ def test_what_needs_attention() -> None:
         request(phase="Failed", completionTime="2027-01-15T07:00:00Z"),
         request(phase="Failed", completionTime="2027-01-13T07:00:00Z"),
         request(hold="x"),
+        request(channels=[{"name": "slack:ops2", "state": "Retrying"}]),
+        holds=(Hold("h", "1", NOW - DAY, NOW + DAY, "a", "r", receivers=("ops2",)),),
     )
-    assert (found.notifications, found.unfinished, found.stuck) == (6, 3, 1)
+    assert (found.notifications, found.unfinished, found.stuck) == (7, 4, 1)
     lines = {line.name: line for line in lines_of(found)}
     assert lines["STUCK"] == Line(
-        "STUCK", False, "1 of 3 unfinished are overdue", "list --unfinished"
+        "STUCK", False, "1 of 4 unfinished are overdue", "list --unfinished"
     )
     assert lines["FAILED"].text == "1 in 24 h"
     assert lines["UNKNOWN"].next == "list --state unknown"
-    assert lines["HELD BACK"].text == "1 by their annotation"
+    assert lines["HELD BACK"].text == "2 by a hold or their annotation"
     assert lines["QUARANTINED"] == Line("QUARANTINED", True, "none", "")
     assert LATE < 600_000
 
