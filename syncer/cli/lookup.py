@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Final
 
 from syncer.cli.access import Access
@@ -53,16 +52,14 @@ async def find_request(at: Access, key: str, namespaces: Sequence[str]) -> Notif
             return await read_request(at, key)
         except Absent:
             namespaces = (namespace,)
-    found: list[NotificationRequest] = []
-    count = 0
+    named: list[NotificationRequest] = []
     if part:
-        from syncer.cli.scan import Scan, objects
+        from syncer.cli.scan import walk
 
-        async with aclosing(objects(at, Scan(), namespaces)) as pages:
-            async for page in pages:
-                named = [o for o in page if isinstance(o, NotificationRequest) and part in o.name]
-                count += len(named)
-                found = sorted([*found, *named], key=lambda o: -o.created)[:_NAMED]
+        async for one in walk(at, namespaces):
+            if isinstance(one, NotificationRequest) and part in one.name:
+                named.append(one)
+    count, found = len(named), sorted(named, key=lambda o: -o.created)[:_NAMED]
     if count == 1:
         write_remark(f"the only one with {part!r} in its name: {found[0].key}")
         return found[0]

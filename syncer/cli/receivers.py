@@ -73,21 +73,14 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
         ConfigError: there is no way to the API server.
         PortError: it does not answer, or refuses.
     """
-    from contextlib import aclosing
-
-    from syncer.cli.output import Progress
-    from syncer.cli.scan import Problem, Scan, objects
+    from syncer.cli.scan import Problem, walk
 
     unread: list[str] = []
-    with Progress("objects") as progress:
-        async with aclosing(objects(at, Scan(), namespaces)) as pages:
-            async for page in pages:
-                for one in page:
-                    if isinstance(one, Problem):
-                        unread.append(f"{one.key}: {one.text}")
-                    else:
-                        counts.take(one)
-                progress.step(len(page))
+    async for one in walk(at, namespaces):
+        if isinstance(one, Problem):
+            unread.append(f"{one.key}: {one.text}")
+        else:
+            counts.take(one)
     return unread
 
 

@@ -190,6 +190,18 @@ async def objects(
                     yield fresh
 
 
+async def walk(
+    at: Access, namespaces: Sequence[str], *, labels: str = ""
+) -> AsyncGenerator[NotificationRequest | Problem, None]:
+    """Yield every object once, and count them on the terminal; arguments and errors as of `objects`."""
+    with Progress("objects") as progress:
+        async with aclosing(objects(at, Scan(), namespaces, labels=labels)) as pages:
+            async for page in pages:
+                for one in page:
+                    yield one
+                progress.step(len(page))
+
+
 async def _listed(
     at: Access, namespace: str | None, labels: str
 ) -> AsyncGenerator[ObjectPage, None]:
