@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import secrets
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
@@ -22,10 +24,10 @@ from syncer.cli.outage import SILENT, now_here
 from syncer.cli.output import Columns, Progress, in_words, write_json, write_lines, write_remark
 from syncer.cli.scan import Joined, Scan, objects, read_logs
 from syncer.cli.screen import screen_of
-from syncer.cli.times import end_of
+from syncer.cli.times import end_of, rate_of
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.reading import read_log
-from syncer.model.errors import ConfigError, LedgerError, Rejected
+from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Rejected
 from syncer.model.hold import LONGEST, SELECTORS, Hold
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
@@ -40,6 +42,8 @@ _COLOURS: Final = {"ended": "dim"}
 #: Milliseconds: that a hold lasts once it drops; what is added to twice the time that letting go takes.
 _DROPPING: Final = 3_600_000
 _MORE: Final = 600_000
+#: Seconds after which every replica obeys what was changed of a hold.
+_OBEYED: Final = 5.0
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -47,7 +51,7 @@ async def run(options: argparse.Namespace) -> int:
     work = {None: _place, "list": _list, "end": _end}[options.act]
     if bool(options.hold) is not (options.act == "end"):
         raise Misused("`hold end` takes the names of holds, and nothing else does")
-    rate = _rate(options.rate) if options.rate else 0.0
+    rate = rate_of(options.rate) if options.rate else 0.0
     async with access(where_of(options)) as at:
         holds = await holds_at(at)
         if not await holds.served():
@@ -55,17 +59,6 @@ async def run(options: argparse.Namespace) -> int:
                 "the kind DeliveryHold is not installed: apply the chart's crds/deliveryholds.yaml"
             )
         return await work(_Here(at, holds, options, rate))
-
-
-def _rate(text: str) -> float:
-    number, _, unit = text.partition("/")
-    try:
-        rate = float(number) / {"": 1, "s": 1, "m": 60}[unit]
-    except (KeyError, ValueError):
-        rate = 0.0
-    if not 0.001 <= rate <= 1000:
-        raise Misused("--rate must be a number a second or a minute, such as 5/s or 30/m")
-    return rate
 
 
 class _Here(NamedTuple):
@@ -85,7 +78,8 @@ class _Count:
         held: How many wait for each hold, by name.
         channels: That were seen, or that the routing file has.
         namespaces: That were seen, or that are watched.
-        problem: Why not all of them were counted, empty if they were.
+        walked: All of them were seen, so that the counts mean something.
+        problem: Why not each of them was counted, empty if it was.
         now: Redis time in milliseconds, or this machine's.
     """
 
@@ -94,7 +88,12 @@ class _Count:
         self.held = Counter[str]()
         self.channels = set(channels)
         self.namespaces = set[str]()
+        self.walked = True
         self.problem = ""
+
+    def of(self, hold: Hold) -> int | None:
+        """How many wait for a hold, None if that is not known."""
+        return self.held[hold.name] if self.walked else None
 
 
 # -- placing --------------------------------------------------------------------------------------
@@ -138,21 +137,21 @@ async def _place(here: _Here) -> int:
     strange = unmatched(hold, count.channels, count.namespaces)
     if not at_once:
         # What was not counted was not seen either: to hold must be possible in an outage.
-        if strange and not count.problem:
+        if strange and count.walked:
             raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
         if not options.dry_run:
             hold = await here.holds.create(name, spec)
     for text in (*strange, count.problem):
         if text:
             write_remark(text)
-    held = None if count.problem else count.held[name]
+    held = count.of(hold)
     if options.json:
         write_json({**_as_json(hold, held, now), "dryRun": options.dry_run})
         return OK
     end = f"until {format_time(hold.until, millis=False)} (for {in_words(hold.until - now)})"
     done = "would hold" if options.dry_run else f"hold {name}:"
     write_lines([
-        f"{done} {selector_of(hold)} {end}: {_many(held)} at present",
+        plain(f"{done} {selector_of(hold)} {end}: {_many(held)} at present"),
         *(() if options.dry_run else [f"takes effect within 5 seconds; syncer hold end {name} ends it"]),
     ])  # fmt: skip
     return OK
@@ -181,7 +180,7 @@ async def _list(here: _Here) -> int:
     columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE, colours=_COLOURS)
     rows = []
     for hold in shown:
-        held = 0 if not hold.in_force(now) else None if count.problem else count.held[hold.name]
+        held = count.of(hold) if hold.in_force(now) else 0
         if options.json:
             write_json(_as_json(hold, held, now))
         else:
@@ -232,35 +231,70 @@ async def _end(here: _Here) -> int:
             raise Refused(f"there is no hold {plain(name)!r}{meant}")
     chosen = [known[name] for name in dict.fromkeys(options.hold)]
     acting = [h for h in chosen if now < h.until]
-    count = await _counted(here, acting) if acting else _Count(now)
+    if options.drop:
+        acting = await _stopped(here, acting)
+        chosen = [next((a for a in acting if a.name == h.name), h) for h in chosen]
+    # What is younger than the drop goes on, and is not counted.
+    counted = [replace(h, drop_before=now) for h in acting] if options.drop else acting
+    count = await _counted(here, counted) if acting else _Count(now)
     for hold in chosen:
-        held = None if count.problem else count.held[hold.name]
+        held = count.of(hold)
         spec, done = _ending(here, hold, held, now)
         if hold not in acting:
             done = "has already ended"
         elif not options.dry_run:
-            await here.holds.patch(hold.name, {"spec": spec})
+            await _patch(here, hold, spec)
         if options.json:
             write_json({**_as_json(hold, held, now), "ended": hold in acting and not options.dry_run,
                         "dryRun": options.dry_run})  # fmt: skip
         else:
             done = f"would be: {done}" if options.dry_run else done
-            write_lines([f"{hold.name} {selector_of(hold)}: {done}"])
+            write_lines([plain(f"{hold.name} {selector_of(hold)}: {done}")])
     if count.problem:
         write_remark(count.problem)
     return OK
+
+
+async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
+    """Have holds with a rate let nothing more go, so that what is counted is what is dropped."""
+    going = {h.name for h in holds if h.rate}
+    if not going or here.options.dry_run:
+        return holds
+    for hold in holds:
+        if hold.name in going:
+            await _patch(here, hold, {"rate": None})
+    write_remark(f"nothing more is let go; counting in {_OBEYED:.0f} s, when every replica knows it")
+    await asyncio.sleep(_OBEYED)
+    names = {h.name for h in holds}
+    return [h for h in (await here.holds.list())[0] if h.name in names]
+
+
+async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
+    """Change a hold, unless somebody else has done so since it was read."""
+    meta = {"resourceVersion": hold.resource_version}
+    try:
+        await here.holds.patch(hold.name, {"metadata": meta, "spec": spec})
+    except Conflict:
+        raise Refused(f"the hold {hold.name} has changed meanwhile; look again, and repeat") from None
+    except Gone:
+        raise Refused(f"the hold {hold.name} is gone") from None
 
 
 def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:
     """What is changed of a hold to end it, and in words."""
     spec: dict[str, Any]
     if here.options.drop:
-        until = max(hold.until, now + _DROPPING)
+        until = now + _DROPPING
         spec = {"rate": None, "dropBefore": format_time(now), "until": format_time(until)}
         return spec, f"{_many(held)} and fail, 'dropped with hold {hold.name}'; younger ones go on"
     if here.rate and held != 0:
         takes = 0 if held is None else round(held / here.rate * 1000)
         until = now + 2 * takes + _MORE if takes else max(hold.until, now + _DROPPING)
+        if until > hold.since + LONGEST:
+            raise Refused(
+                f"at {here.rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
+                f" {format_time(hold.since + LONGEST, millis=False)} at most: name a higher rate"
+            )
         spec = {"rate": here.rate, "dropBefore": None, "until": format_time(until)}
         over = f" over {in_words(takes)}" if takes else ""
         text = f"{_many(held)} and go at {here.rate:g}/s{over}, the oldest first; it ends at"
@@ -303,7 +337,8 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
                     progress.step(len(page))
     except (LedgerError, TimeoutError) as error:
         found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
-    if unread:
+        found.walked = False
+    if unread and found.walked:
         found.problem = f"{unread} notification(s) cannot be read, and were not counted"
     return found
 

@@ -10,22 +10,22 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli import hold
-from syncer.cli.exits import Misused
+from syncer.cli.exits import Misused, Refused
 from syncer.cli.holding import is_held
 from syncer.cli.holds import (
     _as_json,
     _cells,
     _Count,
     _counted,
+    _end,
     _ending,
     _Here,
     _place,
-    _rate,
     _routed,
 )
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Meta, Unreadable
-from syncer.model.errors import ConfigError
+from syncer.model.errors import ConfigError, Conflict
 from syncer.model.hold import Hold
 from tests.unit.syncer.cli.samples import A1, NOW, PLAN, C, elements, failed, opened, request
 from tests.unit.syncer.cli.world import Objects, World, page
@@ -79,6 +79,8 @@ async def test_what_waits_is_counted_by_hold() -> None:
     found = await _counted(here(world.at), [HOLD, DEV, ALL])
     assert found.held == {HOLD.name: 2, ALL.name: 1}
     assert found.problem == "1 notification(s) cannot be read, and were not counted"
+    # What cannot be read hides no count of the rest.
+    assert (found.of(HOLD), found.of(DEV)) == (2, 0)
     assert (C in found.channels, found.namespaces) == (True, {"ns", "else"})
 
 
@@ -154,17 +156,14 @@ def test_how_a_hold_ends(case: tuple[dict[str, Any], int | None, dict[str, Any],
     """What is changed of it, and what is said; one that has not begun never does."""
     given, held, spec, said = case
     assert _ending(here(**given), HOLD, held, NOW) == (spec, said)
+    # A drop lasts an hour, whatever the hold had left.
+    ends = _ending(here(drop=True), replace(HOLD, until=NOW + 48 * HOUR), 1, NOW)[0]["until"]
+    assert ends == "2027-01-15T09:00:00.000Z"
+    with pytest.raises(Refused, match="takes 23 days, and hold-1 lasts until .* name a higher rate"):
+        _ending(here(drop=False, rate=0.001), HOLD, 2000, NOW)
     later = replace(HOLD, start=NOW + 1000)
     assert _ending(here(drop=False), later, 0, NOW)[0] == {"until": "2027-01-15T08:00:01.000Z"}
     assert _Count(NOW).problem == ""
-
-
-def test_a_rate_is_read() -> None:
-    """A number a second or a minute."""
-    assert [_rate(text) for text in ("5", "0.5/s", "30/m")] == [5.0, 0.5, 0.5]
-    for text in ("0", "5/h", "many", "-1", "nan", "2000"):
-        with pytest.raises(Misused, match="--rate must be a number a second"):
-            _rate(text)
 
 
 ENDS: Final = {
@@ -197,6 +196,42 @@ async def test_words_that_do_not_belong_together(words: list[str]) -> None:
     hold.add_arguments(parser)
     with pytest.raises(Misused):
         await hold.run(parser.parse_args(words))
+
+
+async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hold that lets go is stopped first; each write names the version that was read, and is refused else."""
+    kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e")}, []
+
+    async def listed() -> tuple[tuple[Hold, ...], str]:
+        return tuple(kept.values()), "1"
+
+    async def patch(name: str, body: Any) -> None:
+        if body["metadata"]["resourceVersion"] != kept[name].resource_version:
+            raise Conflict("changed")
+        done.append(sorted(body["spec"]))
+        version = f"{int(kept[name].resource_version) + 1}"
+        kept[name] = replace(kept[name], resource_version=version, rate=0.0)
+
+    async def counted(_here: _Here, holds: Any) -> _Count:
+        done.append([h.drop_before for h in holds])
+        return _Count(NOW)
+
+    monkeypatch.setattr("syncer.cli.holds._counted", counted)
+    monkeypatch.setattr("syncer.cli.holds._OBEYED", 0)
+    holds = cast("Any", SimpleNamespace(list=listed, patch=patch))
+    options = {"hold": ["h"], "drop": True, "dry_run": False, "json": False}
+    at = World(Objects()).at
+    assert await _end(here(at, **options)._replace(holds=holds)) == 0
+    assert done == [["rate"], [NOW], ["dropBefore", "rate", "until"]]
+
+    async def stale() -> tuple[tuple[Hold, ...], str]:
+        return (replace(kept["h"], resource_version="1"),), "1"
+
+    monkeypatch.setattr(holds, "list", stale)
+    with pytest.raises(Refused, match="has changed meanwhile"):
+        await _end(here(at, **options)._replace(holds=holds))
 
 
 ORDERS: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
