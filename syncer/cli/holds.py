@@ -263,7 +263,9 @@ async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
     for hold in holds:
         if hold.name in going:
             await _patch(here, hold, {"rate": None})
-    write_remark(f"nothing more is let go; counting in {_OBEYED:.0f} s, when every replica knows it")
+    write_remark(
+        f"nothing more is let go; counting in {_OBEYED:.0f} s, when every replica knows it"
+    )
     await asyncio.sleep(_OBEYED)
     names = {h.name for h in holds}
     return [h for h in (await here.holds.list())[0] if h.name in names]
@@ -275,7 +277,9 @@ async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
     try:
         await here.holds.patch(hold.name, {"metadata": meta, "spec": spec})
     except Conflict:
-        raise Refused(f"the hold {hold.name} has changed meanwhile; look again, and repeat") from None
+        raise Refused(
+            f"the hold {hold.name} has changed meanwhile; look again, and repeat"
+        ) from None
     except Gone:
         raise Refused(f"the hold {hold.name} is gone") from None
 

@@ -56,9 +56,11 @@ async def find_request(at: Access, key: str, namespaces: Sequence[str]) -> Notif
     if part:
         from syncer.cli.scan import walk
 
-        async for one in walk(at, namespaces):
-            if isinstance(one, NotificationRequest) and part in one.name:
-                named.append(one)
+        named = [
+            one
+            async for one in walk(at, namespaces)
+            if isinstance(one, NotificationRequest) and part in one.name
+        ]
     count, found = len(named), sorted(named, key=lambda o: -o.created)[:_NAMED]
     if count == 1:
         write_remark(f"the only one with {part!r} in its name: {found[0].key}")

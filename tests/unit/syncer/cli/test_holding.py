@@ -159,7 +159,9 @@ def test_how_a_hold_ends(case: tuple[dict[str, Any], int | None, dict[str, Any],
     # A drop lasts an hour, whatever the hold had left.
     ends = _ending(here(drop=True), replace(HOLD, until=NOW + 48 * HOUR), 1, NOW)[0]["until"]
     assert ends == "2027-01-15T09:00:00.000Z"
-    with pytest.raises(Refused, match="takes 23 days, and hold-1 lasts until .* name a higher rate"):
+    with pytest.raises(
+        Refused, match=r"takes 23 days, and hold-1 lasts until .* name a higher rate"
+    ):
         _ending(here(drop=False, rate=0.001), HOLD, 2000, NOW)
     later = replace(HOLD, start=NOW + 1000)
     assert _ending(here(drop=False), later, 0, NOW)[0] == {"until": "2027-01-15T08:00:01.000Z"}
@@ -199,9 +201,9 @@ async def test_words_that_do_not_belong_together(words: list[str]) -> None:
 
 
 async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hold that lets go is stopped first; each write names the version that was read, and is refused else."""
+    """A hold that lets go is stopped first; no write undoes another."""
     kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e")}, []
 
     async def listed() -> tuple[tuple[Hold, ...], str]:
