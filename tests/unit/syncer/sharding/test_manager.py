@@ -9,9 +9,10 @@ network. What the server cannot be made to show here is asked on the real one
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, cast
@@ -117,6 +118,18 @@ class Town:
         """Start one."""
         return await Replica(self, name).start()
 
+    async def owner(self, name: str) -> Replica:
+        """Start one that gets all shards."""
+        one = await self.replica(name)
+        await self.until(lambda: len(one.owned) == self.shards)
+        return one
+
+    async def pair(self) -> tuple[Replica, Replica]:
+        """Start one that gets all shards, and then one that gets half of them."""
+        a, b = await self.owner("a"), await self.replica("b")
+        await self.until(lambda: len(b.owned) == self.shards / 2)
+        return a, b
+
     def lease(self, name: str) -> dict[str, Any]:
         """Return a Lease."""
         found = self.state.get("leases", "default", name)
@@ -147,28 +160,41 @@ class Town:
 
 def town(
     shards: int = 4, seeds: tuple[int, ...] = (1, 2, 3)
-) -> Callable[[Callable[[Town], Awaitable[None]]], Callable[[], None]]:
+) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Run a test in a town of its own, on virtual time, in some orders of what happens at once."""
 
-    def wrap(test: Callable[[Town], Awaitable[None]]) -> Callable[[], None]:
-        def run() -> None:
+    def wrap(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        def run(**fixtures: Any) -> None:
             for seed in seeds:
+                simulate(seed, lambda loop: test(Town(loop, shards), **fixtures))
 
-                async def main(loop: SimLoop) -> None:
-                    await test(Town(loop, shards))
-
-                simulate(seed, main)
-
+        signature = inspect.signature(test)
+        _, *others = signature.parameters.values()
         run.__name__, run.__doc__ = test.__name__, test.__doc__
+        vars(run)["__signature__"] = signature.replace(parameters=others)
         return run
 
     return wrap
 
 
-def not_to_acquire(request: Request) -> None:
-    """Refuse whatever would acquire a shard."""
-    if b"acquireTime" in request.body:
-        raise Unavailable("not now")
+def refusing(
+    error: PortError, *, method: str = "", ends: str = "", holding: bytes = b""
+) -> Callable[[Request], None]:
+    """Have requests fail that are of this kind."""
+
+    def fail(request: Request) -> None:
+        if (
+            method in ("", request.method)
+            and request.path.endswith(ends)
+            and holding in request.body
+        ):
+            raise error
+
+    return fail
+
+
+#: Whatever would acquire a shard.
+NOT_TO_ACQUIRE = refusing(Unavailable("not now"), holding=b"acquireTime")
 
 
 # -- at rest --------------------------------------------------------------------------------------
@@ -192,8 +218,7 @@ async def test_at_rest_a_replica_writes_its_session_and_reads_nothing(here: Town
 @town()
 async def test_what_a_shards_lease_says(here: Town) -> None:
     """Holder and session, the longest duration there is; the epoch is the write's version."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     lease = here.lease("nl-0")
     session = here.lease(session_name("nl", "a"))
     assert lease["metadata"]["annotations"] == {SESSION: session["metadata"]["uid"]}
@@ -227,20 +252,14 @@ async def test_few_shards_are_acquired_at_once(here: Town) -> None:
 @town()
 async def test_a_note_is_found_by_the_notification(here: Town) -> None:
     """Each shard's Lease carries one while the log is away, for every notification of the shard."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     uids = [f"uid-{n}" for n in range(16)]
 
     def none() -> bool:
         return not a.manager.carries_notes and {a.manager.note_of(uid) for uid in uids} == {None}
 
     assert none()
-
-    def refuse(request: Request) -> None:
-        if request.path.endswith("/nl-1"):
-            raise Unavailable("not now")
-
-    a.kube.fail = refuse
+    a.kube.fail = refusing(Unavailable("not now"), ends="/nl-1")
     assert await a.manager.put_notes(1_000) == 3, "one is not confirmed"
     a.kube.fail = lambda _: None
     assert await a.manager.put_notes(1_000) == 4
@@ -262,10 +281,7 @@ async def test_a_note_is_found_by_the_notification(here: Town) -> None:
 @town()
 async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(here: Town) -> None:
     """Within a LeaseDuration and two periods; while it might send, nobody else may."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     terms = dict(a.shards.owned)
     await a.kill()
     took = await here.until(lambda: len(b.owned) == 4)
@@ -278,18 +294,10 @@ async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(here: 
 @town()
 async def test_a_renewal_defeats_the_end_of_a_session(here: Town) -> None:
     """Whose watch shows nothing asks in vain, takes nothing, and looks at everything anew."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     # Neither the watch nor a list brings anything: it sees a session that is silent.
     b.kube.deaf = True
-
-    def fail(request: Request) -> None:
-        if request.method == "GET":
-            raise Unavailable("no list")
-
-    b.kube.fail = fail
+    b.kube.fail = refusing(Unavailable("no list"), method="GET")
     await asyncio.sleep(3 * DURATION)
     ends = [r for r in b.kube.requests if r == f"DELETE {session_name('nl', 'a')}"]
     assert len(ends) == 1, "what was renewed once is renewed, whatever is not shown"
@@ -323,8 +331,7 @@ async def test_a_watch_that_does_not_show_our_renewals_is_given_up(here: Town) -
 @town()
 async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(here: Town) -> None:
     """The predecessor is dead, as only one process of a name lives; the epochs grow."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     epochs = {n: term.epoch for n, term in a.shards.owned.items()}
     await a.kill()
     again = await here.replica("a")
@@ -338,10 +345,7 @@ async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(
 @town()
 async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
     """It frees its shards and deletes its session; nothing is left of it."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     assert await a.manager.release() == 2
     assert a.shards.owned == {}
     assert here.sessions() == {"b"}
@@ -353,8 +357,7 @@ async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
 @town()
 async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
     """Its shards are nobody's to release any more; the process ends as it was to."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     session = a.manager._session.current
     assert session is not None
     for turns in range(4):
@@ -376,14 +379,8 @@ async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
 @town()
 async def test_a_right_that_is_missing_stays_the_reason(here: Town) -> None:
     """A session that may be begun but not renewed is begun anew each time; the reason does not change."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-
-    def refuse(request: Request) -> None:
-        if request.method == "PATCH":
-            raise Unavailable("cannot patch")
-
-    a.kube.fail = refuse
+    a = await here.owner("a")
+    a.kube.fail = refusing(Unavailable("cannot patch"), method="PATCH")
     name = session_name("nl", "a")
     await here.until(lambda: a.manager.problem, within=DURATION)
     said, uids = set(), set()
@@ -401,10 +398,7 @@ async def test_a_right_that_is_missing_stays_the_reason(here: Town) -> None:
 @town()
 async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
     """It may not send by its own clock, and begins anew with epochs of its own."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     terms = dict(a.manager._held.terms)
 
     def frozen(_: Request) -> None:
@@ -424,12 +418,9 @@ async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
 @town()
 async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
     """A human deletes it: its owner notices with the next renewal, and others wait that long."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     terms = dict(a.manager._held.terms)
-    a.kube.fail = not_to_acquire
+    a.kube.fail = NOT_TO_ACQUIRE
     here.ask("DELETE", session_name("nl", "a"))
     await here.until(lambda: all(t.ended for t in terms.values()), within=2 * PERIOD)
     assert {t.ended for t in terms.values()} == {"its lease was deleted"}
@@ -442,10 +433,7 @@ async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
 @town()
 async def test_a_session_without_its_label_is_not_taken_for_ended(here: Town) -> None:
     """Its renewals put the label back; the dead one's is put back by whoever misses it."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     bare = {"metadata": {"labels": {LABEL: None}}}
     here.ask("PATCH", session_name("nl", "a"), bare)
     await asyncio.sleep(2 * DURATION)
@@ -519,8 +507,7 @@ async def test_a_lost_answer_is_found_again(here: Town) -> None:
 @town()
 async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town) -> None:
     """If the version does not move, the epoch would be the predecessor's: not acquired."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     await a.kill()
     again = Replica(here, "a")
     real = again.kube.request
@@ -542,8 +529,7 @@ async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town) 
 @town()
 async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
     """The watch shows it; who was written in does not renew, and is waited for."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     term = a.shards.owned[1]
     here.ask("PATCH", "nl-1", {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 9}})
     await here.until(lambda: a.owned == [0, 2, 3], within=1)
@@ -555,8 +541,7 @@ async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
 @town()
 async def test_a_deleted_shard_is_acquired_anew(here: Town) -> None:
     """By its owner at once, with a greater epoch; another one would wait for the owner to notice."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     before = a.shards.owned[1].epoch
     here.ask("DELETE", "nl-1")
     await here.until(lambda: 1 in a.owned and a.shards.owned[1].epoch != before, within=2 * PERIOD)
@@ -566,8 +551,7 @@ async def test_a_deleted_shard_is_acquired_anew(here: Town) -> None:
 @town()
 async def test_an_edit_of_a_label_changes_nothing(here: Town) -> None:
     """Neither on the shard nor on the session."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     terms = dict(a.shards.owned)
     for name in ("nl-1", session_name("nl", "a")):
         here.ask("PATCH", name, {"metadata": {"labels": {"k": "v"}}})
@@ -578,8 +562,7 @@ async def test_an_edit_of_a_label_changes_nothing(here: Town) -> None:
 @town()
 async def test_another_number_of_shards_is_refused(here: Town) -> None:
     """Nothing more is taken; the process is told once, and has to release."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"annotations": {"notification-ledger/shards": "2"}}})
     await here.until(lambda: a.refused, within=1)
     await asyncio.sleep(3 * PERIOD)
@@ -590,8 +573,7 @@ async def test_another_number_of_shards_is_refused(here: Town) -> None:
 @town()
 async def test_a_map_without_its_label_is_shown_again(here: Town) -> None:
     """Else nobody would see that the number of shards was changed."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"labels": {LABEL: None}}})
     await asyncio.sleep(2 * PERIOD)
     assert here.lease("nl-map")["metadata"]["labels"] == {LABEL: "nl"}
@@ -624,8 +606,7 @@ async def test_a_shard_without_a_label_is_found(here: Town) -> None:
 @town()
 async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
     """While a shard is being handed over, the session is renewed and dead replicas are succeeded."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
@@ -640,8 +621,7 @@ async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
 @town()
 async def test_what_is_above_the_share_is_judged_anew_for_each_shard(here: Town) -> None:
     """The newcomer may be gone again before the first shard is quiet."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
@@ -657,13 +637,12 @@ async def test_what_is_above_the_share_is_judged_anew_for_each_shard(here: Town)
 @town()
 async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(here: Town) -> None:
     """Lost and acquired again meanwhile: sends may have begun, which the waiting was not for."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
     before = a.shards.owned[3]
-    b.kube.fail = not_to_acquire
+    b.kube.fail = NOT_TO_ACQUIRE
     here.ask("DELETE", "nl-3")
     await here.until(lambda: a.shards.owned.get(3, before) is not before)
     anew = a.shards.owned[3]
@@ -678,8 +657,7 @@ async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(here
 @town()
 async def test_who_cannot_serve_hands_over_while_another_can(here: Town) -> None:
     """After a LeaseDuration of it, all of its shards; its session says so from the next renewal."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     a.able = False
     await asyncio.sleep(2 * DURATION)
     assert len(a.owned) == 4
@@ -695,51 +673,44 @@ async def test_who_cannot_serve_hands_over_while_another_can(here: Town) -> None
 @town()
 async def test_a_free_shard_above_the_share_is_taken_in_the_end(here: Town) -> None:
     """Whoever it would belong to does not take it: a shard without an owner is worse."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
-    b.kube.fail = not_to_acquire
+    a, b = await here.pair()
+    b.kube.fail = NOT_TO_ACQUIRE
     (n, *_) = b.owned
     here.ask("PATCH", f"nl-{n}", {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
     assert DURATION <= await here.until(lambda: n in a.owned) <= DURATION + 2 * PERIOD
 
 
 @pytest.mark.parametrize("wrong", ["POST", "PATCH"])
-def test_readiness_says_why_a_shard_has_no_owner(
-    wrong: str, caplog: pytest.LogCaptureFixture
+@town(seeds=(1,))
+async def test_readiness_says_why_a_shard_has_no_owner(
+    here: Town, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the call that failed last, as the log does; it is well again when the call is."""
+    a = Replica(here, "a")
+    assert a.manager.problem is not None
 
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a = Replica(here, "a")
-        assert a.manager.problem is not None
+    def refuse(request: Request) -> None:
+        if request.method == wrong and "/leases" in request.path:
+            raise refusal
 
-        def refuse(request: Request) -> None:
-            if request.method == wrong and "/leases" in request.path:
-                raise refusal
-
-        refusal: PortError = Unavailable("403 no rights")
-        await a.manager._installation.found()
-        a.kube.fail = refuse
-        a.task = asyncio.create_task(a.manager.run())
-        await asyncio.sleep(3 * DURATION)
-        assert "no owner yet for shard 0, 1, 2, 3 (lease nl-" in a.manager.problem
-        assert "403 no rights" in a.manager.problem
-        told = [line["error"] for line in said(caplog, "session lost")]
-        assert all("403 no rights" in error for error in told)
-        assert bool(told) is (wrong == "PATCH")
-        never = [
-            line["error"]
-            for line in said(caplog, "no session can be begun; this replica owns no shard")
-        ]
-        assert len(never) == (wrong == "POST")
-        assert all("403 no rights" in error for error in never)
-        a.kube.fail = lambda _: None
-        await here.until(lambda: a.manager.problem is None)
-
-    simulate(1, main)
+    refusal: PortError = Unavailable("403 no rights")
+    await a.manager._installation.found()
+    a.kube.fail = refuse
+    a.task = asyncio.create_task(a.manager.run())
+    await asyncio.sleep(3 * DURATION)
+    assert "no owner yet for shard 0, 1, 2, 3 (lease nl-" in a.manager.problem
+    assert "403 no rights" in a.manager.problem
+    told = [line["error"] for line in said(caplog, "session lost")]
+    assert all("403 no rights" in error for error in told)
+    assert bool(told) is (wrong == "PATCH")
+    never = [
+        line["error"]
+        for line in said(caplog, "no session can be begun; this replica owns no shard")
+    ]
+    assert len(never) == (wrong == "POST")
+    assert all("403 no rights" in error for error in never)
+    a.kube.fail = lambda _: None
+    await here.until(lambda: a.manager.problem is None)
 
 
 # -- what is logged -------------------------------------------------------------------------------
@@ -755,108 +726,93 @@ def said(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]
     ]
 
 
-def test_a_hand_over_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+@town(seeds=(1,))
+async def test_a_hand_over_is_logged_with_its_reason(
+    here: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     """So is what was acquired before, with its epoch, and the session."""
     caplog.set_level(logging.INFO, "ledger.shards")
-
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a = await here.replica("a")
-        await here.until(lambda: len(a.owned) == 4)
-        uid = here.lease(session_name("nl", "a"))["metadata"]["uid"]
-        assert said(caplog, "session begun") == [{"session": uid}]
-        assert said(caplog, "shard acquired") == [
-            {"shard": n, "epoch": term.epoch} for n, term in a.shards.owned.items()
-        ]
-        assert a.begun == list(a.shards.owned)
-        b = await here.replica("b")
-        await here.until(lambda: len(b.owned) == 2)
-        assert said(caplog, "shard handed over") == [
-            {"shard": n, "released": True, "reason": "above the share of 2 replicas"}
-            for n in (3, 2)
-        ]
-        assert said(caplog, "a shard is handed over with work under way") == []
-        assert sorted(a.shards.owned) == [0, 1]
-
-    simulate(1, main)
+    a = await here.owner("a")
+    uid = here.lease(session_name("nl", "a"))["metadata"]["uid"]
+    assert said(caplog, "session begun") == [{"session": uid}]
+    assert said(caplog, "shard acquired") == [
+        {"shard": n, "epoch": term.epoch} for n, term in a.shards.owned.items()
+    ]
+    assert a.begun == list(a.shards.owned)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    assert said(caplog, "shard handed over") == [
+        {"shard": n, "released": True, "reason": "above the share of 2 replicas"} for n in (3, 2)
+    ]
+    assert said(caplog, "a shard is handed over with work under way") == []
+    assert sorted(a.shards.owned) == [0, 1]
 
 
-def test_a_map_that_is_gone_is_told_while_it_can_be(caplog: pytest.LogCaptureFixture) -> None:
+@town(seeds=(1,))
+async def test_a_map_that_is_gone_is_told_while_it_can_be(
+    here: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     """Replicas go on, and say that the next one to start is refused, before that happens and after."""
-
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a = await here.replica("a")
-        await here.until(lambda: len(a.owned) == 4)
-        here.ask("DELETE", "nl-map")
-        await asyncio.sleep(5 * PERIOD)
-        b = await here.replica("b")
-        await here.until(lambda: len(b.owned) == 2)
-        await asyncio.sleep(5 * PERIOD)
-        told = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-        assert [t.partition(",")[0] for t in told] == [
-            "the Lease nl-map was deleted", "the Lease nl-map was made anew",
-        ]  # fmt: skip
-        assert [r.manager._installation.problem for r in (a, b)] == [told[1], None]
-        assert len(a.owned) == 2
-
-    simulate(1, main)
+    a = await here.owner("a")
+    here.ask("DELETE", "nl-map")
+    await asyncio.sleep(5 * PERIOD)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    await asyncio.sleep(5 * PERIOD)
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert [t.partition(",")[0] for t in told] == [
+        "the Lease nl-map was deleted", "the Lease nl-map was made anew",
+    ]  # fmt: skip
+    assert [r.manager._installation.problem for r in (a, b)] == [told[1], None]
+    assert len(a.owned) == 2
 
 
-def test_a_session_that_cannot_go_is_ended_once(caplog: pytest.LogCaptureFixture) -> None:
+@town(seeds=(1,))
+async def test_a_session_that_cannot_go_is_ended_once(
+    here: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its Lease has a finalizer: it stays to be seen after it was ended."""
-
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a, b = await here.replica("a"), await here.replica("b")
-        await here.until(lambda: len(a.owned) == len(b.owned) == 2)
-        here.ask("PATCH", session_name("nl", "a"), {"metadata": {"finalizers": ["x.example/y"]}})
-        await a.kill()
-        await here.until(lambda: len(b.owned) == 4)
-        await asyncio.sleep(10 * PERIOD)
-        assert len(said(caplog, "session of a silent replica ended")) == 1
-        assert b.kube.requests.count(f"DELETE {session_name('nl', 'a')}") == 1
-        assert b.manager.problem is None
-
-    simulate(1, main)
+    a, b = await here.replica("a"), await here.replica("b")
+    await here.until(lambda: len(a.owned) == len(b.owned) == 2)
+    here.ask("PATCH", session_name("nl", "a"), {"metadata": {"finalizers": ["x.example/y"]}})
+    await a.kill()
+    await here.until(lambda: len(b.owned) == 4)
+    await asyncio.sleep(10 * PERIOD)
+    assert len(said(caplog, "session of a silent replica ended")) == 1
+    assert b.kube.requests.count(f"DELETE {session_name('nl', 'a')}") == 1
+    assert b.manager.problem is None
 
 
-def test_a_loss_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+@town(seeds=(1,))
+async def test_a_loss_is_logged_with_its_reason(
+    here: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     """A session that is deleted takes its shards with it; the one that was silent is named."""
     caplog.set_level(logging.INFO, "ledger.shards")
-
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a = await here.replica("a")
-        await here.until(lambda: len(a.owned) == 4)
-        terms = dict(a.shards.owned)
-        name = session_name("nl", "a")
-        uid = here.lease(name)["metadata"]["uid"]
-        here.ask("DELETE", name)
-        await here.until(lambda: said(caplog, "session lost"))
-        reason = "its lease was deleted"
-        assert not set(a.shards.owned.values()) & set(terms.values())
-        assert said(caplog, "session lost") == [{"session": uid, "reason": reason}]
-        assert said(caplog, "shard lost") == [
-            {"shard": n, "epoch": term.epoch, "reason": reason} for n, term in terms.items()
-        ]
-        await here.until(lambda: len(a.owned) == 4)
-        uid = here.lease(name)["metadata"]["uid"]
-        await a.kill()
-        b = await here.replica("b")
-        await here.until(lambda: len(b.owned) == 4)
-        assert said(caplog, "session of a silent replica ended") == [
-            {"holder": "a", "session": uid}
-        ]
-
-    simulate(1, main)
+    a = await here.owner("a")
+    terms = dict(a.shards.owned)
+    name = session_name("nl", "a")
+    uid = here.lease(name)["metadata"]["uid"]
+    here.ask("DELETE", name)
+    await here.until(lambda: said(caplog, "session lost"))
+    reason = "its lease was deleted"
+    assert not set(a.shards.owned.values()) & set(terms.values())
+    assert said(caplog, "session lost") == [{"session": uid, "reason": reason}]
+    assert said(caplog, "shard lost") == [
+        {"shard": n, "epoch": term.epoch, "reason": reason} for n, term in terms.items()
+    ]
+    await here.until(lambda: len(a.owned) == 4)
+    uid = here.lease(name)["metadata"]["uid"]
+    await a.kill()
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 4)
+    assert said(caplog, "session of a silent replica ended") == [{"holder": "a", "session": uid}]
 
 
 @town(seeds=(1,))
 async def test_how_many_replicas_have_a_session(here: Town) -> None:
     """This one included, as far as the watch shows."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     assert a.manager.sessions == 1
     await here.replica("b")
     await here.until(lambda: a.manager.sessions == 2)
@@ -885,63 +841,45 @@ async def test_a_call_that_fails_is_not_made_for_every_event(here: Town) -> None
     await a.kill()
 
 
-def test_a_replica_that_could_take_nothing_over_is_not_ready(
-    caplog: pytest.LogCaptureFixture,
+@town(seeds=(1,))
+async def test_a_replica_that_could_take_nothing_over_is_not_ready(
+    here: Town, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As by a quota: one that has no session, or gets no Lease of a shard, says so, once."""
+    a = await here.owner("a")
+    b = Replica(here, "b")
+    quota = "403 Forbidden: exceeded quota"
 
-    async def main(loop: SimLoop) -> None:
-        here = Town(loop)
-        a = await here.replica("a")
-        await here.until(lambda: len(a.owned) == 4)
-        b = Replica(here, "b")
-        quota = "403 Forbidden: exceeded quota"
+    refuse = refusing(Unauthorised(quota, reason=DENIED), method="POST")
+    b.kube.fail = refuse
+    b.task = asyncio.create_task(b.manager.run())
+    await asyncio.sleep(3 * DURATION)
+    reason = f"lease {session_name('nl', 'b')}: {quota}"
+    assert a.manager.problem is None
+    assert b.manager.problem == f"this replica has no session, and could take none over ({reason})"
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 2 and b.manager.problem is None)
+    assert len(said(caplog, "no session can be begun; this replica owns no shard")) == 1
 
-        def refuse(request: Request) -> None:
-            if request.method == "POST":
-                raise Unauthorised(quota, reason=DENIED)
-
-        b.kube.fail = refuse
-        b.task = asyncio.create_task(b.manager.run())
-        await asyncio.sleep(3 * DURATION)
-        reason = f"lease {session_name('nl', 'b')}: {quota}"
-        assert a.manager.problem is None
-        assert (
-            b.manager.problem == f"this replica has no session, and could take none over ({reason})"
-        )
-        b.kube.fail = lambda _: None
-        await here.until(lambda: len(b.owned) == 2 and b.manager.problem is None)
-        assert len(said(caplog, "no session can be begun; this replica owns no shard")) == 1
-
-        b.kube.fail = refuse
-        await a.kill()
-        lost = [n for n in range(4) if n not in b.owned]
-        for n in lost:
-            here.ask("DELETE", f"nl-{n}")
-        await asyncio.sleep(3 * DURATION)
-        (line,) = said(caplog, "shard not acquired")
-        assert line["shard"] in lost
-        assert line["error"] == quota
-        b.kube.fail = lambda _: None
-        await here.until(lambda: len(b.owned) == 4)
-
-    simulate(1, main)
+    b.kube.fail = refuse
+    await a.kill()
+    lost = [n for n in range(4) if n not in b.owned]
+    for n in lost:
+        here.ask("DELETE", f"nl-{n}")
+    await asyncio.sleep(3 * DURATION)
+    (line,) = said(caplog, "shard not acquired")
+    assert line["shard"] in lost
+    assert line["error"] == quota
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 4)
 
 
 @town(seeds=(1,))
 async def test_a_problem_that_is_over_is_no_reason_any_more(here: Town) -> None:
     """What keeps the end of a session from being confirmed is said, and nothing of it afterwards."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     name, lost = session_name("nl", "a"), list(a.owned)
-
-    def refuse(request: Request) -> None:
-        if request.method == "GET" and request.path.endswith(name):
-            raise Unavailable("not now")
-
-    b.kube.fail = refuse
+    b.kube.fail = refusing(Unavailable("not now"), method="GET", ends=name)
     await a.kill()
     here.ask("DELETE", name)
     await here.until(lambda: b.manager.problem and "(" in b.manager.problem)
@@ -968,12 +906,9 @@ async def test_of_many_shards_without_an_owner_some_are_named(here: Town) -> Non
 @town(seeds=(1,))
 async def test_the_end_of_a_session_is_remembered(here: Town) -> None:
     """Who has ended it need not ask whether it is over, however long the shards take."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     await a.kill()
-    b.kube.fail = not_to_acquire
+    b.kube.fail = NOT_TO_ACQUIRE
     await here.until(lambda: here.sessions() == {"b"})
     await asyncio.sleep(2 * PERIOD)
     b.kube.fail = lambda _: None
@@ -985,12 +920,7 @@ async def test_the_end_of_a_session_is_remembered(here: Town) -> None:
 async def test_a_newcomer_looks_before_it_speaks(here: Town) -> None:
     """It knows of the others before its session says that it could serve."""
     a = Replica(here, "a")
-
-    def refuse(request: Request) -> None:
-        if request.method == "GET" and request.path.endswith("/leases"):
-            raise Unavailable("no list")
-
-    a.kube.fail = refuse
+    a.kube.fail = refusing(Unavailable("no list"), method="GET", ends="/leases")
     await a.start()
     await asyncio.sleep(5 * PERIOD)
     assert here.sessions() == set()
@@ -1002,8 +932,7 @@ async def test_a_newcomer_looks_before_it_speaks(here: Town) -> None:
 @town(seeds=(1,))
 async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town) -> None:
     """For so long no session can have ended unseen."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     silent = DURATION
     watch = cast("Any", a.manager._watch)
     watch.problem, watch.silent_for = "watch of leases: no list", lambda: silent
@@ -1015,10 +944,7 @@ async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town) ->
 @town(seeds=(1,))
 async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: Town) -> None:
     """The watch shows neither, as the new one has no label; the old one is over by its uid."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     await a.kill()
     name = session_name("nl", "a")
     here.ask("DELETE", name)
@@ -1032,8 +958,7 @@ async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: To
 @town(seeds=(1,))
 async def test_a_release_has_its_time_and_no_more(here: Town) -> None:
     """An API server that does not answer keeps the process for that long, twice."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
 
     async def silent(*_: Any, **__: Any) -> Any:
         await asyncio.sleep(3600)
@@ -1048,8 +973,7 @@ async def test_a_release_has_its_time_and_no_more(here: Town) -> None:
 @town(seeds=(1,))
 async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
     """As one of another number of shards: what it would write there is for others to read."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
     await here.until(lambda: a.refused, within=1)
     here.ask("DELETE", "nl-map")
@@ -1062,10 +986,7 @@ async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
 @town(seeds=(1,))
 async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(here: Town) -> None:
     """After a failure it rests for a quarter of the period, however much changes meanwhile."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
-    b = await here.replica("b")
-    await here.until(lambda: len(b.owned) == 2)
+    a, b = await here.pair()
     tries: list[float] = []
 
     def refuse(request: Request) -> None:
@@ -1088,8 +1009,7 @@ async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(here:
 @town(seeds=(1,))
 async def test_that_no_mark_is_left_is_told(here: Town) -> None:
     """Whether it was written, for whoever asks again if not."""
-    a = await here.replica("a")
-    await here.until(lambda: len(a.owned) == 4)
+    a = await here.owner("a")
     assert await a.manager.put_notes(1_000) == 4
     assert await a.manager.remove_notes() == 4
     (shard, *_) = a.manager.marks_left
@@ -1097,26 +1017,23 @@ async def test_that_no_mark_is_left_is_told(here: Town) -> None:
     assert shard not in a.manager.marks_left
 
 
-def test_no_write_of_a_lease_outlasts_its_share_of_the_deadline() -> None:
+@town(seeds=(1,))
+async def test_no_write_of_a_lease_outlasts_its_share_of_the_deadline(here: Town) -> None:
     """One that hangs would keep a shard from being acquired by anybody."""
+    waits = set()
+    a = Replica(here, "a")
+    request = a.kube.request
 
-    async def play(loop: SimLoop) -> None:
-        town, waits = Town(loop), set()
-        a = Replica(town, "a")
-        request = a.kube.request
+    async def noted(method: Any, path: str, *, timeout: float, **more: Any) -> Any:
+        body = more.get("body") or {}
+        name = str(body.get("metadata", {}).get("name", path))
+        if method != "GET" and re.search(r"nl-\d+$", name):
+            waits.add(timeout)
+        return await request(method, path, timeout=timeout, **more)
 
-        async def noted(method: Any, path: str, *, timeout: float, **more: Any) -> Any:
-            body = more.get("body") or {}
-            name = str(body.get("metadata", {}).get("name", path))
-            if method != "GET" and re.search(r"nl-\d+$", name):
-                waits.add(timeout)
-            return await request(method, path, timeout=timeout, **more)
-
-        a.kube.request = noted  # type: ignore[method-assign] # watched by this test alone
-        await a.start()
-        await town.until(lambda: len(a.owned) == 4)
-        await a.manager.release(timeout=4.0)
-        await a.kill()
-        assert max(waits) <= TIMINGS.call_timeout
-
-    simulate(1, play)
+    a.kube.request = noted  # type: ignore[method-assign] # watched by this test alone
+    await a.start()
+    await here.until(lambda: len(a.owned) == 4)
+    await a.manager.release(timeout=4.0)
+    await a.kill()
+    assert max(waits) <= TIMINGS.call_timeout
