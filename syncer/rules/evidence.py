@@ -173,7 +173,7 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
     if (not states and view.plan is None) or not all(
-        s.state.finished or s.channel in said for s in states
+        s.state.finished or (s.channel in said and s.attempts) for s in states
     ):
         return False
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))

@@ -144,6 +144,9 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Sent"), view(attempt(1), orders={"a": frozenset({AttemptId("0.7-1")})}), {}, FRESH,
         DISREGARDED,
     ),
+    "called failed and never tried, and a resend was requested": (
+        status("Failed"), view(orders={"a": frozenset()}), {}, FRESH, DISREGARDED,
+    ),
     "a resend after the end is under way": (
         status("Failed", *FAILS),
         view(
