@@ -342,7 +342,7 @@ class Cache:
     def clean(self, entry: Entry) -> None:
         """Note that everything up to now is published, or is not ours to publish."""
         self.begin_write(entry)
-        entry.failures = 0
+        entry.failures, entry.ticket = 0, math.inf
 
     def failed(self, entry: Entry) -> None:
         """Note that a write failed; the entry stays dirty and backs off."""

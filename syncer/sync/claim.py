@@ -407,7 +407,7 @@ class Claimer:
             self.cache.forget(entry.uid)
             return True
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(term.epoch, self.log.generation, claimed.stamp)
+        entry.quarantine = ""
         if not await self.recorder.record_kept(entry):
             return False
         await self._recover(entry, term)
