@@ -210,8 +210,7 @@ class StatusWriter:
         if not term.valid(self.cache.monotonic()):
             # The term may continue: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
-        shown = entry.quarantine or entry.untrusted or entry.without_log or entry.journaled
-        if entry.claim is None and not shown:
+        if not self._may_write(entry, term):
             return Flushed.NOT_OURS
         if self.refusals.waits(entry.request.namespace):
             return Flushed.UNAVAILABLE
@@ -228,6 +227,14 @@ class StatusWriter:
                 )
             return Flushed.UNAVAILABLE
 
+    def _may_write(self, entry: Entry, term: LeaseTerm) -> bool:
+        """Whether status and log were compared in this lease term, or the status says why they were not."""
+        if entry.claim is not None and not self.recorder.claimed(entry, term):
+            # A claim that fails would leave it behind, and what others have written meanwhile unjudged.
+            self.recorder.lose_claim(entry, "term")
+        stopped = entry.quarantine or entry.untrusted or entry.without_log
+        return entry.claim is not None or bool(stopped or entry.journaled)
+
     async def _publish(self, entry: Entry, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
         limit = self.limits.status_bytes
         tries = 0
@@ -238,14 +245,14 @@ class StatusWriter:
         while True:
             # The watch may deliver our own write before its answer arrives, so the status before it is
             # remembered now.
-            known, claimed = entry.request, entry.claim is not None
+            known = entry.request
             before = known.status
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
             if ends_badly(entry, wanted) and not (reread or self._journals(entry)):
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
-                if not await self._read_again(entry):
+                if not await self._read_again(entry, term):
                     return Flushed.NOT_OURS
                 reread = True
                 continue
@@ -276,7 +283,7 @@ class StatusWriter:
             if tries > MAX_CONFLICTS:
                 return result
             gone = await self._refresh(entry)
-            if gone or (claimed and entry.claim is None and entry.own is not None):
+            if gone or not self._may_write(entry, term):
                 # What others have written has to be judged first.
                 return Flushed.GONE if gone else Flushed.NOT_OURS
             # The object has changed, and the reason may be recorded in the log: read it again before
@@ -321,14 +328,14 @@ class StatusWriter:
                 # Its turn may have come and gone meanwhile.
                 self.cache.mark_dirty(entry)
 
-    async def _read_again(self, entry: Entry) -> bool:
+    async def _read_again(self, entry: Entry, term: LeaseTerm) -> bool:
         """Read the log again; False if it holds another history, perhaps with a success."""
         position = entry.view.position
         await self.recorder.reread(entry)
         if entry.view.position != position:
             # Sooner than by the resync: a resend request may be among the new records.
             self._on_stale(entry.uid)
-        return entry.claim is not None or bool(entry.quarantine)
+        return self.recorder.claimed(entry, term) or bool(entry.quarantine)
 
     def _count_conflict(self, result: Flushed, tries: int) -> None:
         if result is Flushed.CONFLICT:

@@ -427,6 +427,7 @@ class Checks:
             return
         channel = _fields(after[-1])[2]
         where = f"{subject.name} {channel} attempt {identity}"
+        self._routed(subject, channel, where)
         states = _states(before)
         if _epoch(before) != epoch:
             self.fail("S9", f"{where}: accepted under epoch {epoch}, log has {_epoch(before)}")
@@ -451,6 +452,10 @@ class Checks:
         counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
         if counted > subject.most + excused and not subject.excused:
             self.fail("S12", f"{where}: number {counted} of {subject.most}")
+
+    def _routed(self, subject: Subject, channel: str, where: str) -> None:
+        if channel not in self.world.channels_of(subject.name) and not subject.believed:
+            self.fail("F2", f"{where}: begun for a receiver that no route names")
 
     def _came_before(self, subject: Subject, channel: str, identity: str) -> bool:
         """Whether an intent is a copy that was held up on its way; judge it, if it is none."""
@@ -629,6 +634,20 @@ class Checks:
                 subject.lost.add(identity)
 
     # -- the API server -------------------------------------------------------------------------
+
+    def on_write(self, process: Process, path: str) -> None:
+        """Judge who writes a status: who has compared it with its log, or says why that cannot be."""
+        name = path.split("/")[-2]
+        for entry in process.app.cache.entries.values():
+            if entry.request.name != name or entry.deleted:
+                continue
+            term = process.app.shards.term_of(entry.uid)
+            if term is None or entry.claim is None:
+                known = entry.quarantine or entry.untrusted or entry.without_log or entry.journaled
+            else:
+                known = process.app.claimer.recorder.claimed(entry, term)
+            if not known:
+                self.fail("S20", f"{name}: its status is written, and not compared with its log")
 
     def on_request(
         self, process: Process, request: Request, response: Response, *, changed: bool,

@@ -63,6 +63,7 @@ KILLERS: Final = {
     "no clock asked after the write ahead": (
         {"X1"}, "pause, redis down, kube slow, receiver 503", False,
     ),
+    "written under an old claim": ({"S20"}, "session deleted, redis slow, receiver 503", False),
     "journaled after the send": ({"S1"}, "redis down, receiver 503", False),
     "journaled result not kept": ({"S12", "B1"}, "redis down, crash, receiver 503", True),
     "result shown before its record": ({"S13"}, "redis slow, receiver 503", False),

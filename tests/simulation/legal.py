@@ -21,7 +21,7 @@ RULES: Final[dict[str, Callable[[Entry], bool]]] = {
         e.dirty_since is None or e.writing or e.ticket != math.inf
     ),
     "scheduled, and nothing to publish": lambda e: (
-        e.dirty_since is not None or e.writing or e.deleted or e.ticket == math.inf
+        e.dirty_since is not None or e.writing or e.ticket == math.inf
     ),
     "an attempt is unsent or ahead, and nobody executes it": lambda e: (
         e.never_sent | e.ahead <= e.executing.keys() and e.seeded <= e.ahead
@@ -31,6 +31,17 @@ RULES: Final[dict[str, Callable[[Entry], bool]]] = {
     ),
     "acknowledged beyond the log": lambda e: e.acked <= e.view.position,
     "quarantined, and claimed": lambda e: not e.quarantine or e.claim is None,
+    "given its time to live, and not over": lambda e: (
+        not e.expiring or (e.acked == e.view.position and not e.view.opened)
+    ),
+    # One that another controller has finished may have no plan, and is resent all the same.
+    "tried, and not planned": lambda e: (
+        e.view.plan is not None or not e.executing or bool(e.view.orders)
+    ),
+    "never looked at, and something known of it": lambda e: (
+        not e.fresh or not (e.acked or e.quarantine)
+    ),
+    "results kept, and claimed": lambda e: not e.unrecorded or e.claim is None,
     "held without a log, and since never": lambda e: not e.without_log or e.without_log_since > 0,
 }
 

@@ -400,6 +400,11 @@ def clock_unasked_after_the_write() -> AbstractContextManager[None]:
     return _instead((Sender, "send", sure))
 
 
+def written_under_an_old_claim() -> AbstractContextManager[None]:
+    """What was known in another lease term, or of another server, is published in this one."""
+    return _instead((StatusWriter, "_may_write", lambda *_: True))
+
+
 def not_written_ahead() -> AbstractContextManager[None]:
     """A journaled attempt is sent, and written when its result is."""
 
@@ -572,6 +577,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "mark of an earlier outage counts": any_mark_counts,
     "log used under a note": note_stays,
     "no clock asked after the write ahead": clock_unasked_after_the_write,
+    "written under an old claim": written_under_an_old_claim,
     "journaled after the send": not_written_ahead,
     "journaled result not kept": result_not_kept,
     "result shown before its record": shown_before_its_record,

@@ -92,6 +92,8 @@ class SimKube(KubeClient):
             raise Unauthorised("the simulation does not let it be read", reason="Forbidden")
         request = Request(method, path, dict(params or {}), data, content_type, accept)
         write = method != "GET"
+        if method == "PATCH" and path.endswith("/status"):
+            self._world.checks.on_write(self._process, path)
         answer: asyncio.Future[Response | PortError] = asyncio.get_running_loop().create_future()
         self._world.kube.take(self._process, request, answer)
         try:

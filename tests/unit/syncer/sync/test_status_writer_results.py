@@ -141,7 +141,7 @@ async def test_an_object_that_is_gone_after_a_conflict(
 
 
 async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> None:
-    """The log lacks it: the write keeps it, and the claim is given up so that the next one records it."""
+    """The log lacks it: the claim is given up, and the next one records it before anything is written."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
 
@@ -154,8 +154,8 @@ async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> 
             )
 
         here.objects.conflicts.append(rival)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert "0.3-1" in {a.id for a in here.objects.request.status.attempts}
+        assert await here.sync.flush(entry) is Flushed.NOT_OURS
+        assert [a.id for a in here.objects.request.status.attempts] == ["0.3-1"]
         assert entry.claim is None
 
 
