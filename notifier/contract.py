@@ -79,6 +79,7 @@ class Message:
         answer: The id that the receiver gave to an earlier message of the incident; empty without one.
         incident: What receivers know its incident by; empty if it is about none.
         state: Whether that fires or is resolved; empty without one.
+        trace: The `traceparent` of whoever asked for it; empty without one.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
             before it writes, and answers *not sent* if not.
     """
@@ -102,6 +103,7 @@ class Message:
     answer: str = field(default="", repr=False)
     incident: str = field(default="", repr=False)
     state: str = field(default="", repr=False)
+    trace: str = field(default="", repr=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)
 
     @property

@@ -151,6 +151,7 @@ class WebhookChannel:
             **http_headers(message),
             "Content-Type": made.content_type,
             "webhook-id": message.idempotency_key,
+            **({"traceparent": message.trace} if message.trace else {}),
             **self._headers,
         }
         try:

@@ -41,6 +41,7 @@ from syncer.model.attempt import AttemptId
 from syncer.model.context import flatten_context
 from syncer.model.incident import DATA, incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
+from syncer.model.trace import TRACE, trace_of
 from syncer.rules.text import shown as printable
 
 #: Characters of what templates see of alerts that are read, and its maps.
@@ -109,6 +110,7 @@ def compose(
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
         incident=incident_key(installation, namespace, incident) if incident else "",
         state=state,
+        trace=trace_of(_mapping(metadata.get("annotations")).get(TRACE)),
         data=partial(_shown_data, data, clean),
         document=partial(sanitised_document, document),
     )

@@ -13,6 +13,7 @@ from notifier.gateway.identity import Identity, hashed, identity_of
 from notifier.gateway.manifest import Rules, given_id, manifest, namespace_of
 from syncer.model.incident import incident_of
 from syncer.model.resource import Json
+from syncer.model.trace import TRACE, trace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +118,7 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
             namespace=namespace,
             now=round(now * 1000),
         )
+        if trace := trace_of(incoming.header("traceparent")):
+            body["metadata"]["annotations"][TRACE] = trace
         out.append(Desired(namespace, identity, body, draft.repeat, opposite))
     return tuple(out)

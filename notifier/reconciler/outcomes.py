@@ -33,6 +33,7 @@ from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
+from syncer.model.trace import trace_id
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -254,5 +255,6 @@ def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:
             "code": attempt.code or None,
             "error": attempt.error or None,
             "ms": attempt.duration,
+            "trace_id": trace_id(entry.request.trace),
         },
     )

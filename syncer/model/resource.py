@@ -45,6 +45,7 @@ from syncer.model.incident import incident_of, incident_time
 from syncer.model.packing import hash_of, packed
 from syncer.model.record import MAX_INT
 from syncer.model.times import time_of
+from syncer.model.trace import TRACE, trace_of
 
 GROUP: Final = "kubernaut.ai"
 VERSION: Final = "v1alpha1"
@@ -196,7 +197,8 @@ class NotificationRequest:
     later, once, and until then there is nothing to send. `hold` is the value of the annotation by
     which an operator holds it back, None without one. `event` is what it was made of, in its sender's
     words, where a gateway made it. `incident` is what it is about, with its `state` and the gateway's
-    time `at`; empty if it is about none.
+    time `at`; empty if it is about none. `trace` is the `traceparent` of whoever asked for it, empty
+    without one.
     """
 
     uid: str
@@ -219,6 +221,7 @@ class NotificationRequest:
     incident: str = ""
     state: str = ""
     at: int = 0
+    trace: str = ""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -311,6 +314,7 @@ def parse_object(document: Json, known: NotificationRequest | None = None) -> No
         incident=incident,
         state=state,
         at=incident_time(extensions) if incident else 0,
+        trace=trace_of(annotations.get(TRACE)),
     )
 
 

@@ -40,6 +40,7 @@ from notifier.content.message import compose
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.trace import TRACE
 from tests.channels.http_payloads import MAKERS
 from tests.channels.messages import UID, document, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
@@ -663,6 +664,23 @@ async def test_missing_signing_secret_is_not_sent(http_client: HttpClient) -> No
         http_client, lambda: "http://127.0.0.1:1/", timeout_s=5, secrets=missing
     )
     assert (await channel.send(message())).failure is FailureClass.NOT_SENT
+
+
+async def test_a_webhook_gets_the_trace_of_its_notification(http_client: HttpClient) -> None:
+    """In a header; the body is the same in every byte, and without a trace every header is, too."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with receiving() as receiver:
+        channel = WebhookChannel(http_client, receiver.url, timeout_s=5)
+        for text in (trace, "00-not-a-trace-01", None):
+            annotations = {TRACE: text} if text else {}
+            made = compose(
+                document(metadata={"annotations": annotations}), "webhook:w", "0.5-1", live=False
+            )
+            assert await channel.send(made) == Outcome.success(200)
+    traced, odd, plain = receiver.requests
+    assert traced.headers == {**plain.headers, "traceparent": trace}
+    assert odd.headers == plain.headers
+    assert traced.body == odd.body == plain.body
 
 
 async def test_webhook_conflict_is_unknown(http_client: HttpClient) -> None:
