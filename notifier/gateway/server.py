@@ -4,7 +4,8 @@ The gateway's server: webhooks in, objects out, and an answer that works with th
 A request waits here until the API server has its objects; the answer is 200 then, and only then. What can
 never become a notification gets a 4xx that names the member at fault; everything else gets 503 with
 `Retry-After`: never 429, which Alertmanager and Grafana treat as final, and never 202, which would
-promise something that nobody has stored.
+promise something that nobody has stored. GET on what an answer names tells what became of it
+(`notifier.gateway.asking`), to the source that made it.
 
 Limits keep one sender from using up the gateway: on connections, requests in flight, bytes of bodies that
 are being read or translated and of objects that wait for the API server, and the time for headers and for
@@ -19,7 +20,8 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +29,8 @@ import orjson
 from aiohttp import web
 
 from notifier.gateway.access import Access
-from notifier.gateway.draft import ALERTS, Incoming, Refused
+from notifier.gateway.asking import Asking
+from notifier.gateway.draft import ALERTS, Certificate, Incoming, Refused
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
@@ -35,6 +38,7 @@ from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.tls import certificate_of
 from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable
+from syncer.model.resource import Json
 from syncer.runtime.connections import Connections, Listener, listen
 from syncer.runtime.offload import offload
 
@@ -86,6 +90,7 @@ class Gateway:
         Unix seconds. `heard` is called with each source that has sent what it may, whatever becomes of it.
         """
         self._entries = entries
+        self._asking = Asking(submitter.objects)
         self._tls = tls
         self._heard = heard
         self._ratings = {
@@ -120,6 +125,7 @@ class Gateway:
         """Listen; returns the port. OSError if the address cannot be bound."""
         app = web.Application()
         app.router.add_route("*", "/v1/{source}", self._serve)
+        app.router.add_route("*", "/v1/{source}/{namespace}/{name}", self._serve)
         app.router.add_route("*", "/{path:.*}", self._serve)
         patience = max(entry.source.patience for entry in self._entries.values())
         self._listener = await listen(
@@ -135,6 +141,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Stop listening; requests under way are answered."""
+        self._asking.close()
         if self._listener is not None:
             await self._listener.close()
         for rating in self._ratings.values():
@@ -146,8 +153,12 @@ class Gateway:
         name = request.match_info.get("source", "")
         entry = self._entries.get(name)
         label = name if entry else "none"
+        asks = "name" in request.match_info
         try:
-            answer = self._done(label, await self._take(entry, request, began))
+            if asks:
+                answer = _json(200, await self._ask(entry, request))
+            else:
+                answer = self._done(label, await self._take(entry, request, began))
             if origin := request.headers.get("WebHook-Request-Origin"):
                 answer.headers["WebHook-Allowed-Origin"] = origin[:256]
                 answer.headers["Allow"] = ", ".join(_METHODS)
@@ -161,14 +172,35 @@ class Gateway:
         if not request.get(_PROVEN):
             answer.force_close()
         self._metrics.requests.labels(label, str(answer.status)).inc()
-        self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
+        if not asks:
+            self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
         return answer
+
+    async def _ask(self, entry: Entry | None, request: web.Request) -> Json:
+        """Return what became of a notification, to the source that made it."""
+        if entry is None:
+            raise _nowhere()
+        if request.method != "GET":
+            raise Refused(f"the method must be GET; it is {request.method[:10]}", status=405)
+        headers, certificate = _proofs_of(request)
+        entry.access.check_headers(Incoming(headers, b"", certificate))
+        await entry.access.check_caller(Incoming(headers, b""))
+        # There is no body; who signs signs the path, so that the signature is for this question alone.
+        entry.access.check_body(Incoming(headers, request.path_qs.encode()), self._now())
+        request[_PROVEN] = True
+        with self._place(entry.source.name, 0, request):
+            return await self._asking.answer(
+                entry.source,
+                request.match_info["namespace"],
+                request.match_info["name"],
+                request.query.get("wait", ""),
+            )
 
     async def _take(
         self, entry: Entry | None, request: web.Request, began: float
     ) -> list[Submitted]:
         if entry is None:
-            raise Refused("there is no source of this name; the path is /v1/<name>", status=404)
+            raise _nowhere()
         if request.method == "OPTIONS" and entry.source.kind.handshake:
             return []
         if request.method not in _METHODS:
@@ -179,22 +211,28 @@ class Gateway:
         # Nothing of the body outlives this.
         wanted, size = await self._translated(entry, request)
         self._heard(source.name)
+        with self._place(source.name, size, request):
+            return await self._submit(source.name, wanted, began + source.patience)
+
+    @contextmanager
+    def _place(self, name: str, size: int, request: web.Request) -> Iterator[None]:
+        """Hold a place among the requests in flight, and so many bytes; Unavailable if none is free."""
         most = self._limits.buffered_bytes * _SHARE
         # One alone is taken whatever its size: it would never be smaller.
-        full = self._waiting[source.name] and self._waiting[source.name] + size > most
-        places, own = self._limits.requests, self._in_flight[source.name]
+        full = size and self._waiting[name] and self._waiting[name] + size > most
+        places, own = self._limits.requests, self._in_flight[name]
         # Its namespace may take nothing, and each of its requests wait as long as it may.
         full = full or (own >= places * _SHARE and own and len(self._entries) > 1)
         if full or self.in_flight >= places:
             raise Unavailable("too many requests are in flight")
-        self._in_flight[source.name] += 1
-        self._count_bytes(source.name, size)
+        self._in_flight[name] += 1
+        self._count_bytes(name, size)
         self._connections.hold(request.transport)
         try:
-            return await self._submit(source.name, wanted, began + source.patience)
+            yield
         finally:
-            self._in_flight[source.name] -= 1
-            self._count_bytes(source.name, -size)
+            self._in_flight[name] -= 1
+            self._count_bytes(name, -size)
 
     def _count_bytes(self, name: str, size: int) -> None:
         """Count the bytes of objects that begin or cease to wait."""
@@ -211,10 +249,7 @@ class Gateway:
             Refused: it becomes no notification.
             Unavailable: too much is being read.
         """
-        headers = {key.lower(): value for key, value in request.headers.items()}
-        transport = request.transport
-        connection = transport.get_extra_info("ssl_object") if transport is not None else None
-        certificate = certificate_of(connection)
+        headers, certificate = _proofs_of(request)
         entry.access.check_headers(Incoming(headers, b"", certificate))
         await entry.access.check_caller(Incoming(headers, b""))
         body, taken = bytearray(), 0
@@ -330,7 +365,7 @@ class Gateway:
 
     def _done(self, label: str, made: list[Submitted]) -> web.Response:
         self._count(label, made)
-        return _json(
+        answer = _json(
             200,
             {
                 "notifications": [
@@ -343,12 +378,15 @@ class Gateway:
                 ]
             },
         )  # fmt: skip
+        if len(made) == 1:
+            answer.headers["Location"] = f"/v1/{label}/{made[0].namespace}/{made[0].name}"
+        return answer
 
     def _refused(self, label: str, error: Refused, request: web.Request) -> web.Response:
         self._log(label, error.status, "a request was refused", str(error), request.remote)
         headers = {}
         if error.status == 405:
-            headers["Allow"] = ", ".join(_METHODS)
+            headers["Allow"] = "GET" if "name" in request.match_info else ", ".join(_METHODS)
         elif error.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="notifications"'
         return _json(error.status, {"error": error.reason, "path": error.path}, headers)
@@ -375,6 +413,18 @@ class Gateway:
                 "left_out": left_out or None,
             },
         )  # fmt: skip
+
+
+def _nowhere() -> Refused:
+    return Refused("there is no source of this name; the path is /v1/<name>", status=404)
+
+
+def _proofs_of(request: web.Request) -> tuple[dict[str, str], Certificate | None]:
+    """Return the headers of a request by names in lower case, and the certificate of its client."""
+    headers = {key.lower(): value for key, value in request.headers.items()}
+    transport = request.transport
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    return headers, certificate_of(connection)
 
 
 def _json(status: int, content: object, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -143,7 +143,7 @@ class Submitter:
 
     def __init__(self, objects: Objects, now: Callable[[], float]) -> None:
         """Submit to an API server; `now` gives Unix seconds."""
-        self._objects = objects
+        self.objects = objects
         self._now = now
         #: Why the last create failed; empty if it did not.
         self.problem = ""
@@ -189,7 +189,7 @@ class Submitter:
             async with asyncio.timeout_at(until):
                 there = await self._young(desired)
                 if there is None:
-                    there = await self._objects.get(desired.namespace, desired.identity.name)
+                    there = await self.objects.get(desired.namespace, desired.identity.name)
                 if not _same(there, desired) or await self._again(desired, there) is not None:
                     return None
         except Gone:
@@ -202,10 +202,10 @@ class Submitter:
         there = await self._young(desired)
         if there is None:
             try:
-                made = await self._objects.create(desired.namespace, desired.manifest)
+                made = await self.objects.create(desired.namespace, desired.manifest)
                 return _submitted(made, desired, duplicate=False)
             except Conflict:
-                there = await self._objects.get(desired.namespace, desired.identity.name)
+                there = await self.objects.get(desired.namespace, desired.identity.name)
         found = _submitted(there, desired, duplicate=True)
         if not _same(there, desired):
             # Not refused: its name is a hash of the event, and whoever may patch the annotation could
@@ -222,14 +222,14 @@ class Submitter:
             return None
         if desired.opposite:
             try:
-                await self._objects.get(desired.namespace, desired.opposite)
+                await self.objects.get(desired.namespace, desired.opposite)
             except Gone:
                 return None
         label = desired.manifest["metadata"]["labels"].get(EVENT, "")
         other = (incident, FIRING if state == RESOLVED else RESOLVED)
         there_since = [
             (_created(each), str(each["metadata"]["name"]))
-            for each in await self._objects.of_event(desired.namespace, label)
+            for each in await self.objects.of_event(desired.namespace, label)
             if _incident(each) == other and _created(each) > created
         ]
         if not there_since:
@@ -249,7 +249,7 @@ class Submitter:
         if not identity.before:
             return None
         try:
-            before = await self._objects.get(desired.namespace, identity.before)
+            before = await self.objects.get(desired.namespace, identity.before)
         except Gone:
             return None
         old = self._now() - _created(before) / 1000 >= identity.window
