@@ -642,6 +642,7 @@ class Checks:
             if entry.request.name != name or entry.deleted:
                 continue
             term = process.app.shards.term_of(entry.uid)
+            known: str | bool
             if term is None or entry.claim is None:
                 known = entry.quarantine or entry.untrusted or entry.without_log or entry.journaled
             else:

@@ -223,7 +223,7 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     monkeypatch.setattr("syncer.cli.holds._counted", counted)
     monkeypatch.setattr("syncer.cli.holds._OBEYED", 0)
     holds = cast("Any", SimpleNamespace(list=listed, patch=patch))
-    options = {"hold": ["h"], "drop": True, "dry_run": False, "json": False}
+    options: dict[str, Any] = {"hold": ["h"], "drop": True, "dry_run": False, "json": False}
     at = World(Objects()).at
     assert await _end(here(at, **options)._replace(holds=holds)) == 0
     assert done == [["rate"], [NOW], ["dropBefore", "rate", "until"]]
