@@ -111,17 +111,20 @@ class LiveRouter:
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self._routing.current.config, attributes, clean=sanitise)
         targets = self._routing.current.config.channel_targets()
+        standing_by = dict.fromkeys(each.channel for each in resolution.fallbacks)
+        channels = (*resolution.channels, *standing_by)
         plan = Plan(
-            channels=resolution.channels,
+            channels=channels,
             reason=resolution.reason,
             message=resolution.message,
             at=now,
             body_hash=body_hash,
             templates="\n".join(
                 f"{target.wording.digest} {channel}"
-                for channel in resolution.channels
+                for channel in channels
                 if (target := targets.get(channel)) and target.wording
             ),
+            fallbacks=resolution.fallbacks,
         )
         return Routed(plan, resolution.doubts)
 

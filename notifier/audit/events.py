@@ -45,10 +45,11 @@ from syncer.model.attempt import (
     attempt_epoch,
 )
 from syncer.model.record import Kind, Record
-from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy
+from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy, Status
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State, deciding, state_of, superseded
 from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, channel_states_of
 
 VERSION: Final = "1.0"
 CATEGORY: Final = "notification"
@@ -166,9 +167,13 @@ def _walk(
                 at_most_once=at_most_once,
                 before_order=view.orders.get(channel),
             )
-        final = [channel_states[c] for c in channels]
+        final: Sequence[ChannelState] = [channel_states[c] for c in channels]
+        if view.plan.fallbacks:
+            # How one channel stands goes by the others.
+            facts = Facts(0, policy, at_most_once)
+            final = channel_states_of(view, Status(), facts)
         if all(s.state.finished for s in final):
-            words = {_word(view, state, settled) for state in final} - {""}
+            words = {_word(view, state, settled) for state in deciding(final)} - {""}
             ending = replace(_ending(record, final), evidence=", ".join(sorted(words)))
     return view, settled, ending
 

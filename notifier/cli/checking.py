@@ -191,7 +191,7 @@ def _missing(config: RoutingConfig) -> Iterator[Finding]:
 
 def _unused(config: RoutingConfig) -> Iterator[Finding]:
     never = never_matching(config)
-    leading = leads_to(config.route)
+    leading = leads_to(config)
     last = {receiver.name: n for n, receiver in enumerate(config.receivers)}
     for n, receiver in enumerate(config.receivers):
         routes = leading.get(receiver.name, ())

@@ -120,6 +120,10 @@ def document_of_one(config: RoutingConfig, seen: Trace, found: Resolution) -> di
     return {
         "receivers": list(found.receivers),
         "channels": list(found.channels),
+        "fallbacks": [
+            {"channel": each.channel, "of": list(each.of), "afterSeconds": each.after / 1000}
+            for each in found.fallbacks
+        ],
         "reason": found.reason,
         "doubts": list(found.doubts),
         "routes": [
@@ -144,7 +148,7 @@ def _facts(
 ) -> dict[str, list[str]]:
     channels = receiver.channels(config.native)
     refs = dict.fromkeys(ref for _, target in channels for ref in target.credential_refs)
-    routes = leads_to(config.route).get(receiver.name, ())
+    routes = leads_to(config).get(receiver.name, ())
     return {
         "channels": [name for name, _ in channels],
         "credentials": list(refs),

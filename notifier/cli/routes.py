@@ -126,6 +126,11 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
             "",
             f"receivers: {', '.join(found.receivers)}",
             f"channels:  {', '.join(found.channels)}",
+            *(
+                f"fallback:  {each.channel}, for {', '.join(each.of)}, after {each.after // 1000} s"
+                " at the latest"
+                for each in found.fallbacks
+            ),
             *(f"refused:   {denial}" for denial in denials),
             *(f"doubt:     {doubt}" for doubt in found.doubts),
             *(f"unfit:     {problem}" for problem in unfit),

@@ -16,6 +16,7 @@ from typing import Final
 from notifier.content.sanitise import sanitise
 from notifier.reconciler.holds import Holds
 from syncer.rules.channel_state import ChannelState
+from syncer.rules.fallback import held_along, opening
 from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import Decision, decide, hold_of, stale_of
 from syncer.runtime.clock import LedgerTime
@@ -60,16 +61,19 @@ class Decisions:
         planned, terminal = view.plan is not None, status.terminal or entry.closing
         # Without a plan, the only thing to do is to make one, whatever the states of the channels.
         states = self.channel_states(entry) if planned or terminal else ()
+        opens, monotonic = opening(view.plan, states, self.time.now()), self.cache.monotonic()
+        holds = self.holds.placed.of(entry.request, (s.channel for s in states))
         return decide(
             planned=planned,
             terminal=terminal,
             channel_states=states,
             executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,
-            now=self.cache.monotonic(),
+            now=monotonic,
             ordered=entry.ordered,
+            opens={channel: monotonic + wait / 1000 for channel, wait in opens.items()},
             held=hold_of(hold, paused=self.holds.paused),
-            holds=self.holds.placed.of(entry.request, (s.channel for s in states)),
+            holds=held_along(view.plan, states, holds),
             # The time of the API server, which set `created`, or Redis's if that is earlier.
             stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
         )

@@ -72,17 +72,24 @@ class Incidents:
         """
         if request.state != RESOLVED:
             return plan
-        found = list(plan.channels)
+        found: list[str] = []
         for mate in (await self._older(request))[:_READ]:
             channels, over = await self._open_at(mate)
             found += channels
             if over:
                 break
-        more = tuple(dict.fromkeys(c for c in found if c not in plan.channels))
+        more = tuple(dict.fromkeys(c for c in found if c not in plan.first))
         if not more:
             return plan
         text = f"{plan.message}; and where its incident is open: {', '.join(more)}"
-        return replace(plan, channels=(*plan.channels, *more), message=bounded(text, MESSAGE_BYTES))
+        fallbacks = tuple(each for each in plan.fallbacks if each.channel not in more)
+        standing_by = dict.fromkeys(each.channel for each in fallbacks)
+        return replace(
+            plan,
+            channels=(*plan.first, *more, *standing_by),
+            message=bounded(text, MESSAGE_BYTES),
+            fallbacks=fallbacks,
+        )
 
     def may_be_late(
         self, request: NotificationRequest, channel: str, via: Channel | None, *, first: bool
@@ -177,9 +184,14 @@ class Incidents:
         except PortError:
             view = None
         if view is None or view.plan is None:
-            return list((await self.router.plan(mate, 0)).plan.channels), False
+            return list((await self.router.plan(mate, 0)).plan.first), False
         facts = Facts(mate.generation, mate.policy, self.at_most_once)
         states = channel_states_of(view, mate.status, facts)
+        # A fallback may follow as soon as something has failed.
+        unused = {State.NOT_NEEDED, State.STANDBY}
+        if any(s.state is State.RETRYING for s in states):
+            unused = {State.NOT_NEEDED}
+        states = tuple(s for s in states if s.state not in unused)
         if mate.state == RESOLVED:
             # It goes wherever the incident was open before.
             return [s.channel for s in states if s.state is not State.DELIVERED], True

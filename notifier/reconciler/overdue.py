@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
@@ -17,14 +16,11 @@ from syncer.model.attempt import newest
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.ports import Ownership
 from syncer.model.resource import Status
-from syncer.rules.channel_state import State
+from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.journal import held_because
 from syncer.rules.plan import Deliver, Resolve, hold_of
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
-
-#: States of a channel in a status after which nothing more is due.
-_FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
 
 @dataclass(eq=False)
@@ -111,7 +107,9 @@ class Overdue:
         if not since:
             return 0.0
         unfinished = {
-            s.channel for s in self.decisions.channel_states(entry) if not s.state.finished
+            s.channel
+            for s in self.decisions.channel_states(entry)
+            if s.state.value not in NOTHING_DUE
         }
         return max(((now - at) / 1000 for c, at in since.items() if c in unfinished), default=0.0)
 
@@ -130,5 +128,5 @@ def _gives_another_reason(entry: Entry) -> bool:
 def _shows_due(status: Status, now: int) -> bool:
     """Whether the object alone, without its log, shows that an attempt is due at `now`."""
     return not status.channels or any(
-        c.state not in _FINISHED and c.next_retry <= now for c in status.channels
+        c.state not in NOTHING_DUE and c.next_retry <= now for c in status.channels
     )

@@ -20,6 +20,7 @@ from notifier.routing.receivers import (
     KINDS,
     QUALIFIED_IF_NATIVE,
     ChannelConfig,
+    Fallback,
     LocalConfig,
     Receiver,
     Target,
@@ -55,6 +56,7 @@ class Route:
         unknown: Paths of its keys that nothing reads.
         meant: Keys of its matches that look like a known attribute: as written, what is meant.
         path: Where it stands in the file.
+        fallback: Used where its receiver cannot be reached, in place of the receiver's own.
     """
 
     receiver: str = ""
@@ -65,6 +67,7 @@ class Route:
     unknown: tuple[str, ...] = ()
     meant: tuple[tuple[str, str], ...] = ()
     path: str = ""
+    fallback: Fallback | None = None
 
 
 class Reference(NamedTuple):

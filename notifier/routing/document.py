@@ -137,14 +137,14 @@ class Reader:
 
         Args:
             text: The whole text, as the log has it, without the line.
-            node: Where it is.
+            node: Where it is, if not where the path stands.
             path: Of the key.
             fix: What to do.
 
         Raises:
             ConfigError: unless errors are collected.
         """
-        line = node.start_mark.line + 1 if node is not None else 0
+        line = node.start_mark.line + 1 if node is not None else self.lines.get(path, 0)
         if not self._collect:
             raise ConfigError(f"{text} (line {line})" if line else text, line=line)
         text = text.removeprefix("failed to parse YAML: ")

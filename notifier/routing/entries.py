@@ -31,6 +31,7 @@ from notifier.routing.receivers import (
     SHARED,
     ChannelConfig,
     EmailConfig,
+    Fallback,
     LocalConfig,
     PagerDutyConfig,
     Receiver,
@@ -39,6 +40,7 @@ from notifier.routing.receivers import (
 )
 from notifier.templates.request import MEMBERS, webhook_wording
 from notifier.templates.wording import Wording, wording_of
+from syncer.configfile import parse_duration
 
 _MAIL_FIXES: Final = {
     "to": "write addresses, separated by commas: ops@example.org, on-call@example.org",
@@ -60,6 +62,10 @@ _RESERVED: Final = frozenset(
     }
     | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "webhook-id"}
 )
+#: Seconds until a fallback is used in any case: after the attempts of the usual retry policy, and no later
+#: where a circuit breaker keeps those from being made. From a day on it would be none.
+_USUAL_WAIT: Final = 600.0
+_LONGEST_WAIT: Final = 86_400.0
 _NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
 
 
@@ -92,6 +98,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
             (kind, _own_requests(configs, table, templates) if kind == "webhook" else configs)
             for kind, configs in entries
         ]
+        fallback = read_fallback(table, name)
         unknown = table.close()
         if not entries:
             table.warn(
@@ -104,7 +111,29 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
                 "give those a receiver of their own, without allowedNamespaces",
                 "allowedNamespaces",
             )
-        yield Receiver(name, tuple(entries), namespaces, unknown, path, wordings)
+        yield Receiver(name, tuple(entries), namespaces, unknown, path, wordings, fallback)
+
+
+def read_fallback(table: Table, instead_of: str) -> Fallback | None:
+    """Read which receiver is used where another one cannot be reached; that it is one is checked later."""
+    name, text = table.text("fallback"), table.text("fallbackAfter")
+
+    def refuse(key: str, why: str, fix: str) -> None:
+        path = f"{table.path}.{key}"
+        table.reader.refuse(f"{path}: {why}", table.node(key), path=path, fix=fix)
+
+    after = _USUAL_WAIT
+    try:
+        after = parse_duration(text) if text else after
+    except ValueError as error:
+        refuse("fallbackAfter", str(error), "write a time: 5m")
+    if text and not name:
+        refuse("fallbackAfter", "needs a fallback", "add fallback: NAME")
+    if text and not 1 <= after <= _LONGEST_WAIT:
+        refuse("fallbackAfter", "must be from 1s to 24h", "write a time: 5m")
+    if name and name == instead_of:
+        refuse("fallback", "names the receiver itself", "name another receiver")
+    return Fallback(name, after) if name else None
 
 
 def _own_requests(

@@ -50,6 +50,10 @@ _ENABLED: Final = Key(
     "Has no effect: every listed entry is delivered. `false` causes a warning; remove the entry "
     "to disable it.",
 )
+_AFTER: Final = (
+    "How long attempts may go on, or wait, without success until the `fallback` is used as well: from "
+    "`1s` to `24h`; default `10m`."
+)
 _DECIDED: Final = Key(TEXT, "Accepted without effect: the webhook decides.", idle=True)
 
 #: Every mapping of the file by name.
@@ -86,6 +90,12 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
             "one tried.",
             listed=True,
         ),
+        "fallback": Key(
+            TEXT,
+            "Name of the receiver that gets what the route's own cannot be told, in place of that one's "
+            "`fallback`.",
+        ),
+        "fallbackAfter": Key(TEXT, _AFTER),
         "groupBy": Key(TEXTS, "Accepted without effect: nothing is grouped.", idle=True),
     },
     "receiver": {
@@ -123,6 +133,12 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
             "templates",
             "Words of your own, for all channels of the receiver but console, file and log.",
         ),
+        "fallback": Key(
+            TEXT,
+            "Name of the receiver that gets what this one cannot be told, once one of its channels has "
+            "ended without success. What that one's own `fallback` says is not used then.",
+        ),
+        "fallbackAfter": Key(TEXT, _AFTER),
         "allowedNamespaces": Key(
             TEXTS,
             "Namespaces from which it accepts notifications: names, or patterns with `*` and `?`; "

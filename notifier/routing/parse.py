@@ -27,7 +27,7 @@ import yaml
 from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unseen
 from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
 from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, too_much
-from notifier.routing.entries import read_receivers, warn_about_names
+from notifier.routing.entries import read_fallback, read_receivers, warn_about_names
 from notifier.routing.keys import MAPPINGS
 from notifier.routing.reach import unreachable
 from syncer.configfile import nearest
@@ -91,6 +91,9 @@ def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
     tree = Route()
     if route_node is not None:
         tree = _route(reader, route_node, "route", names, depth=0, console=True) or tree
+    for receiver in receivers:
+        if receiver.fallback:
+            _known(reader, receiver.fallback.receiver, names, f"{receiver.path}.fallback")
     warn_about_names(reader, receivers, native)
     for route, key, why, fix in unreachable(tree):
         reader.warn(f"{route.path}.{key}" if key else route.path, why, fix)
@@ -121,7 +124,13 @@ def _route(
     table = reader.table(node, path, MAPPINGS["route"])
     if table is None:
         return None
-    receiver = _receiver(table, names)
+    receiver = table.text("receiver")
+    _known(reader, receiver, names, f"{path}.receiver")
+    fallback = read_fallback(table, receiver)
+    if fallback:
+        _known(reader, fallback.receiver, names, f"{path}.fallback")
+    if fallback and not receiver:
+        table.warn("has no effect: the route has no receiver", "add receiver: NAME", "fallback")
     match = tuple(table.pairs("match"))
     match_re = tuple(_pattern(table, key, text, at) for key, text, at in table.marked("matchRe"))
     goes_on = table.flag("continue")
@@ -151,25 +160,23 @@ def _route(
             _warn_about_no_receiver(table, goes_on=goes_on, console=console)
         meant = _meant(table, match, match_re)
     return Route(
-        receiver, match, match_re, goes_on, tuple(routes), unknown=unknown, meant=meant, path=path
-    )
+        receiver, match, match_re, goes_on, tuple(routes), unknown=unknown, meant=meant, path=path,
+        fallback=fallback,
+    )  # fmt: skip
 
 
-def _receiver(table: Table, names: frozenset[str]) -> str:
-    """Read the receiver of a route, which must be in the list."""
-    receiver = table.text("receiver")
+def _known(reader: Reader, receiver: str, names: frozenset[str], path: str) -> None:
+    """Refuse a receiver that is not in the list."""
     if receiver and receiver not in names:
         near = ""
-        if not table.reader.many_errors:
+        if not reader.many_errors:
             near = nearest(receiver[:MAX_NAME], {name: name for name in names})
-        table.reader.refuse(
-            f"receiver '{receiver}' not found in receivers list",
-            table.node("receiver"), path=f"{table.path}.receiver",
+        reader.refuse(
+            f"receiver '{receiver}' not found in receivers list", None, path=path,
             fix=f"write {near} instead, or add a receiver of this name"
             if near
             else "add a receiver of this name, or name one that is there",
         )  # fmt: skip
-    return receiver
 
 
 def _warn_about_root(table: Table) -> None:

@@ -154,6 +154,20 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """
+    The receiver that is used where another one cannot be reached.
+
+    Attributes:
+        receiver: Its name.
+        after: Seconds from which it is used although attempts there go on.
+    """
+
+    receiver: str
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Receiver:
     """
     A receiver.
@@ -166,6 +180,7 @@ class Receiver:
         unknown: Paths of its keys that nothing reads.
         path: Where it stands in the file.
         wordings: Its templates by kind.
+        fallback: Used where it cannot be reached, unless the route names another one.
     """
 
     name: str
@@ -174,6 +189,7 @@ class Receiver:
     unknown: tuple[str, ...] = ()
     path: str = ""
     wordings: Mapping[str, Wording] = field(default_factory=dict)
+    fallback: Fallback | None = None
 
     def accepts(self, namespace: str) -> bool:
         """Whether it accepts notifications of a namespace."""

@@ -29,8 +29,10 @@ from notifier.routing.config import (
     quoted,
     routes_of,
 )
+from notifier.routing.receivers import Fallback as Named
 from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
+from syncer.model.record import Fallback
 from syncer.rules.text import escaped
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
@@ -59,6 +61,7 @@ class Resolution:
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the condition, at most 1,024 bytes.
         doubts: Why this may not be what the file means; empty as a rule.
+        fallbacks: Further channels, for what those cannot be told.
     """
 
     receivers: tuple[str, ...]
@@ -67,6 +70,7 @@ class Resolution:
     reason: str
     message: str
     doubts: tuple[str, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 def resolve(
@@ -83,8 +87,8 @@ def resolve(
         attributes: From `routing.attributes`; matched as they are.
         clean: Removes secrets from each `key=value` of the message. Without it they are shown raw.
     """
-    names = _walk(config.route, attributes)
-    receivers = [r for r in map(config.receiver, names) if r is not None]
+    ways = _walk(config.route, attributes)
+    receivers = [r for r in map(config.receiver, ways) if r is not None]
     if not receivers:
         return Resolution(
             receivers=(DEFAULT_CONSOLE_FALLBACK,),
@@ -98,14 +102,31 @@ def resolve(
     channels = tuple(
         dict.fromkeys(name for r in receivers for name, _ in r.channels(config.native))
     )
+    fallbacks = tuple(
+        Fallback(name, tuple(channel for channel, _ in r.channels(config.native)), after)
+        for r in receivers
+        for name, after in _fallback(config, ways[r.name].fallback or r.fallback)
+        if name not in channels
+    )
     return Resolution(
         receivers=rules,
         channels=channels,
         rules=rules,
         reason=RULE_MATCHED,
-        message=matched_message(rules, channels, attributes, clean),
+        message=matched_message(
+            rules, channels, attributes, clean, dict.fromkeys(f.channel for f in fallbacks)
+        ),
         doubts=_doubts(config, attributes, receivers),
+        fallbacks=fallbacks,
     )
+
+
+def _fallback(config: RoutingConfig, named: Named | None) -> Iterator[tuple[str, int]]:
+    """Yield the channels of a fallback, with the milliseconds after which they are used in any case."""
+    receiver = config.receiver(named.receiver) if named else None
+    if named and receiver:
+        for name, _ in receiver.channels(config.native):
+            yield name, round(1000 * named.after)
 
 
 def matches(route: Route, attributes: Mapping[str, str]) -> bool:
@@ -157,12 +178,17 @@ def _unmet(route: Route, attributes: Mapping[str, str]) -> str:
     return ""
 
 
-def leads_to(root: Route) -> dict[str, tuple[str, ...]]:
-    """Return the receivers that routes name, each with the paths of those routes."""
+def leads_to(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
+    """Return the receivers that routes, or others as fallback, name, each with the paths of those."""
     leading: dict[str, list[str]] = {}
-    for route in routes_of(root):
+    for route in routes_of(config.route):
         if route.receiver:
             leading.setdefault(route.receiver, []).append(route.path)
+    named = [(route.path, route.fallback) for route in routes_of(config.route)]
+    named += [(receiver.path, receiver.fallback) for receiver in config.receivers]
+    for path, fallback in named:
+        if fallback:
+            leading.setdefault(fallback.receiver, []).append(f"{path}.fallback")
     return {name: tuple(paths) for name, paths in leading.items()}
 
 
@@ -171,10 +197,13 @@ def matched_message(
     channels: Iterable[str],
     attributes: Mapping[str, str],
     clean: Callable[[str], str] | None,
+    fallbacks: Iterable[str] = (),
 ) -> str:
     """Text of the condition RoutingResolved where a rule matched."""
     head = f"Matched rules [{_listed(rules)}] "
     tail = f" → channels: {_listed(channels)}"
+    if others := _listed(fallbacks):
+        tail += f"; fallback: {others}"
     budget = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
@@ -186,28 +215,32 @@ def fallback_message(attributes: Mapping[str, str], clean: Callable[[str], str] 
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
-def _walk(route: Route, attributes: Mapping[str, str], seen: Trace | None = None) -> list[str]:
-    collected: dict[str, None] = {}
+def _walk(
+    route: Route, attributes: Mapping[str, str], seen: Trace | None = None
+) -> dict[str, Route]:
+    """Return the receivers by name, each with the first route that contributes it."""
+    collected: dict[str, Route] = {}
     for child in route.routes:
         if not matches(child, attributes):
             if seen is not None:
                 seen.passed[child.path] = _unmet(child, attributes)
             continue
-        names = _walk(child, attributes, seen) if child.routes else []
-        if not names and child.receiver:
-            names = [child.receiver]
+        ways = _walk(child, attributes, seen) if child.routes else {}
+        if not ways and child.receiver:
+            ways = {child.receiver: child}
             if seen is not None:
                 seen.gave[child.path] = child.receiver
-        collected.update(dict.fromkeys(names))
+        # The first way to a receiver counts.
+        collected |= ways | collected
         if seen is not None:
             seen.matched.add(child.path)
         if not child.goes_on:
-            return list(collected)
+            return collected
     if not collected and route.receiver:
         if seen is not None:
             seen.gave[route.path] = route.receiver
-        return [route.receiver]
-    return list(collected)
+        return {route.receiver: route}
+    return collected
 
 
 def _doubts(

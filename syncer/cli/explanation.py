@@ -33,10 +33,11 @@ from syncer.model.attempt import (
 )
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
-from syncer.model.record import Kind, Record
+from syncer.model.record import Fallback, Kind, Record
 from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.fallback import held_along, opening
 from syncer.rules.fold import ReadLog
 from syncer.rules.holds import held_channels
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
@@ -55,7 +56,7 @@ from syncer.rules.plan import (
     withheld,
 )
 from syncer.rules.restore import highest_epoch
-from syncer.rules.text import plain
+from syncer.rules.text import go_duration, plain
 
 #: Who works on it was not looked up.
 _NOT_LOOKED_UP: Final = Owner()
@@ -154,6 +155,9 @@ def explain(
     due = {c: wait / 1000 for c, wait in view.waits(now, ordered).items()}
     if unread:
         due = {c.name: (c.next_retry - now) / 1000 for c in status.channels if c.next_retry}
+    holds = held_channels(
+        request, (s.channel for s in channel_states), rules.holds, now=now, clock=0.0
+    )
     decision = rule = decide(
         planned=view.plan is not None,
         terminal=status.terminal,
@@ -163,9 +167,8 @@ def explain(
         now=0.0,
         ordered=ordered,
         held=hold_of(request.hold, paused=rules.paused),
-        holds=held_channels(
-            request, (s.channel for s in channel_states), rules.holds, now=now, clock=0.0
-        ),
+        opens={c: wait / 1000 for c, wait in opening(view.plan, channel_states, now).items()},
+        holds=held_along(view.plan, channel_states, holds),
         stale=stale_of(request.created, now, rules.max_age),
     )
     blocked = "" if isinstance(decision, Finish) else _blocked(request, log, owner)
@@ -362,6 +365,8 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
             f"Delivered to {state.channel}, of which only the count is left",
             "; also perhaps at ",
         )
+    elif state.state is State.NOT_NEEDED:
+        text, also = f"No fallback to {state.channel} was needed", "; perhaps at "
     elif state.state is State.SUPERSEDED:
         text, also = (
             f"Not sent to {state.channel}, since a newer one of its incident was",
@@ -369,6 +374,8 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
         )
     elif state.state.finished:
         text, also = f"Not delivered to {state.channel}{after}", "; it may have arrived at "
+    elif state.state is State.STANDBY:
+        text, also = f"Not sent to {state.channel} yet, the fallback", "; perhaps at "
     else:
         text, also = f"Not yet delivered to {state.channel}{after}", "; it may have arrived at "
     if unknown:
@@ -402,7 +409,8 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
     plan = log.view.plan
     if plan is not None:
         out += [
-            f"ROUTED  to {', '.join(plan.channels) or 'no channel'} at {format_time(plan.at)}",
+            f"ROUTED  to {', '.join(plan.first) or 'no channel'} at {format_time(plan.at)}",
+            *(f"        {_standing_by(each)}" for each in plan.fallbacks),
             f"        {plan.reason}: {plan.message}".rstrip(": "),
         ]
     for history in found.channels:
@@ -411,6 +419,11 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
         out += ["", *(f"! {n}" for n in found.notes)]
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
+
+
+def _standing_by(fallback: Fallback) -> str:
+    others, after = " or ".join(fallback.of), go_duration(fallback.after)
+    return f"to {fallback.channel} if {others} fails, or has not succeeded after {after}"
 
 
 def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[str]:
@@ -491,6 +504,10 @@ def as_json(found: Explanation) -> dict[str, Any]:
         if plan is None
         else {
             "channels": list(plan.channels),
+            "fallbacks": [
+                {"channel": f.channel, "of": list(f.of), "afterSeconds": f.after / 1000}
+                for f in plan.fallbacks
+            ],
             "rule": plan.reason,
             "message": plan.message,
             "at": format_time(plan.at),

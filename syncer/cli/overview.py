@@ -19,7 +19,7 @@ from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
 from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
-from syncer.rules.channel_state import State
+from syncer.rules.channel_state import NOTHING_DUE
 
 #: Milliseconds that what is due may take before it counts as stuck.
 LATE: Final = 60_000
@@ -135,7 +135,7 @@ class Overview:
             self.stuck += not held and due < self.now - LATE
         for channel in status.channels:
             found = self._of(channel.name)
-            if found is not None and not (status.terminal or State(channel.state).finished):
+            if found is not None and not (status.terminal or channel.state in NOTHING_DUE):
                 found.waiting += 1
                 if found.oldest is None or request.created < found.oldest.created:
                     found.oldest = request

@@ -151,17 +151,34 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """
+    A channel of a plan that stands by for others.
+
+    Attributes:
+        channel: Its name.
+        of: Those that it is used for, once one of them has ended without success.
+        after: Milliseconds after the plan from which it is used although attempts there go on.
+    """
+
+    channel: str
+    of: tuple[str, ...]
+    after: int = 600_000
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """
     The frozen decision where a notification goes.
 
     Attributes:
-        channels: Channel names in order, without duplicates.
+        channels: Channel names in order, without duplicates; those that stand by come last.
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the RoutingResolved condition.
         at: When it was decided.
         body_hash: Hash of the content at that time; empty in a plan restored from a status.
         templates: Digests of the receivers' templates at that time, a line `DIGEST CHANNEL` each.
+        fallbacks: Which channels stand by, and for which.
     """
 
     channels: tuple[str, ...]
@@ -170,6 +187,13 @@ class Plan:
     at: int = 0
     body_hash: str = ""
     templates: str = ""
+    fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Channels that stand by for no other."""
+        standing_by = {each.channel for each in self.fallbacks}
+        return tuple(c for c in self.channels if c not in standing_by)
 
     def digest(self, channel: str) -> str:
         """Return the digest of a channel's templates at that time, empty if there were none."""
@@ -223,6 +247,11 @@ def plan_record(plan: Plan) -> Record:
     ):  # fmt: skip
         if value:
             body[key] = value
+    if plan.fallbacks:
+        # No name of a channel holds a control character.
+        body["fallbacks"] = "\n".join(
+            "\t".join((str(f.after), f.channel, *f.of)) for f in plan.fallbacks
+        )
     return Record(Kind.PLAN, PLAN_ID, NO_CHANNEL, body)
 
 
@@ -286,7 +315,17 @@ def read_plan(record: Record) -> Plan:
         at=int(record.body.get("at", 0)),
         body_hash=str(record.body.get("hash", "")),
         templates=shared_text(str(record.body.get("templates", ""))),
+        fallbacks=_read_fallbacks(str(record.body.get("fallbacks", ""))),
     )
+
+
+def _read_fallbacks(text: str) -> tuple[Fallback, ...]:
+    """Read which channels stand by; ValueError for what is malformed."""
+    found = []
+    for line in text.split("\n") if text else ():
+        after, channel, *of = map(sys.intern, line.split("\t"))
+        found.append(Fallback(channel, tuple(of), int(after)))
+    return tuple(found)
 
 
 def read_attempt(record: Record) -> Attempt:

@@ -12,8 +12,8 @@ waited for (class `operator`), is on record and has a number, but counts in no l
 resend request: a channel never runs out of attempts that could not succeed. They have a back-off of their
 own, which grows with their number in a row (`unsent`).
 
-A channel that a newer notification of the incident has superseded is neither delivered nor failed: how a
-notification ends goes by the others (`deciding`).
+A channel that a newer notification of the incident has superseded is neither delivered nor failed, nor is a
+fallback that was not needed: how a notification ends goes by the others (`deciding`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ class State(StrEnum):
     UNCERTAIN = "Uncertain"
     #: A newer notification of the incident went instead, by the name that its last attempt has.
     SUPERSEDED = "Superseded"
+    #: A fallback (`syncer.rules.fallback`) while those before it may still arrive, and once all have.
+    STANDBY = "Standby"
+    NOT_NEEDED = "NotNeeded"
 
     @property
     def finished(self) -> bool:
@@ -46,7 +49,10 @@ class State(StrEnum):
         return self in _FINISHED
 
 
-_FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING}
+_FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING, State.STANDBY}
+#: States, as a status has them, in which nothing of a channel is due.
+NOTHING_DUE: Final = frozenset(s.value for s in State if s.finished or s is State.STANDBY)
+_DECIDES_NOTHING = frozenset({State.SUPERSEDED, State.STANDBY, State.NOT_NEEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,12 @@ _UNCOUNTED: Final = frozenset(
 
 
 def deciding(channel_states: Iterable[ChannelState]) -> list[ChannelState]:
-    """Return the channels by which a notification ends: all that are not superseded."""
-    return [s for s in channel_states if s.state is not State.SUPERSEDED]
+    """Return the channels by which a notification ends: all but superseded and unused ones."""
+    return [s for s in channel_states if s.state not in _DECIDES_NOTHING]
 
 
 def superseded(channel_states: Sequence[ChannelState]) -> bool:
-    """Whether a notification ends as superseded, since each of its channels has."""
+    """Whether a notification ends as superseded, since each of its channels has, but for unused ones."""
     return bool(channel_states) and not deciding(channel_states)
 
 

@@ -169,7 +169,7 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
-    states = channel_states_of(view, status, facts)
+    states = channel_states_of(view, status, facts, ordered=False)
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
     if (not states and view.plan is None) or not all(

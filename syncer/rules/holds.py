@@ -18,11 +18,9 @@ from typing import Final, Protocol
 from syncer.model.attempt import receiver_of
 from syncer.model.hold import Hold
 from syncer.model.times import format_time
-from syncer.rules.channel_state import State
+from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.text import plain
 
-#: States of a channel in a status after which nothing more is due.
-_FINISHED: Final = frozenset(s.value for s in State if s.finished)
 #: The types that the definition of notifications knows.
 TYPES: Final = (
     "Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion",
@@ -138,7 +136,9 @@ def keep_back(
         now: Ledger time in milliseconds.
     """
     # Before there is a plan only what holds every channel is known to hold it.
-    unfinished = [name for name, state in channels if state not in _FINISHED] if channels else [""]
+    unfinished = (
+        [name for name, state in channels if state not in NOTHING_DUE] if channels else [""]
+    )
     return bool(held_channels(request, unfinished, holds, now=now, clock=0.0))
 
 

@@ -38,6 +38,7 @@ from syncer.model.resource import (
     Status,
 )
 from syncer.rules.channel_state import ChannelState, State, counts, deciding, state_of, superseded
+from syncer.rules.fallback import stood_by
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
@@ -92,29 +93,48 @@ class Merged:
     reason: str
 
 
-def channel_states_of(view: LogView, status: Status, facts: Facts) -> tuple[ChannelState, ...]:
-    """State of every planned channel, from log and object; without a plan, of those that are shown."""
+def channel_states_of(
+    view: LogView, status: Status, facts: Facts, *, ordered: bool = True
+) -> tuple[ChannelState, ...]:
+    """
+    State of every planned channel, from log and object; without a plan, of those that are shown.
+
+    Unless `ordered`, as if no resend had been requested, but for what such a one delivered.
+    """
     status = recognise(status, view.attempts)
-    return _channel_states(_in_hand_open(_unite(status, view), facts), status, view, facts)
+    attempts = _in_hand_open(_unite(status, view), facts)
+    return _channel_states(attempts, status, view, facts, ordered=ordered)
 
 
 def _channel_states(
-    attempts: list[Attempt], status: Status, view: LogView, facts: Facts
+    attempts: list[Attempt], status: Status, view: LogView, facts: Facts, *, ordered: bool = True
 ) -> tuple[ChannelState, ...]:
     folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
     unsent = _folded_unsent(status.rollup, view)
-    return tuple(
-        state_of(
+
+    def state(channel: str, *, ordered: bool) -> ChannelState:
+        before = view.orders.get(channel)
+        return state_of(
             channel,
-            [a for a in attempts if a.channel == channel],
+            [
+                a
+                for a in attempts
+                if a.channel == channel
+                and (ordered or before is None or a.id in before or a.state is AttemptState.SUCCESS)
+            ],
             max_attempts=facts.policy.max_attempts,
             at_most_once=facts.at_most_once,
-            before_order=view.orders.get(channel),
+            before_order=before if ordered else None,
             folded=folded.get(channel, 0),
             folded_unsent=unsent.get(channel, 0),
         )
-        for channel in _planned(view, status, attempts)
-    )
+
+    states = tuple(state(c, ordered=ordered) for c in _planned(view, status, attempts))
+    if view.plan is None or not view.plan.fallbacks:
+        return states
+    before = {s.channel: s.state for s in states}
+    before |= {c: state(c, ordered=False).state for c in view.orders.keys() & before.keys()}
+    return stood_by(states, before, view.plan.fallbacks, view.orders if ordered else ())
 
 
 def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
@@ -358,7 +378,7 @@ def _furthest(current: str, wanted: str) -> str:
 def _count(
     published: tuple[Attempt, ...], old: Status, channel_states: tuple[ChannelState, ...]
 ) -> tuple[int, int, int]:
-    """Attempts in all, channels delivered, channels tried and neither delivered nor superseded."""
+    """Attempts in all, channels delivered, channels tried that count and are not delivered."""
     folded = old.rollup.through if old.rollup else 0
     channels: dict[str, bool] = {}
     if old.rollup:
@@ -367,7 +387,8 @@ def _count(
         success = attempt.state is AttemptState.SUCCESS
         channels[attempt.channel] = channels.get(attempt.channel, False) or success
     successful = sum(channels.values())
-    gone = sum(s.channel in channels for s in channel_states if s.state is State.SUPERSEDED)
+    deciders = {s.channel for s in deciding(channel_states)}
+    gone = sum(s.channel in channels and s.channel not in deciders for s in channel_states)
     # The server refuses to lower the first two; an object that counts more than its list (written by
     # another controller, or edited by hand) keeps its counts.
     return (
@@ -425,7 +446,8 @@ def _explain(phase: str, old: Status, channel_states: tuple[ChannelState, ...]) 
                 f"Delivered to {delivered}/{total} channel(s), others failed",
             )
         case _ if superseded(channel_states):
-            newer = dict.fromkeys(s.last.error for s in channel_states if s.last)
+            gone = (s for s in channel_states if s.state is State.SUPERSEDED)
+            newer = dict.fromkeys(s.last.error for s in gone if s.last)
             return State.SUPERSEDED.value, f"Not sent: {', '.join(newer)}"
         case _:
             return _failure_reason(channel_states), ALL_FAILED

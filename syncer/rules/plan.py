@@ -34,6 +34,7 @@ from syncer.rules.text import go_duration, plain
 #: Characters of the annotation that are read; a hundred are shown.
 _NOTE_CHARS: Final = 1024
 NO_HOLDS: Final[Mapping[str, Held]] = MappingProxyType({})
+NOTHING_OPENS: Final[Mapping[str, float]] = MappingProxyType({})
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
@@ -123,6 +124,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     due: Mapping[str, float],
     now: float,
     ordered: AbstractSet[str] = frozenset(),
+    opens: Mapping[str, float] = NOTHING_OPENS,
     held: str = "",
     holds: Mapping[str, Held] = NO_HOLDS,
     stale: str = "",
@@ -138,6 +140,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
         due: Boot-clock second before which a channel must not be tried again.
         now: Boot-clock second.
         ordered: Channels with a resend request that no attempt has followed yet.
+        opens: Boot-clock second from which a fallback that stands by may be tried; absent if it may not.
         held: Why nothing may be sent now, empty if it may.
         holds: Why single channels may not be tried now, and until when, or are given up.
         stale: Why it is too late to send, empty if it is not.
@@ -151,7 +154,14 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     ]
     if not unfinished:
         return Finish("the published phase is final" if terminal else "every channel is finished")
-    idle = [s for s in unfinished if s.channel not in executing and s.state is not State.SENDING]
+    idle = [
+        s
+        for s in unfinished
+        if s.channel not in executing
+        and s.state is not State.SENDING
+        and (s.state is not State.STANDBY or s.channel in opens)
+    ]
+    due = {**due, **opens} if opens else due
     ready = [s.channel for s in idle if due.get(s.channel, 0.0) <= now]
     later = [due[s.channel] for s in idle if due.get(s.channel, 0.0) > now]
     then = min(later, default=None)

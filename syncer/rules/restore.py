@@ -12,8 +12,17 @@ from dataclasses import replace
 
 from syncer.model.attempt import NO_EPOCH, Attempt, Epoch, attempt_epoch, epoch_key, parse_epoch
 from syncer.model.conditions import ROUTING_RESOLVED, bounded, find_condition
-from syncer.model.record import LOG_ERROR_BYTES, MAX_INT, Plan, Record, attempt_record, plan_record
+from syncer.model.record import (
+    LOG_ERROR_BYTES,
+    MAX_INT,
+    Fallback,
+    Plan,
+    Record,
+    attempt_record,
+    plan_record,
+)
 from syncer.model.resource import Status
+from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
 from syncer.rules.merge import rolled_up
 from syncer.rules.recognise import recognise
@@ -32,11 +41,15 @@ def missing_plan(view: LogView, status: Status) -> Record | None:
     if view.plan is not None or not status.channels:
         return None
     resolved = find_condition(status.conditions, ROUTING_RESOLVED)
+    # For which others it stands by, no status says; whatever it is, it has not been used.
+    idle = {State.STANDBY, State.NOT_NEEDED}
+    first = tuple(c.name for c in status.channels if c.state not in idle)
     plan = Plan(
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",
         message=resolved.message if resolved else "",
         at=_within(status.started_at or status.queued_at),
+        fallbacks=tuple(Fallback(c.name, first) for c in status.channels if c.state in idle),
     )
     return plan_record(plan)
 

@@ -82,6 +82,8 @@ class Bounds:
     status_bytes: int = SOFT_LIMIT
 
 
+#: What a status alone tells of a channel that has ended.
+_AS_SHOWN: Final = frozenset({State.DELIVERED, State.SUPERSEDED, State.NOT_NEEDED})
 #: Milliseconds by which the clocks of Redis and of the API server may differ.
 _CLOCKS: Final = 86_400_000
 
@@ -112,10 +114,7 @@ def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
         return ()
     # How far the others have come, only a log tells.
     states = [
-        ChannelState(
-            c.name,
-            State(c.state) if c.state in {State.DELIVERED, State.SUPERSEDED} else State.EXHAUSTED,
-        )
+        ChannelState(c.name, State(c.state) if c.state in _AS_SHOWN else State.EXHAUSTED)
         for c in status.channels
     ]
     # What the replaced controller has ended shows no channels.

@@ -96,6 +96,44 @@ _TITLES: Final = {
     "basicAuth": "`basicAuth` of a webhook",
 }
 _QUIRKS: Final = """\
+## When a receiver cannot be reached
+
+A receiver, or the route that names it, may have a `fallback`: the receiver that gets what the first one
+cannot be told.
+
+```yaml
+# example: routing
+route:
+  receiver: pager
+receivers:
+  - name: pager
+    pagerdutyConfigs: [{credentialRef: pagerduty-key}]
+    fallback: chat
+    fallbackAfter: 3m
+  - name: chat
+    slackConfigs: [{credentialRef: slack-ops}]
+```
+
+The channels of the fallback are used for a notification, each once, as soon as *one* channel of the
+receiver has ended without success (refused for good, or its attempts used up), or has had none
+`fallbackAfter` (default `10m`) after it was routed. That time matters in a longer outage: while a circuit
+breaker is open, a credential is missing, or a wrong secret is waited for, attempts wait and are not used
+up. Name a time that is shorter than Alertmanager's `group_interval`: it begins anew with each newer
+notification of an incident.
+
+- All of it is frozen in the plan when the notification is routed, and on record there: `syncer explain`
+  says for what a channel stands by. The status shows it as `Standby`, and as `NotNeeded` once all the
+  others have arrived.
+- The attempts of the receiver go on. If it comes back, it gets the notification as well, once.
+- A notification that only its fallback got is `PartiallySent`; one that needed none is `Sent`, and a
+  channel that was not needed counts in no number.
+- The end of an incident goes to the fallback too where it is open there.
+- There is one hop: what a fallback names as its own fallback is not used for it. So two receivers may be
+  each other's.
+- What an operator holds or drops for a receiver (`syncer hold --receiver`) is held or dropped for its
+  fallback, unless another receiver needs that. A superseded notification needs no fallback.
+- The fallback's `allowedNamespaces` hold for it as for any receiver.
+
 ## What does less than it seems to
 
 These are the replaced controller's ways, kept because files rely on them. Each is a warning.

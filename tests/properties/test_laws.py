@@ -44,6 +44,7 @@ from syncer.model.carried import TYPE
 from syncer.model.errors import ContractError
 from syncer.model.record import (
     MAX_SKIPS,
+    Fallback,
     Kind,
     Plan,
     Record,
@@ -108,7 +109,13 @@ def histories(draw: st.DrawFn, *, most: int = 9) -> list[Record]:  # noqa: C901 
     channels = draw(st.lists(st.sampled_from(CHANNELS), unique=True, max_size=3))
     records: list[Record] = []
     if draw(st.booleans()):
-        records.append(plan_record(Plan(tuple(channels), "RoutingRuleMatched", "m", NOW)))
+        plan = Plan(tuple(channels), "RoutingRuleMatched", "m", NOW)
+        fallbacks = draw(
+            st.sampled_from(
+                [(), tuple(Fallback(c, plan.channels[:-1], 5) for c in channels[1:][-1:])]
+            )
+        )
+        records.append(plan_record(replace(plan, fallbacks=fallbacks)))
     state: dict[str, tuple[str, AttemptState]] = {}
     for n in range(1, draw(st.integers(0, most)) + 1):
         kind = draw(st.sampled_from(["open", "settle", "settle", "skip", "order", "seed"]))
@@ -339,9 +346,10 @@ def test_counters_are_the_fold(situation: tuple[Status, LogView, Facts]) -> None
     assert after.total_attempts == len(after.attempts)
     assert after.successful == len(successes)
     undelivered = {a.channel for a in after.attempts} - successes
-    superseded = {a.channel for a in after.attempts if a.failure is FailureClass.SUPERSEDED}
-    # What a newer notification supersedes has not failed, unless it was ordered again.
-    assert len(undelivered - superseded) <= after.failed <= len(undelivered)
+    neither = {a.channel for a in after.attempts if a.failure is FailureClass.SUPERSEDED}
+    # What a newer notification supersedes has not failed, unless it was ordered again; nor has a fallback.
+    neither |= {f.channel for f in view.plan.fallbacks} if view.plan else set()
+    assert len(undelivered - neither) <= after.failed <= len(undelivered)
     assert after.uncertain == sum(a.state is UNKNOWN for a in after.attempts)
     assert not [a for a in after.attempts if a.open]
 

@@ -30,7 +30,7 @@ from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, 
 from syncer.model.carried import expand
 from syncer.model.errors import ContractError
 from syncer.model.incident import AT, incident_of
-from syncer.model.record import read_plan
+from syncer.model.record import PLAN_ID, read_plan
 from syncer.model.times import time_of
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
 from tests.fakes.apianswers import Request, Response
@@ -58,6 +58,8 @@ _MARGIN: Final = 5.0
 _BUSY: Final = 400
 #: Seconds that a replica needs at least before it hands over for lack of Redis.
 _NOTICED: Final = 4.0
+#: Milliseconds by which an owner's idea of Redis's time may be ahead.
+_EARLY: Final = 500.0
 
 #: Everything that a run over many seeds must have seen.
 MARKS: Final = (
@@ -128,6 +130,7 @@ MARKS: Final = (
     "forged status written over",
     "forged status doubted",
     "forged status of a new one disregarded",
+    "fallback used",
     "superseded",
     "waited for another of its incident",
     "arrived later than a send may take",
@@ -448,6 +451,7 @@ class Checks:
         subject.opened[channel].add(identity)
         self._next_opened(subject, channel, identity, before)
         self._final(subject, channel, where, before, epoch)
+        self._stood_by(subject, channel, where, before)
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
         counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
         if counted > subject.most + excused and not subject.excused:
@@ -481,6 +485,34 @@ class Checks:
         # A final phase may be somebody else's: what is due is sent all the same.
         if phase in TERMINAL and not (excused or subject.tainted):
             self.fail("O1", f"{where}: begun in phase {phase}, and no order asks for it")
+
+    def _stood_by(self, subject: Subject, channel: str, where: str, before: list[bytes]) -> None:
+        """Judge an attempt of a fallback: another channel has ended in vain, or its time has come."""
+        profile = self.world.profile
+        *others, last = self.world.channels_of(subject.name)
+        if not profile.fallback or channel != last:
+            return
+        self.mark("fallback used")
+        other = subject.orders or subject.excused or subject.tainted
+        if other or "redis clock" in profile.faults or not self._lossless(subject):
+            return
+        known = (left.record for e in before[1:] if (left := salvage(e)) and left.record)
+        begun = next(read_plan(record).at for record in known if record.id == PLAN_ID)
+        made = {c: [e for e in before if _fields(e)[2] == c] for c in others}
+        vain = any(self._in_vain(subject, elements) for elements in made.values())
+        if not vain and self.world.redis_ms() < begun + 1000 * profile.fallback - _EARLY:
+            self.fail("F3", f"{where}: a fallback that is not needed, and not due")
+
+    def _in_vain(self, subject: Subject, elements: Sequence[bytes]) -> bool:
+        """Whether a channel with these records has ended without success."""
+        states = {
+            _fields(e)[1]: _STATES[_fields(e)[0]] for e in elements if _fields(e)[0] in _STATES
+        }
+        if _SUCCESS in states.values() or 0 in states.values():
+            return False
+        unsent = {_fields(e)[1] for e in elements if _unsent(e)}
+        least = 1 if self.world.profile.at_most_once else subject.most
+        return any(b"permanent" in e for e in elements) or len(states.keys() - unsent) >= least
 
     def _of(self, identity: str, channel: str) -> bool:
         known = self.ever.get(identity)

@@ -83,6 +83,7 @@ KILLERS: Final = {
     "every mark believed": ({"F1"}, "forger, receiver 503", False),
     "every object adopted": ({"F1"}, "forger, receiver 503", False),
     "absence believed unseen": ({"S4", "B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
+    "fallback used at once": ({"F3"}, "receiver 503", False),
     "nothing supersedes": ({"I1"}, "receiver 503, receiver slow", True),
     "nobody waits for another of an incident": ({"I1"}, "receiver late", True),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import notifier.reconciler.controller
+import notifier.reconciler.decisions
 import notifier.reconciler.incidents
 import syncer.rules.channel_state
 import syncer.rules.evidence
@@ -40,7 +41,7 @@ from syncer.kube.notification_requests import (
 from syncer.ledger.answers import Answer, Appended, Proof
 from syncer.ledger.log import RedisLog
 from syncer.model.lineage import Lineage
-from syncer.model.record import intent_record
+from syncer.model.record import Plan, intent_record
 from syncer.rules.evidence import Circumstances, Ground
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
@@ -548,6 +549,15 @@ def nobody_waits() -> AbstractContextManager[None]:
     return _instead((notifier.reconciler.incidents, "waits_for", lambda *_: ""))
 
 
+def fallback_at_once() -> AbstractContextManager[None]:
+    """A fallback is used together with what it stands by for."""
+
+    def at_once(plan: Plan | None, *_: object) -> dict[str, int]:
+        return {each.channel: 0 for each in plan.fallbacks} if plan else {}
+
+    return _instead((notifier.reconciler.decisions, "opening", at_once))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -594,5 +604,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "every object adopted": every_object_adopted,
     "absence believed unseen": absence_believed_unseen,
     "nothing supersedes": nothing_supersedes,
+    "fallback used at once": fallback_at_once,
     "nobody waits for another of an incident": nobody_waits,
 }

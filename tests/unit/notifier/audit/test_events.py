@@ -227,6 +227,16 @@ TABLE: dict[str, tuple[list[Record], list[str]]] = {
          opened(2), settled(2, FAILED, failure=FailureClass.SUPERSEDED)],
         ["0.7-1/failed"],
     ),
+    "what needed no fallback is acknowledged": (
+        [planned("slack:ops", "console", stands_by=True), opened(1), settled(1, SUCCESS)],
+        ["0.7-1/sent", "0.7-1/acknowledged"],
+    ),
+    "what needs its fallback has not ended before that has": (
+        [planned("slack:ops", "console", stands_by=True),
+         opened(1), settled(1, FAILED, failure=FailureClass.PERMANENT),
+         opened(2, "console"), settled(2, FAILED, "console", failure=FailureClass.PERMANENT)],
+        ["0.7-1/failed", "0.7-2/failed", "0.7-2/escalated"],
+    ),
     "a decision not to send is no event": (
         [planned("slack:ops"), skip_record("skip:2:1", "slack:ops", at=BEGUN, why="open breaker")],
         [],

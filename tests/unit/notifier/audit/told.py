@@ -5,6 +5,7 @@ from __future__ import annotations
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
+    Fallback,
     Plan,
     Record,
     attempt_record,
@@ -29,9 +30,11 @@ def log_of(*records: Record) -> list[Record]:
     return out
 
 
-def planned(*channels: str) -> Record:
-    """A plan for some channels."""
-    return plan_record(Plan(channels, "RoutingRuleMatched", "rule r1", BEGUN))
+def planned(*channels: str, stands_by: bool = False) -> Record:
+    """A plan for some channels; the last may stand by for the others."""
+    fallbacks = (Fallback(channels[-1], channels[:-1]),) if stands_by else ()
+    plan = Plan(channels, "RoutingRuleMatched", "rule r1", BEGUN, fallbacks=fallbacks)
+    return plan_record(plan)
 
 
 def opened(n: int, channel: str = "slack:ops") -> Record:

@@ -18,7 +18,7 @@ from syncer.kube.notification_requests import Page
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, parse_attempt_id
 from syncer.model.errors import Unavailable
 from syncer.model.incident import INCIDENT, STATE, incident_label
-from syncer.model.record import Plan, attempt_record, intent_record, read_attempt
+from syncer.model.record import Fallback, Plan, attempt_record, intent_record, read_attempt
 from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
@@ -139,6 +139,28 @@ async def test_what_an_earlier_end_has_closed_is_closed() -> None:
     outside.had("end", slack=SUCCESS, teams=REFUSED)
     outside.had("again", pagerduty=SUCCESS)
     assert await channels(outside) == ("mail:ops", "pagerduty:ops", "teams:ops")
+
+
+async def test_an_end_goes_to_a_fallback_where_that_was_used() -> None:
+    """And where it may still be; the end's own fallback is no fallback then."""
+    own = Plan(("mail:ops", "chat:ops"), fallbacks=(Fallback("chat:ops", ("mail:ops",)),))
+    for used, attempts in {
+        "not needed": {"pagerduty": SUCCESS, "chat": None},
+        "standing by": {"pagerduty": None, "chat": None},
+        "soon perhaps": {"pagerduty": FailureClass.TRANSIENT, "chat": None},
+        "used": {"pagerduty": REFUSED, "chat": SUCCESS},
+    }.items():
+        outside = Outside(notification("f", "firing", 60))
+        outside.had("f", **attempts)
+        view = outside.logs["uid-f"]
+        stands_by = Fallback("chat:ops", ("pagerduty:ops",))
+        view.plan = replace(view.plan or own, fallbacks=(stands_by,))
+        plan = await outside.incidents().routed(notification("last", "resolved", 1), own)
+        open_at = {"used": ("chat:ops",), "soon perhaps": ("pagerduty:ops", "chat:ops")}
+        more = open_at.get(used, ("pagerduty:ops",))
+        assert plan.first == ("mail:ops", *more), used
+        assert plan.channels == tuple(dict.fromkeys((*plan.first, "chat:ops"))), used
+        assert plan.fallbacks == (() if "chat:ops" in more else own.fallbacks), used
 
 
 @pytest.mark.parametrize("away", [True, False])

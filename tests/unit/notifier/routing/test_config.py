@@ -80,6 +80,34 @@ ERRORS: dict[str, tuple[str, str]] = {
         "route:\n  routes:\n  - routes:\n    - receiver: y\nreceivers: [{name: x}]",
         "receiver 'y' not found in receivers list (line 4)",
     ),
+    "a fallback that is not there": (
+        "route: {}\nreceivers:\n- name: x\n  fallback: y",
+        "receiver 'y' not found in receivers list (line 4)",
+    ),
+    "a route's fallback that is not there": (
+        "route:\n  receiver: x\n  fallback: y\nreceivers: [{name: x}]",
+        "receiver 'y' not found in receivers list (line 3)",
+    ),
+    "a receiver that is its own fallback": (
+        "route: {}\nreceivers:\n- name: x\n  fallback: x",
+        "receivers[0].fallback: names the receiver itself (line 4)",
+    ),
+    "a route whose fallback is its receiver": (
+        "route:\n  receiver: x\n  fallback: x\nreceivers: [{name: x}]",
+        "route.fallback: names the receiver itself (line 3)",
+    ),
+    "a time without a fallback": (
+        "route: {}\nreceivers:\n- name: x\n  fallbackAfter: 5m",
+        "receivers[0].fallbackAfter: needs a fallback (line 4)",
+    ),
+    "a time that is none": (
+        "route: {}\nreceivers:\n- name: x\n- name: y\n  fallback: x\n  fallbackAfter: soon",
+        "receivers[1].fallbackAfter: must be a duration such as 500ms, 10s or 1m30s (line 6)",
+    ),
+    "no time at all": (
+        "route: {}\nreceivers:\n- name: x\n- name: y\n  fallback: x\n  fallbackAfter: 0s",
+        "receivers[1].fallbackAfter: must be from 1s to 24h (line 6)",
+    ),
     "a null child": (
         "route:\n  routes:\n  -\nreceivers: [{name: x}]",
         "route has an empty child route (line 3)",

@@ -150,6 +150,37 @@ def test_channels_of_several_receivers_are_counted_once() -> None:
     assert resolution.reason == RULE_MATCHED
 
 
+FALLBACKS: dict[str, tuple[str, dict[str, tuple[tuple[str, ...], int]]]] = {
+    "a receiver's own": ("{receiver: x}", {"slack:a": (("slack:x",), 600_000)}),
+    "the route's goes before it": (
+        "{receiver: x, fallback: c, fallbackAfter: 90s}",
+        {"console": (("slack:x",), 90_000), "log": (("slack:x",), 90_000)},
+    ),
+    "the route that gives a receiver first counts": (
+        "{routes: [{receiver: x, continue: true, fallback: b}, {receiver: x, fallback: c}]}",
+        {"slack:b": (("slack:x",), 600_000), "console": (("slack:x",), 600_000)},
+    ),
+    "a fallback's fallback is none": ("{receiver: y}", {"slack:x": (("slack:y",), 600_000)}),
+    "what gets it anyway stands by for nothing": (
+        "{routes: [{receiver: x, continue: true}, {receiver: a}]}", {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FALLBACKS)
+def test_what_stands_by(case: str) -> None:
+    """The channels of the fallback, for those of the receiver; the message names them."""
+    route, wanted = FALLBACKS[case]
+    more = "".join(
+        f"- {{name: {name}, slackConfigs: [{{credentialRef: {name}}}], fallback: {fallback}}}\n"
+        for name, fallback in (("x", "a"), ("y", "x"))
+    )
+    resolution = resolve(parse(f"route: {route}\n{RECEIVERS}{more}"), {})
+    assert {f.channel: (f.of, f.after) for f in resolution.fallbacks} == wanted
+    shown = f"; fallback: {', '.join(wanted)}" if wanted else f": {', '.join(resolution.channels)}"
+    assert resolution.message.endswith(shown)
+
+
 def test_the_message_names_rules_attributes_and_channels() -> None:
     """Upstream's text, with the attributes sorted."""
     config = parse(f"route: {{routes: [{{receiver: b, match: {{team: x}}}}]}}\n{RECEIVERS}")

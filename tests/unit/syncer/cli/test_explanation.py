@@ -14,6 +14,7 @@ from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.hold import Hold
 from syncer.model.record import (
+    Fallback,
     Kind,
     Plan,
     Record,
@@ -49,6 +50,25 @@ def explained(
     log = read_log(elements(*records))
     answer = explain(found or request(), log, rules or Rules(), now=NOW)
     return as_json(answer), "\n".join(as_text(answer))
+
+
+def test_explains_a_fallback() -> None:
+    """For what it stands by and from when it is used; that it was not needed at the end."""
+    stands_by = (Fallback("file", (C,), 90_000),)
+    plan = plan_record(Plan((C, "file"), "r", "m", at=NOW - 60_000, fallbacks=stands_by))
+    found, text = explained(plan, opened(A1), failed(A1, wait=60_000))
+    assert (found["next"]["decision"], found["next"]["at"]) == (
+        "WaitUntil", "2027-01-15T08:00:11.000Z",
+    )  # fmt: skip
+    assert found["plan"]["fallbacks"] == [{"channel": "file", "of": [C], "afterSeconds": 90.0}]
+    assert f"to file if {C} fails, or has not succeeded after 1m30s" in text
+    assert "Not sent to file yet, the fallback." in text
+    found, _ = explained(plan, opened(A1), failed(A1, wait=600_000))
+    assert found["next"]["at"] == "2027-01-15T08:00:30.000Z"
+    done = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+    found, _ = explained(plan, opened(A1), done)
+    assert found["channels"][1]["state"] == "NotNeeded"
+    assert found["summary"].endswith("No fallback to file was needed.")
 
 
 def test_explains_a_wait() -> None:
@@ -275,7 +295,7 @@ def test_an_explanation_as_json() -> None:
     }  # fmt: skip
     assert document["plan"] == {
         "channels": [C], "rule": "RoutingRuleMatched", "message": "rule 1 matched",
-        "at": "2027-01-15T07:59:00.000Z",
+        "at": "2027-01-15T07:59:00.000Z", "fallbacks": [],
     }  # fmt: skip
     (channel,) = document["channels"]
     assert channel | {"attempts": []} == {

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.model.record import Plan
+from syncer.model.record import Fallback, Plan
 from syncer.model.resource import (
     NO_STATUS,
     ChannelRollup,
@@ -56,7 +56,15 @@ def shown(said: Status, created: int = FRESH) -> NotificationRequest:
     return NotificationRequest("u", "ns", "n", "5", created=created, policy=policy, status=said)
 
 
+def asked(*attempts: Attempt) -> LogView:
+    """A log of a channel and its fallback, which a person has asked for."""
+    log = view(*attempts, channels=("a", "b"), orders={"b": frozenset(a.id for a in attempts)})
+    log.plan = Plan(("a", "b"), fallbacks=(Fallback("b", ("a",)),))
+    return log
+
+
 NO_LOG: Final = LogView()
+OVERTAKEN: Final = replace(attempt(2, channel="b"), failure=FailureClass.SUPERSEDED)
 FAILS: Final = (attempt(1), attempt(2), attempt(3))
 CHANNELS: Final = (ChannelStatus("b", "Delivered"),)
 FOLDED: Final = Rollup(3, (ChannelRollup("a", 3, AttemptId("0.7-3"), 3),))
@@ -133,6 +141,14 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     ),
     "folded, and what the log held is lost": (
         status("Sending", rollup=FOLDED), view(), {"compared": NOW}, CHANGED - DAY, AGREES,
+    ),
+    "sent, and a fallback that was not needed is asked for": (
+        status("Sent", attempt(1, SUCCESS)), asked(attempt(1, SUCCESS)), {}, FRESH,
+        AGREES,
+    ),
+    "sent, and what was superseded is asked for": (
+        status("Sent", attempt(1, SUCCESS), OVERTAKEN),
+        asked(attempt(1, SUCCESS), OVERTAKEN), {}, FRESH, AGREES,
     ),
     "accepted by a person": (status("Sent"), view(accepted="Sent"), {}, FRESH, AGREES),
     "another phase was accepted": (status("Sent"), view(accepted="Failed"), {}, FRESH, DOUBTED),

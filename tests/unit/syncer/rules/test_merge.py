@@ -10,6 +10,7 @@ from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.record import (
+    Fallback,
     Kind,
     Plan,
     Record,
@@ -86,6 +87,8 @@ def shown(status: Status, view: LogView, facts: Facts = FACTS, now: int = NOW) -
 
 
 PERMANENT, SUPERSEDED = FailureClass.PERMANENT, FailureClass.SUPERSEDED
+#: A plan in which b stands by for a, from a minute on in any case.
+STOOD_BY = replace(PLAN, fallbacks=(Fallback("b", ("a",), 60_000),))
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,34 @@ PHASES = {
         "Failed", "Superseded", "Not sent: superseded by x", "every channel is superseded",
         ("False", "Superseded", "Not sent: superseded by x"), {"a": "Superseded"},
     ),
+    "what has arrived needs no fallback": Phase(
+        STOOD_BY, (attempt(1, "a", SUCCESS),),
+        "Sent", "AllDeliveriesSucceeded", "Successfully delivered to 1 channel(s)",
+        "every channel delivered", DELIVERED, {"a": "Delivered", "b": "NotNeeded"},
+    ),
+    "a fallback that was tried in vain does not matter once the rest has arrived": Phase(
+        STOOD_BY, (attempt(1, "a", FAILED), attempt(2, "b", FAILED), attempt(3, "a", SUCCESS)),
+        "Sent", "AllDeliveriesSucceeded", "Successfully delivered to 1 channel(s)",
+        "every channel delivered", DELIVERED, {"a": "Delivered", "b": "NotNeeded"},
+    ),
+    "a fallback stands by while there are attempts left": Phase(
+        STOOD_BY, (attempt(1, "a", FAILED),), *SENDING, "attempts under way", None,
+        {"a": "Retrying", "b": "Standby"},
+    ),
+    "a fallback is due where another channel has ended in vain": Phase(
+        STOOD_BY, (attempt(1, "a", FAILED, PERMANENT),), *SENDING, "attempts under way", None,
+        {"a": "Failed", "b": "Pending"},
+    ),
+    "a notification that only its fallback got": Phase(
+        STOOD_BY, (attempt(1, "a", FAILED, PERMANENT), attempt(2, "b", SUCCESS)),
+        "PartiallySent", "PartialDeliverySuccess", "Delivered to 1/2 channel(s), others failed",
+        "every channel finished", PARTIALLY, {"a": "Failed", "b": "Delivered"},
+    ),
+    "a superseded one needs no fallback": Phase(
+        STOOD_BY, (attempt(1, "a", FAILED, SUPERSEDED, error="superseded by x"),),
+        "Failed", "Superseded", "Not sent: superseded by x", "every channel is superseded",
+        ("False", "Superseded", "Not sent: superseded by x"), {"a": "Superseded", "b": "NotNeeded"},
+    ),
     "an open attempt keeps a failure from being final": Phase(
         PLAN, (attempt(1, "a", FAILED, PERMANENT), attempt(2, "b", INTENT)), *SENDING,
         "attempts under way", None, {"a": "Failed", "b": "Sending"},
@@ -249,7 +280,7 @@ def test_phase(case: str) -> None:
     assert status.observed_generation == 1
     if status.terminal:
         states = [c.state for c in status.channels]
-        neither = states.count("Delivered") + states.count("Superseded")
+        neither = sum(map(states.count, ("Delivered", "Superseded", "NotNeeded")))
         assert status.failed == len(states) - neither
         assert unfounded(status, merged.channel_states) == []
 

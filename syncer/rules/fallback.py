@@ -1,0 +1,100 @@
+"""
+Fallbacks: channels of a plan that stand by for others, and when they are used; pure.
+
+A fallback is needed as soon as one channel that it stands by for has ended without success, and is not
+needed once all of them have arrived. In between it stands by, and may be used from a time on. It has
+attempts, a budget and a state like any channel; nothing stands by for it, so there is one hop.
+
+What holds the others holds their fallback: an operator who stops what goes to a receiver, or drops it, does
+not want it elsewhere. A resend request is for its channel alone, and makes no fallback needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from syncer.model.record import Fallback, Plan
+from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.holds import Held
+
+_ARRIVED: Final = frozenset({State.DELIVERED, State.SUPERSEDED})
+_BUSY: Final = frozenset({State.DELIVERED, State.SENDING})
+
+
+def stood_by(
+    states: Sequence[ChannelState],
+    before: Mapping[str, State],
+    fallbacks: Sequence[Fallback],
+    ordered: Collection[str],
+) -> tuple[ChannelState, ...]:
+    """
+    Return the states of channels, with those of fallbacks that are not needed, or not yet.
+
+    Args:
+        states: As if each channel stood for itself.
+        before: States of the others as they were without any resend request.
+        fallbacks: Of the plan.
+        ordered: Channels with a resend request: such a fallback is tried, needed or not.
+    """
+    needs: dict[str, list[State]] = {}
+    for each in fallbacks:
+        needs.setdefault(each.channel, []).append(
+            _need([before[c] for c in each.of if c in before])
+        )
+    return tuple(
+        _standing(s, needs[s.channel], ordered) if s.channel in needs else s for s in states
+    )
+
+
+def _need(others: Sequence[State]) -> State:
+    """Whether a fallback of others is to be tried, stands by, or is not needed."""
+    if any(s.finished and s not in _ARRIVED for s in others):
+        return State.PENDING
+    return State.NOT_NEEDED if all(s.finished for s in others) else State.STANDBY
+
+
+def _standing(own: ChannelState, needs: Sequence[State], ordered: Collection[str]) -> ChannelState:
+    tried = own.channel in ordered and not own.state.finished
+    if State.PENDING in needs or own.state in _BUSY or tried:
+        return own
+    if State.STANDBY not in needs:
+        return replace(own, state=State.NOT_NEEDED, reason="what it is the fallback of has arrived")
+    if own.attempts:
+        return own
+    return replace(own, state=State.STANDBY, reason="the fallback of others, which are under way")
+
+
+def opening(plan: Plan | None, states: Sequence[ChannelState], now: int) -> dict[str, int]:
+    """Return the milliseconds until fallbacks that stand by are used in any case; `now` is Redis time."""
+    waiting = {s.channel: s.state for s in states if not s.state.finished}
+    found: dict[str, int] = {}
+    for each in plan.fallbacks if plan else ():
+        stands_by = waiting.get(each.channel) is State.STANDBY and not waiting.keys().isdisjoint(
+            each.of
+        )
+        if plan and stands_by:
+            wait = max(0, min(plan.at + each.after - now, each.after))
+            found[each.channel] = min(wait, found.get(each.channel, wait))
+    return found
+
+
+def held_along(
+    plan: Plan | None, states: Sequence[ChannelState], holds: Mapping[str, Held]
+) -> Mapping[str, Held]:
+    """Return which channels are held, with fallbacks of which all that needs them is."""
+    if not holds or plan is None or not plan.fallbacks:
+        return holds
+    return dict(_held_along(plan, {s.channel: s.state for s in states}, holds)) | dict(holds)
+
+
+def _held_along(
+    plan: Plan, states: Mapping[str, State], holds: Mapping[str, Held]
+) -> Iterator[tuple[str, Held]]:
+    for name in {each.channel for each in plan.fallbacks}:
+        others = {c for each in plan.fallbacks if each.channel == name for c in each.of}
+        needing = sorted(c for c in others if states.get(c) not in _ARRIVED)
+        if needing and all(c in holds for c in needing):
+            # What is only held may still be sent, so its fallback is not dropped.
+            yield name, min((holds[c] for c in needing), key=lambda held: held.dropped)

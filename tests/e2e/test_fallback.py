@@ -1,0 +1,110 @@
+"""
+A receiver that is down, and its fallback: an hour of upstream's back-off, at a fifteenth of its length.
+
+The receiver answers 503 to everything, so its circuit breaker opens and most attempts are never made: the
+notifications reach the fallback by its time. A replica ends and starts in the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.checker import check
+from tests.e2e.harness import BUSY, OK, TERMINAL, Receiver, Stage, Step, stage, until
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+MANY = 30
+FIRST, SPARE = "slack:ops", "slack:spare"
+POLICY = {
+    "maxAttempts": 4, "initialBackoffSeconds": 2, "backoffMultiplier": 2, "maxBackoffSeconds": 60,
+}  # fmt: skip
+
+
+def routed(folder: Path, url: str) -> None:
+    """Write that the stage's receiver is the fallback of the one at a URL."""
+    (folder / "credentials" / "down").write_text(url)
+    routing = {
+        "route": {"receiver": "ops", "fallback": "spare", "fallbackAfter": "12s"},
+        "receivers": [
+            {"name": "ops", "slackConfigs": [{"credentialRef": "down"}]},
+            {"name": "spare", "slackConfigs": [{"credentialRef": "slack-ops"}]},
+        ],
+    }
+    (folder / "routing.yaml").write_text(json.dumps(routing))
+
+
+def shown(here: Stage, uid: str) -> tuple[str, dict[str, str]]:
+    """Phase and states of the channels of a notification."""
+    version = here.watcher.last(uid)
+    assert version is not None
+    return version.phase, {c["name"]: c["state"] for c in version.status["channels"]}
+
+
+def told(receiver: Receiver) -> Counter[str]:
+    """How often a receiver has accepted each."""
+    return Counter(call.subject for call in receiver.book if call.processed)
+
+
+@pytest.fixture
+async def down() -> AsyncIterator[Receiver]:
+    """A receiver that is busy, and refuses one notification for good."""
+    receiver = Receiver((BUSY,))
+    receiver.scripts["refused"] = (Step(400, "invalid_payload"),)
+    await receiver.start()
+    yield receiver
+    await receiver.close()
+
+
+async def test_everything_reaches_it_once_and_the_first_nothing_twice(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path, down: Receiver
+) -> None:
+    """What is refused for good goes at once, the rest in time; afterwards the first one is used again."""
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        process = here.notifier()
+        routed(tmp_path, down.url)
+        process.start()
+        await process.wait_ready()
+        refused = await here.create("refused", retryPolicy=POLICY)
+        await here.wait_phase(refused, "PartiallySent", within=5)
+        names = [f"n-{n}" for n in range(MANY)]
+        uids = [await here.create(name, retryPolicy=POLICY) for name in names]
+        await asyncio.sleep(1)
+        assert told(here.receiver) == {"refused": 1}
+        process.sigterm()
+        await process.wait_exit()
+        process.start()
+        await process.wait_ready()
+        once = dict.fromkeys([*names, "refused"], 1)
+        await until(lambda: told(here.receiver) == once, process.tail, within=60)
+        assert any(call.code == 503 for call in down.book)
+        down.default = (OK,)
+        for uid in uids:
+            # The first one may have used up its attempts, or hears of it after all.
+            ended = partial(lambda uid: here.watcher.phase(uid) in TERMINAL, uid)
+            await until(ended, process.tail, within=90)
+        late = await here.create("late")
+        await here.wait_phase(late)
+        assert shown(here, late) == ("Sent", {FIRST: "Delivered", SPARE: "NotNeeded"})
+        assert told(here.receiver) == once
+        arrived = told(down)
+        assert set(arrived.values()) == {1}
+        for uid, name in zip(uids, names, strict=True):
+            phase, states = shown(here, uid)
+            assert phase == ("Sent" if arrived[name] else "PartiallySent")
+            assert states[SPARE] == "Delivered"
+        await here.wait_acked([*uids, refused, late])
+        book = sorted([*here.receiver.book, *down.book], key=lambda call: call.at)
+        found = check(book, await here.logs(), here.watcher.versions, here.samples, finished=True)
+        assert not found.violations, str(found)
