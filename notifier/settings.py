@@ -312,33 +312,23 @@ class BufferSettings(Group):
         return size
 
 
-class DatastorageSettings(Group):
-    """The audit store. Without this group and `audit.file`, nothing is audited."""
+class AuditWebhookSettings(Group):
+    """A webhook that gets every audit event, in batches of CloudEvents (JSON)."""
 
-    url: str = Field(description="Base URL of the audit store; required within the group.")
-    health_url: str = Field(
-        default="",
-        description="URL whose 2xx makes the process ready; default none: readiness does not depend "
-        "on the store. The answer 404 counts as none: this store has no such page.",
-    )
+    url: str = Field(description="Where to POST; required within the group.")
     timeout: Duration = Field(
         default=10.0, gt=0, le=300, description="Longest time of one request; default 10s."
     )
     token_file: str = Field(
         default="",
-        description="File with the bearer token for the audit store, read for each request; needs "
-        "an https:// URL. Default, as in the replaced controller, the pod's own token, which gives "
-        "access to the API server, too; `/dev/null` for none. Over http:// to another machine none "
-        "is sent.",
+        description="File with the bearer token, read for each request; needs an https:// URL. "
+        "Default none.",
     )
-    buffer: BufferSettings = BufferSettings()
 
     @property
     def token(self) -> Path | None:
-        """The file with the token that is sent, None where anybody could read it on its way."""
-        if self.token_file:
-            return Path(self.token_file)
-        return None if _in_clear(self.url) else API_TOKEN
+        """The file with the token that is sent, None if none is."""
+        return Path(self.token_file) if self.token_file else None
 
     @field_validator("token_file")
     @classmethod
@@ -349,7 +339,7 @@ class DatastorageSettings(Group):
             )
         return path
 
-    @field_validator("url", "health_url")
+    @field_validator("url", "health_url", check_fields=False)
     @classmethod
     def _http_url(cls, url: str, info: ValidationInfo) -> str:
         if not url and info.field_name == "health_url":
@@ -366,6 +356,32 @@ class DatastorageSettings(Group):
         return url
 
 
+class DatastorageSettings(AuditWebhookSettings):
+    """The audit store. Without this group and those of `audit`, nothing is audited."""
+
+    url: str = Field(description="Base URL of the audit store; required within the group.")
+    token_file: str = Field(
+        default="",
+        description="File with the bearer token for the audit store, read for each request; needs "
+        "an https:// URL. Default, as in the replaced controller, the pod's own token, which gives "
+        "access to the API server, too; `/dev/null` for none. Over http:// to another machine none "
+        "is sent.",
+    )
+    health_url: str = Field(
+        default="",
+        description="URL whose 2xx makes the process ready; default none: readiness does not depend "
+        "on the store. The answer 404 counts as none: this store has no such page.",
+    )
+    buffer: BufferSettings = BufferSettings()
+
+    @property
+    def token(self) -> Path | None:
+        """The file with the token that is sent, None where anybody could read it on its way."""
+        if self.token_file:
+            return Path(self.token_file)
+        return None if _in_clear(self.url) else API_TOKEN
+
+
 class AuditSettings(Group):
     """Settings for audit events of every destination; see datastorage for the audit store."""
 
@@ -375,6 +391,7 @@ class AuditSettings(Group):
         "Its directory must exist and be writable. Replicas must not share one file. A new file "
         "is readable only by its owner (0600); an existing one keeps its mode.",
     )
+    webhook: AuditWebhookSettings | None = None
     max_age: Duration = constant(7 * 86400.0)
 
     @field_validator("file")
@@ -466,7 +483,8 @@ class Settings(Group):
     @property
     def auditing(self) -> bool:
         """Whether audit events go anywhere."""
-        return self.datastorage is not None or bool(self.audit.file)
+        elsewhere = self.audit.webhook is not None or bool(self.audit.file)
+        return self.datastorage is not None or elsewhere
 
     @property
     def audit_limit(self) -> int | None:

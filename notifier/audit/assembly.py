@@ -1,9 +1,9 @@
 """
 The parts of the audit feed, put together from the settings.
 
-The audit store is not a receiver of messages: it has an HTTP client of its own, so that it can neither use
-up their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
-guard is the same.
+Whoever takes audit events over HTTP is no receiver of messages: there is an HTTP client for it, so that it
+can neither use up their connections nor be used up by them, with the authorities and the TLS profile meant
+for it. The guard is the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from notifier.audit.feed import AuditFeed, FeedLimits
 from notifier.audit.gate import HealthGate
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import FileSink, Sink, StoreSink
+from notifier.audit.sinks import FileSink, Sink, StoreSink, WebhookSink
 from notifier.channels.dialling import tls_context
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
@@ -36,7 +36,7 @@ _INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 
 class Outlets:
-    """The sinks of audit events: a file, an audit store with its own client and gate, or both."""
+    """The sinks of audit events: a file, a webhook, an audit store with its gate."""
 
     def __init__(self, loaded: Loaded, guard: EgressGuard) -> None:
         """
@@ -46,15 +46,25 @@ class Outlets:
             ConfigError: a file of authorities cannot be read, or `audit.file` cannot be written.
         """
         settings = loaded.settings
-        store = settings.datastorage
+        store, webhook = settings.datastorage, settings.audit.webhook
         self.http_client: HttpClient | None = None
         self.gate: HealthGate | None = None
         self.sinks: list[Sink] = []
         if settings.audit.file:
             self.sinks.append(FileSink(_writable(settings.audit.file)))
-        if store is not None:
+        if store is not None or webhook is not None:
             tls = store_tls(settings, loaded.environment.tls_ca_file)
             self.http_client = HttpClient(guard=guard, tls=tls, connections=_CONNECTIONS)
+        if webhook is not None and self.http_client is not None:
+            self.sinks.append(
+                WebhookSink(
+                    self.http_client,
+                    webhook.url,
+                    timeout_s=webhook.timeout,
+                    token_file=webhook.token,
+                )
+            )
+        if store is not None and self.http_client is not None:
             self.gate = HealthGate(self.http_client, store.health_url, timeout_s=store.timeout)
             self.sinks.append(
                 StoreSink(

@@ -45,7 +45,16 @@ from syncer.model.attempt import (
     attempt_epoch,
 )
 from syncer.model.record import Kind, Record
-from syncer.model.resource import KIND, Json, NotificationRequest, RetryPolicy, Status
+from syncer.model.resource import (
+    GROUP,
+    KIND,
+    PLURAL,
+    Json,
+    NotificationRequest,
+    RetryPolicy,
+    Status,
+)
+from syncer.model.resource import VERSION as API_VERSION
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State, deciding, state_of, superseded
 from syncer.rules.fold import LogView
@@ -55,6 +64,7 @@ VERSION: Final = "1.0"
 CATEGORY: Final = "notification"
 ACTOR: Final = "notification-controller"
 _PREFIX: Final = "notification.message"
+_CLOUD_PREFIX: Final = "notification-ledger.message"
 #: Whose word an end is that an attempt of the replaced controller brought.
 _ADOPTED: Final = "adopted"
 
@@ -284,6 +294,26 @@ class _Writer:
             body["event_data"]["metadata"] = message.metadata
         line = json.dumps(_storable(body), separators=(",", ":")).encode()
         return AuditEvent(identity, kind, position, at, line)
+
+
+def cloud_event(line: bytes) -> bytes:
+    """
+    The event of a line as a CloudEvent, whose data it is.
+
+    The source is the path of its object, and the id the event's own, so a repeat can be detected.
+    """
+    event = json.loads(line)
+    objects = f"/apis/{GROUP}/{API_VERSION}/namespaces/{event['namespace']}/{PLURAL}"
+    head = {
+        "specversion": "1.0",
+        "id": event["event_data"]["event_id"],
+        "source": f"{objects}/{event['resource_id']}",
+        "type": f"{_CLOUD_PREFIX}.{event['event_type'].rpartition('.')[2]}",
+        "subject": event["event_data"]["notification_uid"],
+        "time": event["event_timestamp"],
+        "datacontenttype": "application/json",
+    }
+    return json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"data":' + line + b"}"
 
 
 def _storable(value: Any) -> Any:

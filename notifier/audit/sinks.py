@@ -1,5 +1,5 @@
 """
-Where audit events go: the audit store over HTTP, and a file of JSON lines.
+Where audit events go: the audit store and a webhook over HTTP, and a file of JSON lines.
 
 A sink takes lines that are complete events and returns a result; it raises nothing. `RETRY` is about the
 sink (down, busy, credentials refused): it may take the same lines later. `REFUSED` is about the lines: the
@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
+from notifier.audit.events import cloud_event
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from syncer.model.attempt import AttemptState
@@ -63,31 +64,31 @@ class Sink(Protocol):
         ...
 
 
-class StoreSink:
+class _HttpSink:
     """
-    The audit store: a JSON list by POST, any 2xx is a receipt.
+    Another program: a JSON list by POST, any 2xx is a receipt.
 
     Args:
         http_client: Whose TLS and guard apply.
-        url: Base URL of the store.
+        url: Where to.
         timeout_s: Of one request.
         token_file: With a token, sent as bearer where the file exists; None for none. It is read for
             each request, since the kubelet rotates it.
     """
 
-    name = "datastorage"
+    _content_type = "application/json"
 
     def __init__(
         self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
     ) -> None:
         self._http_client = http_client
-        self._url = url.rstrip("/") + BATCH_PATH
+        self._url = url
         self._timeout_s = timeout_s
         self._token_file = token_file
 
     async def write(self, lines: Sequence[bytes]) -> Written:
         """Send one batch."""
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": self._content_type}
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -121,6 +122,29 @@ class StoreSink:
 def _private(path: str, flags: int) -> int:
     """Open a file; one that is made is for this user alone, one that is there keeps its mode."""
     return os.open(path, flags, 0o600)
+
+
+class StoreSink(_HttpSink):
+    """The audit store, of which `url` is the base."""
+
+    name = "datastorage"
+
+    def __init__(
+        self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
+    ) -> None:
+        url = url.rstrip("/") + BATCH_PATH
+        super().__init__(http_client, url, timeout_s=timeout_s, token_file=token_file)
+
+
+class WebhookSink(_HttpSink):
+    """Any program that takes batches of CloudEvents in JSON."""
+
+    name = "audit.webhook"
+    _content_type = "application/cloudevents-batch+json; charset=utf-8"
+
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        """Send one batch."""
+        return await super().write([cloud_event(line) for line in lines])
 
 
 class FileSink:

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 
 from notifier.audit.assembly import store_tls
+from notifier.audit.events import events_of
 from notifier.audit.gate import PATIENCE, HealthGate
-from notifier.audit.sinks import FileSink, Result, StoreSink
+from notifier.audit.sinks import FileSink, Result, StoreSink, WebhookSink
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.http import HttpClient
 from notifier.settings import Settings
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
 from tests.channels.receiver import Certificates, Step, closed_port, receiving
+from tests.unit.notifier.audit.test_events import notification
+from tests.unit.notifier.audit.told import FAILED, SUCCESS, log_of, opened, planned, settled
 
 LINES = (b'{"n":1}', b'{"n":2}')
 NO_TOKEN = Path("/nonexistent/token")
@@ -49,6 +52,39 @@ async def test_a_batch_is_one_json_list(http_client: HttpClient, tmp_path: Path)
     assert first.json() == [{"n": 1}, {"n": 2}]
     assert first.headers["authorization"] == "Bearer first"
     assert second.headers["authorization"] == "Bearer rotated"
+
+
+async def test_a_webhook_gets_a_batch_of_cloudevents(
+    http_client: HttpClient, tmp_path: Path
+) -> None:
+    """What the format asks for: the attributes of version 1.0, and the whole event as data."""
+    token = tmp_path / "token"
+    token.write_text("secret")
+    records = log_of(
+        planned("slack:ops"), opened(1), settled(1, FAILED), opened(2), settled(2, SUCCESS)
+    )
+    lines = [event.line for event in events_of(records, notification())]
+    async with receiving(Step(202)) as receiver:
+        sink = WebhookSink(http_client, receiver.url("/in?x=1"), timeout_s=2, token_file=token)
+        assert (await sink.write(lines)).result is Result.STORED
+    (request,) = receiver.requests
+    assert request.line == "POST /in?x=1 HTTP/1.1"
+    assert request.headers["content-type"] == "application/cloudevents-batch+json; charset=utf-8"
+    assert request.headers["authorization"] == "Bearer secret"
+    events = request.json()
+    assert [event.pop("data") for event in events] == [json.loads(line) for line in lines]
+    source = "/apis/kubernaut.ai/v1alpha1/namespaces/ops/notificationrequests/disk-full"
+    assert events == [
+        {
+            "specversion": "1.0", "id": f"uid-1/0.7-{n}/{kind}", "source": source,
+            "type": f"notification-ledger.message.{kind}", "subject": "uid-1", "time": time,
+            "datacontenttype": "application/json",
+        }
+        for (n, kind), time in zip(
+            [(1, "failed"), (2, "sent"), (2, "acknowledged")],
+            [json.loads(line)["event_timestamp"] for line in lines], strict=True,
+        )
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", [None, "", "two words", "line\nbreak", "\xff"])

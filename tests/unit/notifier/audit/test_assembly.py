@@ -57,6 +57,7 @@ def test_nothing_is_audited_unless_somebody_takes_it() -> None:
     assert not settings_with().auditing
     assert settings_with(datastorage={"url": "http://store:8080"}).auditing
     assert settings_with(audit={"file": "/var/log/audit.jsonl"}).auditing
+    assert settings_with(audit={"webhook": {"url": "https://events"}}).auditing
 
 
 def test_events_are_kept_for_a_week() -> None:
@@ -86,6 +87,10 @@ async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: P
     assert both.gate.problem is None
     asked, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
     assert [name for name, _ in asked.loops()] == ["audit", "audit-gate"]
+    hooked, hooked_outlets = make(audit={**file, "webhook": {"url": "http://127.0.0.1:1"}})
+    assert [s.name for s in hooked.feed.sinks] == ["audit.file", "audit.webhook"]
+    assert hooked.gate is None
+    await hooked_outlets.close()
     await asked_outlets.close()
     await file_outlets.close()
     await both_outlets.close()
