@@ -78,6 +78,7 @@ class Message:
         words: What the operators' templates make of it, None without any.
         answer: The id that the receiver gave to an earlier message of the incident; empty without one.
         incident: What receivers know its incident by; empty if it is about none.
+        group: What Alertmanager's own integrations tell receivers in its place; empty if it is no group.
         state: Whether that fires or is resolved; empty without one.
         trace: The `traceparent` of whoever asked for it; empty without one.
         may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
@@ -102,6 +103,7 @@ class Message:
     words: Words | None = field(default=None, repr=False)
     answer: str = field(default="", repr=False)
     incident: str = field(default="", repr=False)
+    group: str = field(default="", repr=False)
     state: str = field(default="", repr=False)
     trace: str = field(default="", repr=False)
     may_leave: Callable[[], bool] = field(default=lambda: True, repr=False, compare=False)

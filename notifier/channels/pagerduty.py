@@ -52,6 +52,7 @@ class PagerDutyChannel:
         routing_key: Provider of the integration key.
         url: Where to; PagerDuty's own address unless a receiver names another.
         dedup_namespace: Put the namespace before the deduplication key.
+        groups: Use Alertmanager's own key for what is a group of its alerts.
         timeout_s: Deadline of one request in seconds.
     """
 
@@ -65,12 +66,14 @@ class PagerDutyChannel:
         *,
         url: str = ENDPOINT,
         dedup_namespace: bool = False,
+        groups: bool = False,
         timeout_s: float,
     ) -> None:
         self._http_client = http_client
         self._routing_key = routing_key
         self._url = url
         self._dedup_namespace = dedup_namespace
+        self._groups = groups
         self.timeout_s = timeout_s
 
     async def send(self, message: Message) -> Outcome:
@@ -80,7 +83,9 @@ class PagerDutyChannel:
             return key
         body = rendered(
             KIND,
-            lambda m: pagerduty_body(m, key, dedup_namespace=self._dedup_namespace),
+            lambda m: pagerduty_body(
+                m, key, dedup_namespace=self._dedup_namespace, groups=self._groups
+            ),
             message,
         )
         if isinstance(body, Outcome):
@@ -96,7 +101,7 @@ class PagerDutyChannel:
 
 
 def pagerduty_payload(
-    message: Message, routing_key: str, *, dedup_namespace: bool = False
+    message: Message, routing_key: str, *, dedup_namespace: bool = False, groups: bool = False
 ) -> dict[str, Any]:
     """The event before it is cut to size."""
     spec = message.spec
@@ -120,7 +125,8 @@ def pagerduty_payload(
     event: dict[str, Any] = {
         "routing_key": routing_key,
         "event_action": "trigger",
-        "dedup_key": _dedup_key(message, with_namespace=dedup_namespace),
+        "dedup_key": (groups and message.group)
+        or _dedup_key(message, with_namespace=dedup_namespace),
         "payload": payload,
     }
     if message.incident:
@@ -177,6 +183,7 @@ def pagerduty_body(
     routing_key: str,
     *,
     dedup_namespace: bool = False,
+    groups: bool = False,
     limit: int = EVENT_BYTES,
 ) -> bytes:
     """
@@ -185,7 +192,7 @@ def pagerduty_body(
     Raises:
         ValueError: what cannot be cut is larger than that.
     """
-    event = pagerduty_payload(message, routing_key, dedup_namespace=dedup_namespace)
+    event = pagerduty_payload(message, routing_key, dedup_namespace=dedup_namespace, groups=groups)
     details = event["payload"]["custom_details"]
     while True:
         body = encode(event)

@@ -116,6 +116,7 @@ class ChannelRegistry:
                     self._secret(name, refs[0]),
                     url=target.config.url or ENDPOINT,
                     dedup_namespace=self._dedup_namespace,
+                    groups=target.config.groups,
                     timeout_s=self._timeout,
                 )
             case "webhook" if "webhook" in self._native:

@@ -39,7 +39,7 @@ from notifier.contract import Message
 from notifier.templates.places import is_link
 from syncer.model.attempt import AttemptId
 from syncer.model.context import flatten_context
-from syncer.model.incident import DATA, incident_key, incident_of
+from syncer.model.incident import DATA, group_hash, incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
 from syncer.model.trace import TRACE, trace_of
 from syncer.rules.text import shown as printable
@@ -109,6 +109,7 @@ def compose(
         failed=_count(status.get("failedDeliveries")),
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
         incident=incident_key(installation, namespace, incident) if incident else "",
+        group=group_hash(incident),
         state=state,
         trace=trace_of(_mapping(metadata.get("annotations")).get(TRACE)),
         data=partial(_shown_data, data, clean),

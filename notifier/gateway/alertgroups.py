@@ -180,6 +180,7 @@ class _Reading:
             repeats=self._repeat or not self._options.each,
             repeat=self._repeat,
             incident=(*self._key, "group", group.text("groupKey")),
+            group="" if self._options.each else group.text("groupKey"),
             state=status,
             data=_data(group, status, alerts, cut_off),
         )  # fmt: skip

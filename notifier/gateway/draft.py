@@ -118,6 +118,7 @@ class Draft:
         incident: What the notifications of one incident share; None if it is about none.
         state: Whether the incident fires or is resolved; empty without one.
         data: What templates of receivers see of it, at most 16 KiB of JSON; empty without alerts.
+        group: Alertmanager's own key of that, where it is a group of alerts.
         opposite: The identity that the event has in the other state; None where it cannot be told.
     """
 
@@ -138,6 +139,7 @@ class Draft:
     state: str = ""
     opposite: tuple[object, ...] | None = None
     data: str = ""
+    group: str = ""
 
 
 Read = Callable[[Incoming, Options], tuple[Draft, ...]]

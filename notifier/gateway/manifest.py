@@ -12,6 +12,7 @@ refused page is a lost one. An extension never takes the name of what routes tru
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -197,6 +198,10 @@ class _Reading:
         if parts is None:
             return {}
         digest = hashed("", *parts).digest[:DIGITS]
+        if self.draft.group and not found:
+            # As Alertmanager hashes it, whose own integrations tell PagerDuty so.
+            group = self.draft.group.encode("utf-8", "surrogatepass")
+            digest += f"/{hashlib.sha256(group).hexdigest()}"
         state = self.word("state", self.draft.state, STATES) or FIRING
         return {INCIDENT: f"gw/{source}/{digest}", STATE: state, AT: str(now)}
 

@@ -17,7 +17,7 @@ import yaml
 
 from notifier.routing.config import in_clear, quoted, sends_in_clear
 from notifier.routing.document import MAX_NAME, Reader, Table
-from notifier.routing.keys import MAPPINGS, TEXT
+from notifier.routing.keys import ALERTMANAGER, MAPPINGS, TEXT
 from notifier.routing.mail import (
     PORTS,
     Security,
@@ -343,7 +343,12 @@ def _local(table: Table) -> LocalConfig:
 
 
 def _pagerduty(table: Table) -> PagerDutyConfig:
-    config = PagerDutyConfig(table.text("credentialRef"), table.text("url"))
+    key = table.text("dedupKey")
+    if key not in {"", ALERTMANAGER}:
+        path = f"{table.path}.dedupKey"
+        fix = f"write {ALERTMANAGER}, or remove it"
+        table.reader.refuse(f"{path}: must be {ALERTMANAGER}", None, path=path, fix=fix)
+    config = PagerDutyConfig(table.text("credentialRef"), table.text("url"), groups=bool(key))
     if in_clear(config.url):
         table.warn(
             "sends the routing key over http://, readable on the network", "use https://", "url"

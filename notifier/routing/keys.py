@@ -50,6 +50,7 @@ _ENABLED: Final = Key(
     "Has no effect: every listed entry is delivered. `false` causes a warning; remove the entry "
     "to disable it.",
 )
+ALERTMANAGER: Final = "alertmanager"
 _AFTER: Final = (
     "How long attempts may go on, or wait, without success until the `fallback` is used as well: from "
     "`1s` to `24h`; default `10m`."
@@ -172,6 +173,12 @@ MAPPINGS: Final[Mapping[str, Keys]] = {
             TEXT, _CREDENTIAL.format("the routing key (Events API v2)"), required=True
         ),
         "url": Key(TEXT, "Where events go instead of PagerDuty's own address."),
+        "dedupKey": Key(
+            TEXT,
+            "`alertmanager`: incidents of the gateway that are groups of alerts have the key that "
+            "Alertmanager's own integration gives them, so that both are the same incidents.",
+            words=(ALERTMANAGER,),
+        ),
         "severity": Key(
             TEXT, "Accepted without effect: the notification's priority decides.", idle=True
         ),

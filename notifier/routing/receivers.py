@@ -25,10 +25,16 @@ class UrlConfig:
 
 @dataclass(frozen=True, slots=True)
 class PagerDutyConfig:
-    """One PagerDuty service; `credential_ref` names the routing key, `url` replaces the default."""
+    """
+    One PagerDuty service.
+
+    `credential_ref` names the routing key, `url` replaces the default, and `groups` says that groups of
+    alerts have the keys that Alertmanager itself would give them.
+    """
 
     credential_ref: str = ""
     url: str = ""
+    groups: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,6 +28,8 @@ DATA: Final = f"{OWN}data"
 AT: Final = f"{OWN}at"
 #: Characters of a number of milliseconds that is believed.
 _AT_CHARS: Final = 14
+#: An incident of the gateway that is a group of Alertmanager's, with the hash of that one's key.
+_GROUP: Final = re.compile(r"gw/[^/]+/[0-9a-f]+/([0-9a-f]{64})")
 FIRING: Final = "firing"
 RESOLVED: Final = "resolved"
 STATES: Final = (FIRING, RESOLVED)
@@ -43,6 +46,12 @@ def incident_of(extensions: Mapping[str, str]) -> tuple[str, str]:
 def incident_label(incident: str) -> str:
     """Return the value of the label `INCIDENT`, by which the API server finds what is about an incident."""
     return hashlib.sha256(incident.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def group_hash(incident: str) -> str:
+    """Return by what Alertmanager's own integrations know an incident of the gateway; else empty."""
+    found = _GROUP.fullmatch(incident)
+    return found[1] if found else ""
 
 
 def incident_time(extensions: Mapping[str, str]) -> int:

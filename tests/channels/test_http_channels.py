@@ -250,6 +250,22 @@ def test_pagerduty_closes_what_it_opened() -> None:
     assert event.keys() == {"routing_key", "event_action", "dedup_key", "payload"}
 
 
+@pytest.mark.parametrize("state", ["firing", "resolved"])
+def test_pagerduty_joins_alertmanagers_own_incident(state: str) -> None:
+    """By option, and only for what is a group of its alerts, as the gateway says."""
+    group = "7" * 64
+    for incident, groups, key in (
+        (f"gw/am/0123/{group}", True, group),
+        (f"gw/am/0123/{group}", False, "nl-"),
+        ("gw/am/0123", True, "nl-"),
+        (f"mine/am/0123/{group}", True, "nl-"),
+    ):
+        own = {"notification-ledger/incident": incident, "notification-ledger/state": state}
+        event = pagerduty_payload(alert_message(state, extensions=own), "k", groups=groups)
+        assert event["dedup_key"].startswith(key), incident
+        assert event["event_action"] == {"firing": "trigger", "resolved": "resolve"}[state]
+
+
 def test_an_incident_is_that_of_one_installation_and_namespace() -> None:
     """Equal words of others are other incidents; secrets in them are not what tells them apart."""
     incident = {"notification-ledger/incident": "token=abcdefabcdefabcd1"}

@@ -214,14 +214,18 @@ def source(here: Stage, name: str, *, attempts: int = 5, seconds: int = 1, **mor
     return {"name": name, **common, **more}
 
 
-def routed(here: Stage, outside: PagerDuty, route: Json) -> None:
-    """Write a routing file with the receivers `pager`, `all` (Slack and Teams, too) and `console`."""
+def routed(here: Stage, outside: PagerDuty, route: Json, **more: Any) -> None:
+    """
+    Write a routing file with the receivers `pager`, `all` (Slack and Teams, too) and `console`.
+
+    `more` are members of the entry of PagerDuty.
+    """
     base = f"http://127.0.0.1:{outside.port}"
     for name, secret in (
         ("pager", "R" * 32), ("slack-x", f"{base}/say/slack"), ("teams-x", f"{base}/say/teams"),
     ):  # fmt: skip
         (here.folder / "credentials" / name).write_text(secret)
-    pager = [{"credentialRef": "pager", "url": f"{base}/v2/enqueue"}]
+    pager = [{"credentialRef": "pager", "url": f"{base}/v2/enqueue", **more}]
     receivers: list[Json] = [
         {"name": "pager", "pagerdutyConfigs": pager},
         {

@@ -117,6 +117,41 @@ async def test_an_alert_becomes_one_proven_page(
             gateway.kill()
 
 
+async def test_an_incident_of_alertmanagers_own_integration_is_joined(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """With `dedupKey: alertmanager` both open one and the same, and close it."""
+    async with (
+        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
+        pagerduty((202,)) as outside,
+    ):
+        gateway = GatewayProcess(
+            tmp_path / "gw", control_plane.kubeconfig, [source(here, "am", patience="1s")]
+        )
+        notifier = here.notifier()
+        routed(here, outside, {"receiver": "pager"}, dedupKey="alertmanager")
+        own = {"routing_key": "R" * 32, "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
+        receiver = webhook("both", gateway.url("am")) | {"pagerduty_configs": [own]}
+        am = Alertmanager(tmp_path / "am", {"route": grouped("both"), "receivers": [receiver]})
+        notifier.start()
+        gateway.start()
+        try:
+            await notifier.wait_ready()
+            await gateway.wait_ready()
+            await am.begin()
+            what = lambda: f"called: {outside.calls}; {gateway.tail()}; {notifier.tail()}"  # noqa: E731
+            began = time.time()
+            await am.post(alert("Disk", "a", began))
+            await until(lambda: len(outside.calls) == 2, what, within=60)
+            assert list(outside.opened.values()) == [1], "the second trigger opens nothing"
+            await am.post(alert("Disk", "a", began, time.time()))
+            await until(lambda: len(outside.calls) == 4, what, within=60)
+            assert (outside.open, list(outside.opened.values())) == (set(), [1])
+        finally:
+            await asyncio.to_thread(am.kill)
+            gateway.kill()
+
+
 async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: PLR0915 - one story
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -12,7 +13,7 @@ from notifier.gateway.draft import Refused
 from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.routing.attributes import attributes_of
 from syncer.model.event import EVENT, event_label
-from syncer.model.incident import DATA, INCIDENT, incident_label
+from syncer.model.incident import DATA, INCIDENT, group_hash, incident_label
 from syncer.model.resource import Json, parse_spec
 from tests.unit.notifier.gateway.desired import desired
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
@@ -199,7 +200,11 @@ def test_an_incident_is_what_its_notifications_share() -> None:
         "state": "resolved", "incident": "mine", "status": "resolved", "receiver": "evil",
     }  # fmt: skip
     found, state = incident(alertmanager(alert(), commonLabels=labels))
-    assert re.fullmatch(r"gw/src/[0-9a-f]{32}", found)
+    assert re.fullmatch(r"gw/src/[0-9a-f]{32}/[0-9a-f]{64}", found)
+    group = hashlib.sha256(str(alertmanager()["groupKey"]).encode()).hexdigest()
+    assert group_hash(found) == group, "as Alertmanager hashes it"
+    each = incident(alertmanager(alert()), per="alert")[0]
+    assert (group_hash(each), each.count("/")) == ("", 2)
     assert state == "firing"
     over = alertmanager(alert("bbbb", "resolved"), status="resolved", commonLabels={})
     assert incident(over) == (found, "resolved")

@@ -144,12 +144,13 @@ async def test_what_an_earlier_end_has_closed_is_closed() -> None:
 async def test_an_end_goes_to_a_fallback_where_that_was_used() -> None:
     """And where it may still be; the end's own fallback is no fallback then."""
     own = Plan(("mail:ops", "chat:ops"), fallbacks=(Fallback("chat:ops", ("mail:ops",)),))
-    for used, attempts in {
+    cases: dict[str, dict[str, AttemptState | FailureClass | None]] = {
         "not needed": {"pagerduty": SUCCESS, "chat": None},
         "standing by": {"pagerduty": None, "chat": None},
         "soon perhaps": {"pagerduty": FailureClass.TRANSIENT, "chat": None},
         "used": {"pagerduty": REFUSED, "chat": SUCCESS},
-    }.items():
+    }
+    for used, attempts in cases.items():
         outside = Outside(notification("f", "firing", 60))
         outside.had("f", **attempts)
         view = outside.logs["uid-f"]

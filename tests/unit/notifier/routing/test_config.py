@@ -80,6 +80,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         "route:\n  routes:\n  - routes:\n    - receiver: y\nreceivers: [{name: x}]",
         "receiver 'y' not found in receivers list (line 4)",
     ),
+    "a key of PagerDuty's that nobody knows": (
+        "route: {}\nreceivers:\n- name: x\n  pagerdutyConfigs: [{credentialRef: p, dedupKey: mine}]",
+        "receivers[0].pagerdutyConfigs[0].dedupKey: must be alertmanager (line 4)",
+    ),
     "a fallback that is not there": (
         "route: {}\nreceivers:\n- name: x\n  fallback: y",
         "receiver 'y' not found in receivers list (line 4)",
