@@ -188,7 +188,7 @@ class WebhookChannel:
             kind=KIND,
             may_leave=message.may_leave,
             method=made.method,
-            judge=partial(self._judged, target) if self._requests else None,
+            judge=partial(_judged, self._requests, target) if self._requests else None,
         )
         if outcome.code == _IN_PROGRESS and self._requests is None:
             return Outcome.unknown(
@@ -196,33 +196,32 @@ class WebhookChannel:
             )
         return outcome
 
-    def _judged(self, target: Target, outcome: Outcome, text: str) -> Outcome:
-        """
-        The outcome of an answer, by what the receiver's entry says of its answers.
 
-        An id that holds a secret of the request is none: it would be on record.
-        """
-        requests = self._requests
-        assert requests is not None  # noqa: S101 (as `send` has found)
-        try:
-            answer = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            answer = None
-        code = outcome.code
-        if succeeded(requests, code, answer):
-            found = _found(requests.answer, answer)
-            wanted = isinstance(found, (str, int)) and not isinstance(found, bool)
-            named = str(found) if wanted else ""
-            usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
-            return replace(Outcome.success(code), answer=named if usable else "")
-        if outcome.state is AttemptState.SUCCESS:
-            outcome = Outcome.transient(
-                f"webhook answered {code}, which is no success by its entry", code=code
-            )
-        if outcome.failure is FailureClass.TRANSIENT and requests.retry_after is not None:
-            wait = seconds_of(_found(requests.retry_after, answer))
-            return replace(outcome, retry_after=outcome.retry_after if wait is None else wait)
-        return outcome
+def _judged(requests: Requests, target: Target, outcome: Outcome, text: str) -> Outcome:
+    """
+    The outcome of an answer, by what the receiver's entry says of its answers.
+
+    An id that holds a secret of the request is none: it would be on record.
+    """
+    try:
+        answer = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        answer = None
+    code = outcome.code
+    if succeeded(requests, code, answer):
+        found = _found(requests.answer, answer)
+        wanted = isinstance(found, (str, int)) and not isinstance(found, bool)
+        named = str(found) if wanted else ""
+        usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
+        return replace(Outcome.success(code), answer=named if usable else "")
+    if outcome.state is AttemptState.SUCCESS:
+        outcome = Outcome.transient(
+            f"webhook answered {code}, which is no success by its entry", code=code
+        )
+    if outcome.failure is FailureClass.TRANSIENT and requests.retry_after is not None:
+        wait = seconds_of(_found(requests.retry_after, answer))
+        return replace(outcome, retry_after=outcome.retry_after if wait is None else wait)
+    return outcome
 
 
 def _found(find: Find | None, answer: Any) -> Any:
