@@ -22,7 +22,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
@@ -102,8 +110,10 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+E = TypeVar("E")
+Listed = Annotated[tuple[E, ...], BeforeValidator(_as_tuple)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Names = Listed[str]
 Level = Annotated[Literal["DEBUG", "INFO", "WARN", "ERROR"], BeforeValidator(_upper)]
 
 
@@ -121,6 +131,54 @@ class Group(BaseModel):
         validate_default=True,
         hide_input_in_errors=True,
     )
+
+
+class Section(Group):
+    """
+    Base of every mapping of a routing file: a null value is an absent one, and null an empty mapping.
+
+    Texts are read as they are written, so 5 is the text "5"; see `key` for those that are not.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(validate_default=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _or_empty(cls, given: Any) -> Any:
+        # Whatever is empty, where a wrong key is an error.
+        nothing = not given if cls.model_config.get("extra") == "forbid" else given is None
+        return {} if nothing else given
+
+
+#: A text of a `Section`; several of them; several with names.
+Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
+Texts = Listed[Text]
+Pairs = dict[str, Text]
+
+
+def or_else(default: Any) -> Any:
+    """Return a mark of a type: whatever is empty is this value."""
+    return BeforeValidator(lambda value: value or default)
+
+
+def key(about: str, default: Any = "", *, alias: str | None = None, **marks: bool) -> Any:
+    """
+    Return a field of a `Section`, with what it does.
+
+    Args:
+        about: What it does, for its page and the schema.
+        default: What holds without it.
+        alias: Its name in the file, where that is not the field's.
+        marks: `required` of the reader of the page, `idle` for what is accepted without effect, and `typed`
+            for values that have the types that YAML gives them.
+    """
+    return Field(default=default, alias=alias, description=about, json_schema_extra={**marks})
+
+
+def marked(field: FieldInfo, mark: str) -> bool:
+    """Whether a field has one of the marks of `key`."""
+    marks = field.json_schema_extra
+    return isinstance(marks, dict) and mark in marks
 
 
 def constant(value: Any) -> Any:
@@ -194,7 +252,7 @@ def read_into(
         return model.model_validate(_with_constants(model, given, constants))
     except ValidationError as error:
         return [
-            Fault(e["loc"], _reason(e), _model_at(model, e["loc"]))
+            Fault(e["loc"], reason_for(e), _model_at(model, e["loc"]))
             for e in error.errors(include_url=False)
         ]
 
@@ -273,6 +331,7 @@ def unknown_keys(
                     "is unknown and ignored" + (f": did you mean {near}?" if near else ""),
                     fix=f"write {near} instead" if near else "remove it",
                     line=source.line(*at, key) if source is not None else 0,
+                    doubt=True,
                 )
             )
             continue
@@ -291,6 +350,7 @@ def repeated_keys(source: Document) -> list[Finding]:
             "is written twice; only the last one counts",
             fix="keep one of the two",
             line=line,
+            doubt=True,
         )
         for path, line in source.repeated
     ]
@@ -401,13 +461,19 @@ def path_parts(path: str) -> tuple[str | int, ...]:
     return tuple(int(number) if number else name for name, number in _PATH.findall(path))
 
 
-def _reason(error: Any) -> str:
+_REASONS: Final = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be a mapping"),
+    "string_type": "must be a text", "tuple_type": "must be a list",
+    "bool_type": "must be true or false", "missing": "is required", "extra_forbidden": "is unknown",
+}  # fmt: skip
+
+
+def reason_for(error: Any) -> str:
+    """Say what one of pydantic's errors is about, without the value."""
     cause = (error.get("ctx") or {}).get("error")
     if error["type"] == "value_error" and cause is not None:
         return str(cause)
-    if error["type"] == "missing":
-        return "is required"
-    if error["type"] in {"model_type", "model_attributes_type"}:
-        return "must be a mapping"
-    message = str(error["msg"])
+    if error["type"] in _REASONS:
+        return _REASONS[error["type"]]
+    message = str(error["msg"]).replace("Input should be", "must be")
     return message[:1].lower() + message[1:]

@@ -18,7 +18,14 @@ from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from syncer.configfile import fields_of, group_of, listed_group_of, options_of, parse_duration
+from syncer.configfile import (
+    fields_of,
+    group_of,
+    listed_group_of,
+    marked,
+    options_of,
+    parse_duration,
+)
 
 #: Go's text form, or plain seconds.
 _DURATION: Final = (
@@ -32,6 +39,8 @@ _BOUNDS: Final = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}",
     "min_length": "at least {} characters", "max_length": "at most {} characters",
 }  # fmt: skip
+#: Members of pydantic's schema of a field, and marks, that are said elsewhere or not at all.
+_LEFT_OUT: Final = frozenset({"default", "title", "required", "idle", "typed"})
 _SCHEMA_BOUNDS: Final = {
     "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
 }  # fmt: skip
@@ -57,9 +66,13 @@ def kind_of(field: FieldInfo) -> str:
         if typing.get_origin(option) is typing.Literal:
             words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
         elif typing.get_origin(option) is tuple:
-            words.append("list of strings" if str in typing.get_args(option) else "list")
+            item = typing.get_args(option)[0]
+            item = typing.get_args(item)[0] if typing.get_origin(item) is typing.Annotated else item
+            words.append("list of strings" if item is str else "list")
         elif typing.get_origin(option) is dict:
-            words.append("map of strings")
+            words.append("mapping" if Any in typing.get_args(option) else "map of strings")
+        elif isinstance(option, type) and issubclass(option, enum.StrEnum):
+            words += [f"`{value}`" for value in option]
         elif option is type(None):
             continue
         else:
@@ -110,10 +123,13 @@ def schema_for(
         texts: Types that are written as a text.
         path: Of the group, with a dot at its end; empty for the whole.
 
+    A group that lists groups of its own kind is in `$defs`, by the name of the model.
+
     Raises:
         TypeError: a field has a type that is not known here.
     """
     plain = model.model_json_schema(by_alias=True)
+    plain = plain["$defs"][model.__name__] if "$ref" in plain else plain
     properties: dict[str, Any] = {}
     required = []
     for name, field in fields_of(model):
@@ -121,27 +137,24 @@ def schema_for(
         full = f"{path}{key}"
         if full in skip:
             continue
-        group = group_of(field.annotation)
+        group, listed = group_of(field.annotation), listed_group_of(field.annotation)
+        if (field.is_required() and group is None) or marked(field, "required"):
+            required.append(key)
+        if group is not None and _lists_itself(group):
+            reference = f"#/$defs/{group.__name__}"
+            properties[key] = {"description": field.description, "$ref": reference}
+            continue
         if group is not None:
             inner = schema_for(group, skip=skip, nullable=nullable, texts=texts, path=f"{full}.")
             properties[key] = _or_null(inner) if nullable is None else inner
             continue
-        if field.is_required():
-            required.append(key)
-        found = {k: v for k, v in plain["properties"][key].items() if k not in {"default", "title"}}
-        found = _in_schema_words(found)
-        if (listed := listed_group_of(field.annotation)) is not None:
+        found = {k: v for k, v in plain["properties"][key].items() if k not in _LEFT_OUT}
+        found = _of_value(_in_schema_words(found), field, full, texts)
+        if listed is model:
+            found["items"] = {"$ref": f"#/$defs/{model.__name__}"}
+        elif listed is not None:
             found["items"] = schema_for(listed, skip=skip, nullable=nullable, texts=texts)
-        if field.annotation in texts:
-            found = {"description": found["description"], "type": "string"}
-        if is_duration(field):
-            for option in found.pop("anyOf", ()):
-                found |= option  # what there is besides null
-            found |= {"type": ["string", "number"], "pattern": _DURATION}
-            found.setdefault("minimum", 0)
-        elif full == "logging.level":
-            found["enum"] = [word for level in found["enum"] for word in (level, level.lower())]
-        if "$ref" in json.dumps(found):
+        elif "$ref" in json.dumps(found):
             raise TypeError(f"{full}: a type that is not known here")
         properties[key] = _or_null(found) if nullable is None or full in nullable else found
     out: dict[str, Any] = {
@@ -151,6 +164,28 @@ def schema_for(
         "properties": properties,
     }
     return {**out, "required": required} if required else out
+
+
+def _lists_itself(model: type[BaseModel]) -> bool:
+    return any(listed_group_of(field.annotation) is model for _, field in fields_of(model))
+
+
+def _of_value(
+    found: dict[str, Any], field: FieldInfo, full: str, texts: Collection[type]
+) -> dict[str, Any]:
+    """Say of a plain value what pydantic does not."""
+    if marked(field, "idle"):
+        found = {"deprecated": True, **found}
+    if field.annotation in texts:
+        return {"description": found["description"], "type": "string"}
+    if is_duration(field):
+        for option in found.pop("anyOf", ()):
+            found |= option  # what there is besides null
+        found |= {"type": ["string", "number"], "pattern": _DURATION}
+        found.setdefault("minimum", 0)
+    elif full == "logging.level":
+        found["enum"] = [word for level in found["enum"] for word in (level, level.lower())]
+    return found
 
 
 def _in_schema_words(found: Any) -> Any:
@@ -172,7 +207,8 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
         out["enum"] = [*schema["enum"], None]
     if "type" in schema:
         kinds = schema["type"]
-        out["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        out["type"] = [kind for kind in kinds if kind != "null"] + ["null"]
     return out
 
 

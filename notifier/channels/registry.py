@@ -25,7 +25,8 @@ from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
 from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel, NotReady
-from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
+from notifier.routing.models import EmailConfig, PagerDutyConfig, WebhookConfig
+from notifier.routing.receivers import Target
 from notifier.routing.reload import ResolvedTarget, Snapshot
 from notifier.templates.request import Requests
 
@@ -116,7 +117,7 @@ class ChannelRegistry:
                     self._secret(name, refs[0]),
                     url=target.config.url or ENDPOINT,
                     dedup_namespace=self._dedup_namespace,
-                    groups=target.config.groups,
+                    groups=bool(target.config.dedup_key),
                     timeout_s=self._timeout,
                 )
             case "webhook" if "webhook" in self._native:
@@ -132,28 +133,29 @@ class ChannelRegistry:
         ref = config.credential_ref
         url = self._secret(name, ref) if ref else _fixed(config.url)
         payload = target.wording.payload if target.wording else None
-        signing = tuple(self._secret(name, ref) for ref in config.signing_refs)
+        signing = tuple(self._secret(name, ref) for ref in config.signing_secret_refs)
         return WebhookChannel(
             self._http_client,
             url,
             secrets=lambda: [secret() for secret in signing],
             authentication=self._authentication(name, config),
-            in_clear=config.in_clear,
+            in_clear=config.http_config.credentials_over_http,
             requests=payload if isinstance(payload, Requests) else None,
-            headers=dict(config.headers),
+            headers=config.headers,
             timeout_s=self._timeout,
         )
 
     def _authentication(self, name: str, config: WebhookConfig) -> BearerToken | BasicAuth | None:
-        scheme = config.scheme or "Bearer"
-        if config.bearer_token_ref:
-            return BearerToken(self._secret(name, config.bearer_token_ref), scheme)
-        if config.bearer_token:
-            return BearerToken(_fixed(config.bearer_token), scheme)
-        if config.password_ref:
-            return BasicAuth(config.username, self._secret(name, config.password_ref))
-        if config.password:
-            return BasicAuth(config.username, _fixed(config.password))
+        http, basic = config.http_config, config.http_config.basic_auth
+        scheme = http.scheme or "Bearer"
+        if http.bearer_token_ref:
+            return BearerToken(self._secret(name, http.bearer_token_ref), scheme)
+        if http.bearer_token:
+            return BearerToken(_fixed(http.bearer_token), scheme)
+        if basic.password_ref:
+            return BasicAuth(basic.username, self._secret(name, basic.password_ref))
+        if basic.password:
+            return BasicAuth(basic.username, _fixed(basic.password))
         return None
 
     def _email(self, name: str, target: Target, mail_client: MailClient) -> Channel | None:

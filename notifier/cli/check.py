@@ -22,15 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gateway", metavar="FILE",
         help="the gateway's file; if only this one is given, only this one is checked",
     )  # fmt: skip
-    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings too")
-    parser.add_argument(
-        "--notes", action="store_true",
-        help="also show keys that are accepted for compatibility and have no effect",
-    )  # fmt: skip
     add_output(parser, ("text", "json"))
     parser.epilog = (
-        "exit codes: 0 no errors; warnings are shown and do not count, unless --strict is given;"
-        " 1 errors, or warnings with --strict; 2 wrong usage. Notes never count."
+        "exit codes: 0 no errors; warnings are shown and do not count; 1 errors; 2 wrong usage"
     )
 
 
@@ -51,12 +45,8 @@ def run(options: argparse.Namespace) -> int:
         write_remark(str(error), "notifier")
         return USAGE
     report = check(files, credentials=Path(options.credentials) if options.credentials else None)
-    shown = [
-        (file, finding)
-        for file, finding in in_order(report.found)
-        if options.notes or finding.severity is not Severity.NOTE
-    ]
-    counts = {s: sum(f.severity is s for _, f in report.found) for s in Severity}
+    shown = in_order(report.found)
+    counts = {s: sum(f.severity is s for _, f in shown) for s in Severity}
     for remark in report.remarks:
         write_remark(remark, "notifier")
     if options.output == "json":
@@ -70,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
                     for file, finding in shown
                 ],
                 "errors": counts[Severity.ERROR], "warnings": counts[Severity.WARNING],
-                "notes": counts[Severity.NOTE], "not_looked_at": list(report.remarks),
+                "not_looked_at": list(report.remarks),
             }
         )  # fmt: skip
     else:
@@ -84,5 +74,4 @@ def run(options: argparse.Namespace) -> int:
                 ]
             )
         write_lines([", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items())])
-    wrong = counts[Severity.ERROR] or (options.strict and counts[Severity.WARNING])
-    return DIFFERENT if wrong else OK
+    return DIFFERENT if counts[Severity.ERROR] else OK

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,11 +20,10 @@ from notifier.channels.targets import parse_target
 from notifier.cli.faults import fix_of_unread, of_fault, of_unread
 from notifier.cli.files import Files, native_kinds
 from notifier.cli.pictures import never_matching
-from notifier.routing.attributes import KNOWN, likely_meant, unseen
-from notifier.routing.config import RoutingConfig, in_clear, quoted, routes_of
+from notifier.routing.config import RoutingConfig, in_clear
 from notifier.routing.credentials import Look, look
+from notifier.routing.models import WebhookConfig
 from notifier.routing.parse import examine
-from notifier.routing.receivers import WebhookConfig
 from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
 from notifier.settings import Settings, remarks
@@ -95,9 +94,13 @@ def check(files: Files, *, credentials: Path | None = None) -> Report:
 
 
 def in_order(found: Sequence[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
-    """Sort findings by file and line."""
+    """Sort findings by file and line; what looks like a slip is an error of a file that is checked."""
     files = list(dict.fromkeys(file for file, _ in found))
-    return sorted(found, key=lambda each: (files.index(each[0]), each[1].line))
+    judged = [
+        (file, replace(finding, severity=Severity.ERROR) if finding.doubt else finding)
+        for file, finding in found
+    ]
+    return sorted(judged, key=lambda each: (files.index(each[0]), each[1].line))
 
 
 # -- settings -------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
     if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
         text = "sends the password without TLS"
         fix = "use rediss:// unless nobody can listen on the network"
-        yield Finding(Severity.NOTE, "redis.url", text, fix, source.line("redis", "url"))
+        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis", "url"))
 
 
 def _local(url: str) -> bool:
@@ -176,7 +179,7 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
     config, findings = examine(text, native=native_kinds(settings))
     found = list(findings)
     if config is not None:
-        for rule in (_missing, _unused, _shown_secrets, _of_extensions):
+        for rule in (_missing, _unused, _shown_secrets):
             found += rule(config)
         if settings is not None:
             found += _switched_off(config, settings)
@@ -208,17 +211,6 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, receiver.path, f"gets nothing: {why}", fix, line)
 
 
-def _of_extensions(config: RoutingConfig) -> Iterator[Finding]:
-    for route in routes_of(config.route):
-        written = [*(key for key, _ in route.match), *(pattern.key for pattern in route.match_re)]
-        for key in written:
-            if key in KNOWN or likely_meant(key) or unseen(key):
-                continue
-            text = f"matches {quoted(key)}, which only spec.extensions can set"
-            fix = "make sure that whoever creates notifications sets it"
-            yield Finding(Severity.NOTE, route.path, text, fix, config.lines.get(route.path, 0))
-
-
 def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
     for receiver in config.receivers:
         for kind, entries in receiver.entries:
@@ -233,10 +225,10 @@ def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
     everybody = "visible to every reader of this file"
     moved = "move it into a credential, and name that in"
-    if entry.bearer_token:
+    if entry.http_config.bearer_token:
         text = f"is the token itself, {everybody}"
         yield "httpConfig.bearerToken", text, f"{moved} bearerTokenRef"
-    if entry.password:
+    if entry.http_config.basic_auth.password:
         text = f"is the password itself, {everybody}"
         yield "httpConfig.basicAuth.password", text, f"{moved} passwordRef"
     if not entry.url:
@@ -254,7 +246,7 @@ def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
     elif any(host == known or host.endswith(f".{known}") for known in _SECRET_HOSTS):
         text = f"is a secret, since whoever knows it can send there: {everybody}"
         yield "url", text, f"{moved} credentialRef"
-    if in_clear(entry.url) and entry.in_clear:
+    if in_clear(entry.url) and entry.http_config.credentials_over_http:
         text = "sends the token or password over http://, readable on the network"
         yield "httpConfig.credentialsOverHttp", text, "use https://, and remove it"
 
@@ -315,7 +307,7 @@ def _others(place: Path, seen: Look, named: set[str]) -> Iterator[tuple[str, Fin
         if name not in named:
             text = "is not named in this routing file"
             fix = "remove it, unless something else uses it"
-            yield str(place / name), Finding(Severity.NOTE, "", text, fix)
+            yield str(place / name), Finding(Severity.WARNING, "", text, fix)
             yield from _exposed(place, name)
 
 

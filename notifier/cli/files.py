@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from notifier.routing.config import RoutingConfig, console_fallback
-from notifier.routing.parse import parse
+from notifier.routing.parse import usable
 from notifier.routing.receivers import QUALIFIED_IF_NATIVE
 from notifier.routing.reload import read_text
 from notifier.settings import ROUTING_PATH, Settings
@@ -48,9 +48,9 @@ def files_of(options: argparse.Namespace) -> Files:
     """
     Find the files.
 
-    What options name is taken as it is, there or not. Without an option it is the pod's own file, if there
-    is one; and the pod's routing does not belong to settings that were named. A gateway's file may be
-    looked at alone.
+    What options or $ROUTING_CONFIG_PATH name is taken as it is, there or not. Without them it is the pod's
+    own file, if there is one; and the pod's routing does not belong to settings that were named. A
+    gateway's file may be looked at alone.
 
     Raises:
         ConfigError: there is neither settings nor routing.
@@ -64,9 +64,10 @@ def files_of(options: argparse.Namespace) -> Files:
     settings = Path(options.config) if options.config else None
     if settings is None and (in_pod or not named):
         settings = next((path for path in map(Path, SETTINGS_FILES) if path.exists()), None)
-    routing = Path(options.routing) if options.routing else None
+    said = options.routing or os.environ.get("ROUTING_CONFIG_PATH")
+    routing = Path(said) if said else None
     if routing is None and (in_pod or not named):
-        default = Path(os.environ.get("ROUTING_CONFIG_PATH") or ROUTING_PATH)
+        default = Path(ROUTING_PATH)
         routing = default if settings is not None or default.exists() else None
     if settings is None and routing is None:
         raise ConfigError("name a file: --config FILE, --routing FILE, or both")
@@ -109,7 +110,7 @@ def load(files: Files) -> Loaded:
     if not text.strip():
         return Loaded(settings, console_fallback(native))
     try:
-        return Loaded(settings, parse(text, native=native))
+        return Loaded(settings, usable(text, native=native))
     except ConfigError as error:
         raise ConfigError(f"{files.routing}: {error}", line=error.line) from None
 

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_output(test, _FORMS)
     epilog = (
-        "exit codes: 0 done, and as expected; 1 other receivers than expected, or templates that do not"
-        " fit; 2 wrong usage or files"
+        "exit codes: 0 done, and as expected; 1 other receivers than expected, some that refuse it, or"
+        " templates that do not fit; 2 wrong usage, or files that the controller refuses"
     )
     parser.epilog = show.epilog = test.epilog = epilog
 
@@ -137,10 +137,10 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
             *(line for channel, each in shown.items() for line in pages(channel, each)),
         ]
         write_lines(map(plain, lines))
-    if options.expect is None:
-        return DIFFERENT if unfit else OK
-    wanted = {name.strip() for name in options.expect.split(",") if name.strip()}
-    if wanted == set(found.receivers):
-        return DIFFERENT if unfit else OK
-    write_remark(f"expected {', '.join(sorted(wanted)) or 'nobody'}", "notifier")
-    return DIFFERENT
+    wrong = bool(unfit or denials)
+    if options.expect is not None:
+        wanted = {name.strip() for name in options.expect.split(",") if name.strip()}
+        if wanted != set(found.receivers):
+            wrong = True
+            write_remark(f"expected {', '.join(sorted(wanted)) or 'nobody'}", "notifier")
+    return DIFFERENT if wrong else OK

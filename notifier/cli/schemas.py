@@ -11,20 +11,11 @@ from typing import Any, Final
 
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import MOST_SOURCES, GatewaySettings, SourceSettings
-from notifier.routing.keys import FLAG, MAPPINGS, PAIRS, TEXT, TEXTS, TREE, Key
+from notifier.routing.models import File, RouteSection
 from notifier.settings import Address, Settings
 from syncer.fields import schema_for
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-#: What is read where a text is wanted.
-_TEXT: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}
-_KINDS: Final[dict[str, dict[str, Any]]] = {
-    TEXT: _TEXT,
-    FLAG: {"type": ["boolean", "null"]},
-    TEXTS: {"type": ["array", "null"], "items": _TEXT},
-    TREE: {},
-    PAIRS: {"type": ["object", "null"], "additionalProperties": _TEXT},
-}
 
 
 def settings_schema() -> dict[str, Any]:
@@ -37,17 +28,13 @@ def settings_schema() -> dict[str, Any]:
 
 def routing_schema() -> dict[str, Any]:
     """Return the schema of the routing file."""
-    mappings = {name: _mapping(name) for name in MAPPINGS if name != "file"}
-    file = _mapping("file")
+    file = schema_for(File, nullable=None)
     # Anchors and whatever they hold.
     file["patternProperties"] = {"^x-": {}}
+    routes = {RouteSection.__name__: schema_for(RouteSection, nullable=None)}
     return {
-        "$schema": _DIALECT,
-        "title": "Routing file of notification-ledger",
-        **file,
-        "type": "object",
-        "$defs": mappings,
-    }
+        "$schema": _DIALECT, "title": "Routing file of notification-ledger", **file, "$defs": routes,
+    }  # fmt: skip
 
 
 def gateway_schema() -> dict[str, Any]:
@@ -74,27 +61,3 @@ def gateway_schema() -> dict[str, Any]:
         **schema,
         "required": ["sources"],
     }
-
-
-def _mapping(name: str) -> dict[str, Any]:
-    keys = MAPPINGS[name]
-    required = [key for key, about in keys.items() if about.required]
-    nullable = name not in {"file", "route", "receiver"}
-    out: dict[str, Any] = {
-        "type": ["object", "null"] if nullable else "object",
-        "additionalProperties": False,
-        "properties": {key: _value(about) for key, about in keys.items()},
-    }
-    return {**out, "required": required} if required else out
-
-
-def _value(key: Key) -> dict[str, Any]:
-    kind = _KINDS.get(key.kind)
-    if kind is None:
-        kind = {"$ref": f"#/$defs/{key.kind}"}
-    if key.words:
-        kind = {"enum": [*key.words, None]}
-    if key.listed:
-        kind = {"type": ["array", "null"], "items": kind}
-    about = {"description": key.text, **({"deprecated": True} if key.idle else {})}
-    return {**about, **kind}

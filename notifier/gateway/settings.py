@@ -27,6 +27,7 @@ from syncer.configfile import (
     Duration,
     Fault,
     Group,
+    Listed,
     Names,
     constant,
     constants_of,
@@ -115,9 +116,9 @@ class MappingSettings(Group):
         description="Further attributes, by name; routes match on them. They are added to the source's "
         "own; one whose template finds nothing is left out.",
     )
-    links: Annotated[
-        tuple[LinkSettings, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
-    ] = Field(default=(), max_length=16, description="Each with `service`, `url` and `label`.")
+    links: Listed[LinkSettings] = Field(
+        default=(), max_length=16, description="Each with `service`, `url` and `label`."
+    )
 
 
 class RetryPolicySettings(Group):

@@ -15,16 +15,14 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from notifier.routing.models import ChannelConfig, LocalConfig, WebhookConfig
 from notifier.routing.receivers import (
     ALWAYS_QUALIFIED,
     KINDS,
     QUALIFIED_IF_NATIVE,
-    ChannelConfig,
     Fallback,
-    LocalConfig,
     Receiver,
     Target,
-    WebhookConfig,
     named_credentials,
 )
 from syncer.model.finding import Finding
@@ -244,9 +242,10 @@ def quoted(text: str) -> str:
 
 def sends_in_clear(config: WebhookConfig, url: str) -> bool:
     """Whether a token or password would be sent in clear text, and no setting allows it."""
-    if config.in_clear or not in_clear(url):
+    http = config.http_config
+    if http.credentials_over_http or not in_clear(url):
         return False
-    known = config.bearer_token or config.bearer_token_ref or config.username
+    known = http.bearer_token or http.bearer_token_ref or http.basic_auth.username
     return bool(known or urlsplit(url).username or urlsplit(url).password)
 
 

@@ -18,17 +18,17 @@ file may hold tokens.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 import re2
-import yaml
 
 from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unseen
 from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
-from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, too_much
-from notifier.routing.entries import read_fallback, read_receivers, warn_about_names
-from notifier.routing.keys import MAPPINGS
+from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, too_much
+from notifier.routing.entries import fallback_of, receivers_of, warn_about_names
+from notifier.routing.models import File, RouteSection
 from notifier.routing.reach import unreachable
 from syncer.configfile import nearest
 from syncer.model.errors import ConfigError
@@ -37,6 +37,8 @@ from syncer.model.finding import Finding, Severity
 _MAX_PATTERN: Final = 4096
 #: Bytes that one compiled pattern and its caches may take.
 _PATTERN_MEMORY: Final = 2 << 20
+#: Errors that are named where the file is refused.
+_NAMED: Final = 9
 _SEEN: Final = "match an attribute that routing sees; docs/routing.md lists them"
 
 
@@ -45,9 +47,22 @@ def parse(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
     Read a routing file; `native` are the kinds among `email` and `webhook` that are delivered here.
 
     Raises:
-        ConfigError: with upstream's text as prefix, and the line where there is one.
+        ConfigError: with upstream's text as prefix, and the line where there is one; further errors follow.
     """
-    return _parse(Reader(), text, native)
+    reader = Reader()
+    config = _read(reader, text, native)
+    if config is None or reader.refusals:
+        (first, *_) = reader.errors.kept
+        raise ConfigError("; ".join(reader.refusals[:_NAMED]), line=first.line)
+    return config
+
+
+def usable(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
+    """Read a routing file as the controller does, which also refuses entries that lack their credential."""
+    config = parse(text, native=native)
+    if missing := config.missing_refs():
+        raise ConfigError(f"credentialRef is required: {'; '.join(missing[:_NAMED])}")
+    return config
 
 
 def examine(
@@ -58,195 +73,168 @@ def examine(
 
     What is read after an error is read with nothing in its place. `native` is as for `parse`.
     """
-    reader = Reader(collect=True)
+    reader = Reader()
     config: RoutingConfig | None = None
     try:
-        config = _parse(reader, text, native)
+        config = _read(reader, text, native)
     except ConfigError as error:
         fix = "correct the line" if error.line else "see docs/routing.md for the form of the file"
-        reader.collect(Finding(Severity.ERROR, "", str(error), fix, error.line))
-    return config, (*reader.errors(), *(config.findings if config else reader.findings()))
+        reader.errors.add(Finding(Severity.ERROR, "", str(error), fix, error.line))
+    return config, (*reader.errors.all(), *reader.warnings.all())
 
 
-def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
+def _read(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig | None:
     if not text.strip():
         raise ConfigError("empty configuration")
     root = reader.compose(text)
-    top = reader.table(root, "", MAPPINGS["file"])
-    if top is None:
-        raise ConfigError("route is required")
-    route_node = top.node("route")
-    if route_node is None:
-        reader.refuse(
-            "route is required", None, path="route", fix="add it: route: {receiver: NAME}"
-        )
-    receivers = tuple(read_receivers(top, native))
-    top.close()
+    file = reader.fill(File, reader.read(root, "", File) if root is not None else {})
+    if file is None:
+        return None
+    if file.route is None:
+        reader.refuse("route is required", "route", "add it: route: {receiver: NAME}")
+    receivers = tuple(receivers_of(reader, file.receivers, native))
     if not receivers:
         reader.refuse(
-            "at least one receiver is required", None, path="receivers",
-            fix="add it: receivers: [{name: NAME, consoleConfigs: [{enabled: true}]}]",
+            "at least one receiver is required", "receivers",
+            "add it: receivers: [{name: NAME, consoleConfigs: [{enabled: true}]}]",
         )  # fmt: skip
-    names = frozenset(receiver.name for receiver in receivers)
-    tree = Route()
-    if route_node is not None:
-        tree = _route(reader, route_node, "route", names, depth=0, console=True) or tree
+    names = {receiver.name: receiver.name for receiver in receivers}
+    tree = _route(reader, file.route or RouteSection(), "route", names, console=True)
     for receiver in receivers:
         if receiver.fallback:
-            _known(reader, receiver.fallback.receiver, names, f"{receiver.path}.fallback")
+            _known(reader, receiver.fallback.receiver, f"{receiver.path}.fallback", names)
     warn_about_names(reader, receivers, native)
     for route, key, why, fix in unreachable(tree):
         reader.warn(f"{route.path}.{key}" if key else route.path, why, fix)
     lines = {path: line for path, line in reader.lines.items() if path.startswith("receivers[")}
-    lines |= {route.path: reader.lines[route.path] for route in routes_of(tree)}
+    lines |= {route.path: reader.line(route.path) for route in routes_of(tree)}
     return RoutingConfig(
-        tree, receivers, native, reader.findings(), reader.doubts, MappingProxyType(lines)
+        tree, receivers, native, reader.warnings.all(), reader.doubts, MappingProxyType(lines)
     )
 
 
 def _route(
     reader: Reader,
-    node: yaml.Node,
+    given: RouteSection,
     path: str,
-    names: frozenset[str],
+    names: Mapping[str, str],
     *,
-    depth: int,
+    depth: int = 0,
     console: bool,
-) -> Route | None:
+) -> Route:
     """
-    Read a node of the tree; None if it is null.
+    Make a node of the tree.
 
     `console` tells where a notification goes that ends in a child without a receiver: to the
     console fallback, because no route above it, except the root, has a receiver.
     """
     if depth > MAX_DEPTH:
-        raise too_much("routes are nested too deeply", node)
-    table = reader.table(node, path, MAPPINGS["route"])
-    if table is None:
-        return None
-    receiver = table.text("receiver")
-    _known(reader, receiver, names, f"{path}.receiver")
-    fallback = read_fallback(table, receiver)
+        raise too_much("routes are nested too deeply", reader.line(path))
+    _known(reader, given.receiver, f"{path}.receiver", names)
+    fallback = fallback_of(reader, given, path, given.receiver)
     if fallback:
-        _known(reader, fallback.receiver, names, f"{path}.fallback")
-    if fallback and not receiver:
-        table.warn("has no effect: the route has no receiver", "add receiver: NAME", "fallback")
-    match = tuple(table.pairs("match"))
-    match_re = tuple(_pattern(table, key, text, at) for key, text, at in table.marked("matchRe"))
-    goes_on = table.flag("continue")
-    table.idle()
+        _known(reader, fallback.receiver, f"{path}.fallback", names)
+    if fallback and not given.receiver:
+        fix = "add receiver: NAME"
+        reader.warn(f"{path}.fallback", "has no effect: the route has no receiver", fix)
+    patterns = [_pattern(reader, key, text, path) for key, text in given.match_re.items()]
     routes = []
-    for child, where in table.items("routes"):
-        inner = _route(
-            reader,
-            child,
-            where,
-            names,
-            depth=depth + 1,
-            console=console and (depth == 0 or not receiver),
-        )
-        if inner is None:
-            reader.refuse(
-                "route has an empty child route", child, path=where, fix="remove the dash"
-            )
+    for n, child in enumerate(given.routes):
+        at = f"{path}.routes[{n}]"
+        if child is None:
+            reader.refuse("route has an empty child route", at, "remove the dash")
             continue
-        routes.append(inner)
-    unknown = table.close()
-    meant: tuple[tuple[str, str], ...] = ()
+        beyond = console and (depth == 0 or not given.receiver)
+        routes.append(_route(reader, child, at, names, depth=depth + 1, console=beyond))
+    meant: dict[str, str] = {}
     if depth == 0:
-        _warn_about_root(table)
+        for name, key in (("match", "match"), ("match_re", "matchRe"), ("goes_on", "continue")):
+            if name in given.model_fields_set:
+                fix = "put it into a route below routes"
+                reader.warn(f"{path}.{key}", "has no effect on the root route", fix)
     else:
-        if not receiver:
-            _warn_about_no_receiver(table, goes_on=goes_on, console=console)
-        meant = _meant(table, match, match_re)
+        if not given.receiver:
+            end = "the console fallback" if console else "a route above"
+            reader.warn(
+                path,
+                "names no receiver: it adds none of its own"
+                if given.goes_on
+                else f"names no receiver: a notification that ends here goes to {end}",
+                "add receiver: NAME",
+            )
+        meant = _meant(reader, given, path)
     return Route(
-        receiver, match, match_re, goes_on, tuple(routes), unknown=unknown, meant=meant, path=path,
-        fallback=fallback,
-    )  # fmt: skip
-
-
-def _known(reader: Reader, receiver: str, names: frozenset[str], path: str) -> None:
-    """Refuse a receiver that is not in the list."""
-    if receiver and receiver not in names:
-        near = ""
-        if not reader.many_errors:
-            near = nearest(receiver[:MAX_NAME], {name: name for name in names})
-        reader.refuse(
-            f"receiver '{receiver}' not found in receivers list", None, path=path,
-            fix=f"write {near} instead, or add a receiver of this name"
-            if near
-            else "add a receiver of this name, or name one that is there",
-        )  # fmt: skip
-
-
-def _warn_about_root(table: Table) -> None:
-    for key in ("match", "matchRe", "continue"):
-        if table.node(key) is not None:
-            table.warn("has no effect on the root route", "put it into a route below routes", key)
-
-
-def _warn_about_no_receiver(table: Table, *, goes_on: bool, console: bool) -> None:
-    end = "the console fallback" if console else "a route above"
-    table.warn(
-        f"names no receiver: a notification that ends here goes to {end}"
-        if not goes_on
-        else "names no receiver: it adds none of its own",
-        "add receiver: NAME",
+        given.receiver,
+        tuple(given.match.items()),
+        tuple(patterns),
+        given.goes_on,
+        tuple(routes),
+        reader.unknown.get(path, ()),
+        tuple(meant.items()),
+        path,
+        fallback,
     )
 
 
-def _meant(
-    table: Table, match: tuple[tuple[str, str], ...], match_re: tuple[Pattern, ...]
-) -> tuple[tuple[str, str], ...]:
+def _known(reader: Reader, receiver: str, path: str, names: Mapping[str, str]) -> None:
+    """Refuse a receiver that is not in the list."""
+    if receiver and receiver not in names:
+        near = "" if reader.errors.full else nearest(receiver[:MAX_NAME], names)
+        reader.refuse(
+            f"receiver '{receiver}' not found in receivers list",
+            path,
+            f"write {near} instead, or add a receiver of this name"
+            if near
+            else "add a receiver of this name, or name one that is there",
+        )
+
+
+def _meant(reader: Reader, given: RouteSection, path: str) -> dict[str, str]:
     """Keys that look like a known attribute without being it, and that attribute."""
     found: dict[str, str] = {}
-    written = [("match", key) for key, _ in match] + [("matchRe", p.key) for p in match_re]
+    written = [("match", key) for key in given.match] + [("matchRe", key) for key in given.match_re]
     for member, key in written:
+        at = f"{path}.{member}.{key}"
         if likely := likely_meant(key):
             found[key] = likely
-            table.doubt(
-                f"is not a known attribute: did you mean {likely}?",
-                f"write {likely} instead",
-                f"{member}.{key}",
-                table.reader.lines[f"{table.path}.{member}.{key}"],
-            )
+            message = f"is not a known attribute: did you mean {likely}?"
+            reader.doubt(at, message, f"write {likely} instead")
         elif why := unseen(key):
-            table.warn(f"is not an attribute: {why}", _SEEN, f"{member}.{key}")
-    for key, value in match:
+            reader.warn(at, f"is not an attribute: {why}", _SEEN)
+    for key, value in given.match.items():
         if key in SOMETIMES and (odd := odd_value(key, value)):
-            table.warn(*odd, f"match.{key}")
-    return tuple(found.items())
+            reader.warn(f"{path}.match.{key}", *odd)
+    return found
 
 
-def _pattern(table: Table, key: str, text: str, node: yaml.Node) -> Pattern:
+def _pattern(reader: Reader, key: str, text: str, path: str) -> Pattern:
     options = re2.Options()
     # Else the library prints patterns to standard error.
     options.log_errors = False
     options.max_mem = _PATTERN_MEMORY
-    where = f"invalid matchRe pattern for key {quoted(key)}: {quoted(text)}"
-    path = f"{table.path}.matchRe.{key}"
-    if len(text) > _MAX_PATTERN:
-        table.reader.refuse(
-            f"invalid matchRe pattern for key {quoted(key)}: {quoted(text[:64] + '…')}: "
-            f"error parsing regexp: longer than {_MAX_PATTERN} characters",
-            node, path=path, fix="cut it into several routes",
-        )  # fmt: skip
-        return Pattern(key, text, None)
-    try:
-        regex = re2.compile(text, options)
-    except re2.error as error:
-        reason = error.args[0] if error.args else "not a pattern"
-        if isinstance(reason, bytes):
-            reason = reason.decode("utf-8", "replace")
-        table.reader.refuse(
-            f"{where}: error parsing regexp: {reason}", node, path=path,
-            fix="write a pattern of RE2 (no references to groups, no looking around)",
-        )  # fmt: skip
-        return Pattern(key, text, None)
-    if not re.search(r"[$^]|\\[Az]", text):
-        table.warn(
-            "is not anchored: it is found anywhere in the value",
-            "write ^ before it and $ behind it, or .* where anything may stand",
-            f"matchRe.{key}",
-        )
-    return Pattern(key, text, regex)
+    path = f"{path}.matchRe.{key}"
+    shown = text if len(text) <= _MAX_PATTERN else text[:64] + "…"
+    reason = f"longer than {_MAX_PATTERN} characters"
+    fix = "cut it into several routes"
+    if shown is text:
+        try:
+            regex = re2.compile(text, options)
+        except re2.error as error:
+            reason = error.args[0] if error.args else "not a pattern"
+            if isinstance(reason, bytes):
+                reason = reason.decode("utf-8", "replace")
+            fix = "write a pattern of RE2 (no references to groups, no looking around)"
+        else:
+            if not re.search(r"[$^]|\\[Az]", text):
+                reader.warn(
+                    path,
+                    "is not anchored: it is found anywhere in the value",
+                    "write ^ before it and $ behind it, or .* where anything may stand",
+                )
+            return Pattern(key, text, regex)
+    reader.refuse(
+        f"invalid matchRe pattern for key {quoted(key)}: {quoted(shown)}: error parsing regexp: {reason}",
+        path,
+        fix,
+    )
+    return Pattern(key, text, None)

@@ -1,5 +1,5 @@
 """
-Receivers: what the entries of a routing file hold, and the names of the channels that they make.
+Receivers, and the names of the channels that their entries make.
 
 Every channel has one name, and a name leads to one entry of one receiver. Names are the replaced
 controller's, since logs and objects on record carry them.
@@ -10,97 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-from notifier.routing.mail import Security, recipient_tag
+from notifier.routing.mail import recipient_tag
+from notifier.routing.models import (
+    ChannelConfig,
+    EmailConfig,
+    LocalConfig,
+    PagerDutyConfig,
+    UrlConfig,
+    WebhookConfig,
+)
 from notifier.templates.wording import Wording
-
-
-@dataclass(frozen=True, slots=True)
-class UrlConfig:
-    """One Slack webhook or Teams workflow; `credential_ref` names its URL."""
-
-    credential_ref: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PagerDutyConfig:
-    """
-    One PagerDuty service.
-
-    `credential_ref` names the routing key, `url` replaces the default, and `groups` says that groups of
-    alerts have the keys that Alertmanager itself would give them.
-    """
-
-    credential_ref: str = ""
-    url: str = ""
-    groups: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class EmailConfig:
-    """
-    One e-mail recipient; where mail is delivered, an entry with a list of them becomes several.
-
-    `security`, `username` and `credential_ref` (the password) are additions of ours. `host` and
-    `port` are what `smarthost` says; like `sender_name` they are empty until mail is delivered.
-    """
-
-    to: str = ""
-    sender: str = ""
-    smarthost: str = ""
-    require_tls: bool = False
-    username: str = ""
-    credential_ref: str = ""
-    security: Security = Security.STARTTLS
-    sender_name: str = ""
-    host: str = ""
-    port: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether a native channel can be made of it."""
-        return bool(self.to and self.sender and self.smarthost)
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookConfig:
-    """
-    One generic webhook.
-
-    Members that end in `_ref` name a credential and are additions of ours: `credential_ref` the
-    URL, `bearer_token_ref` and `password_ref` what upstream keeps in the file, `signing_refs` the
-    signing secrets (several while one is being replaced), `in_clear` whether token or password may
-    be sent over http://. `scheme` stands before the token in place of `Bearer`; `source` has the entry's
-    own requests, which `wording` makes with the receiver's templates.
-    """
-
-    url: str = field(repr=False)
-    credential_ref: str
-    bearer_token: str = field(repr=False)
-    bearer_token_ref: str
-    username: str
-    password: str = field(repr=False)
-    password_ref: str
-    signing_refs: tuple[str, ...]
-    in_clear: bool
-    scheme: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    source: Mapping[str, Any] = field(default_factory=dict)
-    wording: Wording | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether a native channel can be made of it."""
-        return bool(self.url or self.credential_ref)
-
-
-@dataclass(frozen=True, slots=True)
-class LocalConfig:
-    """Console, file or log: that it is listed means delivered, and nothing it says has an effect."""
-
-
-ChannelConfig: TypeAlias = UrlConfig | PagerDutyConfig | EmailConfig | WebhookConfig | LocalConfig
 
 
 def named_credentials(config: ChannelConfig) -> tuple[tuple[str, str], ...]:
@@ -111,9 +32,9 @@ def named_credentials(config: ChannelConfig) -> tuple[tuple[str, str], ...]:
     elif isinstance(config, WebhookConfig):
         named = (
             (config.credential_ref, "credentialRef"),
-            (config.bearer_token_ref, "httpConfig.bearerTokenRef"),
-            (config.password_ref, "httpConfig.basicAuth.passwordRef"),
-            *((ref, f"signingSecretRefs[{n}]") for n, ref in enumerate(config.signing_refs)),
+            (config.http_config.bearer_token_ref, "httpConfig.bearerTokenRef"),
+            (config.http_config.basic_auth.password_ref, "httpConfig.basicAuth.passwordRef"),
+            *((ref, f"signingSecretRefs[{n}]") for n, ref in enumerate(config.signing_secret_refs)),
         )
     return tuple((ref, key) for ref, key in named if ref)
 

@@ -36,7 +36,7 @@ from typing import Final, TypeVar
 from notifier.routing.config import RoutingConfig, console_fallback, quoted
 from notifier.routing.credentials import Credentials, Look, Stamp, look, merge, stamp
 from notifier.routing.document import MAX_TEXT
-from notifier.routing.parse import parse
+from notifier.routing.parse import usable
 from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.polling import PollingThread
@@ -358,10 +358,7 @@ class Routing:
             raise ConfigError(reading.fault)
         if not reading.text.strip():
             return console_fallback(self._native)
-        config = parse(reading.text, native=self._native)
-        if missing := config.missing_refs():
-            raise ConfigError(f"credentialRef is required: {'; '.join(missing[:_NAMED])}")
-        return config
+        return usable(reading.text, native=self._native)
 
     def _check_refs(self, config: RoutingConfig, seen: Look) -> None:
         absent = [ref for ref in config.credential_refs() if ref not in seen.values]

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 from notifier.templates.expressions import Find, Unfit, compiled, is_true
@@ -22,25 +22,11 @@ from notifier.templates.places import LANGUAGES
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
 from notifier.templates.wording import ITEM, NAMES, Wording, digest_of, texts_of
+from syncer.configfile import Listed, Section, key, or_else
 
-#: Members of an entry that are read here, and of `update` and `resolve`.
-MEMBERS: Final = frozenset(
-    {
-        "method",
-        "path",
-        "query",
-        "payload",
-        "form",
-        "text",
-        "limits",
-        "markup",
-        "success",
-        "retryAfter",
-        "id",
-    }
-    | {"update", "resolve"}
-)
-METHODS: Final = ("POST", "PUT", "PATCH", "DELETE")
+Method = Annotated[Literal["POST", "PUT", "PATCH", "DELETE"], or_else("POST")]
+#: Texts with names; in quotes where they look like something else.
+Words = Annotated[dict[str, str], or_else({})]
 #: An id that a receiver has answered with; no other one becomes a part of a path.
 ANSWER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=-]{0,127}")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'(*+,;=:@%)-]*)+")
@@ -56,6 +42,74 @@ _CODES: Final = re.compile(r"[1-5][0-9]{2}")
 _SECONDS: Final = 3600.0
 #: A parameter of an address; no server takes one of more than some KiB.
 _PARAMETER: Final = Limit(2000)
+
+
+class RequestSource(Section):
+    """One request of a webhook, as its entry has it."""
+
+    method: Method = key("`POST`, `PUT`, `PATCH` or `DELETE`; default `POST`.", "POST", typed=True)
+    path: str | None = key(
+        "What is added to the address; a template, of `{{ incident }}` and, in `update` and `resolve`,"
+        " of `{{ answer }}`, the id.",
+        None, typed=True,
+    )  # fmt: skip
+    query: Words = key("Parameters that are added to the address; templates.", {}, typed=True)
+    payload: dict[str, Any] | None = key(
+        "The body as a tree whose texts are templates, sent as JSON.", None, typed=True
+    )
+    form: Words | None = key("The body as a form; templates.", None, typed=True)
+    text: str | None = key("The body as plain text; a template.", None, typed=True)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """What the file says of it."""
+        return self.model_dump(include=set(WebhookSource.model_fields), exclude_unset=True)
+
+
+class FollowUp(RequestSource, extra="forbid"):
+    """A request that follows another one."""
+
+
+class Success(Section, extra="forbid"):
+    """What an answer of success is."""
+
+    codes: Listed[Any] = key("Status codes, default any 2xx.", (), typed=True)
+    when: str | None = key("An expression over the answer.", None, typed=True)
+
+
+class WebhookSource(RequestSource):
+    """The requests of a webhook, as its entry has them."""
+
+    limits: Words = key(
+        "The longest texts by their paths in the body: `content: 2000 chars`, or `utf16` or `bytes`.",
+        {}, typed=True,
+    )  # fmt: skip
+    markup: Words = key(
+        "Texts of the body that are `html`, `markdown`, `mrkdwn` or a `link`, by path.",
+        {}, typed=True,
+    )  # fmt: skip
+    success: Success = key(
+        "What an answer of success is: `codes`, default any 2xx, and `when`, an expression over it.",
+        Success(), typed=True,
+    )  # fmt: skip
+    retry_after: str | None = key(
+        "Seconds to wait, as an expression over an answer of failure.", None, typed=True
+    )
+    id: str | None = key(
+        "The id of what was made, as an expression over the answer; kept on record.",
+        None,
+        typed=True,
+    )
+    update: FollowUp | None = key(
+        "The request that changes what an earlier notification of the incident has made, where its id"
+        " is known: `method`, `path`, `query`, and `payload`, `form` or `text`.",
+        None, typed=True,
+    )  # fmt: skip
+    resolve: FollowUp | None = key(
+        "The request that tells of the end of an incident, with the same members. Where it needs an id"
+        " that is not known, the usual one is sent.",
+        None, typed=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,53 +195,45 @@ class Requests:
         return request.render(view)
 
 
-def requests_of(source: Mapping[str, Any]) -> Requests:
+def requests_of(source: WebhookSource) -> Requests:
     """
     Compile the requests of an entry.
 
     Raises:
         ValueError: one cannot be used; the text begins with the member.
     """
-    limits = {name: _limit(name, text) for name, text in _pairs(source, "limits").items()}
-    markup = _pairs(source, "markup")
-    for name, language in markup.items():
-        if str(language) not in LANGUAGES:
+    limits = {name: _limit(name, text) for name, text in source.limits.items()}
+    for name, language in source.markup.items():
+        if language not in LANGUAGES:
             raise ValueError(f"markup.{name}: must be one of {', '.join(sorted(LANGUAGES))}")
-    usual = _request(source, limits, markup)
-    success = _mapping(source, "success", {"codes", "when"})
-    listed = success.get("codes", [])
-    codes = list(map(str, listed)) if isinstance(listed, list) else [""]
+    codes = list(map(str, source.success.codes))
     if any(not _CODES.fullmatch(code) for code in codes):
         raise ValueError("success.codes: must be a list of status codes: [200, 201]")
-    others = {
-        name: _request(
-            _mapping(source, name, {"method", "path", "query", "payload", "form", "text"}),
-            limits,
-            markup,
-        )
-        for name in ("update", "resolve")
-        if source.get(name) is not None
-    }
-    known = {"form." + key for key in _pairs(source, "form")} | {"text"}
-    for request in (usual, *others.values()):
-        known |= request.body.texts if isinstance(request.body, Tree) else set()
-    for member, names in (("limits", limits), ("markup", markup)):
+    usual = _request(source, limits, source.markup)
+    update, resolve = (
+        _request(given, limits, source.markup) if given is not None else None
+        for given in (source.update, source.resolve)
+    )
+    known = {"form." + key for key in source.form or ()} | {"text"}
+    for request in (usual, update, resolve):
+        known |= request.body.texts if request and isinstance(request.body, Tree) else set()
+    for member, names in (("limits", limits), ("markup", source.markup)):
         for name in sorted(set(names) - known):
             raise ValueError(f"{member}.{name}: no text of a body has this path")
     return Requests(
         usual,
-        others.get("update"),
-        others.get("resolve"),
+        update,
+        resolve,
         frozenset(map(int, codes)),
-        _expression(success.get("when"), "success.when"),
-        _expression(source.get("retryAfter"), "retryAfter"),
-        _expression(source.get("id"), "id"),
+        _expression(source.success.when, "success.when"),
+        _expression(source.retry_after, "retryAfter"),
+        _expression(source.id, "id"),
     )
 
 
-def webhook_wording(source: Mapping[str, Any], templates: Mapping[str, Any]) -> Wording:
+def webhook_wording(source: WebhookSource, templates: Mapping[str, Any]) -> Wording:
     """Compile what words a webhook: its requests, and its receiver's templates; raises ValueError."""
-    digest = digest_of([dict(source), dict(templates)])
+    digest = digest_of([source.written, dict(templates)])
     return Wording("webhook", digest, texts_of("webhook", templates), requests_of(source))
 
 
@@ -199,56 +245,43 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _request(
-    source: Mapping[str, Any], limits: Mapping[str, Limit], markup: Mapping[str, str]
+    source: RequestSource, limits: Mapping[str, Limit], markup: Mapping[str, str]
 ) -> Request:
-    method = source.get("method") or "POST"
-    if method not in METHODS:
-        raise ValueError(f"method: must be one of {', '.join(METHODS)}")
-    given = [name for name in _BODIES if source.get(name) is not None]
+    given = [name for name in _BODIES if getattr(source, name) is not None]
     if len(given) > 1:
         raise ValueError(f"{given[1]}: excludes {given[0]}")
     kind = given[0] if given else ""
     body: Any = None
-    if kind == "payload":
-        if not isinstance(source[kind], Mapping):
-            raise ValueError("payload: must be a mapping")
+    if source.payload is not None:
         try:
             body = Tree(
-                source[kind], names=NAMES, item=ITEM, limits=limits,
+                source.payload, names=NAMES, item=ITEM, limits=limits,
                 language=lambda path, _: markup.get(path, "text"),
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(f"payload: {error}") from None
-    elif kind == "form":
+    elif source.form is not None:
         body = tuple(
-            (
-                key,
-                _text(
-                    f"form.{key}",
-                    text,
-                    markup.get(f"form.{key}", "text"),
-                    limits.get(f"form.{key}"),
-                ),
-            )
-            for key, text in _pairs(source, kind).items()
+            (key, _text(at, text, markup.get(at, "text"), limits.get(at)))
+            for key, text in source.form.items()
+            for at in (f"form.{key}",)
         )
-    elif kind:
-        body = _text(kind, source[kind], markup.get(kind, "text"), limits.get(kind))
+    elif source.text is not None:
+        body = _text(kind, source.text, markup.get(kind, "text"), limits.get(kind))
     query = tuple(
-        (key, _text(f"query.{key}", text, limit=_PARAMETER))
-        for key, text in _pairs(source, "query").items()
+        (key, _text(f"query.{key}", text, limit=_PARAMETER)) for key, text in source.query.items()
     )
     return Request(
-        method,
-        _path(source.get("path")),
+        source.method,
+        _path(source.path),
         query,
         _BODIES.get(kind, "application/json"),
         body,
-        _NEEDS_ANSWER.search(json.dumps(source)) is not None,
+        _NEEDS_ANSWER.search(json.dumps(source.written)) is not None,
     )
 
 
-def _path(source: Any) -> Template | None:
+def _path(source: str | None) -> Template | None:
     if source is None:
         return None
     template = _text("path", source, "segment", names=_IN_PATH)
@@ -260,49 +293,29 @@ def _path(source: Any) -> Template | None:
 
 def _text(
     place: str,
-    source: Any,
+    source: str,
     language: str = "text",
     limit: Limit | None = None,
     names: frozenset[str] = NAMES,
 ) -> Template:
-    if not isinstance(source, str):
-        raise ValueError(f"{place}: must be a text in quotes")  # noqa: TRY004 (of a file)
     try:
         return Template(source, names=names, item=ITEM, language=language, limit=limit)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
 
 
-def _expression(source: Any, place: str) -> Find | None:
-    if source is None:
-        return None
-    if not isinstance(source, str):
-        raise ValueError(f"{place}: must be an expression over the answer")  # noqa: TRY004 (of a file)
+def _expression(source: str | None, place: str) -> Find | None:
     try:
-        return compiled(source, None)
+        return None if source is None else compiled(source, None)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
 
 
-def _limit(name: str, text: Any) -> Limit:
-    found = _LIMIT.fullmatch(str(text))
+def _limit(name: str, text: str) -> Limit:
+    found = _LIMIT.fullmatch(text)
     if not found:
         raise ValueError(f"limits.{name}: must be a number and a unit: 2000 chars, utf16 or bytes")
     return Limit(int(found[1]), found[2])
-
-
-def _mapping(source: Mapping[str, Any], key: str, members: set[str]) -> Mapping[str, Any]:
-    found = source.get(key) or {}
-    if not isinstance(found, Mapping) or set(found) - members:
-        raise ValueError(f"{key}: must be a mapping, with some of {', '.join(sorted(members))}")
-    return found
-
-
-def _pairs(source: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = source.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{key}: must be a mapping of texts")  # noqa: TRY004 (of a file)
-    return dict(found)
 
 
 def succeeded(requests: Requests, code: int, answer: Any) -> bool:

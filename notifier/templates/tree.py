@@ -151,12 +151,12 @@ class Tree:
         head = next((key for key in _BLOCKS if key in source), "")
         allowed = {head, *_BLOCKS.get(head, ())}
         expression = source.get(head)
-        if not head or set(source) - allowed or _BLOCKS[head][0] not in source:
+        whole = head and not set(source) - allowed and _BLOCKS[head][0] in source
+        if not whole or not isinstance(expression, str):
             raise ValueError(
-                f"{path}: a mapping with a $ is {{$each, $do}} or {{$if, $then, $else}} and no more"
+                f"{path}: a mapping with a $ is {{$each, $do}} or {{$if, $then, $else}} and no more,"
+                " and $each and $if are expressions, as texts"
             )
-        if not isinstance(expression, str):
-            raise ValueError(f"{path}.{head}: must be an expression, as a text")  # noqa: TRY004 (of a file)
         try:
             find = compiled(expression.strip().removeprefix("{{").removesuffix("}}"), names)
         except ValueError as error:

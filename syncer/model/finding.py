@@ -17,12 +17,11 @@ class Severity(StrEnum):
     How much a finding matters.
 
     An error is what the controller refuses, or a receiver that cannot get anything. A warning is accepted,
-    and probably not what is meant. A note is accepted and has no effect, as in the replaced controller.
+    and probably not what is meant.
     """
 
     ERROR = "error"
     WARNING = "warning"
-    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class Finding:
         path: Dotted path of the key, as `receivers[0].name`; empty where it is about the whole file.
         message: What is wrong; reads on from the path.
         line: Line of the file, 0 where there is none.
+        doubt: Whether it looks like a slip: a warning for the controller, an error for a check.
     """
 
     severity: Severity
@@ -41,6 +41,7 @@ class Finding:
     message: str
     fix: str
     line: int = 0
+    doubt: bool = False
 
     @property
     def text(self) -> str:

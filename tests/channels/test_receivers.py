@@ -447,12 +447,12 @@ receivers:
 
 
 WRONG: Final = {
-    "method: GET": "method: must be one of",
+    "method: GET": "method: must be 'POST', 'PUT', 'PATCH' or 'DELETE'",
     "payload: x": "payload: must be a mapping",
     "payload: {a: x}, text: y": "text: excludes payload",
     "payload: {a: '{{ nobody }}'}": "payload: a: nobody: there is no such member",
     "payload: {a: x}, limits: {b: 9 chars}": "limits.b: no text of a body has this path",
-    "payload: {a: x}, limits: {a: 9}": "limits.a: must be a number and a unit",
+    "payload: {a: x}, limits: {a: 9 B}": "limits.a: must be a number and a unit",
     "payload: {a: x}, markup: {a: rtf}": "markup.a: must be one of",
     "payload: {a: '<a href=x {{ body }}>'}, markup: {a: html}": "payload: a: a hole may stand",
     "text: '{{ x }}'": "text: x: there is no such member",
@@ -462,9 +462,9 @@ WRONG: Final = {
     "path: '/a?b'": "path: must begin with a slash",
     "success: {codes: 200}": "success.codes: must be a list",
     "success: {when: 'a..b'}": "success.when: the expression",
-    "success: {code: 1}": "success: must be a mapping, with some of codes, when",
-    "id: [x]": "id: must be an expression",
-    "resolve: {close: x}": "resolve: must be a mapping, with some of",
+    "success: {code: 1}": "success.code: is unknown",
+    "id: [x]": "id: must be a text",
+    "resolve: {close: x}": "resolve.close: is unknown",
     "headers: {Host: x}": "headers.Host: is no header that may be set",
     "headers: {X-A: '{{ body }}'}": "headers.X-A: is no header that may be set",
     "query: {a: '{{ x }}'}": "query.a: x: there is no such member",

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from pydantic.fields import FieldInfo
+
 from notifier.routing.attributes import ALWAYS, KNOWN, RESERVED, SOMETIMES
-from notifier.routing.keys import FOREIGN, MAPPINGS, Key
+from notifier.routing.models import (
+    FOREIGN,
+    BasicAuth,
+    EmailConfig,
+    File,
+    FileConfig,
+    HttpConfig,
+    LocalConfig,
+    PagerDutyConfig,
+    ReceiverSection,
+    RouteSection,
+    SlackConfig,
+    Templates,
+    UrlConfig,
+    WebhookConfig,
+)
 from notifier.routing.parse import parse
 from notifier.routing.tree import resolve
+from syncer.configfile import Section, fields_of, group_of, listed_group_of, marked
+from syncer.fields import kind_of
 
 _HEAD: Final = """\
 The routing file says who gets which notification. The controller follows it: a change is in force
@@ -86,6 +105,23 @@ _TRIED: Final = (
     "priority=Low,namespace=payments",
     "priority=Low,type=StatusUpdate",
 )
+#: The mappings of the file by the names that the page gives them.
+MAPPINGS: Final[Mapping[str, type[Section]]] = {
+    "file": File,
+    "route": RouteSection,
+    "receiver": ReceiverSection,
+    "templates": Templates,
+    "slackConfigs": SlackConfig,
+    "pagerdutyConfigs": PagerDutyConfig,
+    "teamsConfigs": UrlConfig,
+    "emailConfigs": EmailConfig,
+    "webhookConfigs": WebhookConfig,
+    "httpConfig": HttpConfig,
+    "basicAuth": BasicAuth,
+    "consoleConfigs": LocalConfig,
+    "fileConfigs": FileConfig,
+    "logConfigs": LocalConfig,
+}
 #: What each mapping is called on the page.
 _TITLES: Final = {
     "file": "The file",
@@ -170,7 +206,10 @@ def routing(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str], made
     out.append("## Every key\n")
     for name, keys in MAPPINGS.items():
         out.append(f"### {_TITLES.get(name, f'An entry of `{name}`')}\n")
-        rows = [(f"`{key}`", _kind(about), about.text) for key, about in keys.items()]
+        rows = [
+            (f"`{field.alias or name}`", _kind(field), str(field.description))
+            for name, field in fields_of(keys)
+        ]
         out.append(table(("key", "type", ""), rows))
     out.append("## Keys of other programs\n")
     out.append("Nothing reads them; each is a warning, which says what to do instead.\n")
@@ -206,13 +245,14 @@ def _attributes() -> list[tuple[str, ...]]:
     return rows
 
 
-def _kind(key: Key) -> str:
-    kind = (
-        f"`{key.kind}`" if key.kind in MAPPINGS and not key.kind.endswith("Configs") else key.kind
-    )
-    if key.kind in MAPPINGS:
-        kind = f"list of {kind}" if key.listed else kind
-        kind = "list" if key.kind.endswith("Configs") else kind
-    if key.words:
-        kind = " or ".join(f"`{word}`" for word in key.words)
-    return f"{kind}, required" if key.required else kind
+def _kind(field: FieldInfo) -> str:
+    inner, listed = group_of(field.annotation), listed_group_of(field.annotation)
+    names = {model: name for name, model in MAPPINGS.items() if name in _TITLES}
+    kind = kind_of(field)
+    if inner is not None:
+        kind = f"`{names[inner]}`" if inner in names else "mapping"
+    elif listed is not None:
+        kind = f"list of `{names[listed]}`" if listed in names else "list"
+    elif marked(field, "typed"):
+        kind = "YAML" if "Any" in str(field.annotation) else kind.replace("string", "quoted string")
+    return f"{kind}, required" if marked(field, "required") else kind

@@ -46,25 +46,27 @@ egress:
   mode: operator                                      #s-twice
 """
 IN_SETTINGS: Final[dict[str, Planted]] = {
-    "s-level": Planted("error", "logging.level", "should be 'DEBUG'", "DEBUG or INFO or WARN"),
+    "s-level": Planted("error", "logging.level", "must be 'DEBUG'", "DEBUG or INFO or WARN"),
     "s-unknown": Planted(
-        "warning", "controller.metricsAdr", "did you mean metricsAddr?", "write metricsAddr instead"
+        "error", "controller.metricsAdr", "did you mean metricsAddr?", "write metricsAddr instead"
     ),
     "s-namespace": Planted(
         "error", "controller.namespaces", "no namespace can have", "list of strings"
     ),
-    "s-guarantee": Planted("error", "delivery.guarantee", "should be", "atLeastOnce or atMostOnce"),
+    "s-guarantee": Planted("error", "delivery.guarantee", "must be", "atLeastOnce or atMostOnce"),
     "s-bound": Planted("error", "delivery.ratePerSecond", "greater than", "≥ 0, ≤ 100,000"),
     "s-duration": Planted(
         "error", "delivery.slack.timeout", "must be a duration", "the default is 10s"
     ),
-    "s-boolean": Planted("error", "delivery.log.enabled", "valid boolean", "boolean; the default"),
+    "s-boolean": Planted(
+        "error", "delivery.log.enabled", "must be true or false", "boolean; the default"
+    ),
     "s-group": Planted("error", "delivery.file", "must be a mapping", "keys below it"),
     "s-required": Planted("error", "datastorage.url", "is required", "add it: datastorage"),
     "s-password": Planted("warning", "redis.url", "holds a password", "redis.passwordFile"),
     "s-prefix": Planted("error", "redis.keyPrefix", "must hold no `:`", "the default is nl"),
-    "s-constant": Planted("warning", "sharding.shards", "unknown and ignored", "remove it"),
-    "s-twice": Planted("warning", "egress.mode", "is written twice", "keep one"),
+    "s-constant": Planted("error", "sharding.shards", "unknown and ignored", "remove it"),
+    "s-twice": Planted("error", "egress.mode", "is written twice", "keep one"),
 }
 
 ROUTING: Final = f"""\
@@ -114,8 +116,8 @@ receivers:
     slackConfigs: [{{credentialRef: chat-url}}]         #c-missing
     teamsConfigs: [{{credentialRef: teams-url}}]        #c-no-url
     webhookConfigs:
-      - url: http://hooks.example/x                   #r-in-clear
-        httpConfig: {{bearerTokenRef: token}}           #c-empty
+      - url: http://hooks.example/x
+        httpConfig: {{bearerTokenRef: token}}           #r-in-clear #c-empty
       - url: https://hooks.slack.com/services/x       #r-secret-url
       - url: hooks.example                            #r-no-url
         httpConfig: {{bearerToken: {CANARY}}}     #r-token
@@ -138,7 +140,7 @@ IN_ROUTING: Final[dict[str, Planted]] = {
         "warning", "route.routes[0].match.priority", "did you mean Critical?", "write Critical"
     ),
     "r-attribute": Planted(
-        "warning", "route.routes[1].match.severty", "did you mean severity?", "write severity"
+        "error", "route.routes[1].match.severty", "did you mean severity?", "write severity"
     ),
     "r-place": Planted(
         "warning", "route.routes[2].match.spec.phase", "named without their place, as phase", "see"
@@ -168,7 +170,7 @@ IN_ROUTING: Final[dict[str, Planted]] = {
     ),
     "r-nobody": Planted("warning", "route.routes[10]", "names no receiver", "add receiver"),
     "r-matchers": Planted(
-        "warning", "route.routes[11].matchers", "is unknown", "write match: {attribute: value}"
+        "error", "route.routes[11].matchers", "is unknown", "write match: {attribute: value}"
     ),
     "r-behind": Planted("warning", "route.routes[12]", "matches everything", "put it before"),
     "r-null": Planted("error", "route.routes[13]", "empty child route", "remove the dash"),
@@ -176,7 +178,7 @@ IN_ROUTING: Final[dict[str, Planted]] = {
         "warning", "receivers[0].consoleConfigs[0].enabled", "no effect", "remove the entry"
     ),
     "r-key": Planted(
-        "warning", "receivers[1].pagerdutyConfigs[0].serviceKey", "unknown", "credentialRef"
+        "error", "receivers[1].pagerdutyConfigs[0].serviceKey", "unknown", "credentialRef"
     ),
     "r-no-credential": Planted(
         "error", "receivers[1].pagerdutyConfigs[0]", "names no credential", "add credentialRef"
@@ -213,7 +215,7 @@ IN_ROUTING: Final[dict[str, Planted]] = {
     ),
     "r-unused": Planted("warning", "receivers[3]", "gets nothing", "add a route"),
     "r-kind": Planted(
-        "warning", "receivers[3].slackConfig", "did you mean slackConfigs?", "slackConfigs"
+        "error", "receivers[3].slackConfig", "did you mean slackConfigs?", "slackConfigs"
     ),
     "r-switched-off": Planted(
         "error", "receivers[4].fileConfigs", "never delivered", "delivery.file.outputDir"
@@ -305,7 +307,7 @@ def test_thirty_and_more_are_planted() -> None:
 def test_more_is_said_of_settings_that_can_be_used(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """What has no effect is a warning: it ends with 0, and with 1 under --strict."""
+    """What has no effect is a warning: it ends with 0."""
     text = (
         "redis: {url: 'rediss://h?ssl_cert_reqs=none'}\ncontroller:\n  leaderElection: true\n"
         "egress:\n  allow: [10.0.0.0/8]\n"
@@ -315,7 +317,6 @@ def test_more_is_said_of_settings_that_can_be_used(
         ("redis.url", 1), ("controller.leaderElection", 3), ("egress.allow", 5),
     ]  # fmt: skip
     assert (code, answer["errors"], answer["warnings"]) == (0, 0, 3)
-    assert checked(capsys, tmp_path, "--strict", config=text)[0] == 1
 
 
 def test_what_follows_from_an_error_is_not_said(
@@ -360,25 +361,7 @@ def test_settings_of_this_machine_are_not_those_of_a_file(
     assert said == "notifier: the settings file is not checked: name it with --config\n"
 
 
-def test_what_only_extensions_can_set_is_a_note(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    """An author may use any name, so it is no mistake by itself; known names and slips are not noted."""
-    routing = (
-        "route: {receiver: a, routes: [{match: {team: x}, receiver: a},"
-        " {matchRe: {severity: ^h, severty: ^h}, receiver: a},"
-        " {match: {type: Simple, squad: y}, receiver: a}]}\n"
-        "receivers: [{name: a, logConfigs: [{enabled: true}]}]\n"
-    )
-    _, answer, _ = checked(capsys, tmp_path, "--notes", routing=routing)
-    notes = [(f["path"], f["message"]) for f in answer["findings"] if f["severity"] == "note"]
-    assert notes == [
-        ("route.routes[0]", 'matches "team", which only spec.extensions can set'),
-        ("route.routes[2]", 'matches "squad", which only spec.extensions can set'),
-    ]
-
-
-def test_a_password_without_tls_is_a_note(
+def test_a_password_without_tls_is_a_warning(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Within a cluster that is usual; to this machine, or by TLS, it is nothing at all."""
@@ -388,7 +371,7 @@ def test_a_password_without_tls_is_a_note(
         ("unix:///run/redis.sock", False), ("redis+sentinel://u@a:1,127.0.0.1:2/s", True),
     ):  # fmt: skip
         text = f"redis:\n  url: {url}\n  passwordFile: {tmp_path}/password\n"
-        _, answer, _ = checked(capsys, tmp_path, "--notes", config=text)
+        _, answer, _ = checked(capsys, tmp_path, config=text)
         assert [f["line"] for f in answer["findings"]] == ([2] if noted else []), url
 
 
@@ -421,19 +404,15 @@ def test_a_file_of_a_secret_that_cannot_be_used(
 def test_what_the_replaced_controller_ships_has_no_findings(
     case: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, credentials: Path
 ) -> None:
-    """Not one, also with --strict; that the channel of a Slack entry has no effect is a note."""
+    """Not one; that the channel of a Slack entry has no effect is no slip."""
     for path in credentials.iterdir():
         path.unlink()
     (credentials / "slack-webhook").write_text("https://hooks.slack.com/services/x\n")
     (credentials / "slack-webhook").chmod(0o600)
     files = {"config": SHIPPED_SETTINGS, "routing": SHIPPED_ROUTING[case]}
-    words = ("--strict", "--credentials", str(credentials))
+    words = ("--credentials", str(credentials))
     code, answer, said = checked(capsys, tmp_path, *words, **files)
     assert (code, answer["findings"], said) == (0, [], "")
-    _, answer, _ = checked(capsys, tmp_path, "--notes", *words, **files)
-    assert {f["path"] for f in answer["findings"]} == (
-        {"receivers[0].slackConfigs[0].channel"} if case == "with Slack" else set()
-    )
 
 
 #: What is wrong with a whole file, and what is said.
@@ -521,17 +500,30 @@ def test_in_its_pod_everything_is_looked_at(
     ]  # fmt: skip
 
 
+def test_a_file_that_the_environment_names(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is checked beside settings that an option names; an option for it counts before."""
+    (tmp_path / "good").write_text(
+        "route: {receiver: a}\nreceivers: [{name: a, consoleConfigs: [{}]}]\n"
+    )
+    monkeypatch.setenv("ROUTING_CONFIG_PATH", str(tmp_path / "gone"))
+    _, answer, said = checked(capsys, tmp_path, config="redis: {url: redis://localhost}\n")
+    assert ([f["file"] for f in answer["findings"]], said) == ([str(tmp_path / "gone")], "")
+    assert main(["check", "--routing", str(tmp_path / "good")]) == 0
+
+
 def test_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A line that editors and CI can jump to, the fix below it, and the counts."""
     path = tmp_path / "routing.yaml"
     path.write_text("route: {receiver: a}\nreceivers:\n  - name: a\n    logConfig: [{}]\n")
-    assert main(["check", "--routing", str(path)]) == 0
+    assert main(["check", "--routing", str(path)]) == 1
     assert capsys.readouterr().out == textwrap.dedent(f"""\
         {path}:3: warning: receivers[0]: configures nothing: it delivers to the console
             fix: add a list such as slackConfigs, or consoleConfigs: [{{enabled: true}}] if it is meant
-        {path}:4: warning: receivers[0].logConfig: is unknown and ignored: did you mean logConfigs?
+        {path}:4: error: receivers[0].logConfig: is unknown and ignored: did you mean logConfigs?
             fix: write logConfigs instead
-        0 errors, 2 warnings, 0 notes
+        1 error, 1 warning
         """)
 
 
@@ -546,7 +538,7 @@ def test_a_volume_of_the_kubelet_may_be_read_by_all(
     (real / "slack-webhook").chmod(0o444)
     (credentials / "..data").symlink_to(real.name)
     (credentials / "slack-webhook").symlink_to("..data/slack-webhook")
-    words = ("--credentials", str(credentials), "--strict")
+    words = ("--credentials", str(credentials))
     code, answer, _ = checked(capsys, tmp_path, *words, routing=SHIPPED_ROUTING["with Slack"])
     assert (code, answer["findings"]) == (0, [])
 

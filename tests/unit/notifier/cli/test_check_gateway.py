@@ -67,7 +67,7 @@ sources:
   - 5                                                 #g-mapping
 """
 IN_FILE: Final[dict[str, Planted]] = {
-    "g-unknown": Planted("warning", "listn", "did you mean listen?", "write listen instead"),
+    "g-unknown": Planted("error", "listn", "did you mean listen?", "write listen instead"),
     "g-twice-an-address": Planted(
         "error", "metricsAddr", "must differ from", "the default is :9090"
     ),
@@ -75,7 +75,7 @@ IN_FILE: Final[dict[str, Planted]] = {
     "g-word": Planted("error", "sources[0].per", "'group' or 'alert'", "the default is group"),
     "g-proof": Planted("error", "sources[1].auth.insecure", "one of bearer,", "name a proof"),
     "g-misspelt": Planted(
-        "warning", "sources[2].dedupWindw", "did you mean dedupWindow?", "write dedupWindow instead"
+        "error", "sources[2].dedupWindw", "did you mean dedupWindow?", "write dedupWindow instead"
     ),
     "g-expression": Planted(
         "error", "sources[2].mapping.subject", "'a..b' cannot be read", "correct the expression"
@@ -83,7 +83,7 @@ IN_FILE: Final[dict[str, Planted]] = {
     "g-namespace": Planted(
         "error", "sources[3].namespace", "must be the name of a namespace", "digits and dashes"
     ),
-    "g-repeated": Planted("warning", "sources[3].patience", "written twice", "keep one of the two"),
+    "g-repeated": Planted("error", "sources[3].patience", "written twice", "keep one of the two"),
     "g-required": Planted("error", "sources[4].mapping.body", "required for kind json", "add it"),
     "g-namespaces": Planted("error", "sources[5].namespaces", "where namespace", "add it: a list"),
     "g-function": Planted(
@@ -126,7 +126,7 @@ def test_a_good_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     """There is nothing to say; beside settings and routing it is a third file."""
     good = GOOD.format(proof="insecure: true")
     assert checked(capsys, tmp_path, gateway=good)[:2] == (
-        0, {"findings": [], "errors": 0, "warnings": 0, "notes": 0, "not_looked_at": []},
+        0, {"findings": [], "errors": 0, "warnings": 0, "not_looked_at": []},
     )  # fmt: skip
     code, answer, said = checked(
         capsys, tmp_path, config="redis: {url: 5}\n", gateway=good.replace("json", "jsn")

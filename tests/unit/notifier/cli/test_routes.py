@@ -51,7 +51,7 @@ receivers:
 """
 
 SHOWN: Final = """\
-everything → chat                            line 2
+everything → chat                            line 1
 ├─ namespace=payments (continue) → payments  line 4
 ├─ priority=Critical → pager                 line 7
 │  ├─ team=~"^(db|storage)$" → databases     line 10
@@ -204,11 +204,21 @@ def test_a_denial_is_said(routing: str, capsys: pytest.CaptureFixture[str]) -> N
     path = Path(routing)
     path.write_text(ROUTING.replace("{namespace: payments}", "{team: pay}"))
     words = ["--attributes", "team=pay,namespace=dev,type=Approval,priority=Low"]
-    assert main(["routes", "test", "--routing", routing, *words]) == 0
+    assert main(["routes", "test", "--routing", routing, *words]) == 1
     assert (
         'refused:   slack:payments: receiver "payments" takes no notifications of namespace dev'
         in capsys.readouterr().out
     )
+
+
+def test_a_file_that_the_controller_refuses(
+    routing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Routes of it are not tried, also where only a credential's name is missing."""
+    for members, why in (("slackConfigs: [{}]", "credentialRef is required"), ("name: b", "twice")):
+        Path(routing).write_text(f"route: {{receiver: a}}\nreceivers: [{{name: a, {members}}}]")
+        assert main(["routes", "test", "--routing", routing, "--attributes", "team=a"]) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_what_is_expected(routing: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -247,8 +247,8 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="x", per="day"), source(name="b", patience="2m")]},
         (
             "sources[0].kind: must be one of alertmanager, argocd, cloudevents, flux, github, grafana,"
-            " heartbeat, json; sources[0].per: input should be 'group' or 'alert';"
-            " sources[1].patience: input should be less than or equal to 60"
+            " heartbeat, json; sources[0].per: must be 'group' or 'alert';"
+            " sources[1].patience: must be less than or equal to 60"
         ),
     ),
     "too much patience": ({"sources": [source(patience="2m")]}, "sources[0].patience"),

@@ -17,8 +17,8 @@ from notifier.routing.mail import (
     parse_smarthost,
     recipient_tag,
 )
+from notifier.routing.models import EmailConfig
 from notifier.routing.parse import parse
-from notifier.routing.receivers import EmailConfig
 from syncer.model.errors import ConfigError
 
 EMAIL = frozenset({"email"})
@@ -214,7 +214,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "the sender": ("to: a@x, from: n, smarthost: mail", "from holds something that is not"),
     "the server": ("to: a@x, from: n@x, smarthost: 'mail:x'", "smarthost must be a host"),
     "an unknown word": (
-        "to: a@x, from: n@x, smarthost: mail, tls: maybe", "tls: must be starttls or implicit or",
+        "to: a@x, from: n@x, smarthost: mail, tls: maybe", "tls: must be 'starttls', 'implicit' or",
     ),
     "a user without password": (
         "to: a@x, from: n@x, smarthost: mail, username: u", "username and credentialRef",

@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 
 from notifier.routing.document import MAX_TEXT
-from notifier.routing.keys import MAPPINGS
 from notifier.routing.parse import examine
 from syncer.model.finding import Severity
+from tests.docs.routing import MAPPINGS
 
 NATIVE: Final = frozenset({"email", "webhook"})
 #: A file with every kind of mapping; a line of its own for each.

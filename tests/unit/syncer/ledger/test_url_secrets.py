@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         "redis.sentinelPasswordFile: must not be set where the URL names no Sentinels",
     ),
     "a password without a URL": ("passwordFile: @/password", "redis.url: is not set, and neither"),
-    "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: input should be a valid string"),
+    "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: must be a text"),
 }  # fmt: skip
 
 
