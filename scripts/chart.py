@@ -4,7 +4,8 @@ What the chart takes from the code, so that neither can fall behind the other.
     scripts/chart generate    write it
     scripts/chart check       say what is out of date; exit code 1 if something is
 
-The settings models of the controller are the one source of `properties.config` in `values.schema.json`.
+The models of the controller's files are the one source of `properties.config` and `routing.content` in
+`values.schema.json`.
 The comments in `values.yaml` are the one source of all other descriptions: in the schema, whose types
 are written by hand, and in the table of the chart's README.
 
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from notifier.cli.schemas import routing_schema
 from notifier.settings import Settings
 from syncer.fields import schema_for
 
@@ -40,6 +42,8 @@ OWN: Final = {
     "sharding.leaseName": "`leaseName`",
     "sync.statusPolicy": "`admission`",
 }
+#: What the schema of the routing file says of `routing.content`, where it is no text.
+_OF_CONTENT: Final = ("additionalProperties", "patternProperties", "properties", "required")
 #: Keys whose default the chart decides, also where they are null.
 DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
@@ -68,7 +72,12 @@ def new_schema(text: str, values: str) -> str:
     made = schema_of(Settings)
     made["description"] = "The controller's settings file, without what the chart sets by itself."
     schema["properties"]["config"] = made
+    content = schema["properties"]["routing"]["properties"].pop("content")
     require_groups(schema, schema["definitions"])
+    file = routing_schema()
+    content |= {key: file[key] for key in _OF_CONTENT}
+    schema["properties"]["routing"]["properties"]["content"] = content
+    schema["$defs"] = file["$defs"]
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

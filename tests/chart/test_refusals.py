@@ -28,6 +28,9 @@ SHAPE: dict[str, tuple[Json, str]] = {
     "a key of settings that does not exist": (
         {"config": {"delivery": {"perReciever": 3}}}, "perReciever"
     ),
+    "a key of the routing that does not exist": (
+        {"routing": {"content": {"route": {"recever": "a"}, "receivers": [{"name": "a"}]}}}, "recever"
+    ),
     "a key deep inside": ({"redis": {"embedded": {"persistence": {"sise": "1Gi"}}}}, "sise"),
     "a key that the chart sets: addresses": (
         {"config": {"controller": {"metricsAddr": ":1"}}}, "controller"

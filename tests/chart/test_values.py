@@ -89,7 +89,7 @@ def test_every_value_has_an_entry_in_the_schema() -> None:
     absent = [
         path for path, _ in _nodes(SCHEMA)
         if not _there(values, path) and path.split(".")[0] != "global"
-        and not path.startswith("config.")
+        and not path.startswith(("config.", "routing.content."))
     ]  # fmt: skip
     assert absent == []
 
