@@ -30,7 +30,7 @@ from syncer.rules.channel_state import State
 from syncer.rules.journal import WAITS
 from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
 
@@ -168,7 +168,7 @@ class EventReporter:
             f"{kind_of(channel)} channel circuit breaker is open: {reason}", f"{channel}/{made}",
         )  # fmt: skip
 
-    def status_written(self, entry: Entry, before: Status, merged: Merged) -> None:
+    def status_written(self, entry: Notification, before: Status, merged: Merged) -> None:
         """
         Report what a written status shows for the first time: a wait, or the end of the notification.
 

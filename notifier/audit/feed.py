@@ -43,7 +43,8 @@ from syncer.rules.backoff import exponential
 from syncer.rules.fold import chain_at
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.audit")
 
@@ -91,7 +92,7 @@ class LogPart:
         chain: Of the record at that position.
     """
 
-    entry: Entry
+    entry: Notification
     events: tuple[AuditEvent, ...]
     position: int
     chain: str
@@ -212,7 +213,7 @@ class AuditFeed:
         self._held_since = 0
         return True
 
-    async def _read_some(self, entries: Sequence[Entry]) -> list[list[LogPart]]:
+    async def _read_some(self, entries: Sequence[Notification]) -> list[list[LogPart]]:
         """Unaudited parts of some logs, log by log."""
         snapshots = await asyncio.gather(*map(self._read, entries))
         out: list[list[LogPart]] = []
@@ -230,7 +231,7 @@ class AuditFeed:
                 await asyncio.sleep(0)
         return out
 
-    async def _give_up_old(self, waiting: Sequence[Entry]) -> None:
+    async def _give_up_old(self, waiting: Sequence[Notification]) -> None:
         """While the sinks are down, give up what is too old, until nothing is."""
         for start in range(0, len(waiting), _READ_AHEAD):
             some = await self._read_some(waiting[start : start + _READ_AHEAD])
@@ -243,7 +244,7 @@ class AuditFeed:
         self._backing_off = {u: p for u, p in self._backing_off.items() if u in unaudited}
         self._taken = {k: p for k, p in self._taken.items() if k[1] in unaudited}
 
-    def _backs_off(self, entry: Entry) -> bool:
+    def _backs_off(self, entry: Notification) -> bool:
         backoff = self._backing_off.get(entry.uid)
         return backoff is not None and backoff.due > self.cache.monotonic()
 
@@ -252,7 +253,7 @@ class AuditFeed:
         size = sum(p.size for p in batch) + part.size
         return events <= self.limits.batch_events and size <= self.limits.batch_bytes
 
-    async def _read(self, entry: Entry) -> Snapshot | None:
+    async def _read(self, entry: Notification) -> Snapshot | None:
         """The log of an entry; None if its shard is not ours, or the log cannot be read now or is gone."""
         if self.ownership.term_of(entry.uid) is None:
             # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
@@ -274,9 +275,9 @@ class AuditFeed:
             self.cache.unaudited.pop(entry.uid, None)
         return snapshot
 
-    async def _parts(self, entry: Entry, snapshot: Snapshot) -> list[LogPart]:
+    async def _parts(self, entry: Notification, snapshot: Snapshot) -> list[LogPart]:
         """Unaudited parts of a log; empty if there is nothing to do."""
-        entry.audited = max(entry.audited, snapshot.header.audited)
+        entry.audit(snapshot.header.audited)
         last = len(snapshot.records)
         events = await self._events(entry, snapshot)
         if events:
@@ -287,7 +288,7 @@ class AuditFeed:
             self.cache.unaudited.pop(entry.uid, None)
         return []
 
-    async def _events(self, entry: Entry, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
+    async def _events(self, entry: Notification, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
         write = partial(
             events_of,
             snapshot.records,
@@ -427,7 +428,7 @@ class AuditFeed:
         self.cache.mark_audited(entry, position)
         final = final and entry.ends_at(position) and self.cache.entries.get(entry.uid) is entry
         if final and answer is Mark.EXPIRING:
-            entry.expiring = True
+            entry.audit(position, expiring=True)
         if final and not entry.expiring and entry.acked >= position and not entry.quarantine:
             # The status was published while this write was in progress: its writer has to ask again.
             self.cache.mark_dirty(entry)
@@ -436,7 +437,7 @@ class AuditFeed:
 
 
 def parts_of(
-    entry: Entry, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
+    entry: Notification, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
 ) -> list[LogPart]:
     """
     Cut the events of one log into parts that fit a request.

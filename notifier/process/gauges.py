@@ -49,7 +49,7 @@ async def _of_notifications(parts: Parts) -> float:
         began = parts.monotonic()
         phases.update(e.status.phase or "Pending" for e in entries)
         held.update(holds.by_reason(entries))
-        waiting.update(e.unjournaled for e in entries if e.unjournaled is not None)
+        waiting.update(e.outage.missing for e in entries if e.outage.missing is not None)
         critical = max(critical, holds.critical_seconds(entries))
         oldest = max(oldest, parts.controller.overdue.oldest(entries))
         took += parts.monotonic() - began

@@ -244,7 +244,7 @@ class Sweeps:
             return
         entry = self._parts.cache.entries.get(uid)
         if entry is not None:
-            entry.reread = True
+            entry.news()
             self._parts.cache.mark_dirty(entry)
             self._parts.queue.add(uid)
         elif uid in self._parts.cache.finished:

@@ -33,7 +33,7 @@ from syncer.model.ports import LeaseTerm
 from syncer.model.record import Record
 from syncer.rules.plan import Deliver
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -125,7 +125,9 @@ class Attempts:
         failpoint(Failpoint.AFTER_INTENT)
         return await self._make(entry, term, intent, via, confirmed=answer.confirmed)
 
-    def submit_in_turn(self, entry: Entry, channel: str, submit: Callable[[], object]) -> None:
+    def submit_in_turn(
+        self, entry: Notification, channel: str, submit: Callable[[], object]
+    ) -> None:
         """
         Submit an attempt once it may be journaled.
 
@@ -148,13 +150,15 @@ class Attempts:
         """Whether an attempt waits for its turn to be journaled."""
         return (uid, channel) in self._waiting
 
-    async def _run_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Outcome | None:
+    async def _run_journaled(
+        self, entry: Notification, term: LeaseTerm, channel: str
+    ) -> Outcome | None:
         """Make one attempt that is first recorded in the status."""
         if await self._not_ready(entry, channel, noted=False):
             return None
         if await self._late(entry, term, channel, journaled=True):
             return None
-        while entry.writing and self.ports.journal.applies(entry, term):
+        while entry.publication.writing and self.ports.journal.applies(entry, term):
             await asyncio.sleep(_WRITE_POLL)
         # Meanwhile there may be another term or another decision, or the log may be back.
         ours = self.ports.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
@@ -178,7 +182,7 @@ class Attempts:
         failpoint(Failpoint.AFTER_INTENT)
         return await self._make(entry, term, intent, via)
 
-    def _covered(self, entry: Entry, term: LeaseTerm, via: Channel | None) -> bool:
+    def _covered(self, entry: Notification, term: LeaseTerm, via: Channel | None) -> bool:
         """Whether the lease covers a send that begins now; if not, the attempt is tried again soon."""
         if term.may_send(self.ports.cache.monotonic(), via.timeout_s if via else 0.0):
             return True
@@ -187,7 +191,7 @@ class Attempts:
 
     async def _make(
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         intent: Record,
         via: Channel | None,
@@ -209,7 +213,7 @@ class Attempts:
                 outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
             failpoint(Failpoint.AFTER_SEND)
         except asyncio.CancelledError:
-            if intent.attempt_id not in entry.never_sent:
+            if intent.attempt_id not in entry.in_flight.never_sent:
                 outcome = Outcome.unknown("the process ended while waiting for an answer")
             raise
         finally:
@@ -222,12 +226,12 @@ class Attempts:
         return outcome
 
     async def _send(
-        self, entry: Entry, term: LeaseTerm, intent: Record, via: Channel | None
+        self, entry: Notification, term: LeaseTerm, intent: Record, via: Channel | None
     ) -> Outcome:
         """Send an attempt whose intent is recorded, unless another one of its incident goes before it."""
         others, answer = self.ports.incidents, ""
         if others is not None:
-            ahead = intent.attempt_id in entry.ahead
+            ahead = intent.attempt_id in entry.in_flight.ahead
             if late := await others.overtaken(entry.request, intent, via, journaled=ahead):
                 return late
             if via is not None and via.keeps_state and entry.request.incident and not ahead:
@@ -237,7 +241,9 @@ class Attempts:
                     return Outcome.not_sent(f"what was made of its incident is not known: {error}")
         return await self.sender.send(entry, term, intent, via, answer=answer)
 
-    async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, outcome: Outcome) -> None:
+    async def give_up(
+        self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome
+    ) -> None:
         """
         End a channel that is given up, by recording an attempt that is certainly not sent.
 
@@ -271,7 +277,7 @@ class Attempts:
         )  # fmt: skip
         self.outcomes.submit(entry, intent, outcome, 0.0)
 
-    def still_due(self, entry: Entry, term: LeaseTerm, channel: str) -> bool:
+    def still_due(self, entry: Notification, term: LeaseTerm, channel: str) -> bool:
         """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
@@ -280,7 +286,7 @@ class Attempts:
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
 
-    def _may_open(self, entry: Entry, term: LeaseTerm) -> bool:
+    def _may_open(self, entry: Notification, term: LeaseTerm) -> bool:
         """Whether attempts may be opened in the log, as far as this process knows."""
         return not self.ports.journal.blocks(entry.uid) and self.ports.recorder.claim_holds(
             entry, term
@@ -299,7 +305,9 @@ class Attempts:
                 logger.warning("Redis is fit for attempts again")
         return unfit is None
 
-    async def _open(self, entry: Entry, term: LeaseTerm, channel: str) -> tuple[Appended, Record]:
+    async def _open(
+        self, entry: Notification, term: LeaseTerm, channel: str
+    ) -> tuple[Appended, Record]:
         """Ask the log for permission; if its answer is lost, the attempt is recorded as not sent."""
         return await self.ports.recorder.open(
             entry,
@@ -309,7 +317,7 @@ class Attempts:
             in_doubt=self.outcomes.submit_not_sent,
         )
 
-    async def _not_ready(self, entry: Entry, channel: str, *, noted: bool = True) -> bool:
+    async def _not_ready(self, entry: Notification, channel: str, *, noted: bool = True) -> bool:
         """
         Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
 
@@ -318,7 +326,7 @@ class Attempts:
         problem = self.ports.router.not_ready(channel)
         if problem is None:
             return False
-        entry.due[channel] = self.ports.cache.monotonic() + problem.seconds
+        entry.wait(channel, self.ports.cache.monotonic() + problem.seconds)
         self.ports.queue.add_at(entry.uid, entry.due[channel])
         if noted:
             with contextlib.suppress(PortError):
@@ -326,7 +334,7 @@ class Attempts:
         return True
 
     async def _late(
-        self, entry: Entry, term: LeaseTerm, channel: str, *, journaled: bool = False
+        self, entry: Notification, term: LeaseTerm, channel: str, *, journaled: bool = False
     ) -> bool:
         """
         Whether an attempt must not be made now, since another notification of its incident is newer.
@@ -359,11 +367,11 @@ class Attempts:
             return True
         if newer or waits:
             pause = _ORDER_PAUSE if waits else _SUPERSEDED_PAUSE
-            entry.due[channel] = self.ports.cache.monotonic() + pause
+            entry.wait(channel, self.ports.cache.monotonic() + pause)
             self.ports.queue.add_at(entry.uid, entry.due[channel])
         return bool(newer or waits)
 
-    def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
+    def _refused(self, entry: Notification, intent: Record, answer: Appended) -> None:
         """Arrange for the log to be read or claimed again after it has refused an intent."""
         logger.info(
             "an attempt was not opened",
@@ -377,7 +385,7 @@ class Attempts:
             },
         )
         if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
-            entry.reread = True
+            entry.news()
         else:
             detail = answer.detail if answer.detail in (SERVER, HISTORY) else ""
             self.ports.recorder.lose_claim(entry, detail or answer.answer.value.lower())

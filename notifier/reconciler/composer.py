@@ -20,7 +20,7 @@ from syncer.model.resource import Json, Spec
 from syncer.rules.merge import merge
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.offload import SMALL, Breath, offload
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 #: Seconds within which a large message must be composed, including the wait for others.
 _SECONDS: Final = 10.0
@@ -39,7 +39,7 @@ class Composer:
     #: By uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
-    async def compose(self, entry: Entry, intent: Record, *, with_status: bool) -> Message:
+    async def compose(self, entry: Notification, intent: Record, *, with_status: bool) -> Message:
         """
         The message of one attempt.
 

@@ -33,7 +33,7 @@ from syncer.model.attempt import AttemptId
 from syncer.model.hold import Hold
 from syncer.model.times import format_time
 from syncer.rules.holds import concerns, selector_of
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -56,7 +56,7 @@ class Controller:
         self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
         self.outcomes = Outcomes(ports)
         composer = Composer(recorder.time, self.decisions, ports.installation)
-        sender = Sender(recorder, ports.router, composer, cache.monotonic)
+        sender = Sender(ports.router, composer, cache.monotonic)
         self.attempts = Attempts(ports, self.holds, self.decisions, sender, self.outcomes)
         self.dispatcher = dispatcher(self.attempts.run)
         self.reconciler = Reconciler(
@@ -72,7 +72,7 @@ class Controller:
         mine = [e for e in self.cache.entries.values() if ours(e.uid)]
         # The longest waiting first: after a long absence, thousands may have to be claimed.
         for entry in sorted(mine, key=expected):
-            entry.on_started_leading()
+            entry.lead()
             self.queue.add(entry.uid)
 
     def waits(self, uid: str, channel: str) -> bool:
@@ -124,7 +124,9 @@ class Controller:
         while (left := deadline - self.cache.monotonic()) > 0:
             mine = [e for e in self.cache.entries.values() if ours(e.uid)]
             for entry in mine:
-                if entry.dirty_since is not None and not (entry.failures or entry.urgent):
+                if entry.publication.pending and not (
+                    entry.publication.failures or entry.publication.urgent
+                ):
                     self.cache.mark_dirty(entry, urgent=True)
             available = self.recorder.log.available
             held_up = frozenset() if available else {*self.outcomes.recording.values()}
@@ -152,16 +154,18 @@ class Controller:
         return await self.outcomes.drain(recording)
 
 
-def _under_way(entry: Entry, held_up: AbstractSet[AttemptId], *, paused: bool) -> bool:
+def _under_way(entry: Notification, held_up: AbstractSet[AttemptId], *, paused: bool) -> bool:
     """
     Whether work on an entry is under way that will end.
 
     Attempts that are `held_up` cannot be recorded in Redis, and while writers are `paused` no status can be
     written.
     """
-    if any(attempt not in held_up for attempt in entry.executing):
+    if any(attempt not in held_up for attempt in entry.in_flight.executing):
         return True
-    return not entry.failures and (entry.writing or (entry.dirty_since is not None and not paused))
+    return not entry.publication.failures and (
+        entry.publication.writing or (entry.publication.pending and not paused)
+    )
 
 
 def _about(hold: Hold) -> dict[str, object]:

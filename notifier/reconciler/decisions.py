@@ -20,7 +20,8 @@ from syncer.rules.fallback import held_along, opening
 from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import Decision, decide, hold_of, stale_of
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 
 #: Characters of the hold annotation that are sanitised; a hundred are shown.
 _HOLD_CHARS: Final = 1024
@@ -53,7 +54,7 @@ class Decisions:
     holds: Holds
     bounds: DeliveryBounds
 
-    def next(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
+    def next(self, entry: Notification, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         """Decide for an entry as if no attempt of the channels in `idle` were executing."""
         view, status, hold = entry.view, entry.status, entry.request.hold
         # More is sanitised than is shown, so that a secret is recognised even if only its head is shown.
@@ -67,7 +68,7 @@ class Decisions:
             planned=planned,
             terminal=terminal,
             channel_states=states,
-            executing=frozenset(entry.executing.values()) - idle,
+            executing=frozenset(entry.in_flight.executing.values()) - idle,
             due=entry.due,
             now=monotonic,
             ordered=entry.ordered,
@@ -78,21 +79,21 @@ class Decisions:
             stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
         )
 
-    def facts(self, entry: Entry) -> Facts:
+    def facts(self, entry: Notification) -> Facts:
         """What the merge needs to know besides the log and the status."""
         request = entry.request
         return Facts(
             request.generation,
             request.policy,
             self.bounds.at_most_once,
-            in_hand=frozenset(entry.executing),
+            in_hand=frozenset(entry.in_flight.executing),
         )
 
-    def channel_states(self, entry: Entry) -> Sequence[ChannelState]:
+    def channel_states(self, entry: Notification) -> Sequence[ChannelState]:
         """The state of each planned channel."""
         return channel_states_of(entry.view, entry.status, self.facts(entry))
 
-    def limit(self, entry: Entry, channel: str) -> int:
+    def limit(self, entry: Notification, channel: str) -> int:
         """
         Largest number of attempts that the log may hold for a channel, as an argument of INTENT.
 

@@ -21,7 +21,8 @@ from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
 from syncer.rules.plan import hold_of
 from syncer.rules.restore import highest_epoch
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -49,7 +50,7 @@ class Holds:
 
     # -- what a claim finds ---------------------------------------------------------------------
 
-    def fence(self, entry: Entry, epoch: Epoch) -> None:
+    def fence(self, entry: Notification, epoch: Epoch) -> None:
         """Hold a notification whose log carries a later epoch than `epoch`, that of our lease term."""
         if entry.uid not in self.fenced:
             # Logged once: after a restore of etcd this may affect all of them, every half minute.
@@ -59,10 +60,10 @@ class Holds:
             )
         self.fenced.setdefault(entry.uid, self.cache.monotonic())
 
-    def distrust(self, entry: Entry, epoch: Epoch) -> None:
+    def distrust(self, entry: Notification, epoch: Epoch) -> None:
         """Hold a notification whose status names what its log and our lease term do not know."""
         self.fenced.pop(entry.uid, None)
-        if entry.uid not in self.distrusted and not entry.untrusted:
+        if entry.uid not in self.distrusted and not entry.judged.untrusted:
             logger.error(
                 "the status names an epoch that the log does not know; nothing is sent for this"
                 " notification",
@@ -82,13 +83,13 @@ class Holds:
 
     # -- what others ask ------------------------------------------------------------------------
 
-    def blocked(self, entry: Entry) -> str:
+    def blocked(self, entry: Notification) -> str:
         """The known reason why an entry cannot be claimed, empty if there is none."""
         if entry.quarantine:
             return "its log cannot be read"
         if entry.uid in self.fenced:
             return "its log belongs to a later epoch"
-        if entry.untrusted:
+        if entry.judged.untrusted:
             return "its record cannot be trusted"
         if entry.uid in self.distrusted:
             return "its status names an epoch that its log does not know"
@@ -98,7 +99,7 @@ class Holds:
         """How many live notifications of ours have not been claimed for no known reason."""
         return sum(
             entry.claim is None
-            and not (entry.quarantine or entry.journaled)
+            and not (entry.quarantine or entry.outage.note)
             and uid not in self.fenced
             and uid not in self.distrusted
             and self.ownership.term_of(uid) is not None
@@ -134,11 +135,11 @@ class Holds:
             " restore of etcd or a move, raise sharding.incarnation"
         )
 
-    def by_reason(self, entries: Iterable[Entry]) -> Counter[str]:
+    def by_reason(self, entries: Iterable[Notification]) -> Counter[str]:
         """How many of these that are unfinished and ours are held, by the reason's label."""
         found: Counter[str] = Counter()
         for entry in entries:
-            stopped = entry.quarantine or entry.untrusted
+            stopped = entry.quarantine or entry.judged.untrusted
             if entry.cancelled or (entry.status.terminal and not stopped):
                 continue
             if self.ownership.term_of(entry.uid) is not None:
@@ -146,7 +147,7 @@ class Holds:
         del found[""]
         return found
 
-    def critical_seconds(self, entries: Iterable[Entry]) -> float:
+    def critical_seconds(self, entries: Iterable[Notification]) -> float:
         """Longest time in seconds for which operators' holds have held back a critical one of these."""
         return max(
             (
@@ -157,16 +158,16 @@ class Holds:
             default=0.0,
         )
 
-    def _reason(self, entry: Entry) -> str:
+    def _reason(self, entry: Notification) -> str:
         if entry.quarantine:
             return HoldReason.QUARANTINED
         if entry.violation:
             return HoldReason.SELF_AUDIT
         if entry.uid in self.fenced:
             return HoldReason.FENCED
-        if entry.untrusted or entry.uid in self.distrusted:
-            return HoldReason.UNTRUSTED if entry.untrusted else HoldReason.EPOCH_AHEAD
-        if entry.without_log_since:
+        if entry.judged.untrusted or entry.uid in self.distrusted:
+            return HoldReason.UNTRUSTED if entry.judged.untrusted else HoldReason.EPOCH_AHEAD
+        if entry.outage.since:
             return HoldReason.NO_LOG
         if find_condition(entry.status.conditions, ATTEMPTS_NOT_SENT):
             return HoldReason.NOT_SENT

@@ -27,8 +27,8 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sharding.manager import ShardManager
-from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import SENDER_ENDED, Recorder
 from syncer.sync.status_writer import StatusWriter
 
@@ -108,7 +108,9 @@ class Journal:
             return
         self._cleared = now
         cache = self.recorder.cache
-        marked = [e.uid for e in cache.entries.values() if e.request.status.journal or e.ahead]
+        marked = [
+            e.uid for e in cache.entries.values() if e.request.status.journal or e.in_flight.ahead
+        ]
         left = {notes.shard_of(uid) for uid in (*marked, *(s.uid for s in cache.journaled()))}
         for shard in notes.marks_left - left:
             await notes.clear_marks(shard)
@@ -138,7 +140,7 @@ class Journal:
         """Whether nothing may be opened in a notification's log, because a note may rely on that."""
         return self.notes().may_carry_note(uid)
 
-    def basis(self, entry: Entry, term: LeaseTerm) -> Basis:
+    def basis(self, entry: Notification, term: LeaseTerm) -> Basis:
         """Whether everything about a notification is known without its log, and why or why not."""
         # If others may have appended records, neither a claim nor the creation proves that all is known. An
         # operator's word needs an attempt.
@@ -162,7 +164,7 @@ class Journal:
             return None
         return _SOON if self.active else self.after
 
-    def applies(self, entry: Entry, term: LeaseTerm) -> bool:
+    def applies(self, entry: Notification, term: LeaseTerm) -> bool:
         """Whether due attempts of a notification are journaled now."""
         return (
             self.active
@@ -172,13 +174,13 @@ class Journal:
             and self._shows_what_is_known(entry)
         )
 
-    def _shows_what_is_known(self, entry: Entry) -> bool:
+    def _shows_what_is_known(self, entry: Notification) -> bool:
         """Whether the status says no more than is known, or is believed."""
         about = self.recorder.evidence.of_entry(entry)
         judged = judge(entry.request, entry.view, about)
         return judged.verdict in (Verdict.AGREES, Verdict.BELIEVED)
 
-    def take_up(self, entry: Entry, term: LeaseTerm) -> None:
+    def take_up(self, entry: Notification, term: LeaseTerm) -> None:
         """
         Learn from the status what the log cannot tell: the attempts in their order, and the plan.
 
@@ -188,26 +190,25 @@ class Journal:
         status, view = entry.request.status, entry.view
         for shown in status.attempts:
             known = view.attempts.get(shown.id)
-            if shown.id in entry.executing or (known and known.state >= shown.state):
+            if shown.id in entry.in_flight.executing or (known and known.state >= shown.state):
                 continue
             former = attempt_epoch(shown.id) != term.epoch
             attempt = self._left(entry, shown) if former else shown
-            view.learn(attempt)
+            entry.learn([attempt])
             if former and attempt.due:
                 wait = wait_of(attempt, self.recorder.time.now()) / 1000
-                entry.due[attempt.channel] = self.recorder.cache.monotonic() + wait
+                entry.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
         plan = missing_plan(view, status)
-        if plan is not None:
-            view.plan = read_plan(plan)
+        entry.learn((), read_plan(plan) if plan else None)
         note = self.notes().note_of(entry.uid)
-        if note is not None and entry.journaled != note.name:
-            entry.journaled = note.name
-            if entry.unrecorded:
+        if note is not None and entry.outage.note != note.name:
+            entry.journaling(note.name)
+            if entry.in_flight.unrecorded:
                 # Its status could not be written without a claim until now.
                 self.recorder.cache.mark_dirty(entry, urgent=True)
-        entry.unjournaled = None
+        entry.not_journaling(None)
 
-    def _left(self, entry: Entry, shown: Attempt) -> Attempt:
+    def _left(self, entry: Notification, shown: Attempt) -> Attempt:
         """The attempt, with a time and a wait if its sender ended before it wrote the result."""
         if shown.state is not AttemptState.UNKNOWN or shown.due or shown.error != WRITTEN_AHEAD:
             return shown
@@ -216,7 +217,7 @@ class Journal:
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
-    def turn(self, entry: Entry, channel: str) -> asyncio.Future[None]:
+    def turn(self, entry: Notification, channel: str) -> asyncio.Future[None]:
         """
         Ask for a turn to journal an attempt.
 
@@ -228,11 +229,11 @@ class Journal:
 
     async def open(
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         channel: str,
         *,
-        in_doubt: Callable[[Entry, Record], object],
+        in_doubt: Callable[[Notification, Record], object],
     ) -> Record | None:
         """
         Record an attempt in the status before it is sent; None if it must not be made.
@@ -258,7 +259,7 @@ class Journal:
             if isinstance(error, Unavailable):
                 result = Flushed.UNAVAILABLE
         finally:
-            on_record = result is Flushed.UNCLEAR or intent.attempt_id in entry.seeded
+            on_record = result is Flushed.UNCLEAR or intent.attempt_id in entry.in_flight.seeded
             if result is not Flushed.WRITTEN and on_record:
                 in_doubt(entry, intent)
             elif result is not Flushed.WRITTEN:

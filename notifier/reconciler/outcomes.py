@@ -37,7 +37,7 @@ from syncer.model.trace import trace_id
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -58,7 +58,7 @@ class Outcomes:
     )
 
     def submit(
-        self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
+        self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
     ) -> asyncio.Task[None]:
         """
         Start recording an outcome, in a task that outlives the caller.
@@ -76,7 +76,7 @@ class Outcomes:
         recording.add_done_callback(self.recording.pop)
         return recording
 
-    def waiting(self, entry: Entry, intent: Record, outcome: Outcome) -> Outcome:
+    def waiting(self, entry: Notification, intent: Record, outcome: Outcome) -> Outcome:
         """
         Return what to record of an outcome: that of an operator's mistake waits, if so configured.
 
@@ -98,9 +98,9 @@ class Outcomes:
             error=outcome.error.removeprefix(PERMANENT),
         )
 
-    def submit_not_sent(self, entry: Entry, intent: Record) -> None:
+    def submit_not_sent(self, entry: Notification, intent: Record) -> None:
         """Start recording that nothing was sent for an intent that log or status may hold."""
-        where = "status" if intent.attempt_id in entry.ahead else "log"
+        where = "status" if intent.attempt_id in entry.in_flight.ahead else "log"
         outcome = Outcome.not_sent(f"the {where} did not confirm the attempt, so it was not sent")
         self.submit(entry, intent, outcome, 0.0)
 
@@ -123,7 +123,7 @@ class Outcomes:
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
 
-    async def settle(self, entries: Sequence[Entry]) -> None:
+    async def settle(self, entries: Sequence[Notification]) -> None:
         """
         Record in the logs what only this process knows, because nothing is reconciled any more.
 
@@ -140,17 +140,19 @@ class Outcomes:
             with contextlib.suppress(PortError):
                 if term is not None and ours and self._known_here_alone(entry, term):
                     await self.ports.claimer.claim(entry, term)
-                if entry.unrecorded:
+                if entry.in_flight.unrecorded:
                     await self.ports.claimer.hand_in(entry)
 
-    def _known_here_alone(self, entry: Entry, term: LeaseTerm) -> bool:
-        if entry.unrecorded:
+    def _known_here_alone(self, entry: Notification, term: LeaseTerm) -> bool:
+        if entry.in_flight.unrecorded:
             return True
         if self.ports.recorder.claim_holds(entry, term):
             return False
         return bool(entry.abandoned) or exceeds(entry.view, entry.status)
 
-    async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
+    async def record(
+        self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
+    ) -> None:
         """Record an outcome; the arguments are those of `submit`."""
         earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
         left = [a for a in earlier if counts(a)]
@@ -159,10 +161,8 @@ class Outcomes:
         planned = plan.digest(intent.channel) if plan else ""
         attempt = _ended(intent, outcome, self.ports.recorder.time.now(), wait, seconds)
         attempt = replace(attempt, words=_words(outcome, planned), answer=outcome.answer)
-        if wait is None:
-            entry.due.pop(attempt.channel, None)
-        else:
-            entry.due[attempt.channel] = self.ports.cache.monotonic() + wait / 1000
+        until = None if wait is None else self.ports.cache.monotonic() + wait / 1000
+        entry.wait(attempt.channel, until)
         recorded = await self._close(entry, attempt, intent)
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
@@ -192,9 +192,9 @@ class Outcomes:
             return delay(len(uncounted_run(earlier)) + 1, self.jitter())
         return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
 
-    async def _close(self, entry: Entry, attempt: Attempt, intent: Record) -> bool:
+    async def _close(self, entry: Notification, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
-        if intent.attempt_id in entry.ahead:
+        if intent.attempt_id in entry.in_flight.ahead:
             self.ports.recorder.close_in_memory(entry, attempt, intent)
             return True
         patience = self.ports.journal.patience
@@ -241,7 +241,7 @@ def _words(outcome: Outcome, planned: str) -> str:
     return f"templates {outcome.digest}{changed}{failed}"
 
 
-def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:
+def _log(entry: Notification, attempt: Attempt, *, recorded: bool) -> None:
     logger.log(
         logging.INFO if attempt.failure in {None, FailureClass.SUPERSEDED} else logging.WARNING,
         "attempt recorded" if recorded else "attempt not recorded",

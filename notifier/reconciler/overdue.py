@@ -20,7 +20,8 @@ from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.journal import held_because
 from syncer.rules.plan import Deliver, Resolve, hold_of
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 
 
 @dataclass(eq=False)
@@ -33,7 +34,9 @@ class Overdue:
     decisions: Decisions
     holds: Holds
 
-    def mark_without_log(self, entries: Iterable[Entry], *, available: bool, notice: float) -> None:
+    def mark_without_log(
+        self, entries: Iterable[Notification], *, available: bool, notice: float
+    ) -> None:
         """
         Have the status of objects show that a due attempt waits for the log, or no longer waits.
 
@@ -41,37 +44,33 @@ class Overdue:
         """
         now = self.cache.monotonic()
         for entry in entries:
-            waiting = not available and self._waits(entry)
-            if not waiting:
-                entry.without_log_since = 0.0
-                if entry.without_log:
-                    entry.without_log = False
-                    self.cache.mark_dirty(entry)
-                continue
-            entry.without_log_since = entry.without_log_since or now
-            if now - entry.without_log_since < notice:
-                continue
-            if not entry.without_log or _gives_another_reason(entry):
-                entry.without_log = True
+            outage = entry.outage
+            since = (outage.since or now) if not available and self._waits(entry) else 0.0
+            shown = since > 0 and now - since >= notice
+            if (since, shown) != (outage.since, outage.shown):
+                entry.held(since, shown=shown)
+            if shown != outage.shown or (shown and _gives_another_reason(entry)):
                 self.cache.mark_dirty(entry)
 
-    def _waits(self, entry: Entry) -> bool:
-        if entry.journaled and entry.unjournaled is None:
+    def _waits(self, entry: Notification) -> bool:
+        if entry.outage.note and entry.outage.missing is None:
             return False
         ours = self.ownership.term_of(entry.uid) is not None
         return ours and not entry.cancelled and self.is_due(entry)
 
-    def is_due(self, entry: Entry) -> bool:
+    def is_due(self, entry: Notification) -> bool:
         """Whether an attempt is due, as far as this process knows."""
-        if entry.status.terminal or entry.quarantine or entry.untrusted:
+        if entry.status.terminal or entry.quarantine or entry.judged.untrusted:
             return False
-        if entry.claim is None and entry.view.position == 0 and not entry.journaled:
+        if entry.claim is None and entry.view.position == 0 and not entry.outage.note:
             return _shows_due(entry.status, self.time.now())
         # An attempt that still waits for its INTENT counts as due, like any other.
-        asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
+        asking = {
+            c for i, c in entry.in_flight.executing.items() if i in entry.in_flight.never_sent
+        }
         return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
 
-    def oldest(self, entries: Iterable[Entry]) -> float:
+    def oldest(self, entries: Iterable[Notification]) -> float:
         """Seconds for which the longest waiting attempt of ours has been due, 0 if none is."""
         now = self.time.now()
         oldest = 0.0
@@ -81,7 +80,7 @@ class Overdue:
             oldest = max(oldest, self._seconds(entry, now, oldest))
         return oldest
 
-    def _seconds(self, entry: Entry, now: int, least: float) -> float:
+    def _seconds(self, entry: Notification, now: int, least: float) -> float:
         """
         For how many seconds a live entry of ours has had an attempt due; `now` is in milliseconds.
 
@@ -90,13 +89,15 @@ class Overdue:
         view, request = entry.view, entry.request
         if entry.status.terminal or hold_of(request.hold, paused=self.holds.paused):
             return 0.0
-        if (entry.claim is None and not entry.journaled) or view.plan is None:
+        if (entry.claim is None and not entry.outage.note) or view.plan is None:
             # Not claimed yet: its first attempt has been due since its creation, a later one since the time
             # that its object names.
             return (now - (expected(entry) or request.created)) / 1000
         since: dict[str, int] = {}
         # An attempt that waits for its INTENT waits for the log: it is not under way.
-        executing = {c for i, c in entry.executing.items() if i not in entry.never_sent}
+        executing = {
+            c for i, c in entry.in_flight.executing.items() if i not in entry.in_flight.never_sent
+        }
         executing |= self.holds.placed.of(request, view.plan.channels).keys()
         for channel in view.plan.channels:
             tried = view.of_channel(channel)
@@ -114,15 +115,15 @@ class Overdue:
         return max(((now - at) / 1000 for c, at in since.items() if c in unfinished), default=0.0)
 
 
-def expected(entry: Entry) -> int:
+def expected(entry: Notification) -> int:
     """When the object says that its next attempt is due, in Unix milliseconds; 0 if it says nothing."""
     return min((c.next_retry for c in entry.status.channels if c.next_retry), default=0)
 
 
-def _gives_another_reason(entry: Entry) -> bool:
+def _gives_another_reason(entry: Notification) -> bool:
     """Whether the status shows that it is held, but for another reason than the present one."""
     shown = find_condition(entry.status.conditions, LOG_UNAVAILABLE)
-    return shown is not None and shown.reason != held_because(entry.unjournaled)[0]
+    return shown is not None and shown.reason != held_because(entry.outage.missing)[0]
 
 
 def _shows_due(status: Status, now: int) -> bool:

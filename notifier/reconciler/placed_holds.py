@@ -22,7 +22,7 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.holds import Held, concerns, held_channels, holds_channel
 from syncer.rules.plan import NO_HOLDS
 from syncer.runtime.clock import LedgerTime, MonotonicClock
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 #: The priority of notifications that must not wait unnoticed.
 _CRITICAL: Final = "Critical"
@@ -74,7 +74,7 @@ class PlacedHolds:
             request, channels, holds, now=self.time.certain(), clock=self.monotonic()
         )
 
-    def let_go(self, entries: Mapping[str, Entry], share: float) -> list[str]:
+    def let_go(self, entries: Mapping[str, Notification], share: float) -> list[str]:
         """
         Let go what may go since the last call; returns the uids.
 

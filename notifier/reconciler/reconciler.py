@@ -3,8 +3,8 @@ The reconciler: decides what one notification needs now, and starts it.
 
 `reconcile(uid)` is level-triggered and serial per notification: it claims the log unless it holds a
 claim, asks for a decision based on the current state, and hands due attempts to the dispatcher or sets a
-timer. Between two calls it remembers only the last decision (`Entry.last_check`). The resync derives from
-that what to reconcile again, so that no return path has to arrange it.
+timer. Between two calls it remembers only the last decision (`Notification.last_check`). The resync derives
+from that what to reconcile again, so that no return path has to arrange it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from syncer.rules.plan import (
 )
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.rules.resync import Check
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -91,7 +91,7 @@ class Reconciler:
         entry = self.ports.cache.entries.get(uid)
         term = self.ports.ownership.term_of(uid)
         if entry is not None:
-            entry.last_check = None
+            entry.checking()
         if entry is None or term is None or not self.holds.accepts(uid):
             if entry is not None and term is None:
                 await self._leave(entry)
@@ -118,7 +118,7 @@ class Reconciler:
                 return None
         return await self._decide(entry, term)
 
-    async def _without_log(self, entry: Entry, term: LeaseTerm) -> Decision | None:
+    async def _without_log(self, entry: Notification, term: LeaseTerm) -> Decision | None:
         """Decide for an entry whose log must not be used; None if too little is known."""
         if self.ports.journal.applies(entry, term):
             self.ports.journal.take_up(entry, term)
@@ -126,11 +126,13 @@ class Reconciler:
         # Nothing may be opened in the log until the note is removed; then the journal has everything
         # checked. A write of the note, or of the object, may be under way, and nothing reports its end.
         basis = self.ports.journal.basis(entry, term)
-        entry.unjournaled = None if basis.complete else basis
+        entry.not_journaling(None if basis.complete else basis)
         self.ports.queue.add_at(entry.uid, self.ports.cache.monotonic() + _NOTE_PAUSE)
         return None
 
-    async def _decide(self, entry: Entry, term: LeaseTerm, *, journaled: bool = False) -> Decision:
+    async def _decide(
+        self, entry: Notification, term: LeaseTerm, *, journaled: bool = False
+    ) -> Decision:
         """Decide for an entry whose log is claimed, or not needed, and act on the decision."""
         if stopped := _stopped(entry):
             return self._decided(entry, Await(stopped))
@@ -164,7 +166,7 @@ class Reconciler:
 
     # -- the claim ------------------------------------------------------------------------------
 
-    async def _claim(self, entry: Entry, term: LeaseTerm) -> bool:
+    async def _claim(self, entry: Notification, term: LeaseTerm) -> bool:
         """Claim the log of an entry; returns whether a decision may be based on it."""
         first = entry.claim is None and entry.view.position == 0
         claimed = await self.ports.claimer.claim(entry, term)
@@ -173,12 +175,12 @@ class Reconciler:
         )
         if not await self._usable(entry, term, claimed):
             return False
-        entry.fresh = False
+        entry.shared()
         if first and not entry.status.terminal and not entry.cancelled:
             self.ports.reporter.started(entry.request)
         return True
 
-    async def _usable(self, entry: Entry, term: LeaseTerm, claimed: ClaimDecision) -> bool:
+    async def _usable(self, entry: Notification, term: LeaseTerm, claimed: ClaimDecision) -> bool:
         """Record what prevents a decision after a claim; returns whether nothing does."""
         actions = claimed.actions
         if Action.STOP in actions:
@@ -192,7 +194,7 @@ class Reconciler:
         if Action.ORPHAN in actions:
             await self._retire(entry, term)
             return False
-        entry.unreadable = Action.HOLD in actions
+        entry.readable(readable=Action.HOLD not in actions)
         if entry.unreadable:
             self.ports.queue.retry(entry.uid)
             return False
@@ -205,16 +207,16 @@ class Reconciler:
             return False
         return True
 
-    def _unclaimed(self, entry: Entry) -> Decision | None:
+    def _unclaimed(self, entry: Notification) -> Decision | None:
         """The decision for an entry that cannot be claimed, None if the claim is tried again soon."""
         reason = self.holds.blocked(entry)
         decision = self._decided(entry, Await(reason)) if reason else None
         # What may pass soon is also tried again with a growing wait, which a decision would reset.
         return None if entry.unreadable else decision
 
-    async def _catch_up(self, entry: Entry) -> None:
+    async def _catch_up(self, entry: Notification) -> None:
         """Record the results kept while the log was away, and read what others have appended."""
-        if entry.unrecorded:
+        if entry.in_flight.unrecorded:
             await self.ports.recorder.record_kept(entry)
         if not entry.reread:
             return
@@ -225,11 +227,11 @@ class Reconciler:
 
     # -- notifications that are gone, or another replica's ----------------------------------------
 
-    async def _leave(self, entry: Entry) -> None:
+    async def _leave(self, entry: Notification) -> None:
         """Forget a notification of another replica once no work on it is under way here."""
-        if entry.unrecorded:
+        if entry.in_flight.unrecorded:
             await self.ports.claimer.hand_in(entry)
-            if not entry.unrecorded:
+            if not entry.in_flight.unrecorded:
                 await self.ports.recorder.log.wake_owner(entry.uid)
             elif not entry.quarantine:
                 self.ports.queue.retry(entry.uid)
@@ -238,17 +240,19 @@ class Reconciler:
             self.ports.queue.add(entry.uid)
             return
         over = entry.deleted or entry.status.terminal
-        if not entry.busy and (over or not entry.unrecorded):
+        if not entry.busy and (over or not entry.in_flight.unrecorded):
             # Its owner delivers, publishes and retires it.
             self.ports.cache.forget(entry.uid)
 
-    async def _retire(self, entry: Entry, term: LeaseTerm) -> None:
-        if not await self.ports.claimer.retire(entry, term) and not entry.executing:
+    async def _retire(self, entry: Notification, term: LeaseTerm) -> None:
+        if not await self.ports.claimer.retire(entry, term) and not entry.in_flight.executing:
             self.ports.queue.retry(entry.uid)
 
     # -- acting on decisions ----------------------------------------------------------------------
 
-    def _start(self, entry: Entry, decision: Decision, *, journaled: bool) -> dict[str, Reject]:
+    def _start(
+        self, entry: Notification, decision: Decision, *, journaled: bool
+    ) -> dict[str, Reject]:
         """Act on a decision; returns what a circuit breaker rejects, by channel."""
         rejected: dict[str, Reject] = {}
         for channel in decision.channels if isinstance(decision, Deliver) else ():
@@ -271,21 +275,20 @@ class Reconciler:
             self.ports.queue.add_at(entry.uid, decision.then)
         return rejected
 
-    def _decided(self, entry: Entry, decision: Decision) -> Decision:
+    def _decided(self, entry: Notification, decision: Decision) -> Decision:
         """Remember a decision: when the next is needed, and which channels are in progress or queued."""
         started = decision.channels if isinstance(decision, Deliver | GiveUp) else ()
-        entry.last_check = Check(
+        check = Check(
             at=self.ports.cache.monotonic(),
             by=math.inf if decision.then is None else decision.then,
             version=entry.request.resource_version,
             position=entry.view.position,
-            channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
+            channels=tuple(dict.fromkeys((*started, *entry.in_flight.executing.values()))),
         )
-        entry.unchecked_since = 0.0
-        entry.withheld = tuple(channel for channel, _ in withheld(decision))
+        entry.decided(check, tuple(channel for channel, _ in withheld(decision)))
         return decision
 
-    async def _note_held(self, entry: Entry, channel: str, reason: str) -> None:
+    async def _note_held(self, entry: Notification, channel: str, reason: str) -> None:
         """Record in the log, once, why a due channel is held back."""
         known = entry.view.last_skip.get(channel)
         await self._skip(entry, channel, reason)
@@ -293,14 +296,14 @@ class Reconciler:
         if noted is not None and noted != known:
             self.ports.reporter.held(entry.request, channel, noted)
 
-    async def _give_up(self, entry: Entry, term: LeaseTerm, decision: GiveUp) -> None:
+    async def _give_up(self, entry: Notification, term: LeaseTerm, decision: GiveUp) -> None:
         """Record in the log why due channels are given up, and end them."""
         for channel in decision.channels:
             await self._skip(entry, channel, decision.reason)
             outcome = Outcome.permanent(decision.reason)
             await self.attempts.give_up(entry, term, channel, outcome)
 
-    async def _note_rejection(self, entry: Entry, channel: str, rejection: Reject) -> None:
+    async def _note_rejection(self, entry: Notification, channel: str, rejection: Reject) -> None:
         """
         Report, once, that an attempt waits for its receiver's circuit breaker.
 
@@ -313,7 +316,7 @@ class Reconciler:
             made = sum(map(counts, entry.view.of_channel(channel)))
             self.ports.reporter.rejected(entry.request, channel, reason, made)
 
-    async def _skip(self, entry: Entry, channel: str, reason: str) -> bool:
+    async def _skip(self, entry: Notification, channel: str, reason: str) -> bool:
         """Record, once, why a due attempt is not made; False if Redis did not answer."""
         try:
             await self.ports.recorder.skip(entry, channel, reason)
@@ -322,7 +325,7 @@ class Reconciler:
         return True
 
 
-def _stopped(entry: Entry) -> str:
+def _stopped(entry: Notification) -> str:
     """Why no decision is made for an entry whose log is claimed; empty if one may be made."""
     if entry.cancelled:
         return "the object is being deleted"

@@ -20,8 +20,7 @@ from notifier.router import Router
 from syncer.model.ports import LeaseTerm
 from syncer.model.record import Record
 from syncer.runtime.clock import MonotonicClock
-from syncer.sync.cache import Entry
-from syncer.sync.recorder import Recorder
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -33,14 +32,13 @@ _GRACE: Final = 2.0
 class Sender:
     """Composes and sends the message of an attempt."""
 
-    recorder: Recorder
     router: Router
     composer: Composer
     monotonic: MonotonicClock
 
     async def send(  # noqa: PLR0911 (one outcome for each thing that stops a send)
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         intent: Record,
         channel: Channel | None,
@@ -75,7 +73,7 @@ class Sender:
         # The last check here: nothing but the send itself may follow it.
         if not term.may_send(self.monotonic(), channel.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
-        self.recorder.sending(entry, intent.attempt_id)
+        entry.in_flight.leave(intent.attempt_id)
         message = replace(
             message, answer=answer, may_leave=lambda: term.may_send(self.monotonic(), 0.0)
         )

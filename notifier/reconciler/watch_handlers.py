@@ -17,7 +17,8 @@ from syncer.model.ports import Ownership
 from syncer.model.record import read_plan
 from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.restore import fitting, missing_plan
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 
 
@@ -57,7 +58,7 @@ class WatchHandlers:
             and term is not None
             and version_key(request.resource_version) > version_key(term.epoch.partition(".")[2])
         )
-        self.cache.entries[request.uid] = Entry(request, fresh=fresh, doubtful=wiped)
+        self.cache.entries[request.uid] = Notification(request, fresh=fresh, doubtful=wiped)
         self.queue.add(request.uid)
 
     def _suspect(self, request: NotificationRequest) -> bool:
@@ -67,14 +68,14 @@ class WatchHandlers:
         known = about.protected or request.uid in self.cache.finished
         return ours and not known and request.created >= about.adopted_before
 
-    def _update(self, entry: Entry, request: NotificationRequest) -> None:
+    def _update(self, entry: Notification, request: NotificationRequest) -> None:
         known = entry.request.resource_version
         if version_key(request.resource_version) <= version_key(known):
             return
         # Own writes come back with the version that the write returned; this is another client's write.
         if not request.raw and self.ownership.term_of(request.uid) is not None:
             # Only an outline, of an object that was gone for a while: claim it again, and read it.
-            entry.fresh = False
+            entry.shared()
             self.recorder.lose_claim(entry, "outline")
             self.queue.add(request.uid)
             return
@@ -109,7 +110,7 @@ class WatchHandlers:
             self._keep(last())
         entry = self.cache.entries.get(uid)
         if entry is not None:
-            entry.deleted = True
+            entry.gone()
             self.cache.clean(entry)
             self.queue.add(uid)
 
@@ -119,11 +120,10 @@ class WatchHandlers:
         about = self.recorder.evidence.of(gone.uid)
         if not (about.protected or about.marked):
             return
-        entry = self.cache.entries[gone.uid] = Entry(gone, deleted=True)
-        for attempt in gone.status.attempts:
-            entry.view.learn(fitting(attempt))
+        entry = self.cache.entries[gone.uid] = Notification(gone, deleted=True)
+        entry.learn([fitting(attempt) for attempt in gone.status.attempts])
         plan = missing_plan(entry.view, gone.status)
-        entry.view.plan = read_plan(plan) if plan is not None else None
+        entry.learn((), read_plan(plan) if plan else None)
         self.queue.add(gone.uid)
 
     def release(self, uid: str) -> bool:
@@ -138,7 +138,7 @@ class WatchHandlers:
         entry = self.cache.entries.get(uid)
         if entry is None:
             return True
-        if entry.busy or entry.unrecorded:
+        if entry.busy or entry.in_flight.unrecorded:
             self.queue.add(uid)
             return False
         self.cache.forget(uid)

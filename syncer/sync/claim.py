@@ -32,7 +32,6 @@ from syncer.model.attempt import (
 from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
 from syncer.model.record import Record, intent_record, read_plan
-from syncer.model.resource import NO_STATUS
 from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
 from syncer.rules.fold import LogView
@@ -41,7 +40,8 @@ from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, c
 from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import SURE, Cache, Claim, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import DOUBTS, Claim, Notification
 from syncer.sync.permissions import MissingPermissions
 from syncer.sync.recorder import Recorder
 
@@ -78,7 +78,7 @@ class Claimer:
 
     # -- one notification -----------------------------------------------------------------------
 
-    async def claim(self, entry: Entry, term: LeaseTerm) -> ClaimDecision:
+    async def claim(self, entry: Notification, term: LeaseTerm) -> ClaimDecision:
         """
         Claim the log, compare it with the object, repair what differs.
 
@@ -91,8 +91,7 @@ class Claimer:
         generation = self.log.generation
         heard = self.log.subscriptions
         own_seeds = self._own_seeds(entry)
-        if entry.ahead:
-            entry.seeded |= entry.ahead
+        entry.in_flight.offer()
         claimed = await self.log.claim(
             entry.uid, term.epoch, name=entry.request.key, seeds=own_seeds
         )
@@ -105,7 +104,9 @@ class Claimer:
             self.recorder.put_in_quarantine(entry, str(claimed.error))
             return self._count(reconcile(Situation(undecodable=True)))
         failpoint(Failpoint.CLAIMED)
-        entry.known_empty(claimed.snapshot.view.position == 0, asyncio.get_running_loop().time())
+        entry.judged.known_empty(
+            claimed.snapshot.view.position == 0, asyncio.get_running_loop().time()
+        )
         self._adopt(entry, claimed.snapshot)
         if not await self.recorder.record_kept(entry):
             raise Unavailable("the log was lost under its claim")
@@ -120,27 +121,25 @@ class Claimer:
         # has it made again, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
         current = generation == self.log.generation
-        if claimable and current and not entry.unrecorded:
-            entry.claim = Claim(term.epoch, generation, claimed.stamp)
-            entry.compared = self.recorder.time.latest()
-            entry.known_in, entry.journaled, entry.unjournaled = term.epoch, "", None
-            entry.heard = heard
+        if claimable and current and not (entry.in_flight.unrecorded or entry.quarantine):
+            claim = Claim(term.epoch, generation, claimed.stamp)
+            entry.claimed(claim, heard=heard, compared=self.recorder.time.latest())
             self._schedule_due(entry)
             # Marks that failed while the log was away must not delay the next write.
-            entry.failures = 0
+            entry.publication.forgive()
             final = entry.status.terminal
-            if final or entry.dirty_since is not None:
+            if final or entry.publication.pending:
                 # A finished notification lacks a mark or an expiry, which the status writer sets.
                 self.cache.mark_dirty(entry, urgent=final)
         return self._count(decision)
 
-    def _adopt(self, entry: Entry, snapshot: Snapshot) -> None:
+    def _adopt(self, entry: Notification, snapshot: Snapshot) -> None:
         if entry.quarantine:
-            entry.quarantine = ""
+            entry.intelligible()
             self.cache.mark_dirty(entry)
         self.recorder.adopt(entry, snapshot)
 
-    async def _gather(self, entry: Entry) -> Presence:
+    async def _gather(self, entry: Notification) -> Presence:
         if entry.deleted:
             return Presence.ABSENT
         if entry.fresh:
@@ -149,7 +148,7 @@ class Claimer:
             return Presence.PRESENT
         request = entry.request
         if self.permissions.waits(request.namespace):
-            entry.unreadable = True
+            entry.readable(readable=False)
             return Presence.UNREADABLE
         try:
             current = await self.objects.get(request.namespace, request.name, request)
@@ -157,7 +156,7 @@ class Claimer:
             return Presence.ABSENT
         except Unauthorised as error:
             # Known now, and not after the claim: it is what the permission is missed for.
-            entry.unreadable = True
+            entry.readable(readable=False)
             self.permissions.withheld(request.namespace, error)
             return Presence.UNREADABLE
         except (KindMissing, ContractError):
@@ -168,14 +167,14 @@ class Claimer:
         entry.take(current, since=request.resource_version)
         return Presence.PRESENT
 
-    def _own_seeds(self, entry: Entry) -> list[Record]:
+    def _own_seeds(self, entry: Notification) -> list[Record]:
         """What this process can give back to a log; the status only says in which order."""
         status = entry.status
         if not self.recorder.evidence.of_entry(entry).protected:
             status = known_part(status, entry.view)
         return seeds_of_view(entry.view, status)
 
-    def _judge(self, entry: Entry) -> Judgement:
+    def _judge(self, entry: Notification) -> Judgement:
         """
         Say what becomes of the status; what that changes in the entry is changed.
 
@@ -186,21 +185,12 @@ class Claimer:
         about = evidence.of_entry(entry)
         alone = not about.protected and evidence.alone(entry, about)
         judged = judge(entry.request, entry.view, about, alone=alone)
-        unsure = judged.verdict in (Verdict.DISREGARDED, Verdict.DOUBTED)
-        if not unsure:
-            entry.unsure = SURE
-        elif entry.unsure[0] is not judged.verdict:
-            entry.unsure = judged.verdict, entry.claimed_at
-        if unsure and self.log.looked_at <= entry.unsure[1]:
+        unsure = judged.verdict in DOUBTS
+        entry.judged.suspect(judged.verdict)
+        if unsure and self.log.looked_at <= entry.judged.unsure[1]:
             self.log.probe_soon()
             raise Unavailable("a status is judged once the store has been looked at")
-        if judged.verdict is not Verdict.DISREGARDED:
-            entry.own = None
-        elif entry.own is None:
-            entry.own = NO_STATUS
-        untrusted = judged.reason if judged.verdict is Verdict.DOUBTED else ""
-        if entry.untrusted != untrusted or entry.own is not None:
-            entry.untrusted = untrusted
+        if entry.judged.conclude(judged):
             self.cache.mark_dirty(entry, urgent=True)
         if unsure:
             logger.warning(
@@ -213,7 +203,7 @@ class Claimer:
         return judged
 
     def _situation(
-        self, entry: Entry, term: LeaseTerm, presence: Presence, judged: Judgement
+        self, entry: Notification, term: LeaseTerm, presence: Presence, judged: Judgement
     ) -> Situation:
         status, view = entry.status, entry.view
         believed = judged.verdict is Verdict.BELIEVED
@@ -238,7 +228,7 @@ class Claimer:
 
     async def _act(
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         decision: ClaimDecision,
         situation: Situation,
@@ -253,26 +243,23 @@ class Claimer:
         if Action.SEED in actions:
             await self._seed(entry, term, judged, unplanned=situation.unplanned)
         if Action.ORPHAN in actions:
-            entry.deleted = True
+            entry.gone()
         if Action.RECOVER in actions or Action.ORPHAN in actions:
             await self._recover(entry, term)
         if Action.SYNC in actions or Action.ACK in actions:
             self.cache.mark_dirty(entry, urgent=entry.status.terminal)
 
     async def _seed(
-        self, entry: Entry, term: LeaseTerm, judged: Judgement, *, unplanned: bool
+        self, entry: Notification, term: LeaseTerm, judged: Judgement, *, unplanned: bool
     ) -> None:
         status = entry.status
         lost = lacking(entry.view, status)
-        for attempt in lost:
-            entry.view.learn(fitting(self._adopted(entry, attempt)))
+        entry.learn([fitting(self._adopted(entry, attempt)) for attempt in lost])
         plan = missing_plan(entry.view, status) if unplanned else None
-        if plan is not None:
-            entry.view.plan = read_plan(plan)
+        entry.learn((), read_plan(plan) if plan else None)
         # All that is known, though the log may hold most of it: it may be lost before this arrives.
         seeds = seeds_of_view(entry.view, status)
-        if entry.ahead:
-            entry.seeded |= entry.ahead
+        entry.in_flight.offer()
         claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")
@@ -295,7 +282,7 @@ class Claimer:
             )  # fmt: skip
         self.cache.mark_dirty(entry)
 
-    def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:
+    def _adopted(self, entry: Notification, attempt: Attempt) -> Attempt:
         """An attempt of the replaced controller, with the wait that it would have applied."""
         retriable = attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN) and (
             attempt.failure is not FailureClass.PERMANENT
@@ -305,7 +292,7 @@ class Claimer:
         wait = self._backoff(entry.request.policy, attempt.number)
         return replace(attempt, due=attempt.ended + wait)
 
-    async def _recover(self, entry: Entry, term: LeaseTerm) -> None:
+    async def _recover(self, entry: Notification, term: LeaseTerm) -> None:
         policy = entry.request.policy
         for attempt in entry.abandoned:
             number = sum(map(counts, entry.view.of_channel(attempt.channel)))
@@ -322,12 +309,12 @@ class Claimer:
                 )
         self.cache.mark_dirty(entry)
 
-    def _schedule_due(self, entry: Entry) -> None:
+    def _schedule_due(self, entry: Notification) -> None:
         now_ms, now = self.recorder.time.now(), self.cache.monotonic()
         # The waits after attempts whose results are not recorded yet, so the log does not have them.
-        under_way = {c: entry.due[c] for c in entry.executing.values() if c in entry.due}
+        under_way = {c: entry.due[c] for c in entry.in_flight.executing.values() if c in entry.due}
         waits = entry.view.waits(now_ms, entry.ordered)
-        entry.due = {c: now + wait / 1000 for c, wait in waits.items()} | under_way
+        entry.waits({c: now + wait / 1000 for c, wait in waits.items()} | under_way)
 
     def _count(self, decision: ClaimDecision) -> ClaimDecision:
         for row in decision.rows:
@@ -336,7 +323,7 @@ class Claimer:
 
     # -- a notification of another owner --------------------------------------------------------
 
-    async def hand_in(self, entry: Entry) -> None:
+    async def hand_in(self, entry: Notification) -> None:
         """
         Append kept outcomes to the log of another owner, after the attempts that only the status shows.
 
@@ -356,11 +343,11 @@ class Claimer:
             view = snapshot.view if snapshot else LogView()
             believed = self.recorder.evidence.of_entry(entry).protected
             for shown in lacking(view, entry.request.status):
-                if entry.executing:
+                if entry.in_flight.executing:
                     # Its outcome may be on its way, and belongs in between.
                     return
                 ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
-                kept = entry.unrecorded.get(shown.id)
+                kept = entry.in_flight.unrecorded.get(shown.id)
                 foreign = not believed or attempt_epoch(shown.id) == NO_EPOCH
                 if kept is None and (ahead or foreign):
                     continue
@@ -379,7 +366,7 @@ class Claimer:
 
     # -- a deleted notification -----------------------------------------------------------------
 
-    async def retire(self, entry: Entry, term: LeaseTerm) -> bool:
+    async def retire(self, entry: Notification, term: LeaseTerm) -> bool:
         """
         Retire the log of a deleted notification: settle what is open, archive, set the expiry.
 
@@ -389,12 +376,12 @@ class Claimer:
         Raises:
             PortError: no answer; call again later.
         """
-        if entry.executing:
+        if entry.in_flight.executing:
             return False
         # What is known here alone is recorded although the object is gone: what was journaled for it, or
         # what a lost log held.
         seeds = self._own_seeds(entry)
-        known = entry.view.position or entry.claim or seeds or entry.unrecorded
+        known = entry.view.position or entry.claim or seeds or entry.in_flight.unrecorded
         if not known and not await self._has_log(entry.uid):
             self.cache.forget(entry.uid)
             return True
@@ -407,7 +394,7 @@ class Claimer:
             self.cache.forget(entry.uid)
             return True
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.quarantine = ""
+        entry.intelligible()
         if not await self.recorder.record_kept(entry):
             return False
         await self._recover(entry, term)
@@ -425,7 +412,7 @@ class Claimer:
         self.cache.forget(entry.uid)
         return True
 
-    def _awaits_audit(self, entry: Entry) -> bool:
+    def _awaits_audit(self, entry: Notification) -> bool:
         """Whether the audit feed has not read the log to its end; if so, leave the log to the feed."""
         if not self.cache.auditing or entry.audited >= entry.view.position:
             return False
@@ -439,7 +426,7 @@ class Claimer:
         return head.length > 0
 
 
-def archived(entry: Entry) -> str:
+def archived(entry: Notification) -> str:
     """The log as one JSON line, which remains after the object and, later, the log are gone."""
     return json.dumps(
         {

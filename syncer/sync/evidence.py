@@ -10,8 +10,8 @@ from syncer.ledger.log import RedisLog
 from syncer.model.lineage import UNKNOWN, Lineage
 from syncer.rules.evidence import PROTECTED, Circumstances
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Entry
 from syncer.sync.finished import Finished
+from syncer.sync.notification import Notification
 
 
 @dataclass(eq=False)
@@ -46,18 +46,17 @@ class Evidence:
             at_most_once=self.at_most_once,
         )
 
-    def of_entry(self, entry: Entry) -> Circumstances:
+    def of_entry(self, entry: Notification) -> Circumstances:
         """As `of`."""
-        return self.of(entry.uid, compared=entry.compared)
+        return self.of(entry.uid, compared=entry.judged.compared)
 
-    def alone(self, entry: Entry, about: Circumstances) -> bool:
+    def alone(self, entry: Notification, about: Circumstances) -> bool:
         """Whether nobody but this process can have done anything for a notification."""
         request = entry.request
-        if entry.born and not entry.alone:
-            entry.alone = self.log.looked_at > entry.born and about.complete(
-                request.created, request.retention_days
-            )
-        return entry.alone
+        if entry.judged.born and not entry.judged.alone:
+            complete = about.complete(request.created, request.retention_days)
+            entry.judged.prove_alone(complete and self.log.looked_at > entry.judged.born)
+        return entry.judged.alone
 
     def never_handled(self, finished: Finished) -> bool:
         """Whether nothing can have been sent for a finished notification that has no log."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from syncer.model.resource import SENT, Status
 from syncer.rules.compact import SOFT_LIMIT
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 #: Conflicts that are resolved at once; after these the entry backs off.
 MAX_CONFLICTS: Final = 5
@@ -41,7 +41,7 @@ class Limits:
     at_most_once: bool = False
 
 
-def ends_badly(entry: Entry, wanted: Status) -> bool:
+def ends_badly(entry: Notification, wanted: Status) -> bool:
     """Whether a write would end a notification in another way than with Sent."""
     return wanted.terminal and wanted.phase != SENT and not entry.status.terminal
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.errors import OF_ONE_OBJECT, Unauthorised
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.sync")
 
@@ -32,7 +33,7 @@ class _Missing:
 class MissingPermissions:
     """Namespaces in which one kind of call is refused."""
 
-    def __init__(self, cache: Cache, refused: str, waiting: Callable[[Entry], bool]) -> None:
+    def __init__(self, cache: Cache, refused: str, waiting: Callable[[Notification], bool]) -> None:
         """
         Nothing is refused yet.
 

@@ -28,9 +28,7 @@ from syncer.model.attempt import (
     AttemptState,
     Epoch,
     FailureClass,
-    drop,
     make_attempt_id,
-    without,
 )
 from syncer.model.errors import ContractError, PortError, Rejected, Unauthorised
 from syncer.model.ports import LeaseTerm
@@ -48,8 +46,9 @@ from syncer.model.resource import Status
 from syncer.rules.evidence import Verdict, judge
 from syncer.rules.merge import lacking
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.record")
 
@@ -92,11 +91,11 @@ class Recorder:
         self._counters[epoch] = n
         return make_attempt_id(epoch, n)
 
-    def claim_holds(self, entry: Entry, term: LeaseTerm) -> bool:
+    def claim_holds(self, entry: Notification, term: LeaseTerm) -> bool:
         """Whether attempts may be opened under the entry's claim, as far as this process knows."""
         return self.claimed(entry, term) and term.valid(self.cache.monotonic())
 
-    def claimed(self, entry: Entry, term: LeaseTerm) -> bool:
+    def claimed(self, entry: Notification, term: LeaseTerm) -> bool:
         """Whether the entry's claim is of this term and of the store that answers now."""
         claim = entry.claim
         return (
@@ -105,13 +104,13 @@ class Recorder:
             and claim.generation == self.log.generation
         )
 
-    def lose_claim(self, entry: Entry, cause: str) -> None:
+    def lose_claim(self, entry: Notification, cause: str) -> None:
         """Note that the claim is stale; the next reconcile claims the log again."""
         if entry.claim is not None:
             self.metrics.reclaims.labels(cause).inc()
-        entry.claim = None
+        entry.lose()
 
-    def compare(self, entry: Entry, before: Status) -> None:
+    def compare(self, entry: Notification, before: Status) -> None:
         """
         Give up the claim if the status, which was `before`, now says what the view lacks.
 
@@ -128,33 +127,30 @@ class Recorder:
             return
         alone = self.evidence.alone(entry, about)
         if judge(entry.request, entry.view, about, alone=alone).verdict is Verdict.AGREES:
-            entry.own = None
+            entry.judged.agree()
             return
-        if entry.own is None:
-            entry.own = before
+        entry.judged.disregard(before)
         if not alone:
             self.lose_claim(entry, "status")
             return
-        entry.rewrites += 1
-        if entry.rewrites > 1:
+        if (rewrites := entry.judged.rewritten()) > 1:
             # Another client writes it again and again: neither of the two shall wear out the API server.
-            entry.failures = min(entry.rewrites, _REWRITES) - 1
-            self.cache.failed(entry)
+            self.cache.failed(entry, before=min(rewrites, _REWRITES) - 1)
         self.cache.mark_dirty(entry, urgent=True)
 
     # -- appends ------------------------------------------------------------------------------
 
-    async def plan(self, entry: Entry, plan: Plan) -> None:
+    async def plan(self, entry: Notification, plan: Plan) -> None:
         """Freeze the plan; an earlier one stays in force."""
         await self._note(entry, plan_record(plan))
         self.cache.mark_dirty(entry)
 
-    def plan_journaled(self, entry: Entry, plan: Plan) -> None:
+    def plan_journaled(self, entry: Notification, plan: Plan) -> None:
         """Keep a plan while the log is away: the status shows it, and the next claim records it."""
-        entry.view.plan = plan
+        entry.learn((), plan)
         self.lose_claim(entry, "journal")
 
-    async def skip(self, entry: Entry, channel: str, why: str) -> None:
+    async def skip(self, entry: Notification, channel: str, why: str) -> None:
         """
         Record why a due attempt is not made, unless the channel's last record has the same reason.
 
@@ -169,7 +165,7 @@ class Recorder:
         note_id = f"skip:{view.position + 1}:{self.time.now()}"
         await self._note(entry, skip_record(note_id, channel, at=self.time.now(), why=why))
 
-    async def _note(self, entry: Entry, record: Record) -> None:
+    async def _note(self, entry: Notification, record: Record) -> None:
         try:
             answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
         except ContractError as error:
@@ -179,12 +175,12 @@ class Recorder:
 
     async def open(
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         channel: str,
         *,
         limit: int,
-        in_doubt: Callable[[Entry, Record], None] | None = None,
+        in_doubt: Callable[[Notification, Record], None] | None = None,
     ) -> tuple[Appended, Record]:
         """
         Record an intent, which allows the send.
@@ -233,39 +229,34 @@ class Recorder:
                 await self._advance(entry, answer, [record])
                 opened = True
             elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
-                entry.reread = True
+                entry.news()
                 opened = True
             elif answer.detail in (SERVER, HISTORY):
                 # What the log has lost may be in the object alone; the probe finds the other logs.
-                entry.fresh = False
+                entry.shared()
                 self.log.probe_soon()
         except ContractError as error:
             self.put_in_quarantine(entry, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
             if not opened:
-                give_up = in_doubt if tries.uncertain and in_doubt else self._end
-                give_up(entry, record)
+                if tries.uncertain and in_doubt:
+                    in_doubt(entry, record)
+                else:
+                    entry.in_flight.end(record.attempt_id)
         return answer, record
 
-    def _begin(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
+    def _begin(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
         """Begin an attempt; nothing may be sent until its intent is recorded."""
         attempt_id = self.next_id(term.epoch)
         intent = intent_record(
             attempt_id, channel, at=self.time.now(), by=self._identity,
             order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
         )  # fmt: skip
-        entry.executing[attempt_id] = channel
-        entry.never_sent |= {attempt_id}
+        entry.in_flight.begin(attempt_id, channel)
         return intent
 
-    @staticmethod
-    def _end(entry: Entry, intent: Record) -> None:
-        """Note that an attempt is no longer under way in this process."""
-        drop(entry.executing, intent.attempt_id)
-        entry.never_sent = without(entry.never_sent, intent.attempt_id)
-
-    def begin_journaled(self, entry: Entry, term: LeaseTerm, channel: str) -> Record:
+    def begin_journaled(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
         """
         Begin an attempt that is recorded in the status first.
 
@@ -273,19 +264,18 @@ class Recorder:
         holds.
         """
         intent = self._begin(entry, term, channel)
-        entry.ahead |= {intent.attempt_id}
-        entry.view.learn(read_attempt(intent))
+        entry.in_flight.journal(intent.attempt_id)
+        entry.learn([read_attempt(intent)])
         self.lose_claim(entry, "journal")
         return intent
 
-    def drop_journaled(self, entry: Entry, intent: Record) -> None:
+    def drop_journaled(self, entry: Notification, intent: Record) -> None:
         """Drop an attempt that neither the status nor a log can have recorded."""
-        self._end(entry, intent)
-        entry.ahead = without(entry.ahead, intent.attempt_id)
+        entry.in_flight.end(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
 
     def close_in_memory(
-        self, entry: Entry, attempt: Attempt, intent: Record, *, cause: str = "journal"
+        self, entry: Notification, attempt: Attempt, intent: Record, *, cause: str = "journal"
     ) -> None:
         """
         Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
@@ -298,22 +288,15 @@ class Recorder:
             intent: The attempt's intent.
             cause: Why the claim is given up, for the metric.
         """
-        entry.unrecorded[attempt.id] = (attempt_record(attempt), intent)
-        entry.view.learn(attempt)
-        self._end(entry, intent)
-        entry.ahead = without(entry.ahead, attempt.id)
-        entry.seeded = without(entry.seeded, attempt.id)
+        entry.in_flight.keep(attempt.id, attempt_record(attempt), intent)
+        entry.learn([attempt])
         self._count(attempt)
         self.lose_claim(entry, cause)
         self.cache.mark_dirty(entry, urgent=True)
 
-    def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
-        """Note that bytes may leave from now on."""
-        entry.never_sent = without(entry.never_sent, attempt_id)
-
     async def close(
         self,
-        entry: Entry,
+        entry: Notification,
         attempt: Attempt,
         intent: Record,
         *,
@@ -346,7 +329,7 @@ class Recorder:
                 "an outcome could not be recorded; it is kept until the log can be read again",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
             )
-            entry.unrecorded[attempt.id] = (record, intent)
+            entry.in_flight.keep(attempt.id, record, intent)
             self.put_in_quarantine(entry, str(error))
             return False
         except PortError as error:
@@ -357,10 +340,10 @@ class Recorder:
                 "an outcome could not be recorded; the next owner will record it as unknown",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
             )
-            entry.known_in = None
+            entry.forgotten()
             return False
         finally:
-            self._end(entry, intent)
+            entry.in_flight.end(intent.attempt_id)
         if answer.answer is Answer.RECLAIM:
             self.close_in_memory(entry, attempt, intent, cause="lost")
             return True
@@ -369,7 +352,7 @@ class Recorder:
             await self._advance(entry, answer, [intent, record][2 - answer.count :])
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
-            entry.reread = True
+            entry.news()
         self.cache.mark_dirty(entry)
         return True
 
@@ -380,7 +363,7 @@ class Recorder:
             self.metrics.not_sent.inc()
 
     async def _record_outcome(
-        self, entry: Entry, record: Record, intent: Record, patience: float
+        self, entry: Notification, record: Record, intent: Record, patience: float
     ) -> Appended:
         """Record an outcome; retries a refusal, which may come from a proxy during a failover."""
         for pause in _REFUSED_PAUSES:
@@ -395,7 +378,7 @@ class Recorder:
                 await asyncio.sleep(pause)
         return await self.log.outcome(entry.uid, record, intent, name=None, patience=patience)
 
-    async def record_kept(self, entry: Entry, *, anew: bool = False) -> bool:
+    async def record_kept(self, entry: Notification, *, anew: bool = False) -> bool:
         """
         Record the outcomes that were kept while the log could not be read; False if the log is gone.
 
@@ -406,7 +389,7 @@ class Recorder:
         Raises:
             PortError: Redis did not answer; the rest is kept.
         """
-        for attempt_id, (record, intent) in list(entry.unrecorded.items()):
+        for attempt_id, (record, intent) in list(entry.in_flight.unrecorded.items()):
             name, anew = entry.request.key if anew else None, False
             try:
                 answer = await self.log.outcome(entry.uid, record, intent, name=name)
@@ -419,7 +402,7 @@ class Recorder:
             if answer.answer is Answer.RECLAIM:
                 self.lose_claim(entry, "lost")
                 return False
-            drop(entry.unrecorded, attempt_id)
+            entry.in_flight.recorded(attempt_id)
             await self._advance(entry, answer, [intent, record][2 - answer.count :])
             logger.warning(
                 "an outcome is recorded now that the log can be read again",
@@ -428,7 +411,9 @@ class Recorder:
             self.cache.mark_dirty(entry)
         return True
 
-    async def recover(self, entry: Entry, term: LeaseTerm, abandoned: Attempt, *, due: int) -> bool:
+    async def recover(
+        self, entry: Notification, term: LeaseTerm, abandoned: Attempt, *, due: int
+    ) -> bool:
         """
         Record an open attempt that no process executes as unknown: its sender ended before its outcome.
 
@@ -453,7 +438,9 @@ class Recorder:
 
     # -- the view -------------------------------------------------------------------------------
 
-    async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
+    async def _advance(
+        self, entry: Notification, answer: Appended, records: Sequence[Record]
+    ) -> None:
         """Apply what was appended; where nothing was, or others have, the log is read again."""
         view = entry.view
         expected = view.position + answer.count
@@ -466,15 +453,13 @@ class Recorder:
             return
         *others, last = records
         for record in others:
-            view.apply(stored(record, view.chain, view.position + 1))
+            entry.extend(stored(record, view.chain, view.position + 1))
         # The answer contains the chain of the last one; computing it again is a third of an append.
-        view.apply(last.stored_at(answer.position, answer.chain))
-        # The append has removed the expiry.
-        entry.expiring = False
+        entry.extend(last.stored_at(answer.position, answer.chain))
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(entry)
 
-    async def reread(self, entry: Entry) -> None:
+    async def reread(self, entry: Notification) -> None:
         """
         Read and fold the log again.
 
@@ -487,43 +472,30 @@ class Recorder:
         except ContractError as error:
             self.put_in_quarantine(entry, str(error))
             return
-        entry.reread = False
+        entry.caught_up()
         if snapshot is None or not entry.view.begins(snapshot.records):
             self.lose_claim(entry, "history")
             return
         self.adopt(entry, snapshot)
-        entry.heard = heard
+        entry.hear(heard)
 
-    def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
+    def adopt(self, entry: Notification, snapshot: Snapshot) -> None:
         """Replace the view by the fold of a log as it was read."""
         view = snapshot.view
-        for channel in view.pending:
-            if entry.view.order_ids.get(channel) != view.order_ids[channel]:
-                # A resend request makes the channel due at once, whatever its wait was.
-                entry.due.pop(channel, None)
-        if view.position != entry.view.position:
-            # An append removes the expiry.
-            entry.expiring = False
         if view.conflicts > entry.view.conflicts:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
-        for record, _ in entry.unrecorded.values():
-            # Only known here: a decision without it would repeat a finished attempt.
-            view.learn(read_attempt(record))
-        entry.view = view
-        entry.acked = snapshot.header.acked
-        entry.audited = snapshot.header.audited
+        entry.read(snapshot)
         if view.position > entry.audited:
             self.cache.mark_unaudited(entry)
 
-    def put_in_quarantine(self, entry: Entry, reason: str) -> None:
+    def put_in_quarantine(self, entry: Notification, reason: str) -> None:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
         if not entry.quarantine:
             logger.error(
                 "a log cannot be read; nothing is sent for this notification",
                 extra={"uid": entry.uid, "object": entry.request.key, "reason": reason},
             )
-        entry.quarantine = reason
-        entry.claim = None
+        entry.unintelligible(reason)
         self.cache.mark_dirty(entry, urgent=True)
 
     async def _timed(self, script: str, call: Callable[[], Awaitable[Appended]]) -> Appended:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 
 from syncer.model.errors import NOT_CORRECTED, Rejected
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 from syncer.sync.permissions import MissingPermissions
 
 logger = logging.getLogger("ledger.sync")
@@ -25,7 +26,9 @@ class Refusals(MissingPermissions):
 
     def __init__(self, cache: Cache) -> None:
         """Nothing is refused yet."""
-        super().__init__(cache, "status writes", lambda e: e.dirty_since is not None or e.writing)
+        super().__init__(
+            cache, "status writes", lambda e: e.publication.pending or e.publication.writing
+        )
         #: What was said of statuses that only who corrects may write, by uid.
         self._uncorrected: dict[str, str] = {}
 
@@ -40,7 +43,7 @@ class Refusals(MissingPermissions):
         error = next(iter(self._uncorrected.values()), None)
         return error and f"{len(self._uncorrected)} status(es) are refused ({error})"
 
-    def refused(self, entry: Entry, error: Rejected) -> None:
+    def refused(self, entry: Notification, error: Rejected) -> None:
         """Note a refusal, and log it if it is new."""
         if self.withheld(entry.request.namespace, error):
             return
@@ -55,14 +58,13 @@ class Refusals(MissingPermissions):
                 },
             )  # fmt: skip
 
-    def news(self, entry: Entry, error: Exception) -> bool:
+    def news(self, entry: Notification, error: Exception) -> bool:
         """Whether a status is not written for another reason than at the last try."""
-        known, entry.unwritten = entry.unwritten, str(error)
-        return known != entry.unwritten
+        return entry.publication.refuse(str(error))
 
-    def accepted(self, entry: Entry) -> None:
+    def accepted(self, entry: Notification) -> None:
         """Note an accepted write; if none was accepted before, the others go at once."""
-        entry.unwritten = ""
+        entry.publication.refuse("")
         self._uncorrected.pop(entry.uid, None)
         if self.granted(entry.request.namespace):
             self._cache.retry_writes(entry.request.namespace)

@@ -25,7 +25,7 @@ from syncer.metrics import SyncMetrics
 from syncer.model.ports import LeaseTerm, Ownership
 from syncer.rules.resync import Bounds, Reason, reason_of
 from syncer.runtime.slices import slices
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.resync")
@@ -43,7 +43,7 @@ class Resync:
     _: KW_ONLY
     bounds: Bounds
     #: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
-    blocked: Callable[[Entry], object]
+    blocked: Callable[[Notification], object]
     #: Whether a per-receiver queue holds a channel of a notification.
     waits: Callable[[str, str], bool]
     #: Requests a check of a notification.
@@ -51,7 +51,7 @@ class Resync:
     #: Whether attempts are journaled, as the log is away.
     journals: Callable[[], bool] = lambda: False
     #: Whether those of an entry are.
-    journaled: Callable[[Entry, LeaseTerm], bool] = lambda _e, _t: False
+    journaled: Callable[[Notification, LeaseTerm], bool] = lambda _e, _t: False
 
     def __post_init__(self) -> None:
         """Show the age of the oldest missing check."""
@@ -78,17 +78,15 @@ class Resync:
         async for entries in slices(self.cache.entries.values()):
             now = self.cache.monotonic()
             for entry in entries:
-                if entry.unscheduled:
-                    self.cache.mark_dirty(entry)
                 reason = self._reason(entry, now, away=away)
                 if reason is None or self.cache.entries.get(entry.uid) is not entry:
-                    entry.unchecked_since = 0.0
+                    entry.unchecked(0.0)
                 elif reason.deferrable:
-                    entry.unchecked_since = 0.0
+                    entry.unchecked(0.0)
                     deferrable.append((entry.last_check.at if entry.last_check else 0.0, entry.uid))
                 else:
                     since = entry.unchecked_since
-                    entry.unchecked_since = max(since, self._away) if since else now
+                    entry.unchecked(max(since, self._away) if since else now)
                     missing += entry.unchecked_since < now
                     oldest = max(oldest, now - entry.unchecked_since)
                     self.request_check(entry.uid)
@@ -105,7 +103,7 @@ class Resync:
         self._oldest, self._rounded = oldest, self.cache.monotonic()
         self.metrics.unchecked.set(missing)
 
-    def _reason(self, entry: Entry, now: float, *, away: bool) -> Reason | None:
+    def _reason(self, entry: Notification, now: float, *, away: bool) -> Reason | None:
         term = self.ownership.term_of(entry.uid)
         if term is None:
             # Not ours any more: it is dropped as soon as no task works on it. What only this process
@@ -113,7 +111,7 @@ class Resync:
             return None if entry.busy else Reason.STALE
         if not self.ownership.accepts(entry.uid) or (away and not self.journaled(entry, term)):
             return None
-        last_check, executing = entry.last_check, entry.executing
+        last_check, executing = entry.last_check, entry.in_flight.executing
         idle = last_check is not None and any(
             c not in executing.values() and not self.waits(entry.uid, c)
             for c in last_check.channels

@@ -28,7 +28,7 @@ from syncer.model.ports import ObjectClient, Ownership
 from syncer.model.resource import NotificationRequest
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import Divergence, Evidence, examine
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 
@@ -85,7 +85,7 @@ class Scrubber:
             self.metrics.scrub_coverage.set(n / len(uids))
         self._ended = self.cache.monotonic()
 
-    async def check(self, entry: Entry) -> Result:
+    async def check(self, entry: Notification) -> Result:
         """Check one notification, and act upon what is found; never raises for an answer."""
         term = self.ownership.term_of(entry.uid)
         if term is None or not _still(entry):
@@ -110,7 +110,7 @@ class Scrubber:
             return Result.PASSED
         if current is not None and (current.uid != entry.uid or current.deleting):
             return Result.PASSED
-        quiet = entry.dirty_since is None
+        quiet = not entry.publication.pending
         pending, states = self.sync.weigh(entry, current, term) if current else (False, ())
         found = examine(
             Evidence(
@@ -126,11 +126,12 @@ class Scrubber:
             )
         )
         if current is not None and found:
-            shown, entry.request = entry.request.status, current
+            shown = entry.request.status
+            entry.take(current, since=entry.request.resource_version)
             self.recorder.compare(entry, shown)
         return self._found(entry, found, snapshot)
 
-    async def _object(self, entry: Entry) -> NotificationRequest | None:
+    async def _object(self, entry: Notification) -> NotificationRequest | None:
         request = entry.request
         try:
             return await self.objects.get(request.namespace, request.name)
@@ -138,7 +139,7 @@ class Scrubber:
             return None
 
     def _found(
-        self, entry: Entry, found: tuple[Divergence, ...], snapshot: Snapshot | None
+        self, entry: Notification, found: tuple[Divergence, ...], snapshot: Snapshot | None
     ) -> Result:
         for divergence in found:
             self.metrics.divergences.labels(divergence.value).inc()
@@ -157,7 +158,7 @@ class Scrubber:
                 "the self-audit finds no divergence any more; sending continues",
                 extra={"uid": entry.uid, "object": entry.request.key},
             )
-        entry.violation = violation
+        entry.object_to(violation)
         if Divergence.HISTORY in found or Divergence.LOG_BEHIND in found:
             self.recorder.lose_claim(entry, "scrub")
         if longer or changed or (found and Divergence.UNREADABLE not in found):
@@ -178,7 +179,7 @@ def report(uid: str, key: str, divergence: Divergence, **more: object) -> None:
     )  # fmt: skip
 
 
-def _still(entry: Entry) -> bool:
+def _still(entry: Notification) -> bool:
     """Whether an entry stands still, so that its sides can be compared."""
     return (
         entry.claim is not None
@@ -189,13 +190,13 @@ def _still(entry: Entry) -> bool:
     )
 
 
-def _state(entry: Entry) -> tuple[object, ...]:
+def _state(entry: Notification) -> tuple[object, ...]:
     """What must be the same before and after the reads."""
     return (
         entry.claim,
         entry.view.position,
         entry.view.chain,
         entry.acked,
-        entry.dirty_since,
+        entry.publication.dirty_since,
         entry.request.resource_version,
     )

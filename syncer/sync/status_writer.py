@@ -43,8 +43,9 @@ from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import elapse
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.flushes import LOST, MAX_CONFLICTS, Flushed, Limits, ends_badly, is_kept
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
 from syncer.sync.shares import Shares
@@ -68,7 +69,7 @@ class StatusWriter:
         metrics: SyncMetrics,
         *,
         limits: Limits | None = None,
-        on_settled: Callable[[Entry, Status, Merged], None] = lambda _e, _s, _m: None,
+        on_settled: Callable[[Notification, Status, Merged], None] = lambda _e, _s, _m: None,
         on_stale: Callable[[str], None] = lambda _uid: None,
     ) -> None:
         """
@@ -115,14 +116,14 @@ class StatusWriter:
             self._running.add(task)
             task.add_done_callback(self._done)
 
-    def _take(self) -> Entry | None:
+    def _take(self) -> Notification | None:
         entry = self.cache.take_due(self.cache.monotonic(), self._shares.may)
         if entry is not None:
-            entry.writing = True
+            entry.publication.begin()
             self._shares.begin(entry.request.namespace)
         return entry
 
-    async def _write_due(self, entry: Entry | None) -> None:
+    async def _write_due(self, entry: Notification | None) -> None:
         """Write an entry, then further due ones: a task for each would cost more than a merge."""
         while entry is not None:
             await self._one(entry)
@@ -157,18 +158,19 @@ class StatusWriter:
             waiting = [
                 e
                 for e in self.cache.dirty()
-                if not e.executing and (not e.failures or self.cache.decision(e).at < deadline)
+                if not e.in_flight.executing
+                and (not e.publication.failures or self.cache.decision(e).at < deadline)
             ]
             paused = self.cache.paused_until >= deadline
             if (paused or not waiting) and not self._running:
                 break
             for entry in waiting:
-                if not (entry.failures or entry.urgent):
+                if not (entry.publication.failures or entry.publication.urgent):
                     self.cache.mark_dirty(entry, urgent=True)
             await asyncio.sleep(0.02)
         return sum(1 for _ in self.cache.dirty())
 
-    async def _one(self, entry: Entry) -> None:
+    async def _one(self, entry: Notification) -> None:
         begun = self.cache.monotonic()
         try:
             result = await self.flush(entry)
@@ -179,19 +181,20 @@ class StatusWriter:
             )
             result = Flushed.UNAVAILABLE
         finally:
-            entry.writing = False
+            entry.publication.over()
             self._shares.end(entry.request.namespace, self.cache.monotonic() - begun)
         self._after(entry, result)
 
-    def _after(self, entry: Entry, result: Flushed) -> None:
+    def _after(self, entry: Notification, result: Flushed) -> None:
         match result:
             case Flushed.WRITTEN | Flushed.EQUAL:
-                entry.failures = 0
-                if entry.dirty_since is not None:
+                entry.publication.forgive()
+                if entry.publication.pending:
                     self.cache.mark_dirty(entry)
                 self.cache.retire_if_settled(entry)
             case Flushed.GONE | Flushed.NOT_OURS:
-                entry.deleted |= result is Flushed.GONE
+                if result is Flushed.GONE:
+                    entry.gone()
                 # What is not ours is claimed by the next lease term, and claiming marks it again.
                 self.cache.clean(entry)
                 self._on_stale(entry.uid)
@@ -200,7 +203,7 @@ class StatusWriter:
 
     # -- one entry ------------------------------------------------------------------------------
 
-    async def flush(self, entry: Entry) -> Flushed:
+    async def flush(self, entry: Notification) -> Flushed:
         """Bring one object's status up to date, and acknowledge; never raises because of an answer."""
         term = self.ownership.term_of(entry.uid)
         if entry.deleted:
@@ -214,7 +217,7 @@ class StatusWriter:
             return Flushed.NOT_OURS
         if self.refusals.waits(entry.request.namespace):
             return Flushed.UNAVAILABLE
-        self.cache.begin_write(entry)
+        entry.publication.cover()
         try:
             gone = entry.doubtful and await self._refresh(entry)
             return Flushed.GONE if gone else await self._publish(entry, term)
@@ -227,15 +230,15 @@ class StatusWriter:
                 )
             return Flushed.UNAVAILABLE
 
-    def _may_write(self, entry: Entry, term: LeaseTerm) -> bool:
+    def _may_write(self, entry: Notification, term: LeaseTerm) -> bool:
         """Whether status and log were compared in this lease term, or the status says why they were not."""
         if entry.claim is not None and not self.recorder.claimed(entry, term):
             # A claim that fails would leave it behind, and what others have written meanwhile unjudged.
             self.recorder.lose_claim(entry, "term")
-        stopped = entry.quarantine or entry.untrusted or entry.without_log
-        return entry.claim is not None or bool(stopped or entry.journaled)
+        stopped = entry.quarantine or entry.judged.untrusted or entry.outage.shown
+        return entry.claim is not None or bool(stopped or entry.outage.note)
 
-    async def _publish(self, entry: Entry, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
+    async def _publish(self, entry: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
         limit = self.limits.status_bytes
         tries = 0
         reread = False
@@ -259,7 +262,9 @@ class StatusWriter:
             patch = difference(before, wanted)
             # Nothing is shown of a log that cannot be read: if it becomes readable before the answer
             # arrives, none of its records may be acknowledged.
-            mark = _NOTHING if entry.quarantine or entry.untrusted else entry.view.publishable
+            mark = (
+                _NOTHING if entry.quarantine or entry.judged.untrusted else entry.view.publishable
+            )
             if not patch:
                 if unclear is not None:
                     self._on_settled(entry, unclear, merged)
@@ -290,7 +295,7 @@ class StatusWriter:
             # anything is called failed.
             reread = False
 
-    async def write_ahead(self, entry: Entry, term: LeaseTerm, journal: str) -> Flushed:
+    async def write_ahead(self, entry: Notification, term: LeaseTerm, journal: str) -> Flushed:
         """
         Write all that is known into the status, with a mark that says so.
 
@@ -305,7 +310,7 @@ class StatusWriter:
             PortError: not written.
         """
         known = entry.request
-        entry.writing = True
+        entry.publication.begin()
         try:
             merged = self._merged(entry, term, journal=journal)
             wanted = compact(merged.status, limit=self.limits.status_bytes)
@@ -316,19 +321,19 @@ class StatusWriter:
                 if stored.status.nameless:
                     # The condition has no space for the mark and the ids, which the next owner needs.
                     return Flushed.UNCLEAR
-                entry.journaled = journal
+                entry.journaling(journal)
                 entry.take(stored, since=known.resource_version)
                 self._on_settled(entry, known.status, merged)
             elif result is Flushed.CONFLICT and await self._refresh(entry):
                 return Flushed.GONE
             return result
         finally:
-            entry.writing = False
-            if entry.dirty_since is not None:
+            entry.publication.over()
+            if entry.publication.pending:
                 # Its turn may have come and gone meanwhile.
                 self.cache.mark_dirty(entry)
 
-    async def _read_again(self, entry: Entry, term: LeaseTerm) -> bool:
+    async def _read_again(self, entry: Notification, term: LeaseTerm) -> bool:
         """Read the log again; False if it holds another history, perhaps with a success."""
         position = entry.view.position
         await self.recorder.reread(entry)
@@ -343,7 +348,7 @@ class StatusWriter:
             self.metrics.conflicts.labels(outcome).inc()
 
     def weigh(
-        self, entry: Entry, shown: NotificationRequest, term: LeaseTerm
+        self, entry: Notification, shown: NotificationRequest, term: LeaseTerm
     ) -> tuple[bool, tuple[ChannelState, ...]]:
         """Whether a write of an entry's view would change an object as read just now, and its channels."""
         merged = self._merged(entry, term, shown)
@@ -352,7 +357,7 @@ class StatusWriter:
 
     def _merged(
         self,
-        entry: Entry,
+        entry: Notification,
         term: LeaseTerm,
         shown: NotificationRequest | None = None,
         *,
@@ -365,17 +370,17 @@ class StatusWriter:
             request.generation,
             request.policy,
             self.limits.at_most_once,
-            held=entry.without_log,
-            held_by=entry.unjournaled,
+            held=entry.outage.shown,
+            held_by=entry.outage.missing,
             violation=entry.violation,
-            untrusted=entry.untrusted,
+            untrusted=entry.judged.untrusted,
             unread=self._journals(entry),
-            in_hand=frozenset(entry.executing),
+            in_hand=frozenset(entry.in_flight.executing),
         )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
-            journal = (entry.journaled or None) if entry.claim is None else ""
-        if entry.quarantine or entry.untrusted:
+            journal = (entry.outage.note or None) if entry.claim is None else ""
+        if entry.quarantine or entry.judged.untrusted:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
         # A log that was never read, because Redis does not answer, has no position.
@@ -384,18 +389,18 @@ class StatusWriter:
             mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
         return merge(status, entry.view, facts, now=now, mark=mark, journal=journal)
 
-    def _journals(self, entry: Entry) -> bool:
+    def _journals(self, entry: Notification) -> bool:
         """Whether what is known of an entry is all there is, while its log cannot be read."""
-        return bool(entry.journaled) and entry.claim is None and not self.recorder.log.available
+        return bool(entry.outage.note) and entry.claim is None and not self.recorder.log.available
 
     async def _write(
-        self, entry: Entry, wanted: Status, patch: Json
+        self, entry: Notification, wanted: Status, patch: Json
     ) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
-        request, ending = entry.request, entry.ending
+        request, ending = entry.request, entry.publication.ending
         failpoint(Failpoint.BEFORE_PATCH)
         if patch.get("phase") in TERMINAL_PHASES:
-            entry.ending = request.resource_version
+            entry.publication.final_at(request.resource_version)
         try:
             stored = await self.objects.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
@@ -415,21 +420,21 @@ class StatusWriter:
                 )
             # It counts as a failed try until it is read back: a hand-over does not wait for a server
             # that may not answer the read either.
-            entry.failures = max(entry.failures, 1)
+            entry.publication.unclear()
             return Flushed.UNCLEAR, None
         except Rejected as error:
-            entry.ending = ending
+            entry.publication.final_at(ending)
             self.metrics.patches.labels("refused").inc()
             self.refusals.refused(entry, error)
             return Flushed.REFUSED, None if error.reason == "TooLarge" else request
         except Unavailable:
-            entry.ending = ending
+            entry.publication.final_at(ending)
             self.metrics.patches.labels("unavailable").inc()
             raise
         if not is_kept(stored.status, wanted):
             # Mutating admission may take away entries and conditions, and answers 200.
             self.metrics.patches.labels("unclear").inc()
-            entry.failures = max(entry.failures, 1)
+            entry.publication.unclear()
             if self.refusals.news(entry, Unavailable(LOST)):
                 logger.error(LOST, extra={"uid": entry.uid, "object": request.key})
             return Flushed.UNCLEAR, None
@@ -438,7 +443,7 @@ class StatusWriter:
         self._written_patches.inc()
         return Flushed.WRITTEN, stored
 
-    async def _write_least(self, entry: Entry, merged: Merged) -> Flushed:
+    async def _write_least(self, entry: Notification, merged: Merged) -> Flushed:
         """
         Write the phase and the counters where the object leaves no space for the attempts.
 
@@ -462,7 +467,7 @@ class StatusWriter:
 
     async def _written(
         self,
-        entry: Entry,
+        entry: Notification,
         known: NotificationRequest,
         merged: Merged,
         stored: NotificationRequest,
@@ -471,16 +476,16 @@ class StatusWriter:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
-        before = known.status if entry.own is None else entry.own
+        before = known.status if entry.judged.own is None else entry.judged.own
         shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
         entry.take(stored, since=known.resource_version)
         if entry.request is stored:
-            entry.own = None
+            entry.judged.agree()
         self._on_settled(entry, before, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
-    async def _refresh(self, entry: Entry) -> bool:
+    async def _refresh(self, entry: Notification) -> bool:
         """Read the object again; True if it is not the same one any more."""
         known = entry.request
         try:
@@ -493,7 +498,7 @@ class StatusWriter:
         self.recorder.compare(entry, known.status)
         return False
 
-    async def _acknowledge(self, entry: Entry, mark: History, result: Flushed) -> Flushed:
+    async def _acknowledge(self, entry: Notification, mark: History, result: Flushed) -> Flushed:
         position, chain = mark
         if entry.quarantine or position == 0 or entry.claim is None:
             return result
@@ -509,8 +514,7 @@ class StatusWriter:
         answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
         if answer is not Mark.STALE:
             failpoint(Failpoint.AFTER_ACK)
-            entry.acked = max(entry.acked, position)
-            entry.expiring = answer is Mark.EXPIRING
+            entry.acknowledge(position, expiring=answer is Mark.EXPIRING)
             if final and not entry.expiring:
                 self.cache.mark_unaudited(entry)
             return result

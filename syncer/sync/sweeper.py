@@ -15,9 +15,9 @@ from typing import NamedTuple
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
 from syncer.model.resource import NotificationRequest
-from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.finished import Finished
+from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.claim")
 
@@ -80,7 +80,7 @@ class Sweeper:
                 namespace, _, name = header.object.partition("/")
                 if not watched(namespace):
                     continue
-                entry = Entry(tombstone(uid, namespace, name), deleted=True)
+                entry = Notification(tombstone(uid, namespace, name), deleted=True)
                 if head.ttl >= 0:
                     if header.audited < head.length - 1 and self.cache.audit_capacity:
                         self.cache.mark_unaudited(entry)
@@ -132,7 +132,7 @@ class Sweeper:
                 (unaudited if lagging else reopened).append(finished.uid)
         return FinishedSweep(reopened, unaudited, lost)
 
-    async def live(self, entries: Sequence[Entry]) -> list[str]:
+    async def live(self, entries: Sequence[Notification]) -> list[str]:
         """
         Read again every live log that another process has appended to.
 
@@ -144,7 +144,7 @@ class Sweeper:
         heads = await self.log.read_headers([e.uid for e in entries])
         for entry, head in zip(entries, heads, strict=True):
             if head.length - 1 == entry.view.position:
-                entry.heard = heard
+                entry.hear(heard)
             if entry.claim is None or entry.busy:
                 continue
             if head.length - 1 != entry.view.position:

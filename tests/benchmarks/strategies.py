@@ -40,7 +40,8 @@ from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.record import read_attempt
 from syncer.model.resource import Json, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
@@ -247,13 +248,13 @@ class Product:
 
     async def open(self, created: Json) -> None:
         """Claim the log, as a controller does when it first sees the object."""
-        entry = Entry(parse_object(created))
+        entry = Notification(parse_object(created))
         log = self.recorder.log
         self.recorder.cache.entries[entry.uid] = entry
         claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.term.epoch, log.generation, claimed.stamp)
+        entry.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
 
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""
@@ -271,7 +272,7 @@ class Product:
         """Wait until every log is wholly marked as published."""
         async with asyncio.timeout(_DEADLINE):
             for entry in list(self.recorder.cache.entries.values()):
-                while entry.acked < entry.view.position or entry.dirty_since is not None:
+                while entry.acked < entry.view.position or entry.publication.pending:
                     await asyncio.sleep(0.002)
 
 

@@ -174,7 +174,7 @@ def send_without_log() -> None:
         except (PortError, TimeoutError):
             chosen = self.next_id(term.epoch)
             record = intent_record(chosen, channel, at=self.time.now(), by="broken")
-            entry.executing[chosen] = channel
+            entry.in_flight.begin(chosen, channel)
             return Appended(Answer.OK), record
 
     Recorder.open = broken  # type: ignore[method-assign]  # broken on purpose

@@ -37,8 +37,9 @@ from syncer.model.attempt import AttemptState, Epoch, FailureClass, attempt_epoc
 from syncer.model.record import read_attempt
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.flushes import MAX_CONFLICTS
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
@@ -278,13 +279,13 @@ class Writer:
 
     async def publish(self, created: dict[str, Any], together: asyncio.Barrier) -> None:
         """Record one attempt, and have it published and acknowledged."""
-        entry = Entry(parse_object(created))
+        entry = Notification(parse_object(created))
         recorder, log = self.recorder, self.recorder.log
         recorder.cache.entries[entry.uid] = entry
         claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.term.epoch, log.generation, claimed.stamp)
+        entry.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
         answer, intent = await recorder.open(entry, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()
@@ -295,10 +296,10 @@ class Writer:
         await together.wait()
         assert await recorder.close(entry, failed, intent, patience=5)
         await until(
-            lambda: entry.acked == entry.view.position and entry.dirty_since is None,
+            lambda: entry.acked == entry.view.position and not entry.publication.pending,
             lambda: (
                 f"writer {self.term.epoch} has published: acked {entry.acked} of"
-                f" {entry.view.position}, {entry.failures} failures in a row,"
+                f" {entry.view.position}, {entry.publication.failures} failures in a row,"
                 f" {self.store.writes[entry.request.name]} writes"
             ),
             within=60,

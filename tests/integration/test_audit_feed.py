@@ -28,9 +28,10 @@ from syncer.model.ports import LeaseTerm
 from syncer.model.record import Header, Plan
 from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeper import Sweeper
@@ -161,7 +162,7 @@ class World:
         """A sample of the newest feed."""
         return self.registry.get_sample_value(name, labels) or 0.0
 
-    async def notification(self, uid: str, *channels: str) -> Entry:
+    async def notification(self, uid: str, *channels: str) -> Notification:
         """A claimed and planned notification."""
         document: Json = {
             "metadata": {
@@ -174,20 +175,20 @@ class World:
             },
         }  # fmt: skip
         self.objects.documents[f"name-{uid}"] = document
-        entry = self.cache.entries.setdefault(uid, Entry(parse_object(document)))
+        entry = self.cache.entries.setdefault(uid, Notification(parse_object(document)))
         await self.claim(entry)
         await self.recorder.plan(entry, Plan(channels or ("console",), at=self.time.now()))
         return entry
 
-    async def claim(self, entry: Entry) -> None:
+    async def claim(self, entry: Notification) -> None:
         """Claim a log as a start does."""
         claimed = await self.log.claim(entry.uid, EPOCH, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(EPOCH, self.log.generation, claimed.stamp)
+        entry.claimed(Claim(EPOCH, self.log.generation, claimed.stamp))
 
     async def attempt(
-        self, entry: Entry, state: AttemptState = SUCCESS, channel: str = "console"
+        self, entry: Notification, state: AttemptState = SUCCESS, channel: str = "console"
     ) -> None:
         """One attempt from intent to outcome."""
         _, intent = await self.recorder.open(entry, Always(), channel, limit=5)
@@ -201,7 +202,7 @@ class World:
         assert snapshot is not None
         return snapshot.header
 
-    async def flush(self, entry: Entry) -> Flushed:
+    async def flush(self, entry: Notification) -> Flushed:
         """Write a status, and do with the entry what the loop does then."""
         result = await self.sync.flush(entry)
         self.sync._after(entry, result)
@@ -338,7 +339,7 @@ async def test_a_restart_goes_on_where_the_mark_stands(redis_url: str) -> None:
         early.away = True
         assert not await first.feed(early).round()
     async with world_on(redis_url) as second:
-        await second.claim(second.cache.entries.setdefault("u", Entry(entry.request)))
+        await second.claim(second.cache.entries.setdefault("u", Notification(entry.request)))
         late = Collector()
         assert await second.feed(late).round()
     assert early.ids == ["u/0.7-1/failed"]
@@ -438,7 +439,7 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
         objects = first.objects
     async with world_on(redis_url) as second:
         second.objects.documents.update(objects.documents)
-        second.cache.retire(Entry(entry.request))
+        second.cache.retire(Notification(entry.request))
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert (sweep.unaudited, sweep.reopened) == (["u"], [])
         reopened = second.cache.reopen(entry.request)
@@ -462,12 +463,12 @@ async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -
         objects = first.objects
     async with world_on(redis_url, audit_limit=None) as second:
         second.objects.documents.update(objects.documents)
-        second.cache.retire(Entry(entry.request))
+        second.cache.retire(Notification(entry.request))
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert sweep.reopened == ["u"]
         reopened = second.cache.reopen(entry.request)
         await second.claimer.claim(reopened, Always())
-        assert reopened.dirty_since is not None
+        assert reopened.publication.pending
         await second.flush(reopened)
         assert await second.expires("u")
         assert "u" in second.cache.finished
@@ -494,7 +495,7 @@ async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> N
     entry = await world.notification("u")
     await world.attempt(entry, FAILED)
     del world.objects.documents["name-u"]
-    entry.deleted = True
+    entry.gone()
     assert await world.claimer.retire(entry, Always())
     assert "u" not in world.cache.entries
     sink = Collector()
@@ -510,7 +511,7 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         entry = await first.notification("u")
         await first.attempt(entry, FAILED)
         del first.objects.documents["name-u"]
-        entry.deleted = True
+        entry.gone()
         assert await first.claimer.retire(entry, Always())
         assert not await first.expires("u")
     async with world_on(redis_url) as second:

@@ -112,7 +112,7 @@ async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
             await until(lambda: "confirmed" in (client.unfit or ""), what="it is held")
             # What was on its way when the first went unconfirmed; then nothing more for seconds.
             await until(
-                lambda: not any(here.cache.entries[n].executing for n in names),
+                lambda: not any(here.cache.entries[n].in_flight.executing for n in names),
                 what="nothing is under way",
             )
             opened_by_then = sum(len(results(here, n)) for n in names)

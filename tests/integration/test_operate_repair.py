@@ -318,7 +318,7 @@ async def test_damaged_success_is_never_forgotten(here: Stage, operator: Operato
         raw = await status_behind(here)
         element = (await raw.elements())[-1]
         await raw.spoil(-1, element[:-1] + bytes([element[-1] ^ 1]))
-        app.cache.entries[raw.uid].reread = True
+        app.cache.entries[raw.uid].news()
         app.queue.add(raw.uid)
         await until(lambda: bool(app.cache.entries[raw.uid].quarantine), "it is held", within=20)
         done = await operator.repair("--rebuild")

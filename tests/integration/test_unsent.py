@@ -50,7 +50,7 @@ async def test_the_only_attempt_survives_an_intent_without_an_answer(
                 lambda: results(here, "second") == ["notSent", "success"], what="it is sent"
             )
             assert receiver.calls["/ops"] == 2
-            assert not here.cache.entries["second"].never_sent
+            assert not here.cache.entries["second"].in_flight.never_sent
 
 
 # -- refused writes -------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ async def test_a_refused_write_is_unavailability(
                     available=here.log.unavailable_reason is None,
                     notice=0.0,
                 )
-                assert here.cache.entries["second"].without_log
+                assert here.cache.entries["second"].outage.shown
                 assert here.controller.holds.by_reason(here.cache.entries.values()) == {
                     "log-unavailable": 1
                 }

@@ -676,7 +676,8 @@ class Checks:
             term = process.app.shards.term_of(entry.uid)
             known: str | bool
             if term is None or entry.claim is None:
-                known = entry.quarantine or entry.untrusted or entry.without_log or entry.journaled
+                held = entry.quarantine or entry.judged.untrusted or entry.outage.shown
+                known = bool(held or entry.outage.note)
             else:
                 known = process.app.claimer.recorder.claimed(entry, term)
             if not known:

@@ -11,23 +11,24 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 #: Seeds that are divisible by this are looked at.
 EVERY: Final = 4
-RULES: Final[dict[str, Callable[[Entry], bool]]] = {
-    "urgent, and nothing to publish": lambda e: not e.urgent or e.dirty_since is not None,
+RULES: Final[dict[str, Callable[[Notification], bool]]] = {
+    "urgent, and nothing to publish": lambda e: not e.publication.urgent or e.publication.pending,
     "to be published, and neither scheduled nor being written": lambda e: (
-        e.dirty_since is None or e.writing or e.ticket != math.inf
+        not e.publication.pending or e.publication.writing or e.publication.ticket != math.inf
     ),
     "scheduled, and nothing to publish": lambda e: (
-        e.dirty_since is not None or e.writing or e.ticket == math.inf
+        e.publication.pending or e.publication.writing or e.publication.ticket == math.inf
     ),
     "an attempt is unsent or ahead, and nobody executes it": lambda e: (
-        e.never_sent | e.ahead <= e.executing.keys() and e.seeded <= e.ahead
+        e.in_flight.never_sent | e.in_flight.ahead <= e.in_flight.executing.keys()
+        and e.in_flight.seeded <= e.in_flight.ahead
     ),
-    "an attempt is executed, and its result known": lambda e: e.executing.keys().isdisjoint(
-        e.unrecorded
+    "an attempt is executed, and its result known": lambda e: (
+        e.in_flight.executing.keys().isdisjoint(e.in_flight.unrecorded)
     ),
     "acknowledged beyond the log": lambda e: e.acked <= e.view.position,
     "quarantined, and claimed": lambda e: not e.quarantine or e.claim is None,
@@ -36,16 +37,16 @@ RULES: Final[dict[str, Callable[[Entry], bool]]] = {
     ),
     # One that another controller has finished may have no plan, and is resent all the same.
     "tried, and not planned": lambda e: (
-        e.view.plan is not None or not e.executing or bool(e.view.orders)
+        e.view.plan is not None or not e.in_flight.executing or bool(e.view.orders)
     ),
     "never looked at, and something known of it": lambda e: (
         not e.fresh or not (e.acked or e.quarantine)
     ),
-    "results kept, and claimed": lambda e: not e.unrecorded or e.claim is None,
-    "held without a log, and since never": lambda e: not e.without_log or e.without_log_since > 0,
+    "results kept, and claimed": lambda e: not e.in_flight.unrecorded or e.claim is None,
+    "held without a log, and since never": lambda e: not e.outage.shown or e.outage.since > 0,
 }
 
 
-def illegal(entry: Entry) -> str:
+def illegal(entry: Notification) -> str:
     """Return which rule an entry breaks, empty if it breaks none."""
     return next((name for name, holds in RULES.items() if not holds(entry)), "")

@@ -19,7 +19,7 @@ from notifier.reconciler.controller import Controller
 from syncer.ledger.reading import snapshot_of
 from syncer.model.errors import ContractError
 from syncer.rules.plan import Deliver, Resolve
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -79,7 +79,7 @@ class Looks:
                     )
 
 
-def _wanted(world: World, process: Process, entry: Entry) -> str:
+def _wanted(world: World, process: Process, entry: Notification) -> str:
     """Why a process has to look at a notification, empty if it has not or may not."""
     controller, app = process.app.controller, process.app
     term = app.shards.term_of(entry.uid)

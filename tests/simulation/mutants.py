@@ -50,10 +50,10 @@ from syncer.sharding.assignment import HandOver, Hold, ShardState
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
-from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.status_writer import StatusWriter
@@ -128,13 +128,13 @@ def send_before_intent() -> AbstractContextManager[None]:
     ) -> Any:
         identity = self.next_id(term.epoch)
         record = intent_record(identity, channel, at=self.time.now(), by="mutant")
-        entry.executing[identity] = channel
+        entry.in_flight.begin(identity, channel)
         view, stamp = entry.view, entry.claim.stamp if entry.claim else ""
         proof = Proof(term.epoch, stamp, view.position, view.chain)
         call = self.log.intent(entry.uid, proof, record, limit=limit, guard=lambda: True)
         task = asyncio.create_task(call)
         _running.add(task)
-        entry.reread = True
+        entry.news()
         return Appended(Answer.OK), record
 
     return _instead((Recorder, "open", unasked))
@@ -224,11 +224,11 @@ def order_never_spent() -> AbstractContextManager[None]:
 def order_expires() -> AbstractContextManager[None]:
     """A log may expire although an order waits in it."""
 
-    def ends_at(self: Entry, position: int) -> bool:
+    def ends_at(self: Notification, position: int) -> bool:
         settled = self.request.status.terminal and not self.view.opened
         return settled and position == self.view.position
 
-    return _instead((Entry, "ends_at", ends_at))
+    return _instead((Notification, "ends_at", ends_at))
 
 
 def no_resync() -> AbstractContextManager[None]:
@@ -255,7 +255,7 @@ def only_claimed() -> AbstractContextManager[None]:
     """The resync leaves out what is not claimed, as the sweep of live logs does."""
     reason: Any = vars(Resync)["_reason"]
 
-    def claimed(self: Resync, entry: Entry, now: float) -> Any:
+    def claimed(self: Resync, entry: Notification, now: float) -> Any:
         return reason(self, entry, now) if entry.claim is not None else None
 
     return _instead((Resync, "_reason", claimed))
@@ -264,9 +264,9 @@ def only_claimed() -> AbstractContextManager[None]:
 def patient_hand_over() -> AbstractContextManager[None]:
     """A hand-over waits for every status, one that is refused too."""
 
-    def unpublished(entry: Entry, _held_up: object, *, paused: bool) -> bool:
+    def unpublished(entry: Notification, _held_up: object, *, paused: bool) -> bool:
         del paused
-        return entry.busy or entry.dirty_since is not None
+        return entry.busy or entry.publication.pending
 
     return _instead((notifier.reconciler.controller, "_under_way", unpublished))
 
@@ -351,14 +351,14 @@ def clock_unasked() -> AbstractContextManager[None]:
 
 def deletion_ignored() -> AbstractContextManager[None]:
     """Only an object that is gone is sent no more."""
-    return _instead((Entry, "cancelled", property(lambda entry: entry.deleted)))
+    return _instead((Notification, "cancelled", property(lambda entry: entry.deleted)))
 
 
 def every_object_trusted() -> AbstractContextManager[None]:
     """Whoever cannot read a log takes what the object shows for all there is."""
     known: Any = vars(Journal)["basis"]
 
-    def trusting(self: Journal, entry: Entry, term: Any) -> Basis:
+    def trusting(self: Journal, entry: Notification, term: Any) -> Basis:
         found: Basis = known(self, entry, term)
         return Basis.MARKED if found is Basis.OLDER else found
 
@@ -369,7 +369,7 @@ def any_mark_counts() -> AbstractContextManager[None]:
     """A mark says that all is in the status, also one that was set under the note of an earlier outage."""
     known: Any = vars(Journal)["basis"]
 
-    def marked(self: Journal, entry: Entry, term: Any) -> Basis:
+    def marked(self: Journal, entry: Notification, term: Any) -> Basis:
         found: Basis = known(self, entry, term)
         old = found is Basis.OLDER and entry.request.status.journal is not None
         return Basis.MARKED if old else found
@@ -393,8 +393,8 @@ def clock_unasked_after_the_write() -> AbstractContextManager[None]:
     """The lease of a journaled attempt is looked at before the write ahead, and not after it."""
     send: Any = vars(Sender)["send"]
 
-    async def sure(self: Sender, entry: Entry, term: Any, *rest: Any, **named: Any) -> Any:
-        if rest[0].attempt_id in entry.ahead:
+    async def sure(self: Sender, entry: Notification, term: Any, *rest: Any, **named: Any) -> Any:
+        if rest[0].attempt_id in entry.in_flight.ahead:
             term = SimpleNamespace(may_send=lambda *_: True)
         return await send(self, entry, term, *rest, **named)
 
@@ -409,8 +409,10 @@ def written_under_an_old_claim() -> AbstractContextManager[None]:
 def not_written_ahead() -> AbstractContextManager[None]:
     """A journaled attempt is sent, and written when its result is."""
 
-    async def unwritten(_self: StatusWriter, entry: Entry, _term: Any, journal: str) -> Flushed:
-        entry.journaled = journal
+    async def unwritten(
+        _self: StatusWriter, entry: Notification, _term: Any, journal: str
+    ) -> Flushed:
+        entry.journaling(journal)
         return Flushed.WRITTEN
 
     return _instead((StatusWriter, "write_ahead", unwritten))
@@ -420,9 +422,9 @@ def result_not_kept() -> AbstractContextManager[None]:
     """A journaled attempt's result is in the view alone, which the next claim replaces."""
     close: Any = vars(Recorder)["close_in_memory"]
 
-    def unkept(self: Recorder, entry: Entry, attempt: Any, intent: Any) -> None:
+    def unkept(self: Recorder, entry: Notification, attempt: Any, intent: Any) -> None:
         close(self, entry, attempt, intent)
-        entry.unrecorded.pop(attempt.id, None)
+        entry.in_flight.unrecorded.pop(attempt.id, None)
         entry.view.forget(attempt.id)
 
     return _instead((Recorder, "close_in_memory", unkept))
@@ -432,7 +434,9 @@ def shown_before_its_record() -> AbstractContextManager[None]:
     """A result is in the view, and so in the next write of the status, before the log has taken it."""
     close: Any = vars(Recorder)["close"]
 
-    async def early(self: Recorder, entry: Entry, attempt: Any, intent: Any, **rest: Any) -> bool:
+    async def early(
+        self: Recorder, entry: Notification, attempt: Any, intent: Any, **rest: Any
+    ) -> bool:
         entry.view.learn(attempt)
         self.cache.mark_dirty(entry)
         recorded: bool = await close(self, entry, attempt, intent, **rest)
@@ -445,7 +449,7 @@ def old_claim_goes_on() -> AbstractContextManager[None]:
     """Who has written into the status alone goes on with the claim of before."""
     lose: Any = vars(Recorder)["lose_claim"]
 
-    def kept(self: Recorder, entry: Entry, cause: str) -> None:
+    def kept(self: Recorder, entry: Notification, cause: str) -> None:
         if cause != "journal":
             lose(self, entry, cause)
 
@@ -464,7 +468,7 @@ def marked_stay_summed_up() -> AbstractContextManager[None]:
 def outcomes_alone() -> AbstractContextManager[None]:
     """A former owner gives a log what it kept, and nothing of what came before."""
 
-    async def alone(self: Claimer, entry: Entry) -> None:
+    async def alone(self: Claimer, entry: Notification) -> None:
         await self.recorder.record_kept(entry, anew=True)
 
     return _instead((Claimer, "hand_in", alone))
@@ -474,7 +478,7 @@ def plan_of_a_status() -> AbstractContextManager[None]:
     """A log without a plan is given that of the status."""
     situation: Any = vars(Claimer)["_situation"]
 
-    def planned(self: Claimer, entry: Entry, *rest: Any) -> Any:
+    def planned(self: Claimer, entry: Notification, *rest: Any) -> Any:
         shown = bool(entry.status.channels) and entry.view.plan is None
         return replace(situation(self, entry, *rest), unplanned=shown)
 
@@ -483,7 +487,7 @@ def plan_of_a_status() -> AbstractContextManager[None]:
 
 def stored_status_decides() -> AbstractContextManager[None]:
     """What is decided and merged goes by the status as it is stored."""
-    return _instead((Entry, "status", property(lambda entry: entry.request.status)))
+    return _instead((Notification, "status", property(lambda entry: entry.request.status)))
 
 
 def every_phase_supported() -> AbstractContextManager[None]:

@@ -1114,7 +1114,9 @@ class World:
                     app = process.app
                     shards = frozenset() if idle else app.shards.leaving
                     entries = app.cache.entries.values() if shards else ()
-                    writing = {app.shards.sharding.of(e.uid) for e in entries if e.writing}
+                    writing = {
+                        app.shards.sharding.of(e.uid) for e in entries if e.publication.writing
+                    }
                     self.checks.handing_over(process.name, shards, writing, self.loop.time())
             self._look_at_who_is_cut_off()
 

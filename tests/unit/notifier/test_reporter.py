@@ -16,7 +16,7 @@ from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.journal import Basis, held_because
 from syncer.rules.merge import ALL_FAILED, Merged
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 
 C = "slack:ops"
 ID = AttemptId("0.7-1")
@@ -225,7 +225,7 @@ def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> Channe
 
 def settled(world: World, before: Status, after: Status, *states: ChannelState) -> list[Any]:
     """What is said of a status that was written."""
-    entry = Entry(replace(request(), status=after))
+    entry = Notification(replace(request(), status=after))
     world.reporter.status_written(entry, before, Merged(after, states, "because"))
     return world.events
 
@@ -298,7 +298,7 @@ def test_events_show_no_secret() -> None:
 def test_how_long_a_delivery_took(world: World, completed: int, took: float) -> None:
     """From the creation to the end, never less than nothing; counted by the final phase."""
     status = Status(phase="Sent", completed_at=completed)
-    entry = Entry(replace(request(), created=1_000, status=status))
+    entry = Notification(replace(request(), created=1_000, status=status))
     world.reporter.status_written(entry, Status(phase="Sending"), Merged(status, (), ""))
     found = {n[0].rpartition("_")[2]: value for n, value in world.counted().items() if "Sent" in n}
     assert (found["count"], found.get("sum", 0.0)) == (1.0, took)
@@ -310,7 +310,7 @@ def test_a_time_that_is_not_known_is_not_counted(
 ) -> None:
     """Without a begin or an end there is no length."""
     status = Status(phase="Sent", completed_at=completed)
-    entry = Entry(replace(request(), created=created, status=status))
+    entry = Notification(replace(request(), created=created, status=status))
     world.reporter.status_written(entry, Status(), Merged(status, (), ""))
     assert not [n for n in world.counted() if n[0].endswith("_count")]
 

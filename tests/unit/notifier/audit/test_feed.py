@@ -24,8 +24,10 @@ from syncer.model.record import Header, Record
 from syncer.model.resource import Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.fakes.notification import notification, read, shows
 from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settled
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
@@ -108,7 +110,9 @@ class World:
             **({"jitter": lambda: 1.0} | more),
         )  # fmt: skip
 
-    def put(self, uid: str, *more: Record, phase: str = "Sending", audited: int = 0) -> Entry:
+    def put(
+        self, uid: str, *more: Record, phase: str = "Sending", audited: int = 0
+    ) -> Notification:
         """A notification whose log holds a plan, a failed attempt, and more."""
         records = log_of(planned("slack:ops"), opened(1), settled(1, FAILED), *more)
         self.made += 1
@@ -118,15 +122,15 @@ class World:
                 "spec": {"type": "Simple", "retryPolicy": {"maxAttempts": 9}},
             }
         )
-        entry = Entry(replace(found, status=Status(phase=phase)), audited=audited)
-        elements, chain = list[bytes](), ROOT_CHAIN
+        view, elements, chain = LogView(), list[bytes](), ROOT_CHAIN
         for record in records:
-            entry.view.apply(record)
+            view.apply(record)
             elements.append(encode_element(record, chain))
             chain = record.chain
         header = Header(f"n/{uid}", Epoch("0.9"), acked=0, audited=audited)
         self.redis.twin.logs[self.key(uid)] = [header.encode(), *elements]
-        self.cache.entries[uid] = entry
+        found = replace(found, status=Status(phase=phase))
+        entry = self.cache.entries[uid] = notification(found, view=view, audited=audited)
         self.cache.mark_unaudited(entry)
         return entry
 
@@ -187,8 +191,9 @@ async def test_the_very_first_record_may_be_told(world: World) -> None:
     """A plan without channels ends its notification at once, for each sink."""
     entry = world.put("a")
     (record,) = log_of(planned())
-    entry.view = LogView()
-    entry.view.apply(record)
+    view = LogView()
+    view.apply(record)
+    read(entry, view)
     log = world.redis.twin.logs[world.key("a")]
     log[1:] = [encode_element(record, ROOT_CHAIN)]
     file, store = Collector("file"), Collector("store")
@@ -199,7 +204,7 @@ async def test_the_very_first_record_may_be_told(world: World) -> None:
 async def test_what_is_marked_is_not_sent_again(world: World) -> None:
     """The header of the log tells, whatever the process knew before."""
     entry = world.put("a", *done(), audited=3)
-    entry.audited = 0
+    read(entry, entry.view)
     assert await world.feed().round()
     assert world.sink.batches == [["a/0.7-2/sent", "a/0.7-2/acknowledged"]]
     assert entry.audited == 5
@@ -208,11 +213,11 @@ async def test_what_is_marked_is_not_sent_again(world: World) -> None:
 async def test_a_log_that_grew_meanwhile_stays_in_the_backlog(world: World) -> None:
     """What is known to be longer than what was read is looked at again in the next round."""
     entry = world.put("a", audited=3)
-    entry.view, entry.audited = LogView(position=4), 0
+    read(entry, LogView(position=4))
     assert await world.feed().round()
     assert (world.sink.batches, list(world.cache.unaudited)) == ([], ["a"])
     assert entry.audited == 3
-    entry.view = LogView(position=3)
+    read(entry, LogView(position=3), audited=3)
     assert await world.feed().round()
     assert world.cache.unaudited == {}
     assert "ack" not in world.redis.calls
@@ -310,7 +315,7 @@ async def test_others_run_between_two_logs(world: World) -> None:
     snapshots = [await world.log.read(entry.uid) for entry in entries]
     feed, before = world.feed(), turns
 
-    async def read(entry: Entry) -> Snapshot | None:
+    async def read(entry: Notification) -> Snapshot | None:
         return snapshots[entries.index(entry)]
 
     cast("Any", feed)._read = read  # what is read takes no turn of its own
@@ -391,7 +396,7 @@ def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
     records = log_of(planned("c"), *(opened(n) for n in range(1, 2 * len(sizes) + 2)))
     snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
     limits = replace(LIMITS, batch_events=count, batch_bytes=size)
-    parts = parts_of(cast("Entry", None), snapshot, events(*sizes), limits)
+    parts = parts_of(cast("Notification", None), snapshot, events(*sizes), limits)
     assert [len(part.events) for part in parts] == wanted
     assert [e.id for part in parts for e in part.events] == [f"e{n}" for n in range(len(sizes))]
     ends = [2 * sum(wanted[: n + 1]) + 1 for n in range(len(wanted) - 1)]
@@ -405,7 +410,7 @@ def test_a_part_may_end_before_the_first_record() -> None:
     found = [replace(e, position=1) for e in events(10, 10)]
     records = log_of(planned("c"))
     snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
-    parts = parts_of(cast("Entry", None), snapshot, found, replace(LIMITS, batch_events=1))
+    parts = parts_of(cast("Notification", None), snapshot, found, replace(LIMITS, batch_events=1))
     assert [(p.position, p.chain) for p in parts] == [
         (0, ROOT_CHAIN),
         (1, snapshot.records[0].chain),
@@ -778,8 +783,9 @@ async def test_the_last_mark_may_let_the_log_expire(
     """After the retention of a finished notification; whoever retires a deleted one's sets its own."""
     marked = Marked(world)
     entry = marked.entry
-    entry.request = replace(entry.request, status=Status(phase=phase), retention_days=2)
-    entry.deleted = deleted
+    shows(entry, status=Status(phase=phase), retention_days=2)
+    if deleted:
+        entry.gone()
     assert await marked.round()
     ((uid, position, _, ttl, marks),) = marked.asked
     assert (uid, position, marks) == ("a", 5, "audited")
@@ -800,13 +806,13 @@ async def test_an_expiry_that_a_new_record_has_taken_back(world: World) -> None:
     marked = Marked(world, Mark.EXPIRING)
 
     def grow() -> None:
-        marked.entry.view = LogView(position=6)
+        read(marked.entry, LogView(position=6))
 
     marked.meanwhile = grow
     assert await marked.round()
     assert not marked.entry.expiring
     assert list(world.cache.entries) == list(world.cache.unaudited) == ["a"]
-    assert marked.entry.dirty_since is None
+    assert not marked.entry.publication.pending
 
 
 @pytest.mark.parametrize(
@@ -819,16 +825,18 @@ async def test_a_status_that_was_published_meanwhile_is_asked_about_again(
 ) -> None:
     """Each of the two marks saw the other lag, so neither set the expiry: the writer asks once more."""
     marked = Marked(world)
-    marked.entry.acked, marked.entry.quarantine = acked, quarantine
+    read(marked.entry, marked.entry.view, acked=acked)
+    if quarantine:
+        marked.entry.unintelligible(quarantine)
     assert await marked.round()
-    assert (marked.entry.dirty_since is not None) is dirty
+    assert (marked.entry.publication.pending) is dirty
     assert list(world.cache.entries) == ["a"]
 
 
 async def test_an_entry_that_was_replaced_is_left_alone(world: World) -> None:
     """Another object of that uid is known by now."""
     marked = Marked(world, Mark.EXPIRING)
-    other = Entry(marked.entry.request)
+    other = Notification(marked.entry.request)
     world.cache.entries["a"] = other
     assert await marked.round()
     assert world.cache.entries == {"a": other}
@@ -863,7 +871,8 @@ async def test_a_mark_that_could_not_be_set(
 async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> None:
     """Whoever retires it sets its expiry."""
     marked = Marked(world, Mark.EXPIRING)
-    marked.entry.audited, marked.entry.deleted = 5, True
+    marked.entry.audit(5)
+    marked.entry.gone()
     world.redis.twin.logs[world.key("a")][0] = Header(
         "n/a", Epoch("0.9"), acked=5, audited=5
     ).encode()
@@ -874,7 +883,7 @@ async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> 
 async def test_a_finished_log_without_events_is_marked_all_the_same(world: World) -> None:
     """Nothing is to be told of it, and it may expire."""
     marked = Marked(world, Mark.EXPIRING)
-    marked.entry.audited = 5
+    marked.entry.audit(5)
     world.redis.twin.logs[world.key("a")][0] = Header(
         "n/a", Epoch("0.9"), acked=5, audited=5
     ).encode()

@@ -40,11 +40,13 @@ from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.finished import summary
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient
+from tests.fakes.notification import notification
 from tests.fakes.outside import NoRouter, unreachable
 
 NONE = cast("Any", None)
@@ -93,7 +95,7 @@ def controller() -> Controller:
 
 def add(
     controller: Controller, uid: str, *, age: float = 0, phase: str = "Sending", **more: Any
-) -> Entry:
+) -> Notification:
     """A claimed and planned notification of one channel, created so many seconds ago."""
     annotations = more.pop("annotations", {})
     request = parse_object(
@@ -108,7 +110,7 @@ def add(
         }
     )  # fmt: skip
     view = LogView(plan=Plan(("slack:ops",), "r", "m", 1))
-    entry = Entry(request, view=view, claim=Claim(EPOCH, 0, ""))
+    entry = notification(request, view=view, claim=Claim(EPOCH, 0, ""))
     controller.cache.entries[uid] = entry
     return entry
 
@@ -123,21 +125,21 @@ def held(controller: Controller) -> Counter[str]:
     return controller.holds.by_reason(controller.cache.entries.values())
 
 
-def failed(entry: Entry, *, due: float) -> None:
+def failed(entry: Notification, *, due: float) -> None:
     """It has failed once, and is due again at a second of the boot clock."""
     attempt = Attempt(
         make_attempt_id(EPOCH, 1), "slack:ops", AttemptState.FAILED,
         due=WALL + round((due - NOW) * 1000),
     )  # fmt: skip
     entry.view.attempts[attempt.id] = attempt
-    entry.due["slack:ops"] = due
+    entry.wait("slack:ops", due)
 
 
 def test_what_has_no_plan_is_due_since_it_was_created(controller: Controller) -> None:
     """Claimed or not, planned or not: its first attempt waits."""
     add(controller, "a", age=40).view.plan = None
     assert oldest(controller) == pytest.approx(40)
-    add(controller, "b", age=50).claim = None
+    add(controller, "b", age=50).lose()
     assert oldest(controller) == pytest.approx(50)
 
 
@@ -145,9 +147,11 @@ def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None
     """Waits that are not over, attempts under way, ends and strangers do not count."""
     assert oldest(controller) == 0
     failed(add(controller, "waits", age=900), due=NOW + 5)
-    add(controller, "flies", age=900).executing[make_attempt_id(EPOCH, 2)] = "slack:ops"
+    flies = add(controller, "flies", age=900).in_flight
+    flies.begin(make_attempt_id(EPOCH, 2), "slack:ops")
+    flies.leave(make_attempt_id(EPOCH, 2))
     add(controller, "done", age=900, phase="Sent")
-    add(controller, "gone", age=900).deleted = True
+    add(controller, "gone", age=900).gone()
     assert oldest(controller) == 0
     cast("Shards", controller.holds.ownership).drop(0)
     add(controller, "strange", age=900)
@@ -160,13 +164,15 @@ def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None
         pytest.param(lambda _: None, 40, id="a first attempt is due since the object was created"),
         pytest.param(lambda e: failed(e, due=NOW - 7), 7, id="a retry since its due time"),
         pytest.param(
-            lambda e: setattr(e, "claim", None),
+            lambda e: e.lose(),
             40,
             id="what could not be claimed since its creation",
         ),
     ],
 )
-def test_oldest_due(controller: Controller, make: Callable[[Entry], None], seconds: float) -> None:
+def test_oldest_due(
+    controller: Controller, make: Callable[[Notification], None], seconds: float
+) -> None:
     """The age is that of the attempt, and the oldest of several counts."""
     make(add(controller, "a", age=40))
     assert oldest(controller) == pytest.approx(seconds)
@@ -181,7 +187,7 @@ def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Contr
     """An alarm that was set later, because a credential is missing, hides nothing."""
     entry = add(controller, "a", age=40)
     failed(entry, due=NOW - 7)
-    entry.due["slack:ops"] = NOW + 30
+    entry.wait("slack:ops", NOW + 30)
     assert oldest(controller) == pytest.approx(7)
 
 
@@ -190,13 +196,12 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     entry = add(controller, "a", age=40)
     failed(entry, due=NOW - 7)
     asking = make_attempt_id(EPOCH, 2)
-    entry.executing[asking] = "slack:ops"
-    entry.never_sent |= {asking}
+    entry.in_flight.begin(asking, "slack:ops")
     assert oldest(controller) == pytest.approx(7)
     # Opened, and still not sent: the log has not permitted it yet.
     entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
     assert oldest(controller) == pytest.approx(7)
-    entry.never_sent -= {asking}
+    entry.in_flight.leave(asking)
     assert oldest(controller) == 0
 
 
@@ -221,15 +226,15 @@ def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
 def test_holds_by_reason(controller: Controller) -> None:
     """Each notification is counted once, under the first reason that applies."""
     add(controller, "free")
-    add(controller, "quarantined").quarantine = "record 3"
-    add(controller, "finished", phase="Sent").quarantine = "record 3"
-    add(controller, "stopped").violation = "two open"
+    add(controller, "quarantined").unintelligible("record 3")
+    add(controller, "finished", phase="Sent").unintelligible("record 3")
+    add(controller, "stopped").object_to("two open")
     add(controller, "fenced")
     controller.holds.fenced["fenced"] = 1.0
-    add(controller, "waits").without_log_since = 1.0
+    add(controller, "waits").held(1.0, shown=False)
     add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})
-    add(controller, "over", phase="Failed").without_log_since = 1.0
+    add(controller, "over", phase="Failed").held(1.0, shown=False)
     assert held(controller) == {
         "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
         "hold": 1,
@@ -242,13 +247,13 @@ def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
     """What the self-audit has stopped is not due, until it is let go."""
     entry = add(controller, "a", age=40)
     assert controller.attempts.still_due(entry, Held(), "slack:ops")
-    entry.violation = "two open"
+    entry.object_to("two open")
     assert not controller.attempts.still_due(entry, Held(), "slack:ops")
 
 
 async def test_a_stopped_notification_is_not_even_decided(controller: Controller) -> None:
     """No attempt is opened for it on any way, not to give it up either."""
-    add(controller, "a", age=40).violation = "two open"
+    add(controller, "a", age=40).object_to("two open")
     decision = await controller.reconciler.reconcile("a")
     assert isinstance(decision, Await)
     assert decision.reason == "held by the self-audit"
@@ -269,7 +274,7 @@ def test_completion_is_observed_once_with_its_phase() -> None:
 
     assert count("Sent") == (0.0, 0.0)
     before = parse_object(_done("Sending", ""))
-    entry = Entry(parse_object(_done("Sent", format_time(WALL + 2500))))
+    entry = Notification(parse_object(_done("Sent", format_time(WALL + 2500))))
     reporter.status_written(entry, before.status, NONE)
     assert count("Sent") == (1.0, pytest.approx(2.5))
     reporter.status_written(entry, entry.request.status, NONE)
@@ -376,7 +381,7 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     ] * len(HoldReason)
     assert product.own("quarantined") == 0
     for uid in ("a", "b"):
-        add(product.parts.controller, uid).quarantine = "record 3"
+        add(product.parts.controller, uid).unintelligible("record 3")
     add(product.parts.controller, "c", annotations={HOLD_ANNOTATION: ""})
     assert product.own("held_notifications", reason="quarantined") == 2
     assert product.own("held_notifications", reason="hold") == 1
@@ -388,7 +393,7 @@ def test_a_scrape_shows_what_is_not_journaled() -> None:
     """While others are: by the reason, each of which has a series."""
     product = Scraped()
     for uid, basis in (("a", Basis.OLDER), ("b", Basis.OLDER), ("c", None)):
-        add(product.parts.controller, uid).unjournaled = basis
+        add(product.parts.controller, uid).not_journaling(basis)
     shown = {b: product.own("not_journaled_notifications", basis=b.value) for b in INCOMPLETE}
     assert shown == dict.fromkeys(INCOMPLETE, 0.0) | {Basis.OLDER: 2.0}
 
@@ -470,7 +475,7 @@ def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:
     product.parts.cache.mark_dirty(entry)
     product.now += 12
     assert product.own("dirty_oldest_seconds") == 12
-    product.parts.cache.begin_write(entry)
+    entry.publication.cover()
     assert product.own("dirty_oldest_seconds") == 0
 
 

@@ -25,7 +25,7 @@ from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
 from syncer.model.resource import parse_object
 from syncer.runtime.supervise import TaskEndedError
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import Checks, NoRouter, unreachable
 from tests.unit.notifier.reconciler.starting import Held, document
@@ -119,7 +119,7 @@ async def test_readiness_goes_on_naming_what_fails_after_the_start() -> None:
     assert "epoch" not in product.problems()
     uid = "uid-a"
     parts.shards.take(parts.shards.sharding.of(uid), Held())
-    parts.cache.entries[uid] = Entry(parse_object(document("a", 1)))
+    parts.cache.entries[uid] = Notification(parse_object(document("a", 1)))
     now = parts.cache.monotonic()
     parts.controller.holds.fenced[uid] = now - parts.settings.lease_duration + 60
     assert "epoch" not in product.problems()
@@ -142,7 +142,7 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     assert store.problems()["datastorage"] == "the audit store is not healthy: not asked yet"
     assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
     registry = store.parts.outside.registry
-    store.parts.cache.unaudited["uid-a"] = Entry(parse_object(document("a", 1)))
+    store.parts.cache.unaudited["uid-a"] = Notification(parse_object(document("a", 1)))
     await store.admin.refresh()
     assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
 

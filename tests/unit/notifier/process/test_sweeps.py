@@ -31,9 +31,10 @@ from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
 from syncer.sync.finished import Finished, summary
+from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.starting import Held, document
 
@@ -142,7 +143,7 @@ class Process:
         self.retired: list[str] = []
         self.sweeps = Sweeps(cast("Parts", self))
 
-    async def retire(self, entry: Entry, term: object) -> bool:
+    async def retire(self, entry: Notification, term: object) -> bool:
         """Note which log is let go."""
         self.retired.append(entry.request.key)
         return True
@@ -300,7 +301,7 @@ async def test_logs_without_an_object_are_retired(caplog: pytest.LogCaptureFixtu
     """Not those of objects that are there, known or not, nor of namespaces that are not watched."""
     process = Process()
     process.finish("a")
-    process.cache.entries["uid-b"] = Entry(parse_object(document("b", 1)))
+    process.cache.entries["uid-b"] = Notification(parse_object(document("b", 1)))
     process.objects.gone = {"e", "f"}
     process.loaded.namespaces = ("n",)
     for uid, name in (
@@ -381,13 +382,14 @@ async def test_records_of_others_are_found(caplog: pytest.LogCaptureFixture) -> 
     process = Process()
     reread: list[str] = []
 
-    async def read(entry: Entry) -> None:
+    async def read(entry: Notification) -> None:
         reread.append(entry.uid)
 
     process.claimer.recorder = SimpleNamespace(reread=read)
     for name in "abc":
-        entry = process.cache.entries[f"uid-{name}"] = Entry(parse_object(document(name, 1)))
-        entry.claim = cast("Any", Held()) if name != "c" else None
+        entry = process.cache.entries[f"uid-{name}"] = Notification(parse_object(document(name, 1)))
+        if name != "c":
+            entry.claimed(cast("Any", Held()))
         process.put(entry.uid, header())
     process.cache.entries["uid-b"].view.apply(
         stored(plan_record(Plan(("c",), "r", "m", at=1)), ROOT_CHAIN, 1)
@@ -473,14 +475,14 @@ async def test_what_a_wake_up_starts(case: str) -> None:
     """A known notification is queued, a live one read again; a strange log has the sweep start."""
     uid, queued, again, swept = WOKEN[case]
     process = Process("uid-else")
-    live = process.cache.entries["uid-live"] = Entry(parse_object(document("live", 1)))
-    process.cache.entries["uid-else"] = Entry(parse_object(document("else", 1)))
+    live = process.cache.entries["uid-live"] = Notification(parse_object(document("live", 1)))
+    process.cache.entries["uid-else"] = Notification(parse_object(document("else", 1)))
     process.finish("done")
     process.put("uid-new", header())
     process.put("uid-old", header(), ttl=60)
     await process.sweeps.wake_up(uid)
     assert len(process.queue) == queued
-    assert (live.reread, live.dirty_since is not None) == (again, again)
+    assert (live.reread, live.publication.pending) == (again, again)
     assert process.takeover.orphans.is_set() == swept
     assert not process.takeover.finished.is_set()
 
@@ -499,7 +501,7 @@ async def test_wake_ups_are_followed() -> None:
     process = Process()
     uids = ["uid-a", "uid-b"]
     for name in "ab":
-        process.cache.entries[f"uid-{name}"] = Entry(parse_object(document(name, 1)))
+        process.cache.entries[f"uid-{name}"] = Notification(parse_object(document(name, 1)))
 
     async def following() -> str:
         if not uids:

@@ -21,8 +21,9 @@ from syncer.model.record import Plan, skip_record
 from syncer.model.resource import parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -72,10 +73,12 @@ class World:
         metrics = SyncMetrics(registry)
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
         self.reporter = Calls()
+        get = AsyncMock(side_effect=lambda *_: self.entry.request)
+        objects = cast("Any", SimpleNamespace(get=get))
         self.controller = Controller(
             Ports(
                 queue=WorkQueue(lambda: NOW), recorder=recorder,
-                claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
+                claimer=Claimer(recorder, objects, metrics, backoff=lambda *_: 1000),
                 ownership=self.shards,
                 router=cast(
                     "Any",
@@ -101,12 +104,12 @@ class World:
             ),
             first_seen_by_watch=True,
         )  # fmt: skip
-        self.entry: Entry = self.cache.entries["uid-a"]
+        self.entry: Notification = self.cache.entries["uid-a"]
 
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claim = Claim(EPOCH, self.log.generation, self.log.stamp)
+        self.entry.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 

@@ -19,7 +19,8 @@ from syncer.model.record import Plan, attempt_record, plan_record
 from syncer.model.resource import parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 
@@ -69,7 +70,7 @@ class World:
             dispatcher=lambda _: NONE,
         )  # fmt: skip
 
-    def object(self, name: str, *channels: dict[str, Any]) -> Entry:
+    def object(self, name: str, *channels: dict[str, Any]) -> Notification:
         """One object as the watch brings it."""
         document = {
             "metadata": {"uid": name, "namespace": "n", "name": name, "resourceVersion": "1"},
@@ -79,10 +80,10 @@ class World:
         self.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
         return self.cache.entries[name]
 
-    def claimed(self, name: str) -> Entry:
+    def claimed(self, name: str) -> Notification:
         """One whose log was read: a plan of one channel, and one failure of it."""
         entry = self.object(name)
-        entry.claim = Claim(Epoch("0.9"), 0, "")
+        entry.claimed(Claim(Epoch("0.9"), 0, ""))
         plan = Plan(channels=("slack:ops",), reason="", message="", at=START, body_hash="")
         failed = Attempt(AttemptId("0.9-1"), "slack:ops", AttemptState.FAILED, ended=START)
         for record in (plan_record(plan), attempt_record(failed)):
@@ -95,4 +96,4 @@ class World:
         self.controller.overdue.mark_without_log(
             self.cache.entries.values(), available=available, notice=NOTICE
         )
-        return {e.uid for e in self.cache.entries.values() if e.without_log}
+        return {e.uid for e in self.cache.entries.values() if e.outage.shown}

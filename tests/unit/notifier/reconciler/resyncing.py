@@ -24,8 +24,9 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from tests.fakes.journal import NO_JOURNAL
@@ -157,7 +158,7 @@ class World:
             "spec": {"type": "Simple", "subject": "s", "body": "b"},
         }  # fmt: skip
 
-    def create(self, name: str = "a") -> Entry:
+    def create(self, name: str = "a") -> Notification:
         """A new notification, as the watch brings it."""
         self.controller.watch.upsert(parse_object(self.document(name)), first_seen_by_watch=False)
         return self.cache.entries[f"uid-{name}"]

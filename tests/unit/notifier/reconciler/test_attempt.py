@@ -162,7 +162,7 @@ async def test_what_the_log_refuses_is_not_sent(
     assert await case.attempt() is None
     assert (case.receiver.sent, case.queued) == (0, (1, 0))
     assert (case.entry.reread, case.entry.claim is None) == (read, not read)
-    assert case.entry.executing == {}
+    assert case.entry.in_flight.executing == {}
     (line,) = (r for r in caplog.records if r.message == "an attempt was not opened")
     assert line.__dict__["answer"] == answer.answer.value
     assert line.__dict__["channel"] == "c"
@@ -207,7 +207,7 @@ async def give_up(case: Case) -> None:
 
 async def test_nothing_is_given_up_without_a_claim(case: Case) -> None:
     """Its log may be another's by now."""
-    case.entry.claim = None
+    case.entry.lose()
     await give_up(case)
     assert case.attempts == []
 

@@ -17,7 +17,7 @@ from syncer.ledger.replies import classify_reply
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.record import intent_record
 from syncer.rules.plan import Await, WaitUntil
-from syncer.sync.cache import Claim
+from syncer.sync.notification import Claim
 from tests.fakes.memorylog import Fault, MemoryLog, Mishap
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
@@ -38,7 +38,6 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     assert world.receiver.sent == 0
     assert await world.controller.outcomes.drain(5) == 0
     assert not world.entry.busy
-    world.entry.fresh = True
     decision = await world.controller.reconciler.reconcile("uid-a")
     attempts = list(world.entry.view.attempts.values())
     assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
@@ -70,7 +69,7 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     assert await world.controller.attempts.run("uid-a", "c") is None
     assert await world.controller.outcomes.drain(20) == 0
     assert held == [True, True]
-    assert not world.entry.executing
+    assert not world.entry.in_flight.executing
     # The request that was lost comes in late: it opens nothing.
     ((identity, _),) = world.entry.view.attempts.items()
     late = intent_record(identity, "c", at=1, by="t")
@@ -84,10 +83,10 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
-        world.entry.claim = Claim(EPOCH, world.log.generation, world.log.stamp)
+        world.entry.claimed(Claim(EPOCH, world.log.generation, world.log.stamp))
         assert await world.controller.attempts.run("uid-a", "c") is None
-    assert world.entry.never_sent == set()
-    assert world.entry.executing == {}
+    assert world.entry.in_flight.never_sent == set()
+    assert world.entry.in_flight.executing == {}
 
 
 async def test_outcome_that_cannot_be_read_back_is_reported_all_the_same(world: World) -> None:
@@ -142,7 +141,6 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
 
     async def late(*args: Any, **options: Any) -> Any:
         world.controller.recorder.lose_claim(world.entry, "test")
-        world.entry.fresh = True
         await world.controller.reconciler.reconcile("uid-a")
         return await outcome(*args, **options)
 
@@ -169,11 +167,9 @@ async def test_a_result_that_goes_on_being_refused_is_kept(
     assert not world.entry.busy
     assert world.entry.quarantine
     assert [a.state for a in world.attempts] == [AttemptState.INTENT]
-    world.entry.fresh = True
     await world.controller.reconciler.reconcile("uid-a")
-    assert len(world.entry.unrecorded) == 1
+    assert len(world.entry.in_flight.unrecorded) == 1
     world.log.outcome = outcome  # type: ignore[method-assign] # takes it
-    world.entry.fresh = True
     await world.controller.reconciler.reconcile("uid-a")
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
-    assert not world.entry.unrecorded
+    assert not world.entry.in_flight.unrecorded

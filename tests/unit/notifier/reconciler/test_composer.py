@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,14 +15,15 @@ from syncer.model.record import intent_record
 from syncer.model.resource import RetryPolicy, parse_object
 from syncer.rules.merge import Facts
 from syncer.runtime.offload import SMALL, offload
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
+from tests.fakes.notification import shows
 
 INTENT = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
 
 
-def entry(n: int, *, size: int = 10, generation: int = 1) -> Entry:
+def entry(n: int, *, size: int = 10, generation: int = 1) -> Notification:
     """A notification with a body of so many characters."""
-    return Entry(
+    return Notification(
         parse_object(
             {
                 "metadata": {
@@ -80,7 +80,7 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
 async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
     """Merged with the log, since the object's own lags behind; where nobody shows it, it is not made."""
     found = entry(1)
-    found.request = replace(found.request, generation=7)
+    shows(found, generation=7)
     shown = (await world.composer.compose(found, INTENT, with_status=True)).document()
     assert shown["status"]["phase"] == "Sending"
     assert "observedGeneration" in shown["status"]
@@ -100,7 +100,7 @@ async def test_the_spec_of_a_large_notification_is_sanitised_once(world: World) 
 async def test_nothing_is_kept_of_a_small_notification(world: World) -> None:
     """At the bound itself it is small still."""
     small = entry(1)
-    small.request = replace(small.request, raw=small.request.raw.ljust(SMALL))
+    shows(small, raw=small.request.raw.ljust(SMALL))
     for _ in range(2):
         await world.composer.compose(small, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"] * 2

@@ -33,7 +33,7 @@ async def test_nothing_is_decided_for_it(world: World) -> None:
     mark(world)
     decision = await world.controller.reconciler.reconcile("uid-a")
     assert decision == Await("the object is being deleted")
-    assert world.entry.dirty_since is not None
+    assert world.entry.publication.pending
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
     assert not world.controller.holds.by_reason(world.cache.entries.values())
 

@@ -39,7 +39,7 @@ class World(Still):
     def on_the_wire(self, name: str) -> Any:
         """An attempt under way."""
         entry = self.claimed(name)
-        entry.executing[make_attempt_id(Held.epoch, 2)] = "slack:ops"
+        entry.in_flight.begin(make_attempt_id(Held.epoch, 2), "slack:ops")
         return entry
 
 
@@ -54,13 +54,13 @@ async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     entry = world.claimed("a")
     world.cache.mark_dirty(entry)
     task = asyncio.create_task(world.hand_over())
-    while not entry.urgent:
+    while not entry.publication.urgent:
         await asyncio.sleep(0.01)
-    world.cache.begin_write(entry)
-    entry.writing = True
+    entry.publication.cover()
+    entry.publication.begin()
     await asyncio.sleep(0.3)
     assert not task.done()
-    entry.writing = False
+    entry.publication.over()
     assert (await task)[0]
 
 
@@ -71,5 +71,5 @@ async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
     task = asyncio.create_task(world.hand_over())
     await asyncio.sleep(0.3)
     assert not task.done()
-    entry.executing.clear()
+    entry.in_flight.executing.clear()
     assert (await task)[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from syncer.model.attempt import AttemptId
@@ -11,6 +9,7 @@ from syncer.model.conditions import LOG_UNAVAILABLE, Condition
 from syncer.model.resource import Status
 from syncer.model.times import format_time
 from syncer.rules.journal import Basis, held_because
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.holding import NOTICE, START, World
 
 
@@ -27,18 +26,19 @@ async def test_it_is_unsaid_when_redis_is_back(world: World) -> None:
     assert world.look(NOTICE) == {"a"}
     world.cache.clean(entry)
     assert world.look(1, available=True) == set()
-    assert entry.dirty_since == world.now
+    assert entry.publication.dirty_since == world.now
     assert world.look(NOTICE) == set()
 
 
 async def test_only_a_due_attempt_is_held(world: World) -> None:
     """Not one that waits for its time, in the log or in the status, nor one that is on the wire."""
     later = world.claimed("later")
-    later.due["slack:ops"] = world.now + 600
+    later.wait("slack:ops", world.now + 600)
     due = world.claimed("due")
-    due.due["slack:ops"] = world.now
+    due.wait("slack:ops", world.now)
     wire = world.claimed("wire")
-    wire.executing[AttemptId("0.9-2")] = "slack:ops"
+    wire.in_flight.begin(AttemptId("0.9-2"), "slack:ops")
+    wire.in_flight.leave(AttemptId("0.9-2"))
     soon = format_time(START + 1000, millis=True)
     far = format_time(START + 600_000, millis=True)
     world.object("shown-due", {"name": "c", "state": "Retrying", "nextRetryTime": soon})
@@ -51,10 +51,10 @@ async def test_only_a_due_attempt_is_held(world: World) -> None:
 async def test_what_is_journaled_is_not_held(world: World) -> None:
     """It waits for nothing but its turn; one that cannot go on says so, and why."""
     entry = world.claimed("a")
-    entry.journaled = "0.9-1"
+    entry.journaling("0.9-1")
     assert world.look(1) == world.look(NOTICE) == set()
-    assert entry.without_log_since == 0.0
-    entry.unjournaled = Basis.OLDER
+    assert entry.outage.since == 0.0
+    entry.not_journaling(Basis.OLDER)
     assert world.look(1) == set()
     assert world.look(NOTICE) == {"a"}
 
@@ -66,12 +66,12 @@ async def test_another_reason_is_written_again(world: World) -> None:
     assert world.look(NOTICE) == {"a"}
     for shown in (None, Basis.OLDER):
         condition = Condition(LOG_UNAVAILABLE, "True", *held_because(shown), 1000)
-        entry.request = replace(entry.request, status=Status(conditions=(condition,)))
+        shows(entry, status=Status(conditions=(condition,)))
         for present in (None, Basis.OLDER, Basis.NO_NOTE):
             world.cache.clean(entry)
-            entry.unjournaled = present
+            entry.not_journaling(present)
             world.look(1)
-            assert (entry.dirty_since is None) == (present is shown)
+            assert (not entry.publication.pending) == (present is shown)
 
 
 async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) -> None:
@@ -79,7 +79,7 @@ async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) 
     for name in ("ended", "damaged", "due"):
         world.claimed(name)
     ended, damaged = world.cache.entries["ended"], world.cache.entries["damaged"]
-    ended.request = replace(ended.request, status=Status(phase="Failed"))
-    damaged.quarantine = "record 2 cannot be read"
+    shows(ended, status=Status(phase="Failed"))
+    damaged.unintelligible("record 2 cannot be read")
     world.look(1)
     assert world.look(NOTICE) == {"due"}

@@ -23,6 +23,7 @@ from syncer.model.resource import Json, NotificationRequest, parse_object
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import World
 
 NOW: Final = 1_795_752_000_000
@@ -299,8 +300,7 @@ async def attempted(
 ) -> World:
     """An attempt of a notification that is due on a channel of a receiver with state."""
     world = World()
-    world.entry.request = notification("a", state, 60, phase="")
-    world.entry.uid = "uid-a"
+    shows(world.entry, notification("a", state, 60, phase=""))
     ports = world.controller.attempts.ports
     plan = AsyncMock(return_value=Routed(Plan((PAGER,), "r", "m", 1)))
     object.__setattr__(ports.router, "plan", plan)
@@ -400,7 +400,7 @@ async def test_what_is_deleted_during_the_look_is_not_sent() -> None:
     class Slow(Outside):
         async def list_page(self, *args: Any, **more: Any) -> Page[NotificationRequest]:
             """Meanwhile the object goes."""
-            worlds[0].entry.deleted = True
+            worlds[0].entry.gone()
             return await super().list_page(*args, **more)
 
     worlds: list[World] = []

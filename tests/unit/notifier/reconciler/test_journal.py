@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -28,9 +29,10 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
 NOTE = Note("0.7-1", since=WALL, kept=1)
@@ -149,11 +151,10 @@ class Away(World):
     async def begin(self) -> None:
         """Claim, plan, lose Redis, and journal."""
         await self.planned()
-        self.entry.known_in = EPOCH
         self.lose()
         self.journal.active = True
         # As after a check that has found it to be complete.
-        self.entry.journaled = NOTE.name
+        self.entry.journaling(NOTE.name)
 
     def lose(self) -> None:
         """Redis goes away."""
@@ -183,12 +184,12 @@ async def away() -> Away:
 
 async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
     """A log that holds more than was read may say anything of an object older than the note."""
-    away.entry.reread = True
-    away.entry.request = replace(away.entry.request, created=WALL - 60_000)
+    away.entry.news()
+    shows(away.entry, created=WALL - 60_000)
     term = away.shards.term_of("uid-a")
     assert term is not None
     assert away.journal.basis(away.entry, term) is Basis.OLDER
-    away.entry.reread = False
+    away.entry.caught_up()
     assert away.journal.basis(away.entry, term) is Basis.MEMORY
 
 
@@ -211,7 +212,10 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
     assert (after["deliveryAttempts"][0]["status"], after["phase"]) == ("success", "Sent")
     assert away.whys == [Basis.MEMORY]
     # What only this process and the status know is given to the log by the next claim.
-    assert (away.entry.claim, list(away.entry.unrecorded)) == (None, [away.attempts[0].id])
+    assert (away.entry.claim, list(away.entry.in_flight.unrecorded)) == (
+        None,
+        [away.attempts[0].id],
+    )
 
 
 @pytest.mark.parametrize("error", [Conflict("another version"), Unavailable("not written")])
@@ -222,7 +226,7 @@ async def test_what_was_not_written_was_no_attempt(
     caplog.set_level(logging.INFO, "ledger.journal")
     away.objects.mishap = error
     assert await away.attempt() is None
-    assert (away.receiver.sent, away.known, away.entry.executing) == (0, [], {})
+    assert (away.receiver.sent, away.known, away.entry.in_flight.executing) == (0, [], {})
     assert away.controller.queue.delayed == 1
     assert away.whys == []
     told = [(vars(line)["uid"], vars(line)["error"]) for line in caplog.records]
@@ -262,10 +266,10 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
     assert await away.controller.outcomes.drain(5) == 0
     wanted = ("success", None) if written else ("failed", "notSent")
     assert away.known == [wanted]
-    assert (away.entry.seeded, away.entry.executing) == (frozenset(), {})
+    assert (away.entry.in_flight.seeded, away.entry.in_flight.executing) == (frozenset(), {})
     await reconciler.reconcile("uid-a")
     assert away.known == [wanted], "the log has it"
-    assert not away.entry.unrecorded
+    assert not away.entry.in_flight.unrecorded
 
 
 async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
@@ -289,10 +293,10 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
     attempts, submitted = away.controller.attempts, list[str]()
     await away.journal.turn(away.entry, "first")
     for n in range(200):
-        low = Entry(replace(away.entry.request, uid=f"low-{n}", priority="Low"))
+        low = Notification(replace(away.entry.request, uid=f"low-{n}", priority="Low"))
         for _ in range(2):
             attempts.submit_in_turn(low, "c", partial(submitted.append, low.uid))
-    critical = Entry(replace(away.entry.request, uid="critical", priority="Critical"))
+    critical = Notification(replace(away.entry.request, uid="critical", priority="Critical"))
     attempts.submit_in_turn(critical, "c", lambda: submitted.append("critical"))
     assert submitted == []
     away.now += 1.0
@@ -312,7 +316,8 @@ def decided(away: Away) -> str:
 async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
     """What is shown is the result; Failed is said of what certainly failed."""
     policy = replace(away.entry.request.policy, max_attempts=1)
-    away.entry.request = away.objects.stored = replace(away.entry.request, policy=policy)
+    shows(away.entry, policy=policy)
+    away.objects.stored = away.entry.request
 
     async def send(*_: Any) -> Outcome:
         return Outcome.unknown("no answer")
@@ -345,17 +350,17 @@ async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     """The log cannot take it: the status does, and the next claim gives it to the log."""
     entry, recorder = away.entry, away.controller.recorder
     intent = intent_record(AttemptId("0.7-9"), "c", at=WALL, by="t")
-    entry.executing[intent.attempt_id] = "c"
+    entry.in_flight.begin(intent.attempt_id, "c")
     await away.controller.outcomes.record(entry, intent, Outcome.success(200), 0.1)
-    assert (away.known, list(entry.unrecorded)) == ([("success", None)], ["0.7-9"])
+    assert (away.known, list(entry.in_flight.unrecorded)) == ([("success", None)], ["0.7-9"])
     assert recorder.metrics.outcomes.labels("success")._value.get() == 1
     # The first write waited for a claim; that it is journaled has it written.
-    entry.journaled = ""
+    entry.journaling("")
     away.cache.clean(entry)
     term = away.shards.term_of("uid-a")
     assert term is not None
     away.journal.take_up(entry, term)
-    assert entry.urgent
+    assert entry.publication.urgent
     await away.writer.flush(entry)
     assert away.objects.patches[-1]["phase"] == "Sent"
     # A log that is read meanwhile does not know it, and what is decided by does.
@@ -381,7 +386,7 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
         fold({"channels": [{"name": n, "state": "Retrying", "attempts": 1} for n in ("c", "d")]})
     )
     status = replace(status, attempts=(failed, left), journal=NOTE.name)
-    away.entry.request = replace(away.entry.request, status=status)
+    shows(away.entry, status=status)
     term = away.shards.term_of("uid-a")
     assert term is not None
     assert away.journal.basis(away.entry, term) is Basis.MARKED
@@ -394,9 +399,9 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
 
 async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     """Nothing is decided for it, and the reason is there to be shown until it goes."""
-    away.entry.known_in = None
+    away.entry.forgotten()
     assert await away.controller.reconciler.reconcile("uid-a") is None
-    assert away.entry.unjournaled is Basis.OLDER
+    assert away.entry.outage.missing is Basis.OLDER
     assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
     assert await away.attempt() is None
     assert (away.receiver.sent, away.objects.patches) == (0, [])
@@ -411,12 +416,12 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     term = away.shards.term_of("uid-a")
     assert term is not None
     client, entry = away.log.client, away.entry
-    entry.request = replace(entry.request, status=Status(), created=0)
+    shows(entry, status=Status(), created=0)
 
     def basis() -> Basis:
         return away.journal.basis(entry, term)
 
-    entry.heard = client.subscriptions
+    entry.hear(client.subscriptions)
     entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
     await away.journal.look()
     assert basis() is Basis.MEMORY, "it is away: nobody appends, or nobody can know"
@@ -425,7 +430,7 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     client.problem, client.unheard = "away", False
     away.notes.note = NOTE
     assert basis() is Basis.OLDER
-    entry.request = replace(entry.request, created=term.since + BORN_MARGIN)
+    shows(entry, created=term.since + BORN_MARGIN)
     away.notes.note = replace(NOTE, since=entry.request.created)
     assert basis() is Basis.OLDER, "it is this term's own, and has an attempt"
     entry.view.forget(AttemptId("0.5-1"))
@@ -433,7 +438,7 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
     client.subscriptions += 1
     assert basis() is Basis.OLDER, "it was not read since"
-    entry.heard = client.subscriptions
+    entry.hear(client.subscriptions)
     assert basis() is Basis.MEMORY
 
 
@@ -479,10 +484,10 @@ async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
     """Redis is back: the Lease says that marks are left until the last of them is gone."""
     away.redis.down, away.log.client.problem = False, None
     away.notes.marks_left = frozenset({0})
-    away.entry.request = replace(away.entry.request, status=Status(journal=NOTE.name))
+    shows(away.entry, status=Status(journal=NOTE.name))
     await away.journal.look()
     assert away.notes.cleared == []
-    away.entry.request = replace(away.entry.request, status=Status())
+    shows(away.entry, status=Status())
     away.now += 60
     away.journal.listed = lambda: False
     await away.journal.look()
@@ -501,8 +506,8 @@ async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away
         (Status(journal=NOTE.name), True),
         (Status(attempts=(late,), journal=NOTE.name), False),
     ):
-        entry.claim = entry.claim or cast("Any", object())
-        entry.request = replace(entry.request, status=status)
+        entry.claimed(entry.claim or cast("Any", object()))
+        shows(entry, status=status)
         away.controller.recorder.compare(entry, Status())
         assert (entry.claim is not None) is claimed
     assert attempt_record(late).attempt_id == late.id
@@ -588,13 +593,25 @@ def test_how_long_an_outcome_is_for_the_log_alone() -> None:
     assert journal.patience is None
 
 
-@pytest.mark.parametrize("why", ["quarantine", "violation", "doubtful"])
-async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(away: Away, why: str) -> None:
+@pytest.mark.parametrize(
+    "why",
+    [
+        lambda e: e.unintelligible("why"),
+        lambda e: e.object_to("why"),
+        lambda e: e.observe(replace(e.request, status=replace(e.status, total_attempts=0))),
+    ],
+    ids=["quarantine", "violation", "doubtful"],
+)
+async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(
+    away: Away, why: Callable[[Notification], object]
+) -> None:
     """Each alone is enough."""
     term = away.shards.term_of("uid-a")
     assert term is not None
     assert away.journal.applies(away.entry, term)
-    setattr(away.entry, why, True if why == "doubtful" else "why")
+    shows(away.entry, status=replace(away.entry.status, total_attempts=1))
+    assert away.journal.applies(away.entry, term)
+    why(away.entry)
     assert not away.journal.applies(away.entry, term)
 
 
@@ -613,22 +630,22 @@ async def test_what_this_process_knows_better_stays(away: Away) -> None:
     entry, view = away.entry, away.entry.view
     known = Attempt(AttemptId("0.7-1"), "c", AttemptState.SUCCESS, WALL, WALL)
     view.learn(known)
-    entry.executing[AttemptId("0.7-2")] = "c"
+    entry.in_flight.begin(AttemptId("0.7-2"), "c")
     ahead: dict[str, Any] = {"error": WRITTEN_AHEAD, "failure": FailureClass.UNCERTAIN}
     shown = (
         replace(known, state=AttemptState.UNKNOWN, **ahead),
         Attempt(AttemptId("0.7-2"), "c", AttemptState.UNKNOWN, WALL, **ahead),
         Attempt(AttemptId("0.7-3"), "c", AttemptState.FAILED, WALL, WALL, WALL + 9000),
     )
-    entry.request = replace(entry.request, status=Status(attempts=shown, journal=NOTE.name))
-    entry.unjournaled = Basis.OLDER
+    shows(entry, status=Status(attempts=shown, journal=NOTE.name))
+    entry.not_journaling(Basis.OLDER)
     term = away.shards.term_of("uid-a")
     assert term is not None
     away.journal.take_up(entry, term)
     assert list(view.attempts) == ["0.7-1", "0.7-3"]
     assert view.attempts[known.id] == known
     assert entry.due == {}, "an attempt of our own has its wait already"
-    assert entry.unjournaled is None
+    assert entry.outage.missing is None
 
 
 async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
@@ -649,7 +666,7 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
         ), 1)
     )  # fmt: skip
     status = Status(attempts=attempts, journal=NOTE.name)
-    away.entry.request = replace(away.entry.request, status=status)
+    shows(away.entry, status=status)
     term = away.shards.term_of("uid-a")
     assert term is not None
     away.journal.take_up(away.entry, term)
@@ -675,7 +692,7 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     if planned:
         await away.begin()
     else:
-        away.entry.known_in = EPOCH
+        away.entry.claimed(Claim(EPOCH, 0, ""))
         away.lose()
         away.journal.active = True
     taken = Dispatched()
@@ -687,9 +704,9 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     assert taken.taken == [("uid-a", "c")]
     assert away.entry.view.plan is not None
     assert away.entry.view.plan.channels == ("c",)
-    assert away.entry.journaled == NOTE.name
+    assert away.entry.outage.note == NOTE.name
     assert len(away.redis.calls) == calls, "the log is left alone"
-    assert away.entry.unjournaled is None
+    assert away.entry.outage.missing is None
 
 
 async def test_points_at_which_a_process_may_end_around_a_write_ahead(

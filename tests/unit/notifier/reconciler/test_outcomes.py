@@ -13,7 +13,8 @@ from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
-from syncer.sync.cache import Claim
+from syncer.sync.notification import Claim
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
 
@@ -41,7 +42,7 @@ class Opened:
         self.outcomes.ports = ports
         self.outcomes.jitter = lambda: 0.0
         policy = RetryPolicy(9, 30, 2, 480)
-        world.entry.request = replace(world.entry.request, policy=policy)
+        shows(world.entry, policy=policy)
 
     async def intent(self) -> Record:
         """Open an attempt."""
@@ -141,7 +142,7 @@ async def test_the_record_names_the_templates(opened: Opened, case: str) -> None
     view = opened.world.entry.view
     plan = replace(view.plan or Plan(("c",)), templates=f"x other\n{planned} c" if planned else "")
     assert read_plan(plan_record(plan)).digest("c") == planned
-    opened.world.entry.view = replace(view, plan=plan)
+    opened.world.entry.learn((), plan)
     ended = await opened.ends(replace(Outcome.success(200), digest=digest, unworded=unworded))
     assert ended.words == wanted
 
@@ -167,13 +168,13 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
     with monkeypatch.context() as refused:
         refused.setattr(recorder.log, "outcome", refuse)
         await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
-        assert [*world.entry.unrecorded] == [intent.id]
+        assert [*world.entry.in_flight.unrecorded] == [intent.id]
         assert [a.state for a in world.entry.view.attempts.values()] == [AttemptState.SUCCESS]
         with pytest.raises(Unauthorised):
             await world.controller.reconciler.reconcile("uid-a")
-        assert (world.entry.quarantine, [*world.entry.unrecorded]) == ("", [intent.id])
+        assert (world.entry.quarantine, [*world.entry.in_flight.unrecorded]) == ("", [intent.id])
     await world.controller.reconciler.reconcile("uid-a")
-    assert world.entry.unrecorded == {}
+    assert world.entry.in_flight.unrecorded == {}
     assert [(a.id, a.state) for a in world.attempts] == [(intent.id, AttemptState.SUCCESS)]
 
 
@@ -184,11 +185,11 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     world.redis.twin.logs.clear()
     await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
     recorder = world.controller.recorder
-    world.entry.claim = Claim(EPOCH, recorder.log.generation, "")
+    world.entry.claimed(Claim(EPOCH, recorder.log.generation, ""))
     await recorder.record_kept(world.entry)
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))
-    assert [*world.entry.unrecorded] == [intent.id]
+    assert [*world.entry.in_flight.unrecorded] == [intent.id]
 
 
 async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
@@ -198,6 +199,6 @@ async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
     world.redis.twin.logs.clear()
     opened.outcomes.submit(world.entry, intent, Outcome.success(200), 0.1)
     assert await opened.outcomes.drain(5) == 0
-    assert world.entry.unrecorded == {}
+    assert world.entry.in_flight.unrecorded == {}
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
     assert world.redis.twin.logs

@@ -15,7 +15,8 @@ from syncer.model.resource import parse_object
 from syncer.rules.holds import reason_of
 from syncer.rules.plan import Deliver, GiveUp, Withhold
 from syncer.runtime.clock import ServerTime
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.holding import START, World
 from tests.unit.notifier.reconciler.placing import OPS
 
@@ -26,14 +27,14 @@ def world() -> World:
     return World()
 
 
-def changed(world: World, entry: Entry, **spec: Any) -> None:
+def changed(world: World, entry: Notification, **spec: Any) -> None:
     """Have the object of an entry be another, created when the world began."""
     document = entry.request.document()
     document["spec"] |= spec
-    entry.request = replace(parse_object(document), created=START)
+    shows(entry, replace(parse_object(document), created=START))
 
 
-def decided(world: World, entry: Entry) -> Deliver | Withhold:
+def decided(world: World, entry: Notification) -> Deliver | Withhold:
     """The decision of an entry, as the reconciler notes it."""
     decision = world.controller.decisions.next(entry)
     assert isinstance(decision, Deliver | Withhold)
@@ -124,16 +125,13 @@ async def test_something_critical_is_timed(world: World) -> None:
     changed(world, entry, priority="Critical")
     waits = world.claimed("b")
     changed(world, waits, priority="Critical")
-    waits.due["slack:ops"] = world.now + 500
+    waits.wait("slack:ops", world.now + 500)
     world.controller.take_holds([OPS])
     decided(world, entry)
     world.now += 40
     assert holds.critical_seconds(world.cache.entries.values()) == 40
-    entry.request = replace(entry.request, created=START + 10_000)
+    shows(entry, created=START + 10_000)
     assert holds.critical_seconds(world.cache.entries.values()) == 30
-    entry.deleted = True
-    assert holds.critical_seconds(world.cache.entries.values()) == 0
-    entry.deleted = False
     world.controller.take_holds([])
     assert holds.critical_seconds(world.cache.entries.values()) == 0, (
         "the hold is over, and the next decision is still to come"
@@ -155,7 +153,7 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
     """A replica's share of it, each once; nothing is saved up, and a hold that is over forgets."""
     for n in range(10):
         entry = world.claimed(f"n{n}")
-        entry.request = replace(entry.request, created=START + 10 - n)
+        shows(entry, created=START + 10 - n)
     hold = replace(OPS, rate=4.0)
 
     def step(seconds: float, share: float = 0.5) -> list[str]:
@@ -197,7 +195,7 @@ async def test_a_hold_that_is_placed_again_is_another(world: World) -> None:
 async def test_what_is_dropped_is_given_up_unless_it_is_wanted_again(world: World) -> None:
     """With the reason; what a resend was requested of, and what is younger, goes."""
     entry, young, again = (world.claimed(name) for name in ("a", "young", "again"))
-    young.request = replace(young.request, created=START + 1)
+    shows(young, created=START + 1)
     wanted = resend_record("order:slack:ops:2", "slack:ops", at=START, by="bob", why="again")
     again.view.apply(stored(wanted, again.view.chain, again.view.position + 1))
     world.controller.take_holds([replace(OPS, drop_before=START + 1)])

@@ -26,7 +26,8 @@ from syncer.rules.plan import (
     Withhold,
 )
 from syncer.rules.reconcile import Action, ClaimDecision
-from syncer.sync.cache import Claim, Entry
+from syncer.sync.notification import Claim, Notification
+from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
 from tests.unit.notifier.reconciler.zombies import LeaseTerm
 
@@ -84,12 +85,12 @@ class Case(World):
     def claims(self, *actions: Action, holds: bool = True) -> None:
         """Have claims end so; `holds` says whether the entry is claimed afterwards."""
 
-        async def claim(entry: Entry, term: LeaseTerm) -> ClaimDecision:
+        async def claim(entry: Notification, term: LeaseTerm) -> ClaimDecision:
             self.done.append(("claim", term.epoch))
-            entry.claim = Claim(EPOCH, self.log.generation, "") if holds else None
+            entry.claimed(Claim(EPOCH, self.log.generation, "")) if holds else entry.lose()
             return ClaimDecision(("row",), actions, "because")
 
-        async def retire(entry: Entry, term: LeaseTerm) -> bool:
+        async def retire(entry: Notification, term: LeaseTerm) -> bool:
             self.done.append(("retire", term.epoch))
             return self.retired
 
@@ -139,11 +140,11 @@ ALARMS: Final[dict[str, tuple[Decision, float | None, float, tuple[str, ...]]]] 
 async def test_a_decision_is_noted(case: Case, name: str) -> None:
     """When the next one is needed, on which version and position, and what is in other hands."""
     decision, alarm, by, channels = ALARMS[name]
-    case.entry.executing[make_attempt_id(EPOCH, 7)] = "e"
+    case.entry.in_flight.begin(make_attempt_id(EPOCH, 7), "e")
     case.entry.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
         make_attempt_id(EPOCH, 7), "e", AttemptState.INTENT
     )
-    case.entry.unchecked_since = 3.0
+    case.entry.unchecked(3.0)
     case.decides(decision)
     assert await case.look() is decision
     check = case.entry.last_check
@@ -194,7 +195,7 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
     async def route(_request: object, now: int) -> Routed:
         return Routed(Plan(("x",), "r", "m", now), ("priorty: no such attribute",))
 
-    async def plan(_entry: Entry, made: Plan) -> None:
+    async def plan(_entry: Notification, made: Plan) -> None:
         plans.append(made)
 
     cast("Any", case.reconciler.ports.router).plan = route
@@ -212,7 +213,7 @@ async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
         {"metadata": {"uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9"}}
     )
     assert not found.specified
-    case.entry.request = found
+    shows(case.entry, found)
     case.decides(Resolve("no plan yet"), Await("never"))
     assert await case.look() == Await("the object has no spec yet")
     assert cast("Any", case.reconciler.ports.router).plan.await_count == 1  # that of the fixture
@@ -235,9 +236,9 @@ async def test_a_deleted_object_is_retired(
     """What could not be retired is tried again, unless an attempt under way brings another look."""
     case.claims()
     case.retired = retired
-    case.entry.deleted = True
+    case.entry.gone()
     if executing:
-        case.entry.executing[make_attempt_id(EPOCH, 7)] = "c"
+        case.entry.in_flight.begin(make_attempt_id(EPOCH, 7), "c")
     assert await case.look() is None
     assert case.done == [("retire", EPOCH)]
     assert (case.alarm() is not None) is again
@@ -259,7 +260,7 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
     assert len(fresh.done) == 1
     case.claims(Action.OPEN)
     case.decides(Await("nothing"))
-    case.entry.claim = None
+    case.entry.lose()
     await case.look()
     assert case.done == [("claim", EPOCH)]
     assert case.reports.seen == []
@@ -267,7 +268,7 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
 
 async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
     """Against the one object alone."""
-    case.entry.claim = None
+    case.entry.lose()
     case.controller.holds.fenced["uid-a"] = 1.0
     case.claims(Action.DISTRUST, holds=False)
     reason = "its status names an epoch that its log does not know"
@@ -281,7 +282,7 @@ async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
 
 async def test_a_log_without_an_object_is_retired(case: Case) -> None:
     """The claim has found that the object is gone."""
-    case.entry.claim = None
+    case.entry.lose()
     case.claims(Action.ORPHAN, holds=False)
     assert await case.look() is None
     assert case.done == [("claim", EPOCH), ("retire", EPOCH)]
@@ -290,9 +291,10 @@ async def test_a_log_without_an_object_is_retired(case: Case) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 async def test_what_needs_nothing_is_let_go(case: Case, busy: bool) -> None:
     """A finished notification becomes a summary, unless a task still works on it."""
-    case.entry.claim = None
-    case.entry.request = replace(case.entry.request, status=Status(phase="Sent"))
-    case.entry.writing = busy
+    case.entry.lose()
+    shows(case.entry, status=Status(phase="Sent"))
+    if busy:
+        case.entry.publication.begin()
     case.claims(Action.NOTHING, holds=busy)
     case.decides(Await("nothing"))
     assert await case.look() == (Await("nothing") if busy else None)
@@ -305,8 +307,9 @@ async def test_a_claim_that_did_not_come_about(
     case: Case, quarantine: str, alarm: float | None
 ) -> None:
     """It is tried again soon, unless its log cannot be read: then a sweep or a repair brings it back."""
-    case.entry.claim = None
-    case.entry.quarantine = quarantine
+    case.entry.lose()
+    if quarantine:
+        case.entry.unintelligible(quarantine)
     case.claims(Action.QUARANTINE, holds=False)
     decision = await case.look()
     assert case.alarm() == alarm
@@ -323,7 +326,7 @@ async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
     case.claims(Action.OPEN)
     claim = case.reconciler.ports.claimer.claim
 
-    async def claiming(entry: Entry, term: Any) -> ClaimDecision:
+    async def claiming(entry: Notification, term: Any) -> ClaimDecision:
         if settled:
             entry.view.attempts.clear()
         return await claim(entry, term)

@@ -11,7 +11,7 @@ import pytest
 from notifier.contract import Message, NotReady, Outcome
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from tests.unit.notifier.reconciler.resyncing import (
     PERIOD,
     World,
@@ -81,12 +81,14 @@ async def test_a_log_of_a_later_epoch(world: World) -> None:
 @pytest.mark.parametrize(
     "lose",
     [
-        pytest.param(lambda e: setattr(e, "claim", None), id="its claim"),
-        pytest.param(lambda e: setattr(e, "reread", True), id="that its log holds more"),
-        pytest.param(lambda e: setattr(e, "last_check", None), id="that it was checked"),
+        pytest.param(lambda e: e.lose(), id="its claim"),
+        pytest.param(lambda e: e.news(), id="that its log holds more"),
+        pytest.param(lambda e: e.checking(), id="that it was checked"),
     ],
 )
-async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry], None]) -> None:
+async def test_what_is_lost_is_made_up_for(
+    world: World, lose: Callable[[Notification], None]
+) -> None:
     """Whatever an entry has lost, without a word to anybody, one round brings back."""
     world.controller.holds.paused = True
     entry = world.create()
@@ -102,7 +104,7 @@ async def test_a_deleted_one_is_let_go(world: World) -> None:
     world.controller.holds.paused = True
     entry = world.create()
     await world.rest()
-    entry.deleted = True
+    entry.gone()
     assert await world.round() == ["uid-a"]
     assert "uid-a" not in world.cache.entries
 
@@ -117,14 +119,14 @@ async def test_a_notification_is_released_when_its_shard_leaves(world: World, wh
     world.shards.drop(0)
     world.controller.holds.fenced["uid-a"] = 1.0
     if what == "busy":
-        entry.writing = True
+        entry.publication.begin()
     elif what == "unrecorded":
-        entry.unrecorded[AttemptId("0.9-1")] = cast("Any", ())
+        entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
     assert world.controller.watch.release("uid-a") is (what == "neither")
     assert ("uid-a" in world.cache.entries) is (what != "neither")
     assert not entry.deleted
     assert not world.controller.holds.fenced
-    entry.unrecorded.clear()
+    entry.in_flight.recorded(AttemptId("0.9-1"))
 
 
 async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
@@ -134,14 +136,14 @@ async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
     await world.rest()
     world.shards.drop(0)
 
-    async def back(_: Entry, **__: object) -> None:
+    async def back(_: Notification, **__: object) -> None:
         world.shards.take(0, world.term)
 
-    entry.unrecorded[AttemptId("0.9-1")] = cast("Any", ())
+    entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
     cast("Any", world.controller.recorder).record_kept = back  # while Redis is asked
     await world.controller.reconciler.reconcile("uid-a")
     assert world.cache.entries["uid-a"] is entry
-    entry.unrecorded.clear()
+    entry.in_flight.recorded(AttemptId("0.9-1"))
 
 
 async def test_what_waits_costs_no_look(world: World) -> None:
@@ -220,17 +222,6 @@ async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> Non
     assert world.resync.unchecked() == pytest.approx(PERIOD)
 
 
-async def test_a_change_without_a_turn_is_published(world: World) -> None:
-    """An entry that nobody is going to write gets its turn back."""
-    world.controller.holds.paused = True
-    entry = world.create()
-    await world.rest()
-    entry.dirty_since, entry.ticket = world.now, float("inf")
-    await world.round()
-    assert world.cache.next_due() is not None
-    assert not entry.unscheduled
-
-
 async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -> None:
     """The log cannot take it, the shard moves, the log is mended: nobody else knows that it was sent."""
     key = "nl:{uid-a}"
@@ -246,15 +237,15 @@ async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -
     entry = world.create()
     await world.rest()
     assert world.receiver.got == ["a"]
-    assert len(entry.unrecorded) == 1
+    assert len(entry.in_flight.unrecorded) == 1
     world.shards.drop(0)
     # While it is not mended it is tried once a round.
     assert await world.round() == ["uid-a"]
     assert world.nobody_comes
-    assert len(entry.unrecorded) == 1
+    assert len(entry.in_flight.unrecorded) == 1
     world.redis.twin.logs[key][:] = sound
     assert await world.round() == ["uid-a"]
-    assert not entry.unrecorded
+    assert not entry.in_flight.unrecorded
     snapshot = await world.log.read("uid-a")
     assert snapshot is not None
     assert snapshot.records[-1].kind.state is AttemptState.SUCCESS
@@ -271,7 +262,8 @@ async def test_in_an_outage_what_is_journaled_is_checked(world: World) -> None:
     journaled = {one.uid}
     world.resync.journaled = lambda entry, _term: entry.uid in journaled
     for entry in (one, other):
-        entry.claim = entry.last_check = None
+        entry.lose()
+        entry.checking()
     assert await world.round() == []
     world.resync.journals = lambda: True
     assert await world.round() == [one.uid]

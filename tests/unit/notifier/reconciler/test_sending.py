@@ -14,7 +14,7 @@ from notifier.reconciler.sending import Sender
 from syncer.model.attempt import AttemptId
 from syncer.model.record import intent_record
 from syncer.model.resource import parse_object
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from tests.unit.notifier.reconciler.starting import document
 
 INTENT: Final = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
@@ -48,28 +48,24 @@ class World:
 
     def __init__(self) -> None:
         self.receiver = Receiver()
-        self.entry = Entry(parse_object(document("a", 1)))
-        self.entry.never_sent |= {AttemptId("0.7-1")}
+        self.entry = Notification(parse_object(document("a", 1)))
+        self.entry.in_flight.begin(AttemptId("0.7-1"), "c")
         self.denial: str | None = None
         self.composing: Exception | None = None
         self.covered = True
         self.now = 100.0
         self.asked: list[tuple[Any, ...]] = []
         self.sender = Sender(
-            cast("Any", SimpleNamespace(sending=self._sending)),
             cast("Any", SimpleNamespace(denial=self._denial)),
             cast("Any", SimpleNamespace(compose=self._compose)),
             lambda: self.now,
         )
 
-    def _sending(self, entry: Entry, attempt: AttemptId) -> None:
-        entry.never_sent -= {attempt}
-
     def _denial(self, channel: str, namespace: str) -> str | None:
         self.asked.append((channel, namespace))
         return self.denial
 
-    async def _compose(self, entry: Entry, intent: object, *, with_status: bool) -> Message:
+    async def _compose(self, entry: Notification, intent: object, *, with_status: bool) -> Message:
         assert (entry, intent) == (self.entry, INTENT)
         self.asked.append(("compose", with_status))
         if self.composing is not None:
@@ -88,7 +84,7 @@ class World:
     @property
     def left(self) -> bool:
         """Whether bytes may have left."""
-        return not self.entry.never_sent
+        return not self.entry.in_flight.never_sent
 
 
 @pytest.fixture
@@ -151,7 +147,7 @@ def slow(world: World) -> None:
 
 def deleted(world: World) -> None:
     """The object was deleted while the message was composed."""
-    world.entry.deleted = True
+    world.entry.gone()
 
 
 def uncovered(world: World) -> None:

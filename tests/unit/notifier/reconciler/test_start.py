@@ -18,9 +18,11 @@ from syncer.model.attempt import Epoch
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Claim
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
+from tests.fakes.notification import notification
 from tests.unit.notifier.reconciler.starting import Held, document
 
 NONE = cast("Any", None)
@@ -86,8 +88,8 @@ async def test_outline_does_not_replace_a_whole_object(controller: Controller) -
     """If the object is live here, an outline only makes its claim stale, so that it is read."""
     whole = parse_object(document("a", 1))
     controller.watch.upsert(whole, first_seen_by_watch=False)
-    entry = controller.cache.entries["uid-a"]
-    entry.claim, entry.fresh = Claim(Epoch("0.9"), 0, ""), True
+    entry = notification(whole, claim=Claim(Epoch("0.9"), 0, ""), fresh=True)
+    controller.cache.entries["uid-a"] = entry
     await drained(controller)
     controller.watch.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
     assert entry.request is whole
@@ -102,8 +104,8 @@ async def test_unclaimed_counts_what_nothing_explains(controller: Controller) ->
         controller.watch.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
     assert controller.holds.unclaimed() == 4
     entries = controller.cache.entries
-    entries["uid-claimed"].claim = Claim(Epoch("0.9"), 0, "")
-    entries["uid-unreadable"].quarantine = "why"
+    entries["uid-claimed"].claimed(Claim(Epoch("0.9"), 0, ""))
+    entries["uid-unreadable"].unintelligible("why")
     controller.holds.fenced["uid-fenced"] = 1.0
     assert controller.holds.unclaimed() == 1
     cast("Shards", controller.holds.ownership).drop(0)

@@ -11,8 +11,8 @@ import pytest
 from syncer.model.attempt import Epoch
 from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.sync.cache import Claim
 from syncer.sync.claim import Claimer
+from syncer.sync.notification import Claim
 from tests.unit.notifier.reconciler.starting import document
 from tests.unit.notifier.reconciler.zombies import NOW, LeaseTerm, World
 
@@ -35,7 +35,7 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
     world.controller.holds.fenced["uid-soon"] = NOW - 1
     world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
     if claimed:
-        cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0, "")
+        cache.entries["uid-a"].claimed(Claim(Epoch("0.7"), 0, ""))
     if not believed:
         world.controller.holds.distrusted.add("uid-a")
     return world

@@ -15,6 +15,7 @@ from syncer.model.resource import ChannelStatus, NotificationRequest, Status, pa
 from syncer.rules.restore import seeds_of_view
 from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
+from syncer.sync.notification import Notification
 
 
 def request(version: str = "9", *, phase: str = "", raw: bytes = b"{}") -> NotificationRequest:
@@ -159,17 +160,16 @@ async def test_what_somebody_wrote_is_published_over(world: World) -> None:
     world.upsert(request("9"))
     entry = world.cache.entries["u"]
     world.upsert(request("10"))
-    assert entry.dirty_since is None, "without a claim there is nothing to publish"
-    entry.claim = cast("Any", SimpleNamespace())
+    assert not entry.publication.pending, "without a claim there is nothing to publish"
+    entry.claimed(cast("Any", SimpleNamespace(epoch="0.7")))
     world.upsert(request("11"))
-    assert entry.dirty_since == 100.0
+    assert entry.publication.dirty_since == 100.0
 
 
 async def test_an_outline_is_read_before_anything(world: World) -> None:
     """An object of ours that went and came back is claimed anew, and keeps what is known till then."""
     world.upsert(request("9"))
-    entry = world.cache.entries["u"]
-    entry.fresh = True
+    entry = world.cache.entries["u"] = Notification(request("9"), fresh=True)
     await world.woken()
     world.upsert(request("10", raw=b""))
     assert (entry.fresh, world.lost, await world.woken()) == (False, ["outline"], 1)
@@ -207,7 +207,7 @@ async def test_a_deletion(world: World) -> None:
     world.cache.mark_dirty(entry, urgent=True)
     await world.woken()
     world.handlers.delete("u", "ns", "n")
-    assert (entry.deleted, entry.dirty_since, world.released) == (True, None, ["u"])
+    assert (entry.deleted, entry.publication.dirty_since, world.released) == (True, None, ["u"])
     assert await world.woken() == 1
     world.cache.finished["v"] = cast("Any", None)
     world.handlers.delete("v", "ns", "m")
@@ -226,9 +226,9 @@ async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: 
     await world.woken()
     entry = world.cache.entries["u"]
     if why == "a task works on it":
-        entry.executing[AttemptId("0.7-1")] = "slack:ops"
+        entry.in_flight.begin(AttemptId("0.7-1"), "slack:ops")
     elif why == "a result is not recorded":
-        entry.unrecorded[AttemptId("0.7-1")] = cast("Any", ())
+        entry.in_flight.keep(AttemptId("0.7-1"), cast("Any", ()), cast("Any", ()))
     let_go = why == "nothing"
     assert world.handlers.release("u") is let_go
     assert (("u" in world.cache.entries), await world.woken()) == (not let_go, int(not let_go))

@@ -19,8 +19,9 @@ from syncer.model.carried import fold
 from syncer.model.errors import Conflict
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -107,7 +108,7 @@ class Bench:
 @asynccontextmanager
 async def bench(
     status: dict[str, Any] | None = None, *, most: int = 1
-) -> AsyncIterator[tuple[Bench, Entry]]:
+) -> AsyncIterator[tuple[Bench, Notification]]:
     """One unfinished notification with one attempt, or more, allowed per channel."""
     request = parse_object(
         {
@@ -129,7 +130,7 @@ async def bench(
     objects = Objects(request)
     claimer = Claimer(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
     sync = StatusWriter(recorder, objects, Ours(), metrics)
-    entry = Entry(request)
+    entry = Notification(request)
     cache.entries["u"] = entry
     try:
         yield Bench(log, cache, recorder, claimer, sync, objects), entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,10 +14,18 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, make_a
 from syncer.model.record import Plan, plan_record
 from syncer.model.resource import Rollup, Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.finished import summary
+from syncer.sync.notification import Claim, Notification, Outage
+from tests.fakes.notification import read, shows
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
+Happened = Callable[[Notification], object]
+
+
+def expires(entry: Notification) -> None:
+    """It is acknowledged to its end, and its log expires."""
+    entry.acknowledge(0, expiring=True)
 
 
 class Bench:
@@ -26,19 +35,19 @@ class Bench:
         self.now = 100.0
         self.cache = Cache(window=0.5, monotonic=lambda: self.now)
 
-    def add(self, uid: str, namespace: str = "n", **members: Any) -> Entry:
-        """An entry with these members."""
+    def add(self, uid: str, namespace: str = "n", *happened: Happened) -> Notification:
+        """One to which this has happened."""
         request = parse_object({"metadata": {"uid": uid, "namespace": namespace, "name": uid}})
-        entry = self.cache.entries[uid] = Entry(request)
-        for name, value in members.items():
-            setattr(entry, name, value)
+        entry = self.cache.entries[uid] = Notification(request)
+        for happens in happened:
+            happens(entry)
         return entry
 
     def taken(self) -> list[str]:
         """What is due now, taken."""
         out = []
         while (entry := self.cache.take_due(self.now)) is not None:
-            self.cache.begin_write(entry)
+            entry.publication.cover()
             out.append(entry.uid)
         return out
 
@@ -47,12 +56,13 @@ class Bench:
 def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
     """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
     here = Bench()
-    entry = here.add("u", due={"slack:ops": here.now + 30})
+    entry = here.add("u")
+    entry.wait("slack:ops", here.now + 30)
     here.cache.mark_dirty(entry)
     if happens == "an attempt begins":
-        entry.executing[ATTEMPT] = "console"
+        entry.in_flight.begin(ATTEMPT, "console")
     else:
-        entry.due.clear()
+        entry.wait("slack:ops", None)
     assert here.taken() == []
     assert here.cache.next_due() == here.now + 0.5
     here.now += 0.5
@@ -80,10 +90,10 @@ def test_what_is_marked_during_its_write_is_written_again() -> None:
     entry = here.add("u")
     here.cache.mark_dirty(entry, urgent=True)
     assert here.taken() == ["u"]
-    entry.writing = True
+    entry.publication.begin()
     here.cache.mark_dirty(entry, urgent=True)
     assert here.taken() == []
-    entry.writing = False
+    entry.publication.over()
     here.cache.mark_dirty(entry)
     assert here.taken() == ["u"]
 
@@ -91,7 +101,8 @@ def test_what_is_marked_during_its_write_is_written_again() -> None:
 def test_a_failed_write_waits_however_often_it_is_marked() -> None:
     """The back-off holds, and ends."""
     here = Bench()
-    entry = here.add("u", jitter=1.0)
+    here.cache._jitter = lambda: 1.0
+    entry = here.add("u")
     here.cache.mark_dirty(entry, urgent=True)
     assert here.taken() == ["u"]
     here.cache.failed(entry)
@@ -114,7 +125,7 @@ def test_namespaces_take_turns() -> None:
     for _ in range(6):
         entry = here.cache.take_due(here.now)
         assert entry is not None
-        here.cache.begin_write(entry)
+        entry.publication.cover()
         got.append(entry.uid)
     assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
     assert here.cache.waiting, "somebody still waits for a turn"
@@ -132,7 +143,7 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
     first = here.cache.take_due(here.now)
     assert first is not None
     assert first.uid == "gone"
-    here.cache.begin_write(first)
+    first.publication.cover()
     del here.cache.entries["lost"], here.cache.entries["new"]
     here.add("new")
     here.cache.clean(here.cache.entries["clean"])
@@ -143,20 +154,22 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
 def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
     """Its deletion may come while its last status is being written, and comes only once."""
     here = Bench()
-    entry = here.add("u", deleted=deleted)
+    entry = here.add("u")
+    if deleted:
+        entry.gone()
     here.cache.retire(entry)
     assert here.cache.entries == {}
     assert ("u" in here.cache.finished) is not deleted
 
 
-SETTLED: dict[str, tuple[dict[str, Any], bool]] = {
-    "what is finished, published and audited goes": ({}, True),
-    "a log without an expiry keeps it": ({"expiring": False}, False),
-    "a write under way keeps it": ({"writing": True}, False),
-    "an attempt under way keeps it": ({"executing": {ATTEMPT: "c"}}, False),
-    "an unpublished change keeps it": ({"dirty_since": 1.0}, False),
-    "a log that cannot be read keeps it": ({"quarantine": "damaged"}, False),
-    "a deleted object is for the claim to retire": ({"deleted": True}, False),
+SETTLED: dict[str, tuple[Happened, bool]] = {
+    "what is finished, published and audited goes": (lambda _: None, True),
+    "a log without an expiry keeps it": (lambda e: e.acknowledge(0, expiring=False), False),
+    "a write under way keeps it": (lambda e: e.publication.begin(), False),
+    "an attempt under way keeps it": (lambda e: e.in_flight.begin(ATTEMPT, "c"), False),
+    "an unpublished change keeps it": (lambda e: e.publication.mark(1.0, urgent=False), False),
+    "a log that cannot be read keeps it": (lambda e: e.unintelligible("damaged"), False),
+    "a deleted object is for the claim to retire": (lambda e: e.gone(), False),
 }
 
 
@@ -165,21 +178,25 @@ def test_settled_entries_are_retired(case: str) -> None:
     """An entry leaves memory when it is settled, and not before."""
     changed, gone = SETTLED[case]
     here = Bench()
-    entry = here.add("u", **{"expiring": True, **changed})
-    entry.request = replace(entry.request, status=Status(phase="Sent"))
+    entry = here.add("u", "n", expires, changed)
+    shows(entry, status=Status(phase="Sent"))
     here.cache.retire_if_settled(entry)
     assert ("u" not in here.cache.entries, "u" in here.cache.finished) == (gone, gone)
 
 
 #: What keeps a journaled notification in memory although it is finished; the last one does not.
-HELD_WHOLE: Final[dict[str, tuple[dict[str, Any], dict[str, Any], bool]]] = {
-    "its log is claimed": ({"claim": Claim(Epoch("0.9"), 1, "")}, {}, False),
-    "it has another mark": ({"journaled": "0.9-2"}, {}, False),
-    "its status was not read": ({"doubtful": True}, {}, False),
-    "it is not finished": ({}, {"phase": "Sending"}, False),
-    "a result is not shown": ({}, {"attempts": ()}, False),
-    "some attempts are only counted": ({}, {"rollup": Rollup(1)}, False),
-    "its status tells all": ({}, {}, True),
+HELD_WHOLE: Final[dict[str, tuple[Happened, dict[str, Any], bool]]] = {
+    "its log is claimed": (lambda e: e.claimed(Claim(Epoch("0.9"), 1, "")), {}, False),
+    "it has another mark": (lambda e: e.journaling("0.9-2"), {}, False),
+    "its status was not read": (
+        lambda e: e.observe(replace(e.request, status=Status())),
+        {},
+        False,
+    ),
+    "it is not finished": (lambda _: None, {"phase": "Sending"}, False),
+    "a result is not shown": (lambda _: None, {"attempts": ()}, False),
+    "some attempts are only counted": (lambda _: None, {"rollup": Rollup(1)}, False),
+    "its status tells all": (lambda _: None, {}, True),
 }
 
 
@@ -188,11 +205,12 @@ def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
     """Until the log is back, which may take hours; its summary says that the log is to be claimed."""
     changed, shown, gone = HELD_WHOLE[case]
     here = Bench()
-    entry = here.add("u", **{"claim": None, "journaled": "0.9-1", **changed})
+    entry = here.add("u", "n", lambda e: e.journaling("0.9-1"))
     success = Attempt(AttemptId("0.9-1"), "c", AttemptState.SUCCESS)
-    entry.view.learn(success)
-    members = {"phase": "Sent", "attempts": (success,), "journal": "0.9-1", **shown}
-    entry.request = replace(entry.request, status=Status(**members))
+    entry.learn([success])
+    status = Status("Sent", attempts=(success,), journal="0.9-1", total_attempts=1)
+    shows(entry, status=replace(status, **shown))
+    changed(entry)
     here.cache.retire_if_settled(entry)
     assert ("u" not in here.cache.entries, [s.uid for s in here.cache.journaled()]) == (
         gone,
@@ -205,8 +223,9 @@ def test_where_the_feed_lags_published_entries_are_retired() -> None:
     here = Bench()
     here.cache.audit_limit = 0
     for uid, acked in (("a", 2), ("b", 1)):
-        entry = here.add(uid, acked=acked, view=LogView(position=2))
-        entry.request = replace(entry.request, status=Status(phase="Sent"))
+        entry = here.add(uid)
+        read(entry, LogView(position=2), acked=acked)
+        shows(entry, status=Status(phase="Sent"))
         here.cache.retire_if_settled(entry)
     assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
 
@@ -237,7 +256,7 @@ def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
     here.cache.mark_unaudited(entry)
     assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
     here.cache.audit_limit = 5
-    entry.quarantine = "damaged"
+    entry.unintelligible("damaged")
     here.cache.mark_unaudited(entry)
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 5)
 
@@ -262,8 +281,8 @@ def test_a_feed_that_lags_keeps_little_in_memory() -> None:
     for limit, brief in ((0, True), (9, False)):
         here = Bench()
         here.cache.audit_limit = limit
-        entry = here.add("a", expiring=False)
-        entry.request = replace(entry.request, status=replace(entry.request.status, phase="Sent"))
+        entry = here.add("a")
+        shows(entry, status=replace(entry.request.status, phase="Sent"))
         here.cache.unaudited["a"] = entry
         here.cache.retire_if_settled(entry)
         assert ("a" in here.cache.finished) is brief
@@ -273,8 +292,8 @@ def test_a_feed_that_lags_keeps_little_in_memory() -> None:
 def test_an_entry_that_was_replaced_is_not_retired() -> None:
     """What is held under its uid now is another one."""
     here = Bench()
-    old = here.add("a", expiring=True)
-    old.request = replace(old.request, status=replace(old.request.status, phase="Sent"))
+    old = here.add("a", "n", expires)
+    shows(old, status=replace(old.request.status, phase="Sent"))
     new = here.add("a")
     here.cache.retire_if_settled(old)
     assert here.cache.entries == {"a": new}
@@ -283,12 +302,17 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
 def test_what_is_clean_has_not_failed() -> None:
     """What needs no write any more waits for none, and its next one does not back off."""
     here = Bench()
-    entry = here.add("a", urgent=True)
+    entry = here.add("a")
+    here.cache.mark_dirty(entry, urgent=True)
     here.cache.failed(entry)
     here.cache.failed(entry)
-    assert entry.failures == 2
+    assert entry.publication.failures == 2
     here.cache.clean(entry)
-    assert (entry.failures, entry.dirty_since, entry.urgent) == (0, None, False)
+    assert (
+        entry.publication.failures,
+        entry.publication.dirty_since,
+        entry.publication.urgent,
+    ) == (0, None, False)
     here.cache.mark_dirty(entry, urgent=True)
     assert here.taken() == ["a"]
 
@@ -357,11 +381,11 @@ def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
     here = Bench()
     entry = here.add("a")
     here.cache.mark_dirty(entry, urgent=True)
-    here.cache.begin_write(entry)
-    assert (entry.dirty_since, entry.urgent) == (None, False)
+    entry.publication.cover()
+    assert (entry.publication.dirty_since, entry.publication.urgent) == (None, False)
     here.now += 3
     here.cache.mark_dirty(entry)
-    assert (entry.dirty_since, entry.urgent) == (103.0, False)
+    assert (entry.publication.dirty_since, entry.publication.urgent) == (103.0, False)
     assert here.cache.decision(entry).at == 103.5
     with pytest.raises(ValueError, match="the entry is clean"):
         here.cache.decision(here.add("b"))
@@ -374,15 +398,15 @@ def test_a_failure_is_remembered_with_its_time_and_share() -> None:
     here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
     entry = here.add("a")
     here.cache.failed(entry)
-    assert (entry.failures, entry.last_failure, entry.jitter, entry.dirty_since) == (
-        1, 100.0, 0.5, 100.0,
-    )  # fmt: skip
+    found = entry.publication
+    assert (found.failures, found.last_failure) == (1, 100.0)
+    assert (found.jitter, found.dirty_since) == (0.5, 100.0)
     assert here.cache.decision(entry).at == 100.125
     here.now += 1
     here.cache.failed(entry)
-    assert (entry.failures, entry.last_failure, entry.jitter, entry.dirty_since) == (
-        2, 101.0, 0.75, 100.0,
-    )  # fmt: skip
+    found = entry.publication
+    assert (found.failures, found.last_failure) == (2, 101.0)
+    assert (found.jitter, found.dirty_since) == (0.75, 100.0)
     assert here.cache.decision(entry).at == 101.375
 
 
@@ -390,7 +414,9 @@ def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
     """Only where nothing else comes within the window is a change written at once."""
     here = Bench()
     for uid, wait in (("at", 0.5), ("behind", 0.6)):
-        here.cache.mark_dirty(here.add(uid, due={"a": here.now + wait, "b": here.now + 9}))
+        entry = here.add(uid)
+        entry.waits({"a": here.now + wait, "b": here.now + 9})
+        here.cache.mark_dirty(entry)
     assert here.taken() == ["behind"]
 
 
@@ -422,10 +448,17 @@ def test_a_new_entry_is_trusted() -> None:
     """Nothing of it is in doubt, and nothing waits, until something has happened."""
     entry = Bench().add("a")
     doubts = (entry.doubtful, entry.reread, entry.unreadable, entry.fresh, entry.deleted)
-    states = (entry.urgent, entry.writing, entry.without_log, entry.expiring, entry.busy)
+    states = (
+        entry.publication.urgent,
+        entry.publication.writing,
+        entry.outage.shown,
+        entry.expiring,
+        entry.busy,
+    )
     assert not any(doubts + states)
-    assert (entry.acked, entry.audited, entry.failures, entry.without_log_since) == (0, 0, 0, 0.0)
-    assert (entry.dirty_since, entry.unscheduled, entry.closing) == (None, False, False)
+    assert (entry.acked, entry.audited, entry.publication.failures) == (0, 0, 0)
+    assert entry.outage == Outage()
+    assert (entry.publication.dirty_since, entry.closing) == (None, False)
 
 
 def test_without_a_feed_nothing_is_kept_for_one() -> None:
@@ -439,8 +472,8 @@ def test_without_a_feed_nothing_is_kept_for_one() -> None:
 def test_an_answer_replaces_what_it_is_not_older_than() -> None:
     """The same version of an answer is believed, and one that the watch has overtaken is not."""
     here = Bench()
-    entry = here.add("a", doubtful=True)
-    entry.request = replace(entry.request, resource_version="7")
+    entry = here.cache.entries["a"] = Notification(here.add("a").request, doubtful=True)
+    entry.observe(replace(entry.request, resource_version="7"))
     old, same = (replace(entry.request, resource_version=v, generation=5) for v in ("6", "7"))
     entry.take(old, since="5")
     assert (entry.request.resource_version, entry.doubtful) == ("7", True)
@@ -457,7 +490,7 @@ def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
     shares = set()
     for _ in range(200):
         cache.failed(entry)
-        shares.add(entry.jitter)
+        shares.add(entry.publication.jitter)
     assert len(shares) > 100
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
 

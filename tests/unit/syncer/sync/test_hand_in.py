@@ -10,18 +10,18 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
-from syncer.sync.cache import Claim, Entry
+from syncer.sync.notification import Claim, Notification
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 from tests.unit.syncer.sync.shown import shown
 
 KEPT = AttemptId("0.5-1")
 
 
-def keep(entry: Entry, attempt: AttemptId = KEPT) -> None:
+def keep(entry: Notification, attempt: AttemptId = KEPT) -> None:
     """Have a success that no log holds yet."""
     done = Attempt(attempt, "console", AttemptState.SUCCESS, started=3, ended=4)
     intent = intent_record(attempt, "console", at=3, by="t")
-    entry.unrecorded[attempt] = (attempt_record(done), intent)
+    entry.in_flight.keep(attempt, attempt_record(done), intent)
 
 
 def twice_shown() -> dict[str, Any]:
@@ -76,10 +76,10 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
         here.claimer.log.claim = lost_after  # type: ignore[method-assign] # between the calls
         with pytest.raises(Unavailable, match="lost under its claim"):
             await here.claimer.claim(entry, Held())
-        entry.claim = Claim(EPOCH, 0, "")
+        entry.claimed(Claim(EPOCH, 0, ""))
         assert not await here.claimer.retire(entry, Held())
         assert not logs
-        assert [*entry.unrecorded] == [KEPT]
+        assert [*entry.in_flight.unrecorded] == [KEPT]
         here.claimer.log.claim = claim  # type: ignore[method-assign] # as it was
         await here.claimer.claim(entry, Held())
         assert await logged(here) == ["seed.failed 0.3-1", "seed.success 0.5-1"]
@@ -89,10 +89,10 @@ async def test_what_is_on_its_way_comes_first() -> None:
     """The outcome of another attempt would come in between what the status has numbered."""
     async with bench(shown()) as (here, entry):
         keep(entry)
-        entry.executing[AttemptId("0.5-2")] = "slack:ops"
+        entry.in_flight.begin(AttemptId("0.5-2"), "slack:ops")
         await here.claimer.hand_in(entry)
-        assert (await logged(here), [*entry.unrecorded]) == ([], [KEPT])
-        entry.executing.clear()
+        assert (await logged(here), [*entry.in_flight.unrecorded]) == ([], [KEPT])
+        entry.in_flight.executing.clear()
         await here.claimer.hand_in(entry)
         assert len(await logged(here)) == 4
 
@@ -105,7 +105,7 @@ async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
         assert await logged(here) == ["intent 0.5-1", "success 0.5-1"]
 
 
-def journaled(here: Bench, entry: Entry) -> None:
+def journaled(here: Bench, entry: Notification) -> None:
     """Have a success that was recorded while the log was away."""
     done = Attempt(KEPT, "console", AttemptState.SUCCESS, started=3, ended=4)
     here.recorder.close_in_memory(entry, done, intent_record(KEPT, "console", at=3, by="t"))
@@ -128,7 +128,7 @@ async def test_what_is_known_of_a_deleted_object_is_recorded(
     learn, expected = DELETED[case]
     async with bench() as (here, entry):
         learn(here, entry)
-        entry.deleted = True
+        entry.gone()
         with caplog.at_level("INFO", "ledger.archive"):
             assert await here.claimer.retire(entry, Held())
         assert here.cache.entries == {}
@@ -144,6 +144,6 @@ async def test_a_log_lost_under_the_owner_of_a_deleted_object_is_archived_whole(
     async with bench(shown()) as (here, entry):
         await here.claimer.claim(entry, Held())
         cast("Any", here.log.client).redis.twin.logs.clear()
-        entry.deleted = True
+        entry.gone()
         assert await here.claimer.retire(entry, Held())
         assert await logged(here) == ["seed.failed 0.3-1"]

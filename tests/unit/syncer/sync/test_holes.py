@@ -22,13 +22,13 @@ from syncer.model.attempt import (
 )
 from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.rules.reconcile import Action
-from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Notification
 from syncer.sync.sweeper import Sweeper
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 
 
-def proof_of(entry: Entry) -> Proof:
+def proof_of(entry: Notification) -> Proof:
     """What allows an attempt of an entry that is claimed."""
     assert entry.claim is not None
     return Proof(EPOCH, entry.claim.stamp)
@@ -46,7 +46,7 @@ async def test_an_intent_that_came_in_late_is_settled() -> None:
         verdict = await here.claimer.claim(entry, Held())
         assert "left-open" in verdict.rows
         assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
-        entry.heard = 0
+        entry.hear(0)
         assert await Sweeper(here.claimer).live([entry]) == []
         assert entry.heard == here.log.subscriptions, "it was compared, so nothing was unheard"
 
@@ -113,7 +113,7 @@ async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
 # -- verdicts -------------------------------------------------------------------------------------
 
 
-async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
+async def unsure(here: Bench, entry: Notification) -> tuple[Attempt, Record]:
     """An attempt whose result is unknown, on record, and its intent."""
     await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))

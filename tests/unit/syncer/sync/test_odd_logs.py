@@ -48,7 +48,7 @@ async def test_an_attempt_is_not_opened(hand: Any) -> None:
         hand(keys_of(here))
         answer, _ = await here.recorder.open(entry, Held(), "console", limit=1)
         assert answer.answer is Answer.RECLAIM
-        assert (bool(entry.quarantine), entry.claim, entry.executing) == (True, None, {})
+        assert (bool(entry.quarantine), entry.claim, entry.in_flight.executing) == (True, None, {})
 
 
 @pytest.mark.parametrize("hand", HANDS)
@@ -83,7 +83,7 @@ async def test_a_deleted_notification_is_forgotten_and_its_log_stays(hand: Any) 
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         hand(keys_of(here))
-        entry.deleted = True
+        entry.gone()
         assert await here.claimer.retire(entry, Held())
         assert here.cache.entries == {}
         assert [ttl for _, _, ttl in await here.log.read_headers(["u"])] == [-1]

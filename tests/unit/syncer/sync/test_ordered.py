@@ -14,7 +14,8 @@ from syncer.model.record import Header, Plan, Record, attempt_record, plan_recor
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN, fold
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
+from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 
 NONE: Any = None
@@ -62,12 +63,13 @@ def test_what_is_ordered_is_due_at_once() -> None:
     recorder = Recorder(
         NONE, cache, LedgerTime(lambda: 100.0), SyncMetrics(CollectorRegistry()), identity="t"
     )
-    entry = Entry(request("Sending"), due={C: 900.0, D: 900.0})
+    entry = Notification(request("Sending"))
+    entry.waits({C: 900.0, D: 900.0})
     recorder.adopt(entry, snapshot(*LOG))
     assert entry.due == {C: 900.0, D: 900.0}
     recorder.adopt(entry, snapshot(*LOG, ORDER))
     assert entry.due == {D: 900.0}
     # A hold of a few seconds, for a missing credential, stands against reading the log again.
-    entry.due[C] = 105.0
+    entry.wait(C, 105.0)
     recorder.adopt(entry, snapshot(*LOG, ORDER))
     assert entry.due == {C: 105.0, D: 900.0}

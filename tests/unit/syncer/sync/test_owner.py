@@ -59,7 +59,7 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
             done = replace(attempt, state=AttemptState.FAILED, ended=2)
             assert await here.recorder.close(entry, done, intent, patience=1.0)
         await opened(here, entry)
-        entry.executing.clear()  # as the next process of this host finds it
+        entry.in_flight.executing.clear()  # as the next process of this host finds it
         await here.claimer.claim(entry, Held())
         assert asked == [failed + 1]
 

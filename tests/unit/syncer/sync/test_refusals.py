@@ -12,8 +12,9 @@ from syncer.metrics import SyncMetrics
 from syncer.model.errors import DENIED, NOT_CORRECTED, Ambiguous, Rejected, Unauthorised
 from syncer.model.resource import NO_STATUS, NotificationRequest, parse_object
 from syncer.rules.reconcile import Action
-from syncer.sync.cache import Cache, Entry
+from syncer.sync.cache import Cache
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Notification
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.bench import Held, Ours, bench
 from tests.unit.syncer.sync.writing import delivered, refusing
@@ -59,19 +60,19 @@ class Bench:
         recorder = cast("Any", type("Recorder", (), {"cache": self.cache, "time": self}))
         metrics = SyncMetrics(CollectorRegistry())
         self.sync = StatusWriter(recorder, cast("Any", self.server), Ours(), metrics)
-        self.entries = [Entry(shown(*where)) for where in objects]
+        self.entries = [Notification(shown(*where)) for where in objects]
         for entry in self.entries:
             self.cache.entries[entry.uid] = entry
 
-    async def write(self, entry: Entry) -> Flushed | None:
+    async def write(self, entry: Notification) -> Flushed | None:
         """Have the status written, or not, and count it as the loop does."""
-        entry.writing = True
+        entry.publication.begin()
         if self.sync.refusals.waits(entry.request.namespace):
             result = Flushed.UNAVAILABLE
         else:
-            self.cache.begin_write(entry)
+            entry.publication.cover()
             result, _ = await self.sync._write(entry, NO_STATUS, {"phase": "Sending"})
-        entry.writing = False
+        entry.publication.over()
         self.sync._after(entry, result)
         return result
 

@@ -23,9 +23,10 @@ from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import ChannelStatus, NotificationRequest, parse_object
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import AUDITED, VERIFIED, Divergence
-from syncer.sync.cache import Entry
 from syncer.sync.flushes import Flushed
+from syncer.sync.notification import Notification
 from syncer.sync.scrubber import Result, Scrubber
+from tests.fakes.notification import shows
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
 
 KEY = "nl:{u}"
@@ -36,7 +37,7 @@ class Scene:
     """A notification with one failed attempt on record and published, and its scrubber."""
 
     bench: Bench
-    entry: Entry
+    entry: Notification
     scrubber: Scrubber
     changed: list[str]
 
@@ -61,7 +62,8 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
     async with bench({"phase": "Pending"}) as (here, entry):
         request = entry.request.document()
         request["spec"]["retryPolicy"]["maxAttempts"] = 5
-        entry.request = here.objects.request = parse_object(request)
+        shows(entry, parse_object(request))
+        here.objects.request = entry.request
         await here.claimer.claim(entry, Held())
         plan = Plan(("console",), "RoutingRuleMatched", "m", 1, entry.request.content_hash())
         await here.recorder.plan(entry, plan)
@@ -91,7 +93,7 @@ async def test_what_agrees_is_left_alone() -> None:
         before = (list(here.raw), len(here.bench.objects.written))
         assert await here.scrubber.check(here.entry) is Result.AGREES
         assert (here.raw, len(here.bench.objects.written)) == before
-        assert (here.found(), here.changed, here.entry.dirty_since) == (set(), [], None)
+        assert (here.found(), here.changed, here.entry.publication.dirty_since) == (set(), [], None)
 
 
 async def memory(here: Scene) -> None:
@@ -219,7 +221,7 @@ async def test_divergence(
         )  # fmt: skip
         assert (here.entry.claim is None) == restored
         # Whatever it was, the object is about to be told and the controller to look.
-        assert here.entry.dirty_since is not None
+        assert here.entry.publication.pending
         assert here.changed == ([] if divergence is Divergence.UNREADABLE else ["u"])
 
 
@@ -249,7 +251,7 @@ async def test_records_of_others_are_taken_in() -> None:
         await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
         assert await here.scrubber.check(here.entry) is Result.AGREES
         assert here.entry.view.attempts[result.id].state is AttemptState.SUCCESS
-        assert (here.changed, here.entry.dirty_since is None) == (["u"], False)
+        assert (here.changed, not here.entry.publication.pending) == (["u"], False)
 
 
 @pytest.mark.parametrize("plant", [status_behind, acked], ids=lambda p: p.__name__)
@@ -265,9 +267,9 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
     """Neither an executing attempt nor one that ends between the reads is judged."""
     async with scene() as here:
         await memory(here)
-        here.entry.executing[make_attempt_id(EPOCH, 5)] = "console"
+        here.entry.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
         assert await here.scrubber.check(here.entry) is Result.PASSED
-        here.entry.executing.clear()
+        here.entry.in_flight.executing.clear()
 
     class Moving:
         """Reads objects, and has the log grow meanwhile."""
@@ -305,11 +307,11 @@ async def test_a_round_counts_what_it_has_looked_at(monkeypatch: pytest.MonkeyPa
         coverage.set(1.0)
         for uid in ("v", "w", "foreign"):
             request = replace(here.entry.request, uid=uid)
-            here.bench.cache.entries[uid] = Entry(request)
+            here.bench.cache.entries[uid] = Notification(request)
         seen: list[float] = []
         looked = here.scrubber.check
 
-        async def check(entry: Entry) -> Result:
+        async def check(entry: Notification) -> Result:
             seen.append(coverage._value.get())
             if entry.uid == "u":
                 here.bench.cache.entries.pop("w")
@@ -365,12 +367,12 @@ async def test_a_round_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 #: What keeps an entry from being compared.
-MOVES: dict[str, dict[str, Any]] = {
-    "its log is not claimed": {"claim": None},
-    "its status is being written": {"writing": True},
-    "it is deleted": {"deleted": True},
-    "its log cannot be read": {"quarantine": "damaged"},
-    "its log must be read again": {"reread": True},
+MOVES: dict[str, Callable[[Notification], object]] = {
+    "its log is not claimed": lambda e: e.lose(),
+    "its status is being written": lambda e: e.publication.begin(),
+    "it is deleted": lambda e: e.gone(),
+    "its log cannot be read": lambda e: e.unintelligible("damaged"),
+    "its log must be read again": lambda e: e.news(),
 }
 
 
@@ -379,8 +381,7 @@ async def test_what_does_not_stand_still_is_passed_over(case: str) -> None:
     """Each of these alone keeps a divergence from being called one."""
     async with scene() as here:
         await memory(here)
-        for name, value in MOVES[case].items():
-            setattr(here.entry, name, value)
+        MOVES[case](here.entry)
         assert await here.scrubber.check(here.entry) is Result.PASSED
         assert here.found() == set()
 
@@ -403,7 +404,7 @@ async def test_what_is_not_the_same_object_is_passed_over(
             case _:
 
                 async def replaced(namespace: str, name: str) -> NotificationRequest:
-                    here.bench.cache.entries["u"] = Entry(objects.request)
+                    here.bench.cache.entries["u"] = Notification(objects.request)
                     return await get(namespace, name)
 
                 monkeypatch.setattr(objects, "get", replaced)
@@ -449,7 +450,7 @@ async def test_what_was_found_is_told(caplog: pytest.LogCaptureFixture) -> None:
         assert not [r for r in caplog.records if r.name == "ledger.scrub"]
         await memory(here)
         await here.scrubber.check(here.entry)
-        assert here.entry.urgent, "a violation is shown at once"
+        assert here.entry.publication.urgent, "a violation is shown at once"
         await here.scrubber.check(here.entry)
         await here.scrubber.check(here.entry)
         first, second = [r.__dict__ for r in caplog.records if r.name == "ledger.scrub"]

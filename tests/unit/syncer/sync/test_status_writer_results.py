@@ -18,9 +18,10 @@ from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.merge import Merged
 from syncer.runtime import failpoints
 from syncer.sync import status_writer
-from syncer.sync.cache import Entry
 from syncer.sync.flushes import MAX_CONFLICTS, Flushed, Limits
+from syncer.sync.notification import Notification
 from syncer.sync.status_writer import StatusWriter
+from tests.fakes.notification import read
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
 
@@ -30,28 +31,28 @@ def value(metric: Any, **labels: str) -> float:
     return float((metric.labels(**labels) if labels else metric)._value.get())
 
 
-def late(lease: Shaky, _entry: Entry) -> None:
+def late(lease: Shaky, _entry: Notification) -> None:
     """The answer to a renewal is awaited."""
     lease.late = True
 
 
-def lost(lease: Shaky, _entry: Entry) -> None:
+def lost(lease: Shaky, _entry: Notification) -> None:
     """Another replica has it."""
     lease.gone = True
 
 
-def deleted(_lease: Shaky, entry: Entry) -> None:
+def deleted(_lease: Shaky, entry: Notification) -> None:
     """The watch has said so."""
-    entry.deleted = True
+    entry.gone()
 
 
-def unclaimed(_lease: Shaky, entry: Entry) -> None:
+def unclaimed(_lease: Shaky, entry: Notification) -> None:
     """Nobody has claimed it since it was lost."""
-    entry.claim = None
+    entry.lose()
 
 
 #: What keeps a status from being written, and the result.
-UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Entry], None], Flushed]]] = {
+UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Notification], None], Flushed]]] = {
     "the renewal of the term is late": (late, Flushed.UNAVAILABLE),
     "the term is over": (lost, Flushed.NOT_OURS),
     "the object is deleted": (deleted, Flushed.GONE),
@@ -70,13 +71,13 @@ async def test_what_is_not_written(case: str) -> None:
         happens(lease, entry)
         assert await sync.flush(entry) is wanted
         assert here.objects.written == []
-        assert entry.dirty_since is not None
+        assert entry.publication.pending
 
 
 async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
     """While Redis is away nothing can be claimed, and the object says so all the same."""
     async with bench() as (here, entry):
-        entry.without_log = True
+        entry.held(1.0, shown=True)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
 
 
@@ -182,11 +183,15 @@ async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPat
         sync, stale = writing(here, Shaky())
         refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
         await sync._one(entry)
-        assert (entry.failures, entry.deleted, stale) == (1, False, [])
+        assert (entry.publication.failures, entry.deleted, stale) == (1, False, [])
         here.cache.mark_dirty(entry, urgent=True)
         await sync._one(entry)
         assert (entry.deleted, stale) == (True, ["u"])
-        assert (entry.failures, entry.dirty_since, entry.urgent) == (0, None, False)
+        assert (
+            entry.publication.failures,
+            entry.publication.dirty_since,
+            entry.publication.urgent,
+        ) == (0, None, False)
 
 
 async def test_a_lost_answer_reports_what_the_write_changed(
@@ -195,7 +200,7 @@ async def test_a_lost_answer_reports_what_the_write_changed(
     """The write was stored: it is reported once, with the status before it."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        told: list[tuple[Entry, Status, Merged]] = []
+        told: list[tuple[Notification, Status, Merged]] = []
         sync = StatusWriter(
             here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
             on_settled=lambda *what: told.append(what),
@@ -293,9 +298,9 @@ async def test_one_poisonous_object_backs_off(
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
         refusing(here, monkeypatch, RuntimeError("poison"))
-        entry.writing = True
+        entry.publication.begin()
         await here.sync._one(entry)
-        assert (entry.writing, entry.failures) == (False, 1)
+        assert (entry.publication.writing, entry.publication.failures) == (False, 1)
         assert here.cache.next_due() is not None
     (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert (told.msg, told.__dict__["uid"]) == (
@@ -338,7 +343,7 @@ async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
     """Nothing of it was shown, so it is given no time to live."""
     async with bench({"phase": "Sent"}) as (here, entry):
         await here.claimer.claim(entry, Held())
-        entry.view = type(entry.view)()
+        read(entry, type(entry.view)())
         calls = list(here.log.client.redis.calls)
         await here.sync._acknowledge(entry, entry.view.publishable, Flushed.EQUAL)
         assert here.log.client.redis.calls == calls
@@ -412,11 +417,11 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
         here.cache.failed(entry)
         end = here.cache.decision(entry).at
         if why == "an attempt of it is under way":
-            entry.failures = 0
-            entry.executing = dict.fromkeys(entry.view.attempts, "console")
+            entry.publication.forgive()
+            entry.in_flight.begin(next(iter(entry.view.attempts)), "console")
             end = now + 60
         if why == "the API server asks for a pause until then":
-            entry.failures = 0
+            entry.publication.forgive()
             end = now + 20
             here.cache.pause_writes(20)
         async with asyncio.timeout(60):
@@ -431,7 +436,7 @@ async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
         await delivered(here, entry)
         begun, ended = asyncio.Event(), list[str]()
 
-        async def flush(entry: Entry) -> Flushed:
+        async def flush(entry: Notification) -> Flushed:
             begun.set()
             try:
                 await asyncio.Event().wait()
@@ -444,11 +449,11 @@ async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
         running = asyncio.create_task(here.sync.run())
         async with asyncio.timeout(30):
             await begun.wait()
-        assert entry.writing is True
+        assert entry.publication.writing is True
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert ended == ["u"]
-        assert entry.writing is False
+        assert entry.publication.writing is False
 
 
 async def test_what_is_due_is_not_waited_for() -> None:
@@ -487,7 +492,7 @@ async def test_a_write_names_the_log_that_it_shows() -> None:
             entry.view.position, Held().epoch, here.log.store,
         )  # fmt: skip
     async with bench() as (here, entry):
-        entry.without_log = True
+        entry.held(1.0, shown=True)
         await here.sync.flush(entry)
         assert here.objects.request.status.log is None
 
@@ -498,19 +503,19 @@ async def test_a_write_that_is_cancelled_ends_as_such(monkeypatch: pytest.Monkey
         await delivered(here, entry)
         begun = asyncio.Event()
 
-        async def flush(_entry: Entry) -> Flushed:
+        async def flush(_entry: Notification) -> Flushed:
             begun.set()
             await asyncio.Event().wait()
             return Flushed.WRITTEN
 
         monkeypatch.setattr(here.sync, "flush", flush)
-        entry.writing = True
+        entry.publication.begin()
         task = asyncio.create_task(here.sync._one(entry))
         await begun.wait()
         task.cancel()
         await asyncio.wait([task], timeout=30)
         assert task.cancelled()
-        assert (entry.writing, entry.failures) == (False, 0)
+        assert (entry.publication.writing, entry.publication.failures) == (False, 0)
 
 
 async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,7 +532,7 @@ async def test_attempts_are_counted_by_the_write_that_shows_them_first() -> None
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
         await here.sync.flush(entry)
-        entry.violation = "something is wrong"
+        entry.object_to("something is wrong")
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         shown = here.sync.metrics.batch_records
         assert shown._sum.get() == 1
@@ -542,15 +547,15 @@ async def test_writes_follow_each_other_until_the_loop_ends(
         await delivered(here, entry)
         uids = ["u", "v", "w", "x"]
         for uid in uids[1:]:
-            here.cache.entries[uid] = Entry(replace(entry.request, uid=uid))
+            here.cache.entries[uid] = Notification(replace(entry.request, uid=uid))
         here.sync.limits = Limits(1)
         for uid in uids:
             here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
         begun, third = list[str](), asyncio.Event()
 
-        async def flush(entry: Entry) -> Flushed:
+        async def flush(entry: Notification) -> Flushed:
             begun.append(entry.uid)
-            here.cache.begin_write(entry)
+            entry.publication.cover()
             if len(begun) == 3:
                 third.set()
                 await asyncio.Event().wait()
@@ -565,7 +570,7 @@ async def test_writes_follow_each_other_until_the_loop_ends(
         for _ in range(5):
             await asyncio.sleep(0)
         assert len(set(begun)) == 3
-        assert [u for u in uids if here.cache.entries[u].dirty_since is not None] == [
+        assert [u for u in uids if here.cache.entries[u].publication.pending] == [
             u for u in uids if u not in begun
         ]
 
@@ -577,15 +582,15 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
     monkeypatch.setattr(status_writer, "_LOOK", 1e6)
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        other = here.cache.entries["v"] = Entry(replace(entry.request, uid="v"))
+        other = here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
         here.sync.limits = Limits(1)
         here.cache.mark_dirty(entry, urgent=True)
         here.cache.mark_dirty(other)
         begun, both = list[str](), asyncio.Event()
 
-        async def flush(entry: Entry) -> Flushed:
+        async def flush(entry: Notification) -> Flushed:
             begun.append(entry.uid)
-            here.cache.begin_write(entry)
+            entry.publication.cover()
             if len(begun) == 2:
                 both.set()
             return Flushed.EQUAL
@@ -618,7 +623,8 @@ async def test_without_a_claim_nothing_is_acknowledged() -> None:
     """What is shown of a log that is held is no word of its owner."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        entry.claim, entry.without_log = None, True
+        entry.lose()
+        entry.held(1.0, shown=True)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert (entry.acked, entry.expiring) == (0, False)
 
@@ -663,14 +669,14 @@ async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
             await here.log.client.probe()
         for _ in range(9):
             await here.sync._one(entry)
-        assert (len(here.objects.written), entry.acked, entry.failures) == (1, 0, 9)
+        assert (len(here.objects.written), entry.acked, entry.publication.failures) == (1, 0, 9)
         cast("Any", here.log.client).redis.down = False
         await here.log.client.probe()
         assert here.cache.take_due(here.cache.monotonic()) is None, "it backs off"
         here.cache.retry_marks()
         assert here.cache.take_due(here.cache.monotonic()) is entry
         await here.sync._one(entry)
-        assert (entry.acked, entry.failures) == (entry.view.position, 0)
+        assert (entry.acked, entry.publication.failures) == (entry.view.position, 0)
 
 
 async def test_a_refused_status_goes_on_backing_off_when_the_log_is_back() -> None:
@@ -679,21 +685,21 @@ async def test_a_refused_status_goes_on_backing_off_when_the_log_is_back() -> No
         await delivered(here, entry)
         here.cache.failed(entry)
         here.cache.retry_marks()
-        assert entry.failures == 1
+        assert entry.publication.failures == 1
 
 
 async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a library loses the cancellation, its write ends, and no other one follows."""
     async with bench(most=3) as (here, entry):
-        here.cache.entries["v"] = Entry(replace(entry.request, uid="v"))
+        here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
         here.sync.limits = Limits(1)
         for uid in ("u", "v"):
             here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
         begun = list[str]()
 
-        async def flush(entry: Entry) -> Flushed:
+        async def flush(entry: Notification) -> Flushed:
             begun.append(entry.uid)
-            here.cache.begin_write(entry)
+            entry.publication.cover()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -718,11 +724,11 @@ async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.Monk
         sync._shares.end("ns", 10.0)
         for n in range(sync.limits.writers):
             meta = {"uid": f"v{n}", "namespace": "ns", "name": f"n{n}", "resourceVersion": "1"}
-            other = here.cache.entries[f"v{n}"] = Entry(parse_object({"metadata": meta}))
+            other = here.cache.entries[f"v{n}"] = Notification(parse_object({"metadata": meta}))
             here.cache.mark_dirty(other, urgent=True)
         begun = list[str]()
 
-        async def flush(entry: Entry) -> Flushed:
+        async def flush(entry: Notification) -> Flushed:
             begun.append(entry.uid)
             await asyncio.Event().wait()
             return Flushed.EQUAL
@@ -747,19 +753,21 @@ async def test_a_claim_takes_the_mark_of_an_outage_away(claimed: bool) -> None:
     """The log holds everything then; while it is away, each write keeps the mark."""
     async with bench({"phase": "Sending", "journal": {"outage": "0.3-1"}}, most=3) as (here, entry):
         await delivered(here, entry)
-        entry.journaled = NOTE_NAME
+        entry.journaling(NOTE_NAME)
         if not claimed:
-            entry.claim = None
+            entry.lose()
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         status = here.objects.request.status
         assert (status.phase, status.journal) == ("Sent", None if claimed else NOTE_NAME)
 
 
-async def ahead(here: Bench, entry: Entry) -> tuple[StatusWriter, list[tuple[Entry, Status]]]:
+async def ahead(
+    here: Bench, entry: Notification
+) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
     """An attempt that is about to be journaled, the writer, and what it reports as written."""
     entry.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
     here.recorder.begin_journaled(entry, Held(), "console")
-    reported: list[tuple[Entry, Status]] = []
+    reported: list[tuple[Notification, Status]] = []
     sync = StatusWriter(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
         on_settled=lambda who, was, _merged: reported.append((who, was)),
@@ -775,7 +783,7 @@ async def test_a_write_ahead_is_reported_and_remembered() -> None:
         assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.WRITTEN
         assert reported == [(entry, before)]
         assert entry.request == here.objects.request
-        assert (entry.journaled, entry.request.status.journal) == (NOTE_NAME, NOTE_NAME)
+        assert (entry.outage.note, entry.request.status.journal) == (NOTE_NAME, NOTE_NAME)
         (attempt,) = entry.request.status.attempts
         assert attempt.state is AttemptState.UNKNOWN
 
@@ -793,7 +801,7 @@ async def test_a_write_ahead_that_meets_another_object_sends_nothing(
 
         monkeypatch.setattr(here.objects, "patch", another)
         assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.GONE
-        assert (reported, entry.journaled, entry.uid) == ([], "", "u")
+        assert (reported, entry.outage.note, entry.uid) == ([], "", "u")
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -813,7 +821,7 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
             monkeypatch.setattr(here.objects, "get", get)
         result = await sync.write_ahead(entry, Held(), NOTE_NAME)
         assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
-        assert (len(sizes), reported, entry.journaled) == (1, [], "")
+        assert (len(sizes), reported, entry.outage.note) == (1, [], "")
         assert entry.request.resource_version == ("5" if gone else "9")
 
 

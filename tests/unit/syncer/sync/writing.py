@@ -10,7 +10,7 @@ from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
-from syncer.sync.cache import Entry
+from syncer.sync.notification import Notification
 from syncer.sync.status_writer import StatusWriter
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held
 
@@ -43,7 +43,7 @@ def writing(here: Bench, lease: Shaky) -> tuple[StatusWriter, list[str]]:
     return sync, stale
 
 
-async def delivered(here: Bench, entry: Entry) -> None:
+async def delivered(here: Bench, entry: Notification) -> None:
     """One attempt, recorded and not published yet."""
     await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
