@@ -107,7 +107,7 @@ def compose(
         phase=sanitise(Budget(REST_CHARS).text(str(status.get("phase") or ""))),
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
-        size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
+        size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())) + len(data),
         incident=incident_key(installation, namespace, incident) if incident else "",
         group=group_hash(incident),
         state=state,

@@ -30,6 +30,8 @@ _COPIES: Final = 64
 #: Characters that `replace` may yield, and of what replaces.
 _REPLACED: Final = 64 * 1024
 _NEW: Final = 256
+#: Characters of what stands between the items of a list.
+_BETWEEN: Final = 100
 #: What a function may make of a character: JSON in JSON escapes anew, as a URL in a URL does.
 _GROWTH: Final = {"to_string": 2, "url": 3}
 #: Nodes of which each child sees what the one before it finds, and those that look at each item.
@@ -105,11 +107,17 @@ class _Functions(functions.Functions):  # type: ignore[misc]  # the library has 
 
     @_takes({"types": ["array", "null"]}, {"types": ["string"]})
     def _func_list(self, items: list[Any] | None, between: str) -> str:
-        return between.join(shown(item) for item in items or () if item is not None)
+        return between[:_BETWEEN].join(shown(item) for item in items or () if item is not None)
+
+    @_takes({"types": ["string"]}, {"types": ["array-string"]})
+    def _func_join(self, between: str, items: list[str]) -> str:
+        return between[:_BETWEEN].join(items)
 
     @_takes({"types": ["object", "null"]}, {"types": ["string"]})
     def _func_lines(self, members: dict[str, Any] | None, between: str) -> str:
-        return between.join(f"{k}={shown(v)}" for k, v in sorted((members or {}).items()))
+        return between[:_BETWEEN].join(
+            f"{k}={shown(v)}" for k, v in sorted((members or {}).items())
+        )
 
 
 @lru_cache(maxsize=256)

@@ -365,22 +365,29 @@ def _finished(sheet: _Sheet, limit: Limit | None) -> str:
 
 
 def _leave_out(sheet: _Sheet, least: list[int], limit: Limit) -> dict[int, str]:
-    """Leave out the last items of lists until the rest can be cut to size: by part, what stands there."""
+    """
+    Leave out items of lists until the rest can be cut to size: by part, what stands there.
+
+    Those go first that take more than half of the room, since an address cannot be cut; then the last ones.
+    """
     total = sum(least)
     tails: dict[int, str] = {}
     counts: dict[int, int] = {}
-    firsts: dict[int, int] = {}
+    ends: dict[int, int] = {}
     budget = limit.most - len({number for *_, number in sheet.items}) * UNITS[limit.unit](
         _rest(10**6)
     )
-    for start, end, count, number in reversed(sheet.items):
+    sizes = [sum(least[start:end]) for start, end, *_ in sheet.items]
+    room = budget - total + sum(sizes)
+    order = sorted(range(len(sizes)), key=lambda n: (sizes[n] > room // 2, n), reverse=True)
+    for start, end, count, number, size in ((*sheet.items[n], sizes[n]) for n in order):
         if total <= budget:
             break
-        total -= sum(least[start:end])
+        total -= size
         tails |= dict.fromkeys(range(start, end), "")
         counts[number] = counts.get(number, 0) + count
-        firsts[number] = start
-    return tails | {start: _rest(counts[number]) for number, start in firsts.items()}
+        ends[number] = max(start, ends.get(number, 0))
+    return tails | {start: _rest(counts[number]) for number, start in ends.items()}
 
 
 def _share(sizes: list[int], budget: int) -> int:

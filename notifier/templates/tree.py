@@ -189,7 +189,9 @@ def _each(find: Find, inner: _Node, path: str) -> _Node:
             return []
         if not isinstance(items, list):
             raise Unfit(f"{path}: $each meets what is no list")
-        found = [inner(scope, count) for scope in scopes(view, items)]
+        seen = scopes(view, items)
+        _take(count, len(seen))
+        found = [inner(scope, count) for scope in seen]
         return [value for value in found if value is not _ABSENT]
 
     return node

@@ -138,6 +138,15 @@ def test_what_is_wrong_is_found_when_the_file_is_read(template: str) -> None:
     assert WRONG[template] in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["{{ join(body, alerts) }}", "{{ list(alerts, body) }}", "{{ lines(labels, body) }}"]
+)
+def test_what_stands_between_items_is_bounded(text: str) -> None:
+    """A notification's text between the items of a list does not multiply."""
+    view = {"body": "x" * 9999, "alerts": ["a", "b"], "labels": {"a": 1, "b": 2}}
+    assert len(Template(text).render(view)) <= 110
+
+
 def test_an_expression_that_does_not_fit_is_told_without_what_it_meets() -> None:
     """A function of texts that meets a list, a pattern that is none, a block without a list."""
     with pytest.raises(Unfit, match=r"lower\(alerts\) does not fit what it meets"):
@@ -299,6 +308,13 @@ CUTS: Final = {
         Limit(700),
         f"({'x' * 226}…)" * 3 + "… and 6 more!",
     ),
+    "an item with an address that leaves no room for the others": (
+        "html",
+        '{{#each a}}<a href="{{ this }}">x</a>\n{{/each}}',
+        {"a": ["https://e/1", f"https://e/{'x' * 900}", "https://e/3"]},
+        Limit(600),
+        '<a href="https://e/1">x</a>\n… and 1 more<a href="https://e/3">x</a>\n',
+    ),
     "all that is not shown": (
         "text",
         "{{#each a}}({{ this }}){{/each}}",
@@ -391,3 +407,6 @@ def test_a_payload_is_bounded() -> None:
     row = {"$each": "alerts", "$do": {str(n): n for n in range(30)}}
     with pytest.raises(Unfit, match="more than 2000 values"):
         Tree([row], names=frozenset(VIEW)).render({"alerts": [{}] * 100})
+    nothing = {"$each": "alerts", "$do": {"$each": "alerts", "$do": {"$if": "status", "$then": 1}}}
+    with pytest.raises(Unfit, match="more than 2000 values"):
+        Tree([nothing], names=frozenset(VIEW)).render({"alerts": [{}] * 100})
