@@ -146,6 +146,10 @@ class Message:
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
 
 
+#: Answers to a request about what a receiver has made of an incident, by which that is not there any more.
+GONE: Final = frozenset({404, 410})
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
@@ -228,13 +232,13 @@ class Channel(Protocol):
         timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
             the largest of them.
         shows_status: Whether it shows the object's status, which must then be the current one.
-        keeps_state: Whether the receiver keeps what it was told of an incident, and is to be asked to
-            change it.
+        keeps_state: Names what keeps what it was told of an incident, and is to be asked to change it;
+            empty if the receiver keeps nothing.
     """
 
     timeout_s: float
     shows_status: bool
-    keeps_state: bool
+    keeps_state: str
 
     async def send(self, message: Message) -> Outcome:
         """Deliver one message, once."""

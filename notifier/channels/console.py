@@ -21,7 +21,7 @@ class ConsoleChannel:
 
     timeout_s: float = 1.0
     shows_status: bool = False
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     async def send(self, message: Message) -> Outcome:
         """Log the message."""

@@ -163,7 +163,7 @@ class EmailChannel:
     """
 
     shows_status: bool = False
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(
         self,

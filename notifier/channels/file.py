@@ -58,7 +58,7 @@ class FileChannel:
     """
 
     shows_status: bool = True
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class LogChannel:
 
     timeout_s: float = 1.0
     shows_status: bool = True
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(
         self,

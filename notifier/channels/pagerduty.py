@@ -57,7 +57,7 @@ class PagerDutyChannel:
     """
 
     shows_status: bool = False
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class SlackChannel:
     """Sends to one incoming webhook, whose URL is the credential; a request may take `timeout_s`."""
 
     shows_status: bool = False
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float) -> None:
         self._http_client = http_client

@@ -32,7 +32,7 @@ class TeamsChannel:
     """Sends to one Workflows webhook, whose URL is the credential; a request may take `timeout_s`."""
 
     shows_status: bool = False
-    keeps_state: bool = False
+    keeps_state: str = ""
 
     def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float) -> None:
         self._http_client = http_client

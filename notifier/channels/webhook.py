@@ -37,7 +37,7 @@ import orjson
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target, secrets_of
-from notifier.contract import Message, Outcome
+from notifier.contract import GONE, Message, Outcome
 from notifier.templates.expressions import Find, Unfit
 from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
 from syncer.model.attempt import AttemptState, FailureClass
@@ -47,6 +47,8 @@ KIND: Final = "webhook"
 SECRET_BYTES: Final = range(24, 65)
 _PREFIX: Final = "whsec_"
 _IN_PROGRESS: Final = 409
+#: Characters from which the value of a header may be a secret.
+_SECRET_CHARS: Final = 8
 _JSON: Final = "application/json"
 #: Bytes of a body.
 _BODY_BYTES: Final = 1 << 20
@@ -106,6 +108,7 @@ class WebhookChannel:
         authentication: How to authenticate, None for not at all.
         in_clear: Send it over http:// as well.
         requests: The operator's own requests, None for the standard one.
+        origin: Tells the receiver from others of the same name, before or after.
         headers: Further ones.
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
@@ -122,6 +125,7 @@ class WebhookChannel:
         authentication: BearerToken | BasicAuth | None = None,
         in_clear: bool = False,
         requests: Requests | None = None,
+        origin: str = "",
         headers: Mapping[str, str] | None = None,
         timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -133,9 +137,10 @@ class WebhookChannel:
         self._in_clear = in_clear
         self._requests = requests
         self._headers = dict(headers or {})
+        self._shown_in_headers = [v for v in self._headers.values() if len(v) >= _SECRET_CHARS]
         self._clock = clock
         self.timeout_s = timeout_s
-        self.keeps_state = requests is not None and requests.keeps_state
+        self.keeps_state = origin if requests is not None and requests.keeps_state else ""
 
     async def send(self, message: Message) -> Outcome:
         """Post the body, signed if there is a secret."""
@@ -176,7 +181,7 @@ class WebhookChannel:
                 return Outcome.not_sent("webhook authentication is not available")
         target = Target(
             _address(url, made),
-            (url, *secrets, *shown_to_it),
+            (url, *secrets, *shown_to_it, *self._shown_in_headers),
             self._in_clear,
             own=_address(url, replace(made, path="", query=made.fixed)),
         )
@@ -188,7 +193,7 @@ class WebhookChannel:
             kind=KIND,
             may_leave=message.may_leave,
             method=made.method,
-            judge=partial(_judged, self._requests, target) if self._requests else None,
+            judge=partial(_judged, self._requests, target, made) if self._requests else None,
         )
         if outcome.code == _IN_PROGRESS and self._requests is None:
             return Outcome.unknown(
@@ -197,7 +202,7 @@ class WebhookChannel:
         return outcome
 
 
-def _judged(requests: Requests, target: Target, outcome: Outcome, text: str) -> Outcome:
+def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, text: str) -> Outcome:
     """
     The outcome of an answer, by what the receiver's entry says of its answers.
 
@@ -214,6 +219,11 @@ def _judged(requests: Requests, target: Target, outcome: Outcome, text: str) -> 
         named = str(found) if wanted else ""
         usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
         return replace(Outcome.success(code), answer=named if usable else "")
+    if made.about and code in GONE:
+        return Outcome.transient(
+            f"webhook answered {code}: what it had made of the incident is gone, so it is told anew",
+            code=code,
+        )
     if outcome.state is AttemptState.SUCCESS:
         outcome = Outcome.transient(
             f"webhook answered {code}, which is no success by its entry", code=code

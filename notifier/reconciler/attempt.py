@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from notifier.contract import Channel, Outcome
@@ -236,10 +236,14 @@ class Attempts:
                 return late
             if via is not None and via.keeps_state and entry.request.incident and not ahead:
                 try:
-                    answer = await others.answer(entry.request, intent.channel)
+                    tried = entry.view.of_channel(intent.channel)
+                    answer = await others.answer(entry.request, intent.channel, via, tried)
                 except PortError as error:
                     return Outcome.not_sent(f"what was made of its incident is not known: {error}")
-        return await self.sender.send(entry, term, intent, via, answer=answer)
+        sent = await self.sender.send(entry, term, intent, via, answer=answer)
+        if via is not None and sent.answer:
+            sent = replace(sent, answer=f"{via.keeps_state}/{sent.answer}")
+        return sent
 
     async def give_up(
         self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome

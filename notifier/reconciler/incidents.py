@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from notifier.contract import Channel, Outcome
+from notifier.contract import GONE, Channel, Outcome
 from notifier.router import Router
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.log import RedisLog
-from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
 from syncer.model.incident import FIRING, INCIDENT, RESOLVED, incident_label
@@ -161,20 +161,28 @@ class Incidents:
                 return "", why
         return "", ""
 
-    async def answer(self, request: NotificationRequest, channel: str) -> str:
+    async def answer(
+        self, request: NotificationRequest, channel: str, via: Channel, tried: Sequence[Attempt]
+    ) -> str:
         """
         Return the id that a receiver gave to what it made of the incident, empty if none is on record.
+
+        An id of another receiver that had the channel's name is none, nor is one that this notification has
+        `tried` and that was gone.
 
         Raises:
             PortError: it cannot be found out now; look again later.
         """
+        if any(a.code in GONE and a.failure is FailureClass.TRANSIENT for a in tried):
+            return ""
         for mate in (await self._older(request))[:_READ]:
             if mate.state == RESOLVED:
                 break
             view = await self._view(mate)
-            given = [a.answer for a in view.of_channel(channel) if a.answer] if view else []
-            if given:
-                return given[-1]
+            for made in reversed(view.of_channel(channel) if view else []):
+                origin, _, found = made.answer.partition("/")
+                if found and origin == via.keeps_state:
+                    return found
         return ""
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
@@ -246,5 +254,5 @@ def _mate(request: NotificationRequest, attempts: Sequence[Attempt] = ()) -> Mat
 
 def _in_order(request: NotificationRequest, channel: str, via: Channel | None) -> bool:
     """Whether an attempt has its place among those of an incident."""
-    keeps = channel.partition(":")[0] in _KEEP_STATE or (via is not None and via.keeps_state)
+    keeps = channel.partition(":")[0] in _KEEP_STATE or (via is not None and bool(via.keeps_state))
     return bool(request.incident) and keeps

@@ -52,11 +52,13 @@ _RESERVED: Final = frozenset(
         "connection",
         "content-encoding",
         "content-length",
+        "content-type",
         "expect",
         "host",
         "idempotency-key",
     }
-    | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "webhook-id"}
+    | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"webhook-id", "webhook-signature", "webhook-timestamp"}
 )
 #: Seconds until a fallback is used in any case: after the attempts of the usual retry policy, and no later
 #: where a circuit breaker keeps those from being made. From a day on it would be none.

@@ -124,6 +124,8 @@ class Made:
     content_type: str
     #: What of the query is the entry's own, not a message's.
     fixed: str = ""
+    #: Whether it is about what the receiver has made before, by the id that it gave to that.
+    about: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class Request:
             made = None if body is None else body.render(view)
         query = urlencode([(key, text.render(view)) for key, text in self.query], errors="replace")
         fixed = urlencode([(key, text.text) for key, text in self.query if text.constant])
-        return Made(self.method, path, query, made, self.content_type, fixed)
+        return Made(self.method, path, query, made, self.content_type, fixed, self.needs_answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +273,15 @@ def _request(
     query = tuple(
         (key, _text(f"query.{key}", text, limit=_PARAMETER)) for key, text in source.query.items()
     )
+    # Without the requests that follow it.
+    own = source.model_dump(include=set(RequestSource.model_fields), exclude_unset=True)
     return Request(
         source.method,
         _path(source.path),
         query,
         _BODIES.get(kind, "application/json"),
         body,
-        _NEEDS_ANSWER.search(json.dumps(source.written)) is not None,
+        _NEEDS_ANSWER.search(json.dumps(own)) is not None,
     )
 
 

@@ -329,6 +329,14 @@ async def test_what_a_receiver_answers_is_read(tmp_path: Path, http_client: Http
         (Step(200, body=b"no JSON"), "failed", "", None),
         (Step(400, body=b'{"ok": false}'), "failed", "", None),
         (Step(409, body=b'{"ok": false}'), "failed", "", None),
+        (
+            Step(
+                400, body=b'{"ok": false, "description": "Bad Request: message is not modified: x"}'
+            ),
+            "success",
+            "",
+            None,
+        ),
         (Step(200, body=b'{"ok": true, "result": {"message_id": "../x"}}'), "success", "", None),
         (
             Step(200, body=b'{"ok": true, "result": {"message_id": "bot7:secret"}}'),
@@ -374,6 +382,41 @@ async def test_an_incident_is_one_message(tmp_path: Path, http_client: HttpClien
         "PATCH /api/1/secret/messages/77?thread_id=5",
         "PATCH /api/1/secret/messages/77?thread_id=5",
     ]
+
+
+@pytest.mark.parametrize("state", ["firing", "resolved"])
+async def test_what_was_deleted_is_told_anew(
+    state: str, tmp_path: Path, http_client: HttpClient
+) -> None:
+    """A message that somebody has removed fails nothing; a webhook that is gone does."""
+    async with receiving(Step(404), Step(404)) as receiver:
+        text = routing("discord").replace("discord-webhook-url", "url")
+        rig = Rig(tmp_path, http_client, text, url=receiver.url("/api/1/secret"))
+        channel = rig.channels.channel("webhook:discord")
+        assert channel is not None
+        assert re.fullmatch("[0-9a-f]{8}", channel.keeps_state)
+        edited = await channel.send(told(state, "77"))
+        made_it = await channel.send(told(state))
+    assert (edited.failure, edited.code) == (FailureClass.TRANSIENT, 404)
+    assert "what it had made of the incident is gone, so it is told anew" in edited.error
+    assert made_it.failure is FailureClass.PERMANENT
+
+
+async def test_headers_of_an_entry_do_not_come_back(
+    tmp_path: Path, http_client: HttpClient
+) -> None:
+    """Their values may be keys; short ones are words, which are no secret."""
+    text = """\
+route: {receiver: x}
+receivers:
+- name: x
+  webhookConfigs: [{credentialRef: url, headers: {X-Key: k3y-0f-4n-entry, X-Env: prod}}]
+"""
+    async with receiving(Step(400, body=b"no k3y-0f-4n-entry in prod")) as receiver:
+        rig = Rig(tmp_path, http_client, text, url=receiver.url("/api/1/secret"))
+        outcome = await rig.send("webhook:x")
+    assert receiver.requests[0].headers["x-key"] == "k3y-0f-4n-entry"
+    assert outcome.error.endswith("no [REDACTED] in prod")
 
 
 async def test_what_does_not_fit_waits_for_an_operator(
@@ -466,6 +509,8 @@ WRONG: Final = {
     "id: [x]": "id: must be a text",
     "resolve: {close: x}": "resolve.close: is unknown",
     "headers: {Host: x}": "headers.Host: is no header that may be set",
+    "headers: {Content-Type: x}": "headers.Content-Type: is no header that may be set",
+    "headers: {webhook-signature: x}": "headers.webhook-signature: is no header that may be set",
     "headers: {X-A: '{{ body }}'}": "headers.X-A: is no header that may be set",
     "query: {a: '{{ x }}'}": "query.a: x: there is no such member",
 }

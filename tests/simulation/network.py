@@ -613,7 +613,7 @@ class SimChannel:
     """A way to one simulated receiver; what `notifier.channels` would be over HTTP."""
 
     shows_status: bool = False
-    keeps_state = False
+    keeps_state = ""
 
     def __init__(self, world: World, process: Process, name: str, timeout_s: float) -> None:
         self.name = name

@@ -46,7 +46,7 @@ class Receiver:
 
     timeout_s = 1.0
     shows_status = False
-    keeps_state = False
+    keeps_state = ""
 
     def __init__(self) -> None:
         self.sent = 0

@@ -199,7 +199,7 @@ LATE: Final[dict[str, tuple[Sequence[NotificationRequest], str, tuple[str, str]]
 }  # fmt: skip
 
 
-def channel(timeout: float = 10, *, keeps_state: bool = False) -> Channel:
+def channel(timeout: float = 10, *, keeps_state: str = "") -> Channel:
     """How an attempt is sent."""
     return cast("Channel", SimpleNamespace(timeout_s=timeout, keeps_state=keeps_state))
 
@@ -284,7 +284,7 @@ async def test_who_looks_and_when(
     """Whoever is told states looks after the intent, and before it unless it begins something."""
     outside = Outside(notification("new", "firing", 0))
     here, request = outside.incidents(), notification("f", state, 60)
-    sent = channel(keeps_state=via.endswith(":keeps"))
+    sent = channel(keeps_state=(via.endswith(":keeps") and "here") or "")
     assert here.may_be_late(request, via, sent, first=first) is before
     found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), sent)
     assert found == (Outcome.superseded("new") if after else None)
@@ -325,18 +325,27 @@ async def test_what_a_receiver_has_made_is_known_to_the_next_attempt() -> None:
         notification("older", "firing", 99), notification("end", "resolved", 95),
         notification("old", "firing", 90), notification("plain", "firing", 80),
     )  # fmt: skip
-    answered(outside, "older", "a0")
-    answered(outside, "end", "a9")
+    answered(outside, "older", "here/a0")
+    answered(outside, "end", "here/a9")
     outside.had("plain", pagerduty=SUCCESS)
     incidents = outside.incidents()
-    assert await incidents.answer(notification("a", "firing", 60), PAGER) == ""
-    answered(outside, "old", "a1")
-    assert await incidents.answer(notification("a", "resolved", 60), PAGER) == "a1"
+
+    async def known(via: str = "here", *tried: Attempt) -> str:
+        about = notification("a", "resolved", 60)
+        return await incidents.answer(about, PAGER, channel(keeps_state=via), tried)
+
+    assert await known() == ""
+    answered(outside, "old", "here/a1")
+    assert await known() == "a1"
+    assert await known("there") == "", "two receivers have changed places"
+    gone = Attempt(ID, PAGER, AttemptState.FAILED, failure=FailureClass.TRANSIENT, code=404)
+    assert await known("here", replace(gone, code=503)) == "a1"
+    assert await known("here", gone) == "", "what it had made is not there any more"
     seen: list[Message] = []
 
     def keeps(world: World) -> None:
         send = world.receiver.send
-        world.receiver.keeps_state = True
+        world.receiver.keeps_state = "here"
 
         async def sent(message: Message) -> Outcome:
             seen.append(message)
@@ -347,7 +356,7 @@ async def test_what_a_receiver_has_made_is_known_to_the_next_attempt() -> None:
     world = await attempted(outside, keeps, "firing")
     assert [message.answer for message in seen] == ["a1"]
     (attempt,) = world.attempts
-    assert attempt.answer == read_attempt(attempt_record(attempt)).answer == "a2"
+    assert attempt.answer == read_attempt(attempt_record(attempt)).answer == "here/a2"
 
 
 @pytest.mark.parametrize("state", ["firing", "resolved"])

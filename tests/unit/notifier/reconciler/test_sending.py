@@ -26,7 +26,7 @@ class Receiver:
 
     timeout_s = 3.0
     shows_status = True
-    keeps_state = False
+    keeps_state = ""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
