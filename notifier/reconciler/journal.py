@@ -21,7 +21,6 @@ from syncer.model.attempt import Attempt, AttemptState, Epoch, attempt_epoch, wa
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm
 from syncer.model.record import Record, read_plan
-from syncer.rules.evidence import Verdict, judge
 from syncer.rules.journal import Basis, basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
@@ -171,14 +170,8 @@ class Journal:
             and not self.recorder.log.available
             and not (entry.quarantine or entry.violation or entry.doubtful)
             and self.basis(entry, term).complete
-            and self._shows_what_is_known(entry)
+            and self.recorder.shows_what_is_known(entry)
         )
-
-    def _shows_what_is_known(self, entry: Notification) -> bool:
-        """Whether the status says no more than is known, or is believed."""
-        about = self.recorder.evidence.of_entry(entry)
-        judged = judge(entry.request, entry.view, about)
-        return judged.verdict in (Verdict.AGREES, Verdict.BELIEVED)
 
     def take_up(self, entry: Notification, term: LeaseTerm) -> None:
         """

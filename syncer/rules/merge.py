@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
-from syncer.model.conditions import QUARANTINED, RECORD_TRUSTED
+from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, RECORD_TRUSTED
 from syncer.model.record import MAX_INT
 from syncer.model.resource import (
     FAILED,
@@ -207,13 +207,15 @@ def merge(
 
 def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
     """
-    Return a status that waits for a person: conditions say why, and nothing else of it changes.
+    Return a status that waits for a person or its log: conditions say why, and nothing else of it changes.
 
     `reason` names where its log is damaged and how, never what it holds; it is empty where `facts` say that
-    the status is not to be trusted.
+    the status is not to be trusted, or that the log is away which could tell.
     """
     if reason:
         why = (QUARANTINED, "True", "LogUndecodable", reason)
+    elif facts.marks.held is not None and not facts.untrusted:
+        why = (LOG_UNAVAILABLE, "True", *facts.marks.held)
     else:
         why = (RECORD_TRUSTED, "False", "StatusBeyondLog", f"{facts.untrusted}; {WAYS_OUT}")
     shown = stopped(status, why, generation=facts.generation, now=now)

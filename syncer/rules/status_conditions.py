@@ -116,8 +116,11 @@ def conditions_of(
 def stopped(
     status: Status, why: tuple[str, str, str, str], *, generation: int, now: int
 ) -> tuple[Condition, ...]:
-    """Return the conditions of a status that waits for a person: `why`, and that it does."""
+    """Return the conditions of a status that waits for a person, or its log: `why`, and that it does."""
     kind, word, reason, text = why
+    if kind == LOG_UNAVAILABLE:
+        wanted = Condition(kind, word, reason, text, whole_second(now), generation)
+        return set_condition(status.conditions, wanted)
     gone = {QUARANTINED, RECORD_TRUSTED} - {kind}
     kept = tuple(c for c in status.conditions if c.type not in gone)
     if not status.terminal:

@@ -138,6 +138,11 @@ class Recorder:
             self.cache.failed(entry, before=min(rewrites, _REWRITES) - 1)
         self.cache.mark_dirty(entry, urgent=True)
 
+    def shows_what_is_known(self, entry: Notification) -> bool:
+        """Whether the status says no more than is known, or is believed."""
+        judged = judge(entry.request, entry.view, self.evidence.of_entry(entry))
+        return judged.verdict in (Verdict.AGREES, Verdict.BELIEVED)
+
     # -- appends ------------------------------------------------------------------------------
 
     async def plan(self, entry: Notification, plan: Plan) -> None:

@@ -245,7 +245,7 @@ class StatusWriter:
         # The status before a write whose answer was lost: if that write turns out to have been stored, it
         # is reported then.
         unclear: Status | None = None
-        while True:
+        while self._may_write(entry, term):
             # The watch may deliver our own write before its answer arrives, so the status before it is
             # remembered now.
             known = entry.request
@@ -256,7 +256,7 @@ class StatusWriter:
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
                 if not await self._read_again(entry, term):
-                    return Flushed.NOT_OURS
+                    break
                 reread = True
                 continue
             patch = difference(before, wanted)
@@ -287,13 +287,13 @@ class StatusWriter:
             self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
                 return result
-            gone = await self._refresh(entry)
-            if gone or not self._may_write(entry, term):
-                # What others have written has to be judged first.
-                return Flushed.GONE if gone else Flushed.NOT_OURS
+            if await self._refresh(entry):
+                return Flushed.GONE
             # The object has changed, and the reason may be recorded in the log: read it again before
             # anything is called failed.
             reread = False
+        # What others have written has to be judged first.
+        return Flushed.NOT_OURS
 
     async def write_ahead(self, entry: Notification, term: LeaseTerm, journal: str) -> Flushed:
         """
@@ -380,7 +380,7 @@ class StatusWriter:
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
             journal = (entry.outage.note or None) if entry.claim is None else ""
-        if entry.quarantine or entry.judged.untrusted:
+        if entry.quarantine or entry.judged.untrusted or self._unjudged(entry):
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
         # A log that was never read, because Redis does not answer, has no position.
@@ -388,6 +388,11 @@ class StatusWriter:
         if entry.view.position:
             mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
         return merge(status, entry.view, facts, now=now, mark=mark, journal=journal)
+
+    def _unjudged(self, entry: Notification) -> bool:
+        """Whether a status says more than is known, and the log is away that could tell."""
+        away = entry.outage.shown and entry.claim is None and not entry.outage.note
+        return away and entry.judged.own is None and not self.recorder.shows_what_is_known(entry)
 
     def _journals(self, entry: Notification) -> bool:
         """Whether what is known of an entry is all there is, while its log cannot be read."""

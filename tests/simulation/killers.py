@@ -64,6 +64,7 @@ KILLERS: Final = {
         {"X1"}, "pause, redis down, kube slow, receiver 503", False,
     ),
     "written under an old claim": ({"S20"}, "session deleted, redis slow, receiver 503", False),
+    "status followed unjudged": ({"F3"}, "forger, redis down, redis mute, receiver 503, crash", True),
     "journaled after the send": ({"S1"}, "redis down, receiver 503", False),
     "journaled result not kept": ({"S12", "B1"}, "redis down, crash, receiver 503", True),
     "result shown before its record": ({"S13"}, "redis slow, receiver 503", False),
@@ -104,6 +105,7 @@ FIRST: Final = {
     "no clock asked before a send": 7,
     "every object trusted": 3,
     "mark of an earlier outage counts": 17,
+    "status followed unjudged": 9,
     "log used under a note": 12,
     "no clock asked after the write ahead": 34,
     "journaled result not kept": 35,
@@ -116,6 +118,7 @@ TRIES: Final = 150
 LASTING: Final = {
     "unable replica keeps its shards": 60.0,
     "hand-over waits for what backs off": 60.0,
+    "status followed unjudged": 60.0,
     "every object trusted": 60.0,
     "mark of an earlier outage counts": 90.0,
     "log used under a note": 60.0,

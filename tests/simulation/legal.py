@@ -39,9 +39,7 @@ RULES: Final[dict[str, Callable[[Notification], bool]]] = {
     "tried, and not planned": lambda e: (
         e.view.plan is not None or not e.in_flight.executing or bool(e.view.orders)
     ),
-    "never looked at, and something known of it": lambda e: (
-        not e.fresh or not (e.acked or e.quarantine)
-    ),
+    "never looked at, and acknowledged": lambda e: not e.fresh or not e.acked,
     "results kept, and claimed": lambda e: not e.in_flight.unrecorded or e.claim is None,
     "held without a log, and since never": lambda e: not e.outage.shown or e.outage.since > 0,
 }

@@ -406,6 +406,11 @@ def written_under_an_old_claim() -> AbstractContextManager[None]:
     return _instead((StatusWriter, "_may_write", lambda *_: True))
 
 
+def followed_unjudged() -> AbstractContextManager[None]:
+    """While a log is away, counters and message follow whatever a status says."""
+    return _instead((StatusWriter, "_unjudged", lambda *_: False))
+
+
 def not_written_ahead() -> AbstractContextManager[None]:
     """A journaled attempt is sent, and written when its result is."""
 
@@ -592,6 +597,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "log used under a note": note_stays,
     "no clock asked after the write ahead": clock_unasked_after_the_write,
     "written under an old claim": written_under_an_old_claim,
+    "status followed unjudged": followed_unjudged,
     "journaled after the send": not_written_ahead,
     "journaled result not kept": result_not_kept,
     "result shown before its record": shown_before_its_record,

@@ -340,8 +340,12 @@ def test_quarantine_touches_nothing_else() -> None:
         Condition(kind, "True", "LogUndecodable", "record 3: checksum does not match", NOW, 1)
         for kind in ("Quarantined", "Stalled")
     )
-    healed = shown(found, log(ONE, attempt(1, "a", FAILED)))
-    assert [c.type for c in healed.conditions] == ["RoutingResolved", "Reconciling"]
+    away = quarantine(status, "", replace(FACTS, held=True), now=NOW + 1)
+    assert replace(away, conditions=away.conditions[:-1]) == status
+    assert away.conditions[-1].type == "LogUnavailable"
+    for stopped in (found, away):
+        healed = shown(stopped, log(ONE, attempt(1, "a", FAILED)))
+        assert [c.type for c in healed.conditions] == ["RoutingResolved", "Reconciling"]
 
 
 def test_held_deliveries() -> None:
