@@ -54,6 +54,8 @@ _HAND_OVER: Final = 15.0
 _CUT_OFF: Final = 35.0
 #: Seconds by which an object has to be younger than the installation.
 _MARGIN: Final = 5.0
+#: Seconds from a decision to its send.
+_ON_ITS_WAY: Final = 6.0
 #: Calls of one process in a second; the busiest world needs a sixth of it.
 _BUSY: Final = 400
 #: Seconds that a replica needs at least before it hands over for lack of Redis.
@@ -134,6 +136,8 @@ MARKS: Final = (
     "superseded",
     "waited for another of its incident",
     "arrived later than a send may take",
+    "held by an operator",
+    "read refused",
 )
 
 
@@ -802,7 +806,7 @@ class Checks:
             before, after = (_without_words(s) for s in (subject.forged or {}, status))
             if before != after and shown & self.made_up and "journal" not in status:
                 self.fail(
-                    "F3", f"{subject.name}: something changes of a status that nobody has judged"
+                    "F5", f"{subject.name}: something changes of a status that nobody has judged"
                 )
             subject.forged = status
             return True
@@ -965,6 +969,8 @@ class Checks:
         entry = process.app.cache.entries.get(message.uid)
         if entry is None or entry.deleted or entry.request.deleting:
             self.fail("S19", f"{where}: sent although the object is known to be going or gone")
+        elif (held := self.world.looks.held(process, entry, channel)) > _ON_ITS_WAY:
+            self.fail("H3", f"{where}: sent, and known to be held for {held:.1f} s")
         subject = self.subjects[message.uid]
         if known.journaled:
             if self.world.redis.down:

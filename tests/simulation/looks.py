@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from notifier.reconciler.controller import Controller
 from syncer.ledger.reading import snapshot_of
 from syncer.model.errors import ContractError
-from syncer.rules.plan import Deliver, Resolve
+from syncer.rules.plan import Deliver, Resolve, hold_of
 from syncer.sync.notification import Notification
 
 if TYPE_CHECKING:
@@ -39,6 +39,23 @@ class Looks:
         self._under_way: Counter[tuple[str, str]] = Counter()
         #: Since when a notification has needed a look of a process.
         self._since: dict[tuple[str, str], float] = {}
+        #: Since when a process knows that operators hold a notification back, by channel.
+        self._held: dict[tuple[str, str, str], float] = {}
+
+    def held(self, process: Process, entry: Notification, channel: str) -> float:
+        """Seconds for which a process has known that operators hold a channel back, 0 if they do not."""
+        now = self._world.loop.time()
+        self._note_hold(process, entry, channel, now)
+        return now - self._held.get((process.name, entry.uid, channel), now)
+
+    def _note_hold(self, process: Process, entry: Notification, channel: str, now: float) -> None:
+        placed = process.app.controller.placed.of(entry.request, (channel,))
+        place = (process.name, entry.uid, channel)
+        if hold_of(entry.request.hold, paused=False) or placed:
+            self._held.setdefault(place, now)
+            self._world.checks.mark("held by an operator")
+        else:
+            self._held.pop(place, None)
 
     def attend(self, process: Process) -> None:
         """Take notice of every look of a process that has just been wired."""
@@ -64,6 +81,9 @@ class Looks:
             if process is None or process.dead:
                 continue
             for uid, entry in process.app.cache.entries.items():
+                channels = self._world.channels_of(entry.request.name)
+                for channel in channels if self._world.may_hold else ():
+                    self._note_hold(process, entry, channel, now)
                 place = (process.name, uid)
                 why = "" if self._under_way[place] else _wanted(self._world, process, entry)
                 if not why:

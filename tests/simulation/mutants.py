@@ -45,6 +45,7 @@ from syncer.model.record import Plan, intent_record
 from syncer.rules.evidence import Circumstances, Ground
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
+from syncer.rules.plan import NO_HOLDS
 from syncer.rules.reconcile import Presence
 from syncer.sharding.assignment import HandOver, Hold, ShardState
 from syncer.sharding.manager import ShardManager
@@ -406,6 +407,16 @@ def written_under_an_old_claim() -> AbstractContextManager[None]:
     return _instead((StatusWriter, "_may_write", lambda *_: True))
 
 
+def holds_disregarded() -> AbstractContextManager[None]:
+    """What operators hold back is sent all the same."""
+    decide: Any = notifier.reconciler.decisions.decide
+
+    def unheld(**given: Any) -> Any:
+        return decide(**{**given, "held": "", "holds": NO_HOLDS})
+
+    return _instead((notifier.reconciler.decisions, "decide", unheld))
+
+
 def followed_unjudged() -> AbstractContextManager[None]:
     """While a log is away, counters and message follow whatever a status says."""
     return _instead((StatusWriter, "_unjudged", lambda *_: False))
@@ -598,6 +609,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no clock asked after the write ahead": clock_unasked_after_the_write,
     "written under an old claim": written_under_an_old_claim,
     "status followed unjudged": followed_unjudged,
+    "holds disregarded": holds_disregarded,
     "journaled after the send": not_written_ahead,
     "journaled result not kept": result_not_kept,
     "result shown before its record": shown_before_its_record,

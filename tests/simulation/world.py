@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import orjson
+import yaml
 from prometheus_client import CollectorRegistry
 
 from notifier.app import Parts
@@ -43,11 +44,12 @@ from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
 from syncer.model.carried import fold
 from syncer.model.errors import LedgerError
+from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.incident import AT, FIRING, INCIDENT, RESOLVED, STATE, incident_label
 from syncer.model.journal import MARKS_LEFT
 from syncer.model.lineage import STORE, parse_lineage
 from syncer.model.record import Fallback, Plan
-from syncer.model.resource import Json, NotificationRequest
+from syncer.model.resource import HOLD_ANNOTATION, Json, NotificationRequest
 from syncer.model.times import time_of
 from syncer.rules.divergence import AUDITED, Divergence
 from syncer.rules.status_policy import Finding, State
@@ -71,7 +73,9 @@ _FIRST: Final = 990
 _PREFIX: Final = "nl"
 _NAMESPACE: Final = "default"
 _HOME: Final = "system"
-_OBJECTS: Final = f"/apis/kubernaut.ai/v1alpha1/namespaces/{_NAMESPACE}/notificationrequests"
+_DEFINITIONS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_OTHER: Final = "other"
+_HOLDS: Final = f"/apis/{GROUP}/{VERSION}/namespaces/{_HOME}/{PLURAL}"
 _LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{_HOME}/leases/"
 #: Seconds that a world has to come to rest after its last fault.
 SETTLE: Final = 400.0
@@ -88,15 +92,16 @@ FAULTS: Final = (
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
-    "lease watch", "redis mute", "forger",
+    "lease watch", "redis mute", "forger", "delivery hold", "annotation", "reads refused",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
 _LATER: Final = (
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
     "lease watch",
 )  # fmt: skip
-#: What was added later still.
+#: What was added later still, and after that.
 _LAST: Final = ("redis mute",)
+_NEWEST: Final = ("delivery hold", "annotation", "reads refused")
 #: Others write statuses; where a policy is in force, nobody can.
 FORGER: Final = "forger"
 #: Other writers, whose doings a forger would be blamed for.
@@ -121,6 +126,7 @@ class Profile:
         policy: Nobody but the controller can write a status, and it knows that.
         incidents: Notifications are about two incidents, for receivers that keep their state.
         fallback: Seconds from which the last channel, which stands by for the others, is used; 0 for none.
+        spread: They are in two namespaces.
     """
 
     seed: int
@@ -142,6 +148,7 @@ class Profile:
     policy: bool = True
     incidents: bool = False
     fallback: float = 0.0
+    spread: bool = False
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -150,7 +157,9 @@ class Profile:
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
         faults = frozenset(
-            f for f in FAULTS if f not in (*_LATER, *_LAST, FORGER) and dice.random() < share
+            f
+            for f in FAULTS
+            if f not in (*_LATER, *_LAST, *_NEWEST, FORGER) and dice.random() < share
         )
         drawn = cls(
             seed=seed,
@@ -190,6 +199,9 @@ class Profile:
         # Every fourth seed, which leaves the worlds in kept.txt as they were.
         if seed % 4 == 3 and drawn.channels > 1 and not bulky:
             drawn = replace(drawn, fallback=dice.choice((3.0, 15.0, 600.0)))
+        if seed % 3 == 2:
+            newest = frozenset(f for f in _NEWEST if dice.random() < share)
+            drawn = replace(drawn, faults=drawn.faults | newest, spread=dice.random() < 0.5)
         return drawn
 
 
@@ -272,6 +284,10 @@ class Dice:
             return "swallow reply"
         if self.happens("kube lose", 0.05):
             return "lose reply" if self.chance(0.6) else "lose request"
+        place = request.path.split("/")
+        if request.method == "GET" and place[-3] in self._world.unreadable:
+            self._world.checks.mark("read refused")
+            return 403
         if request.method == "PATCH" and request.path.endswith("/status"):
             name = request.path.split("/")[-2]
             if name in self._world.refused:
@@ -619,8 +635,9 @@ class World:
         self.graveyard: set[asyncio.Task[Any]] = set()
         self.sick: set[str] = set()
         self.held: set[str] = set()
-        #: Names of objects whose status nobody may write.
+        #: Names of objects whose status nobody may write, and namespaces whose objects nobody may read.
         self.refused: set[str] = set()
+        self.unreadable: set[str] = set()
         self.rested = 0.0
         #: The script that runs now was sent so long ago that nobody waits for its answer.
         self.overdue = False
@@ -630,6 +647,7 @@ class World:
         self._names = 0
         self._extra = 0
         self._forged = 0
+        self._holds = 0
         #: Shards' Leases that have ever said that statuses may hold attempts of an outage.
         self._marked: set[str] = set()
         self._journal: deque[Undo] = deque(maxlen=5000)
@@ -645,14 +663,18 @@ class World:
             now=lambda: _EPOCH + loop.time(),
             uid=self._uid,
             crd=_crd(shows=profile.shows),
-            namespaces=(_NAMESPACE, _HOME),
+            namespaces=(_NAMESPACE, _HOME, _OTHER),
             first_revision=_FIRST,
             sharded=profile.selects,
         )
         if profile.crc32:
             self._found_long_ago()
+        if "delivery hold" in profile.faults:
+            self._ask("POST", _DEFINITIONS, _hold_crd())
         self._seen = self.state.revision
         self.state.listeners.append(self._stored)
+        #: Operators hold notifications back.
+        self.may_hold = bool({"annotation", "delivery hold"} & profile.faults)
         self.kube = KubeServer(self)
         self.redis = MemoryRedis(self.redis_ms)
         self.receivers = Receivers(self)
@@ -916,6 +938,13 @@ class World:
         data = orjson.dumps(body) if body is not None else b""
         return self.state.answer(Request(method, path, {}, data, form))
 
+    def _namespace(self, name: str) -> str:
+        return _OTHER if self.profile.spread and sum(name.encode()) % 2 else _NAMESPACE
+
+    def _path(self, name: str) -> str:
+        space = self._namespace(name)
+        return f"/apis/kubernaut.ai/v1alpha1/namespaces/{space}/notificationrequests/{name}"
+
     def create(self, name: str) -> None:
         """Create a notification."""
         bulky = self.profile.bulky
@@ -931,7 +960,7 @@ class World:
         }  # fmt: skip
         body: Json = {
             "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
-            "metadata": {"name": name, "namespace": _NAMESPACE}, "spec": spec,
+            "metadata": {"name": name, "namespace": self._namespace(name)}, "spec": spec,
         }  # fmt: skip
         if self.profile.incidents:
             (incident,) = self.channels_of(name)
@@ -939,7 +968,7 @@ class World:
                 INCIDENT: incident, STATE: self.dice.choose([FIRING, RESOLVED]), AT: str(self.api_ms()),
             }  # fmt: skip
             body["metadata"]["labels"] = {INCIDENT: incident_label(incident)}
-        response = self._ask("POST", _OBJECTS, body)
+        response = self._ask("POST", self._path(name).rpartition("/")[0], body)
         if response.code not in (201, 409):
             raise AssertionError(response.body)
         if response.code == 201 and FORGER in self.profile.faults and self.dice.chance(0.5):
@@ -957,7 +986,7 @@ class World:
             return
         name = found["metadata"]["name"]
         self.trace("delete", name, found["metadata"]["uid"][:8])
-        self._ask("DELETE", f"{_OBJECTS}/{name}")
+        self._ask("DELETE", self._path(name))
         if again:
             self.loop.world_call(self.dice.uniform(0.0, 3.0), lambda: self.create(name))
 
@@ -969,13 +998,13 @@ class World:
         name = found["metadata"]["name"]
         self.trace("delete-slowly", name, found["metadata"]["uid"][:8])
         self._keep(name, "example.com/keeps")
-        self._ask("DELETE", f"{_OBJECTS}/{name}")
+        self._ask("DELETE", self._path(name))
         self.checks.mark("deletion held up by a finalizer")
         self.loop.world_call(self.dice.uniform(1.0, 15.0), lambda: self._keep(name))
 
     def _keep(self, name: str, *finalizers: str) -> None:
         change = {"metadata": {"finalizers": list(finalizers)}}
-        self._ask("PATCH", f"{_OBJECTS}/{name}", change, form=MERGE_PATCH)
+        self._ask("PATCH", self._path(name), change, form=MERGE_PATCH)
 
     def edit(self, *, wipe: bool) -> None:
         """Have somebody else write a status: all of it, as upstream's types have it, or `null`."""
@@ -995,10 +1024,10 @@ class World:
             change = put_back(status) | {"message": f"edited at {self.loop.time():.3f}"}
         else:
             label = {"labels": {"edited": f"{self.loop.time():.0f}"}}
-            self._ask("PATCH", f"{_OBJECTS}/{name}", {"metadata": label}, form=MERGE_PATCH)
+            self._ask("PATCH", self._path(name), {"metadata": label}, form=MERGE_PATCH)
             return
         self._ask(
-            "PATCH", f"{_OBJECTS}/{name}/status",
+            "PATCH", f"{self._path(name)}/status",
             {"metadata": {"resourceVersion": version}, "status": change}, form=MERGE_PATCH,
         )  # fmt: skip
         self.checks.allowed = ""
@@ -1030,7 +1059,7 @@ class World:
         self.trace("forge", name, status["phase"], len(entries))
         self.checks.allowed = "forged"
         self._ask(
-            "PATCH", f"{_OBJECTS}/{name}/status",
+            "PATCH", f"{self._path(name)}/status",
             {"status": {**dict.fromkeys(found.get("status") or ()), **fold(status)}}, form=MERGE_PATCH,
         )  # fmt: skip
         self.checks.allowed = ""
@@ -1159,6 +1188,11 @@ class World:
         self.sick.clear()
         self.held.clear()
         self.refused.clear()
+        self.unreadable.clear()
+        self._end_holds()
+        for found in self.state.objects("notificationrequests"):
+            if HOLD_ANNOTATION in (found["metadata"].get("annotations") or {}):
+                self._hold(found["metadata"]["name"], None)
         for host in self.hosts:
             host.cut, host.mute = False, ""
         for made in list(self.kube.watches):
@@ -1219,6 +1253,9 @@ class World:
             "wipe": lambda: self.edit(wipe=True) if dice.chance(0.3) else None,
             "hold": self._toggle_hold,
             "status refused": self._toggle_refused,
+            "reads refused": self._toggle_unreadable,
+            "annotation": self._annotate,
+            "delivery hold": self._place_hold,
             "redis cut": self._cut_off,
             "redis mute": self._mute,
             "finalizer": lambda: self.delete_slowly() if dice.chance(0.4) else None,
@@ -1378,6 +1415,48 @@ class World:
         elif found is not None:
             self.refused.add(found["metadata"]["name"])
 
+    def _toggle_unreadable(self) -> None:
+        if self.unreadable:
+            self.unreadable.clear()
+        else:
+            self.unreadable.add(str(self.dice.choose((_NAMESPACE, _OTHER))))
+
+    def _annotate(self) -> None:
+        """Have an operator hold a notification, or let it go."""
+        found = self.some_object()
+        if found is not None:
+            held = HOLD_ANNOTATION in (found["metadata"].get("annotations") or {})
+            self._hold(found["metadata"]["name"], None if held else "true")
+
+    def _hold(self, name: str, word: str | None) -> None:
+        self.trace("annotate", name, word)
+        change = {"metadata": {"annotations": {HOLD_ANNOTATION: word}}}
+        self._ask("PATCH", self._path(name), change, form=MERGE_PATCH)
+
+    def _place_hold(self) -> None:
+        """Have an operator hold a receiver, or end that."""
+        if self.state.objects(PLURAL):
+            self._end_holds()
+            return
+        until = datetime.fromtimestamp(_EPOCH + self.loop.time() + 20.0, UTC)
+        channel = self._channel(self.dice.between(0, self.profile.channels))
+        self._holds += 1
+        spec = {
+            "receivers": [channel], "until": f"{until:%Y-%m-%dT%H:%M:%SZ}", "author": "operator",
+            "reason": "it is mended",
+        }  # fmt: skip
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": f"h{self._holds}"},
+            "spec": spec,
+        }  # fmt: skip
+        response = self._ask("POST", _HOLDS, body)
+        assert response.code == 201, response.body
+        self.trace("place-hold", channel)
+
+    def _end_holds(self) -> None:
+        for hold in self.state.objects(PLURAL):
+            self._ask("DELETE", f"{_HOLDS}/{hold['metadata']['name']}")
+
     def result(self) -> Result:
         """Sum up."""
         return Result(
@@ -1472,6 +1551,19 @@ def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
 @cache
 def _crd(*, shows: bool) -> Json:
     return load_crd() if shows else upstream_form()
+
+
+@cache
+def _hold_crd() -> Json:
+    """Return the definition of holds, without rules that the stand-in for the API server does not know."""
+    text = Path(__file__).parents[2].joinpath("charts/notification-ledger/crds/deliveryholds.yaml")
+    return cast("Json", _without_rules(yaml.safe_load(text.read_text())))
+
+
+def _without_rules(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {k: _without_rules(v) for k, v in schema.items() if k != "x-kubernetes-validations"}
+    return [_without_rules(v) for v in schema] if isinstance(schema, list) else schema
 
 
 def _renews(request: Request) -> bool:
