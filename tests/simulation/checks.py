@@ -380,6 +380,8 @@ class Checks:
             redis.histories == 1
             and redis.stores <= 1
             and not self.world.profile.journal
+            # By its clock, logs may have expired.
+            and not self.world.ahead
             and subject.created >= self.world.founded
             and not (subject.mark and self.world.marked(subject.uid))
         )
@@ -658,8 +660,9 @@ class Checks:
         # A log that is gone is made anew from its first attempt on.
         subject.cut = subject.cut | dropped if after else set()
         subject.overtaken = subject.overtaken if after else set()
+        shown = self._shown(subject)
         for identity, (_, state) in _states(before).items():
-            if kept.get(identity, ("", -1))[1] < state and subject.shown.get(identity, -1) < state:
+            if kept.get(identity, ("", -1))[1] < state and shown.get(identity, -1) < state:
                 subject.lost.add(identity)
 
     def on_expiry(self, uid: str, before: list[bytes]) -> None:
@@ -667,9 +670,18 @@ class Checks:
         self.mark("log expired")
         subject = self.subjects[uid]
         subject.excused |= subject.gone
+        shown = self._shown(subject)
         for identity, (_, state) in _states(before).items():
-            if subject.shown.get(identity, -1) < state:
+            if shown.get(identity, -1) < state:
                 subject.lost.add(identity)
+
+    @staticmethod
+    def _shown(subject: Subject) -> dict[str, int]:
+        """What the status shows now, which is less than it ever did where somebody else has written it."""
+        if subject.forged is None:
+            return subject.shown
+        stands = Version("", "", "", subject.forged)
+        return {identity: seen.state for identity, seen in stands.states().items()}
 
     # -- the API server -------------------------------------------------------------------------
 
@@ -804,7 +816,7 @@ class Checks:
         if waits & {"LogUnavailable", "Quarantined"}:
             # It is judged once the log can be read.
             before, after = (_without_words(s) for s in (subject.forged or {}, status))
-            if before != after and shown & self.made_up and "journal" not in status:
+            if before != after and shown & self.made_up and self._lossless(subject):
                 self.fail(
                     "F5", f"{subject.name}: something changes of a status that nobody has judged"
                 )

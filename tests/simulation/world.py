@@ -70,6 +70,7 @@ from tests.simulation.operator import Operator
 #: Unix second at which virtual time is 0.
 _EPOCH: Final = 1_760_000_000.0
 _FIRST: Final = 990
+_DAY: Final = 86400.0
 _PREFIX: Final = "nl"
 _NAMESPACE: Final = "default"
 _HOME: Final = "system"
@@ -652,6 +653,8 @@ class World:
         self._marked: set[str] = set()
         self._journal: deque[Undo] = deque(maxlen=5000)
         self._redis_skew = 0.0
+        #: The clock of Redis has ever been ahead by more than a day.
+        self.ahead = False
         self._healed: dict[str, list[bytes]] = {}
         #: Of each session's Lease: whose it is, and when it was written last.
         self.sessions: dict[str, tuple[str, float]] = {}
@@ -1316,9 +1319,10 @@ class World:
 
     def _step_clock(self) -> None:
         if self.dice.chance(0.4):
-            step = float(self.dice.choose((-3600.0, 60.0, 3600.0, 8 * 86400.0)))
+            step = float(self.dice.choose((-3600.0, 60.0, 3600.0, 8 * _DAY)))
             self.trace("redis-clock", step)
             self._redis_skew += step
+            self.ahead |= self._redis_skew > _DAY
 
     def _kube_down(self) -> None:
         if not self.kube.down:
