@@ -26,6 +26,8 @@ _MARKDOWN: Final = re.compile(r"([\\`*_\[\]()<>#|~])")
 _MENTION: Final = re.compile(r"[@＠]")  # noqa: RUF001 (both are read as one)
 #: What would end an address in any of the languages; a value that is part of one has it encoded.
 _ENDS: Final = re.compile(r"[\s<>()\[\]|\\\"'`]")
+#: An address up to the end of its host or before; whoever names the host says where the link leads.
+_HOST: Final = re.compile(r"https?:/{0,2}[^/?#]*", re.IGNORECASE)
 _HTML_LINKS: Final = frozenset({"href", "src"})
 #: Attributes that hold text or a number.
 _HTML_NAMES: Final = frozenset(
@@ -116,6 +118,13 @@ def _part(text: str) -> str:
     return _ENDS.sub(lambda sign: quote(sign.group(), safe=""), text)
 
 
+def _behind(address: str, part: Place) -> Place:
+    """The place of a part of an address that begins like this; ValueError within its host."""
+    if _HOST.fullmatch(address):
+        raise ValueError("a hole may not stand in the host of an address, only be all of it or behind it")
+    return part
+
+
 _PLAIN: Final = Place(lambda text: text)
 _SEGMENT: Final = Place(lambda text: quote(text.encode("utf-8", "replace"), safe=""), whole=True)
 _PART: Final = Place(_part, whole=True)
@@ -146,7 +155,7 @@ def _chat(
         if not rest:
             return start
         if is_link(rest):
-            return part
+            return _behind(rest, part)
         raise ValueError(f"a hole may not stand behind {opens}{rest[:20]}")
 
     return Language(place, lambda before: "" if inside(before) is None else ADDRESS)
@@ -168,7 +177,7 @@ def _html_place(before: str) -> Place:
         return _HTML_LINK
     if not is_link(found[2]):
         raise ValueError(f"{name} must begin with its scheme, or with the hole")
-    return _HTML_PART
+    return _behind(found[2], _HTML_PART)
 
 
 def _html_context(before: str) -> str:
@@ -202,7 +211,7 @@ def _inside(before: str) -> str:
 LANGUAGES: Final = {
     "text": Language(lambda _: _PLAIN),
     "segment": Language(lambda _: _SEGMENT),
-    "link": Language(lambda _: _PART, address=True),
+    "link": Language(lambda before: _behind(before, _PART), address=True),
     "html": Language(_html_place, _html_context),
     "mrkdwn": _chat("<", "|>", escape_mrkdwn, escape_mrkdwn),
     "markdown": _chat("](", ")\n", escape_markdown, lambda text: text.replace("@", "%40")),

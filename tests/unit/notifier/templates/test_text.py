@@ -273,12 +273,16 @@ def test_an_address_of_another_scheme_is_none(language: str, template: str, valu
         ("mrkdwn", "<{{#if v}}https://a/{{/if}}{{ v }}|R>"),
         ("mrkdwn", "<@{{ v }}>"),
         ("markdown", "[R](tel:{{ v }})"),
+        ("link", "https://{{ v }}.example.org/"),
+        ("html", '<a href="https://a{{ v }}">'),
+        ("mrkdwn", "<https://a{{ v }}/b|R>"),
+        ("markdown", "[R](https://a:{{ v }}/)"),
     ],
 )
 def test_a_hole_where_no_escaping_helps_is_refused_when_the_file_is_read(
     language: str, template: str
 ) -> None:
-    """A script, a style, an attribute without double quotes, the name of somebody to be called."""
+    """A script, a style, an attribute without quotes, the name of somebody to be called, a host."""
     with pytest.raises(ValueError, match=r"hole|block|may not be used|scheme"):
         Template(template, language=language)
 
