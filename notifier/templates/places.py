@@ -121,7 +121,9 @@ def _part(text: str) -> str:
 def _behind(address: str, part: Place) -> Place:
     """The place of a part of an address that begins like this; ValueError within its host."""
     if _HOST.fullmatch(address):
-        raise ValueError("a hole may not stand in the host of an address, only be all of it or behind it")
+        raise ValueError(
+            "a hole may not stand in the host of an address, only be all of it or behind it"
+        )
     return part
 
 

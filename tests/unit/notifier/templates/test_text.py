@@ -393,7 +393,7 @@ def test_a_payload_is_rendered_with_its_types() -> None:
         ({"a": {"$each": "status"}}, "a: a mapping with a $ is"),
         ({"a": {"$each": "status", "$do": 1, "b": 2}}, "a: a mapping with a $ is"),
         ({"a": {"$map": "status"}}, "a: a mapping with a $ is"),
-        ({"a": {"$if": 1, "$then": 2}}, "a.$if: must be an expression"),
+        ({"a": {"$if": 1, "$then": 2}}, "a: a mapping with a $ is {$each, $do}"),
         ({"a": {"$if": "nobody", "$then": 2}}, "a.$if: nobody: there is no such member"),
         ({"a": {"b": ["{{ nobody }}"]}}, "a.b: nobody: there is no such member"),
         ({"a": [0] * 2001}, "a: the payload is too large"),
