@@ -588,7 +588,7 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
         return found
 
     def remark(path: str, message: str, fix: str) -> None:
-        line = source.line(*path.split("."))
+        line = source.line(path)
         found.append(Finding(Severity.WARNING, path, message, fix, line))
 
     if settings.controller.leader_election:

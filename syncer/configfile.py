@@ -48,7 +48,6 @@ _HINTS: Final = 100
 #: Characters of a file that holds one secret.
 _MAX_SECRET: Final = 1 << 16
 
-_PATH: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,9})?")
 _UNIT: Final = {
@@ -219,6 +218,8 @@ def secret_of(path: str, key: str) -> str:
 
 
 G = TypeVar("G", bound=Group)
+#: Where a document stands that comes from no file.
+NOWHERE: Final = Document({})
 
 
 class Fault(typing.NamedTuple):
@@ -226,21 +227,14 @@ class Fault(typing.NamedTuple):
     One mistake in a document.
 
     Attributes:
-        location: The path in parts.
+        path: The dotted path, as the file spells it.
         message: What is wrong; reads on from the path.
         group: The model that has the key.
-        spelled: The dotted path, where a part of it is no field's name; empty elsewhere.
     """
 
-    location: tuple[int | str, ...]
+    path: str
     message: str
     group: type[BaseModel]
-    spelled: str = ""
-
-    @property
-    def path(self) -> str:
-        """The dotted path, as the file spells it."""
-        return self.spelled or dotted(self.location)
 
 
 def read_into(
@@ -252,7 +246,7 @@ def read_into(
         return model.model_validate(_with_constants(model, given, constants))
     except ValidationError as error:
         return [
-            Fault(e["loc"], reason_for(e), _model_at(model, e["loc"]))
+            Fault(dotted(e["loc"]), reason_for(e), _model_at(model, e["loc"]))
             for e in error.errors(include_url=False)
         ]
 
@@ -260,7 +254,7 @@ def read_into(
 def build(
     model: type[G],
     document: Mapping[str, Any],
-    source: Document | None = None,
+    source: Document = NOWHERE,
     *,
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> G:
@@ -284,25 +278,21 @@ def build(
     return found
 
 
-def refusal(faults: Sequence[Fault], source: Document | None = None) -> ConfigError:
+def refusal(faults: Sequence[Fault], source: Document = NOWHERE) -> ConfigError:
     """Return the error for a document: the path of its first fault; further faults follow in the text."""
-
-    def said(fault: Fault) -> str:
-        line = source.line(*fault.location) if source is not None else 0
-        return f"{fault.message} (line {line})" if line else fault.message
-
-    first = faults[0]
-    more = "".join(f"; {fault.path}: {said(fault)}" for fault in faults[1:9])
-    line = source.line(*first.location) if source is not None else 0
-    return ConfigError(said(first) + more, path=first.path, line=line)
+    lines = [source.line(fault.path) for fault in faults[:9]]
+    said = [
+        f"{fault.message} (line {line})" if line else fault.message
+        for fault, line in zip(faults, lines, strict=False)
+    ]
+    more = "".join(
+        f"; {fault.path}: {text}" for fault, text in zip(faults[1:], said[1:], strict=False)
+    )
+    return ConfigError(said[0] + more, path=faults[0].path, line=lines[0])
 
 
 def unknown_keys(
-    model: type[BaseModel],
-    document: object,
-    source: Document | None = None,
-    *,
-    at: tuple[int | str, ...] = (),
+    model: type[BaseModel], document: object, source: Document = NOWHERE, *, at: str = ""
 ) -> list[Finding]:
     """
     Find the keys of a document that mean nothing to a model.
@@ -320,25 +310,23 @@ def unknown_keys(
     found: list[Finding] = []
     for key, value in document.items():
         name = str(key)[:SHOWN_KEY]
+        path = f"{at}.{name}".lstrip(".")
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
-            where = path_of((*at, name))
             near = nearest(name, spelled) if len(found) < _HINTS else ""
-            found.append(
-                Finding(
-                    Severity.WARNING,
-                    where,
-                    "is unknown and ignored" + (f": did you mean {near}?" if near else ""),
-                    fix=f"write {near} instead" if near else "remove it",
-                    line=source.line(*at, key) if source is not None else 0,
-                    doubt=True,
-                )
-            )
-            continue
-        inner = group_of(model.model_fields[field].annotation)
-        if inner is not None:
-            found += unknown_keys(inner, value, source, at=(*at, key))
+            found.append(unknown_key(path, near, source.line(path)))
+        elif (inner := group_of(model.model_fields[field].annotation)) is not None:
+            found += unknown_keys(inner, value, source, at=path)
     return found
+
+
+def unknown_key(path: str, near: str, line: int, instead: str = "") -> Finding:
+    """Say that nothing reads a key: what may be meant, if anything, or what to do in place of that."""
+    fix = f"write {near} instead" if near else "remove it"
+    message = "is unknown and ignored"
+    if near and not instead.startswith("remove"):
+        message += f": did you mean {near}?"
+    return Finding(Severity.WARNING, path, message, instead or fix, line, doubt=True)
 
 
 def repeated_keys(source: Document) -> list[Finding]:
@@ -454,11 +442,6 @@ def dotted(location: tuple[int | str, ...]) -> str:
     """Write a path in dotted form."""
     # Faults in defaults come with the field's name, faults in the file with the file's.
     return path_of(part if isinstance(part, int) else to_camel(part) for part in location)
-
-
-def path_parts(path: str) -> tuple[str | int, ...]:
-    """Split a dotted path into the parts by which a document finds the line of a key."""
-    return tuple(int(number) if number else name for name, number in _PATH.findall(path))
 
 
 _REASONS: Final = {

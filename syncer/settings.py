@@ -149,7 +149,7 @@ class RedisSettings(Group):
                 "has ssl_cert_reqs=none, which lets any server pose as Redis and read the password;"
                 " name its authority in ssl_ca_certs instead",
                 fix="name its authority in ssl_ca_certs instead",
-                line=source.line("redis", "url"),
+                line=source.line("redis.url"),
             )
         ]
 

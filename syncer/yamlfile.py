@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic.alias_generators import to_camel, to_snake
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
@@ -29,86 +28,65 @@ SHOWN_KEY: Final = 64
 #: Anchors may be referred to this often. A settings file needs none, a bomb needs many.
 _MAX_ALIASES: Final = 32
 _MAX_REPEATED: Final = 100
-_INT: Final = "tag:yaml.org,2002:int"
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class Document:
-    """A settings file as it was read; `repeated` has keys that stand twice, of which the last one holds."""
+    """
+    A settings file as it was read.
 
-    def __init__(
-        self,
-        values: dict[str, Any],
-        repeated: tuple[tuple[str, int], ...] = (),
-        root: yaml.Node | None = None,
-    ) -> None:
+    Attributes:
+        values: What it says.
+        repeated: Keys that stand twice in a mapping, of which the last one holds, each with its line.
+    """
+
+    def __init__(self, values: dict[str, Any], root: yaml.Node | None = None) -> None:
+        """Keep what was read; `root` is its node as long as nothing is made of it, for the lines."""
         self.values = values
-        self.repeated = repeated
-        self._root = root
-        self._indices: dict[int, dict[object, tuple[yaml.Node, yaml.Node]]] = {}
+        self.repeated: list[tuple[str, int]] = []
+        self._lines: dict[str, int] = {}
+        if root is not None:
+            self._lines[""] = 1
+            self._look(root, "", set())
+            self.repeated.sort(key=lambda each: each[1])
 
-    def line(self, *location: object) -> int:
+    def line(self, path: str) -> int:
         """
         Return the line of a key, or of what is nearest above it where it is not there.
 
         Keys are found in both spellings. The whole document is line 1; 0 if there is no text.
         """
-        node = self._root
-        if node is None:
-            return 0
-        line = 1
-        for part in location:
-            found: tuple[yaml.Node, yaml.Node] | None = None
-            if isinstance(node, yaml.MappingNode):
-                index = self._index(node)
-                found = index.get(part)
-                if found is None and isinstance(part, str):
-                    found = index.get(to_camel(part)) or index.get(to_snake(part))
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-                item = node.value[part] if part < len(node.value) else None
-                found = None if item is None else (item, item)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        return line
+        return line_of(self._lines, _folded(path))
 
-    def _index(self, node: yaml.MappingNode) -> dict[object, tuple[yaml.Node, yaml.Node]]:
-        index = self._indices.get(id(node))
-        if index is None:
-            index = self._indices[id(node)] = {
-                _key_of(key): (key, value) for key, value in node.value
-            }
-        return index
-
-
-def _key_of(node: yaml.Node) -> object:
-    """Return a key as the document has it, as far as it matters: plain numbers and texts."""
-    if isinstance(node, yaml.ScalarNode):
-        return int(node.value) if node.tag == _INT and node.value.isdigit() else node.value
-    return None
-
-
-def _repeated(root: yaml.Node) -> tuple[tuple[str, int], ...]:
-    """Keys that are written again in one mapping; each node is looked at once, whatever refers to it."""
-    found: list[tuple[str, int]] = []
-    seen: set[int] = set()
-    waiting: list[tuple[yaml.Node, tuple[int | str, ...]]] = [(root, ())]
-    while waiting and len(found) < _MAX_REPEATED:
-        node, at = waiting.pop()
-        if id(node) in seen:
-            continue
+    def _look(self, node: yaml.Node, at: str, seen: set[int]) -> None:
+        """Note where keys and items stand; each node is looked at once, whatever refers to it."""
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            return
         seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            waiting += [(item, (*at, n)) for n, item in enumerate(node.value)]
-        elif isinstance(node, yaml.MappingNode):
-            keys: set[object] = set()
-            for key, value in node.value:
-                name = _key_of(key)
-                if name is not None and name in keys:
-                    path = path_of((*at, str(name)[:SHOWN_KEY]))
-                    found.append((path, key.start_mark.line + 1))
+        keys: set[str] = set()
+        for n, item in enumerate(node.value):
+            key, value = item if isinstance(node, yaml.MappingNode) else (item, item)
+            name = f"[{n}]"
+            if isinstance(node, yaml.MappingNode):
+                name = str(key.value)[:SHOWN_KEY]
+                if name in keys and len(self.repeated) < _MAX_REPEATED:
+                    self.repeated.append((f"{at}.{name}".lstrip("."), key.start_mark.line + 1))
                 keys.add(name)
-                waiting.append((value, (*at, str(name)[:SHOWN_KEY])))
-    return tuple(sorted(found, key=lambda each: each[1]))
+                name = "" if key.tag == _MERGE else f".{name}"
+            path = f"{at}{name}".lstrip(".")
+            self._lines.setdefault(_folded(path), key.start_mark.line + 1)
+            self._look(value, path, seen)
+
+
+def line_of(lines: Mapping[str, int], path: str) -> int:
+    """Return the line of a path, or of what is nearest above it."""
+    while path and path not in lines:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return lines.get(path, 0)
+
+
+def _folded(path: str) -> str:
+    return path.replace("_", "").lower()
 
 
 def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
@@ -140,15 +118,14 @@ def read_document(text: str) -> Document:
         try:
             root = loader.get_single_node()
             # Before values are made of it, which merges mappings in place.
-            repeated = () if root is None else _repeated(root)
+            document = Document({}, root)
             values = None if root is None else loader.construct_document(root)
         finally:
             loader.dispose()
-    if values is None:
-        return Document({}, (), root)
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | None):
         raise ConfigError("the top level must be a mapping", line=1)
-    return Document(values, repeated, root)
+    document.values = values or {}
+    return document
 
 
 def path_of(location: Iterable[int | str]) -> str:

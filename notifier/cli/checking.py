@@ -136,7 +136,7 @@ def _with_secrets(
             return document, [], [f"{error.path} is not checked: its file does not exist here"]
         text = str(error).removeprefix(f"{error.path}: ")
         fix = _ADDED.get(error.path, "put it into one file, and name only that file")
-        line = source.line("redis", key)
+        line = source.line(f"redis.{key}")
         return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
 
 
@@ -146,7 +146,7 @@ def _in_file(source: Document) -> Iterator[Finding]:
     if isinstance(url, str) and url and holds_password(url):
         text = "holds a password, visible to every reader of this file"
         fix = "remove it, and name a file that holds it in redis.passwordFile"
-        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis", "url"))
+        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis.url"))
 
 
 def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
     if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
         text = "sends the password without TLS"
         fix = "use rediss:// unless nobody can listen on the network"
-        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis", "url"))
+        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis.url"))
 
 
 def _local(url: str) -> bool:

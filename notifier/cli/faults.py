@@ -45,7 +45,7 @@ def of_fault(
         added: What to do about keys that are required, by path.
         page: Says what the keys take.
     """
-    name = keys_of(fault.group).get(str(fault.location[-1]))
+    name = keys_of(fault.group).get(fault.path.rpartition(".")[2])
     field = fault.group.model_fields.get(name) if name else None
     if fault.path in added and fault.message == "is required":
         fix = added[fault.path]
@@ -58,4 +58,4 @@ def of_fault(
         fix = f"write a value of this kind: {kind_of(field).replace('`', '')}"
         if default != "required":
             fix += f"; the default is {default}"
-    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
+    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(fault.path))

@@ -17,7 +17,7 @@ from notifier.gateway.auth import standard_key
 from notifier.gateway.process import tls_of
 from notifier.gateway.proofs import AuthSettings
 from notifier.gateway.settings import Loaded, examine
-from syncer.configfile import Fault, path_parts, secret_of
+from syncer.configfile import Fault, secret_of
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import Document, read_file
@@ -77,7 +77,7 @@ def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     except ConfigError as error:
         text = str(error).removeprefix(f"{error.path}: ")
         fix = "put a certificate in PEM into it, and its key into keyFile"
-        line = source.line(*path_parts(error.path))
+        line = source.line(error.path)
         found.append(Finding(Severity.ERROR, error.path, text, fix, line))
     return found, unread
 
@@ -101,14 +101,14 @@ def _weak(loaded: Loaded, source: Document) -> Iterator[Finding]:
             told.append((text, "give each source a key of its own"))
         keys |= dict.fromkeys(given.key_files, f"sources[{number}]")
         for text, fix in told:
-            yield Finding(Severity.WARNING, at, text, fix, source.line(*path_parts(at)))
+            yield Finding(Severity.WARNING, at, text, fix, source.line(at))
 
 
 def _of(fault: Fault, source: Document) -> Finding:
     fix = next((fix for part, fix in _FIXES.items() if part in fault.message), "")
     if not fix:
         return of_fault(fault, source, {}, _PAGE)
-    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
+    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(fault.path))
 
 
 def _proofs(loaded: Loaded) -> Iterator[tuple[str, AuthSettings]]:
@@ -153,4 +153,4 @@ def _secrets(named: _Named, source: Document) -> Iterator[Finding]:
     severity = Severity.ERROR if len(faults) == len(named.files) else Severity.WARNING
     for key, text in faults.items():
         fix = "put one secret into the file, or name another one"
-        yield Finding(severity, key, text, fix, source.line(*path_parts(key)))
+        yield Finding(severity, key, text, fix, source.line(key))

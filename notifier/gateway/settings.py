@@ -24,6 +24,7 @@ from notifier.gateway.translation import Rate, Source
 from notifier.settings import Address, ListenAddress
 from notifier.templates.text import Template
 from syncer.configfile import (
+    NOWHERE,
     Duration,
     Fault,
     Group,
@@ -31,8 +32,6 @@ from syncer.configfile import (
     Names,
     constant,
     constants_of,
-    dotted,
-    path_parts,
     read_into,
     refusal,
     repeated_keys,
@@ -293,7 +292,7 @@ def load(path: Path | str, env: Mapping[str, str]) -> Loaded:
 
 def of_document(
     document: dict[str, Any],
-    source: Document | None = None,
+    source: Document = NOWHERE,
     *,
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> Loaded:
@@ -311,7 +310,7 @@ def of_document(
 
 def examine(
     document: dict[str, Any],
-    source: Document | None = None,
+    source: Document = NOWHERE,
     *,
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Loaded | list[Fault], list[Finding]]:
@@ -321,7 +320,7 @@ def examine(
     `source` is its file, for the lines of the findings.
     """
     rest = {key: value for key, value in document.items() if key != "sources"}
-    unknown = repeated_keys(source) if source is not None else []
+    unknown = repeated_keys(source)
     unknown += unknown_keys(GatewaySettings, rest, source)
     settings = read_into(GatewaySettings, rest, constants)
     faults = settings if isinstance(settings, list) else []
@@ -329,13 +328,13 @@ def examine(
     listed = document.get("sources")
     if not isinstance(listed, list) or not listed:
         text = "is required: a list with an entry for each sender"
-        faults.append(Fault(("sources",), text, GatewaySettings))
+        faults.append(Fault("sources", text, GatewaySettings))
         listed = []
     elif len(listed) > MOST_SOURCES:
-        faults.append(Fault(("sources",), f"must be at most {MOST_SOURCES}", GatewaySettings))
+        faults.append(Fault("sources", f"must be at most {MOST_SOURCES}", GatewaySettings))
         listed = []
     for number, entry in enumerate(listed):
-        at = ("sources", number)
+        at = f"sources[{number}]"
         unknown += unknown_keys(SourceSettings, entry, source, at=at)
         given = _entry(entry, at)
         if isinstance(given, list):
@@ -343,27 +342,27 @@ def examine(
             continue
         made, auth = given
         if made.name in sources:
-            faults.append(Fault((*at, "name"), "is the name of a source before it", SourceSettings))
+            faults.append(Fault(f"{at}.name", "is the name of a source before it", SourceSettings))
         if auth.client_certificate and document.get("tls") is None:
-            faults.append(Fault((*at, "auth", "client_certificate"), "needs `tls`", AuthSettings))
+            faults.append(Fault(f"{at}.auth.clientCertificate", "needs `tls`", AuthSettings))
         sources[made.name] = (made, auth)
     if faults or isinstance(settings, list):
         return faults, unknown
     return Loaded(settings, sources, ()), unknown
 
 
-def _entry(entry: object, at: tuple[str | int, ...]) -> tuple[Source, AuthSettings] | list[Fault]:
+def _entry(entry: object, at: str) -> tuple[Source, AuthSettings] | list[Fault]:
     """Read the entry of a source, or say what is wrong with it."""
     if not isinstance(entry, dict):
         return [Fault(at, "must be a mapping", SourceSettings)]
     given = read_into(SourceSettings, entry)
     if isinstance(given, list):
-        return [fault._replace(location=(*at, *fault.location)) for fault in given]
+        return [fault._replace(path=f"{at}.{fault.path}") for fault in given]
     try:
-        return _source(given, dotted(at)), given.auth
+        return _source(given, at), given.auth
     except ConfigError as error:
         message = str(error).removeprefix(f"{error.path}: ")
-        return [Fault(path_parts(error.path), message, SourceSettings, error.path)]
+        return [Fault(error.path, message, SourceSettings)]
 
 
 def _source(given: SourceSettings, path: str) -> Source:

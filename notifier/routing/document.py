@@ -21,10 +21,18 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from notifier.routing.models import FOREIGN
-from syncer.configfile import fields_of, group_of, listed_group_of, marked, nearest, reason_for
+from syncer.configfile import (
+    fields_of,
+    group_of,
+    listed_group_of,
+    marked,
+    nearest,
+    reason_for,
+    unknown_key,
+)
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
-from syncer.yamlfile import Loader, path_of, yaml_errors
+from syncer.yamlfile import Loader, line_of, path_of, yaml_errors
 
 #: Characters of a routing file; a ConfigMap holds no more.
 MAX_TEXT: Final = 1 << 20
@@ -159,9 +167,7 @@ class Reader:
 
     def line(self, path: str) -> int:
         """Return the line of a path, or of what is nearest above it."""
-        while path and path not in self.lines:
-            path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self.lines.get(path, 0)
+        return line_of(self.lines, path)
 
     def fill(self, model: type[M], values: Any) -> M | None:
         """Make a model of what was read, without what does not fit; None if nothing can be made of it."""
@@ -314,15 +320,13 @@ class Reader:
         name = name[:MAX_NAME]
         at = f"{path}.{name}".lstrip(".")
         self.unknown[path] = (*self.unknown.get(path, ()), at)[:_MAX_UNKNOWN]
-        if self.warnings.full:  # what is said from here on is left out
-            self.doubt(at, "", "")
-            return
-        near = nearest(name, {known: known for known in fields})
-        fix = FOREIGN.get(to_camel(name), f"write {near} instead" if near else "")
-        message = "is unknown and ignored"
-        if near and not fix.startswith("remove"):
-            message += f": did you mean {near}?"
-        self.doubt(at, message, fix or f"remove it; known are {', '.join(sorted(fields))}")
+        self.doubts += 1
+        # What is said from here on is left out.
+        near = "" if self.warnings.full else nearest(name, {known: known for known in fields})
+        instead = FOREIGN.get(to_camel(name), "")
+        if not (near or instead):
+            instead = f"remove it; known are {', '.join(sorted(fields))}"
+        self.warnings.add(unknown_key(at, near, self.line(at), instead))
 
 
 @cache

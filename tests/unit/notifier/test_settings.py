@@ -236,7 +236,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a flag is a text": (
         "redis: {url: redis://h}\ndelivery: {log: {enabled: 'yes please'}}",
         "delivery.log.enabled",
-        "boolean",
+        "must be true or false",
     ),
     "the audit store's url has an impossible port": (
         "redis: {url: redis://h}\ndatastorage: {url: 'http://h:x'}",
