@@ -131,6 +131,18 @@ class Group(BaseModel):
         hide_input_in_errors=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, document: Any) -> Any:
+        """Drop what is null, and put an empty group where a required one is missing."""
+        if not isinstance(document, Mapping):
+            return document
+        given = {key: value for key, value in document.items() if value is not None}
+        for name, field in cls.model_fields.items():
+            if field.is_required() and group_of(field.annotation) and name not in given:
+                given.setdefault(field.alias or name, {})
+        return given
+
 
 class Section(Group):
     """
@@ -143,10 +155,10 @@ class Section(Group):
 
     @model_validator(mode="before")
     @classmethod
-    def _or_empty(cls, given: Any) -> Any:
+    def _given(cls, document: Any) -> Any:
         # Whatever is empty, where a wrong key is an error.
-        nothing = not given if cls.model_config.get("extra") == "forbid" else given is None
-        return {} if nothing else given
+        closed = cls.model_config.get("extra") == "forbid"
+        return {} if document is None or (closed and not document) else document
 
 
 #: A text of a `Section`; several of them; several with names.
@@ -241,9 +253,8 @@ def read_into(
     model: type[G], document: Mapping[str, Any], constants: Mapping[str, Any] = MappingProxyType({})
 ) -> G | list[Fault]:
     """Make settings from a document, or say everything that is wrong with it."""
-    given = _without_nulls(model, document)
     try:
-        return model.model_validate(_with_constants(model, given, constants))
+        return model.model_validate(_with_constants(model, document, constants))
     except ValidationError as error:
         return [
             Fault(dotted(e["loc"]), reason_for(e), _model_at(model, e["loc"]))
@@ -391,39 +402,22 @@ def listed_group_of(annotation: object) -> type[BaseModel] | None:
     return group_of(typing.get_args(annotation)[0])
 
 
-def _without_nulls(model: type[BaseModel], document: object) -> object:
-    """Drop what is null, and put an empty group where a required one is missing."""
-    if not isinstance(document, Mapping):
-        return document
-    keys = keys_of(model)
-    out: dict[Any, Any] = {}
-    for key, value in document.items():
-        field = keys.get(key) if isinstance(key, str) else None
-        if value is None or field is None:
-            continue
-        inner = group_of(model.model_fields[field].annotation)
-        out[key] = _without_nulls(inner, value) if inner else value
-    for name, required in model.model_fields.items():
-        key = required.alias or name
-        if required.is_required() and group_of(required.annotation) and not {key, name} & set(out):
-            out[key] = {}
-    return out
-
-
-def _with_constants(model: type[BaseModel], given: object, constants: object) -> object:
-    """Add what a test says of constants."""
-    if not isinstance(constants, Mapping) or not isinstance(given, Mapping):
+def _with_constants(model: type[BaseModel], given: Any, constants: Any) -> Any:
+    """Put what a test says of constants in place of what a file says of them."""
+    if not isinstance(given, Mapping):
         return given
     out = dict(given)
     for name, field in model.model_fields.items():
-        key = field.alias or name
-        said, inner = constants.get(key, constants.get(name)), group_of(field.annotation)
-        if said is None:
-            continue
+        key = name if name in out else field.alias or name
+        said = constants.get(field.alias, constants.get(name)) if constants else None
         if field.exclude:
-            out[key] = said
-        elif inner and (whole := _with_constants(inner, out.get(key, {}), said)):
-            out[key] = whole
+            out = {k: v for k, v in out.items() if k not in {name, field.alias}}
+        inner = group_of(field.annotation)
+        found = (
+            said if field.exclude else inner and _with_constants(inner, out.get(key) or {}, said)
+        )
+        if found is not None and (found or field.exclude):
+            out[key] = found
     return out
 
 

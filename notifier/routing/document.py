@@ -73,33 +73,19 @@ def too_much(problem: str, line: int) -> ConfigError:
     return ConfigError(f"{_PARSE}{problem} (line {line})", line=line)
 
 
-class Findings:
-    """Findings up to a bound; a last one counts those that were left out."""
+def bounded(found: list[Finding]) -> tuple[Finding, ...]:
+    """Return the first findings in the order of the file; a last one counts the others."""
+    kept = sorted(found[:_MAX_FINDINGS], key=lambda finding: finding.line)
+    if more := len(found) - len(kept):
+        severity = min(finding.severity for finding in kept)
+        text = f"{more} further {severity}s were left out"
+        kept.append(Finding(severity, "", text, "fix those above first"))
+    return tuple(kept)
 
-    def __init__(self) -> None:
-        self.kept: list[Finding] = []
-        self._left_out = 0
 
-    def add(self, finding: Finding) -> None:
-        """Keep a finding, or count it."""
-        if self.full:
-            self._left_out += 1
-        else:
-            self.kept.append(finding)
-
-    @property
-    def full(self) -> bool:
-        """Whether further ones are only counted; what is costly to say about one is left out then."""
-        return len(self.kept) >= _MAX_FINDINGS
-
-    def all(self) -> tuple[Finding, ...]:
-        """Return them in the order of the file."""
-        found = sorted(self.kept, key=lambda finding: finding.line)
-        if self._left_out:
-            severity = Severity.ERROR if found[0].severity is Severity.ERROR else Severity.WARNING
-            text = f"{self._left_out} further {severity}s were left out"
-            found.append(Finding(severity, "", text, "fix those above first"))
-        return tuple(found)
+def many(found: list[Finding]) -> bool:
+    """Whether further ones are only counted; what is costly to say about one is left out then."""
+    return len(found) >= _MAX_FINDINGS
 
 
 class Reader:
@@ -120,7 +106,8 @@ class Reader:
         self.lines: dict[str, int] = {}
         self.unknown: dict[str, tuple[str, ...]] = {}
         self.refusals: list[str] = []
-        self.errors, self.warnings = Findings(), Findings()
+        self.errors: list[Finding] = []
+        self.warnings: list[Finding] = []
         self._nodes = 0
 
     def compose(self, text: str) -> yaml.Node | None:
@@ -149,12 +136,12 @@ class Reader:
         self, path: str, message: str, fix: str, severity: Severity = Severity.WARNING
     ) -> None:
         """Say what is wrong with a key or a mapping, and what to do."""
-        self.warnings.add(Finding(severity, path, message, fix, self.line(path)))
+        self.warnings.append(Finding(severity, path, message, fix, self.line(path)))
 
     def doubt(self, path: str, message: str, fix: str) -> None:
         """Warn about a key that looks like a slip."""
         self.doubts += 1
-        self.warnings.add(
+        self.warnings.append(
             Finding(Severity.WARNING, path, message, fix, self.line(path), doubt=True)
         )
 
@@ -163,7 +150,7 @@ class Reader:
         line = self.line(path)
         self.refusals.append(f"{text} (line {line})" if line else text)
         message = text.removeprefix(_PARSE).removeprefix(f"{path}: ").removeprefix(f"{path} ")
-        self.errors.add(Finding(Severity.ERROR, path, message, fix, line))
+        self.errors.append(Finding(Severity.ERROR, path, message, fix, line))
 
     def line(self, path: str) -> int:
         """Return the line of a path, or of what is nearest above it."""
@@ -322,11 +309,11 @@ class Reader:
         self.unknown[path] = (*self.unknown.get(path, ()), at)[:_MAX_UNKNOWN]
         self.doubts += 1
         # What is said from here on is left out.
-        near = "" if self.warnings.full else nearest(name, {known: known for known in fields})
+        near = "" if many(self.warnings) else nearest(name, {known: known for known in fields})
         instead = FOREIGN.get(to_camel(name), "")
         if not (near or instead):
             instead = f"remove it; known are {', '.join(sorted(fields))}"
-        self.warnings.add(unknown_key(at, near, self.line(at), instead))
+        self.warnings.append(unknown_key(at, near, self.line(at), instead))
 
 
 @cache

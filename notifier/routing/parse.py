@@ -26,7 +26,7 @@ import re2
 
 from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unseen
 from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
-from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, too_much
+from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, bounded, many, too_much
 from notifier.routing.entries import fallback_of, receivers_of, warn_about_names
 from notifier.routing.models import File, RouteSection
 from notifier.routing.reach import unreachable
@@ -52,8 +52,7 @@ def parse(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
     reader = Reader()
     config = _read(reader, text, native)
     if config is None or reader.refusals:
-        (first, *_) = reader.errors.kept
-        raise ConfigError("; ".join(reader.refusals[:_NAMED]), line=first.line)
+        raise ConfigError("; ".join(reader.refusals[:_NAMED]), line=reader.errors[0].line)
     return config
 
 
@@ -79,8 +78,8 @@ def examine(
         config = _read(reader, text, native)
     except ConfigError as error:
         fix = "correct the line" if error.line else "see docs/routing.md for the form of the file"
-        reader.errors.add(Finding(Severity.ERROR, "", str(error), fix, error.line))
-    return config, (*reader.errors.all(), *reader.warnings.all())
+        reader.errors.append(Finding(Severity.ERROR, "", str(error), fix, error.line))
+    return config, (*bounded(reader.errors), *bounded(reader.warnings))
 
 
 def _read(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig | None:
@@ -109,7 +108,7 @@ def _read(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig | 
     lines = {path: line for path, line in reader.lines.items() if path.startswith("receivers[")}
     lines |= {route.path: reader.line(route.path) for route in routes_of(tree)}
     return RoutingConfig(
-        tree, receivers, native, reader.warnings.all(), reader.doubts, MappingProxyType(lines)
+        tree, receivers, native, bounded(reader.warnings), reader.doubts, MappingProxyType(lines)
     )
 
 
@@ -179,7 +178,7 @@ def _route(
 def _known(reader: Reader, receiver: str, path: str, names: Mapping[str, str]) -> None:
     """Refuse a receiver that is not in the list."""
     if receiver and receiver not in names:
-        near = "" if reader.errors.full else nearest(receiver[:MAX_NAME], names)
+        near = "" if many(reader.errors) else nearest(receiver[:MAX_NAME], names)
         reader.refuse(
             f"receiver '{receiver}' not found in receivers list",
             path,
