@@ -67,6 +67,11 @@ class FollowingRouter(Router, Protocol):
         ...
 
     @property
+    def in_force(self) -> str:
+        """The routing in force, in words that are equal for equal files."""
+        ...
+
+    @property
     def doubts(self) -> int:
         """Number of keys of the routing in force that look like typos."""
         ...
@@ -144,6 +149,11 @@ class LiveRouter:
     def problem(self) -> str | None:
         """See `FollowingRouter.problem`."""
         return self._routing.problem
+
+    @property
+    def in_force(self) -> str:
+        """See `FollowingRouter.in_force`."""
+        return self._routing.in_force
 
     @property
     def doubts(self) -> int:

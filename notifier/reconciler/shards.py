@@ -97,6 +97,7 @@ def make_manager(
             outside.wall,
             outside.api_time.now,
             namespaces_shown(loaded.namespaces),
+            lambda: (outside.router.in_force, outside.router.problem or ""),
         ),
         timings=timings,
         able=able,

@@ -25,6 +25,7 @@ the loop for a change alone. A disk that hangs makes `problem` say so and does n
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -157,6 +158,8 @@ class Routing:
         self.path = path
         self.credentials_dir = credentials_dir
         self.problem: str | None = "routing is not loaded yet"
+        #: The routing in force, in words that are equal for equal files.
+        self.in_force = ""
         self._native = native
         self._poll = poll
         self._quiet = quiet
@@ -211,6 +214,7 @@ class Routing:
         )
         if self.problem:
             logger.warning("%s", self.problem)
+        self._tell(config, reading.text or "")
         self._swap(config, reading.credentials.values)
         return self._snapshot
 
@@ -269,8 +273,16 @@ class Routing:
             if self.problem is not None:
                 logger.info("routing is good again")
             self.problem = None
+            if self._taken is not None and (self._taken.text or "").strip():
+                self._tell(config, self._taken.text or "")
         if config != self._snapshot.config or dict(values) != dict(self._snapshot.credentials):
             self._swap(config, values)
+
+    def _tell(self, config: RoutingConfig, text: str) -> None:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self.in_force = (
+            f"{len(config.receivers)} receiver(s) in force, from a file of sha256 {digest}"
+        )
 
     def _swap(self, config: RoutingConfig, values: Credentials) -> None:
         self._snapshot = Snapshot(config, values, self._snapshot.generation + 1)

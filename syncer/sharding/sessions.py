@@ -28,7 +28,14 @@ from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
 from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
 from syncer.runtime.supervise import elapse
-from syncer.sharding.view import ABLE, NAMESPACES, PROBLEM, session_name
+from syncer.sharding.view import (
+    ABLE,
+    NAMESPACES,
+    PROBLEM,
+    ROUTING,
+    ROUTING_PROBLEM,
+    session_name,
+)
 
 #: Renewals whose answer was lost and that may still turn out to have been written.
 _PENDING: Final = 8
@@ -53,6 +60,7 @@ class Place:
         wall: Time of day, for the times that Leases show.
         api_time: The API server's time in Unix milliseconds, None if that is not known.
         namespaces: That the replica watches, as its Lease shows them.
+        routing: The routing in force, in words, and why it is not that of the files.
     """
 
     installation: str
@@ -62,6 +70,7 @@ class Place:
     wall: Callable[[], datetime]
     api_time: Callable[[], int | None] = lambda: None
     namespaces: str = ""
+    routing: Callable[[], tuple[str, str]] = lambda: ("", "")
 
 
 class TimesOfDay:
@@ -126,6 +135,7 @@ class SessionLease:
         self.name = session_name(place.installation, place.identity)
         self._identity = place.identity
         self._namespaces = place.namespaces
+        self._routing = place.routing
         self._timings = timings
         self._able = able
         self._why_idle = problem
@@ -323,7 +333,11 @@ class SessionLease:
 
     def _annotations(self) -> dict[str, str]:
         able = "true" if self._able() else "false"
-        return {ABLE: able, PROBLEM: bounded(self._why_idle(), _LONGEST_PROBLEM)}
+        force, problem = (bounded(text, _LONGEST_PROBLEM) for text in self._routing())
+        return {
+            ABLE: able, PROBLEM: bounded(self._why_idle(), _LONGEST_PROBLEM),
+            ROUTING: force, ROUTING_PROBLEM: problem,
+        }  # fmt: skip
 
     def _wrote(self, lease: LeaseRecord) -> None:
         self._version = lease.resource_version

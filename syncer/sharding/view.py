@@ -29,6 +29,9 @@ SESSION: Final = "notification-ledger/session"
 ABLE: Final = "notification-ledger/able"
 #: Annotation of a session's Lease: why its replica opens no attempt now, for operators; empty if it does.
 PROBLEM: Final = "notification-ledger/problem"
+#: Annotations of a session's Lease: the routing in force, in words, and why it is not that of the files.
+ROUTING: Final = "notification-ledger/routing"
+ROUTING_PROBLEM: Final = "notification-ledger/routing-problem"
 #: Annotation of a session's Lease: the namespaces that its replica watches (`syncer.sharding.neighbours`).
 NAMESPACES: Final = "notification-ledger/namespaces"
 #: `leaseDurationSeconds` of a shard that a session holds. It decides nothing but that a version without

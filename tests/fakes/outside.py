@@ -39,6 +39,7 @@ class NoRouter:
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.in_force = ""
         self.doubts = 0
         self.channels = ()
         self.ended = asyncio.Event()

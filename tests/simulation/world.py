@@ -336,6 +336,7 @@ class _Router:
     """Routing that never changes, to simulated receivers."""
 
     problem: str | None = None
+    in_force = ""
     doubts = 0
     channels = ()
 
