@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
-from syncer.cli.arguments import add_kubeconfig, add_time
+from syncer.cli.arguments import OPTIONS
 
 HELP: Final = "create a test notification, and follow it to its end"
 
@@ -44,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--wait", action="store_true", help="show its attempts until the notification has ended"
     )
-    add_time(parser, "--timeout", "2m", "give up waiting after this time")
+    parser.add_argument(
+        "--timeout", default="2m", metavar="TIME",
+        help="give up waiting after this time (default %(default)s)",
+    )  # fmt: skip
     group = parser.add_argument_group("the API server")
-    add_kubeconfig(group)
+    for name in ("kubeconfig", "context"):
+        group.add_argument(f"--{name}", **OPTIONS[name])
     add_output(parser, ("text", "json"))
     parser.epilog = (
         "exit codes: 0 created, and with --wait delivered by every channel; 1 it ended otherwise, or was"

@@ -1,8 +1,8 @@
 """
-Options that several commands share.
+All commands and all options, in two tables: what an option means is the same for each command that has it.
 
-This module and those of the commands are imported for `--help` and for completion, so they import nothing
-that takes time; what a command needs is imported when it runs.
+This module is imported for `--help` and for completion, so it imports nothing that takes time; the module
+of a command is imported when it runs.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
-#: The values of `syncer.rules.divergence.VERIFIED`, which is slow to import.
-CLASSES: Final = (
-    "foreign", "unreadable", "misnamed", "mark-beyond", "log-missing", "log-behind", "plan-missing",
-    "expiring", "status-behind", "acked", "status-differs", "open-attempt", "unacked", "no-expiry",
-    "orphan", "epoch-ahead", "two-open", "conflict", "phase", "channels", "spec",
-    "numbers", "object",
-)  # fmt: skip
 #: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
 #: it.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
-#: What the name of a notification looks like.
-OBJECT: Final = "NAMESPACE/NAME"
 #: States of what is shown of a log, as `syncer.cli.attempts` names them.
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
+#: What may deserve attention, as `syncer.cli.listing.Row` has it.
+ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,157 +30,6 @@ class Parser(argparse.ArgumentParser):
         if values == [] and action.nargs is None:
             raise argparse.ArgumentError(action, "expected one argument")
         return values
-
-
-def where_to_look() -> Parser:
-    """Return the parent of the commands' parsers: how Redis and the API server are found."""
-    where = Parser(add_help=False)
-    group = where.add_argument_group("where to look")
-    group.add_argument(
-        "--config", metavar="FILE",
-        help="the controller's settings file (default: where a pod of the controller has it)",
-    )  # fmt: skip
-    group.add_argument(
-        "--redis-url", metavar="URL",
-        help="overrides the file's redis.url; put no password here, where other users can read it",
-    )  # fmt: skip
-    group.add_argument(
-        "--redis-url-file",
-        metavar="FILE",
-        help="file that holds that URL (default without --redis-url and --config: $REDIS_URL)",
-    )
-    group.add_argument(
-        "--key-prefix", metavar="PREFIX", help="prefix of every key; overrides redis.keyPrefix"
-    )
-    add_kubeconfig(group)
-    shape = where.add_argument_group("the answer")
-    shape.add_argument(
-        "-o", "--output", dest="json", type=_json, default=False, metavar="text|json",
-        help="json: one object per line (default: text)",
-    )  # fmt: skip
-    shape.add_argument(
-        "--until-stdin-closes", action="store_true",
-        help="end when standard input closes, for connections that may break",
-    )  # fmt: skip
-    return where
-
-
-def add_kubeconfig(parser: argparse._ActionsContainer) -> None:
-    """Add the options that locate the API server."""
-    parser.add_argument(
-        "--kubeconfig", metavar="FILE",
-        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
-    )  # fmt: skip
-    parser.add_argument(
-        "--context", metavar="NAME", help="context of the kubeconfig (default: its current one)"
-    )
-
-
-def add_object(parser: argparse.ArgumentParser) -> None:
-    """Add the argument that names a notification."""
-    parser.add_argument("object", metavar=OBJECT)
-
-
-def add_event(parser: argparse._ActionsContainer) -> None:
-    """Add the option that names the event behind a notification."""
-    parser.add_argument(
-        "--event", metavar="EVENT",
-        help="only what the gateway created for this event: 'alertmanager:GROUPKEY',"
-        " 'flux:KIND/NAMESPACE/NAME:REASON', 'cloudevents:SOURCE#ID', 'github:GUID'",
-    )  # fmt: skip
-
-
-def add_namespaces(parser: argparse._ActionsContainer) -> None:
-    """Add the options that choose namespaces."""
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "-n", "--namespace", action="append", type=namespace, metavar="NAMESPACE",
-        help="only this one; may be given again (default: those that the settings file names,"
-        " else all)",
-    )  # fmt: skip
-    which.add_argument(
-        "-A", "--all-namespaces", action="store_true",
-        help="all namespaces, including those that the settings file does not list",
-    )  # fmt: skip
-
-
-def add_home(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the controller's namespace."""
-    parser.add_argument(
-        "--controller-namespace", metavar="NAMESPACE",
-        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
-    )  # fmt: skip
-
-
-def add_attempts(parser: argparse.ArgumentParser) -> None:
-    """Add the options that filter attempts."""
-    parser.add_argument(
-        "--channel", metavar="PATTERN", help="only this channel, `slack:ops` or `slack:*`"
-    )
-    parser.add_argument(
-        "--receiver", metavar="PATTERN", help="only channels of this receiver, `ops`"
-    )
-    parser.add_argument(
-        "--error", metavar="TEXT", help="only errors that contain this, ignoring case"
-    )
-
-
-def add_check(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a check of logs against objects: its bounds, and the classes to report."""
-    parser.add_argument(
-        "--class", dest="classes", action="append", choices=CLASSES, metavar="CLASS",
-        help="only this class of divergence; may be given again",
-    )  # fmt: skip
-    add_time(parser, "--settle", "10s", "age up to which an unpublished record is not reported")
-    add_time(parser, "--stuck", "2m", "time after which an open attempt counts as abandoned")
-    parser.add_argument(
-        "--pause", type=seconds, default=2.0, metavar="SECONDS",
-        help="wait before a divergence is read again to confirm it (default %(default)s)",
-    )  # fmt: skip
-
-
-def add_dry_run(parser: argparse._ActionsContainer, what: str) -> None:
-    """Add the options of a command that writes; `what` names what a dry run shows."""
-    parser.add_argument("--dry-run", action="store_true", help=f"only show {what}")
-    parser.add_argument(
-        "--unchecked-store", action="store_true",
-        help="write even if the owner of the store cannot be checked",
-    )  # fmt: skip
-
-
-def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option for the reason, which is recorded; `what` is its help text."""
-    parser.add_argument("--reason", required=True, help=f"{what} (recorded)")
-
-
-def add_time(parser: argparse._ActionsContainer, option: str, default: str, what: str) -> None:
-    """
-    Add an option that takes a duration.
-
-    Args:
-        parser: Of the command.
-        option: Name of the option, with its dashes.
-        default: As it would be typed, `10s`.
-        what: Help text.
-    """
-    parser.add_argument(
-        option, default=default, metavar="TIME", help=f"{what} (default %(default)s)"
-    )
-
-
-def add_by(parser: argparse._ActionsContainer) -> None:
-    """Add the option for the operator's name, which is recorded."""
-    parser.add_argument(
-        "--by", metavar="WHO", default=os.environ.get("LEDGER_BY"),
-        help="the name to record as the operator (default: $LEDGER_BY, else user@host)",
-    )  # fmt: skip
-
-
-def _json(text: str) -> bool:
-    """Whether the answer is JSON, for `type=`."""
-    if text not in {"text", "json"}:
-        raise ValueError(text)
-    return text == "json"
 
 
 def address(text: str) -> tuple[str, int]:
@@ -204,17 +47,292 @@ def namespace(text: str) -> str:
     return text
 
 
-def seconds(text: str) -> float:
-    """Parse seconds of an hour at most, for `type=`."""
-    number = float(text)
-    if not 0 <= number <= 3600:
-        raise ValueError(text)
-    return number
-
-
 def count(text: str) -> int:
     """Parse a number that is not negative, for `type=`."""
     number = int(text)
     if number < 0:
         raise ValueError(text)
     return number
+
+
+def attention(text: str) -> tuple[str, ...]:
+    """Parse names of states, separated by commas, for `type=`."""
+    wanted = tuple(filter(None, text.replace(" ", "").split(",")))
+    if wrong := [state for state in wanted if state not in ATTENTION]:
+        raise argparse.ArgumentTypeError(f"no such state: {', '.join(wrong)}")
+    return wanted
+
+
+def output(text: str) -> bool:
+    """Whether the answer is JSON, for `type=`."""
+    if text not in {"text", "json"}:
+        raise ValueError(text)
+    return text == "json"
+
+
+_SWITCH: Final = {"action": "store_true"}
+_MANY: Final = {"action": "append", "metavar": "PATTERN"}
+
+#: Each option, by its name without dashes; names without an entry here are arguments.
+OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "config": {
+        "metavar": "FILE",
+        "help": "the controller's settings file (default: where a pod of the controller has it)",
+    },
+    "redis-url": {
+        "metavar": "URL",
+        "help": "overrides the file's redis.url (default without --config: $REDIS_URL); put no password"
+        " here, where other users can read it",
+    },
+    "key-prefix": {
+        "metavar": "PREFIX", "help": "prefix of every key; overrides redis.keyPrefix",
+    },
+    "kubeconfig": {
+        "metavar": "FILE", "help": "default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
+    },
+    "context": {
+        "metavar": "NAME", "help": "context of the kubeconfig (default: its current one)",
+    },
+    "output": {
+        "dest": "json", "type": output, "default": False, "metavar": "text|json",
+        "help": "json: one object per line (default: text)",
+    },
+    "until-stdin-closes": {
+        **_SWITCH, "help": "end when standard input closes, for connections that may break",
+    },
+    "namespace": {
+        "action": "append", "type": namespace, "metavar": "NAMESPACE",
+        "help": "only this one; may be given again (default: those that the settings file names, else all)",
+    },
+    "all-namespaces": {
+        **_SWITCH, "help": "all namespaces, including those that the settings file does not list",
+    },
+    "event": {
+        "metavar": "EVENT",
+        "help": "only what the gateway created for this event: 'alertmanager:GROUPKEY',"
+        " 'flux:KIND/NAMESPACE/NAME:REASON', 'cloudevents:SOURCE#ID', 'github:GUID'",
+    },
+    "receiver": {
+        **_MANY,
+        "help": "only this channel (`slack:ops`, `slack:*`), or any channel of a receiver (`ops`); may be"
+        " given again",
+    },
+    "since": {
+        "metavar": "TIME",
+        "help": "only if created, or attempted there, since then (`1h`, `3d`, or a time)",
+    },
+    "reason": {"metavar": "TEXT", "help": "why (recorded)"},
+    "by": {
+        "metavar": "WHO", "default": os.environ.get("LEDGER_BY"),
+        "help": "the name to record as the operator (default: $LEDGER_BY, else user@host)",
+    },
+    "dry-run": {**_SWITCH, "help": "only show what would be done"},
+    "phase": {
+        "action": "append", "metavar": "PHASE", "type": str.lower,
+        "choices": ("none", "pending", "sending", "retrying", "sent", "partiallysent", "failed"),
+        "help": "only this phase, `none` for none yet; may be given again",
+    },
+    "state": {
+        "metavar": "STATE", "type": attention, "default": (),
+        "help": f"only in one of these states, separated by commas: {', '.join(ATTENTION)}",
+    },
+    "unfinished": {
+        **_SWITCH, "help": "only what is still to be sent, the newest first, with its next attempt",
+    },
+    "records": {
+        **_SWITCH,
+        "help": "show every record of its log, and compare log and status; also of a deleted object",
+    },
+    "follow": {**_SWITCH, "help": "then follow new attempts, until interrupted"},
+    "repair": {**_SWITCH, "help": "repair what is found"},
+    "rebuild": {
+        **_SWITCH,
+        "help": "replace a log that cannot be read by a legible one; the old one is kept aside",
+    },
+    "accept-loss": {
+        **_SWITCH, "help": "also if a record is not legible at all; its message may be sent again",
+    },
+    "unwitnessed": {
+        **_SWITCH, "help": "put what only the status says into the log, under the name of --by",
+    },
+    "moved": {
+        **_SWITCH,
+        "help": "the same for objects without a log, before the controller first starts here",
+    },
+    "as": {
+        "dest": "result", "required": True, "choices": ("delivered", "failed"),
+        "help": "the result to record",
+    },
+    "attempt": {
+        "metavar": "ID", "help": "its id, or `all` (default: the only one whose result is unknown)",
+    },
+    "even-open": {**_SWITCH, "help": "also attempts that may still be under way"},
+    "failed": {**_SWITCH, "help": "every notification that failed, on any receiver"},
+    "rate": {
+        "metavar": "N/s", "help": "so many a second (`5/s`), or a minute (`30/m`), the oldest first",
+    },
+    "type": {**_MANY, "help": "notifications with this spec.type, ignoring case"},
+    "severity": {**_MANY, "help": "notifications with this spec.severity, ignoring case"},
+    "until": {
+        "metavar": "TIME",
+        "help": "when the hold ends by itself: a duration from now (`2h`, `3d`), or a time",
+    },
+    "anyway": {**_SWITCH, "help": "even if a pattern matches nothing that is known"},
+    "drop": {
+        **_SWITCH,
+        "help": "of `hold end`: give up what waits; it fails, on record, and younger notifications go on",
+    },
+    "service-account": {
+        "metavar": "NAMESPACE/NAME",
+        "help": "check the permissions of this account instead of your own",
+    },
+    "port": {
+        "type": count, "default": 8088, "metavar": "PORT",
+        "help": "port on 127.0.0.1, 0 for any free one (default %(default)s)",
+    },
+    "health-address": {
+        "type": address, "metavar": "HOST:PORT",
+        "help": "serve only /healthz on this address, for probes (default: none)",
+    },
+}  # fmt: skip
+_SHORT: Final = {
+    "namespace": "-n", "all-namespaces": "-A", "output": "-o", "follow": "-f",
+}  # fmt: skip
+_EVERYWHERE: Final = (
+    "config", "redis-url", "key-prefix", "kubeconfig", "context", "output", "until-stdin-closes",
+)  # fmt: skip
+_NEVER_BOTH: Final = (("namespace", "all-namespaces"), ("object", "event"), ("rate", "drop"))
+_SCOPE: Final = ("namespace", "all-namespaces")
+_OBJECT: Final = {"metavar": "NAMESPACE/NAME"}
+_SAME: Final[dict[str, Any]] = {}
+
+
+class Command(NamedTuple):
+    """A command: its module, what it does, and its arguments and options, with what differs for it."""
+
+    module: str
+    help: str
+    options: Mapping[str, dict[str, Any]]
+
+
+COMMANDS: Final = {
+    "status": Command(
+        "status", "show what needs attention now, and the command that goes on",
+        dict.fromkeys(_SCOPE, _SAME),
+    ),
+    "list": Command(
+        "list_", "list notifications, and which of them need attention",
+        dict.fromkeys((*_SCOPE, "phase", "event", "state", "unfinished", "receiver", "since"), _SAME),
+    ),
+    "tail": Command(
+        "tail", "show attempts as they happen: their results, and why one was not made",
+        {
+            "object": _OBJECT | {"nargs": "*", "help": "only these notifications (default: all)"},
+            **dict.fromkeys((*_SCOPE, "receiver", "follow"), _SAME),
+            "state": {
+                "action": "append", "choices": STATES, "type": str, "default": None,
+                "help": "only this state; may be given again; `intent` is the beginning of an attempt,"
+                " `skip` the reason why none was made (default: all but intent)",
+            },
+            "since": {
+                "default": "10m",
+                "help": "start this long ago (`1h`, `3d`), or at a time such as the one in the last line of"
+                " an earlier run (default %(default)s)",
+            },
+        },
+    ),
+    "explain": Command(
+        "explain", "explain why it was sent or not, and what comes next and when",
+        {"object": _OBJECT | {"nargs": "?"}, "event": _SAME, "records": _SAME},
+    ),
+    "receivers": Command(
+        "receivers", "show which receivers are bad, since when, and their last error",
+        {
+            **dict.fromkeys(_SCOPE, _SAME),
+            "since": {
+                "default": "1d",
+                "help": "count attempts since then (`1h`, `3d`, or a time; default %(default)s)",
+            },
+        },
+    ),
+    "verify": Command(
+        "verify", "fold every log again, compare it with its status, and repair what differs",
+        {
+            "object": _OBJECT | {
+                "nargs": "*", "help": "a notification to repair, with --repair (default: all that diverge)",
+            },
+            **dict.fromkeys(
+                (*_SCOPE, "repair", "dry-run", "rebuild", "accept-loss", "unwitnessed", "moved", "by"),
+                _SAME,
+            ),
+        },
+    ),
+    "resolve": Command(
+        "resolve", "record the result of an attempt that ended as unknown",
+        {
+            "object": _OBJECT, "as": _SAME,
+            "reason": {"required": True, "help": "how you know the result (recorded)"},
+            **dict.fromkeys(("attempt", "receiver", "even-open", "dry-run", "by"), _SAME),
+        },
+    ),
+    "resend": Command(
+        "resend", "request one more attempt of channels that ended without success",
+        {
+            "object": _OBJECT | {"nargs": "?"},
+            "reason": {"default": "", "help": "why (recorded; required for one notification)"},
+            "receiver": {
+                "help": "only there; without a notification every one that failed there; may be repeated",
+            },
+            "failed": _SAME,
+            "since": {"help": "only if its last attempt there was since then (`2h`, or a time)"},
+            "rate": {"default": "1/s", "help": "of several, so many a second (default %(default)s)"},
+            **dict.fromkeys((*_SCOPE, "dry-run", "by"), _SAME),
+        },
+    ),
+    "hold": Command(
+        "hold", "send nothing to a receiver, or of a kind, until a given time; list holds, end them",
+        {
+            "act": {
+                "nargs": "?", "choices": ("list", "end"),
+                "help": "list the holds, or end those that are named; without it, one is placed",
+            },
+            "hold": {"nargs": "*", "metavar": "NAME", "help": "of `hold end`: names of holds"},
+            "receiver": {
+                "help": "a channel as listed (`slack:ops`, `slack:*`), or any of a receiver (`ops`);"
+                " may be given again, or patterns separated by commas; different options must all match",
+            },
+            "namespace": {"type": str, "help": "notifications in this namespace"},
+            "rate": {"help": "of `hold end`: let go so many a second (`5/s`), or a minute, oldest first"},
+            **dict.fromkeys(
+                ("type", "severity", "until", "reason", "anyway", "dry-run", "drop", "by"), _SAME
+            ),
+        },
+    ),
+    "doctor": Command(
+        "doctor", "check Redis, API server, permissions, CRD, leases and clocks",
+        dict.fromkeys((*_SCOPE, "service-account"), _SAME),
+    ),
+    "web": Command(
+        "web", "serve the explorer's pages, on loopback only",
+        dict.fromkeys((*_SCOPE, "port", "health-address"), _SAME),
+    ),
+}  # fmt: skip
+
+
+def add_options(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add the options of a command, and those that all have."""
+    groups: dict[tuple[str, str], argparse._ActionsContainer] = {}
+    for name, more in {**command.options, **dict.fromkeys(_EVERYWHERE, _SAME)}.items():
+        to: argparse._ActionsContainer = parser
+        pair = next(
+            (p for p in _NEVER_BOTH if name in p and set(p) <= command.options.keys()), None
+        )
+        if pair is not None:
+            if pair not in groups:
+                groups[pair] = parser.add_mutually_exclusive_group(required="object" in pair)
+            to = groups[pair]
+        if name in OPTIONS:
+            words = [_SHORT[name], f"--{name}"] if name in _SHORT else [f"--{name}"]
+            to.add_argument(*words, **OPTIONS[name] | more)
+        else:
+            to.add_argument(name, **more)

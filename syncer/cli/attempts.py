@@ -8,15 +8,16 @@ request. Restored facts (`seed`) are not news: they were shown when they were fi
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.output import in_words
-from syncer.model.attempt import Attempt, receiver_of
+from syncer.cli.screen import cut
+from syncer.model.attempt import receiver_of
 from syncer.model.record import Kind, Record
 from syncer.model.times import format_time
+from syncer.rules.holds import on_channel
 
 #: States that can be asked for: `syncer.cli.arguments.STATES`, with the records that state them.
 _STATES: Final = {
@@ -31,8 +32,8 @@ _STATES: Final = {
 #: What a failure is called, by its class.
 _FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent", "operator": "refused"}
 
-HEAD: Final = ("UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL")
-FLEXIBLE: Final = {"NOTIFICATION": 16, "CHANNEL": 9, "DETAIL": 12}
+HEAD: Final = ("UTC", "NOTIFICATION", "SEVERITY", "CHANNEL", "RESULT", "SUBJECT", "DETAIL")
+FLEXIBLE: Final = {"NOTIFICATION": 12, "SEVERITY": 4, "CHANNEL": 9, "SUBJECT": 8, "DETAIL": 12}
 COLOURS: Final = {
     "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
     "refused": "red", "unknown": "yellow", "skipped": "dim",
@@ -61,6 +62,9 @@ class Event:
     uid: str
     object: str
     record: Record
+    #: Of the object, where that is there and can be read.
+    severity: str = ""
+    subject: str = ""
 
     @property
     def at(self) -> int:
@@ -83,8 +87,8 @@ class Event:
         moment = format_time(self.at, millis=False)
         day, _, clock = moment.rstrip("Z").partition("T")
         return (
-            f"{day} {clock}" if dated else clock, self.object or self.uid, self.record.channel,
-            self._result(), self._detail(),
+            f"{day} {clock}" if dated else clock, self.object or self.uid, self.severity or "-",
+            self.record.channel, self._result(), cut(self.subject, 60) or "-", self._detail(),
         )  # fmt: skip
 
     def _result(self) -> str:
@@ -120,6 +124,8 @@ class Event:
             "at": format_time(self.at) or None,
             "object": self.object or None,
             "uid": self.uid,
+            "severity": self.severity or None,
+            "subject": self.subject or None,
             "position": self.record.position,
             "channel": self.record.channel,
             "receiver": receiver_of(self.record.channel),
@@ -144,17 +150,13 @@ class Wanted:
     Attributes:
         states: Any of these.
         namespaces: Any of these; empty for all.
-        channel: Pattern of the channel, `*` and `?`.
-        receiver: Pattern of the receiver.
-        error: Part of the error, whatever its case.
+        receivers: Patterns of channels, or of receivers; empty for all.
         since: Unix milliseconds.
     """
 
     states: Collection[str]
     namespaces: Collection[str] = ()
-    channel: str = ""
-    receiver: str = ""
-    error: str = ""
+    receivers: Sequence[str] = ()
     since: int = 0
 
     def namespace(self, key: str) -> bool:
@@ -163,30 +165,9 @@ class Wanted:
 
     def matches(self, event: Event) -> bool:
         """Whether an event is shown."""
-        channel = event.record.channel
         return (
             event.state in self.states
             and event.at >= self.since
             and self.namespace(event.object)
-            and on_channel(channel, self.channel, self.receiver)
-            and self.error.casefold() in event.error.casefold()
+            and on_channel(event.record.channel, self.receivers)
         )
-
-
-def last_failure(attempts: Iterable[Attempt]) -> Attempt | None:
-    """Return the latest attempt with an error, None if there is none."""
-    return max((a for a in attempts if a.error), key=lambda a: a.ended, default=None)
-
-
-def on_channel(channel: str, pattern: str, receiver: str) -> bool:
-    """
-    Whether a channel is wanted.
-
-    Args:
-        channel: Its name.
-        pattern: Of names, empty for all.
-        receiver: Pattern of receivers, empty for all.
-    """
-    return (not pattern or fnmatchcase(channel, pattern)) and (
-        not receiver or fnmatchcase(receiver_of(channel), receiver)
-    )

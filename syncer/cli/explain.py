@@ -4,80 +4,79 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Final
+from typing import Any, Final
 
-from syncer.cli.arguments import OBJECT, add_event
+from syncer.cli.access import access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
+from syncer.cli.known import Asker, Known, know
+from syncer.cli.lookup import find_event, find_key
+from syncer.cli.namespaces import namespaces_of
+from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.cli.records import as_json as records_as_json
+from syncer.cli.records import as_text as records_as_text
+from syncer.cli.screen import screen_of
+from syncer.cli.store import StoreState
+from syncer.cli.telling import as_json, as_text
+from syncer.model.errors import LedgerError, Unavailable
+from syncer.rules.plan import Finish
 
-HELP: Final = "explain why it was sent or not, and what comes next and when"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("object", metavar=OBJECT, nargs="?")
-    add_event(which)
-    parser.add_argument(
-        "--records", action="store_true",
-        help="show every record of its log, and compare log and status; also of a deleted object",
-    )  # fmt: skip
+#: Seconds for an answer of a server.
+_ANSWER: Final = 5.0
 
 
 async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
-    from syncer.cli.access import access, where_of
-    from syncer.cli.explanation import Rules, as_json, as_text, explain
-    from syncer.cli.holding import read_holds
-    from syncer.cli.lookup import find_request
-    from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.outage import log_by_status, log_of, now_here, store_or_silence
-    from syncer.cli.output import write_json, write_lines, write_remark
-    from syncer.cli.owner import find_owner
-    from syncer.cli.screen import screen_of
-    from syncer.model.errors import Ambiguous, Unavailable
-    from syncer.rules.plan import Finish
-
     async with access(where_of(options)) as at:
-        store, home, unread = await store_or_silence(at, needed=options.records and at.kube is None)
-        key = options.object
-        namespaces = await namespaces_of(at, options)
+        asker, namespaces = Asker(_ANSWER, strict=True), await namespaces_of(at, options)
+        found, key = None, options.object or ""
         if options.event:
-            from syncer.cli.senders import find_event
-
             key = await find_event(at, options.event.strip(), namespaces)
-        if options.records:
-            from syncer.cli.inspection import show_records
-
-            return await show_records(at, store, key, unread, options)
-        try:
-            request = await find_request(at, key, namespaces)
-        except Absent:
-            from syncer.cli.inspection import find_uid, show_records
-
-            if unread or "/" not in key or await find_uid(at.log, key) is None:
-                raise
-            write_remark(f"there is no object {key} any more; this is its log")
-            return await show_records(at, store, key, unread, options)
-        except (Unavailable, Ambiguous, TimeoutError):
-            if unread or "/" not in key:
-                raise
-            from syncer.cli.inspection import show_records
-
-            return await show_records(at, store, key, unread, options)
-        log, now = log_by_status(request), now_here()
-        if not unread:
-            log, now, unread = await log_of(at, request)
-        owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
-        rules = Rules.of(at, *(((), unread) if unread else await read_holds(at)))
-        found = explain(request, log, rules, now=now, owner=owner, unread=unread)
-    if options.json:
-        write_json(as_json(found))
-    else:
-        write_lines(as_text(found, screen_of(sys.stdout).width))
-    if unread:
+        if "/" in key:
+            found = await know(at, key, asker)
+        if found is None:
+            # A part of a name may be meant; Absent says what there is.
+            key = await find_key(at, key, namespaces)
+            found = await know(at, key, asker)
+    if found is None or not found.uid:
+        raise _unknown(key, found)
+    if found.store.state is StoreState.UNCHECKED and not found.unread:
+        write_remark(found.store.remark)
+    width = screen_of(sys.stdout).width
+    explained = found.explanation
+    if options.records or explained is None:
+        if not options.records:
+            gone = f"there is no object {key} any more" if found.gone else found.missing[0]
+            write_remark(f"{gone}; this is its log")
+        _write(options, records_as_json(found), records_as_text(found, width))
+        return _compared(found)
+    _write(options, as_json(explained), as_text(explained, width))
+    if found.unread:
         return NOT_COMPARED
-    if log.problem or found.blocked:
+    if explained.log.problem or explained.blocked:
         return DIFFERENT
     # What has ended needs no owner.
-    needed = not isinstance(found.decision, Finish)
-    return NOT_COMPARED if needed and owner.holder is None else OK
+    needed = not isinstance(explained.decision, Finish)
+    return NOT_COMPARED if needed and explained.owner.holder is None else OK
+
+
+def _unknown(key: str, found: Known | None) -> LedgerError:
+    """Neither an object nor a log can be shown: there is none, or that is not known."""
+    if found is None:
+        return Absent(f"there is no object {key}")
+    return Unavailable(f"no log has the name {key}, or none is read; {'; '.join(found.missing)}")
+
+
+def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> None:
+    if options.json:
+        write_json(document)
+    else:
+        write_lines(lines)
+
+
+def _compared(found: Known) -> int:
+    """Return the exit code of an answer that shows the records."""
+    if found.store.state is StoreState.NEW:
+        return NOT_COMPARED
+    if found.differences:
+        return DIFFERENT
+    return OK if found.compared else NOT_COMPARED

@@ -16,14 +16,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.attempts import Event, Wanted
+from syncer.cli.lookup import namespace_and_name
 from syncer.cli.output import write_remark
 from syncer.cli.scan import short_of
 from syncer.ledger.ends import LogEnd, read_ends, read_lengths
+from syncer.model.errors import Gone, LedgerError
 from syncer.runtime.supervise import elapse
 
 #: Wake-ups that wait; who sends more is answered by the next sweep.
@@ -35,6 +38,10 @@ _RECORDS: Final = 5_000
 #: Milliseconds that a record may be behind: it says when the attempt ended, by its owner's clock, and it is
 #: appended later, perhaps behind one that ended after it.
 LATE: Final = 10_000
+#: Objects that are asked for together, the seconds for all of them, and how many are remembered.
+_TOGETHER: Final = 16
+_ANSWER: Final = 4.0
+_TOLD: Final = 5_000
 
 
 class WakeUps:
@@ -76,6 +83,8 @@ class Follower:
         self._uids = uids
         self._known: dict[int, int] = {}
         self._unread: set[int] = set()
+        #: Uid, severity and subject of objects, by `namespace/name`.
+        self._told: dict[str, tuple[str, str, str]] = {}
         self._pause = 0.0
         self.checked = wanted.since
         self.passed_over = 0
@@ -107,7 +116,7 @@ class Follower:
                     if limit and len(found) > limit:
                         heapq.heappop(found)
                         self.passed_over += 1
-        return [event for *_, event in sorted(found)]
+        return await self._named([event for *_, event in sorted(found)])
 
     async def sweep(self) -> AsyncGenerator[list[Event], None]:
         """
@@ -118,14 +127,42 @@ class Follower:
         async with aclosing(self._walk(first=False)) as pages:
             async for events in pages:
                 if events:
-                    yield sorted(events, key=lambda event: event.at)
+                    yield await self._named(sorted(events, key=lambda event: event.at))
 
     async def look(self, uids: Sequence[str]) -> list[Event]:
         """Return what is wanted of what was appended to some logs; errors as of a sweep."""
         if self._uids:
             uids = [uid for uid in uids if uid in self._uids]
         events = await self._page(uids, self._known, first=False)
-        return sorted(events, key=lambda event: event.at)
+        return await self._named(sorted(events, key=lambda event: event.at))
+
+    async def _named(self, events: list[Event]) -> list[Event]:
+        """Add subject and severity, which no log has, from the objects; without if that takes long."""
+        keys = {e.object for e in events if e.object} - self._told.keys()
+        if keys and self._at.store is not None:
+            room = asyncio.Semaphore(_TOGETHER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER):
+                    await asyncio.gather(*(self._ask(key, room) for key in keys))
+            while len(self._told) > _TOLD:
+                del self._told[next(iter(self._told))]
+        out = []
+        for event in events:
+            uid, severity, subject = self._told.get(event.object, ("", "", ""))
+            known = uid == event.uid
+            out.append(replace(event, severity=severity, subject=subject) if known else event)
+        return out
+
+    async def _ask(self, key: str, room: asyncio.Semaphore) -> None:
+        async with room:
+            try:
+                found = await self._at.objects.get(*namespace_and_name(key))
+            except Gone:
+                self._told[key] = ("", "", "")
+            except LedgerError:
+                return
+            else:
+                self._told[key] = (found.uid, found.severity, found.spec().subject)
 
     async def _walk(self, *, first: bool) -> AsyncGenerator[list[Event], None]:
         loop = asyncio.get_running_loop()

@@ -9,64 +9,372 @@ by the rule that the controller obeys.
 from __future__ import annotations
 
 import argparse
-from typing import Final
+import asyncio
+import os
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, Final, NamedTuple
 
-from syncer.cli.arguments import add_by
+from syncer.cli.access import Access, access, operator_name, where_of
+from syncer.cli.exits import NOT_COMPARED, OK, Misused, Refused, message_of
+from syncer.cli.explanation import Rules, explain
+from syncer.cli.holding import holds_at
+from syncer.cli.manual_records import parse_reason
+from syncer.cli.namespaces import namespaces_of
+from syncer.cli.outage import SILENT, now_here
+from syncer.cli.output import Columns, in_words, write_json, write_lines, write_remark
+from syncer.cli.scan import PAGE, Joined, read_logs, walk
+from syncer.cli.screen import screen_of
+from syncer.cli.times import end_of, rate_of
+from syncer.kube.delivery_holds import DeliveryHolds
+from syncer.ledger.reading import read_log
+from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Rejected
+from syncer.model.hold import LONGEST, SELECTORS, Hold
+from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
+from syncer.rules.holds import concerns, holds_channel, selector_of, unmatched
+from syncer.rules.plan import withheld
+from syncer.rules.text import plain
+from syncer.yamlfile import read_file
 
-HELP: Final = "send nothing to a receiver, or of a kind, until a given time; list holds, end them"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "act", nargs="?", choices=("list", "end"),
-        help="list the holds, or end those that are named; without it, one is placed",
-    )  # fmt: skip
-    parser.add_argument("hold", nargs="*", metavar="NAME", help="of `hold end`: names of holds")
-    what = parser.add_argument_group(
-        "what to hold",
-        "Patterns, with `*` and `?`. Repeat an option, or separate patterns by commas, to match any of"
-        " them; different options must all match.",
-    )
-    what.add_argument(
-        "--receiver", action="append", metavar="PATTERN",
-        help="a channel as listed (`slack:ops`, `slack:*`), or any channel of a receiver (`ops`)",
-    )  # fmt: skip
-    what.add_argument(
-        "-n", "--namespace", action="append", metavar="NAMESPACE",
-        help="notifications in this namespace",
-    )  # fmt: skip
-    for name in ("type", "severity"):
-        what.add_argument(
-            f"--{name}", action="append", metavar=name.upper(),
-            help=f"notifications with this spec.{name}, ignoring case",
-        )  # fmt: skip
-    parser.add_argument(
-        "--until", metavar="TIME",
-        help="when the hold ends by itself: a duration from now (`2h`, `3d`), or a time",
-    )  # fmt: skip
-    parser.add_argument("--reason", help="the reason (recorded)")
-    parser.add_argument(
-        "--anyway", action="store_true", help="even if a pattern matches nothing that is known"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only show what would be held, or ended"
-    )
-    parser.add_argument("--over", action="store_true", help="of `hold list`: also those that ended")
-    end = parser.add_mutually_exclusive_group()
-    end.add_argument(
-        "--rate", metavar="RATE",
-        help="of `hold end`: let go so many a second (`5/s`), or a minute (`30/m`), oldest first",
-    )  # fmt: skip
-    end.add_argument(
-        "--drop", action="store_true",
-        help="of `hold end`: give up what waits; it fails, on record, and younger notifications go on",
-    )  # fmt: skip
-    add_by(parser)
+_HEAD: Final = ("NAME", "ENDS", "BY", "HOLDS", "WHAT", "REASON")
+_FLEXIBLE: Final = {"BY": 8, "WHAT": 20, "REASON": 14}
+#: Milliseconds: that a hold lasts once it drops; what is added to twice the time that letting go takes.
+_DROPPING: Final = 3_600_000
+_MORE: Final = 600_000
+#: Seconds after which every replica obeys what was changed of a hold.
+_OBEYED: Final = 5.0
 
 
 async def run(options: argparse.Namespace) -> int:
     """Place, list or end holds; returns the exit code."""
-    from syncer.cli.holds import run
+    work = {None: _place, "list": _list, "end": _end}[options.act]
+    if bool(options.hold) is not (options.act == "end"):
+        raise Misused("`hold end` takes the names of holds, and nothing else does")
+    rate = rate_of(options.rate) if options.rate else 0.0
+    async with access(where_of(options)) as at:
+        holds = await holds_at(at)
+        if not await holds.served():
+            raise ConfigError(
+                "the kind DeliveryHold is not installed: apply the chart's crds/deliveryholds.yaml"
+            )
+        return await work(_Here(at, holds, options, rate))
 
-    return await run(options)
+
+class _Here(NamedTuple):
+    """What a command works with."""
+
+    at: Access
+    holds: DeliveryHolds
+    options: argparse.Namespace
+    rate: float
+
+
+class _Count:
+    """
+    What a scan of all notifications has found.
+
+    Attributes:
+        held: How many wait for each hold, by name.
+        channels: That were seen, or that the routing file has.
+        namespaces: That were seen, or that are watched.
+        walked: All of them were seen, so that the counts mean something.
+        problem: Why not each of them was counted, empty if it was.
+        now: Redis time in milliseconds, or this machine's.
+    """
+
+    def __init__(self, now: int, channels: Iterable[str] = ()) -> None:
+        self.now = now
+        self.held = Counter[str]()
+        self.channels = set(channels)
+        self.namespaces = set[str]()
+        self.walked = True
+        self.problem = ""
+
+    def of(self, hold: Hold) -> int | None:
+        """How many wait for a hold, None if that is not known."""
+        return self.held[hold.name] if self.walked else None
+
+
+# -- placing --------------------------------------------------------------------------------------
+
+
+async def _place(here: _Here) -> int:
+    options = here.options
+    if not (options.until and options.reason):
+        raise Misused("--until and --reason are needed to place a hold")
+    patterns = {
+        name: list(dict.fromkeys(w.strip() for text in given for w in text.split(",")))
+        for name, given in zip(
+            SELECTORS,
+            (options.receiver, options.namespace, options.type, options.severity),
+            strict=True,
+        )
+        if given
+    }
+    if not patterns:
+        raise Misused(
+            "name what to hold with --receiver, --namespace, --type or --severity; for everything, use"
+            " --receiver '*'"
+        )
+    reason, by = plain(parse_reason(options.reason)), plain(operator_name(options.by))
+    now = await _now(here.at)
+    until = end_of(options.until, "--until", now)
+    if not now < until <= now + LONGEST:
+        raise Misused(f"--until must be in the future, and within {LONGEST // 86_400_000} days")
+    spec = {**patterns, "until": format_time(until), "author": by, "reason": reason}
+    name = f"hold-{secrets.token_hex(4)}"
+    try:
+        hold = await here.holds.create(name, spec, dry_run=True)
+    except Rejected as error:
+        raise Refused(f"the API server refuses the hold: {error}") from None
+    # A flood does not wait until all of it is counted: names that the files know need no scan.
+    watched = await namespaces_of(here.at, argparse.Namespace(config=options.config))
+    at_once = options.anyway or not unmatched(hold, _routed(), watched)
+    if at_once and not options.dry_run:
+        hold = await here.holds.create(name, spec)
+    count = await _counted(here, [hold])
+    strange = unmatched(hold, count.channels, count.namespaces)
+    if not at_once:
+        # What was not counted was not seen either: to hold must be possible in an outage.
+        if strange and count.walked:
+            raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
+        if not options.dry_run:
+            hold = await here.holds.create(name, spec)
+    for text in (*strange, count.problem):
+        if text:
+            write_remark(text)
+    held = count.of(hold)
+    if options.json:
+        write_json({**_as_json(hold, held, now), "dryRun": options.dry_run})
+        return OK
+    end = f"until {format_time(hold.until, millis=False)} (for {in_words(hold.until - now)})"
+    done = "would hold" if options.dry_run else f"hold {name}:"
+    write_lines([
+        plain(f"{done} {selector_of(hold)} {end}: {_many(held)} at present"),
+        *(() if options.dry_run else [f"takes effect within 5 seconds; syncer hold end {name} ends it"]),
+    ])  # fmt: skip
+    return OK
+
+
+def _many(held: int | None) -> str:
+    return (
+        "an unknown number of notifications wait"
+        if held is None
+        else f"{held} notification(s) wait"
+    )
+
+
+# -- listing --------------------------------------------------------------------------------------
+
+
+async def _list(here: _Here) -> int:
+    options, now = here.options, await _now(here.at)
+    every = (await here.holds.list())[0]
+    acting = [h for h in every if h.in_force(now)]
+    shown = sorted((h for h in every if now < h.until), key=lambda h: (h.until, h.name))
+    count = await _counted(here, acting) if acting else _Count(now)
+    columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE)
+    rows = []
+    for hold in shown:
+        held = count.of(hold) if hold.in_force(now) else 0
+        if options.json:
+            write_json(_as_json(hold, held, now))
+        else:
+            rows.append(_cells(hold, held, now))
+        if hold.matched[0] == "False" and now < hold.until:
+            write_remark(f"{hold.name}: {hold.matched[1]}")
+    if rows:
+        write_lines(columns.lines(rows))
+        columns.report_cut()
+    if not shown:
+        write_remark("nothing is held now")
+    if count.problem:
+        write_remark(count.problem)
+    return NOT_COMPARED if count.problem else OK
+
+
+def _cells(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
+    ends = f"in {in_words(hold.until - now)}"
+    if now < hold.start:
+        ends = f"begins in {in_words(hold.start - now)}"
+    how = f", lets go {hold.rate:g}/s" if hold.rate else ", drops" if hold.drop_before else ""
+    count = "-" if held is None else str(held)
+    return (hold.name, ends, hold.author, count, f"{selector_of(hold)}{how}", hold.reason)
+
+
+def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
+    """A hold as one JSON object; the keys are an interface, those of its spec are the object's."""
+    return {
+        "name": hold.name, "inForce": hold.in_force(now), "created": format_time(hold.created),
+        "start": format_time(hold.start) or None, "until": format_time(hold.until),
+        "author": hold.author, "reason": hold.reason,
+        **{name: list(getattr(hold, name)) for name in SELECTORS},
+        "rate": hold.rate or None, "dropBefore": format_time(hold.drop_before) or None,
+        "matched": {"True": True, "False": False}.get(hold.matched[0]), "holds": held,
+    }  # fmt: skip
+
+
+# -- ending ---------------------------------------------------------------------------------------
+
+
+async def _end(here: _Here) -> int:
+    options, now = here.options, await _now(here.at)
+    known = {h.name: h for h in (await here.holds.list())[0]}
+    for name in options.hold:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else "; `syncer hold list` lists the holds"
+            raise Refused(f"there is no hold {plain(name)!r}{meant}")
+    chosen = [known[name] for name in dict.fromkeys(options.hold)]
+    acting = [h for h in chosen if now < h.until]
+    if options.drop:
+        acting = await _stopped(here, acting)
+        chosen = [next((a for a in acting if a.name == h.name), h) for h in chosen]
+    # What is younger than the drop goes on, and is not counted.
+    counted = [replace(h, drop_before=now) for h in acting] if options.drop else acting
+    count = await _counted(here, counted) if acting else _Count(now)
+    for hold in chosen:
+        held = count.of(hold)
+        spec, done = _ending(here, hold, held, now)
+        if hold not in acting:
+            done = "has already ended"
+        elif not options.dry_run:
+            await _patch(here, hold, spec)
+        if options.json:
+            write_json({**_as_json(hold, held, now), "ended": hold in acting and not options.dry_run,
+                        "dryRun": options.dry_run})  # fmt: skip
+        else:
+            done = f"would be: {done}" if options.dry_run else done
+            write_lines([plain(f"{hold.name} {selector_of(hold)}: {done}")])
+    if count.problem:
+        write_remark(count.problem)
+    return OK
+
+
+async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
+    """Have holds with a rate let nothing more go, so that what is counted is what is dropped."""
+    going = {h.name for h in holds if h.rate}
+    if not going or here.options.dry_run:
+        return holds
+    for hold in holds:
+        if hold.name in going:
+            await _patch(here, hold, {"rate": None})
+    write_remark(
+        f"nothing more is let go; counting in {_OBEYED:.0f} s, when every replica knows it"
+    )
+    await asyncio.sleep(_OBEYED)
+    names = {h.name for h in holds}
+    return [h for h in (await here.holds.list())[0] if h.name in names]
+
+
+async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
+    """Change a hold, unless somebody else has done so since it was read."""
+    meta = {"resourceVersion": hold.resource_version}
+    try:
+        await here.holds.patch(hold.name, {"metadata": meta, "spec": spec})
+    except Conflict:
+        raise Refused(
+            f"the hold {hold.name} has changed meanwhile; look again, and repeat"
+        ) from None
+    except Gone:
+        raise Refused(f"the hold {hold.name} is gone") from None
+
+
+def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:
+    """What is changed of a hold to end it, and in words."""
+    spec: dict[str, Any]
+    if here.options.drop:
+        until = now + _DROPPING
+        spec = {"rate": None, "dropBefore": format_time(now), "until": format_time(until)}
+        return spec, f"{_many(held)} and fail, 'dropped with hold {hold.name}'; younger ones go on"
+    if here.rate and held != 0:
+        takes = 0 if held is None else round(held / here.rate * 1000)
+        until = now + 2 * takes + _MORE if takes else max(hold.until, now + _DROPPING)
+        if until > hold.since + LONGEST:
+            raise Refused(
+                f"at {here.rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
+                f" {format_time(hold.since + LONGEST, millis=False)} at most: name a higher rate"
+            )
+        spec = {"rate": here.rate, "dropBefore": None, "until": format_time(until)}
+        over = f" over {in_words(takes)}" if takes else ""
+        text = f"{_many(held)} and go at {here.rate:g}/s{over}, the oldest first; it ends at"
+        return spec, f"{text} {format_time(until, millis=False)}"
+    return {"until": format_time(max(now, hold.start))}, f"ended; {_many(held)} and go now"
+
+
+# -- counting -------------------------------------------------------------------------------------
+
+
+async def _now(at: Access) -> int:
+    try:
+        return await at.now()
+    except SILENT:
+        return now_here()
+
+
+async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
+    """Count the notifications with a due attempt that each hold keeps back; one may wait for two."""
+    at, unread = here.at, 0
+    found = _Count(await _now(at), channels=_routed())
+    wanted: list[tuple[str, NotificationRequest]] = []
+
+    async def look() -> None:
+        for joined in await read_logs(at, wanted) if wanted else ():
+            _take(found, joined, holds, rules)
+        wanted.clear()
+
+    try:
+        watched = await namespaces_of(at, argparse.Namespace(config=here.options.config))
+        found.namespaces.update(watched)
+        rules = Rules.of(at, tuple(holds))
+        async for one in walk(at, watched):
+            if not isinstance(one, NotificationRequest):
+                unread += 1
+                continue
+            found.namespaces.add(one.namespace)
+            found.channels.update(c.name for c in one.status.channels)
+            if not one.status.terminal and any(concerns(h, one) for h in holds):
+                wanted.append((one.uid, one))
+            if len(wanted) >= PAGE:
+                await look()
+        await look()
+    except (LedgerError, TimeoutError) as error:
+        found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
+        found.walked = False
+    if unread and found.walked:
+        found.problem = f"{unread} notification(s) cannot be read, and were not counted"
+    return found
+
+
+def _take(found: _Count, joined: Joined, holds: Sequence[Hold], rules: Any) -> None:
+    """Count a notification for the holds that keep a due channel of it."""
+    request = joined.request
+    if request is None:
+        return
+    log = read_log(joined.elements)
+    found.channels.update(log.view.plan.channels if log.view.plan is not None else ())
+    kept = [channel for channel, _ in withheld(explain(request, log, rules, now=found.now).rule)]
+    found.held.update(
+        h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
+    )
+
+
+def _routed() -> set[str]:
+    """The channels that the routing file has, where this runs in a pod that has it."""
+    path = os.environ.get("ROUTING_CONFIG_PATH", "")
+    try:
+        receivers = read_file(path).values.get("receivers") if path else None
+    except (ConfigError, OSError):
+        return set()
+    return {
+        f"{key.removesuffix('Configs').lower()}:{receiver.get('name')}"
+        for receiver in (receivers if isinstance(receivers, list) else ())
+        if isinstance(receiver, dict)
+        for key in receiver
+        if isinstance(key, str) and key.endswith("Configs")
+    }

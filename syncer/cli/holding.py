@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from syncer.cli.access import Access
 from syncer.cli.namespaces import controller_namespace
 from syncer.cli.store import home_from_environment
@@ -11,8 +9,6 @@ from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.replies import parse_meta
 from syncer.model.errors import ConfigError, LedgerError
 from syncer.model.hold import Hold
-from syncer.model.resource import NotificationRequest
-from syncer.rules.holds import keep_back
 
 
 async def home_of(at: Access) -> str:
@@ -50,18 +46,3 @@ async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
     except (LedgerError, TimeoutError) as error:
         return (), str(error) or "the API server does not answer in time"
     return found, ""
-
-
-def is_held(request: NotificationRequest, holds: Sequence[Hold], *, now: int) -> bool:
-    """
-    Whether an operator holds back a channel of a notification that its status does not show as finished.
-
-    Args:
-        request: The notification.
-        holds: All that exist.
-        now: Unix milliseconds.
-    """
-    status = request.status
-    if not holds or status.terminal:
-        return False
-    return keep_back(holds, request, [(c.name, c.state) for c in status.channels], now=now)

@@ -1,4 +1,4 @@
-"""One notification by its name."""
+"""One notification: by its name, a part of it, or what the gateway made it of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.exits import Absent
 from syncer.cli.output import write_remark
+from syncer.cli.scan import walk
 from syncer.model.errors import ConfigError, Gone, Unavailable
+from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.resource import NotificationRequest
 from syncer.rules.text import plain
 
@@ -33,42 +35,64 @@ def namespace_and_name(key: str) -> tuple[str, str]:
     return namespace, name
 
 
-async def find_request(at: Access, key: str, namespaces: Sequence[str]) -> NotificationRequest:
+async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
     """
-    Read an object by its key, or by a part of its name that no other one has.
+    Return `namespace/name` of the object that alone has this part in its name.
 
     Args:
         at: Open connections.
-        key: `namespace/name`, or a part of the name, or `namespace/` and a part of it.
-        namespaces: Where to look for a part; empty for all.
+        key: A part of the name, or `namespace/` and a part of it.
+        namespaces: Where to look for it; empty for all.
 
     Raises:
         Absent: there is none, or several; the newest of these are named.
         PortError: the API server does not answer, or refuses.
     """
     namespace, slash, part = key.rpartition("/")
-    if slash:
-        try:
-            return await read_request(at, key)
-        except Absent:
-            namespaces = (namespace,)
-    named: list[NotificationRequest] = []
-    if part:
-        from syncer.cli.scan import walk
-
-        named = [
-            one
-            async for one in walk(at, namespaces)
-            if isinstance(one, NotificationRequest) and part in one.name
-        ]
-    count, found = len(named), sorted(named, key=lambda o: -o.created)[:_NAMED]
-    if count == 1:
-        write_remark(f"the only one with {part!r} in its name: {found[0].key}")
-        return found[0]
-    if not found:
+    among = (namespace,) if slash else namespaces
+    named = [
+        one
+        async for one in walk(at, among)
+        if part and isinstance(one, NotificationRequest) and part in one.name
+    ]
+    named.sort(key=lambda one: -one.created)
+    if len(named) == 1:
+        write_remark(f"the only one with {part!r} in its name: {named[0].key}")
+        return named[0].key
+    if not named:
         raise Absent(f"there is no object {key}")
-    listed = "".join(f"\n  {o.key}" for o in found)
-    raise Absent(f"{count} notifications have {part!r} in their name; the newest:{listed}")
+    listed = "".join(f"\n  {o.key}" for o in named[:_NAMED])
+    raise Absent(f"{len(named)} notifications have {part!r} in their name; the newest:{listed}")
+
+
+async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
+    """
+    Return `namespace/name` of the newest notification of an event, or of one that has this part.
+
+    Args:
+        at: Open connections.
+        event: In the words of its sender.
+        namespaces: Only these; empty for all.
+
+    Raises:
+        Absent: there is none.
+        PortError: the API server does not answer, or refuses.
+    """
+    selector = f"{EVENT}={event_label(event)}"
+    selector, found = f"{EVENT}={event_label(event)}", list[NotificationRequest]()
+    async for one in walk(at, namespaces, labels=selector):
+        if isinstance(one, NotificationRequest) and one.event == event_text(event):
+            found.append(one)
+    if not found:
+        async for one in walk(at, namespaces):
+            if isinstance(one, NotificationRequest) and event in (one.event or ""):
+                found.append(one)
+    if not found:
+        among = f" in {', '.join(namespaces)}" if namespaces else ""
+        raise Absent(f"there is no notification of the event {plain(event)!r}{among}")
+    if len(found) > 1:
+        write_remark(f"the newest of {len(found)} of this event; `list --event` shows all")
+    return max(found, key=lambda one: one.created).key
 
 
 async def read_request(at: Access, key: str) -> NotificationRequest:

@@ -7,9 +7,7 @@ The first of these that is there says where to look: `--config` (the controller'
 `--redis-url`, `$REDIS_URL`, the settings file of the pod that this runs in. Exit codes are those of
 `syncer.cli.exits`.
 
-Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are made
-when these are imported: what a command needs is imported when it runs, which keeps `--help` and completion
-quick.
+A command is one module, which is imported when the command runs: that keeps `--help` and completion quick.
 """
 
 from __future__ import annotations
@@ -18,55 +16,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn, Protocol
+from importlib import import_module
+from typing import NoReturn
 
-from syncer.cli import (
-    completion,
-    doctor,
-    explain,
-    hold,
-    list_,
-    receivers,
-    resend,
-    resolve,
-    status,
-    tail,
-    verify,
-    web,
-)
-from syncer.cli.arguments import SETTINGS_FILES, Parser, where_to_look
+from syncer.cli import completion
+from syncer.cli.arguments import COMMANDS, SETTINGS_FILES, Parser, add_options
 from syncer.cli.exits import EPILOG, OK, exit_code_of, message_of
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
-
-
-class Command(Protocol):
-    """The module of a command."""
-
-    @property
-    def HELP(self) -> str:  # noqa: N802 - a constant of the module
-        """One line on what it does."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options of the command."""
-
-    async def run(self, options: argparse.Namespace) -> int:
-        """Run the command; returns the exit code."""
-
-
-COMMANDS: Final[dict[str, Command]] = {
-    "status": status,
-    "list": list_,
-    "tail": tail,
-    "explain": explain,
-    "receivers": receivers,
-    "verify": verify,
-    "resolve": resolve,
-    "resend": resend,
-    "hold": hold,
-    "doctor": doctor,
-    "web": web,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,8 +68,8 @@ async def _run(options: argparse.Namespace) -> int:
 
     try:
         _locate(options)
-        work = COMMANDS[options.command].run(options)
-        return await (until_stdin_closes(work) if options.until_stdin_closes else work)
+        work = import_module(f"syncer.cli.{COMMANDS[options.command].module}").run(options)
+        return int(await (until_stdin_closes(work) if options.until_stdin_closes else work))
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
         said = message_of(error)
@@ -125,34 +82,19 @@ async def _run(options: argparse.Namespace) -> int:
 
 def _locate(options: argparse.Namespace) -> None:
     """Set the options that locate Redis and the settings file."""
-    options.redis_url, options.redis_from = _redis_url(options)
-    if not (options.config or options.redis_url):
-        options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
-
-
-def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
-    """
-    Return the URL of Redis, None for the settings file's own, and what gave it.
-
-    It raises ConfigError if it is given twice, or if its file cannot be used.
-    """
-    url: str | None = options.redis_url
-    if options.redis_url_file:
-        if url:
-            raise ConfigError("--redis-url and --redis-url-file cannot be combined")
-        from syncer.configfile import secret_of
-
-        return secret_of(options.redis_url_file, "--redis-url-file"), "--redis-url-file"
-    if url:
+    options.redis_from = "--redis-url"
+    if options.redis_url:
         from syncer.ledger.url import holds_password
 
-        if holds_password(url):
+        if holds_password(options.redis_url):
             sys.stderr.write(
                 "syncer: any user who can list processes here can read the password in --redis-url; use"
-                " $REDIS_URL or --redis-url-file\n"
+                " $REDIS_URL\n"
             )
-        return url, "--redis-url"
-    return None if options.config else os.environ.get("REDIS_URL") or None, "$REDIS_URL"
+    elif not options.config and os.environ.get("REDIS_URL"):
+        options.redis_url, options.redis_from = os.environ["REDIS_URL"], "$REDIS_URL"
+    if not (options.config or options.redis_url):
+        options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
 
 
 def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
@@ -162,15 +104,10 @@ def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    where = where_to_look()
-    for name, module in COMMANDS.items():
-        if name not in words:
-            commands.add_parser(name, help=module.HELP)
-            continue
-        command = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, epilog=EPILOG, parents=[where]
-        )
-        module.add_arguments(command)
+    for name, command in COMMANDS.items():
+        made = commands.add_parser(name, help=command.help, description=command.help, epilog=EPILOG)
+        if name in words:
+            add_options(made, command)
     completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser
 

@@ -15,7 +15,7 @@ is woken and acts upon them. What is refused is refused before anything is writt
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypedDict
 
 from syncer.cli.access import Access, access, operator_name, where_of
@@ -33,6 +33,7 @@ from syncer.model.resource import NotificationRequest, Status
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
+from syncer.rules.holds import on_channel
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 from syncer.rules.text import plain
 
@@ -77,7 +78,7 @@ def resolutions(
     log: ReadLog,
     *,
     attempt: str,
-    channel: str,
+    channel: Sequence[str],
     delivered: bool,
     even_open: bool,
     at: int,
@@ -90,7 +91,7 @@ def resolutions(
     Args:
         log: The log as read.
         attempt: Id of the attempt, or EVERY whose result is not known; empty for the only one.
-        channel: Only of this channel; empty for all.
+        channel: Patterns of channels, or of receivers; empty for all.
         delivered: Whether they were delivered.
         even_open: Attempts that may still be on the wire, too.
         at: Redis time in milliseconds.
@@ -110,7 +111,7 @@ def resolutions(
     else:
         states = {AttemptState.UNKNOWN} | ({AttemptState.INTENT} if even_open else set())
         chosen = [a for a in view.attempts.values() if a.state in states]
-    chosen = [a for a in chosen if not channel or a.channel == channel]
+    chosen = [a for a in chosen if on_channel(a.channel, channel)]
     if len(chosen) > 1 and not attempt:
         listed = "".join(
             f"\n  --attempt {a.id}  on {a.channel}, {format_time(a.started) or 'at an unknown time'}"
@@ -123,7 +124,7 @@ def resolutions(
     if not chosen and channel:
         tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
         raise Refused(
-            f"no attempt on {channel} has an unknown result; channels with attempts: {tried}"
+            f"no attempt on {', '.join(channel)} has an unknown result; channels with attempts: {tried}"
         )
     if not chosen:
         raise Refused("no attempt has an unknown result; name one with --attempt")
@@ -161,7 +162,8 @@ def resend_requests(
     Args:
         request: The object.
         log: Its log as read.
-        channels: Which; empty for every one that has ended without a success.
+        channels: Patterns of channels, or of receivers; empty for every one that has ended without a
+            success.
         at_most_once: As the controller is configured.
         at: Redis time in milliseconds.
         by: Name of the operator.
@@ -182,12 +184,14 @@ def resend_requests(
     facts = Facts(request.generation, request.policy, at_most_once)
     channel_states = {s.channel: s for s in channel_states_of(view, status, facts)}
     waiting = ordered_channels(view, status)
-    for channel in channels:
-        if channel not in channel_states:
+    for pattern in channels:
+        if not any(on_channel(channel, (pattern,)) for channel in channel_states):
             known = ", ".join(channel_states) or "none"
             raise Refused(
-                f"{channel} is not a channel of this notification; its channels are {known}"
+                f"{pattern} is not a channel of this notification; its channels are {known}"
             )
+    named = tuple(c for c in channel_states if channels and on_channel(c, channels))
+    for channel in named:
         channel_state = channel_states[channel]
         if channel_state.state is State.DELIVERED:
             raise Refused(
@@ -198,7 +202,7 @@ def resend_requests(
             raise Refused(f"one more attempt of {channel} has already been requested")
         if not (by_log or _ended(channel_state, status)):
             raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
-    chosen = channels or tuple(
+    chosen = named or tuple(
         s.channel
         for s in channel_states.values()
         if (by_log or _ended(s, status))
@@ -283,7 +287,7 @@ async def record(
     """Read a notification and write the records that `make` returns for it; returns the exit code."""
     reason, by = parse_reason(options.reason), operator_name(options.by)
     async with access(where_of(options)) as at:
-        await trusted_store(at, options, writes=not options.dry_run)
+        await trusted_store(at, writes=not options.dry_run)
         request = await read_request(at, options.object)
         log = read_log(await at.log.elements(request.uid))
         stamp: Stamp = {"at": await at.now(), "by": by, "reason": reason}

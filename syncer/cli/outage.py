@@ -16,10 +16,8 @@ from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.exits import message_of
-from syncer.cli.namespaces import controller_namespace
 from syncer.cli.owner import Owner
-from syncer.cli.store import Store, StoreState, check_store, home_from_environment, read_map
-from syncer.ledger.reading import read_log
+from syncer.cli.store import Store, StoreState, read_map
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.errors import Ambiguous, PortError, Unavailable
 from syncer.model.journal import Note
@@ -64,33 +62,6 @@ async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
         return Store(StoreState.UNCHECKED, str(error), home, name, error=error)
     text = reason if found else f"there is no Lease {home}/{name}-map"
     return Store(StoreState.UNCHECKED, text, home, name, found)
-
-
-async def store_or_silence(at: Access, *, needed: bool = False) -> tuple[Store, str, str]:
-    """
-    Check the store; return it, the controller's namespace as far as that is known, and why Redis is silent.
-
-    Raises:
-        ConfigError: as `check_store`.
-        PortError: Redis refuses the account; or it does not answer, and nothing else could be asked
-            (`needed`).
-    """
-    home = home_from_environment()
-    try:
-        return await check_store(at, home=home), home, ""
-    except SILENT as error:
-        if needed:
-            raise
-        home, unread = home or await controller_namespace(), reason_of(error)
-        return await store_without_redis(at, home=home, reason=unread), home, unread
-
-
-async def log_of(at: Access, request: NotificationRequest) -> tuple[ReadLog, int, str]:
-    """Read a log and Redis's time; if that fails, return the status's content, our time, and why."""
-    try:
-        return read_log(await at.log.elements(request.uid)), await at.now(), ""
-    except SILENT as error:
-        return log_by_status(request), now_here(), reason_of(error)
 
 
 def log_by_status(request: NotificationRequest) -> ReadLog:

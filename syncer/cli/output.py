@@ -160,12 +160,13 @@ def write_json(document: Any) -> None:
 
 
 def write_page(
-    columns: Columns, page: Sequence[Any], *, json: bool, cells: Callable[[Any], Sequence[str]]
-) -> None:
+    columns: Columns, page: Sequence[Any], *, json: bool, cells: Callable[[Any], Sequence[str]],
+    as_json: Callable[[Any], Any] = lambda item: item.as_json(),
+) -> None:  # fmt: skip
     """Write one page of a table, or a JSON object for each item, at once, also into a pipe."""
     if json:
         for item in page:
-            write_json(item.as_json())
+            write_json(as_json(item))
     elif page:
         write_lines(columns.lines([cells(item) for item in page]))
     sys.stdout.flush()
@@ -184,6 +185,11 @@ def in_words(ms: int) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}{'s' if seconds >= 2 * size else ''}"
     return "less than a second"
+
+
+def span(ms: int) -> str:
+    """A span of time that may be short, in words."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else in_words(ms)
 
 
 def age(ms: int) -> str:

@@ -7,17 +7,14 @@ bad since the first failure behind its last success, whichever notification thes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from syncer.cli.attempts import translated
-from syncer.cli.holding import is_held
 from syncer.cli.output import age
-from syncer.model.attempt import AttemptState, FailureClass
-from syncer.model.conditions import QUARANTINED, true_condition
-from syncer.model.hold import Hold
-from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
+from syncer.cli.rows import Placed, Row
+from syncer.model.attempt import AttemptState
+from syncer.model.resource import FAILED, PARTIALLY_SENT
 from syncer.model.times import format_time
 from syncer.rules.channel_state import NOTHING_DUE
 
@@ -48,7 +45,7 @@ class Receiver:
     failed: int = 0
     unknown: int = 0
     waiting: int = 0
-    oldest: NotificationRequest | None = None
+    oldest: Row | None = None
     success: int = 0
     failures: list[int] = field(default_factory=list)
     error: str = ""
@@ -85,21 +82,15 @@ HEAD: Final = (
 FLEXIBLE: Final = {"RECEIVER": 12, "LAST ERROR": 20}
 
 
-def next_due(request: NotificationRequest) -> int:
-    """Return when the next attempt is due by the status, 0 if nothing is planned."""
-    due = [c.next_retry for c in request.status.channels if c.next_retry]
-    return min(due, default=0)
-
-
 @dataclass(slots=True)
 class Overview:
     """
-    Counts over all notifications, at one time in Unix milliseconds.
+    Counts over all notifications; attempts count since `since`, in Unix milliseconds.
 
-    Attempts count since `since`. What operators hold (`holds`, or an annotation) is not stuck.
+    What operators hold is not stuck.
     """
 
-    now: int
+    placed: Placed
     since: int
     notifications: int = 0
     unfinished: int = 0
@@ -109,56 +100,63 @@ class Overview:
     quarantined: int = 0
     journaled: int = 0
     held: int = 0
-    holds: Sequence[Hold] = ()
     receivers: dict[str, Receiver] = field(default_factory=dict)
+
+    @property
+    def now(self) -> int:
+        """Unix milliseconds."""
+        return self.placed.now
 
     @property
     def bad(self) -> list[Receiver]:
         """Receivers that fail, the one that has failed longest first."""
         return sorted((r for r in self.receivers.values() if r.since), key=lambda r: r.since)
 
-    def take(self, request: NotificationRequest) -> None:
+    @property
+    def worst_first(self) -> list[Receiver]:
+        """All receivers: the bad ones, then the others by name."""
+        good = (r for r in self.receivers.values() if not r.since)
+        return [*self.bad, *sorted(good, key=lambda r: r.channel)]
+
+    def take(self, row: Row) -> None:
         """Count one notification."""
-        status = request.status
         self.notifications += 1
-        self.unknown += status.uncertain > 0
-        self.quarantined += true_condition(status.conditions, QUARANTINED) is not None
-        self.journaled += status.journal is not None
-        if status.terminal:
-            ended = status.phase in {FAILED, PARTIALLY_SENT}
-            self.failed += ended and status.completed_at >= self.since
+        self.unknown += row.unknown > 0
+        self.quarantined += row.quarantined
+        self.journaled += bool(row.journal)
+        if row.finished:
+            ended = row.phase in {FAILED, PARTIALLY_SENT}
+            self.failed += ended and row.completed >= self.since
         else:
             self.unfinished += 1
-            held = request.hold is not None or is_held(request, self.holds, now=self.now)
+            held = row.held(self.placed)
             self.held += held
-            due = next_due(request) or request.created
-            self.stuck += not held and due < self.now - LATE
-        for channel in status.channels:
+            self.stuck += not held and (row.due or row.created) < self.now - LATE
+        for channel in row.channels:
             found = self._of(channel.name)
-            if found is not None and not (status.terminal or channel.state in NOTHING_DUE):
+            if found is not None and not (row.finished or channel.state in NOTHING_DUE):
                 found.waiting += 1
-                if found.oldest is None or request.created < found.oldest.created:
-                    found.oldest = request
-        for attempt in status.attempts:
-            found = self._of(attempt.channel)
+                if found.oldest is None or row.created < found.oldest.created:
+                    found.oldest = row
+        for one in row.tries:
+            found = self._of(one.channel)
             if found is None:
                 continue
-            at = attempt.ended or attempt.started
-            late = at < self.since
+            late = one.at < self.since
             found.attempts += not late
-            if attempt.state is AttemptState.SUCCESS:
-                found.success = max(found.success, at)
-            elif attempt.failure is not FailureClass.NOT_SENT and not attempt.open:
-                found.unknown += attempt.state is AttemptState.UNKNOWN and not late
-                found.failed += attempt.state is AttemptState.FAILED and not late
-                if at >= max(found.failures, default=0):
-                    found.error = translated(attempt.error)
-                found.failures.append(at)
+            if one.state is AttemptState.SUCCESS:
+                found.success = max(found.success, one.at)
+            elif one.sent and one.state is not AttemptState.INTENT:
+                found.unknown += one.state is AttemptState.UNKNOWN and not late
+                found.failed += one.state is AttemptState.FAILED and not late
+                if one.at >= max(found.failures, default=0):
+                    found.error = translated(one.error)
+                found.failures.append(one.at)
                 if len(found.failures) > _KEPT:
                     found.failures.sort()
                     # The oldest that counts, and the newest.
                     found.failures = [t for t in found.failures if t > found.success][:_KEPT] or [
-                        at
+                        one.at
                     ]
 
     def _of(self, channel: str) -> Receiver | None:

@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
 
-from syncer.cli.arguments import add_namespaces
+from syncer.cli.access import Access, access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from syncer.cli.access import Access
-    from syncer.cli.overview import Overview
-
-HELP: Final = "show which receivers are bad, since when, and their last error"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add_namespaces(parser)
-    parser.add_argument(
-        "--since", metavar="TIME", default="1d",
-        help="count attempts since then (`1h`, `3d`, or a time; default %(default)s)",
-    )  # fmt: skip
+from syncer.cli.namespaces import namespaces_of
+from syncer.cli.outage import SILENT, now_here, reason_of
+from syncer.cli.output import Columns, write_page, write_remark
+from syncer.cli.overview import FLEXIBLE, HEAD, MOST, Overview
+from syncer.cli.rows import Placed, RowMaker
+from syncer.cli.scan import Problem, read_logs, walk
+from syncer.cli.screen import screen_of
+from syncer.cli.times import moment_of
+from syncer.ledger.reading import read_log
 
 
 async def run(options: argparse.Namespace) -> int:
     """Show every receiver, those that are bad first; returns the exit code."""
-    from syncer.cli.access import access, where_of
-    from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.outage import SILENT, now_here, reason_of
-    from syncer.cli.output import Columns, write_page, write_remark
-    from syncer.cli.overview import FLEXIBLE, HEAD, MOST, Overview
-    from syncer.cli.screen import screen_of
-    from syncer.cli.times import moment_of
-
     now, silent = now_here(), ""
     async with access(where_of(options)) as at:
-        counts = Overview(now, moment_of(options.since, "--since", now))
+        counts = Overview(Placed(now=now), moment_of(options.since, "--since", now))
         unread = await count(at, counts, await namespaces_of(at, options))
         try:
             await read_skips(at, counts)
         except SILENT as error:
             silent = reason_of(error)
             write_remark(f"logs are not read, so why nothing is tried is not known: {silent}")
-    bad = counts.bad
-    good = sorted((r for r in counts.receivers.values() if not r.since), key=lambda r: r.channel)
     columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE)
-    write_page(columns, [*bad, *good], json=options.json, cells=lambda r: r.cells(now))
+    write_page(columns, counts.worst_first, json=options.json, cells=lambda r: r.cells(now))
     columns.report_cut()
     if len(counts.receivers) >= MOST:
         write_remark(f"only {MOST} receivers are counted")
@@ -57,7 +39,7 @@ async def run(options: argparse.Namespace) -> int:
         write_remark(f"not counted: {text}")
     if not counts.receivers:
         write_remark(f"none of {counts.notifications} notification(s) names a receiver")
-    return NOT_COMPARED if unread or silent else DIFFERENT if bad else OK
+    return NOT_COMPARED if unread or silent else DIFFERENT if counts.bad else OK
 
 
 async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list[str]:
@@ -73,22 +55,18 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
         ConfigError: there is no way to the API server.
         PortError: it does not answer, or refuses.
     """
-    from syncer.cli.scan import Problem, walk
-
-    unread: list[str] = []
+    unread, maker = [], RowMaker()
     async for one in walk(at, namespaces):
         if isinstance(one, Problem):
             unread.append(f"{one.key}: {one.text}")
         else:
-            counts.take(one)
+            counts.take(maker.row(one))
     return unread
 
 
 async def read_skips(at: Access, counts: Overview) -> None:
     """Read from the log of what waits longest why it is not tried: a breaker, a credential, a hold."""
-    from syncer.ledger.reading import read_log
-
-    for receiver in counts.receivers.values():
-        if receiver.oldest is not None:
-            log = read_log(await at.log.elements(receiver.oldest.uid))
-            receiver.skip = log.view.last_skip.get(receiver.channel, "")
+    waiting = [(r, r.oldest.uid) for r in counts.receivers.values() if r.oldest is not None]
+    logs = await read_logs(at, [(uid, None) for _, uid in waiting]) if waiting else []
+    for (receiver, _), log in zip(waiting, logs, strict=True):
+        receiver.skip = read_log(log.elements).view.last_skip.get(receiver.channel, "")

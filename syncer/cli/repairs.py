@@ -227,17 +227,9 @@ def _header(joined: Joined, header: Header | None) -> Header:
 # -- carrying it out -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A repair that was carried out; `problem` is why it was not, because the log changed meanwhile."""
-
-    result: Result
-    problem: str = ""
-
-
-async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> Done:
+async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> str:
     """
-    Carry out the steps of a repair.
+    Carry out the steps of a repair; returns why that was not done, empty if it was.
 
     Args:
         at: Open connections.
@@ -262,7 +254,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
                 await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
                 answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
                 if answer is not Answer.OK:
-                    return Done(result, "the log has changed meanwhile; run the command again")
+                    return "the log has changed meanwhile; run the command again"
                 noted = True
             case Act.WAKE:
                 if not noted:
@@ -271,7 +263,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
                 await at.log.wake_owner(joined.uid)
             case Act.NOTHING:
                 continue
-    return Done(result)
+    return ""
 
 
 async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> None:

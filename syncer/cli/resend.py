@@ -2,92 +2,55 @@
 `syncer resend`: request one more attempt of channels that ended without success.
 
 Of one notification; or, after an incident, of all that failed on a receiver since a time, at a rate that
-spares the receiver.
+spares the receiver. All are found first, and each is read again when its turn comes: that may be hours
+later, and no list of the API server lasts as long.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final
+import asyncio
 
-from syncer.cli.arguments import OBJECT, add_by, add_dry_run, add_namespaces
+from syncer.cli.access import access, operator_name, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
-
-if TYPE_CHECKING:
-    from syncer.model.resource import NotificationRequest
-
-HELP: Final = "request one more attempt of channels that ended without success"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("object", metavar=OBJECT, nargs="?")
-    parser.add_argument(
-        "--reason", default="", help="the reason (recorded; required for one notification)"
-    )
-    parser.add_argument(
-        "--channel", action="append", metavar="CHANNEL",
-        help="only this channel; may be given again (default: all that ended without success)",
-    )  # fmt: skip
-    many = parser.add_argument_group("after an incident")
-    many.add_argument(
-        "--receiver", metavar="PATTERN", help="every notification that failed there, `ops`"
-    )
-    many.add_argument("--failed", action="store_true", help="of every receiver")
-    many.add_argument(
-        "--since",
-        metavar="TIME",
-        help="only if its last attempt there was since then (`2h`, or a time)",
-    )
-    many.add_argument("--rate", metavar="N/s", default="1/s", help="default: %(default)s")
-    add_namespaces(many)
-    add_dry_run(parser, "what would be recorded")
-    add_by(parser)
+from syncer.cli.lookup import read_request
+from syncer.cli.manual_records import Stamp, parse_reason, record, resend_requests, write_records
+from syncer.cli.namespaces import namespaces_of
+from syncer.cli.output import Progress, write_json, write_lines, write_remark
+from syncer.cli.scan import Problem, walk
+from syncer.cli.store import trusted_store
+from syncer.cli.times import moment_of, rate_of
+from syncer.ledger.reading import read_log
+from syncer.model.resource import NotificationRequest
+from syncer.rules.channel_state import State
+from syncer.rules.holds import on_channel
 
 
 async def run(options: argparse.Namespace) -> int:
     """Record resend requests; returns the exit code."""
-    from syncer.cli.manual_records import record, resend_requests
-
-    many = bool(options.receiver or options.failed)
-    if many == bool(options.object):
+    if options.object and options.failed:
+        raise Misused("name a notification, or --failed")
+    if not (options.object or options.receiver or options.failed):
         raise Misused("name a notification; or, after an incident, --receiver PATTERN or --failed")
-    if many:
+    if not options.object:
         return await _many(options)
     return await record(
         options,
         lambda at, request, log, stamp: resend_requests(
-            request, log, channels=tuple(options.channel or ()),
+            request, log, channels=tuple(options.receiver or ()),
             at_most_once=at.settings.delivery.at_most_once, **stamp,
         ),
     )  # fmt: skip
 
 
 async def _many(options: argparse.Namespace) -> int:
-    """
-    Request one more attempt of each channel that failed; what was delivered is refused by the rule.
-
-    All are found first, and each is read again when its turn comes: at a rate that spares the receiver that
-    may be hours later, and no list of the API server lasts as long.
-    """
-    import asyncio
-
-    from syncer.cli.access import access, operator_name, where_of
-    from syncer.cli.lookup import read_request
-    from syncer.cli.manual_records import Stamp, parse_reason, resend_requests, write_records
-    from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.output import Progress, write_json, write_lines, write_remark
-    from syncer.cli.scan import Problem, walk
-    from syncer.cli.store import trusted_store
-    from syncer.cli.times import moment_of, rate_of
-    from syncer.ledger.reading import read_log
-
+    """Request one more attempt of each channel that failed; what was delivered is refused by the rule."""
     pause, by = 1 / rate_of(options.rate), operator_name(options.by)
-    where = f"receiver {options.receiver}" if options.receiver else "every receiver"
+    where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
     reason = parse_reason(options.reason or f"after an incident of {where}")
     requested, unread, chosen = 0, 0, []
     async with access(where_of(options)) as at:
-        await trusted_store(at, options, writes=not options.dry_run)
+        await trusted_store(at, writes=not options.dry_run)
         since = moment_of(options.since, "--since", await at.now()) if options.since else 0
         async for one in walk(at, await namespaces_of(at, options)):
             if isinstance(one, Problem):
@@ -116,9 +79,10 @@ async def _many(options: argparse.Namespace) -> int:
                     write_lines([key])
                 await write_records(at, request, records, options, by=by)
                 requested += 1
-    summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
     if options.json:
-        write_json({"summary": summary})
+        write_json(
+            {"summary": {"requested": requested, "unread": unread, "dryRun": options.dry_run}}
+        )
     else:
         verb = "would be requested" if options.dry_run else "requested"
         write_lines([f"one more attempt {verb} for {requested} notification(s)"])
@@ -129,15 +93,11 @@ def _failed(
     request: NotificationRequest, options: argparse.Namespace, since: int
 ) -> tuple[str, ...]:
     """Return the channels that failed for good, as the status shows it, and that were asked for."""
-    from syncer.cli.attempts import on_channel
-    from syncer.rules.channel_state import State
-
     last = {a.channel: a.ended or a.started for a in request.status.attempts}
     return tuple(
         c.name
         for c in request.status.channels
         if c.state in {State.FAILED, State.EXHAUSTED, State.UNCERTAIN}
-        and on_channel(c.name, "", options.receiver or "")
-        and (not options.channel or c.name in options.channel)
+        and on_channel(c.name, options.receiver or ())
         and last.get(c.name, 0) >= since
     )

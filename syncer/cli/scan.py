@@ -12,7 +12,6 @@ are read one after the other while a controller works on them.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -22,7 +21,6 @@ from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
 from syncer.cli.output import Progress
-from syncer.cli.times import seconds_of
 from syncer.kube.notification_requests import ObjectPage, Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.codec import decode_header
@@ -36,6 +34,11 @@ from syncer.rules.verification import Bounds, Sides, check, check_alone
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
+#: Milliseconds up to which an unpublished record is not reported, and after which an open attempt counts as
+#: abandoned; seconds before a divergence is read again to confirm it.
+SETTLE = 10_000
+STUCK = 120_000
+PAUSE = 2.0
 #: What looks wrong is checked once more; beyond so many something is wrong with all of them.
 _SUSPECTS: Final = 20_000
 #: Times that a list begins anew because the API server has forgotten its place.
@@ -293,18 +296,11 @@ async def read_again(at: Access, name: Name) -> Joined:
     return replace(second, key=known)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The result of checking one notification: what is wrong with it."""
 
     joined: Joined
     findings: tuple[Finding, ...]
-
-    def only(self, classes: Sequence[str] | None) -> Result:
-        """Return the result with only the findings of these classes, all where None were named."""
-        if not classes:
-            return self
-        return Result(self.joined, tuple(f for f in self.findings if f.kind.value in classes))
 
 
 async def diverging(
@@ -313,8 +309,6 @@ async def diverging(
     bounds: Bounds,
     namespaces: Sequence[str],
     progress: Progress,
-    *,
-    pause: float,
 ) -> AsyncIterator[Result]:
     """
     Check everything, and yield what is still wrong when it is checked again.
@@ -325,7 +319,6 @@ async def diverging(
         bounds: Of the check; its time and latest epoch are taken anew here.
         namespaces: Only these; empty for all.
         progress: Counts each notification.
-        pause: Seconds between the end of the scan and the second check.
     """
     suspects: list[Name] = []
     async with aclosing(join(at, scan, namespaces, progress)) as pages:
@@ -339,7 +332,7 @@ async def diverging(
                     yield Result(joined, findings)
     if not suspects:
         return
-    await asyncio.sleep(pause)
+    await asyncio.sleep(PAUSE)
     async for result in check_again(at, scan, bounds, suspects):
         yield result
 
@@ -404,15 +397,12 @@ async def _current(at: Access, bounds: Bounds, scan: Scan) -> Bounds:
     return replace(bounds, now=await at.now(), latest=scan.latest)
 
 
-def bounds_of(at: Access, options: argparse.Namespace) -> Bounds:
-    """Return the bounds of a check, as settings and command line have them; the time is not set."""
+def bounds_of(at: Access) -> Bounds:
+    """Return the bounds of a check, as the settings have them; the time is not set."""
     return Bounds(
-        now=0,
-        settle=round(1000 * seconds_of(options.settle, "--settle")),
-        stuck=round(1000 * seconds_of(options.stuck, "--stuck")),
-        at_most_once=at.settings.delivery.at_most_once,
+        now=0, settle=SETTLE, stuck=STUCK, at_most_once=at.settings.delivery.at_most_once,
         status_bytes=at.settings.sync.max_status_bytes,
-    )
+    )  # fmt: skip
 
 
 def short_of(uid: str) -> int:

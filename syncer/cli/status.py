@@ -2,32 +2,41 @@
 `syncer status`: what a person on call asks first, a line each, with the command that goes on.
 
 Each part is asked for by itself and has a few seconds, so that a server that hangs does not keep back what
-the others say.
+the others say. The first page of the explorer is the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
 
-from syncer.cli.arguments import add_namespaces
+from syncer.cli.access import Access, access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    from syncer.cli.access import Access
-    from syncer.cli.overview import Overview
-
-HELP: Final = "show what needs attention now, and the command that goes on"
+from syncer.cli.holding import read_holds
+from syncer.cli.namespaces import controller_namespace, namespaces_of
+from syncer.cli.outage import now_here, reason_of
+from syncer.cli.output import age, table, write_json, write_lines
+from syncer.cli.overview import Overview
+from syncer.cli.receivers import count
+from syncer.cli.rows import Placed
+from syncer.cli.screen import screen_of
+from syncer.cli.store import check_store
+from syncer.kube.leases import LeaseRecord
+from syncer.model.errors import ConfigError, LedgerError, PortError
+from syncer.model.times import time_of
+from syncer.rules.text import plain
+from syncer.sharding.neighbours import read_sessions
+from syncer.sharding.view import PROBLEM, ROUTING, ROUTING_PROBLEM
 
 #: Seconds for an answer of a server; and for counting, which reads every notification.
 _ANSWER: Final = 4.0
 _COUNTING: Final = 60.0
 #: Seconds in which a replica renews its Lease several times.
 _SILENT: Final = 10.0
-_DAY: Final = 86_400_000
+DAY: Final = 86_400_000
 
 
 class Line(NamedTuple):
@@ -39,38 +48,15 @@ class Line(NamedTuple):
     next: str = ""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add_namespaces(parser)
-
-
 async def run(options: argparse.Namespace) -> int:
     """Show where things stand; returns the exit code."""
-    import asyncio
-
-    from syncer.cli.access import access, where_of
-    from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.outage import now_here
-    from syncer.cli.output import table, write_json, write_lines
-    from syncer.cli.overview import Overview
-    from syncer.cli.screen import screen_of
-
-    now = now_here()
     async with access(where_of(options)) as at:
-        counts = Overview(now, now - _DAY)
-        lines = [
-            line
-            for part in await asyncio.gather(
-                _part("REPLICAS", _replicas(at), "doctor"),
-                _part("REDIS", _redis(at), "doctor"),
-                _part("HOLDS", _holds(at), "hold list"),
-                _part(
-                    "NOTIFICATIONS", _counted(at, counts, await namespaces_of(at, options)), "doctor",
-                    within=_COUNTING,
-                ),
-            )
-            for line in part
-        ]  # fmt: skip
+        namespaces = await namespaces_of(at, options)
+
+        async def counted(counts: Overview) -> list[str]:
+            return await count(at, counts, namespaces)
+
+        lines = await report(at, counted)
     if options.json:
         for line in lines:
             write_json(line._asdict() | {"next": line.next or None})
@@ -84,15 +70,30 @@ async def run(options: argparse.Namespace) -> int:
     return OK if all(line.good for line in lines) else DIFFERENT
 
 
+async def report(
+    at: Access, counted: Callable[[Overview], Awaitable[list[str]]], *, home: str = ""
+) -> list[Line]:
+    """
+    Return every line; never raises for what a server answers.
+
+    Args:
+        at: Open connections.
+        counted: Counts all notifications, and returns a line for each that cannot be read.
+        home: The controller's namespace, empty to look for it.
+    """
+    parts = await asyncio.gather(
+        _part("REPLICAS", _replicas(at, home), "doctor"),
+        _part("REDIS", _redis(at), "doctor"),
+        _part("HOLDS", _holds(at), "hold list"),
+        _part("NOTIFICATIONS", _counted(at, counted), "doctor", within=_COUNTING),
+    )
+    return [line for part in parts for line in part]
+
+
 async def _part(
     name: str, work: Awaitable[list[Line]], then: str, *, within: float = _ANSWER
 ) -> list[Line]:
     """Return the lines of a part; one that says so if it cannot be had in time."""
-    import asyncio
-
-    from syncer.cli.outage import reason_of
-    from syncer.model.errors import LedgerError
-
     try:
         async with asyncio.timeout(within):
             return await work
@@ -102,38 +103,43 @@ async def _part(
         return [Line(name, None, f"not known: {reason_of(error)}", then)]
 
 
-async def _replicas(at: Access) -> list[Line]:
-    from syncer.cli.namespaces import controller_namespace
-    from syncer.cli.outage import now_here
-    from syncer.cli.store import check_store
-    from syncer.model.errors import ConfigError, PortError
-    from syncer.model.times import time_of
-    from syncer.sharding.neighbours import read_sessions
-    from syncer.sharding.view import PROBLEM
-
+async def _replicas(at: Access, home: str) -> list[Line]:
     if at.kube is None:
         raise ConfigError(at.problem)
-    home, name = await controller_namespace(), at.settings.sharding.lease_name
+    home, name = home or await controller_namespace(), at.settings.sharding.lease_name
     if not home:
         try:
             store = await check_store(at, home="")
         except PortError as error:
             raise ConfigError(f"the controller's namespace is not known: {error}") from None
         home, name = store.home, store.lease or name
-    alive, dead = [], []
-    for _, lease in await read_sessions(at.kube, home):
-        if lease.name.rpartition("-session-")[0] != name:
-            continue
-        silent = (now_here() - time_of(lease.renew_time)) / 1000
-        idle = lease.annotation(PROBLEM)
-        if silent <= _SILENT:
-            alive.append(f"{lease.holder}{f' (sends nothing: {idle})' if idle else ''}")
-        else:
+    sessions = [lease for _, lease in await read_sessions(at.kube, home)]
+    return replicas([s for s in sessions if s.name.rpartition("-session-")[0] == name], now_here())
+
+
+def replicas(sessions: list[LeaseRecord], now: int) -> list[Line]:
+    """Return the lines about replicas, and about the routing that they have in force, by their sessions."""
+    alive, dead, idle, stale = [], [], False, []
+    for lease in sessions:
+        silent = (now - time_of(lease.renew_time)) / 1000
+        if silent > _SILENT:
             dead.append(f"{lease.holder} has been silent for {silent:.0f} s")
-    idle_ones = any("sends nothing" in one for one in alive)
+            continue
+        problem = lease.annotation(PROBLEM)
+        idle = idle or bool(problem)
+        alive.append(f"{lease.holder}{f' (sends nothing: {problem})' if problem else ''}")
+        if problem := lease.annotation(ROUTING_PROBLEM):
+            stale.append(f"{lease.holder}: {problem}")
     text = f"{len(alive)} alive" + (f": {', '.join(sorted(alive))}" if alive else "")
-    good = bool(alive) and not idle_ones and not dead
-    return [Line("REPLICAS", good, "; ".join([text, *sorted(dead)]), "" if good else "doctor")]
+    good = bool(alive) and not idle and not dead
+    lines = [Line("REPLICAS", good, "; ".join([text, *sorted(dead)]), "" if good else "doctor")]
+    force = {lease.annotation(ROUTING) for lease in sessions} - {""}
+    if stale:
+        lines.append(Line("ROUTING", False, "; ".join([*sorted(force), *sorted(stale)]), "doctor"))
+    elif force:
+        text = "; ".join(sorted(force)) + (": the replicas differ" if len(force) > 1 else "")
+        lines.append(Line("ROUTING", len(force) == 1, text, "" if len(force) == 1 else "doctor"))
+    return lines
 
 
 async def _redis(at: Access) -> list[Line]:
@@ -142,38 +148,24 @@ async def _redis(at: Access) -> list[Line]:
 
 
 async def _holds(at: Access) -> list[Line]:
-    from syncer.cli.holding import read_holds
-    from syncer.cli.outage import now_here
-
     holds, problem = await read_holds(at)
     if problem:
         return [Line("HOLDS", None, problem, "hold list")]
     force = [hold for hold in holds if hold.in_force(now_here())]
-    text = ", ".join(f"{h.name} by {h.author}, {h.reason}" for h in force[:3])
-    return [
-        Line(
-            "HOLDS",
-            not force,
-            f"{len(force)}: {text}" if force else "none",
-            "hold list" * bool(force),
-        )
-    ]
+    text = ", ".join(plain(f"{h.name} by {h.author}, {h.reason}") for h in force[:3])
+    text = f"{len(force)}: {text}" if force else "none"
+    return [Line("HOLDS", not force, text, "hold list" if force else "")]
 
 
-async def _counted(at: Access, counts: Overview, namespaces: tuple[str, ...]) -> list[Line]:
-    from syncer.cli.holding import read_holds
-    from syncer.cli.receivers import count
-
-    counts.holds = (await read_holds(at))[0]
-    unread = await count(at, counts, namespaces)
+async def _counted(at: Access, counted: Callable[[Overview], Awaitable[list[str]]]) -> list[Line]:
+    now = now_here()
+    counts = Overview(Placed((await read_holds(at))[0], now), now - DAY)
+    unread = await counted(counts)
     return [*lines_of(counts), *(Line("UNREADABLE", False, text) for text in unread[:3])]
 
 
 def lines_of(counts: Overview) -> list[Line]:
     """Return the lines about notifications and receivers."""
-    from syncer.cli.output import age
-    from syncer.rules.text import plain
-
     bad = counts.bad
     texts = [f"{r.channel} for {age(counts.now - r.since)} ({plain(r.error)})" for r in bad[:3]]
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""

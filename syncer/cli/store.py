@@ -12,7 +12,6 @@ read, the store is unchecked, and the command says so.
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,15 +121,12 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     return Store(StoreState.OURS, "", namespace, name, found)
 
 
-async def trusted_store(
-    at: Access, options: argparse.Namespace, *, writes: bool = False, new: bool = False
-) -> Store:
+async def trusted_store(at: Access, *, writes: bool = False, new: bool = False) -> Store:
     """
     Check a store before anything in it is believed or written, and report what limits the answer.
 
     Args:
         at: Open connections.
-        options: Of the command.
         writes: Something is to be written: then the store must be checked.
         new: A store that no controller has used is good enough.
 
@@ -141,8 +137,8 @@ async def trusted_store(
     found = await check_store(at, home=home_from_environment())
     if found.state is StoreState.NEW and not new:
         raise ConfigError(found.text)
-    if found.state is StoreState.UNCHECKED and writes and not options.unchecked_store:
-        write_remark(f"{found.remark}; nothing is written (--unchecked-store writes all the same)")
+    if found.state is StoreState.UNCHECKED and writes:
+        write_remark(f"{found.remark}; nothing is written")
         raise found.error or ConfigError(f"this needs the API server: {at.problem}")
     if found.remark:
         write_remark(found.remark)

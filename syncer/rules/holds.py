@@ -77,10 +77,15 @@ def concerns(hold: Hold, request: Subject) -> bool:
 
 def holds_channel(hold: Hold, channel: str) -> bool:
     """Whether a hold matches a channel, by its full name or by that of its receiver."""
-    if not hold.receivers:
+    return on_channel(channel, hold.receivers)
+
+
+def on_channel(channel: str, patterns: Sequence[str]) -> bool:
+    """Whether a channel matches a pattern, by its full name or by its receiver; without any it does."""
+    if not patterns:
         return True
     receiver = receiver_of(channel)
-    return any(fnmatchcase(channel if ":" in p else receiver, p) for p in hold.receivers)
+    return any(fnmatchcase(channel if ":" in p else receiver, p) for p in patterns)
 
 
 def _any(patterns: tuple[str, ...], text: str, *, lower: bool = False) -> bool:

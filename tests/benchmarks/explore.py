@@ -24,9 +24,10 @@ LIVE: Final = Goal(1_000)
 MEMORY: Final = Goal(100)
 #: Pages, in the words of the report.
 _PAGES: Final = {
-    "first page of the list": "/",
-    "a search that finds nothing, so looks at all": "/?q=no-such-name",
-    "what operators hold": "/?state=held",
+    "what needs attention": "/",
+    "first page of the list": "/list",
+    "a search that finds nothing, so looks at all": "/list?q=no-such-name",
+    "what operators hold": "/list?state=held",
     "one notification": "/n/{namespace}/n-000000",
     "receivers": "/receivers",
     "health": "/health",
@@ -56,7 +57,7 @@ async def explore(
     url = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
         program, "-m", "syncer", "web", "--port", str(port), "-n", here.namespace,
-        "--controller-namespace", here.namespace, *words, cwd=ROOT, env=env,
+        *words, cwd=ROOT, env={**env, "KUBERNAUT_CONTROLLER_NAMESPACE": here.namespace},
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -64,7 +65,7 @@ async def explore(
 
             async def listed() -> bool:
                 try:
-                    return "read so far" not in await _get(session, url)
+                    return "read so far" not in await _get(session, f"{url}/list")
                 except aiohttp.ClientError:
                     return False
 

@@ -42,7 +42,7 @@ _RECORDS: Final = 1_000
 _USUAL: Final = 21
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
-    "import syncer.cli.main, syncer.cli.inspection, syncer.ledger.client, syncer.ledger.log,"
+    "import syncer.cli.main, syncer.cli.explain, syncer.ledger.client, syncer.ledger.log,"
     " syncer.settings, syncer.kube.client, syncer.kube.notification_requests, syncer.cli.store, sys, time"
 )
 

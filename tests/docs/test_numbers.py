@@ -31,11 +31,11 @@ from notifier.gateway.kinds import KINDS
 from notifier.reconciler import hold_keeper
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
+from syncer.cli import known, overview, rows
 from syncer.cli.following import _RESTS, LATE
 from syncer.cli.tail import _PERIOD
-from syncer.cli.web import entries, index, receivers, story, updates
+from syncer.cli.web import index, story, updates
 from syncer.cli.web import server as explorer
-from syncer.cli.web import source as explored
 from syncer.model.hold import LONGEST
 from syncer.rules.journal import BORN_MARGIN
 from syncer.runtime import connections
@@ -134,11 +134,11 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "explorer.md": (
         f"up to {said(index.MOST)} rows, above which the oldest are not shown",
-        f"asks a silent server again after {word(explored._REST)} seconds",
+        f"asks a silent server again after {word(known._REST)} seconds",
         f"Bounds: {connections._CONNECTIONS} connections, {updates.MOST} open pages that update themselves",
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
-        f"{said(explored._ANSWER)} seconds for a request to a server",
-        f"{entries._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",
+        f"{said(explorer._ANSWER)} seconds for a request to a server",
+        f"{rows._TEXT} characters of a filter, {overview.MOST} channels, and {story.MOST} moments",
     ),
     "cli.md": (
         f"or a time, at most {LONGEST // 86_400_000} days away",

@@ -19,6 +19,7 @@ async def test_another_installation_is_reported(
     redis_url: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Readiness mentions it, a metric counts it, the doctor names it; neither refuses to start."""
     async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
@@ -57,7 +58,8 @@ async def test_another_installation_is_reported(
         )  # fmt: skip
         capsys.readouterr()
         kubeconfig = str(control_plane.kubeconfig)
-        where = ["--controller-namespace", here.namespace, "-n", here.namespace]
+        where = ["-n", here.namespace]
+        monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
         config = str(here.folder / "config-0.yaml")
         await cli.execute(
             ["doctor", "-o", "json", "--config", config, "--kubeconfig", kubeconfig, *where]

@@ -63,6 +63,7 @@ async def explorer(
     """
     port = free_port()
     environment = pytest.MonkeyPatch()
+    environment.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
     if "--config" in words:  # its constants count, as those of the controller do
         environment.setenv("LEDGER_TESTING", words[words.index("--config") + 1])
     task = asyncio.create_task(
@@ -70,7 +71,7 @@ async def explorer(
             "web", "--port", str(port), "-n", here.namespace, "--key-prefix", here.prefix,
             "--redis-url", redis_url or here.redis_url,
             "--kubeconfig", str(kubeconfig or here.plane.kubeconfig),
-            "--controller-namespace", here.namespace, *words,
+            *words,
         ])
     )  # fmt: skip
     try:
@@ -82,7 +83,7 @@ async def explorer(
                 if task.done():
                     task.result()
                 try:
-                    page = await found.get("/")
+                    page = await found.get("/list")
                 except aiohttp.ClientError:
                     return False
                 return "read so far" not in page.text

@@ -24,6 +24,7 @@ from notifier.process.lifecycle import Lifecycle
 from notifier.process.production import production
 from notifier.settings import load
 from syncer.cli import main as cli
+from syncer.cli import repair, scan
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import RedisLog
@@ -96,31 +97,36 @@ class Operator:
         self.here = here
         self._capsys = capsys
 
-    async def run(self, command: str, *words: str, config: str = "") -> Answer:
-        """Run a command; where to look is added."""
+    async def run(
+        self, command: str, *words: str, config: str = "", settle: int = scan.SETTLE,
+        stuck: int = scan.STUCK,
+    ) -> Answer:  # fmt: skip
+        """Run a command; where to look is added. It is as patient as it is told, in milliseconds."""
         here = self.here
         where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
         if config:
             where = ["--config", config]
         where += ["--kubeconfig", str(here.plane.kubeconfig)]
         self._capsys.readouterr()
-        code = await cli.execute([command, *words, *where])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(scan, "SETTLE", settle)
+            patched.setattr(scan, "STUCK", stuck)
+            patched.setattr(scan, "PAUSE", 0.2)
+            patched.setattr(repair, "WAIT", 20.0)
+            if command == "doctor":
+                patched.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
+            code = await cli.execute([command, *words, *where])
         said = self._capsys.readouterr()
         return Answer(code, said.out, said.err)
 
-    async def verify(self, *words: str, config: str = "") -> Answer:
+    async def verify(self, *words: str, config: str = "", stuck: int = scan.STUCK) -> Answer:
         """Verify this installation's namespace, without waiting for what is on its way."""
-        return await self.run(
-            "verify", "-o", "json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2", *words,
-            config=config,
-        )  # fmt: skip
+        where = ("-o", "json", "-n", self.here.namespace)
+        return await self.run("verify", *where, *words, config=config, settle=0, stuck=stuck)
 
-    async def repair(self, *words: str) -> Answer:
+    async def repair(self, *words: str, stuck: int = scan.STUCK) -> Answer:
         """Repair this installation's namespace."""
-        return await self.run(
-            "verify", "--repair", "-o", "json", "-n", self.here.namespace, "--settle", "0",
-            "--pause", "0.2", "--by", BY, "--wait", "20s", *words,
-        )  # fmt: skip
+        return await self.verify("--repair", "--by", BY, *words, stuck=stuck)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> A
 
 
 async def test_every_page_tells_what_there_is(here: Stage) -> None:
-    """With the documented read-only user: list, story, receivers, shards, health; and live changes."""
+    """With the documented read-only user: now, list, story, receivers, health; and live changes."""
     rule = acl_rule("looker", "secret", prefix=here.prefix, page="explorer")
     await here.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # redis has no type for it
     url = url_of(here.redis_url, "looker", "secret")
@@ -41,12 +41,12 @@ async def test_every_page_tells_what_there_is(here: Stage) -> None:
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await with_a_past(here)
         async with explorer(here, redis_url=url) as site:
-            page = await site.get("/")
+            page = await site.get("/list")
             assert page.code == 200
             assert re.findall(rf'href="/n/{ns}/([^"]+)"', page.text).count("sent") == 1
             assert "<script>document" not in page.text
             assert "&lt;script&gt;document" in page.text  # the receiver's answer, as a text
-            only = await site.get("/?state=held")
+            only = await site.get("/list?state=held")
             assert re.findall(rf'href="/n/{ns}/([^"]+)"', only.text) == ["held"]
 
             story = (await site.get(f"/n/{ns}/refused")).text
@@ -62,10 +62,12 @@ async def test_every_page_tells_what_there_is(here: Stage) -> None:
 
             receivers = (await site.get("/receivers")).text
             assert "slack:ops" in receivers
-            shards = (await site.get("/shards")).text
-            assert "without an owner" not in shards
             health = await site.get("/health")
             assert "redis-connect" in health.text
+            assert "without an owner" not in health.text
+            now = (await site.get("/")).text
+            assert re.findall(rf'href="/n/{ns}/([^"]+)"', now).count("refused") == 1
+            assert "receiver(s) in force, from a file of sha256" in now
             assert "secret" not in health.text
             assert HOSTILE not in health.text
 
@@ -75,7 +77,7 @@ async def test_every_page_tells_what_there_is(here: Stage) -> None:
                 async with asyncio.timeout(10):
                     while b"event: change" not in await stream.content.readline():
                         pass
-            assert "/late" in (await site.get("/")).text
+            assert "/late" in (await site.get("/list")).text
     log = await here.redis.execute_command("ACL", "LOG")  # type: ignore[no-untyped-call]  # likewise
     refused = {entry[b"object"] for entry in log if entry[b"username"] == b"looker"}
     # The doctor asks for what a server may show; everything else is within the rights.
@@ -90,7 +92,7 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await with_a_past(here)
         async with explorer(here, redis_url=nobody) as site:
-            page = (await site.get("/")).text
+            page = (await site.get("/list")).text
             assert f"/n/{ns}/waits" in page
             assert "Redis could not be reached" in page
             story = (await site.get(f"/n/{ns}/refused")).text
@@ -106,7 +108,7 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
                 story = (await site.get(f"/n/{ns}/refused")).text
                 assert "the object could not be read" in story
                 assert "routed to slack:ops" in story
-                assert f"/n/{ns}/waits" in (await site.get("/")).text
+                assert f"/n/{ns}/waits" in (await site.get("/list")).text
             finally:
                 await here.plane.resume("kube-apiserver")
             await until(lambda: _live(here), "the API server is back", within=30)
@@ -126,7 +128,7 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
     async with explorer(here) as site:
 
         async def held() -> list[str]:
-            page = await site.get("/?state=held")
+            page = await site.get("/list?state=held")
             return sorted(re.findall(rf'href="/n/{here.namespace}/([^"]+)"', page.text))
 
         assert await held() == ["held"]

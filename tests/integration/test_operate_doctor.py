@@ -285,7 +285,7 @@ async def test_well_set_installation(
         await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
         monkeypatch.setenv("LEDGER_TESTING", str(app.loaded.path))  # the owner's number of shards
         answer = await Operator(here, capsys).run(
-            "doctor", "-o", "json", "-n", here.namespace, "--controller-namespace", here.namespace,
+            "doctor", "-o", "json", "-n", here.namespace,
             config=str(app.loaded.path),
         )  # fmt: skip
         checks = {c["check"]: c for c in answer.lines}
@@ -300,7 +300,7 @@ async def test_well_set_installation(
         assert len(checks) == len(answer.lines) >= 30
         # An account without any right, asked about instead.
         nobody = await Operator(here, capsys).run(
-            "doctor", "-o", "json", "--controller-namespace", here.namespace,
+            "doctor", "-o", "json",
             "--service-account", f"{here.namespace}/nobody", config=str(app.loaded.path),
         )  # fmt: skip
         grades = {c["check"]: c["grade"] for c in nobody.lines}
@@ -310,7 +310,7 @@ async def test_well_set_installation(
         assert nobody.code == 1
         # For people: the fix stands below what it is for.
         text = await Operator(here, capsys).run(
-            "doctor", "--controller-namespace", here.namespace,
+            "doctor",
             "--service-account", f"{here.namespace}/nobody",
         )  # fmt: skip
         lines = text.out.splitlines()

@@ -39,11 +39,11 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "inspect": ("explain", "--records", "{ns}/waits"),
     "explain": ("explain", "{ns}/waits"),
     "list": ("list", "-n", "{ns}"),
-    "verify": ("verify", "-n", "{ns}", "--pause", "0.1"),
-    "repair": ("verify", "--repair", "-n", "{ns}", "--pause", "0.1", "--wait", "1s"),
+    "verify": ("verify", "-n", "{ns}"),
+    "repair": ("verify", "--repair", "-n", "{ns}"),
     "resolve": ("resolve", "{ns}/waits", "--as", "delivered", "--reason", "r"),
     "resend": ("resend", "{ns}/waits", "--reason", "r"),
-    "doctor": ("doctor", "-n", "{ns}", "--controller-namespace", "{ns}"),
+    "doctor": ("doctor", "-n", "{ns}"),
 }
 #: And of the one that has ended.
 WITH_ENDED: Final = COMMANDS | {"explain what has ended": ("explain", "{ns}/sent")}
@@ -52,10 +52,10 @@ UNKNOWN: Final[dict[str, tuple[str, ...]]] = {
     "inspect": ("explain", "--records", "{ns}/nobody"),
     "explain": ("explain", "{ns}/nobody"),
     "list": ("list", "-n", "nope"),
-    "list by name": ("list", "-n", "{ns}", "--name", "nobody"),
-    "verify": ("verify", "-n", "nope", "--pause", "0.1"),
+    "list by name": ("list", "-n", "{ns}", "--receiver", "nobody"),
+    "verify": ("verify", "-n", "nope"),
     "repair": ("verify", "--repair", "{ns}/nobody"),
-    "repair all": ("verify", "--repair", "-n", "nope", "--pause", "0.1"),
+    "repair all": ("verify", "--repair", "-n", "nope"),
     "resolve": ("resolve", "{ns}/nobody", "--as", "delivered", "--reason", "r"),
     "resend": ("resend", "{ns}/nobody", "--reason", "r"),
 }

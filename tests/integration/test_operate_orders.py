@@ -101,7 +101,7 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
         1, "syncer: no channel has ended without success\n",
     )  # fmt: skip
     named = await operator.run(
-        "resend", f"{here.namespace}/late", "--reason", "again", "--channel", CHANNEL
+        "resend", f"{here.namespace}/late", "--reason", "again", "--receiver", CHANNEL
     )
     assert named.code == 1
     assert "nothing is sent after a recorded success" in named.err

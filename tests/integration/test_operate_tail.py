@@ -101,11 +101,17 @@ async def test_attempts_are_followed_and_gone_on_with(
         assert after.lines[-1]["object"] == f"{here.namespace}/c"
         assert all(line["at"] >= cursor for line in after.lines)
         monkeypatch.setenv("COLUMNS", "80")
-        text = await operator.run(
-            "tail", "-n", here.namespace, "--error", "503", f"{here.namespace}/b"
-        )
+        text = await operator.run("tail", "-n", here.namespace, f"{here.namespace}/b")
     head, row = text.out.splitlines()
-    assert head.split() == ["UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL"]
+    assert head.split() == [
+        "UTC",
+        "NOTIFICATION",
+        "SEVERITY",
+        "CHANNEL",
+        "RESULT",
+        "SUBJECT",
+        "DETAIL",
+    ]
     assert " failed " in row
     assert max(len(head), len(row)) <= 80
 

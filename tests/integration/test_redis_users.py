@@ -290,7 +290,6 @@ def test_no_prefix_lies_under_another(tmp_path: Path, prefix: str) -> None:
 #: How an operator may say where Redis is: arguments, variable, and whether he is warned.
 WAYS: Final[dict[str, tuple[tuple[str, ...], str, bool]]] = {
     "a variable": ((), "{url}", False),
-    "a file": (("--redis-url-file", "{file}"), "redis://elsewhere", False),
     "an argument without a password": (("--redis-url", "{bare}"), "{url}", False),
     "an argument with it": (("--redis-url", "{url}"), "", True),
 }

@@ -15,11 +15,12 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.cli import explanation
+from syncer.cli import explanation, records, telling
 from syncer.cli.attempts import Event
-from syncer.cli.inspection import Inspection, as_json, as_text
-from syncer.cli.web import pages
-from syncer.cli.web.source import Known
+from syncer.cli.known import Known
+from syncer.cli.store import Store, StoreState
+from syncer.cli.web.pages import page
+from syncer.cli.web.story import tell
 from syncer.ledger.codec import next_chain
 from syncer.ledger.reading import lines_of, read_log
 from syncer.model.record import NUMBERS, Header, Kind
@@ -83,17 +84,17 @@ def test_what_is_read_is_published_and_shown(stored: list[bytes], shown: list[st
     status = merge(found.status, log.view, facts, now=NOW).status
     published = parse_status(json.loads(json.dumps(render_status(status))))
     assert difference(published, merge(published, log.view, facts, now=NOW).status) == {}
-    inspected = Inspection(
-        "u", "ns/n", found, "", log.header, lines_of(log, stored), log.view, ttl=-1
-    )
-    json.dumps(as_json(inspected, now=NOW))
-    as_text(inspected, now=NOW)
     explained = explanation.explain(found, log, explanation.Rules(), now=NOW)
-    json.dumps(explanation.as_json(explained))
-    explanation.as_text(explained)
+    json.dumps(telling.as_json(explained))
+    telling.as_text(explained)
     findings = check(Sides(log, found, -1), BOUNDS)
-    known = Known("ns/n", "u", found, log, explained, findings, (), gone=False, now=NOW)
-    pages.notification(known, events="/events").encode()
+    known = Known(
+        "ns/n", "u", found, "", log, "", tuple(lines_of(log, stored)), -1, Store(StoreState.OURS),
+        explained, findings, gone=False, now=NOW,
+    )  # fmt: skip
+    json.dumps(records.as_json(known))
+    records.as_text(known)
+    page("notification", title="n", here="", known=known, story=tell(found, log)).encode()
     for record in log.records:
         event = Event("u", "ns/n", record)
         json.dumps(event.as_json())

@@ -13,49 +13,33 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from typing import Final
 
-from syncer.cli.arguments import add_home, add_namespaces
+from syncer.cli.access import access, where_of
+from syncer.cli.doctor.examination import examine
+from syncer.cli.doctor.result import Grade, Result, lines_of
 from syncer.cli.exits import DIFFERENT, OK
-
-HELP: Final = "check Redis, API server, permissions, CRD, leases and clocks"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add_namespaces(parser)
-    add_home(parser)
-    parser.add_argument(
-        "--service-account", metavar="NAMESPACE/NAME",
-        help="check the permissions of this account instead of your own",
-    )  # fmt: skip
+from syncer.cli.lookup import namespace_and_name
+from syncer.cli.namespaces import controller_namespace, namespaces_of
+from syncer.cli.output import write_json, write_lines
+from syncer.cli.screen import screen_of
 
 
 async def run(options: argparse.Namespace) -> int:
     """Make every check; returns the exit code."""
-    from syncer.cli.access import access, where_of
-    from syncer.cli.doctor.examination import examine
-    from syncer.cli.doctor.result import Grade, lines_of
-    from syncer.cli.lookup import namespace_and_name
-    from syncer.cli.namespaces import controller_namespace, namespaces_of
-    from syncer.cli.output import write_json, write_lines
-    from syncer.cli.screen import screen_of
-
     if options.service_account:
         namespace_and_name(options.service_account)
-    home = options.controller_namespace or await controller_namespace()
     async with access(where_of(options)) as at:
-        results = await examine(
-            at, namespaces=await namespaces_of(at, options), home=home,
+        results, _ = await examine(
+            at, namespaces=await namespaces_of(at, options), home=await controller_namespace(),
             account=options.service_account or "",
         )  # fmt: skip
-    if options.json:
-        for name, grade, text, fix in results:
+    screen = screen_of(sys.stdout)
+    for name, grade, text, fix in results:
+        if options.json:
             write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})
-    else:
-        screen = screen_of(sys.stdout)
-        for result in results:
-            write_lines(lines_of(result, screen))
+        else:
+            write_lines(lines_of(Result(name, grade, text, fix), screen))
+    if not options.json:
         grades = Counter(result.grade for result in results)
         write_lines([", ".join(f"{grades[g]} {g.value}" for g in Grade)])
     return DIFFERENT if any(r.grade is Grade.FAIL for r in results) else OK

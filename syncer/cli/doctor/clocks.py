@@ -58,7 +58,10 @@ def clock(name: str, offset: int, whose: str) -> Result:
 def check_api_clock(offset: int | None) -> Result:
     """Check the API server's clock against ours; `offset` as of `read_offset`."""
     if offset is None:
-        fix = "grant create on Leases, and name the controller's namespace (--controller-namespace)"
+        fix = (
+            "grant create on Leases, and name the controller's namespace"
+            " ($KUBERNAUT_CONTROLLER_NAMESPACE)"
+        )
         return unknown("api-clock", "the clock could not be read (by a dry run of a Lease)", fix)
     return clock("api-clock", offset, "the API server")
 

@@ -16,6 +16,7 @@ from syncer.cli.doctor.leases import (
     check_journal,
     check_leases,
     check_others,
+    check_routing,
     read_leases,
     read_others,
 )
@@ -141,9 +142,9 @@ async def examine(
     home: str,
     account: str,
     reader: bool = False,
-) -> list[Result]:
+) -> tuple[list[Result], LeaseFacts]:
     """
-    Make every check; never raises for what a server answers.
+    Make every check, and return what was read of the Leases; never raises for what a server answers.
 
     Args:
         at: Open connections.
@@ -175,10 +176,11 @@ async def examine(
             logs_read=not (redis.error or redis.scan),
         ),
         check_others(cluster.leases, cluster.api.stores, (redis.meta or {}).get("store", "")),
+        check_routing(cluster.leases),
         *check_journal(cluster.leases, redis=not redis.error, now=now_here()),
         check_clocks(None if redis.error else redis.offset, cluster.offset),
     ]
-    return [r for r in results if not (reader and r.name in NEED_RIGHTS)]
+    return [r for r in results if not (reader and r.name in NEED_RIGHTS)], cluster.leases
 
 
 async def _named_by_store(at: Access, redis: RedisFacts) -> str:

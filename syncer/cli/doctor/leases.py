@@ -16,8 +16,9 @@ from syncer.kube.client import KubeClient
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
 from syncer.model.errors import PortError, Unauthorised
 from syncer.model.journal import Note
-from syncer.model.times import format_time
+from syncer.model.times import format_time, time_of
 from syncer.sharding.neighbours import living, namespaces_shown, read_sessions
+from syncer.sharding.view import ROUTING, ROUTING_PROBLEM
 
 #: Milliseconds in which a controller that has Redis again takes the notes away.
 _JOIN: Final = 60_000
@@ -39,6 +40,7 @@ class LeaseFacts:
         others: Other installations that run and watch the same namespaces, as `namespace/name`.
         elsewhere: Whether those in other namespaces were looked for, too.
         hidden: Why they could not be looked for, empty if they could.
+        routing: The routing that each living replica has in force, and why it is not that of the files.
     """
 
     shards: int = 0
@@ -51,6 +53,7 @@ class LeaseFacts:
     others: list[str] = field(default_factory=list)
     elsewhere: bool = False
     hidden: str = ""
+    routing: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def unowned(self) -> list[int]:
@@ -109,6 +112,12 @@ async def read_others(
         facts.hidden = str(error)
         return
     watched, now = namespaces_shown(namespaces or None), now_here()
+    facts.routing = {
+        lease.holder: (lease.annotation(ROUTING), lease.annotation(ROUTING_PROBLEM))
+        for place, lease in sessions
+        if (place, lease.name.rpartition("-session-")[0]) == ours
+        and now - time_of(lease.renew_time) <= lease.duration * 1000
+    }
     for place in sorted({place for place, _ in sessions}):
         names = living([lease for at, lease in sessions if at == place], now, watched)
         facts.others += [f"{place}/{name}" for name in names if (place, name) != ours]
@@ -142,6 +151,21 @@ def check_others(facts: LeaseFacts, stores: Collection[str], store: str) -> Resu
     return ok("other-installations", f"none watches the same namespaces{where}")
 
 
+def check_routing(facts: LeaseFacts) -> Result:
+    """Check that each replica has in force what its routing file says."""
+    said = {holder: pair for holder, pair in facts.routing.items() if pair[0]}
+    if not said:
+        return unknown("routing", "no replica says what routing it has in force")
+    if wrong := [f"{holder}: {problem}" for holder, (_, problem) in said.items() if problem]:
+        fix = "correct the routing file or the credentials; `notifier check` says where"
+        return fail("routing", "; ".join(sorted(wrong)), fix)
+    force = sorted({text for text, _ in said.values()})
+    if len(force) > 1:
+        fix = "wait a minute; then look whether every pod has the same ConfigMap mounted"
+        return warn("routing", f"the replicas differ: {'; '.join(force)}", fix)
+    return ok("routing", force[0])
+
+
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:
     """
     Check the number of shards, and that each has an owner.
@@ -152,7 +176,7 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
         home: Namespace of the controller, empty if that is not known.
     """
     if not home:
-        fix = "name the controller's namespace (--controller-namespace)"
+        fix = "name the controller's namespace ($KUBERNAUT_CONTROLLER_NAMESPACE)"
         return [unknown("shards", "Leases were not read", fix)]
     if facts.forbidden:
         fix = f"grant get on leases (coordination.k8s.io) in the namespace {home}"

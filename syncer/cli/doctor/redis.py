@@ -410,7 +410,7 @@ def _metadata(meta: Mapping[str, str] | None, installation: str) -> Result:
             "redis-stamp", f"the store belongs to installation {owner!r}; which one this is was not"
             " compared",
             "give access to the API server and get on Leases, or name the controller's namespace"
-            " (--controller-namespace)",
+            " ($KUBERNAUT_CONTROLLER_NAMESPACE)",
         )  # fmt: skip
     if owner != installation:
         return fail(

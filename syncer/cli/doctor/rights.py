@@ -122,7 +122,7 @@ def _check(right: Right, facts: RightsFacts, home: str) -> Result:
         return unknown(right.check, text, "grant create on (self)subjectaccessreviews")
     if right.leases and not home:
         text = "the controller's namespace is not known"
-        return unknown(right.check, text, "name it (--controller-namespace)")
+        return unknown(right.check, text, "name it ($KUBERNAUT_CONTROLLER_NAMESPACE)")
     if right.check in facts.missing:
         fix = (
             "apply the chart's roles; to ask about the controller's account instead of your own, name it"

@@ -5,7 +5,7 @@ The API server can neither sort by age nor filter by more than names, so every s
 everything. Therefore all entries are kept here, in order, and a page begins where the one before ended.
 A search visits all of them and yields to the event loop every few thousand.
 
-Bounds: entries (beyond the bound the oldest are dropped, and the pages say so), and recent attempts.
+Beyond a bound the oldest are dropped, and the pages say so.
 
 No I/O, no clock.
 """
@@ -13,33 +13,32 @@ No I/O, no clock.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.cli.web.entries import Entry, EntryMaker, Placed, Query, position_of
-from syncer.model.attempt import AttemptState
+from syncer.cli.rows import Placed, Position, Query, Row, RowMaker, position_of
 from syncer.model.resource import NotificationRequest
 
 #: Entries that are kept: some sixty megabytes at most.
 MOST: Final = 200_000
-#: Attempts of the recent past that are kept, and how long that is in milliseconds.
-RECENT: Final = 5_000
-WINDOW: Final = 3_600_000
+#: Groups that are shown.
+GROUPS: Final = 500
 #: Entries that are looked at in one turn of the loop.
 _TURN: Final = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class RecentAttempt:
-    """An attempt of the recent past."""
+@dataclass(slots=True)
+class Group:
+    """Notifications that have an event or a receiver in common."""
 
-    channel: str
-    ended: int
-    state: AttemptState
+    name: str
+    newest: int
+    number: int = 0
+    unfinished: int = 0
+    failed: int = 0
 
 
 class Index:
@@ -55,11 +54,9 @@ class Index:
     def __init__(self, *, most: int = MOST) -> None:
         """Begin without entries; it keeps `most` of them."""
         self._most = most
-        self._maker = EntryMaker()
-        self._entries: dict[str, dict[str, Entry]] = {}
-        self._order: list[Entry] = []
-        self._recent: dict[tuple[str, str], RecentAttempt] = {}
-        self._ends: list[tuple[int, tuple[str, str]]] = []
+        self._maker = RowMaker()
+        self._entries: dict[str, dict[str, Row]] = {}
+        self._order: list[Row] = []
         self.phases: Counter[str] = Counter()
         self.cut = False
         self.on_change: Callable[[str], None] = lambda _key: None
@@ -73,19 +70,14 @@ class Index:
         """Namespaces with a notification."""
         return sorted(self._entries)
 
-    @property
-    def recent(self) -> list[RecentAttempt]:
-        """Attempts of the recent past, as far as they are kept."""
-        return list(self._recent.values())
-
-    def get(self, namespace: str, name: str) -> Entry | None:
+    def get(self, namespace: str, name: str) -> Row | None:
         """Return an entry, None if there is none."""
         return self._entries.get(namespace, {}).get(name)
 
     def put(self, request: NotificationRequest, *, listing: int = 0) -> None:
         """Take an object as it is now; `listing` is the number of the list that brought it."""
         before = self.get(request.namespace, request.name)
-        entry = self._maker.entry(request, listing or (before.listing if before else 0))
+        entry = self._maker.row(request, listing or (before.listing if before else 0))
         if before is not None:
             self._take_out(before)
         elif len(self._order) >= self._most:
@@ -96,7 +88,6 @@ class Index:
         self._entries.setdefault(entry.namespace, {})[entry.name] = entry
         self._order.insert(bisect_right(self._order, position_of(entry), key=position_of), entry)
         self.phases[entry.phase] += 1
-        self._remember(request)
         self.on_change(entry.key)
 
     def drop(self, namespace: str, name: str) -> None:
@@ -115,7 +106,7 @@ class Index:
         for entry in gone:
             self.drop(entry.namespace, entry.name)
 
-    async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Entry], bool]:
+    async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Row], bool]:
         """
         Return what matches, the newest first, and whether there is more.
 
@@ -124,17 +115,16 @@ class Index:
             size: Entries at most.
             placed: What operators hold.
         """
-        found: list[Entry] = []
-        async for entry in self.walk(query):
+        found: list[Row] = []
+        async for entry in self.walk(query.after):
             if query.matches(entry, placed):
                 if len(found) == size:
                     return found, True
                 found.append(entry)
         return found, False
 
-    async def walk(self, query: Query | None = None) -> AsyncIterator[Entry]:
-        """Yield all entries behind a place, the newest first; the loop gets its turn meanwhile."""
-        after = query.after if query is not None else None
+    async def walk(self, after: Position | None = None) -> AsyncIterator[Row]:
+        """Yield all rows behind a place, the newest first; the loop gets its turn meanwhile."""
         while True:
             end = len(self._order)
             if after is not None:
@@ -148,22 +138,24 @@ class Index:
             after = position_of(chunk[0])
             await asyncio.sleep(0)
 
-    def _take_out(self, entry: Entry) -> None:
+    async def groups(self, query: Query, placed: Placed, by: str) -> list[Group]:
+        """Return what matches as groups by `event` or `receiver`, the newest first."""
+        found: dict[str, Group] = {}
+        async for row in self.walk():
+            if not query.matches(row, placed):
+                continue
+            for name in [row.event] if by == "event" else [c.name for c in row.channels] or [""]:
+                if name in found or len(found) < GROUPS:
+                    group = found.setdefault(name, Group(name, row.created))
+                    group.number += 1
+                    group.unfinished += not row.finished
+                    group.failed += row.phase in {"Failed", "PartiallySent"}
+        return list(found.values())
+
+    def _take_out(self, entry: Row) -> None:
         del self._order[bisect_left(self._order, position_of(entry), key=position_of)]
         inside = self._entries[entry.namespace]
         del inside[entry.name]
         if not inside:
             del self._entries[entry.namespace]
         self.phases[entry.phase] -= 1
-
-    def _remember(self, request: NotificationRequest) -> None:
-        for attempt in request.status.attempts:
-            identity = (request.uid, attempt.id)
-            known = identity in self._recent
-            if not attempt.ended:
-                continue
-            self._recent[identity] = RecentAttempt(attempt.channel, attempt.ended, attempt.state)
-            if not known:
-                heapq.heappush(self._ends, (attempt.ended, identity))
-            if len(self._ends) > RECENT:
-                del self._recent[heapq.heappop(self._ends)[1]]

@@ -16,26 +16,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from syncer.cli.access import Access
+from syncer.cli.doctor.examination import examine
+from syncer.cli.doctor.leases import LeaseFacts
+from syncer.cli.doctor.result import Grade, Result
+from syncer.cli.holding import read_holds
+from syncer.cli.known import API, REDIS, Asker, Missing, know
+from syncer.cli.outage import now_here
 from syncer.cli.output import in_words
+from syncer.cli.overview import Overview
+from syncer.cli.receivers import read_skips
+from syncer.cli.rows import Head, Placed, Query, Row, position_of, query_of
+from syncer.cli.status import Line, report
 from syncer.cli.web import pages
-from syncer.cli.web.entries import Placed, Query
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
-from syncer.cli.web.layout import link
-from syncer.cli.web.source import Source
+from syncer.cli.web.story import tell
 from syncer.cli.web.updates import Updates
+from syncer.model.errors import ContractError
 from syncer.runtime.connections import Connections, Handler, Listener, listen
+
+T = TypeVar("T")
 
 ADDRESS: Final = "127.0.0.1"
 #: Rows of a page of the list.
 ROWS: Final = 50
+#: Namespaces that the list offers to choose from.
+_OFFERED: Final = 200
+#: Seconds for an answer of a server, for the doctor, and for which what was read for all serves.
+_ANSWER: Final = 3.0
+_DOCTOR: Final = 20.0
+_FRESH: Final = 2.0
+_EXAMINED: Final = 30.0
+#: Where the explorer goes on from a line of the status.
+_PAGES: Final = {
+    "REPLICAS": "/health", "REDIS": "/health", "ROUTING": "/health", "RECEIVERS": "/receivers",
+    "STUCK": "/list?state=unfinished", "UNKNOWN": "/list?state=unknown",
+    "FAILED": "/list?phase=failed&since=1d", "QUARANTINED": "/list?state=quarantined",
+    "JOURNALED": "/list?state=journaled", "HELD BACK": "/list?state=held",
+}  # fmt: skip
 #: Pages that are made at once; others wait, and all have so many seconds.
 _TOGETHER: Final = 8
 _SECONDS: Final = 25.0
@@ -85,14 +113,55 @@ def asked_from_here(headers: Mapping[str, str]) -> bool:
     )
 
 
+class Shared(Generic[T]):
+    """A value that is read once and shared by all who need it within some seconds."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], fresh: float) -> None:
+        """Read nothing yet; the result of `read` is used for `fresh` seconds."""
+        self._read = read
+        self._fresh = fresh
+        self._task: asyncio.Future[T] | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """Return the value, and read it unless it is fresh; raises what the read raises."""
+        now = time.monotonic()
+        if self._task is None or (self._task.done() and now >= self._until):
+            self._task = asyncio.ensure_future(self._read())
+            self._task.add_done_callback(self._stamp)
+        return await asyncio.shield(self._task)
+
+    async def close(self) -> None:
+        """End a reading that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _stamp(self, task: asyncio.Future[T]) -> None:
+        self._until = time.monotonic() + self._fresh
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; it need not be reported where nobody does any more
+
+
 class Explorer:
     """The server."""
 
-    def __init__(self, source: Source, index: Index, follower: Follower) -> None:
-        """Prepare; `listen` opens the port. Open pages follow changes of the index."""
-        self._source = source
+    def __init__(
+        self, at: Access, index: Index, follower: Follower, *, namespaces: Sequence[str], home: str
+    ) -> None:
+        """
+        Prepare; `listen` opens the port. Open pages follow changes of the index.
+
+        No namespaces are all, and an empty `home` (the controller's namespace) is not known.
+        """
+        self._at = at
         self._index = index
         self._follower = follower
+        self._namespaces = namespaces
+        self._home = home
+        self._asker = Asker(_ANSWER)
+        self._report = Shared(self._read_report, _FRESH)
+        self._examination = Shared(self._examine, _EXAMINED)
         self._updates = Updates()
         self._making = asyncio.Semaphore(_TOGETHER)
         self._assets = {
@@ -103,10 +172,10 @@ class Explorer:
         self._app = app
         self._connections = Connections()
         self._listeners: list[Listener] = []
-        app.router.add_get("/", self._page(self._list))
+        app.router.add_get("/", self._page(self._now))
+        app.router.add_get("/list", self._page(self._list))
         app.router.add_get("/n/{namespace}/{name}", self._page(self._notification))
         app.router.add_get("/receivers", self._page(self._receivers))
-        app.router.add_get("/shards", self._page(self._shards))
         app.router.add_get("/health", self._page(self._health))
         app.router.add_get("/events", self._events)
         app.router.add_get("/assets/{name}", self._asset)
@@ -134,7 +203,8 @@ class Explorer:
         """Stop listening, and end what is under way."""
         while self._listeners:
             await self._listeners.pop().close()
-        await self._source.close()
+        for shared in (self._report, self._examination):
+            await shared.close()
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)
@@ -187,49 +257,128 @@ class Explorer:
 
     @staticmethod
     def _problem(code: int, title: str, text: str) -> web.Response:
-        return _html(code, pages.problem(title, text))
+        return _html(code, pages.page("problem", title=title, here="", text=text))
 
     # -- pages ------------------------------------------------------------------------------------
 
+    async def _now(self, _request: web.Request) -> str:
+        missing: list[str] = []
+        (lines, _), placed = await self._report.get(), await self._placed(missing)
+        # What is bad comes first, then what is not known.
+        lines = sorted(lines, key=lambda line: 1 if line.good is None else 2 * line.good)
+        missing += self._missing(placed.now)
+        query = Query(states=("attention",))
+        found, more = await self._index.page(query, ROWS, placed)
+        return pages.page(
+            "now", title="Now", here="/", lines=lines, pages=_PAGES, found=found, more=more,
+            heads=await self._heads(found, missing), placed=placed, missing=missing, events="/events",
+            holds=[h for h in placed.holds if placed.now < h.until], complete=self._follower.complete,
+        )  # fmt: skip
+
     async def _list(self, request: web.Request) -> str:
-        query = Query.of(request.query)
-        now = await self._source.now()
-        holds, unread = await self._source.holds()
-        placed = Placed(tuple(h for h in holds if h.in_force(now)), now)
-        entries, more = await self._index.page(query, ROWS, placed)
-        heads = await self._source.heads(entries)
-        totals = pages.Totals(
-            self._index.phases, self._index.namespaces, self._follower.complete, self._index.cut
-        )
-        missing = self._missing(now)
-        if unread:
-            missing.append(f"The holds are not known: {unread}")
-        return pages.listed(entries, heads, query, totals, placed, more=more, missing=missing)
+        missing: list[str] = []
+        placed = await self._placed(missing)
+        missing += self._missing(placed.now)
+        words = {name: text.strip() for name, text in request.query.items()}
+        query, by = query_of(words, placed.now), words.get("group", "")
+        groups, found, more = None, list[Row](), False
+        if by in {"event", "receiver"}:
+            groups = await self._index.groups(query, placed, by)
+        else:
+            found, more = await self._index.page(query, ROWS, placed)
+        return pages.page(
+            "list", title="Notifications", here="/list", words=words, groups=groups, found=found, more=more,
+            last=position_of(found[-1]).token if found else "", counts=self._index.phases,
+            heads=await self._heads(found, missing), placed=placed, missing=missing, events="/events",
+            namespaces=self._index.namespaces[:_OFFERED], complete=self._follower.complete,
+            cut=self._index.cut,
+        )  # fmt: skip
 
     async def _notification(self, request: web.Request) -> str | None:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
-        known = await self._source.known(namespace, name)
-        if known is None:
+        key, row = f"{namespace}/{name}", self._index.get(namespace, name)
+        found = await know(self._at, key, self._asker, uid=row.uid if row else "", home=self._home)
+        if found is None:
             return None
-        return pages.notification(known, events=link("/events", {"key": known.key}))
+        missing = list(found.missing)
+        if found.gone:
+            missing.append("The object no longer exists: this is its log.")
+        return pages.page(
+            "notification", title=key, here="", known=found, story=tell(found.request, found.log),
+            missing=missing, events=pages.link("/events", {"key": key}),
+        )  # fmt: skip
 
     async def _receivers(self, _request: web.Request) -> str:
-        overview = await self._source.receivers.get()
-        return pages.receivers(overview, missing=self._missing(overview.now))
-
-    async def _shards(self, _request: web.Request) -> str:
-        return pages.shards(await self._source.leases.get(), missing=())
+        _, counts = await self._report.get()
+        missing = self._missing(counts.now)
+        try:
+            await self._asker.ask(REDIS, lambda: read_skips(self._at, counts))
+        except (Missing, ContractError) as error:
+            missing.append(f"{error}: whether a breaker is open is not known")
+        return pages.page(
+            "receivers", title="Receivers", here="/receivers", counts=counts, missing=missing,
+            events="/events",
+        )  # fmt: skip
 
     async def _health(self, _request: web.Request) -> str:
-        missing = self._missing(await self._source.now())
+        missing = self._missing(now_here())
+        results, leases = list[Result](), LeaseFacts()
         try:
-            results = await self._source.examination.get()
+            results, leases = await self._examination.get()
         except TimeoutError:
-            return pages.health([], missing=[*missing, "The checks did not end in time."])
-        return pages.health(results, missing=missing)
+            missing.append("The checks did not end in time.")
+        order = [Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK]
+        shards_of = defaultdict[str, list[str]](list)
+        for number, holder in enumerate(leases.holders):
+            shards_of[holder].append(str(number))
+        return pages.page(
+            "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
+            results=sorted(results, key=lambda r: order.index(r.grade)),
+        )  # fmt: skip
+
+    # -- what pages show --------------------------------------------------------------------------
+
+    async def _read_report(self) -> tuple[list[Line], Overview]:
+        """Read what `syncer status` says, and count over the index."""
+        kept: list[Overview] = []
+
+        async def counted(counts: Overview) -> list[str]:
+            kept.append(counts)
+            async for row in self._index.walk():
+                counts.take(row)
+            return []
+
+        lines = await report(self._at, counted, home=self._home)
+        return lines, kept[0] if kept else Overview(Placed(now=now_here()), 0)
+
+    async def _examine(self) -> tuple[list[Result], LeaseFacts]:
+        async with asyncio.timeout(_DOCTOR):
+            return await examine(
+                self._at, namespaces=self._namespaces, home=self._home, account="", reader=True
+            )
+
+    async def _placed(self, missing: list[str]) -> Placed:
+        """Return what operators hold, and the time."""
+        try:
+            holds, problem = await self._asker.ask(API, lambda: read_holds(self._at))
+        except Missing as error:
+            holds, problem = (), str(error)
+        if problem:
+            missing.append(f"The holds are not known: {problem}")
+        return Placed(holds, now_here())
+
+    async def _heads(self, found: Sequence[Row], missing: list[str]) -> dict[str, Head]:
+        """Read what the list shows of logs, by uid."""
+        uids = [row.uid for row in found]
+        try:
+            heads = await self._asker.ask(REDIS, lambda: self._at.log.read_headers(uids))
+        except (Missing, ContractError) as error:
+            missing.append(f"{error}: whether everything is published is not known")
+            return {}
+        return {uid: Head.of(head) for uid, head in zip(uids, heads, strict=True)}
 
     def _missing(self, now: int) -> list[str]:
-        """Say why the entries may be out of date."""
+        """Say why the rows may be out of date."""
         if not self._follower.problem:
             return []
         ago = in_words(now - round(self._follower.since * 1000))

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from syncer.cli.explanation import result_of
+from syncer.cli.output import span
+from syncer.cli.telling import result_of
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest
@@ -58,6 +59,20 @@ class Moment:
     detail: str = ""
     by: str = ""
     restored: bool = False
+
+    @property
+    def facts(self) -> list[str]:
+        """What is known of it besides, in words."""
+        tried = bool(self.attempt)
+        said = [
+            f"attempt {self.attempt}" if tried else "",
+            f"after a wait of {span(self.wait)}" if tried and self.wait >= 0 else "",
+            f"took {span(self.duration)}" if tried and self.duration >= 0 else "",
+            f"code {self.code}" if self.code else "",
+            f"{'requested ' if tried else ''}by {self.by}" if self.by else "",
+            "known from the status alone" if self.restored else "",
+        ]
+        return [text for text in said if text]
 
 
 @dataclass(frozen=True, slots=True)

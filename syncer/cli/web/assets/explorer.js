@@ -11,8 +11,21 @@ function say(text) {
   if (state.textContent !== text) state.textContent = text;
 }
 
+// Times are written in UTC; the reader's own clock is what a page shows, with UTC as its title.
+function local(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const shown = new Date(time.dateTime).toLocaleString(undefined, { timeZoneName: "short" });
+    if (time.classList.contains("age")) time.title = `${shown} (${time.dateTime})`;
+    else {
+      time.title = time.dateTime;
+      time.textContent = shown;
+    }
+  }
+}
+
 // Everything but the filters, which somebody may be filling in, comes from the fresh page.
 function swap(fresh) {
+  local(fresh);
   const focused = document.activeElement && document.activeElement.getAttribute("href");
   const kept = live.querySelector("form.filters");
   const children = [...fresh.childNodes];
@@ -75,4 +88,5 @@ document.addEventListener("selectionchange", () => {
 window.addEventListener("pageshow", (event) => {
   if (event.persisted && live.dataset.events) follow();
 });
+local(live);
 if (live.dataset.events) follow();

@@ -1,4 +1,4 @@
-"""Options that several commands share: their names, what they become, and their defaults."""
+"""Options that several commands share: what they become, their defaults, and how many there are."""
 
 from __future__ import annotations
 
@@ -9,79 +9,50 @@ import pytest
 
 from notifier.cli.main import _parser as notifier_parser
 from syncer.cli import arguments
+from syncer.cli.arguments import COMMANDS, OPTIONS
 from syncer.cli.main import _parser as syncer_parser
-from syncer.rules.divergence import VERIFIED
 
-
-def parser() -> argparse.ArgumentParser:
-    """A command that takes everything."""
-    made = argparse.ArgumentParser(parents=[arguments.where_to_look()], exit_on_error=False)
-    arguments.add_object(made)
-    arguments.add_namespaces(made)
-    arguments.add_check(made)
-    arguments.add_dry_run(made, "what would be done")
-    arguments.add_reason(made, "why")
-    arguments.add_by(made)
-    made.add_argument("--keep", type=arguments.count, default=3)
-    return made
-
-
-DEFAULTS: Final[dict[str, Any]] = {
-    "config": None, "redis_url": None, "redis_url_file": None, "key_prefix": None,
-    "kubeconfig": None, "context": None, "json": False,
-    "until_stdin_closes": False, "all_namespaces": False,
-    "object": "ns/n", "namespace": None, "classes": None,
-    "settle": "10s", "stuck": "2m", "pause": 2.0, "dry_run": False, "unchecked_store": False,
-    "reason": "r", "by": None, "keep": 3,
-}  # fmt: skip
-
-GIVEN: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
-    "nothing": ([], {}),
+GIVEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "where Redis is": (
-        ["--redis-url", "redis://h", "--key-prefix", "p", "--redis-url-file", "f"],
-        {"redis_url": "redis://h", "key_prefix": "p", "redis_url_file": "f"},
+        "list --redis-url redis://h --key-prefix p", {"redis_url": "redis://h", "key_prefix": "p"},
     ),
-    "where the API server is": (["--kubeconfig", "k", "--config", "c"], {"kubeconfig": "k", "config": "c"}),
-    "a context": (["--context", "prod"], {"context": "prod"}),
-    "answers in JSON": (["-o", "json"], {"json": True}),
-    "somebody at the other end": (["--until-stdin-closes"], {"until_stdin_closes": True}),
-    "all namespaces": (["-A"], {"all_namespaces": True}),
-    "two namespaces": (["-n", "a", "--namespace", "b"], {"namespace": ["a", "b"]}),
-    "two classes": (["--class", "phase", "--class", "orphan"], {"classes": ["phase", "orphan"]}),
-    "spans of time": (
-        ["--settle", "1s", "--stuck", "1m", "--pause", "0.5"],
-        {"settle": "1s", "stuck": "1m", "pause": 0.5},
+    "where the API server is": (
+        "list --kubeconfig k --config c --context prod",
+        {"kubeconfig": "k", "config": "c", "context": "prod"},
     ),
+    "answers in JSON": ("list -o json", {"json": True}),
+    "nothing": ("list", {"json": False, "namespace": None, "state": (), "until_stdin_closes": False}),
+    "all namespaces": ("list -A", {"all_namespaces": True}),
+    "two namespaces": ("list -n a --namespace b", {"namespace": ["a", "b"]}),
+    "states": ("list --state held,unknown", {"state": ("held", "unknown")}),
+    "states of attempts": ("tail --state skip --state intent", {"state": ["skip", "intent"]}),
+    "some of the past": ("tail", {"since": "10m", "state": None, "object": []}),
+    "a day": ("receivers", {"since": "1d"}),
     "what writes": (
-        ["--dry-run", "--unchecked-store", "--by", "me"],
-        {"dry_run": True, "unchecked_store": True, "by": "me"},
+        "resolve ns/n --as failed --reason r --dry-run --by me",
+        {"result": "failed", "reason": "r", "dry_run": True, "by": "me", "object": "ns/n"},
     ),
-    "a count": (["--keep", "0"], {"keep": 0}),
+    "a hold": ("hold --receiver a --receiver b --until 1h", {"receiver": ["a", "b"], "act": None}),
+    "the end of two holds": ("hold end a b --rate 5/s", {"act": "end", "hold": ["a", "b"], "rate": "5/s"}),
+    "one notification": ("explain ns/n", {"object": "ns/n", "event": None}),
+    "an event": ("explain --event e", {"object": None, "event": "e"}),
+    "a port": ("web --port 0", {"port": 0}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", GIVEN)
 def test_options(case: str) -> None:
     """What is given is read, and everything else keeps its default."""
-    words, wanted = GIVEN[case]
-    found = parser().parse_args([*words, "--reason", "r", "ns/n"])
-    assert vars(found) == DEFAULTS | wanted
+    line, wanted = GIVEN[case]
+    found = vars(syncer_parser().parse_args(line.split()))
+    assert {name: found[name] for name in wanted} == wanted
 
 
-REFUSED: Final = {
-    "a class that there is not": ["--class", "other"],
-    "a count below 0": ["--keep", "-1"],
-    "a count that is none": ["--keep", "some"],
-    "a pause that is no number": ["--pause", "2s"],
-    "one namespace and all": ["-n", "a", "-A"],
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused(case: str) -> None:
-    """A value that means nothing is an error, not a default."""
-    with pytest.raises(argparse.ArgumentError):
-        parser().parse_args([*REFUSED[case], "--reason", "r", "ns/n"])
+def test_there_are_few() -> None:
+    """About forty in all, and each is of some command."""
+    used = {name for command in COMMANDS.values() for name in command.options if name in OPTIONS}
+    assert used | set(arguments._EVERYWHERE) == set(OPTIONS)
+    assert len(OPTIONS) <= 41
 
 
 def test_an_address_has_a_host_and_a_port() -> None:
@@ -101,23 +72,11 @@ def test_an_address_has_a_host_and_a_port() -> None:
             parse_address(text)
 
 
-def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who changes the record says why."""
-    with pytest.raises((SystemExit, argparse.ArgumentError)):
-        parser().parse_args(["ns/n"])
-
-
-def test_the_classes_are_those_of_the_check() -> None:
-    """Each class that `verify` may name can be chosen."""
-    assert list(arguments.CLASSES) == [kind.value for kind in VERIFIED]
-
-
 @pytest.mark.parametrize("option", ["--reason", "--by", "--config", "--redis-url"])
 def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The library makes an empty list of them, which nothing expects."""
-    made = arguments.Parser(parents=[parser()], add_help=False)
     with pytest.raises(SystemExit) as caught:
-        made.parse_args(["ns/n", "--reason=r", f"{option}=--"])
+        syncer_parser().parse_args(["resolve", "ns/n", "--as=failed", "--reason=r", f"{option}=--"])
     assert caught.value.code == 2
     assert f"argument {option}: expected one argument" in capsys.readouterr().err
 

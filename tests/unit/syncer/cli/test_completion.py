@@ -22,14 +22,13 @@ COMPLETED = {
          "tail", "verify", "web"],
     ),
     "an option of a command": (
-        ["resend", "ns/n", "--re"], ["--reason", "--receiver", "--redis-url", "--redis-url-file"],
+        ["resend", "ns/n", "--re"], ["--reason", "--receiver", "--redis-url"],
     ),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
     "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
-    "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
     "a file is the shell's business": (["list", "--config", ""], []),
     "a switch takes no value": (
-        ["verify", "--repair", "--un"], ["--unchecked-store", "--until-stdin-closes", "--unwitnessed"],
+        ["verify", "--repair", "--un"], ["--until-stdin-closes", "--unwitnessed"],
     ),
     "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
     "an object is known to the cluster alone": (["explain", "ns/"], []),

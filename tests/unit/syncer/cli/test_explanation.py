@@ -8,8 +8,9 @@ from typing import Any, Final
 import pytest
 
 from syncer.cli.attempts import translated
-from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step
+from syncer.cli.explanation import Rules, explain
 from syncer.cli.owner import Owner
+from syncer.cli.telling import as_json, as_text, next_step
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.hold import Hold

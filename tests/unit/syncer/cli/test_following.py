@@ -10,12 +10,14 @@ import pytest
 
 from syncer.cli import following
 from syncer.cli.arguments import STATES
-from syncer.cli.attempts import _STATES, Event, Wanted, on_channel
+from syncer.cli.attempts import _STATES, Event, Wanted
 from syncer.cli.following import Follower, WakeUps, _batches
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
 from syncer.model.record import Header, Kind, Record, attempt_record, resolution_record, skip_record
+from syncer.model.resource import parse_object
+from syncer.rules.holds import on_channel
 from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened
 from tests.unit.syncer.cli.world import Objects, World
 
@@ -66,8 +68,8 @@ def test_a_line(case: str) -> None:
     """Result and detail say in words what a record states."""
     record, wanted = LINES[case]
     cells = event(record).cells(dated=False)
-    assert cells[1:3] == ("payments/disk-full", C)
-    assert cells[3:] == wanted
+    assert cells[1:4] == ("payments/disk-full", "-", C)
+    assert (cells[4], cells[6]) == wanted
 
 
 def test_the_time_of_a_line() -> None:
@@ -84,6 +86,7 @@ def test_a_json_line() -> None:
     found = event(failed(A1)).as_json()
     assert found == {
         "at": "2027-01-15T07:59:11.000Z", "object": "payments/disk-full", "uid": "u", "position": 3,
+        "severity": None, "subject": None,
         "channel": C, "receiver": "ops", "state": "failed", "class": "transient", "attempt": A1,
         "code": 503, "error": "slack said no", "durationMs": None,
         "due": "2027-01-15T07:59:41.000Z", "by": None, "resolved": False,
@@ -109,13 +112,11 @@ CONDITIONS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
     "another state": ({"states": ("success",)}, False),
     "its namespace": ({"namespaces": ("a", "payments")}, True),
     "another namespace": ({"namespaces": ("pay",)}, False),
-    "its channel": ({"channel": "slack:ops"}, True),
-    "a pattern of its channel": ({"channel": "slack:*"}, True),
-    "another channel": ({"channel": "slack"}, False),
-    "its receiver": ({"receiver": "ops"}, True),
-    "another receiver": ({"receiver": "dev"}, False),
-    "a part of its error": ({"error": "SAID"}, True),
-    "another error": ({"error": "timeout"}, False),
+    "its channel": ({"receivers": ("slack:ops",)}, True),
+    "a pattern of its channel": ({"receivers": ("dev", "slack:*")}, True),
+    "another channel": ({"receivers": ("slack",)}, False),
+    "its receiver": ({"receivers": ("ops",)}, True),
+    "another receiver": ({"receivers": ("dev",)}, False),
     "its time": ({"since": NOW - 49_000}, True),
     "a later time": ({"since": NOW - 48_999}, False),
 }
@@ -145,7 +146,7 @@ def test_what_can_be_asked_for() -> None:
 def test_the_receiver_of_a_channel(channel: str, receiver: str) -> None:
     """It is what stands behind the kind."""
     assert receiver_of(channel) == receiver
-    assert on_channel(channel, "", receiver)
+    assert on_channel(channel, (receiver,))
 
 
 # -- finding ------------------------------------------------------------------------------
@@ -199,6 +200,24 @@ async def test_the_past_then_what_is_new(logs: Logs) -> None:
     logs.append("4", failed(A1))
     assert await swept(follower) == ["ns/n4 failed"]
     assert await swept(follower) == []
+
+
+async def test_what_it_was_about_is_told(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subject and severity come from the object, once; not from another one that has its name now."""
+    logs.append("1", PLAN, failed(A1))
+    logs.append("2", PLAN, failed(A1))
+    spec = {"type": "Simple", "subject": "disk full", "severity": "high"}
+    kept = {f"ns/n{uid}": parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": f"n{uid}"},
+            "spec": spec}) for uid in ("1", "3")}  # fmt: skip
+    logs.world.objects.kept = {"ns/n1": kept["ns/n1"], "ns/n2": kept["ns/n3"]}
+    logs.world.store = logs.world.objects
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
+    told = {e.object: (e.severity, e.subject) for e in await follower.past(0)}
+    assert told == {"ns/n1": ("high", "disk full"), "ns/n2": ("", "")}
+    logs.world.objects.kept = {}
+    logs.append("1", opened(A2), SENT)
+    (event,) = [event async for events in follower.sweep() for event in events]
+    assert event.cells(dated=False)[2:6] == ("high", C, "success", "disk full")
 
 
 async def test_the_past_is_bounded(logs: Logs) -> None:

@@ -9,10 +9,8 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli import hold
 from syncer.cli.exits import Misused, Refused
-from syncer.cli.holding import is_held
-from syncer.cli.holds import (
+from syncer.cli.hold import (
     _as_json,
     _cells,
     _Count,
@@ -22,7 +20,9 @@ from syncer.cli.holds import (
     _Here,
     _place,
     _routed,
+    run,
 )
+from syncer.cli.main import _parser
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.errors import ConfigError, Conflict
@@ -42,28 +42,6 @@ ALL: Final = replace(HOLD, name="hold-3", receivers=(), namespaces=("ns",), unti
 def here(at: Any = None, *, rate: float = 0.0, **options: Any) -> _Here:
     """What the command works with."""
     return _Here(at, cast("Any", None), argparse.Namespace(config=None, **options), rate)
-
-
-def test_whether_a_row_is_held() -> None:
-    """By the channels that its status shows as unfinished; before that, by what holds every channel."""
-
-    def shows(name: str, state: str) -> dict[str, Any]:
-        return {"name": name, "state": state}
-
-    waits = request(channels=[shows(C, "Retrying"), shows("slack:dev", "Delivered")])
-    new, over = request(phase=""), request(phase="Sent", channels=[shows(C, "Retrying")])
-    ended = request(channels=[shows(C, "Delivered")])
-    found = {
-        name: [is_held(one, [hold], now=NOW) for one in (waits, new, over, ended)]
-        for name, hold in (("it", HOLD), ("another", DEV), ("the namespace", ALL))
-    }
-    assert found == {
-        "it": [True, False, False, False],
-        "another": [False, False, False, False],
-        "the namespace": [True, True, False, False],
-    }
-    assert not is_held(waits, [HOLD], now=HOLD.until)
-    assert not is_held(waits, [], now=NOW)
 
 
 async def test_what_waits_is_counted_by_hold() -> None:
@@ -103,7 +81,7 @@ def test_a_hold_as_a_row() -> None:
     assert _cells(HOLD, 3, NOW) == (
         "hold-1", "in 1 hour", "alice@desk", "3", "--receiver slack:ops", "they mend it",
     )  # fmt: skip
-    assert _cells(HOLD, None, HOLD.until)[1:4] == ("ended", "alice@desk", "-")
+    assert _cells(HOLD, None, NOW)[1:4] == ("in 1 hour", "alice@desk", "-")
     assert _cells(replace(HOLD, start=NOW + HOUR), 0, NOW)[1] == "begins in 1 hour"
     assert _cells(replace(HOLD, rate=0.5), 3, NOW)[4] == "--receiver slack:ops, lets go 0.5/s"
     assert _cells(replace(HOLD, drop_before=NOW), 3, NOW)[4] == "--receiver slack:ops, drops"
@@ -194,10 +172,8 @@ def test_an_end_that_is_none(text: str) -> None:
 )
 async def test_words_that_do_not_belong_together(words: list[str]) -> None:
     """They are refused before anything is asked."""
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    hold.add_arguments(parser)
     with pytest.raises(Misused):
-        await hold.run(parser.parse_args(words))
+        await run(_parser().parse_args(["hold", *words]))
 
 
 async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
@@ -220,8 +196,8 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
         done.append([h.drop_before for h in holds])
         return _Count(NOW)
 
-    monkeypatch.setattr("syncer.cli.holds._counted", counted)
-    monkeypatch.setattr("syncer.cli.holds._OBEYED", 0)
+    monkeypatch.setattr("syncer.cli.hold._counted", counted)
+    monkeypatch.setattr("syncer.cli.hold._OBEYED", 0)
     holds = cast("Any", SimpleNamespace(list=listed, patch=patch))
     options: dict[str, Any] = {"hold": ["h"], "drop": True, "dry_run": False, "json": False}
     at = World(Objects()).at
@@ -265,9 +241,9 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
     async def no_namespaces(*_: Any) -> tuple[str, ...]:
         return ()
 
-    monkeypatch.setattr("syncer.cli.holds._counted", counted)
-    monkeypatch.setattr("syncer.cli.holds._routed", lambda: {"slack:ops"})
-    monkeypatch.setattr("syncer.cli.holds.namespaces_of", no_namespaces)
+    monkeypatch.setattr("syncer.cli.hold._counted", counted)
+    monkeypatch.setattr("syncer.cli.hold._routed", lambda: {"slack:ops"})
+    monkeypatch.setattr("syncer.cli.hold.namespaces_of", no_namespaces)
     options: dict[str, Any] = {
         "receiver": ["ops"], "namespace": None, "type": None, "severity": None, "until": "1h",
         "reason": "why", "by": "me", "anyway": False, "dry_run": False, "json": False, **given,

@@ -12,27 +12,21 @@ import pytest
 from syncer.cli.access import Access
 from syncer.cli.doctor.leases import LeaseFacts, check_journal
 from syncer.cli.doctor.result import Grade
-from syncer.cli.explanation import Rules, as_json, as_text, explain
-from syncer.cli.inspection import as_json as inspection_json
-from syncer.cli.inspection import as_text as inspection_text
-from syncer.cli.inspection import inspect_object
-from syncer.cli.listing import row_of
+from syncer.cli.explanation import Rules, explain
 from syncer.cli.outage import (
     held_back,
     log_by_status,
-    log_of,
     now_here,
     reason_of,
-    store_or_silence,
     store_without_redis,
 )
 from syncer.cli.owner import Owner, find_owner
+from syncer.cli.rows import Placed, RowMaker
 from syncer.cli.store import StoreState
+from syncer.cli.telling import as_json, as_text
 from syncer.kube.client import MERGE_PATCH
-from syncer.ledger.answers import LogHead
-from syncer.model.errors import Ambiguous, Gone, Unauthorised, Unavailable
+from syncer.model.errors import Unavailable
 from syncer.model.journal import NOTE, Note
-from syncer.model.ports import ObjectClient
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.divergence import Divergence
@@ -158,29 +152,6 @@ def access(error: Exception, kube: Any = None) -> Access:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), Ambiguous("lost"), TimeoutError()])
-async def test_silence_is_no_error(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer goes on without the log; where nothing else can be asked it is the error."""
-    monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "home")
-    at = access(error)
-    store, home, unread = await store_or_silence(at)
-    assert (store.state, store.lease, home) == (StoreState.UNCHECKED, "nc", "home")
-    assert unread == reason_of(error) == (str(error) or "no answer in time")
-    log, _, unread = await log_of(at, request(entry("failed")))
-    assert (unread, list(log.view.attempts)) == (reason_of(error), [A1])
-    with pytest.raises(type(error)):
-        await store_or_silence(at, needed=True)
-
-
-async def test_a_refusal_is_an_error() -> None:
-    """Credentials that Redis does not take are for the operator to mend."""
-    at = access(Unauthorised("Redis refuses", reason="NOPERM"))
-    with pytest.raises(Unauthorised):
-        await store_or_silence(at)
-    with pytest.raises(Unauthorised):
-        await log_of(at, request())
-
-
 def test_a_reason_names_the_server() -> None:
     """An error carries the address and where it was configured."""
     error = Unavailable("Redis cannot be reached")
@@ -245,41 +216,15 @@ async def test_an_installation_of_which_no_server_says_anything() -> None:
 # -- other commands ---------------------------------------------------------------------------------
 
 
-async def test_inspect_shows_the_object_alone() -> None:
-    """What the status shows is shown, and nothing is compared."""
-
-    class Objects:
-        async def get(
-            self, _namespace: str, name: str, _known: object = None, /
-        ) -> NotificationRequest:
-            if name != "n":
-                raise Gone(name)
-            return request(entry("failed"), **MARKED)
-
-    objects = cast("ObjectClient", Objects())
-    found = await inspect_object(objects, namespace="ns", name="n", reason=AWAY)
-    assert found is not None
-    assert (found.compared, found.differences) == (False, ())
-    text = "\n".join(inspection_text(found, now=NOW))
-    assert f"LOG     not read: {AWAY}" in text
-    assert "JOURNAL attempts were recorded here first, in the outage 0.7-1" in text
-    assert text.endswith("log and status were not compared: the log was not read")
-    assert "only in the status" not in text
-    document = inspection_json(found, now=NOW)
-    assert (document["log"], document["logProblem"]) == (None, AWAY)
-    assert (document["journaled"], document["fold"]["phase"]) == ("0.7-1", "")
-    assert await inspect_object(objects, namespace="ns", name="x", reason=AWAY) is None
-
-
 def test_list_notes_marks_and_waits() -> None:
     """One that is journaled says so, and one that waits for the log."""
-    head = LogHead(None, 0, -2)
-    row = row_of(request(**MARKED), head, (), now=1)
-    assert row.notes == ["journaled"]
-    assert (row.as_json()["journaled"], row.as_json()["waitsForLog"]) == ("0.7-1", False)
-    row = row_of(request(conditions=HELD), head, (), now=1)
-    assert row.notes == ["waits for the log"]
-    assert (row.as_json()["journaled"], row.as_json()["waitsForLog"]) == (None, True)
+    at, maker = Placed(now=1), RowMaker()
+    row = maker.row(request(**MARKED))
+    assert row.notes(at) == ["journaled"]
+    assert (row.as_json(at)["journaled"], row.as_json(at)["waitsForLog"]) == ("0.7-1", False)
+    row = maker.row(request(conditions=HELD))
+    assert row.notes(at) == ["waits for the log"]
+    assert (row.as_json(at)["journaled"], row.as_json(at)["waitsForLog"]) == (None, True)
 
 
 def test_verify_names_what_is_journaled() -> None:

@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 
 from syncer.cli.overview import LATE, Overview
-from syncer.cli.status import Line, _part, lines_of
+from syncer.cli.rows import Placed, RowMaker
+from syncer.cli.status import Line, _part, lines_of, replicas
+from syncer.kube.leases import LeaseRecord
 from syncer.model.errors import Unavailable
 from syncer.model.hold import Hold
+from syncer.model.times import format_time
 from tests.unit.syncer.cli.samples import A1, A2, NOW, C, entry, request
 
 DAY = 86_400_000
@@ -23,9 +26,9 @@ def at(state: str, number: int, clock: str, channel: str = C, **more: Any) -> di
 
 def counted(*found: Any, holds: tuple[Hold, ...] = ()) -> Overview:
     """What these say."""
-    counts = Overview(NOW, NOW - DAY, holds=holds)
+    counts, maker = Overview(Placed(holds, NOW), NOW - DAY), RowMaker()
     for one in found:
-        counts.take(one)
+        counts.take(maker.row(one))
     return counts
 
 
@@ -71,6 +74,34 @@ def test_what_needs_attention() -> None:
     assert lines["HELD BACK"].text == "2 by a hold or their annotation"
     assert lines["QUARANTINED"] == Line("QUARANTINED", True, "none", "")
     assert LATE < 600_000
+
+
+def session(name: str, silent: float = 1.0, **annotations: str) -> LeaseRecord:
+    """The Lease of a replica's session."""
+    said = {
+        f"notification-ledger/{key.replace('_', '-')}": text for key, text in annotations.items()
+    }
+    at = format_time(round(NOW - silent * 1000))
+    return LeaseRecord(f"nc-session-{name}", "u", "1", holder=name, duration=18.0, renew_time=at,
+                       annotations=said)  # fmt: skip
+
+
+def test_replicas_and_the_routing_that_they_have_in_force() -> None:
+    """By their sessions' last renewal; a file that is not taken, and replicas that differ, are bad."""
+    fine = "2 receiver(s) in force, from a file of sha256 aa"
+    alive = replicas([session("a", routing=fine), session("b", routing=fine)], NOW)
+    assert alive == [Line("REPLICAS", True, "2 alive: a, b"), Line("ROUTING", True, fine)]
+    idle = session("b", 30.0, routing=fine)
+    bad = session("a", problem="no Redis", routing=fine, routing_problem="line 3: no such receiver")
+    lines = replicas([bad, idle], NOW)
+    assert lines == [
+        Line("REPLICAS", False, "1 alive: a (sends nothing: no Redis); b has been silent for 30 s",
+             "doctor"),
+        Line("ROUTING", False, f"{fine}; a: line 3: no such receiver", "doctor"),
+    ]  # fmt: skip
+    differ = replicas([session("a", routing=fine), session("b", routing="another")], NOW)
+    assert differ[1:] == [Line("ROUTING", False, f"{fine}; another: the replicas differ", "doctor")]
+    assert replicas([], NOW) == [Line("REPLICAS", False, "0 alive", "doctor")]
 
 
 async def test_a_server_that_hangs_keeps_nothing_back() -> None:

@@ -13,7 +13,6 @@ from syncer.cli.repairs import (
     ASIDE_SECONDS,
     Act,
     Allowed,
-    Done,
     Step,
     carry_out,
     plan_repair,
@@ -159,7 +158,7 @@ async def test_facts_are_appended_and_the_repair_is_noted() -> None:
     result = lagging(world)
     steps = planned(result, unwitnessed=True)
     done = await carry_out(world.at, result, steps, by="me")
-    assert done == Done(result)
+    assert done == ""
     plan, seed, note = records_of(world)
     assert (plan.kind, seed.kind, seed.id) == (Kind.PLAN, Kind.SEED_FAILED, A1)
     assert (note.kind, note.id) == (Kind.REPAIR, f"repair:{NOW}")
@@ -189,7 +188,7 @@ async def test_a_log_is_replaced_and_the_old_one_kept() -> None:
     result = Result(joined_now, joined_now.check(BOUNDS))
     steps = planned(result, rebuild=True, accept_loss=True)
     assert [s.act for s in steps] == [Act.REBUILD, Act.WAKE]
-    assert await carry_out(world.at, result, steps, by="me") == Done(result)
+    assert await carry_out(world.at, result, steps, by="me") == ""
     assert tuple(world.redis.twin.logs["nl:{a}"]) == steps[0].elements
     assert [r.kind for r in records_of(world)].count(Kind.REPAIR) == 1
     (aside,) = [key for key in world.redis.twin.logs if key != "nl:{a}"]
@@ -208,7 +207,7 @@ async def test_a_log_that_changed_meanwhile_is_not_replaced() -> None:
     result = Result(joined_now, joined_now.check(BOUNDS))
     steps = planned(result, rebuild=True, accept_loss=True)
     done = await carry_out(world.at, result, steps, by="me")
-    assert done == Done(result, "the log has changed meanwhile; run the command again")
+    assert done == ("the log has changed meanwhile; run the command again")
     assert tuple(world.redis.twin.logs["nl:{a}"]) == logged("a")
     assert world.redis.published == []
 

@@ -56,12 +56,12 @@ async def test_the_place_in_the_list_may_expire(
     async def trusted(*_: Any, **__: Any) -> Store:
         return Store(StoreState.OURS)
 
-    monkeypatch.setattr("syncer.cli.access.access", access)
-    monkeypatch.setattr("syncer.cli.access.where_of", lambda _options: None)
-    monkeypatch.setattr("syncer.cli.store.trusted_store", trusted)
+    monkeypatch.setattr(resend, "access", access)
+    monkeypatch.setattr(resend, "where_of", lambda _options: None)
+    monkeypatch.setattr(resend, "trusted_store", trusted)
     options = argparse.Namespace(
         object=None, receiver=None, failed=True, rate="1000/s", by="me", reason="", dry_run=False,
-        since=None, channel=None, json=True, config=None,
+        since=None, json=True, config=None,
     )  # fmt: skip
     assert await resend.run(options) == 0
     said = capsys.readouterr()

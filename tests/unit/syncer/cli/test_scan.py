@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -19,7 +18,6 @@ from syncer.cli.scan import (
     Name,
     Scan,
     _listed,
-    bounds_of,
     by_status,
     check_again,
     diverging,
@@ -32,7 +30,6 @@ from syncer.ledger.answers import StoredLog
 from syncer.ledger.replies import WrongType
 from syncer.model.attempt import Epoch
 from syncer.model.errors import (
-    ConfigError,
     ContractError,
     Expired,
     Gone,
@@ -43,7 +40,6 @@ from syncer.model.errors import (
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence
-from syncer.rules.verification import Bounds
 from tests.fakes.memorylog import MemoryLog
 from tests.unit.syncer.cli.samples import A1, BOUNDS, PLAN, elements, failed, opened
 from tests.unit.syncer.cli.world import LOG, Objects, World, logged, named, page
@@ -261,11 +257,11 @@ def _lagging(uid: str) -> tuple[NotificationRequest, tuple[bytes, ...]]:
     return named(uid), log
 
 
-async def found_by(world: World, *, pause: float = 0.0) -> list[tuple[str, list[str]]]:
+async def found_by(world: World) -> list[tuple[str, list[str]]]:
     """Everything that diverges, by uid, as classes."""
     return [
         (r.joined.uid, [f.kind.value for f in r.findings])
-        async for r in diverging(world.at, world.scan, BOUNDS, (), world.progress, pause=pause)
+        async for r in diverging(world.at, world.scan, BOUNDS, (), world.progress)
     ]
 
 
@@ -299,7 +295,7 @@ async def test_nothing_is_read_again_where_all_is_well() -> None:
     """Without a suspect the second check asks nobody."""
     world = World(Objects(page(named("a"))))
     world.put("a", logged("a"))
-    assert await found_by(world, pause=3_600.0) == []
+    assert await found_by(world) == []
     assert len(world.objects.asked) == 1
 
 
@@ -350,23 +346,7 @@ async def test_findings_of_some_classes() -> None:
     world.objects.kept["ns/nu"] = found
     names = [Name("u", "ns/nu")]
     (result,) = [r async for r in check_again(world.at, world.scan, BOUNDS, names)]
-    kinds = [f.kind.value for f in result.findings]
-    assert result.only(None) == result == result.only(kinds)
-    assert result.only([]) == result
-    assert result.only(["foreign"]).findings == ()
-
-
-def test_bounds_come_from_settings_and_command_line() -> None:
-    """Spans of time are read in milliseconds, the rest is the controller's; a bad one names its option."""
-    world = World(Objects())
-    options = argparse.Namespace(settle="1.5s", stuck="2m")
-    assert bounds_of(world.at, options) == Bounds(
-        now=0, settle=1_500, stuck=120_000, at_most_once=True, status_bytes=4_000
-    )
-    for name in ("settle", "stuck"):
-        bad = argparse.Namespace(**{"settle": "1s", "stuck": "1s", name: "soon"})
-        with pytest.raises(ConfigError, match=f"^--{name}: "):
-            bounds_of(world.at, bad)
+    assert result.findings
 
 
 async def test_a_page_of_logs_that_were_seen_hides_none_behind_it(

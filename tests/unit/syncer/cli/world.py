@@ -77,12 +77,14 @@ class World:
         self.log: Any = MemoryLog(self.redis)
         self.client: Any = self.log.client
         self.settings = SimpleNamespace(
-            sharding=SimpleNamespace(incarnation=3),
-            delivery=SimpleNamespace(at_most_once=True),
+            sharding=SimpleNamespace(incarnation=3, lease_name="nl"),
+            delivery=SimpleNamespace(at_most_once=True, paused=False, max_age=0.0),
             sync=SimpleNamespace(max_status_bytes=4_000),
+            controller=SimpleNamespace(namespaces="*"),
         )
         self.configured = True
         self.kube, self.problem = None, "not asked"
+        self.store: Objects | None = None
         self.warnings: tuple[str, ...] = ()
         self.scan = Scan()
         self.progress = Progress("scan", stream=io.StringIO())

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
+from syncer.cli.rows import Placed, Position, Query, Row, query_of
 from syncer.cli.web import index as module
-from syncer.cli.web.entries import Entry, Placed, Position, Query
 from syncer.cli.web.index import Index
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.made import made
 
 
-def keys(entries: Sequence[Entry]) -> list[str]:
+def keys(entries: Sequence[Row]) -> list[str]:
     """Names of entries."""
     return [e.name for e in entries]
 
@@ -25,7 +24,7 @@ async def all_of(index: Index, size: int, **words: str) -> list[str]:
     out: list[str] = []
     after: dict[str, str] = {}
     while True:
-        entries, more = await index.page(Query.of({**words, **after}), size, Placed())
+        entries, more = await index.page(query_of({**words, **after}, NOW), size, Placed())
         out += keys(entries)
         if not more:
             return out
@@ -55,7 +54,7 @@ async def test_a_page_goes_on_where_the_last_one_ended() -> None:
     index.drop("ns", "n1")
     index.put(made("new"))
     token = Position(first[-1].created, "ns", "n1").token
-    second, more = await index.page(Query.of({"after": token}), 2, Placed())
+    second, more = await index.page(query_of({"after": token}, NOW), 2, Placed())
     assert (keys(second), more) == (["n2", "n3"], True)
 
 
@@ -162,26 +161,6 @@ def test_what_a_list_has_not_shown_is_forgotten() -> None:
     index.keep_only(1, "elsewhere")
     assert index.get("ns", "there") is not None
     assert len(index) == 1
-
-
-def test_recent_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest are kept, whichever comes first, and each is counted once."""
-    monkeypatch.setattr(module, "RECENT", 3)
-    index = Index()
-    for n in (5, 1, 3, 9, 2, 2):
-        index.put(made(f"n{n}", age=n))
-    assert sorted((NOW - t.ended) // 1000 for t in index.recent) == [1, 2, 3]
-    index.put(made("n3", age=3, version=1, error="late"))
-    assert sorted(t.state.word for t in index.recent) == ["failed", "success", "success"]
-
-
-def test_an_attempt_without_a_time_is_not_of_the_recent_past() -> None:
-    """Another writer may leave it out; when it ended is not known."""
-    index, found = Index(), made("n")
-    (attempt,) = found.status.attempts
-    timeless = replace(found.status, attempts=(replace(attempt, started=0, ended=0),))
-    index.put(replace(found, status=timeless))
-    assert index.recent == []
 
 
 async def test_the_loop_gets_its_turn() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from functools import partial
-from types import SimpleNamespace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import aiohttp
 import pytest
@@ -15,13 +14,12 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from syncer.cli.doctor.leases import LeaseFacts
-from syncer.cli.doctor.result import ok
+from syncer.cli.doctor.result import Result, fail, ok
+from syncer.cli.known import Asker, Known, know
 from syncer.cli.web import server, updates
-from syncer.cli.web.entries import Entry
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.cli.web.server import Explorer, asked_from_here, host_allowed
-from syncer.cli.web.source import Heads, Known, Overview, Source
 from syncer.cli.web.updates import MOST, Updates
 from syncer.model.hold import Hold
 from syncer.runtime.connections import Connections
@@ -33,14 +31,19 @@ from tests.unit.syncer.cli.world import Objects, World
 HOSTILE = "\"'><script>alert(1)</script>"
 
 
+def explorer_of(world: World, index: Index) -> Explorer:
+    """A server that is not followed."""
+    follower = Follower(world.at, index, ())
+    return Explorer(world.at, index, follower, namespaces=(), home="")
+
+
 @pytest.fixture
 async def site() -> AsyncIterator[tuple[str, Index]]:
     """A server with one notification whose every text is hostile; there is no API server."""
     index, world = Index(), World(Objects())
     index.put(made("n", phase=HOSTILE, error=HOSTILE, hold=HOSTILE, channel=HOSTILE))
     world.warnings = (HOSTILE,)
-    source = Source(world.at, index, namespaces=(), home="")
-    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    explorer = explorer_of(world, index)
     port = await explorer.listen(0)
     try:
         yield f"http://127.0.0.1:{port}", index
@@ -136,7 +139,7 @@ async def test_every_answer_is_locked_up(site: tuple[str, Index]) -> None:
     async with aiohttp.ClientSession() as session:
         for path in (
             "/",
-            "/?q=" + "x" * 5000,
+            "/list?q=" + "x" * 5000,
             "/receivers",
             "/nothing",
             "/assets/explorer.css",
@@ -165,15 +168,17 @@ async def test_hostile_texts_stay_texts(site: tuple[str, Index]) -> None:
         for path in (
             "/",
             "/receivers",
-            f"/?q={HOSTILE}",
-            f"/?namespace={HOSTILE}",
+            "/health",
+            "/list",
+            f"/list?q={HOSTILE}&group=event&after={HOSTILE}",
+            f"/list?namespace={HOSTILE}",
             f"/n/ns/{HOSTILE}",
         ):
             async with session.get(url + path) as answer:
                 text = await answer.text()
                 assert "<script>alert" not in text
                 assert "'><script" not in text
-        async with session.get(url) as answer:
+        async with session.get(f"{url}/list") as answer:
             assert "&lt;script&gt;alert(1)" in await answer.text()
 
 
@@ -183,8 +188,7 @@ async def test_who_has_asked_stays_where_others_only_connect(
     """At the bound a connection without a request is closed for a new one, not a reader's."""
     monkeypatch.setattr(server, "Connections", partial(Connections, 3))
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="")
-    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    explorer = explorer_of(world, index)
     port = await explorer.listen(0)
     try:
         async with asyncio.timeout(30):
@@ -205,8 +209,7 @@ async def test_who_has_asked_stays_where_others_only_connect(
 async def test_probes_see_no_page() -> None:
     """The address for probes, which others can reach, says that the process lives, and nothing else."""
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="")
-    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    explorer = explorer_of(world, index)
     port = await explorer.listen_for_probes("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession() as session:
@@ -280,58 +283,58 @@ async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client is not None
 
 
-class Stub:
-    """A source and a follower: what was read, or an error of the reading."""
+class Follows:
+    """A follower that follows nothing."""
 
     def __init__(self) -> None:
         self.complete, self.problem, self.since = True, "", 0.0
-        self.closed = False
-        self.index = Index()
-        self.placed: tuple[Hold, ...] = ()
-        self.failure: Exception | None = None
-        self.unread = ""
-        self.receivers = self._shared(Overview({}, more=False, missing="", now=NOW))
-        self.leases = self._shared(LeaseFacts(problem="no Leases"))
-        self.examination = self._shared([ok("redis", "answers")])
 
-    def _shared(self, found: object) -> SimpleNamespace:
-        async def get() -> object:
-            return await self._found(found)
 
-        return SimpleNamespace(get=get)
+@dataclass
+class Stub:
+    """A server, what it shows, and the errors of what it asks."""
 
-    async def _found(self, found: object) -> object:
-        if self.failure is not None:
-            raise self.failure
-        return found
-
-    async def heads(self, _entries: Sequence[Entry]) -> Heads:
-        return Heads({})
-
-    async def now(self) -> int:
-        return NOW
-
-    async def holds(self) -> tuple[tuple[Hold, ...], str]:
-        return self.placed, self.unread
-
-    async def known(self, namespace: str, name: str) -> object:
-        known = Known(f"{namespace}/{name}", "u", None, None, None, (), (), gone=False, now=NOW)
-        return await self._found(known if name == "n" else None)
-
-    async def close(self) -> None:
-        """Note it."""
-        self.closed = True
+    url: str
+    index: Index
+    follows: Follows
+    holds: tuple[tuple[Hold, ...], str] = ((), "")
+    failure: Exception | None = None
 
 
 @pytest.fixture
-async def stubbed() -> AsyncIterator[tuple[str, Stub]]:
-    """A server whose source is a stub."""
-    stub = Stub()
-    stub.index.put(made("n"))
-    explorer = Explorer(cast("Source", stub), stub.index, cast("Follower", stub))
+async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
+    """A server whose queries are stubs."""
+    index, follows = Index(), Follows()
+    index.put(made("n"))
+    world = World(Objects())
+    world.objects.kept["ns/n"] = made("n")
+    explorer = Explorer(world.at, index, cast("Follower", follows), namespaces=(), home="")
+    stub = Stub("", index, follows)
+
+    async def known(_at: Any, key: str, _asker: Any, **_: str) -> Known | None:
+        if stub.failure is not None:
+            raise stub.failure
+        return await know(world.at, key, Asker(1)) if key == "ns/n" else None
+
+    async def examined(*_: Any, **__: Any) -> tuple[list[Result], LeaseFacts]:
+        if stub.failure is not None:
+            raise stub.failure
+        return [ok("redis", "answers"), fail("api", "away", "look")], LeaseFacts(
+            2, "i-1", holders=["a", ""]
+        )
+
+    async def holds(_at: Any) -> tuple[tuple[Hold, ...], str]:
+        return stub.holds
+
+    monkeypatch.setattr(server, "know", known)
+    monkeypatch.setattr(server, "examine", examined)
+    monkeypatch.setattr(server, "read_holds", holds)
+    monkeypatch.setattr(server, "now_here", lambda: NOW)
+    monkeypatch.setattr(server, "_FRESH", 0.0)
     port = await explorer.listen(0)
+    stub.url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}", stub
+        yield stub
     finally:
         await explorer.close()
 
@@ -344,73 +347,104 @@ async def got(url: str) -> tuple[int, list[str]]:
 
 #: A path, the code, and a line of the page.
 ANSWERS: Final = {
-    "/": (200, "# Notifications"),
+    "/": (200, "# Now"),
+    "/list": (200, "# Notifications"),
     "/n/ns/n": (200, "# ns/n"),
     "/n/ns/m": (404, "# No such notification"),
     "/receivers": (200, "# Receivers"),
-    "/shards": (200, "- the owners of the shards are not known: no Leases"),
-    "/health": (200, "| ok (good) | redis | answers | |"),
+    "/health": (200, "| fail (bad) | api | away | look |"),
+    "/shards": (404, "# No such page"),
     "/assets/nothing": (404, "# No such page"),
 }
 
 
 @pytest.mark.parametrize("path", ANSWERS)
-async def test_each_address_has_its_page(path: str, stubbed: tuple[str, Stub]) -> None:
-    """What is not there is said with its own code."""
+async def test_each_address_has_its_page(path: str, stubbed: Stub) -> None:
+    """What is not there is said with its own code; the navigation shows where one is."""
     code, line = ANSWERS[path]
-    found = await got(stubbed[0] + path)
+    found = await got(stubbed.url + path)
     assert found[0] == code
     assert line in found[1]
+    if path == "/health":
+        assert found[1].index(line) < found[1].index("| ok (good) | redis | answers | |")
+        assert "| a | 0 |" in found[1]
+        assert "| no owner (bad) | 1 |" in found[1]
+    async with aiohttp.ClientSession() as session, session.get(stubbed.url + path) as answer:
+        text = await answer.text()
+    marked = [part.split('"')[1] for part in text.split("<a ") if 'aria-current="page"' in part]
+    assert marked == ([path] if code == 200 and not path.startswith("/n/") else [])
 
 
-async def test_holds_in_force_are_shown(stubbed: tuple[str, Stub]) -> None:
-    """One that is over holds nothing back."""
-    url, stub = stubbed
+async def test_holds_in_force_are_shown(stubbed: Stub) -> None:
+    """On the first page with what they are about, and in the list; one that is over holds nothing."""
+    pending = made("n", phase="Pending")
+    stubbed.index.put(replace(pending, status=replace(pending.status, channels=())))
     for until, held in ((NOW + 60_000, True), (NOW - 1, False)):
-        stub.placed = (
-            Hold("00000001", "1", NOW - 2, until, "alice", "it is mended", namespaces=("ns",)),
-        )
-        pending = made("n", phase="Pending")
-        stub.index.put(replace(pending, status=replace(pending.status, channels=())))
-        _, lines = await got(f"{url}/?state=held")
+        hold = Hold("h-1", "1", NOW - 2, until, "alice", "it is mended", namespaces=("ns",))
+        stubbed.holds = ((hold,), "")
+        _, lines = await got(f"{stubbed.url}/list?state=held")
         assert any("/n/ns/n" in line for line in lines) is held, lines
+        _, lines = await got(stubbed.url)
+        assert any("--namespace ns | it is mended" in line for line in lines) is held, lines
+        assert any("ns/n </n/ns/n>" in line for line in lines) is held, "it needs attention"
 
 
-async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -> None:
-    """On each page that shows the list's entries."""
-    url, stub = stubbed
-    stub.problem, stub.since = "no answer", NOW / 1000 - 60
-    for path in ("/", "/receivers", "/health"):
-        _, lines = await got(url + path)
+async def test_the_list_is_grouped_and_limited(stubbed: Stub) -> None:
+    """By event or receiver, each with the way to its notifications; in a range of time; page by page."""
+    stubbed.index.drop("ns", "n")
+    for n in range(60):
+        stubbed.index.put(made(f"n{n:02}", age=n * 120, event=f"e{n % 2}", phase="Failed"))
+    stubbed.index.put(made("m", age=9000, event="e0", phase="Pending", channel="slack:m"))
+    _, lines = await got(f"{stubbed.url}/list?group=event&q=e")
+    assert lines[-2:] == [
+        "| e0 </list?q=e0> | 31 | 1 | 30 | 0s |",
+        "| e1 </list?q=e1> | 30 | 0 | 30 | 2m |",
+    ]
+    _, lines = await got(f"{stubbed.url}/list?group=receiver&since=1h")
+    assert lines[-1] == ("| slack:ops </list?since=1h&receiver=slack%3Aops> | 31 | 0 | 31 | 0s |")
+    _, lines = await got(f"{stubbed.url}/list?phase=failed")
+    assert sum("/n/ns/n" in line for line in lines) == server.ROWS
+    assert "Phase any /none /pending /sending /retrying /sent /partiallysent /failed*" in [
+        line.replace("/any", "any") for line in lines
+    ]
+    older = lines[-1].partition("<")[2].partition(">")[0]
+    assert lines[-1].startswith("Further notifications: Older </list?phase=failed&after=")
+    _, lines = await got(stubbed.url + older)
+    assert sum("/n/ns/n" in line for line in lines) == 10
+    assert lines[-1] == "Further notifications: The newest </list?phase=failed>"
+
+
+async def test_what_may_be_old_is_said_with_its_age(stubbed: Stub) -> None:
+    """On each page that shows what is followed."""
+    stubbed.follows.problem, stubbed.follows.since = "no answer", NOW / 1000 - 60
+    for path in ("/", "/list", "/health"):
+        _, lines = await got(stubbed.url + path)
         assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
-    stub.unread = "no Redis"
-    _, lines = await got(url)
-    assert lines[2] == "- The holds are not known: no Redis"
-    stub.failure = TimeoutError()
-    _, lines = await got(f"{url}/health")
-    assert lines[1:3] == [
-        "- Notifications are as they were 1 minute ago: no answer", "- The checks did not end in time.",
-    ]  # fmt: skip
+    stubbed.holds = ((), "no API server")
+    _, lines = await got(f"{stubbed.url}/list")
+    assert "- The holds are not known: no API server" in lines
+    stubbed.failure = TimeoutError()
+    _, lines = await got(f"{stubbed.url}/health")
+    assert "- Notifications are as they were 1 minute ago: no answer" in lines
 
 
-async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub]) -> None:
+async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: Stub) -> None:
     """A defect and a lack of time have a page each, and the next page comes."""
-    url, stub = stubbed
-    stub.failure = ValueError("a defect")
-    assert (await got(f"{url}/n/ns/n"))[0] == 500
-    assert (await got(f"{url}/shards"))[1][0] == "# Internal error"
-    stub.failure = TimeoutError()
-    code, lines = await got(f"{url}/n/ns/n")
+    page = f"{stubbed.url}/n/ns/n"
+    stubbed.failure = ValueError("a defect")
+    assert (await got(page))[0] == 500
+    assert (await got(f"{stubbed.url}/health"))[1][0] == "# Internal error"
+    stubbed.failure = TimeoutError()
+    code, lines = await got(page)
     assert (code, lines[:2]) == (503, ["# Not in time", "There was no answer within 25 s."])
-    stub.failure = None
-    assert (await got(f"{url}/n/ns/n"))[0] == 200
+    stubbed.failure = None
+    assert (await got(page))[0] == 200
 
 
 async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is found closed when something is sent over it is no error."""
     index, world = Index(), World(Objects())
-    source = Source(world.at, index, namespaces=(), home="")
-    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    explorer = explorer_of(world, index)
 
     async def closed(_answer: web.StreamResponse, _event: bytes) -> None:
         raise ConnectionResetError
@@ -421,14 +455,6 @@ async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyP
     with explorer._updates.join("") as client:
         assert client is not None
     await explorer.close()
-
-
-async def test_a_source_is_closed_with_its_server() -> None:
-    """Its connections are not left to whoever started both."""
-    stub = Stub()
-    explorer = Explorer(cast("Source", stub), Index(), cast("Follower", stub))
-    await explorer.close()
-    assert stub.closed
 
 
 async def test_the_head_of_the_stream_ends(site: tuple[str, Index]) -> None:

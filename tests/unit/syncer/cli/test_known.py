@@ -1,18 +1,27 @@
-"""What `inspect` gathers, over a Redis in memory: by object, by name, and what it could not compare."""
+"""What is known of one notification, over a Redis in memory: by object, by name, and what was not."""
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.inspection import Inspection, as_json, as_text, find_uid, inspect
+from syncer.cli.access import Access
+from syncer.cli.known import Asker, Known, Missing, find_uid, know
+from syncer.cli.records import as_json, as_text
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.carried import fold
-from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
-from syncer.model.ports import ObjectClient
+from syncer.model.errors import (
+    Ambiguous,
+    ConfigError,
+    ContractError,
+    Gone,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.record import (
     Header,
     Kind,
@@ -74,7 +83,15 @@ class World:
     def __init__(self, answer: NotificationRequest | Exception | None = None) -> None:
         self.redis = MemoryRedis(lambda: NOW)
         self.log: Any = MemoryLog(self.redis)
-        self.answer = answer
+        self.client = self.log.client
+        self.answer = answer or ConfigError("not asked")
+        self.kube, self.store, self.problem = None, None, "not asked"
+        self.configured = False
+        self.settings = SimpleNamespace(
+            sharding=SimpleNamespace(lease_name="nl"), sync=SimpleNamespace(max_status_bytes=4_000),
+            delivery=SimpleNamespace(at_most_once=False, paused=False, max_age=0.0),
+        )  # fmt: skip
+        self.objects = SimpleNamespace(get=self._get)
 
     def put(self, uid: str, *records: Record, ttl: int = -1, name: str = "ns/n") -> None:
         """Store a log."""
@@ -82,17 +99,18 @@ class World:
         if ttl >= 0:
             self.redis.twin.expires[f"nl:{{{uid}}}"] = NOW + ttl * 1000
 
+    async def now(self) -> int:
+        return NOW
+
     async def _get(self, namespace: str, name: str) -> NotificationRequest:
         assert (namespace, name) == ("ns", "n")
         if isinstance(self.answer, NotificationRequest):
             return self.answer
-        assert self.answer is not None
         raise self.answer
 
-    async def inspect(self) -> Inspection | None:
+    async def know(self, *, strict: bool = True) -> Known | None:
         """Look at ns/n."""
-        store = cast("ObjectClient", SimpleNamespace(get=self._get)) if self.answer else None
-        return await inspect(self.log, store, namespace="ns", name="n")
+        return await know(cast("Access", self), "ns/n", Asker(5.0, strict=strict))
 
 
 # -- finding --------------------------------------------------------------------------------------
@@ -103,7 +121,7 @@ async def test_the_object_names_the_log() -> None:
     world = World(request("u"))
     world.put("u", PLAN, ttl=60)
     world.put("old", PLAN, OPENED)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
     assert (found.uid, found.key, found.ttl, len(found.lines)) == ("u", "ns/n", 60, 1)
     assert (found.object_problem, found.compared) == ("", True)
@@ -111,16 +129,16 @@ async def test_the_object_names_the_log() -> None:
 
 async def test_an_object_without_a_log() -> None:
     """It is shown all the same."""
-    found = await World(request("u")).inspect()
+    found = await World(request("u")).know()
     assert found is not None
-    assert (found.header, found.lines, found.ttl) == (None, (), -2)
-    assert "LOG     none" in as_text(found, now=NOW)
+    assert (found.lines, found.ttl) == ((), -2)
+    assert "LOG     none" in as_text(found)
 
 
 NAMES: Final = {
     "the one that does not expire": ({"a": 900, "b": -1, "c": 950}, "b"),
     "else the one that lasts longest": ({"a": 900, "b": 0, "c": 950}, "c"),
-    "none": ({}, None),
+    "none": ({}, ""),
 }
 
 
@@ -137,11 +155,13 @@ async def test_the_newest_log_of_a_name(case: str) -> None:
 
 
 UNREAD: Final[dict[str, tuple[Exception | None, str]]] = {
-    "it was not asked for": (None, "not asked"),
+    "there is no way to it": (None, "not asked"),
     "it is gone": (Gone("g"), "there is no such object"),
-    "the server does not answer": (Unavailable("no answer"), "no answer"),
+    "the server does not answer": (
+        Unavailable("no answer"), "the API server could not be reached (no answer)",
+    ),
     "it cannot be parsed": (ContractError("no uid"), "it does not parse (no uid)"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", UNREAD)
@@ -150,33 +170,30 @@ async def test_without_its_object(case: str) -> None:
     answer, says = UNREAD[case]
     world = World(answer)
     world.put("u", PLAN, OPENED, SENT)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
     assert (found.uid, found.request, found.object_problem) == ("u", None, says)
     assert (found.compared, found.differences) == (False, ())
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     assert f"STATUS  not read: {says}" in text
     assert text[-1] == "log and status were not compared: the status was not read"
 
 
-@pytest.mark.parametrize("answer", [None, Gone("g"), ContractError("no uid")])
-async def test_nothing_bears_the_name(answer: Exception | None) -> None:
-    """Neither an object nor a log: that is an answer, and no error."""
-    assert await World(answer).inspect() is None
-
-
-async def test_nothing_can_be_said() -> None:
-    """Without a log, an object that could not be read may be there: an error, of the same kind."""
+async def test_nothing_bears_the_name() -> None:
+    """Neither an object nor a log: that is an answer; what was not read may be there, and is no answer."""
+    assert await World(Gone("g")).know() is None
+    for answer in (None, ContractError("no uid"), Unavailable("away")):
+        found = await World(answer).know()
+        assert found is not None
+        assert (found.uid, len(found.missing)) == ("", 1)
     refused = Unauthorised("may not get", reason="Forbidden")
-    refused.add_note("API server at https://x")
-    text = "no log has the name ns/n, and its object could not be read: "
-    for error, kind in ((refused, Unauthorised), (Unavailable("away"), Unavailable)):
-        with pytest.raises(PortError) as caught:
-            await World(error).inspect()
-        assert type(caught.value) is kind
-        assert str(caught.value) == f"{text}{error}"
-        assert getattr(caught.value, "__notes__", []) == getattr(error, "__notes__", [])
-        assert getattr(caught.value, "reason", "") == getattr(error, "reason", "")
+    with pytest.raises(Unauthorised):
+        await World(refused).know()
+    shown = await World(refused).know(strict=False)
+    assert shown is not None
+    assert shown.missing == [
+        "the object could not be read: the API server could not be reached (may not get)"
+    ]
 
 
 # -- comparing ------------------------------------------------------------------------------------
@@ -217,10 +234,10 @@ async def test_differences(case: str) -> None:
     world = World(request("u", *attempts, phase=phase))
     if records is not None:
         world.put("u", *records)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
     assert list(found.differences) == differences
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     assert [line for line in text if line.startswith("! ")] == [f"! {d}" for d in differences]
     assert (text[-1] == "log and status agree") is (not differences)
     rows = text[text.index("ATTEMPTS") + 2 : text.index("", text.index("ATTEMPTS"))]
@@ -233,7 +250,7 @@ async def test_a_record_that_cannot_be_read() -> None:
     world.put("u", PLAN, OPENED, SENT)
     log = world.redis.twin.logs["nl:{u}"]
     log[2] = log[2][:-1] + b"\xff"
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
     assert [line.position for line in found.lines] == [1, 2, 3]
     assert found.lines[1].record is None
@@ -244,9 +261,9 @@ async def test_an_inspection_as_json_and_as_text() -> None:
     """Log, fold and status stand beside each other; the keys are an interface."""
     world = World(request("u", (A1, "failed")))
     world.put("u", PLAN, OPENED, SENT, ttl=60)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
-    document = as_json(found, now=NOW)
+    document = as_json(found)
     records = document["log"].pop("records")
     assert document["log"] == {
         "epoch": "0.7", "acked": 0, "audited": 0, "length": 3, "ttlSeconds": 60,
@@ -271,7 +288,7 @@ async def test_an_inspection_as_json_and_as_text() -> None:
     ]
     assert (document["uid"], document["object"], document["compared"]) == ("u", "ns/n", True)
     assert document["objectProblem"] is None
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     assert text[:3] == [
         "ns/n  uid u", "", "LOG     3 records, epoch 0.7, published up to 0, expires in 60 s",
     ]  # fmt: skip
@@ -286,23 +303,23 @@ async def test_an_inspection_as_json_and_as_text() -> None:
 
 async def test_an_inspection_of_an_object_without_a_log() -> None:
     """There is no log to show, and nothing that differs; without an object there is no phase."""
-    found = await World(request("u")).inspect()
+    found = await World(request("u")).know()
     assert found is not None
-    document = as_json(found, now=NOW)
+    document = as_json(found)
     assert (document["log"], document["fold"]) == (
         None, {"channels": [], "attempts": [], "phase": "Sending"},
     )  # fmt: skip
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     assert text[2] == "LOG     none"
     assert not [line for line in text if line.startswith("LOG     0")]
 
     world = World()
     world.put("u", PLAN)
-    alone = await world.inspect()
+    alone = await world.know()
     assert alone is not None
-    document = as_json(alone, now=NOW)
+    document = as_json(alone)
     assert (document["status"], document["fold"]["phase"]) == (None, "")
-    assert "LOG     1 records, epoch 0.7, published up to 0, kept" in as_text(alone, now=NOW)
+    assert "LOG     1 records, epoch 0.7, published up to 0, kept" in as_text(alone)
 
 
 async def test_a_log_that_is_damaged_hides_no_other() -> None:
@@ -320,30 +337,28 @@ async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
     world.put("a", PLAN, ttl=5)
     world.put("b", PLAN)
     world.redis.twin.expires["nl:{b}"] = NOW + 400
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
     assert found.uid == "a"
     world.redis.twin.delete("nl:{a}")
-    last = await world.inspect()
+    last = await world.know()
     assert last is not None
-    assert as_text(last, now=NOW)[2] == (
-        "LOG     1 records, epoch 0.7, published up to 0, expires in 0 s"
-    )
+    assert as_text(last)[2] == ("LOG     1 records, epoch 0.7, published up to 0, expires in 0 s")
 
 
 async def test_a_log_whose_header_is_damaged() -> None:
     """Its records are shown by their place, each with what is wrong; it counts as there."""
     world = World(request("u"))
     world.redis.twin.logs["nl:{u}"] = [b"no header", b"damage"]
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
-    document = as_json(found, now=NOW)
+    document = as_json(found)
     (line,) = found.lines
     assert document["log"] == {
         "epoch": "", "acked": 0, "audited": 0, "length": 1, "ttlSeconds": -1,
         "records": [{"position": 0, "error": line.error}],
     }  # fmt: skip
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     assert not [row for row in text if row.startswith("LOG")]
     assert [row.split()[:2] for row in text[2:4]] == [["#", "kind"], ["0", "?"]]
     assert text[3].endswith(line.error)
@@ -351,9 +366,9 @@ async def test_a_log_whose_header_is_damaged() -> None:
 
 async def test_the_parts_of_an_inspection_stand_apart() -> None:
     """A blank line before each; without records there is no table, without attempts that is said."""
-    found = await World(request("u", phase="")).inspect()
+    found = await World(request("u", phase="")).know()
     assert found is not None
-    assert as_text(found, now=NOW) == [
+    assert as_text(found) == [
         "ns/n  uid u", "", "LOG     none", "", "ATTEMPTS", "  none", "", "STATUS  (none)",
         "FOLD    Pending", "", "log and status agree",
     ]  # fmt: skip
@@ -369,12 +384,12 @@ async def test_what_is_shown_of_an_attempt() -> None:
     )  # fmt: skip
     world = World()
     world.put("u", PLAN, OPENED, failed)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
-    (attempt,) = as_json(found, now=NOW)["fold"]["attempts"]
+    (attempt,) = as_json(found)["fold"]["attempts"]
     assert (attempt["class"], attempt["error"]) == ("permanent", "x\ny" * 40)
     assert "attempt" not in attempt
-    row = next(line for line in as_text(found, now=NOW) if line.startswith("  3  failed"))
+    row = next(line for line in as_text(found) if line.startswith("  3  failed"))
     assert row.endswith(f"error={('x y' * 40)[:79]}…")
 
 
@@ -382,9 +397,9 @@ async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:
     """Each has its number by the status, its state by both sides, and a remark."""
     world = World(request("u", (A2, "failed"), (A1, "success"), phase="Sent"))
     world.put("u", PLAN, OPENED, SENT)
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
-    text = as_text(found, now=NOW)
+    text = as_text(found)
     at = text.index("ATTEMPTS")
     assert [line.split() for line in text[at + 1 : at + 4]] == [
         ["id", "channel", "no", "log", "status"],
@@ -397,6 +412,62 @@ async def test_a_record_without_a_time() -> None:
     """It is shown without one."""
     world = World()
     world.put("u", Record(Kind.REPAIR, "repair:1", "-", {"by": "me"}))
-    found = await world.inspect()
+    found = await world.know()
     assert found is not None
-    assert as_text(found, now=NOW)[4].split() == ["1", "repair", "repair:1", "-", "by=me"]
+    assert as_text(found)[4].split() == ["1", "repair", "repair:1", "-", "by=me"]
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Ambiguous("lost"), TimeoutError()])
+async def test_while_redis_is_silent_the_status_speaks(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object is shown and explained, nothing is compared, and the silence is a sentence."""
+    monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "home")
+    world = World(request("u", (A1, "failed")))
+
+    async def silent(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.client, "command", silent)
+    found = await world.know()
+    assert found is not None
+    why = f"Redis could not be reached ({str(error) or 'no answer within 5 s'})"
+    assert (found.unread, found.compared, found.differences) == (why, False, ())
+    assert found.explanation is not None
+    assert found.explanation.unread == why
+    text = as_text(found)
+    assert f"LOG     not read: {why}" in text
+    assert text[-1] == "log and status were not compared: the log was not read"
+    assert (as_json(found)["log"], as_json(found)["logProblem"]) == (None, why)
+
+
+async def test_a_refusal_of_redis_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that Redis does not take are for the operator to mend; a page shows the rest."""
+    world = World(request("u", (A1, "failed")))
+
+    async def refused(*_: object) -> None:
+        raise Unauthorised("Redis refuses", reason="NOPERM")
+
+    monkeypatch.setattr(world.client, "command", refused)
+    with pytest.raises(Unauthorised):
+        await world.know()
+    shown = await world.know(strict=False)
+    assert shown is not None
+    assert "Redis refuses" in shown.unread
+
+
+async def test_a_silent_server_is_left_alone_for_a_while() -> None:
+    """Each page would wait for it; what asks for much says nothing of the server by taking long."""
+    asker, calls = Asker(0.01), 0
+
+    async def hangs() -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(5)
+
+    for walks, wanted in ((True, 1), (True, 2), (False, 3), (False, 3)):
+        with pytest.raises(
+            Missing, match=r"Redis could not be reached \(no answer within 0.01 s\)"
+        ):
+            await asker.ask("Redis", hangs, walks=walks)
+        assert calls == wanted

@@ -1,0 +1,217 @@
+"""Rows of a list: what they say, and which are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from syncer.cli import rows as module
+from syncer.cli.output import Columns
+from syncer.cli.rows import (
+    COLOURS,
+    FLEXIBLE,
+    HEAD,
+    UNREAD,
+    Channel,
+    Head,
+    Placed,
+    Position,
+    Query,
+    Row,
+    RowMaker,
+    query_of,
+)
+from syncer.cli.screen import Screen
+from syncer.ledger.answers import LogHead
+from syncer.model.attempt import Epoch
+from syncer.model.event import event_label
+from syncer.model.hold import Hold
+from syncer.model.record import Header
+from syncer.model.resource import NotificationRequest
+from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request
+
+HOUR: Final = 3_600_000
+AT: Final = Placed(now=NOW)
+UID: Final = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def row(of: NotificationRequest, **changes: Any) -> Row:
+    """The row of an object."""
+    return RowMaker().row(replace(of, **changes))
+
+
+def attempted(*errors: tuple[str, str, str], **status: Any) -> NotificationRequest:
+    """An object whose attempts have these channels, errors and times of 15 January 2027."""
+    entries = [
+        entry("failed", n, f"0.7-{n}")
+        | {"channel": channel, "error": error, "timestamp": f"2027-01-15T{clock}Z"}
+        for n, (channel, error, clock) in enumerate(errors, 1)
+    ]
+    return request(*entries, **status)
+
+
+TIMEOUT: Final = replace(
+    attempted(
+        (C, "timeout after 10 s", "07:30:00"), ("webhook:dev", "503", "07:50:00"),
+        channels=[{"name": "file", "state": "Pending"}],
+    ),
+    event='alertmanager:{}:{alertname="Disk"}',
+)  # fmt: skip
+
+#: Conditions, and whether they take the object above; it was created at 07:00, an hour ago.
+TAKEN: Final[dict[str, tuple[dict[str, Any], bool]]] = {
+    "none": ({}, True),
+    "a channel with attempts": ({"receivers": ("slack:*",)}, True),
+    "a channel without attempts yet": ({"receivers": ("file:*", "file")}, True),
+    "a channel that it does not have": ({"receivers": ("email:*",)}, False),
+    "a receiver": ({"receivers": ("dev",)}, True),
+    "another receiver": ({"receivers": ("qa",)}, False),
+    "attempted since then": ({"since": NOW - 900_000}, True),
+    "created since then": ({"since": NOW - HOUR, "receivers": ("file",)}, True),
+    "neither": ({"since": NOW - 500_000}, False),
+    "attempted since then on another channel": ({"since": NOW - 900_000, "receivers": (C,)}, False),
+    "its event": ({"event": 'alertmanager:{}:{alertname="Disk"}'}, True),
+    "a part of its event": ({"event": "alertmanager:{}"}, False),
+    "a result that is not known": ({"states": ("unknown",)}, False),
+    "one of two states": ({"states": ("unknown", "unfinished")}, True),
+    "its phase": ({"phases": ("failed", "sending")}, True),
+    "another phase": ({"phases": ("failed",)}, False),
+    "a part of an error": ({"text": "Timeout"}, True),
+    "a part of its name": ({"text": "ns/"}, True),
+    "a pattern of its name": ({"text": "*n"}, True),
+    "a part of its event as text": ({"text": "disk"}, True),
+    "a text that is nowhere": ({"text": "nowhere"}, False),
+    "its namespace": ({"namespace": "ns"}, True),
+    "another namespace": ({"namespace": "n"}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_conditions(case: str) -> None:
+    """Each that is set must be met; of several patterns, phases or states any one."""
+    conditions, wanted = TAKEN[case]
+    assert Query(**conditions).matches(row(TIMEOUT), AT) is wanted
+
+
+def test_an_event_is_looked_for_by_the_api_server() -> None:
+    """Its selector has the label that the gateway writes; without one, everything is listed."""
+    assert Query(event="a:b").labels == f"notification-ledger/event={event_label('a:b')}"
+    assert Query(text="x").labels == ""
+
+
+def test_what_a_row_says() -> None:
+    """What deserves attention, the worst first; the last error belongs to what is not sent."""
+    held = row(request(entry("unknown", 1, A1), hold="x", uncertainAttempts=1))
+    assert held.notes(AT, Head(3, unreadable=True)) == [
+        "quarantined",
+        "held",
+        "1 unknown",
+        "3 unsynced",
+    ]
+    assert held.states(AT, Head(3)) == {"unsynced", "unknown", "held", "unfinished", "attention"}
+    assert row(TIMEOUT).notes(AT) == ["webhook:dev: 503"]
+    assert row(request(), deleting=True).notes(AT, Head(1)) == ["being deleted", "1 unsynced"]
+    sent = row(TIMEOUT, status=replace(TIMEOUT.status, phase="Sent"))
+    assert (sent.notes(AT), sent.next(AT), sent.states(AT)) == ([], "", set())
+    assert sent.as_json(AT)["lastError"] == {
+        "channel": "webhook:dev", "error": "503", "at": "2027-01-15T07:50:00.000Z",
+    }  # fmt: skip
+    waits = row(
+        request(
+            channels=[{"name": C, "state": "Retrying", "nextRetryTime": "2027-01-15T08:05:00Z"}]
+        )
+    )
+    assert (waits.next(AT), waits.next(Placed(now=NOW + HOUR)), waits.receivers) == (
+        "in 5m",
+        "due",
+        C,
+    )
+
+
+#: The first element of a log, its length, and what is said of both.
+HEADS: Final[dict[str, tuple[bytes | None, int, Head]]] = {
+    "no log": (None, 0, UNREAD),
+    "all is published": (Header("ns/n", Epoch("0.7"), acked=2).encode(), 3, Head(0)),
+    "one record is not": (Header("ns/n", Epoch("0.7"), acked=1).encode(), 3, Head(1)),
+    "more is marked than there is": (Header("ns/n", Epoch("0.7"), acked=9).encode(), 3, Head(0)),
+    "it is not legible": (b"damage", 3, Head(-1, unreadable=True)),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_the_head_of_a_log(case: str) -> None:
+    """How many records are not published, and whether it can be read."""
+    element, length, wanted = HEADS[case]
+    assert Head.of(LogHead(element, length, -1)) == wanted
+
+
+#: What a hold is about, and whether it keeps back an unfinished notification.
+HOLDS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
+    "its receiver": ({"receivers": ("ops",)}, True),
+    "another receiver": ({"receivers": ("dev",)}, False),
+    "a receiver that has it already": ({"receivers": ("done",)}, False),
+    "its namespace": ({"namespaces": ("ns",)}, True),
+    "its type": ({"types": ("Simple",)}, True),
+    "another severity": ({"severities": ("low",)}, False),
+}
+
+
+@pytest.mark.parametrize("case", HOLDS)
+def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
+    """As long as it is in force; what has ended is held by nothing."""
+    about, wanted = HOLDS[case]
+    hold = Hold("h", "1", NOW - 1, NOW + 1, "alice", "they mend it", **about)
+    shown = [{"name": C, "state": "Retrying"}, {"name": "slack:done", "state": "Delivered"}]
+    waits, ended = (row(request(phase=phase, channels=shown)) for phase in ("Pending", "Sent"))
+    assert waits.held(Placed((hold,), NOW)) is wanted
+    assert not ended.held(Placed((hold,), NOW))
+    assert not waits.held(Placed((hold,), NOW + 1))
+    assert not row(request(phase="Sent", hold="x")).held(AT)
+
+
+def test_a_list_fits_a_terminal() -> None:
+    """Names as long as they may be, and a long error, take eighty columns and no more."""
+    long = attempted(("pagerduty:the-first-receiver", "connection refused " * 9, "07:50:00"))
+    shown = row(long, name="n" * 63, namespace="team-payments-production")
+    found = Columns(HEAD, Screen(80), flexible=FLEXIBLE, colours=COLOURS)
+    lines = found.lines([shown.cells(AT)])
+    assert [len(line) for line in lines[1:]] == [80]
+    assert "Sending" in lines[1]
+
+
+@pytest.mark.parametrize("uid", [UID, UID.upper(), "u"])
+def test_a_uid_comes_back_as_it_was(uid: str) -> None:
+    """One of the usual form takes half the place."""
+    found = row(request(), uid=uid)
+    assert (found.uid, isinstance(found.identity, bytes)) == (uid, uid == UID)
+
+
+def test_what_is_kept_is_bounded_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an error its beginning, of many channels the first; two rows of one kind hold the same."""
+    monkeypatch.setattr(module, "_SHARED", 8)
+    maker = RowMaker()
+    one = attempted(
+        (C, "x" * 500, "07:30:00"), channels=[{"name": f"slack:{n}"} for n in range(30)]
+    )
+    first, again = maker.row(one), maker.row(one)
+    assert first.failure is not None
+    assert (len(first.failure.error), len(first.channels)) == (200, 20)
+    assert first.channels[0] is again.channels[0]
+    other = attempted((C, "y", "07:30:00"), channels=[{"name": "slack:b"}])
+    assert maker.row(other).channels == (Channel("slack:b", "", 0),)
+
+
+def test_an_address_says_what_is_asked_for() -> None:
+    """Parts that make no sense are ignored, and a place that is none is the beginning."""
+    asked = query_of(
+        {"q": " Disk ", "phase": "sent", "state": "held", "namespace": "ns", "receiver": "ops*",
+         "since": "1h", "after": f"{NOW}.ns/n"}, NOW,
+    )  # fmt: skip
+    assert asked == Query(
+        ("sent",), ("held",), False, ("ops*",), NOW - HOUR, text="Disk", namespace="ns",
+        after=Position(NOW, "ns", "n"),
+    )  # fmt: skip
+    assert query_of({"phase": "x", "state": "y", "since": "z", "after": "-"}, NOW) == Query()
+    assert len(query_of({"q": "x" * 300}, NOW).text) == 253
