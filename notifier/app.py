@@ -161,7 +161,7 @@ class Parts:
         self.status_writer: Final = StatusWriter(
             recorder, self.objects, self.shards, self.metrics,
             limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
-            on_settled=reporter.status_written, on_stale=self.queue.add,
+            on_settled=reporter.status_written,
         )  # fmt: skip
         self.journal: Final = Journal(
             recorder,
@@ -204,7 +204,6 @@ class Parts:
             bounds=Bounds(period=sync.resync),
             blocked=self.controller.holds.blocked,
             waits=self.controller.waits,
-            request_check=self.queue.add,
             journals=lambda: self.journal.active,
             journaled=self.journal.applies,
         )  # fmt: skip
@@ -212,7 +211,7 @@ class Parts:
         self.scrubber: Final = (
             Scrubber(
                 recorder, self.objects, self.shards, self.status_writer, self.metrics,
-                rate=sync.scrub_rate, on_change=self.queue.add,
+                rate=sync.scrub_rate,
             )
             if sync.scrub_rate
             else None

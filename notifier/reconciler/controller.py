@@ -49,6 +49,7 @@ class Controller:
         self.queue, self.recorder = ports.queue, ports.recorder
         recorder, ownership = ports.recorder, ports.ownership
         self.cache = cache = ports.cache
+        cache.check = ports.queue.add
         self.placed = PlacedHolds(recorder.time, cache.monotonic)
         self.holds = Holds(cache, ownership, self.placed)
         self.watch = WatchHandlers(cache, ports.queue, recorder, ownership, self.holds)

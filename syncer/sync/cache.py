@@ -66,6 +66,8 @@ class Cache:
         self.unaudited: dict[str, Notification] = {}
         self.audit_limit = audit_limit
         self.wake = asyncio.Event()
+        #: Requests a check of a notification: the controller's work queue takes its uid.
+        self.check: Callable[[str], None] = lambda _uid: None
         self.monotonic = monotonic
         self._window = window
         self._heap: list[tuple[float, int, str]] = []

@@ -46,8 +46,6 @@ class Resync:
     blocked: Callable[[Notification], object]
     #: Whether a per-receiver queue holds a channel of a notification.
     waits: Callable[[str, str], bool]
-    #: Requests a check of a notification.
-    request_check: Callable[[str], None]
     #: Whether attempts are journaled, as the log is away.
     journals: Callable[[], bool] = lambda: False
     #: Whether those of an entry are.
@@ -89,9 +87,9 @@ class Resync:
                     entry.unchecked(max(since, self._away) if since else now)
                     missing += entry.unchecked_since < now
                     oldest = max(oldest, now - entry.unchecked_since)
-                    self.request_check(entry.uid)
+                    self.cache.check(entry.uid)
         for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
-            self.request_check(uid)
+            self.cache.check(uid)
         self._end(missing, oldest)
 
     def _end(self, missing: int, oldest: float) -> None:

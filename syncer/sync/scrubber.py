@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import Final
@@ -61,8 +60,6 @@ class Scrubber:
     _: KW_ONLY
     #: Checks per second at most.
     rate: float
-    #: Called with the uid of an object that the controller must check.
-    on_change: Callable[[str], None]
 
     def __post_init__(self) -> None:
         """Show the time since the last round, or the start."""
@@ -163,7 +160,7 @@ class Scrubber:
             self.recorder.lose_claim(entry, "scrub")
         if longer or changed or (found and Divergence.UNREADABLE not in found):
             self.cache.mark_dirty(entry, urgent=bool(violation))
-            self.on_change(entry.uid)
+            self.cache.check(entry.uid)
         return Result.DIVERGES if found else Result.AGREES
 
 

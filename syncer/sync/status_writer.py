@@ -70,14 +70,12 @@ class StatusWriter:
         *,
         limits: Limits | None = None,
         on_settled: Callable[[Notification, Status, Merged], None] = lambda _e, _s, _m: None,
-        on_stale: Callable[[str], None] = lambda _uid: None,
     ) -> None:
         """
         Publish the views in the recorder's cache.
 
         `on_settled` is called after each successful write with the entry (which holds the stored object),
-        the status before, and the merge that was written; `on_stale` with the uid of an entry that must be
-        claimed or checked again.
+        the status before, and the merge that was written.
         """
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -87,7 +85,6 @@ class StatusWriter:
         self.limits = limits or Limits()
         self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
-        self._on_stale = on_stale
         self.refusals = Refusals(self.cache)
         self._running: set[asyncio.Task[None]] = set()
         self._shares = Shares(self.limits.writers, self.cache.monotonic)
@@ -197,7 +194,7 @@ class StatusWriter:
                     entry.gone()
                 # What is not ours is claimed by the next lease term, and claiming marks it again.
                 self.cache.clean(entry)
-                self._on_stale(entry.uid)
+                self.cache.check(entry.uid)
             case _:
                 self.cache.failed(entry)
 
@@ -339,7 +336,7 @@ class StatusWriter:
         await self.recorder.reread(entry)
         if entry.view.position != position:
             # Sooner than by the resync: a resend request may be among the new records.
-            self._on_stale(entry.uid)
+            self.cache.check(entry.uid)
         return self.recorder.claimed(entry, term) or bool(entry.quarantine)
 
     def _count_conflict(self, result: Flushed, tries: int) -> None:

@@ -114,10 +114,11 @@ class World:
             dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []
+        self.cache.check = self.request_check
         self.resync = Resync(
             recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
             blocked=self.controller.holds.blocked,
-            waits=self.controller.waits, request_check=self.request_check,
+            waits=self.controller.waits,
         )  # fmt: skip
 
     # -- the router ------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
         assert await here.recorder.close(entry, failed, intent, patience=1)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         changed: list[str] = []
+        here.cache.check = changed.append
         scrubber = Scrubber(
             here.recorder,
             cast("ObjectClient", scrub.pop("store", here.objects)),
@@ -81,7 +82,6 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
             here.sync,
             here.sync.metrics,
             rate=1000,
-            on_change=changed.append,
         )
         yield Scene(here, entry, scrubber, changed)
 

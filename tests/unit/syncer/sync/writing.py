@@ -37,10 +37,8 @@ def writing(here: Bench, lease: Shaky) -> tuple[StatusWriter, list[str]]:
     """A sync loop that depends on the lease, and what it calls stale."""
     stale: list[str] = []
     ownership = cast("Ownership", lease)
-    sync = StatusWriter(
-        here.recorder, here.objects, ownership, here.sync.metrics, on_stale=stale.append
-    )
-    return sync, stale
+    here.cache.check = stale.append
+    return StatusWriter(here.recorder, here.objects, ownership, here.sync.metrics), stale
 
 
 async def delivered(here: Bench, entry: Notification) -> None:
