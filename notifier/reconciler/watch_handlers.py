@@ -111,7 +111,6 @@ class WatchHandlers:
         entry = self.cache.entries.get(uid)
         if entry is not None:
             entry.gone()
-            self.cache.clean(entry)
             self.queue.add(uid)
 
     def _keep(self, gone: NotificationRequest | Unreadable) -> None:

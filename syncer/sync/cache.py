@@ -83,9 +83,10 @@ class Cache:
         return entry.request.namespace if entry is not None else ""
 
     def mark_dirty(self, entry: Notification, *, urgent: bool = False) -> None:
-        """Note that the status lags behind; repeated marks keep the first time."""
-        entry.publication.mark(self.monotonic(), urgent=urgent)
-        self._schedule(entry)
+        """Note that the status of what is not gone lags behind; the first time is kept."""
+        if not entry.deleted:
+            entry.publication.mark(self.monotonic(), urgent=urgent)
+            self._schedule(entry)
 
     def clean(self, entry: Notification) -> None:
         """Note that everything up to now is published, or is not ours to publish."""
@@ -93,8 +94,9 @@ class Cache:
 
     def failed(self, entry: Notification, *, before: int | None = None) -> None:
         """Note that a write failed; the entry stays dirty and backs off, as after so many `before`."""
-        entry.publication.fail(self.monotonic(), self._jitter(), before=before)
-        self._schedule(entry)
+        if not entry.deleted:
+            entry.publication.fail(self.monotonic(), self._jitter(), before=before)
+            self._schedule(entry)
 
     def pause_writes(self, seconds: float) -> None:
         """

@@ -448,8 +448,9 @@ class Notification:
         self.judged.claimed_at = self.judged.born = 0.0
 
     def gone(self) -> None:
-        """The object is gone."""
+        """The object is gone, and nothing is published of it any more."""
         self.deleted = True
+        self.publication.clean()
 
     def readable(self, *, readable: bool) -> None:
         """A claim could read the object, or could not."""

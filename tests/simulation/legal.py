@@ -20,6 +20,7 @@ RULES: Final[dict[str, Callable[[Notification], bool]]] = {
     "to be published, and neither scheduled nor being written": lambda e: (
         not e.publication.pending or e.publication.writing or e.publication.ticket != math.inf
     ),
+    "gone, and to be published": lambda e: not (e.deleted and e.publication.pending),
     "scheduled, and nothing to publish": lambda e: (
         e.publication.pending or e.publication.writing or e.publication.ticket == math.inf
     ),

@@ -299,6 +299,18 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
     assert here.cache.entries == {"a": new}
 
 
+def test_of_what_is_gone_nothing_is_published() -> None:
+    """Neither what was to be before, nor what is marked or fails later."""
+    here = Bench()
+    entry = here.add("a")
+    here.cache.mark_dirty(entry, urgent=True)
+    entry.gone()
+    assert here.taken() == []
+    here.cache.mark_dirty(entry)
+    here.cache.failed(entry)
+    assert (entry.publication.pending, here.cache.next_due()) == (False, None)
+
+
 def test_what_is_clean_has_not_failed() -> None:
     """What needs no write any more waits for none, and its next one does not back off."""
     here = Bench()
