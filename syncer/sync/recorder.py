@@ -105,10 +105,11 @@ class Recorder:
         )
 
     def lose_claim(self, entry: Notification, cause: str) -> None:
-        """Note that the claim is stale; the next reconcile claims the log again."""
+        """Note that the claim is stale; a check claims the log again."""
         if entry.claim is not None:
             self.metrics.reclaims.labels(cause).inc()
-        entry.lose()
+            entry.lose()
+            self.cache.check(entry.uid)
 
     def compare(self, entry: Notification, before: Status) -> None:
         """
@@ -500,6 +501,7 @@ class Recorder:
                 "a log cannot be read; nothing is sent for this notification",
                 extra={"uid": entry.uid, "object": entry.request.key, "reason": reason},
             )
+        self.lose_claim(entry, "quarantine")
         entry.unintelligible(reason)
         self.cache.mark_dirty(entry, urgent=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.record import MAX_SKIPS
+from syncer.model.record import MAX_SKIPS, Plan
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import Fault, Mishap
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
@@ -31,6 +31,27 @@ async def test_a_result_that_is_not_on_record_ends_what_is_known() -> None:
         done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
         assert not await here.recorder.close(entry, done, intent, patience=0.0)
         assert entry.known_in is None
+
+
+@pytest.mark.parametrize(
+    "how", ["it is stale", "its log cannot be read", "its log has fallen back"]
+)
+async def test_a_lost_claim_leads_to_a_check(how: str) -> None:
+    """Whoever finds it lost need not ask for that, and what is lost already asks for nothing."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "r", "m", 1))
+        asked: list[str] = []
+        here.cache.check = asked.append
+        for _ in range(2):
+            if how == "it is stale":
+                here.recorder.lose_claim(entry, "test")
+            elif how == "its log cannot be read":
+                here.recorder.put_in_quarantine(entry, "record 3")
+            else:
+                del here.log.client.redis.twin.logs["nl:{u}"][1:]
+                await here.recorder.reread(entry)
+        assert (asked, entry.claim) == (["u"], None)
 
 
 async def test_reasons_to_wait_do_not_fill_a_log() -> None:
