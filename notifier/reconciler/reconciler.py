@@ -215,9 +215,7 @@ class Reconciler:
         return None if entry.unreadable else decision
 
     async def _catch_up(self, entry: Notification) -> None:
-        """Record the results kept while the log was away, and read what others have appended."""
-        if entry.in_flight.unrecorded:
-            await self.ports.recorder.record_kept(entry)
+        """Read what others have appended."""
         if not entry.reread:
             return
         known = entry.view.position

@@ -91,7 +91,7 @@ class Claimer:
         generation = self.log.generation
         heard = self.log.subscriptions
         own_seeds = self._own_seeds(entry)
-        entry.in_flight.offer()
+        entry.claiming()
         claimed = await self.log.claim(
             entry.uid, term.epoch, name=entry.request.key, seeds=own_seeds
         )

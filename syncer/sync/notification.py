@@ -458,8 +458,14 @@ class Notification:
 
     # -- transitions: the log ---------------------------------------------------------------------
 
+    def claiming(self) -> None:
+        """The log is about to be claimed: no earlier claim outlives a try that fails."""
+        self.claim = None
+        self.in_flight.offer()
+
     def claimed(self, claim: Claim, *, heard: int = 0, compared: float = 0.0) -> None:
         """The log is claimed and compared with the object; all that is recorded is in memory."""
+        assert self.claim is None, "a log is claimed once"
         assert not self.quarantine, "a log that cannot be read cannot be claimed"
         assert not self.in_flight.unrecorded, "the log has all that is known"
         self.claim, self.known_in = claim, claim.epoch

@@ -83,6 +83,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
+        world.entry.claiming()
         world.entry.claimed(Claim(EPOCH, world.log.generation, world.log.stamp))
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.in_flight.never_sent == set()

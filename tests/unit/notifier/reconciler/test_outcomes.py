@@ -13,7 +13,6 @@ from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
-from syncer.sync.notification import Claim
 from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
@@ -179,13 +178,12 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
 
 
 async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: Opened) -> None:
-    """The claim, which is believed to hold, is given up instead; nothing is recorded out of order."""
+    """Nothing is recorded out of order."""
     world = opened.world
     intent = await opened.intent()
     world.redis.twin.logs.clear()
     await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
     recorder = world.controller.recorder
-    world.entry.claimed(Claim(EPOCH, recorder.log.generation, ""))
     await recorder.record_kept(world.entry)
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))

@@ -10,8 +10,8 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
-from syncer.sync.notification import Claim, Notification
-from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
+from syncer.sync.notification import Notification
+from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.shown import shown
 
 KEPT = AttemptId("0.5-1")
@@ -76,7 +76,6 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
         here.claimer.log.claim = lost_after  # type: ignore[method-assign] # between the calls
         with pytest.raises(Unavailable, match="lost under its claim"):
             await here.claimer.claim(entry, Held())
-        entry.claimed(Claim(EPOCH, 0, ""))
         assert not await here.claimer.retire(entry, Held())
         assert not logs
         assert [*entry.in_flight.unrecorded] == [KEPT]

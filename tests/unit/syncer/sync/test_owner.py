@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.errors import PortError
 from syncer.model.record import MAX_SKIPS, Plan
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import Fault, Mishap
@@ -52,6 +53,16 @@ async def test_a_lost_claim_leads_to_a_check(how: str) -> None:
                 del here.log.client.redis.twin.logs["nl:{u}"][1:]
                 await here.recorder.reread(entry)
         assert (asked, entry.claim) == (["u"], None)
+
+
+async def test_a_claim_that_fails_leaves_none_behind() -> None:
+    """That of before was of another lease term or server, and nothing may be decided by it."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        here.log.client.redis.down = True
+        with pytest.raises(PortError):
+            await here.claimer.claim(entry, Held())
+        assert entry.claim is None
 
 
 async def test_reasons_to_wait_do_not_fill_a_log() -> None:

@@ -71,7 +71,7 @@ async def test_what_is_not_written(case: str) -> None:
         happens(lease, entry)
         assert await sync.flush(entry) is wanted
         assert here.objects.written == []
-        assert entry.publication.pending
+        assert entry.publication.pending is not entry.deleted
 
 
 async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
