@@ -295,7 +295,8 @@ class Notification:
 
         view: Fold of its log up to `view.position`.
         claim: None until claimed, and after a claim turned out to be stale.
-        reread: The view may lack records of others: read the log again before relying on it.
+        told: How often it was said that others may have appended to the log.
+        covered: How many of these a read of the log came after.
         quarantine: Why the log cannot be read, empty if it can.
         violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
         acked: Position up to which the log is marked as published.
@@ -326,7 +327,8 @@ class Notification:
     # Its log.
     view: LogView = field(default_factory=LogView, init=False)
     claim: Claim | None = field(default=None, init=False)
-    reread: bool = field(default=False, init=False)
+    told: int = field(default=0, init=False)
+    covered: int = field(default=0, init=False)
     quarantine: str = field(default="", init=False)
     violation: str = field(default="", init=False)
     acked: int = field(default=0, init=False)
@@ -360,6 +362,11 @@ class Notification:
     def cancelled(self) -> bool:
         """Whether nothing more is sent: the object is gone, or is being deleted."""
         return self.deleted or self.request.deleting
+
+    @property
+    def reread(self) -> bool:
+        """Whether the view may lack records of others: read the log again before relying on it."""
+        return self.told != self.covered
 
     @property
     def busy(self) -> bool:
@@ -487,11 +494,13 @@ class Notification:
 
     def news(self) -> None:
         """Others may have appended to the log."""
-        self.reread = True
+        self.told += 1
 
-    def caught_up(self) -> None:
-        """The log was read after the last news."""
-        self.reread = False
+    def caught_up(self, told: int) -> None:
+        """The log was read after so many news; what came during the read is not covered by it."""
+        assert told <= self.told, "only what was said is covered"
+        # A read that began earlier may end later.
+        self.covered = max(self.covered, told)
 
     def hear(self, subscription: int) -> None:
         """During this subscription to wake-ups the log was known to hold no more."""

@@ -472,13 +472,13 @@ class Recorder:
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
         """
-        heard = self.log.subscriptions
+        heard, told = self.log.subscriptions, entry.told
         try:
             snapshot = await self.log.read(entry.uid)
         except ContractError as error:
             self.put_in_quarantine(entry, str(error))
             return
-        entry.caught_up()
+        entry.caught_up(told)
         if snapshot is None or not entry.view.begins(snapshot.records):
             self.lose_claim(entry, "history")
             return

@@ -189,7 +189,7 @@ async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
     term = away.shards.term_of("uid-a")
     assert term is not None
     assert away.journal.basis(away.entry, term) is Basis.OLDER
-    away.entry.caught_up()
+    away.entry.caught_up(away.entry.told)
     assert away.journal.basis(away.entry, term) is Basis.MEMORY
 
 

@@ -55,6 +55,26 @@ async def test_a_lost_claim_leads_to_a_check(how: str) -> None:
         assert (asked, entry.claim) == (["u"], None)
 
 
+async def test_news_during_a_read_are_no_part_of_it() -> None:
+    """What has the log read again may say so while it is being read, for another reason."""
+    async with bench() as (here, entry):
+        await here.claimer.claim(entry, Held())
+        read = here.log.read
+
+        async def slowly(uid: str) -> Any:
+            found = await read(uid)
+            entry.news()
+            return found
+
+        entry.news()
+        here.log.read = slowly  # type: ignore[method-assign] # and is told meanwhile
+        await here.recorder.reread(entry)
+        assert entry.reread
+        here.log.read = read  # type: ignore[method-assign] # as it was
+        await here.recorder.reread(entry)
+        assert not entry.reread
+
+
 async def test_a_claim_that_fails_leaves_none_behind() -> None:
     """That of before was of another lease term or server, and nothing may be decided by it."""
     async with bench() as (here, entry):
