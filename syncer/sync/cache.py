@@ -26,7 +26,6 @@ from typing import Final
 
 from syncer.model.resource import NotificationRequest
 from syncer.rules.batch import Decision, decide
-from syncer.rules.merge import exceeds
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 from syncer.sync.finished import Finished, summary
@@ -74,6 +73,8 @@ class Cache:
         #: Uids whose writes are due, by namespace, so that thousands of one author delay no other author.
         self._due: Turns[str] = Turns()
         self._ticket = 0
+        #: Uids whose status is written, and whose log could not be marked as published.
+        self.unmarked: dict[str, None] = {}
         #: Second until which no write begins.
         self.paused_until = -math.inf
 
@@ -108,11 +109,10 @@ class Cache:
         self.paused_until = max(self.paused_until, until)
 
     def retry_marks(self) -> None:
-        """Have logs marked at once whose status shows all of them, and that could not be before."""
-        for entry in self.dirty():
-            if entry.publication.failures and not exceeds(entry.view, entry.status):
-                entry.publication.forgive()
-                self.mark_dirty(entry, urgent=True)
+        """Have logs marked as published that could not be when they were: they are there again."""
+        unmarked, self.unmarked = self.unmarked, {}
+        for entry in filter(None, map(self.entries.get, unmarked)):
+            self.mark_dirty(entry, urgent=True)
 
     def retry_writes(self, namespace: str) -> None:
         """Have the statuses of a namespace written at once that back off."""

@@ -71,6 +71,8 @@ class Resync:
             self._away = self.cache.monotonic()
             self._end(0, 0.0)
             return
+        if not away:
+            self.cache.retry_marks()
         missing, oldest = 0, 0.0
         deferrable: list[tuple[float, str]] = []
         async for entries in slices(self.cache.entries.values()):

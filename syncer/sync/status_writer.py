@@ -507,13 +507,17 @@ class StatusWriter:
         final = entry.ends_at(position)
         if position <= entry.acked and not (final and not entry.expiring):
             return result
-        if not self.recorder.log.available:
-            # A call would keep a writer waiting; what the status shows is not lost.
-            return Flushed.UNAVAILABLE
         ttl = retention_seconds(entry.request.retention_days) if final else 0
         # With an audit feed the other mark is the feed's; the later of the two sets the expiry.
         marks = ACKED if self.cache.auditing else BOTH_MARKS
-        answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
+        try:
+            if not self.recorder.log.available:
+                raise Unavailable("a call would keep a writer waiting")
+            answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
+        except PortError:
+            # What the status shows is not lost: the mark waits for the log, and no write for the mark.
+            self.cache.unmarked[entry.uid] = None
+            return result
         if answer is not Mark.STALE:
             failpoint(Failpoint.AFTER_ACK)
             entry.acknowledge(position, expiring=answer is Mark.EXPIRING)

@@ -99,6 +99,16 @@ async def test_what_is_lost_is_made_up_for(
     assert await world.round() == []
 
 
+async def test_a_log_that_could_not_be_marked_is_marked(world: World) -> None:
+    """Whether or not anything else has said that it is back."""
+    entry = world.create()
+    await world.rest()
+    world.cache.clean(entry)
+    world.cache.unmarked[entry.uid] = None
+    await world.round()
+    assert (entry.publication.urgent, world.cache.unmarked) == (True, {})
+
+
 async def test_a_deleted_one_is_let_go(world: World) -> None:
     """What is gone is claimed, retired and forgotten, although the event was lost on the way."""
     world.controller.holds.paused = True

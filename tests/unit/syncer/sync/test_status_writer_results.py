@@ -316,7 +316,7 @@ async def test_without_redis_a_status_is_written_and_acknowledged_later() -> Non
         await delivered(here, entry)
         client = here.log.client
         client.problem = "away"
-        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert entry.request.status.phase == "Sent"
         assert entry.acked == 0
         client.problem = None
@@ -661,31 +661,24 @@ async def test_writers_that_are_all_busy_are_waited_for() -> None:
 
 
 async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
-    """What the API server refuses goes on backing off; what is published already need not."""
+    """What is published waits for that alone, and does not back off as what the API server refuses."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
+        other = here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
         cast("Any", here.log.client).redis.down = True
         with pytest.raises(Unavailable):
             await here.log.client.probe()
-        for _ in range(9):
-            await here.sync._one(entry)
-        assert (len(here.objects.written), entry.acked, entry.publication.failures) == (1, 0, 9)
+        await here.sync._one(entry)
+        assert (len(here.objects.written), entry.acked) == (1, 0)
+        assert (entry.publication.pending, entry.publication.failures) == (False, 0)
         cast("Any", here.log.client).redis.down = False
         await here.log.client.probe()
-        assert here.cache.take_due(here.cache.monotonic()) is None, "it backs off"
+        here.cache.failed(other)
         here.cache.retry_marks()
+        assert other.publication.failures == 1, "what could not be written goes on backing off"
         assert here.cache.take_due(here.cache.monotonic()) is entry
         await here.sync._one(entry)
         assert (entry.acked, entry.publication.failures) == (entry.view.position, 0)
-
-
-async def test_a_refused_status_goes_on_backing_off_when_the_log_is_back() -> None:
-    """Not the log kept it from being written."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        here.cache.failed(entry)
-        here.cache.retry_marks()
-        assert entry.publication.failures == 1
 
 
 async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
