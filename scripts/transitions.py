@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """
-Checks that a notification changes by its transitions alone.
+Checks that a notification changes by its transitions alone, and that a page names them all.
 
 No module but its own two assigns a member of a `Notification`, or of a value object in it, by the
-member's name. `scripts/check` runs it.
+member's name. docs/architecture.md has a table of the transitions, which `--write` makes from their
+docstrings and assertions, and a picture, whose arrows are transitions. `scripts/check` runs it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 STATES: Final = ROOT / "syncer/sync/notification.py"
+PAGE: Final = ROOT / "docs/architecture.md"
+ASKS: Final = {"__post_init__", "ends_at"}
+BEGIN: Final = "<!-- transitions: scripts/transitions.py --write -->\n"
+END: Final = "<!-- end of transitions -->\n"
+#: Where a `Notification` has the value objects whose transitions are listed.
+WHERE: Final = {
+    "Notification": "", "InFlight": "in_flight.", "Publication": "publication.", "Judged": "judged.",
+}  # fmt: skip
 #: Where members may be assigned.
 OWN: Final = {STATES, ROOT / "syncer/sync/cache.py"}
 #: Where notifications are known.
@@ -53,6 +62,35 @@ def members() -> set[str]:
     }
 
 
+def transitions() -> dict[str, tuple[str, str]]:
+    """What happens at each transition, and what must hold before."""
+    found = {}
+    classes = [c for c in ast.parse(STATES.read_text()).body if isinstance(c, ast.ClassDef)]
+    for made in sorted(
+        (c for c in classes if c.name in WHERE), key=lambda c: list(WHERE).index(c.name)
+    ):
+        for step in made.body:
+            # A property asks; `ends_at` does, too.
+            if isinstance(step, ast.FunctionDef) and not (step.decorator_list or step.name in ASKS):
+                said = (ast.get_docstring(step) or "").partition("\n")[0]
+                holds = [
+                    ast.literal_eval(n.msg)
+                    for n in ast.walk(step)
+                    if isinstance(n, ast.Assert) and n.msg
+                ]
+                found[WHERE[made.name] + step.name] = said, "; ".join(holds)
+    return found
+
+
+def page(names: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """The page as it is, and with the table of now."""
+    text = PAGE.read_text()
+    head, _, rest = text.partition(BEGIN)
+    rows = "".join(f"| `{name}` | {said} | {holds} |\n" for name, (said, holds) in names.items())
+    table = f"| transition | what happens | what must hold |\n|---|---|---|\n{rows}"
+    return text, head + BEGIN + table + END + rest.partition(END)[2]
+
+
 def assigned(tree: ast.Module) -> Iterator[ast.Attribute]:
     """Attributes that are assigned or deleted, as a whole or a part of them."""
     for node in ast.walk(tree):
@@ -65,16 +103,28 @@ def assigned(tree: ast.Module) -> Iterator[ast.Attribute]:
 
 
 def main() -> int:
-    """Name each assignment; 1 if there is one."""
-    names, found = members(), []
+    """Name what is wrong; 1 if anything is."""
+    names, found, steps = members(), [], transitions()
     files = {p for place in PLACES for p in (ROOT / place).rglob("*.py")} - OWN
     for path in sorted(files):
         for node in assigned(ast.parse(path.read_text())):
             of = ast.unparse(node.value).rpartition(".")[2]
             if node.attr in names and of not in OTHERS:
-                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
-    for line in found:
-        print(f"{line} is assigned outside its transitions ({STATES.relative_to(ROOT)})")
+                where = f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+                found.append(f"{where} is assigned outside {STATES.relative_to(ROOT)}")
+    text, wanted = page(steps)
+    if "--write" in sys.argv:
+        PAGE.write_text(wanted)
+    elif text != wanted:
+        found.append(f"{PAGE.relative_to(ROOT)} has another table: scripts/transitions.py --write")
+    picture = text.partition("stateDiagram-v2\n")[2].partition("```")[0]
+    arrows = [a for line in picture.splitlines() for a in line.partition(": ")[2].split(", ") if a]
+    found += [
+        f"{PAGE.relative_to(ROOT)} draws {a}, which is no transition"
+        for a in arrows
+        if a not in steps
+    ]
+    print("\n".join(found), end="\n" if found else "")
     return int(bool(found))
 
 

@@ -71,8 +71,8 @@ class InFlight:
 
     def begin(self, attempt_id: AttemptId, channel: str) -> None:
         """A task carries out an attempt; nothing may be sent before its intent is recorded."""
-        assert attempt_id not in self.executing, "an id is used once"
-        assert attempt_id not in self.unrecorded, "its result is known already"
+        assert attempt_id not in self.executing, "its id is new"
+        assert attempt_id not in self.unrecorded, "no result of it is known"
         self.executing[attempt_id] = channel
         self.never_sent |= {attempt_id}
 
@@ -296,7 +296,7 @@ class Notification:
         view: Fold of its log up to `view.position`.
         claim: None until claimed, and after a claim turned out to be stale.
         told: How often it was said that others may have appended to the log.
-        covered: How many of these a read of the log came after.
+        heeded: How many of these a read of the log came after.
         quarantine: Why the log cannot be read, empty if it can.
         violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
         acked: Position up to which the log is marked as published.
@@ -328,7 +328,7 @@ class Notification:
     view: LogView = field(default_factory=LogView, init=False)
     claim: Claim | None = field(default=None, init=False)
     told: int = field(default=0, init=False)
-    covered: int = field(default=0, init=False)
+    heeded: int = field(default=0, init=False)
     quarantine: str = field(default="", init=False)
     violation: str = field(default="", init=False)
     acked: int = field(default=0, init=False)
@@ -366,7 +366,7 @@ class Notification:
     @property
     def reread(self) -> bool:
         """Whether the view may lack records of others: read the log again before relying on it."""
-        return self.told != self.covered
+        return self.told != self.heeded
 
     @property
     def busy(self) -> bool:
@@ -472,7 +472,6 @@ class Notification:
 
     def claimed(self, claim: Claim, *, heard: int = 0, compared: float = 0.0) -> None:
         """The log is claimed and compared with the object; all that is recorded is in memory."""
-        assert self.claim is None, "a log is claimed once"
         assert not self.quarantine, "a log that cannot be read cannot be claimed"
         assert not self.in_flight.unrecorded, "the log has all that is known"
         self.claim, self.known_in = claim, claim.epoch
@@ -500,7 +499,7 @@ class Notification:
         """The log was read after so many news; what came during the read is not covered by it."""
         assert told <= self.told, "only what was said is covered"
         # A read that began earlier may end later.
-        self.covered = max(self.covered, told)
+        self.heeded = max(self.heeded, told)
 
     def hear(self, subscription: int) -> None:
         """During this subscription to wake-ups the log was known to hold no more."""
