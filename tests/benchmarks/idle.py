@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,11 +37,11 @@ from tests.benchmarks.counters import (
     watches_in,
 )
 from tests.benchmarks.goals import IDLE_CPU, IDLE_MEMORY, IDLE_READS, IDLE_WRITES
-from tests.benchmarks.load import SHARED, pid_of, plane_of, programs, progress
+from tests.benchmarks.load import SHARED, pid_of, progress, servers
 from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
+from tests.servers.redis import RedisServer
 
 OWNED: Final = "notification_ledger_shards_owned"
 _SETTLED_WITHIN: Final = 120.0
@@ -261,10 +260,6 @@ def _of(
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            found = await measure(plane, redis, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        found = await measure(plane, redis, folder / "stage", scale)
     return told(found, scale)

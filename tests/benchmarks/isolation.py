@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.goals import ISOLATED
-from tests.benchmarks.load import SETTINGS, plane_of, programs, read_call
+from tests.benchmarks.load import SETTINGS, read_call, servers
 from tests.benchmarks.report import Report, percentile
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 
@@ -316,10 +314,6 @@ def told(pairs: Sequence[tuple[Block, Block]], scale: Scale) -> Report:
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            pairs = await measure(plane, redis.url, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        pairs = await measure(plane, redis.url, folder / "stage", scale)
     return told(pairs, scale)

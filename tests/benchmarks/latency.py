@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.goals import FIRST_BYTE_P50, FIRST_BYTE_P99, STATUS_P99
-from tests.benchmarks.load import create_all, notifier_of, plane_of, programs, read_call
+from tests.benchmarks.load import create_all, notifier_of, read_call, servers
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 SHARES: Final = (0.1, 0.5, 0.9)
 _HALF: Final = 0.5
@@ -279,10 +277,6 @@ def _ms(rounds: Sequence[Sequence[float]], share: float) -> list[float]:
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            rounds = await measure(plane, redis.url, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        rounds = await measure(plane, redis.url, folder / "stage", scale)
     return told(rounds, scale)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.definition import serve, upstream_form
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 
@@ -64,6 +65,17 @@ async def plane_of(assets: Path, feature_gates: str = "") -> AsyncIterator[Contr
     async with ControlPlane(assets, feature_gates=feature_gates) as plane:
         await asyncio.to_thread(serve, plane, upstream_form())
         yield plane
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
+    """A control plane, a Redis, and a folder for an installation."""
+    async with (
+        plane_of(await programs()) as plane,
+        RedisServer(find_binary("redis-server")) as redis,
+    ):
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            yield plane, redis, Path(name)
 
 
 @asynccontextmanager

@@ -25,7 +25,6 @@ import argparse
 import asyncio
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -36,13 +35,12 @@ from typing import Any, Final
 from syncer.model.attempt import AttemptState
 from syncer.model.record import Kind
 from tests.benchmarks.goals import FLAT, NONE_LOST
-from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, plane_of, programs
+from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, servers
 from tests.benchmarks.report import Goal, Report, cpu_seconds, load, machine, resident_mib, write
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.checker import Log
 from tests.e2e.harness import NotifierProcess, Stage, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 POLICY: Final = {
     "maxAttempts": 5, "initialBackoffSeconds": 1, "backoffMultiplier": 2, "maxBackoffSeconds": 60,
@@ -480,12 +478,8 @@ async def run(*, quick: bool) -> Report:
 
 async def report_of(scale: Scale) -> Report:
     """Work for so long, on servers of its own."""
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            result = await measure(plane, redis.url, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        result = await measure(plane, redis.url, folder / "stage", scale)
     return told(result, scale)
 
 

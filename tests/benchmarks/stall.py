@@ -23,7 +23,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -41,12 +40,11 @@ from tests.benchmarks.hostile import (
     elsewhere,
 )
 from tests.benchmarks.isolation import steady
-from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_call
+from tests.benchmarks.load import SETTINGS, progress, read_call, servers
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 
@@ -382,10 +380,6 @@ def told(found: Found, scale: Scale) -> Report:
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            found = await measure(plane, redis.url, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        found = await measure(plane, redis.url, folder / "stage", scale)
     return told(found, scale)

@@ -28,7 +28,6 @@ import contextlib
 import itertools
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,13 +37,12 @@ from typing import Any, Final
 
 from tests.benchmarks.goals import FAIR
 from tests.benchmarks.isolation import TwoReceivers
-from tests.benchmarks.load import SETTINGS, create_all, plane_of, programs, progress
+from tests.benchmarks.load import SETTINGS, create_all, progress, servers
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Stage, create_notification, stage, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 
@@ -315,10 +313,6 @@ def told(rounds: Sequence[dict[Kind, Block]], scale: Scale) -> Report:
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            rounds = await measure(plane, redis.url, Path(name) / "stage", scale)
+    async with servers() as (plane, redis, folder):
+        rounds = await measure(plane, redis.url, folder / "stage", scale)
     return told(rounds, scale)

@@ -26,7 +26,6 @@ import json
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -44,14 +43,13 @@ from tests.benchmarks.load import (
     notifier_of,
     pid_of,
     pids_of,
-    plane_of,
-    programs,
+    servers,
 )
 from tests.benchmarks.report import Report, cpu_seconds, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import Stage, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
+from tests.servers.redis import RedisServer
 
 #: Who is measured.
 Way = Literal["off", "on", "null", "reference", "pair", "hold", "journal"]
@@ -271,27 +269,22 @@ async def run(*, quick: bool) -> Report:
     ways: list[Way] = ["off", "null", "on", "reference"]
     rounds: list[dict[Way, Run]] = []
     pairs: list[Run] = []
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            folder = Path(name)
-            # What comes first warms the servers and is thrown away, but for one status.
-            warm = await measure(plane, redis, folder / "warm-off", "off", scale)
-            if not quick:
-                await measure(plane, redis, folder / "warm-null", "null", scale)
-            for n in range(scale.rounds):
-                rounds.append(
-                    {
-                        w: await measure(plane, redis, folder / f"{w}-{n}", w, scale, warm.status)
-                        for w in ways
-                    }
-                )
-                ways.append(ways.pop(0))
-                # Not held against a goal, so once is enough for a quick look.
-                if not quick or n == 0:
-                    pairs.append(await measure(plane, redis, folder / f"pair-{n}", "pair", scale))
+    async with servers() as (plane, redis, folder):
+        # What comes first warms the servers and is thrown away, but for one status.
+        warm = await measure(plane, redis, folder / "warm-off", "off", scale)
+        if not quick:
+            await measure(plane, redis, folder / "warm-null", "null", scale)
+        for n in range(scale.rounds):
+            rounds.append(
+                {
+                    w: await measure(plane, redis, folder / f"{w}-{n}", w, scale, warm.status)
+                    for w in ways
+                }
+            )
+            ways.append(ways.pop(0))
+            # Not held against a goal, so once is enough for a quick look.
+            if not quick or n == 0:
+                pairs.append(await measure(plane, redis, folder / f"pair-{n}", "pair", scale))
     return told(rounds, pairs, scale)
 
 

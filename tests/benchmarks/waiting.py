@@ -13,7 +13,6 @@ One run gives one value for each figure: the rounds repeat the whole of it.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,12 @@ from tests.benchmarks.load import (
     create_all,
     notifier_of,
     pid_of,
-    plane_of,
-    programs,
     receiver_of,
+    servers,
 )
 from tests.benchmarks.report import Report, cpu_seconds, resident_mib
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 POLICY: Final = {
     "maxAttempts": 5, "initialBackoffSeconds": 300, "backoffMultiplier": 2,
@@ -159,15 +156,11 @@ async def _round(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale
 async def run(*, quick: bool) -> Report:
     """Let them wait, look, restart."""
     scale = QUICK if quick else FULL
-    async with (
-        plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
-    ):
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            runs = [
-                await _round(plane, redis.url, Path(name) / f"round-{n}", scale)
-                for n in range(scale.rounds)
-            ]
+    async with servers() as (plane, redis, folder):
+        runs = [
+            await _round(plane, redis.url, folder / f"round-{n}", scale)
+            for n in range(scale.rounds)
+        ]
     n = scale.notifications
     report = Report("waiting")
     report.notes.append(
