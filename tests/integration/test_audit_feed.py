@@ -6,17 +6,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.events import AuditEvent, EventKind
-from notifier.audit.feed import AuditFeed, FeedLimits, LogPart, parts_of
+from notifier.audit.feed import AuditFeed, FeedLimits
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import FileSink, Result, Sink, StoreSink, Written
+from notifier.audit.sinks import Result, Sink, StoreSink, Written
 from notifier.channels.http import HttpClient
 from syncer.ledger.answers import Mark
 from syncer.ledger.client import LedgerClient
@@ -35,7 +34,7 @@ from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeper import Sweeper
-from tests.channels.receiver import Receiver, Step, closed_port, receiving
+from tests.channels.receiver import Receiver, Step, receiving
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -297,82 +296,6 @@ async def test_a_lost_reply_leads_to_a_repeat_under_the_same_ids(
     assert not world.cache.unaudited
 
 
-async def test_events_arrive_in_the_order_of_the_log(world: World, http_client: HttpClient) -> None:
-    """A notification whose events need several requests is told in order; failures are repeated."""
-    entry = await world.notification("u")
-    for state in (FAILED, FAILED, SUCCESS):
-        await world.attempt(entry, state)
-    async with receiving(Step(201), Step(503), Step(201)) as receiver:
-        feed = world.feed(
-            store(http_client, receiver.url("/")), limits=replace(QUICK, batch_events=2)
-        )
-        assert not await feed.round()
-        # The mark stands right before the first event that was not taken.
-        assert (await world.header("u")).audited == 6
-        assert await feed.round()
-    told = received(receiver)
-    assert told == [
-        ["u/0.7-1/failed", "u/0.7-2/failed"],
-        ["u/0.7-3/sent", "u/0.7-3/acknowledged"],
-        ["u/0.7-3/sent", "u/0.7-3/acknowledged"],
-    ]
-
-
-async def test_notifications_share_a_request(world: World) -> None:
-    """Events of many notifications travel together, up to the size of a batch."""
-    for n in range(5):
-        await world.attempt(await world.notification(f"u{n}"))
-    sink = Collector()
-    assert await world.feed(sink, limits=replace(QUICK, batch_events=4)).round()
-    assert [len(b) for b in sink.batches] == [4, 4, 2]
-    assert len(set(sink.ids)) == 10
-
-
-async def test_a_restart_goes_on_where_the_mark_stands(redis_url: str) -> None:
-    """Another process tells what was not told, and only that."""
-    async with world_on(redis_url) as first:
-        entry = await first.notification("u")
-        await first.attempt(entry, FAILED)
-        early = Collector()
-        assert await first.feed(early).round()
-        await first.attempt(entry)
-        early.away = True
-        assert not await first.feed(early).round()
-    async with world_on(redis_url) as second:
-        await second.claim(second.cache.entries.setdefault("u", Notification(entry.request)))
-        late = Collector()
-        assert await second.feed(late).round()
-    assert early.ids == ["u/0.7-1/failed"]
-    assert late.ids == ["u/0.7-2/sent", "u/0.7-2/acknowledged"]
-
-
-async def test_an_open_attempt_holds_nobody_up(world: World) -> None:
-    """A success is told while another channel's attempt is still on the wire, once."""
-    entry = await world.notification("u", "console", "slack:ops")
-    _, intent = await world.recorder.open(entry, Always(), "slack:ops", limit=5)
-    await world.attempt(entry)
-    sink = Collector()
-    feed = world.feed(sink)
-    assert await feed.round()
-    assert sink.ids == ["u/0.7-2/sent"]
-    made = Attempt(intent.attempt_id, "slack:ops", SUCCESS, ended=world.time.now())
-    await world.recorder.close(entry, made, intent, patience=5)
-    assert await feed.round()
-    assert sink.ids == ["u/0.7-2/sent", "u/0.7-1/sent", "u/0.7-1/acknowledged"]
-
-
-async def test_what_belongs_to_another_replica_is_left_to_it(world: World) -> None:
-    """Without a lease term nothing is told and no mark is moved."""
-    entry = await world.notification("u")
-    await world.attempt(entry)
-    world.owner.others.add("u")
-    sink = Collector()
-    assert await world.feed(sink).round()
-    assert sink.ids == []
-    assert (await world.header("u")).audited == 0
-    assert not world.cache.unaudited
-
-
 # -- the end of a log -----------------------------------------------------------------------------
 
 
@@ -533,104 +456,6 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
 # -- sinks that are away, slow, or refuse ---------------------------------------------------------
 
 
-async def test_events_are_given_up_at_max_age_and_counted(world: World) -> None:
-    """An old event is dropped after a failure, its log may expire, and a counter tells."""
-    entry = await world.notification("u")
-    await world.attempt(entry, FAILED)
-    await world.attempt(entry)
-    await world.flush(entry)
-    sink = Collector(away=True)
-    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0))
-    assert not await feed.round()
-    assert (await world.header("u")).audited == 0
-    feed.refresh()
-    assert 0 <= world.metric("notification_ledger_audit_lag_seconds") < 60
-    world.time.set(world.time.now() + 3601 * 1000)
-    feed.refresh()
-    assert world.metric("notification_ledger_audit_lag_seconds") > 3600
-    assert not await feed.round()
-    dropped = "audit_events_dropped_total"
-    assert world.metric(dropped, service="notification-controller") == 3
-    assert (await world.header("u")).audited == entry.view.position
-    assert await world.expires("u")
-    assert not world.cache.unaudited
-
-
-async def test_a_long_queue_of_old_events_is_given_up_at_once(world: World) -> None:
-    """One failure is enough to give up everything that is too old; the rest waits untouched."""
-    for n in range(40):
-        await world.attempt(await world.notification(f"old{n}"))
-    world.time.set(world.time.now() + 3601 * 1000)
-    await world.attempt(await world.notification("young"))
-    sink = Collector(away=True)
-    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0, batch_events=4))
-    assert not await feed.round()
-    assert list(world.cache.unaudited) == ["young"]
-    assert world.metric("audit_events_dropped_total", service="notification-controller") == 80
-    sink.away = False
-    assert await feed.round()
-    assert [i.split("/")[0] for i in sink.ids] == ["young", "young"]
-
-
-async def test_what_became_old_during_an_outage_is_offered_once_more(world: World) -> None:
-    """When the store is back, it gets what is left, whatever its age."""
-    await world.attempt(await world.notification("u"))
-    sink = Collector(away=True)
-    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0))
-    assert not await feed.round()
-    world.time.set(world.time.now() + 3601 * 1000)
-    sink.away = False
-    assert await feed.round()
-    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
-
-
-async def test_an_old_event_is_told_if_the_store_is_well(world: World) -> None:
-    """Age alone drops nothing: whoever comes back after a week still tells."""
-    await world.attempt(await world.notification("u"))
-    world.time.set(world.time.now() + 8 * 86_400_000)
-    sink = Collector()
-    assert await world.feed(sink).round()
-    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
-    assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
-
-
-async def test_a_refused_notification_stands_alone(world: World) -> None:
-    """The one that the store does not want waits; all others are told, and in order."""
-    for n in range(6):
-        entry = await world.notification(f"u{n}")
-        await world.attempt(entry, FAILED)
-        await world.attempt(entry)
-    sink = Collector(refused=(b'"u3"',))
-    feed = world.feed(sink)
-    assert await feed.round()
-    assert list(world.cache.unaudited) == ["u3"]
-    assert {i.split("/")[0] for i in sink.ids} == {"u0", "u1", "u2", "u4", "u5"}
-    for n in (0, 1, 2, 4, 5):
-        first, second = f"u{n}/0.7-{2 * n + 1}", f"u{n}/0.7-{2 * n + 2}"
-        assert [i for i in sink.ids if i.startswith(f"u{n}/")] == [
-            f"{first}/failed", f"{second}/sent", f"{second}/acknowledged",
-        ]  # fmt: skip
-    assert (await world.header("u3")).audited == 0
-    asked = world.metric(
-        "notification_ledger_audit_write_failures_total", sink="collector", result="refused"
-    )
-    await feed.round()
-    again = world.metric(
-        "notification_ledger_audit_write_failures_total", sink="collector", result="refused"
-    )
-    assert again == asked, "it is offered again at once"
-
-
-async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
-    """A notification cut into several requests stops at the first that is refused."""
-    entry = await world.notification("u")
-    for state in (FAILED, FAILED, SUCCESS):
-        await world.attempt(entry, state)
-    sink = Collector(refused=(b"0.7-2/failed",))
-    assert await world.feed(sink, limits=replace(QUICK, batch_events=1)).round()
-    assert sink.ids == ["u/0.7-1/failed"]
-
-
 async def test_a_store_that_hangs_does_not_delay_the_record(
     world: World, http_client: HttpClient
 ) -> None:
@@ -654,102 +479,3 @@ async def test_a_store_that_hangs_does_not_delay_the_record(
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-
-
-async def test_the_drain_hands_over_what_waits(world: World, http_client: HttpClient) -> None:
-    """What was recorded right before the end is told before the process leaves."""
-    async with receiving(Step(201)) as receiver:
-        feed = world.feed(
-            store(http_client, receiver.url("/")), limits=replace(QUICK, flush_interval=60.0)
-        )
-        running = asyncio.create_task(feed.run())
-        await asyncio.sleep(0.05)
-        for n in range(3):
-            await world.attempt(await world.notification(f"u{n}"))
-        assert await feed.drain(3.0) == 0
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-    assert sum(map(len, received(receiver))) == 6
-
-
-async def test_the_running_feed_survives_an_outage(world: World, http_client: HttpClient) -> None:
-    """Retries within a batch carry over an outage; each event is told."""
-    async with receiving(Step(503), Step(accept=False), Step(201)) as receiver:
-        feed = world.feed(
-            store(http_client, receiver.url("/")), limits=replace(QUICK, max_retries=3)
-        )
-        running = asyncio.create_task(feed.run())
-        try:
-            await world.attempt(await world.notification("u"))
-            await until(lambda: not world.cache.unaudited, 10)
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-    assert received(receiver)[-1] == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
-
-
-async def test_one_sink_does_not_get_again_what_only_the_other_lacks(
-    world: World, http_client: HttpClient, tmp_path: Path
-) -> None:
-    """While the store is away the file gets each event once; the mark waits for both."""
-    entry = await world.notification("u")
-    await world.attempt(entry, FAILED)
-    path = tmp_path / "audit.jsonl"
-    file = FileSink(path)
-    feed = world.feed(file, store(http_client, f"http://127.0.0.1:{closed_port()}"))
-    for _ in range(3):
-        assert not await feed.round()
-    assert (await world.header("u")).audited == 0
-    await world.attempt(entry)
-    assert not await feed.round()
-    lines = path.read_text().splitlines()
-    feed.sinks[0].close()
-    told = [json.loads(line)["event_data"]["event_id"] for line in lines]
-    assert told == ["u/0.7-1/failed", "u/0.7-2/sent", "u/0.7-2/acknowledged"]
-
-
-async def test_a_batch_is_sent_again_before_it_is_read_again(world: World) -> None:
-    """As many failures as retries do not end a round; one more does."""
-    await world.attempt(await world.notification("u"))
-    sink = Collector(failures=3)
-    feed = world.feed(sink, limits=replace(QUICK, max_retries=2), pauses=0.0)
-    assert not await feed.round()
-    sink.failures = 2
-    assert await feed.round()
-    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
-
-
-async def test_giving_up_does_not_jump_over_younger_events(world: World) -> None:
-    """Old events behind one that still counts stay, or the mark would pass that one untold."""
-    entry = await world.notification("u")
-    await world.attempt(entry)
-    now = world.time.now()
-    feed = world.feed(Collector(), limits=replace(QUICK, max_age=3600.0))
-
-    def part(position: int, at: int) -> LogPart:
-        event = AuditEvent(f"u/{position}/failed", EventKind.FAILED, position, at, b"{}")
-        return LogPart(entry, (event,), position, entry.view.chain)
-
-    young, old = part(2, now), part(3, now - 7_200_000)
-    assert await feed._give_up_expired([young, old]) == [young, old]
-    assert (await world.header("u")).audited == 0
-    assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
-
-
-# -- parts ----------------------------------------------------------------------------------------
-
-
-async def test_large_events_travel_alone(world: World) -> None:
-    """A request is bounded in bytes; an event that is larger still goes, by itself."""
-    entry = await world.notification("u")
-    for state in (FAILED, FAILED, SUCCESS):
-        await world.attempt(entry, state)
-    snapshot = await world.log.read("u")
-    assert snapshot is not None
-    events = await world.feed(Collector())._events(entry, snapshot)
-    parts = parts_of(entry, snapshot, events, replace(QUICK, batch_bytes=10))
-    assert [len(p.events) for p in parts] == [1, 1, 1, 1]
-    assert [p.position for p in parts] == [4, 6, 6, 7]
-    assert [p.chain for p in parts] == [snapshot.records[p.position - 1].chain for p in parts]

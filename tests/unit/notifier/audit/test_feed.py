@@ -692,6 +692,19 @@ async def test_an_event_that_is_held_up_for_too_long_is_given_up(
     ] * given_up
 
 
+async def test_age_alone_gives_nothing_up(world: World) -> None:
+    """Whoever takes an old event is told it; what lies behind one that still waits is not passed over."""
+    world.put("a")
+    world.now += 8 * DAY * 1000
+    assert await world.feed().round()
+    assert (world.sink.batches, world.dropped()) == ([["a/0.7-1/failed"]], 0)
+    snapshot = await world.log.read(world.put("b").uid)
+    young, old = (replace(e, at=at) for e, at in zip(events(9, 9), (world.now, BEGUN), strict=True))
+    limits = replace(LIMITS, batch_events=1)
+    parts = parts_of(world.cache.entries["b"], cast("Snapshot", snapshot), [young, old], limits)
+    assert await world.feed()._give_up_expired(parts) == parts
+
+
 async def test_a_refused_event_that_is_too_old_is_given_up(world: World) -> None:
     """It is not offered again."""
     world.put("a")
