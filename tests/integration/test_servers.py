@@ -11,81 +11,16 @@ import textwrap
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
-import redis.asyncio
-import redis.exceptions
+from typing import TYPE_CHECKING
 
 from tests.servers.ports import free_port
-from tests.servers.process import ServerError, ServerProcess
-from tests.servers.redis import RedisServer
+from tests.servers.process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.servers.controlplane import ControlPlane
-    from tests.servers.redis import Fsync
 
 COMMAND = Path(__file__).parents[2] / "scripts" / "controlplane"
-
-WIDGET_CRD = """
-# A comment and a document marker, since a person writes these files.
----
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: widgets.example.com
-spec:
-  group: example.com
-  names: {kind: Widget, listKind: WidgetList, plural: widgets, singular: widget}
-  scope: Namespaced
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema:
-        openAPIV3Schema:
-          type: object
-          properties:
-            spec: {type: object, properties: {size: {type: integer, maximum: 10}}}
-"""
-
-
-def config_map(name: str) -> dict[str, Any]:
-    """Return the simplest object that there is."""
-    return {"metadata": {"name": name}, "data": {"kept": "yes"}}
-
-
-class TestControlPlane:
-    """etcd and kube-apiserver."""
-
-    async def test_says_why_a_crd_is_refused(
-        self, control_plane: ControlPlane, tmp_path: Path
-    ) -> None:
-        """The API server's own words reach the person who wrote the file."""
-        file = tmp_path / "crd.yaml"
-        file.write_text(WIDGET_CRD.replace("widgets.example.com", "gadgets.example.com"))
-        with pytest.raises(Exception, match=r"crd\.yaml is refused with 422.*metadata\.name"):
-            await control_plane.apply_crd(file)
-
-    async def test_a_killed_apiserver_refuses_connections_until_its_restart(
-        self, control_plane: ControlPlane, namespace: str
-    ) -> None:
-        """SIGKILL leaves nothing listening, and the data in etcd; a kept connection is replaced."""
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        await control_plane.request("POST", path, config_map("a"))
-        api = control_plane.api
-        kept = api._idle[-1]
-        assert (api.request("GET", path).status, api._idle[-1]) == (200, kept)
-        await control_plane.kill_apiserver()
-        with pytest.raises(OSError, match="Cannot connect"):
-            await control_plane.request("GET", f"{path}/a")
-        with pytest.raises(OSError, match="refused"):
-            api.request("GET", path)
-        await control_plane.restart_apiserver()
-        assert kept not in api._idle
-        assert (await control_plane.request("GET", f"{path}/a"))[0] == 200
 
 
 class TestCommand:
@@ -130,36 +65,6 @@ class TestCommand:
         assert call("down").returncode == 0
 
 
-async def ask(url: str, *command: str) -> Any:
-    """Send one command on a connection of its own and return the answer as text."""
-    async with redis.asyncio.from_url(url, decode_responses=True, socket_timeout=0.5) as client:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # vendor
-
-
-class TestRedis:
-    """The distribution's Redis, and Valkey."""
-
-    @pytest.mark.parametrize("unix", [False, True], ids=["port", "socket"])
-    @pytest.mark.parametrize("appendfsync", ["always", "everysec"])
-    async def test_a_killed_server_keeps_its_data(
-        self, redis_binary: Path, appendfsync: Fsync, *, unix: bool
-    ) -> None:
-        """A killed process loses nothing that it acknowledged, at the same address."""
-        async with RedisServer(redis_binary, appendfsync=appendfsync, unix=unix) as server:
-            assert await ask(server.url, "CONFIG", "GET", "appendfsync") == {
-                "appendfsync": appendfsync
-            }
-            await ask(server.url, "SET", "key", "value")
-            before = await ask(server.url, "INFO", "server")
-            await server.kill()
-            with pytest.raises(redis.exceptions.ConnectionError):
-                await ask(server.url, "PING")
-            await server.start()
-            assert await ask(server.url, "GET", "key") == "value"
-            after = await ask(server.url, "INFO", "server")
-            assert after["run_id"] != before["run_id"]
-
-
 class TestServerProcess:
     """What both are made of, shown on the smallest servers."""
 
@@ -167,13 +72,6 @@ class TestServerProcess:
     def of(tmp_path: Path, script: str) -> ServerProcess:
         """Return a server that is a line of shell."""
         return ServerProcess("tiny", ["/bin/sh", "-c", script], log=tmp_path / "log")
-
-    def test_kills_a_server_that_is_never_ready(self, tmp_path: Path) -> None:
-        """The deadline ends the wait and the process."""
-        server = self.of(tmp_path, "sleep 1000")
-        with pytest.raises(ServerError, match=r"did not be ready within 0\.2 s"):
-            server.start(lambda: False, timeout=0.2)
-        assert not server.running
 
     def test_no_server_outlives_the_tests(self, tmp_path: Path) -> None:
         """Even when the process that runs the tests is killed; nor do their children."""

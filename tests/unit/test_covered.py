@@ -2,51 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-from pathlib import Path
-from typing import Any, Final
 
-import pytest
-
-from tests import covered
 from tests.covered import FLOORS, ROOT, parse
-
-
-def _entry(covered_lines: int, lines: int, covered_branches: int, branches: int) -> dict[str, Any]:
-    return {
-        "summary": {
-            "covered_lines": covered_lines, "num_statements": lines,
-            "covered_branches": covered_branches, "num_branches": branches,
-        }
-    }  # fmt: skip
-
-
-REPORT: Final = {
-    "files": {
-        "syncer/loop.py": _entry(8, 10, 1, 2),
-        "syncer/cli/deep/more.py": _entry(1, 2, 0, 0),
-        "syncer/cli/show.py": _entry(3, 4, 1, 2),
-    }
-}
-
-
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It fails below a floor, raises floors when asked to, and says what could be higher."""
-    monkeypatch.setattr(covered, "FLOORS", tmp_path / "floors")
-    report = tmp_path / "report"
-    report.write_text(json.dumps(REPORT))
-    (tmp_path / "floors").write_text("# why\nsyncer 76\nsyncer/cli 10\n")
-    assert covered.main([str(report)]) == 1
-    told = capsys.readouterr().out
-    assert "syncer: 75.0 % is below its floor of 76 %" in told
-    assert re.search(r"^syncer/cli +62\.5 % +floor +10 +could be higher$", told, re.MULTILINE)
-    (tmp_path / "floors").write_text("# why\nsyncer 70\n")
-    assert covered.main([str(report), "--raise"]) == 0
-    assert (tmp_path / "floors").read_text() == "# why\nsyncer 74\nsyncer/cli 62\n"
 
 
 def test_floors_only_rise() -> None:

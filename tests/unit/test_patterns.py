@@ -29,16 +29,3 @@ def test_no_group_is_possessive(package: str) -> None:
         if (texts := possessive_groups(path.read_text()))
     }
     assert found == {}
-
-
-@pytest.mark.parametrize("text", ["(?:a(?!b)c)*+", "(?:a|b)++", "(x)?+", "(?:x){2,}+"])
-def test_what_is_found(text: str) -> None:
-    """In plain and in formatted texts."""
-    assert possessive_groups(f"A = r'{text}'") == [text]
-    assert possessive_groups(f"A = rf'{{B}}{text}'".replace("{2,}", "{{2,}}")) == [text]
-
-
-@pytest.mark.parametrize("text", ["[^-]*+", "(?>(?:a(?!b)c)*)", r"\\)*+", "x++"])
-def test_what_is_fine(text: str) -> None:
-    """Single characters, atomic groups, and brackets that stand for themselves."""
-    assert possessive_groups(f"A = r'{text}'") == []

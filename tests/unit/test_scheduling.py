@@ -7,12 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from tests import conftest, scheduling
+from tests import scheduling
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -42,39 +41,6 @@ def note(name):
 
 
 PAIR: Final = "@pytest.mark.xdist_group('pair')\ndef test_p{0}(): note('p{0}')\n"
-
-
-def test_slow_tests_give_their_reason(request: pytest.FixtureRequest) -> None:
-    """What is left out of a quick run says why it is slow; the collection of tests fails otherwise."""
-    items: list[pytest.Item] = []
-    marks = {
-        "none": None, "why": pytest.mark.slow("why"), "bare": pytest.mark.slow,
-        "blank": pytest.mark.slow(" "),
-    }  # fmt: skip
-    for name, mark in marks.items():
-        item = pytest.Function.from_parent(request.node.parent, name=name, callobj=lambda: None)
-        if mark is not None:
-            item.add_marker(mark)
-        items.append(item)
-    assert [i.rpartition("::")[2] for i in scheduling.unreasoned(items)] == ["bare", "blank"]
-    with pytest.raises(pytest.UsageError, match=r"::bare, .*::blank$"):
-        conftest.choose(request.config, items)
-    assert [item.name for item in scheduling.take_slow(items)] == ["why", "bare", "blank"]
-    assert [item.name for item in items] == ["none"]
-
-
-def test_an_order_of_its_own() -> None:
-    """A seed gives the tests of a file an order, the same each time; files keep theirs."""
-    items: list[Any] = [SimpleNamespace(path=file, name=n) for file in "ab" for n in range(9)]
-
-    def shuffled(seed: int) -> list[tuple[str, int]]:
-        found = list(items)
-        scheduling.shuffle(found, seed)
-        return [(item.path, item.name) for item in found]
-
-    assert shuffled(1) == shuffled(1) != shuffled(2)
-    assert [path for path, _ in shuffled(1)] == ["a"] * 9 + ["b"] * 9
-    assert sorted(shuffled(1)) == sorted(shuffled(2)) == [(i.path, i.name) for i in items]
 
 
 @pytest.mark.slow("a run of pytest in three processes")
