@@ -31,7 +31,7 @@ from notifier.channels.email import (
     secrets_of,
 )
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import LINKS, MESSAGE_BYTES, Envelope, mail, mail_facts
+from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail, mail_facts
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Outcome
@@ -222,24 +222,6 @@ def test_cutting_is_no_search(unit: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(mail_message, "_quoted_printable", counted)
     mail(untrimmed(body=unit * (1_000_000 // len(unit))), OPS, NOW)
     assert sum(length > 10_000 for length in lengths) in (2, 3, 4)
-
-
-def test_long_facts_and_many_links_are_cut() -> None:
-    """What stands below the body is bounded as well, with marks."""
-    links = [{"service": "s", "url": f"https://x/{n}", "label": "l"} for n in range(LINKS + 7)]
-    context = {"analysis": {"rootCause": "é" * 500_000}}
-    text = Arrived(
-        "", (), mail(message(context=context, actionLinks=links), OPS, NOW), tls=False, user=""
-    ).text
-    assert f"Root cause: {'é' * 1000} {TRUNCATED}\n" in text
-    assert text.count("https://x/") == LINKS == 20
-    assert "(7 further links are left out)" in text
-
-
-def test_too_small_a_limit_is_an_error() -> None:
-    """A limit that leaves no space for a body is refused instead of sending a torso."""
-    with pytest.raises(ValueError, match="cannot be cut to size"):
-        mail(message(), OPS, NOW, limit=1000)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,12 @@ nobody can backdate a creation at the API server. What a log shows is arranged i
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from syncer.model.carried import fold
 from syncer.model.times import format_time
 from tests.e2e.checker import Json
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
@@ -103,59 +101,3 @@ async def test_a_finished_object_goes_after_its_days(
         assert set(await here.logs([over, young, new])) == {over, young, new}
         ttl = await here.redis.ttl(f"{here.prefix}:{{{over}}}")
         assert 86_000 < ttl <= 86_400
-
-
-async def test_an_object_whose_log_has_expired_goes_too(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
-    """After a restart, too, which lists it in outline; one that another store has logged stays."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        process = here.notifier()
-        process.start()
-        expired = await finished(here, "expired")
-        lost = await finished(here, "lost")
-        # Off by default: nothing goes before the other process starts.
-        for name in ("expired", "lost"):
-            await ended(here, name, days=2)
-        await asyncio.sleep(1.5)
-        process.kill()
-        await here.redis.delete(*(f"{here.prefix}:{{{u}}}" for u in (expired, lost)))
-        version = here.watcher.last(lost)
-        assert version is not None
-        status = {**version.status, "log": {**version.status["log"], "store": "another"}}
-        answer = await here.api.ask(
-            "PATCH", f"{here.api.requests}/lost/status",
-            {"status": {"conditions": fold(status)["conditions"]}},
-        )  # fmt: skip
-        assert answer.code == 200, answer.body
-        assert not here.watcher.deleted
-        process = deleting(here)
-        process.start()
-        await gone(here, expired, process)
-        await asyncio.sleep(1.5)
-        assert here.watcher.deleted == {expired}
-
-
-async def test_an_object_stays_while_its_log_is_not_audited(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
-    """An audit store that takes nothing keeps log and object; once it takes all, the object goes."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        feed = here.folder / "audit"
-        feed.mkdir()
-        process = here.notifier(
-            retention={"deleteObjects": True}, audit={"file": str(feed / "audit.jsonl")}
-        )
-        process.start()
-        await process.wait_ready()
-        # A directory in the file's place: nothing can be written to it.
-        (feed / "audit.jsonl").mkdir()
-        uid = await here.create("held", retentionDays=1)
-        await here.wait_phase(uid)
-        await ended(here, "held", days=2)
-        await asyncio.sleep(2.5)
-        assert not here.watcher.deleted
-        (feed / "audit.jsonl").rmdir()
-        await gone(here, uid, process)
-        told = [json.loads(line) for line in (feed / "audit.jsonl").read_text().splitlines()]
-        assert [e["event_action"] for e in told] == ["sent", "acknowledged"]

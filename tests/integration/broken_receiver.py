@@ -193,18 +193,9 @@ class Receiver:
 
     def __init__(self) -> None:
         self.down: set[str] = set()
-        self.refuses: set[str] = set()
-        self.fails_once = False
-        self.retry_after = 0
         self.calls: Counter[str] = Counter()
         self.server = ScriptedServer(self._answer)
-        self._seen: Counter[str] = Counter()
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.calls[request.path] += 1
-        key = request.headers["Idempotency-Key"]
-        self._seen[key] += 1
-        refused = request.path in self.down or (self.fails_once and self._seen[key] == 1)
-        status = 404 if request.path in self.refuses else 503 if refused else 200
-        headers = {"Retry-After": str(self.retry_after)} if refused and self.retry_after else None
-        return web.Response(status=status, text="ok", headers=headers)
+        return web.Response(status=503 if request.path in self.down else 200, text="ok")

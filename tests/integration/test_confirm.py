@@ -30,7 +30,6 @@ from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, unt
 pytestmark = pytest.mark.timeout(120)
 
 EPOCH = Epoch("0.7")
-BINARIES = pytest.mark.parametrize("binary", ["redis-server", "valkey"])
 
 
 @contextlib.asynccontextmanager
@@ -94,10 +93,9 @@ async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
         assert (answer.answer, answer.confirmed) == (Answer.OK, True)
 
 
-@BINARIES
-async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
+async def test_a_stalled_replica_uses_up_no_attempt() -> None:
     """Nothing is sent, little is opened, nothing ends, and all of it goes out afterwards."""
-    async with pair(binary) as both:
+    async with pair("redis-server") as both:
         client = LedgerClient(both.primary.url, prefix="strict", timeout=2.0)
         client.confirming = True
         await client.open("test")
@@ -134,10 +132,9 @@ async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
             assert client.unfit is None
 
 
-@BINARIES
-async def test_many_share_one_wait_and_nobody_else_waits(binary: str) -> None:
+async def test_many_share_one_wait_and_nobody_else_waits() -> None:
     """Sixty intents that nobody confirms take one time-out, not sixty, and reads go on meanwhile."""
-    async with pair(binary) as both, opened(both.primary.url) as (client, log):
+    async with pair("redis-server") as both, opened(both.primary.url) as (client, log):
         uids = await claimed(log, 60)
         await both.replica.pause()
         began = time.monotonic()
@@ -158,11 +155,10 @@ async def test_many_share_one_wait_and_nobody_else_waits(binary: str) -> None:
         assert client.problem is None
 
 
-@BINARIES
-async def test_a_repeat_on_a_new_connection_confirms_the_first_copy(binary: str) -> None:
+async def test_a_repeat_on_a_new_connection_confirms_the_first_copy() -> None:
     """The reply is lost while the replica lags: the echo of the first copy is not confirmed either."""
     async with (
-        pair(binary) as both,
+        pair("redis-server") as both,
         Proxy("127.0.0.1", port_of(both.primary)) as proxy,
         opened(f"redis://127.0.0.1:{proxy.port}") as (client, log),
     ):
@@ -185,7 +181,7 @@ async def test_a_repeat_on_a_new_connection_confirms_the_first_copy(binary: str)
         assert [r.kind.value for r in snapshot.records] == ["intent"]
 
 
-@BINARIES
+@pytest.mark.parametrize("binary", ["redis-server", "valkey"])
 async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
     """It does not pass for one that never was: nothing may be opened until one is back."""
     async with pair(binary) as both, opened(both.primary.url) as (client, log):
@@ -206,17 +202,6 @@ async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
         await both.replica.start()
         await both.follow()
         await until(lambda: client.unfit is None, what="it is seen that one is back")
-
-
-async def test_a_wait_that_is_refused_confirms_nothing() -> None:
-    """An ACL without WAIT: the intent is written, and must not be taken for confirmed."""
-    async with pair("valkey") as both, opened(both.primary.url) as (client, log):
-        loaded, uid = await claimed(log, 2)
-        await log.open(loaded, EPOCH, intent(loaded))
-        await asyncio.to_thread(call, port_of(both.primary), "ACL", "SETUSER", "default", "-wait")
-        answer = await log.open(uid, EPOCH, intent(uid))
-        assert (answer.answer, answer.confirmed) == (Answer.OK, False)
-        assert client.unfit is not None
 
 
 async def test_a_failover_loses_no_intent_that_was_sent() -> None:

@@ -16,7 +16,7 @@ from aiohttp import web
 from syncer.kube.client import KubeClient
 from syncer.kube.events import EventLimits, EventRecorder, event_name
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.integration.scripted import ScriptedServer, eventually, status, write_kubeconfig
+from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -154,76 +154,6 @@ async def test_missing_permission_is_told_once(
         assert len(server.seen) == 9
 
 
-async def test_full_queue_drops_and_counts(tmp_path: Path) -> None:
-    """While the server hangs, emitting neither blocks nor raises; what does not fit is counted."""
-
-    async def hang(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        return web.Response()
-
-    async with (
-        ScriptedServer(hang) as server,
-        recording(
-            write_kubeconfig(tmp_path / "k", server.url), EventLimits(queue=10, timeout=30)
-        ) as recorder,
-    ):
-        recorder.emit(request(), "Normal", "Sent", "m", discriminator="first")
-        await eventually(lambda: server.seen)
-        began = time.monotonic()
-        for n in range(25):
-            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
-        assert recorder.dropped == 16
-        assert await recorder.drain(0.2) == 10
-        assert recorder.dropped == 26
-        assert time.monotonic() - began < 15
-
-
-async def test_a_slow_namespace_holds_up_no_other(tmp_path: Path) -> None:
-    """Where a webhook of one namespace dawdles, its events wait in order, and those of others go."""
-    go = asyncio.Event()
-
-    async def dawdle(http: web.Request) -> web.StreamResponse:
-        if "/namespaces/slow/" in http.path:
-            await go.wait()
-        return web.json_response({}, status=201)
-
-    async with (
-        ScriptedServer(dawdle) as server,
-        recording(
-            write_kubeconfig(tmp_path / "k", server.url), EventLimits(queue=20, timeout=30)
-        ) as recorder,
-    ):
-        for n in range(20):
-            recorder.emit(request("slow"), "Normal", "Sent", f"{n}", discriminator=str(n))
-        await eventually(lambda: server.seen)
-        for n in range(4):
-            for namespace in ("one", "two"):
-                recorder.emit(request(namespace), "Normal", "Sent", f"{n}", discriminator=str(n))
-        await eventually(lambda: sum("/slow/" not in seen for seen in server.seen) == 8)
-        # The queue was full: events of the slow one, which had most of them, were dropped.
-        assert recorder.dropped == 8
-        go.set()
-        assert await recorder.drain(30) == 0
-        order = [
-            json.loads(body)["message"]
-            for seen, body in zip(server.seen, server.bodies, strict=True)
-            if "/slow/" in seen
-        ]
-        # The first is tried twice where the machine is busy.
-        assert list(dict.fromkeys(order)) == [str(n) for n in range(12)]
-
-
-async def test_many_namespaces_take_no_more_places(tmp_path: Path) -> None:
-    """Of namespaces that have lost their only event nothing would be left but a turn; none loses it."""
-    async with recording(
-        write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1"), EventLimits(queue=3)
-    ) as recorder:
-        for n in range(20):
-            recorder.emit(request(f"n{n}"), "Normal", "Sent", "x", discriminator="1")
-        assert list(recorder._waiting) == ["n0", "n1", "n2"]
-        assert recorder.dropped == 17
-
-
 async def test_lost_answer_is_tried_again_under_the_same_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,25 +174,6 @@ async def test_lost_answer_is_tried_again_under_the_same_name(
         assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
         first, second = (json.loads(b)["metadata"]["name"] for b in server.bodies)
         assert first == second
-
-
-async def test_failing_server_is_given_up_on_after_a_few_tries(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The first is tried once more, as one of a quick namespace is; a warning says once that it failed."""
-
-    async def fail(_: web.Request) -> web.StreamResponse:
-        return status(500, "", "boom")
-
-    async with (
-        ScriptedServer(fail) as server,
-        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
-    ):
-        for n in range(2):
-            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
-            assert await recorder.drain(30) == 0
-            assert len(server.seen) == 3 * (n + 1) + 1
-    assert [m.partition(": ")[0] for m in caplog.messages] == ["events cannot be written"]
 
 
 async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:

@@ -36,13 +36,10 @@ from tests.integration.running_gateway import (
     source,
     stamp,
     stored,
-    token,
 )
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import ARGOCD, CLOUDEVENT, FLUX, GITHUB, grafana
-
-__all__ = ["token"]
 
 
 async def test_a_webhook_becomes_one_notification(
@@ -94,26 +91,6 @@ async def standin(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, str]]:
 
 
 CREATE: Final = Match(verb="create", path="*notificationrequests*")
-
-
-async def test_an_outage_is_waited_for_within_the_request(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
-    """An API server that comes back within the patience loses nothing of a sender that tries once."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", patience="20s")]}
-    async with gateway(kubeconfig, document) as here:
-        await server.stop()
-        sending = asyncio.create_task(here.send("am", group(("a", "firing", stamp()))))
-        async with asyncio.timeout(30):
-            while here.count("requests_in_flight") != 1:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(1.0)
-        assert not sending.done()
-        await server.start()
-        code, answer, _ = await sending
-        assert code == 200, answer
-        assert stored(server) == [answer["notifications"][0]["name"]]
 
 
 async def _as_flux(here: Running, payload: Json) -> bool:

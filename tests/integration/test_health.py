@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -100,36 +96,6 @@ async def test_half_a_request_does_not_hold_a_connection(started: Started, case:
             assert await ended(reader)
 
 
-async def test_a_head_that_dribbles_does_not_hold_a_connection(started: Started) -> None:
-    """A byte now and then is no request."""
-    port = await started(first=0.5)
-    async with connections(port, 1, b"GET /healthz HTTP/1.1\r\nX: ") as ((reader, writer),):
-
-        async def dribble() -> None:
-            with contextlib.suppress(ConnectionError):
-                while True:
-                    writer.write(b"x")
-                    await writer.drain()
-                    await asyncio.sleep(0.05)
-
-        task = asyncio.create_task(dribble())
-        assert await ended(reader)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def test_a_connection_serves_many_requests_and_ends_idle(started: Started) -> None:
-    """Scrapers keep theirs; the time for the first request does not end it, silence does."""
-    port = await started(first=0.3, idle=1.5)
-    async with connections(port, 1) as ((reader, writer),):
-        began = time.monotonic()
-        while time.monotonic() - began < 0.8:
-            assert await answered((reader, writer)) == "HTTP/1.1 200 OK"
-            await asyncio.sleep(0.1)
-        assert await ended(reader)
-        assert time.monotonic() - began >= 1.5
-
-
 async def test_the_silent_make_way(started: Started) -> None:
     """Beyond the bound who has asked nothing goes; who asks is answered, old and new alike."""
     port = await started(most=8)
@@ -141,53 +107,6 @@ async def test_the_silent_make_way(started: Started) -> None:
                     assert await answered(new) == "HTTP/1.1 200 OK"
                 assert await answered(kept) == "HTTP/1.1 200 OK", "it is not the silent one"
                 del silent
-
-
-async def test_a_crowd_that_asks_once_makes_way(started: Started) -> None:
-    """Connections that are kept after a request hold half of the places at most."""
-    port = await started(most=8)
-    async with contextlib.AsyncExitStack() as kept:
-        crowd: list[Pair] = []
-        for _ in range(20):
-            crowd += await kept.enter_async_context(connections(port, 1))
-            assert await answered(crowd[-1]) == "HTTP/1.1 200 OK"
-        async with connections(port, 4) as new:
-            for pair in new:
-                assert await answered(pair) == "HTTP/1.1 200 OK"
-        for reader, _ in crowd[:12]:
-            assert await ended(reader)
-
-
-async def test_no_more_than_the_bound_stay_open(started: Started) -> None:
-    """However many come, so many are open."""
-    port = await started(most=8)
-    async with connections(port, 100, b"GET /") as opened:
-        for reader, _ in opened[:92]:
-            assert await ended(reader)
-        open_still = [asyncio.create_task(reader.read(1)) for reader, _ in opened[92:]]
-        await asyncio.wait(open_still, timeout=0.2)
-        assert not [task for task in open_still if task.done()]
-        for task in open_still:
-            task.cancel()
-        await asyncio.gather(*open_still, return_exceptions=True)
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [((256, 1024), 1024), ((1024, 1024), 1024), ((128, 4096), 4096)],
-)
-def test_the_soft_limit_is_raised(before: tuple[int, int], after: int) -> None:
-    """As far as the hard one lets it, in a process of its own; the hard one stays."""
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= before[1]
-    program = (
-        "import resource; from syncer.runtime.connections import raise_descriptor_limit as up;"
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, {before}); print(up());"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, check=True, text=True
-    )
-    assert out.stdout.split() == [str(after), str(after), str(before[1])]
 
 
 async def test_a_reason_is_one_line() -> None:
