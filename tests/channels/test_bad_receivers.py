@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import struct
-import time
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,10 +15,10 @@ import pytest
 
 from notifier.channels.http import HttpClient
 from notifier.contract import Outcome
-from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.attempt import AttemptState
 from tests.channels.http_payloads import MAKERS
 from tests.channels.messages import message
-from tests.channels.receiver import Receiver, Step, receiving
+from tests.channels.receiver import Step, receiving
 
 FLOOD_BYTES = 100 * 1024 * 1024
 #: What the sockets of both sides may hold when we have stopped reading.
@@ -126,90 +122,6 @@ async def test_an_answer_without_an_end_is_given_up(http_client: HttpClient, cas
         assert outcome.error.endswith("malformed answer")
 
 
-PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
-HTML = (("Content-Type", "text/html"),)
-
-
-def _bomb() -> bytes:
-    """Return 120 MB in brief; a twentieth of it is compressed, and stands there twenty times."""
-    piece, times = b"quota " * 1_000_000, 20
-    compress = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
-    short = compress.compress(piece) + compress.flush(zlib.Z_FULL_FLUSH)
-    checked = 0
-    for _ in range(times):
-        checked = zlib.crc32(piece, checked)
-    head = gzip.compress(b"")[:10]
-    return head + short * times + compress.flush() + struct.pack("<LL", checked, times * len(piece))
-
-
-BOMB = _bomb()
-
-#: What a receiver does, and what it comes to: state, class, and a part of the text.
-BAD: dict[str, tuple[Step, AttemptState, FailureClass | None, str]] = {
-    "never answers": (
-        Step(hang=True), AttemptState.UNKNOWN, FailureClass.UNCERTAIN, "timeout: no answer within",
-    ),
-    "answers half of a success": (
-        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhal", abort=True),
-        AttemptState.SUCCESS, None, "",
-    ),
-    "answers half of a refusal": (
-        Step(raw=b"HTTP/1.1 400 No\r\nContent-Length: 1000\r\n\r\nhal"),
-        AttemptState.FAILED, FailureClass.PERMANENT, "returned 400 (permanent failure): hal",
-    ),
-    "answers half of a head": (
-        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Le"), AttemptState.SUCCESS, None, "",
-    ),
-    "answers half of a status line": (
-        Step(raw=b"HTTP/1.1 20"), AttemptState.UNKNOWN, FailureClass.UNCERTAIN, "request failed",
-    ),
-    "answers a page of a gateway": (
-        Step(502, PAGE, HTML), AttemptState.FAILED, FailureClass.TRANSIENT, "<h1>502 Bad Gateway",
-    ),
-    "answers a page with success": (Step(200, PAGE, HTML), AttemptState.SUCCESS, None, ""),
-    "answers a bomb": (
-        Step(500, BOMB, (("Content-Encoding", "gzip"),)),
-        AttemptState.FAILED, FailureClass.TRANSIENT, "(retryable): quota quota",
-    ),
-    "answers a bomb with success": (
-        Step(200, BOMB, (("Content-Encoding", "gzip"),)), AttemptState.SUCCESS, None, "",
-    ),
-    "has an error inside a success": (
-        # A 2xx is the receiver's yes; what it says besides is not read, as in the replaced one.
-        Step(200, b'{"ok":false,"error":"invalid_blocks"}'), AttemptState.SUCCESS, None, "",
-    ),
-    "speaks something else": (
-        Step(raw=b"220 mail ESMTP\r\n"), AttemptState.UNKNOWN, FailureClass.UNCERTAIN,
-        "request failed",
-    ),
-    "asks for a wait of a year": (
-        Step(429, b"slow", (("Retry-After", "31536000"),)),
-        AttemptState.FAILED, FailureClass.TRANSIENT, "returned 429 (retryable): slow",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("kind", MAKERS)
-async def test_bad_receiver(http_client: HttpClient, kind: str, case: str) -> None:
-    """Each misdeed comes to one outcome, after one request, in time, with a bounded text."""
-    step, state, failure, text = BAD[case]
-    async with receiving(step) as receiver:
-        channel = MAKERS[kind](http_client, receiver.url)
-        channel.timeout_s = 0.4 if step.hang else 20.0
-        began = time.monotonic()
-        outcome = await channel.send(message())
-        took = time.monotonic() - began
-        assert receiver.connections == 1
-    assert (outcome.state, outcome.failure) == (state, failure), outcome
-    assert text in outcome.error
-    assert (outcome.retry_after or 0) <= 3600
-    assert len(outcome.error.encode()) < 1200
-    assert took < 30
-    if outcome.error:
-        assert f"{kind} webhook" in outcome.error
-
-
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_redirect_to_another_host_is_not_followed(
@@ -226,18 +138,3 @@ async def test_redirect_to_another_host_is_not_followed(
     assert outcome == Outcome.permanent(
         f"{kind} webhook returned {code} (permanent failure): ", code=code
     )
-
-
-@pytest.mark.parametrize("kind", MAKERS)
-async def test_one_bad_answer_does_not_spoil_the_next(http_client: HttpClient, kind: str) -> None:
-    """Through one door, a send after each misdeed succeeds."""
-    steps = [s for s, *_ in BAD.values() if not s.hang]
-    script = [each for step in steps for each in (step, Step())]
-    receiver: Receiver
-    async with receiving(*script) as receiver:
-        channel = MAKERS[kind](http_client, receiver.url)
-        channel.timeout_s = 20.0
-        for _ in steps:
-            await channel.send(message())
-            assert await channel.send(message()) == Outcome.success(200)
-    assert len(receiver.requests) == len(script)

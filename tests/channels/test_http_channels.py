@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.channels import slack, teams, webhook
+from notifier.channels import teams, webhook
 from notifier.channels.base import cut
 from notifier.channels.http import HttpClient
 from notifier.channels.mail_message import Envelope, mail
@@ -86,16 +86,6 @@ def test_slack_emoji(priority: str, emoji: str) -> None:
     """The header begins with the priority's sign."""
     header = slack_payload(message(priority=priority))["blocks"][0]
     assert header["text"]["text"] == f"{emoji} Disk full"
-
-
-def test_slack_limits() -> None:
-    """A long subject and body are cut to what Slack takes, with a mark."""
-    blocks = slack_payload(message(subject="s" * 500, body="word & " * 4000))["blocks"]
-    header, section = blocks[0]["text"]["text"], blocks[1]["text"]["text"]
-    assert len(header.encode("utf-16-le")) // 2 == slack.HEADER_CHARS
-    assert header.endswith("…")
-    assert slack.SECTION_CHARS - 20 < len(section) <= slack.SECTION_CHARS
-    assert section.endswith("… (truncated)")
 
 
 @pytest.mark.parametrize("body", ["```\n```", " \n ", ""])

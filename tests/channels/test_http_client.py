@@ -412,13 +412,6 @@ async def test_a_part_of_the_url_alone_is_removed(http_client: HttpClient) -> No
     assert outcome.error.endswith("services: no hook [REDACTED], no ops-team")
 
 
-async def test_control_characters_of_an_answer_are_replaced(http_client: HttpClient) -> None:
-    """NUL and escape sequences of a receiver reach no terminal."""
-    async with receiving(Step(500, b"a\0b\x1b[31mred")) as receiver:
-        outcome = await post(http_client, receiver.url())
-    assert outcome.error.endswith("a\ufffdb\ufffd[31mred")
-
-
 BAD_URLS = {
     "no scheme": "example.com/secret-path",
     "another scheme": "ftp://example.com/secret-path",

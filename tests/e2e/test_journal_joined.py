@@ -12,15 +12,14 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
-from tests.e2e.cutting_off import SHARDS, TIMINGS, owns
-from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
 from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
@@ -30,6 +29,18 @@ pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(240),
 ]
+
+SHARDS: Final = 4
+TIMINGS: Final = {"renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms"}
+
+
+async def owns(process: NotifierProcess, shards: int) -> None:
+    """Wait until a replica owns so many shards."""
+
+    async def owned() -> bool:
+        return await process.metric("notification_ledger_shards_owned") == shards
+
+    await until(owned, lambda: f"it owns {shards} shards; {process.tail()}", within=60)
 
 
 def told(file: Path, uid: str) -> list[str]:

@@ -121,34 +121,6 @@ async def test_another_controller_delivers_in_between(here: Stage) -> None:
     assert len(here.receiver.calls("n")) == 1
 
 
-async def test_redis_is_emptied_while_nobody_runs(here: Stage) -> None:
-    """What was delivered is not sent again; what was not goes on with its numbers, ids and classes."""
-    here.script("later", BUSY, OK)
-    here.script("unsure", Step(drop="after"), OK)
-    process = here.notifier()
-    process.start()
-    done = await here.create("done")
-    waiting = {n: await here.create(n, retryPolicy=PATIENT) for n in ("later", "unsure")}
-    await here.wait_phase(done)
-    for uid in waiting.values():
-        await until(
-            lambda uid=uid: bool((v := here.watcher.last(uid)) and v.attempts),  # type: ignore[misc]  # a closure
-            process.tail, within=30,
-        )  # fmt: skip
-    before = {n: (await stored(here, n))["deliveryAttempts"] for n in waiting}
-    process.kill()
-    await here.redis.flushall()
-    process.start()
-    for uid in waiting.values():
-        await here.wait_phase(uid, within=60)
-    for name, first in (("later", "failed"), ("unsure", "unknown")):
-        status = await stored(here, name)
-        assert results(status) == [(1, first), (2, "success")]
-        assert status["deliveryAttempts"][0] == before[name][0]
-        assert len(here.receiver.calls(name)) == 2
-    assert len(here.receiver.calls("done")) == 1
-
-
 async def test_the_definition_is_switched_under_load(
     control_plane: ControlPlane, here: Stage
 ) -> None:

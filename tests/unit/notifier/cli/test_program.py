@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -116,18 +115,6 @@ def test_signal_while_an_extension_begins() -> None:
     assert (process.returncode, process.stderr) == (0, b"")
 
 
-_LOOKUP = """
-import asyncio, sys, time
-from notifier.cli.program import _ended, _main
-from syncer.runtime.stalls import LoopWatch
-
-async def product() -> None:
-    asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
-    await asyncio.sleep(0.1)
-
-asyncio.run(_main(product(), LoopWatch()))
-sys.exit(_ended(3))
-"""
 _SET_UP = """
 import asyncio, json, resource, sys, threading
 from notifier.cli.program import _main
@@ -154,16 +141,6 @@ def test_a_process_is_set_up_for_many_connections() -> None:
     assert interval == pytest.approx(SWITCH_INTERVAL)
     assert "loop-watch" in threads
     assert more
-
-
-def test_lookup_that_hangs_does_not_hold_up_the_loop() -> None:
-    """The names of Redis and of the API server are looked up in the loop's threads."""
-    began = time.monotonic()
-    process = subprocess.run(
-        [sys.executable, "-c", _LOOKUP], capture_output=True, timeout=100, check=False
-    )
-    assert (process.returncode, time.monotonic() - began < 60) == (3, True)
-    assert b"threads hang" in process.stderr
 
 
 # -- in this process ------------------------------------------------------------------------------
@@ -306,35 +283,6 @@ def test_how_the_product_ends(
         (line,) = last
         shown = "Traceback" in json.dumps(line)
         assert (line["event"], line["error"], shown) == wanted
-
-
-@pytest.mark.usefixtures("_as_before")
-def test_a_hanging_thread_is_named_and_left(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Threads get a second between them; one that hangs is named, and the process ends at once."""
-    ended, left = threading.Event(), list[int | str]()
-    hanging = threading.Thread(target=ended.wait, name="resolve_7")
-    quick = threading.Thread(target=time.sleep, args=(0.05,), name="quick")
-    daemon = threading.Thread(target=ended.wait, name="daemon", daemon=True)
-    monkeypatch.setattr(os, "_exit", left.append)
-    # What was delivered to the console may still be here, and that exit writes nothing.
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=lambda: left.append("written")))
-    for thread in (hanging, quick, daemon):
-        thread.start()
-    try:
-        assert _ended(4) == 4
-    finally:
-        ended.set()
-        hanging.join()
-    assert left == ["written", 4]
-    (line,) = caplog.records
-    assert (line.levelname, line.message) == ("WARNING", "threads hang")
-    assert line.__dict__["threads"] == ["resolve_7"]
-    left.clear()
-    caplog.clear()
-    assert _ended(0) == 0
-    assert (left, caplog.records) == ([], [])
 
 
 def test_threads_of_the_loop_end_with_it() -> None:
