@@ -1,17 +1,14 @@
 """
 Servers that misbehave on purpose, over real sockets.
 
-`ScriptedServer` answers each request as a function of the test says; `Proxy` stands between a
-client and a real server and can swallow bytes in either direction.
+`ScriptedServer` answers each request as a function of the test says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import yaml
 from aiohttp import web
@@ -22,6 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
     from typing import Self
+
+    from tests.fakes.proxy import Proxy
+
+
+def always(
+    make: Callable[[], web.StreamResponse],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that answers everything alike."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return make()
+
+    return handle
+
+
+async def hang(_: web.Request) -> web.StreamResponse:
+    """Answer nothing."""
+    await asyncio.sleep(60)
+    return web.Response()
 
 
 class ScriptedServer:
@@ -63,72 +79,6 @@ class ScriptedServer:
     async def __aexit__(self, *_: object) -> None:
         """Stop, hanging requests included."""
         await self._runner.cleanup()
-
-
-class Proxy:
-    """
-    A TCP proxy to the server of a kubeconfig.
-
-    Attributes:
-        port: Where it listens.
-        swallow_requests: Bytes of clients are thrown away.
-        swallow_replies: Bytes of the server are thrown away.
-    """
-
-    def __init__(self, server: str) -> None:
-        """Take the URL to forward to; entering the context starts."""
-        parts = urlsplit(server)
-        self._target = (parts.hostname, parts.port)
-        self.port = free_port()
-        self.swallow_requests = False
-        self.swallow_replies = False
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop."""
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(*self._target)
-        try:
-            with suppress(OSError, asyncio.CancelledError):
-                await asyncio.wait(
-                    {
-                        asyncio.create_task(self._pump(reader, back, "swallow_requests")),
-                        asyncio.create_task(self._pump(there, writer, "swallow_replies")),
-                    },
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-        finally:
-            writer.transport.abort()
-            back.transport.abort()
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: str
-    ) -> None:
-        # A connection that lost bytes is of no use any more, as TLS would notice: it stays mute.
-        mute = False
-        with suppress(OSError):
-            while data := await reader.read(2**16):
-                mute = mute or getattr(self, gate)
-                if not mute:
-                    writer.write(data)
-                    await writer.drain()
 
 
 def write_kubeconfig(

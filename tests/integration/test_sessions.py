@@ -22,14 +22,24 @@ from syncer.sharding.view import (
     SESSION,
     session_name,
 )
-from tests.fakes.proxy import Delay, Fault, SwallowReply
-from tests.fakes.proxy import Proxy as FaultyProxy
+from tests.fakes.proxy import ALWAYS, Action, BlackHole, Delay, Fault, Proxy, SwallowReply
 from tests.integration.playing import QUICK, connect, playing
-from tests.integration.scripted import Proxy, eventually, through
+from tests.integration.scripted import eventually, through
 from tests.servers.controlplane import ControlPlane
 
 #: What waits for a session of these to run out waits for longer than `eventually` does.
 PATIENT = LeaseTimings(renew_deadline=20.0, retry_period=0.3, margin=20.0, send_timeout=20.0)
+
+
+def proxy_of(control_plane: ControlPlane, **more: Path) -> Proxy:
+    """A proxy before the API server."""
+    host, _, port = control_plane.server.removeprefix("https://").partition(":")
+    return Proxy(host, int(port), **more)  # type: ignore[arg-type] # of TLS alone
+
+
+def swallow(proxy: Proxy, action: Action) -> None:
+    """Have each connection that is used from now on fall silent; watches that are open go on."""
+    proxy.faults[:] = [Fault(action, times=ALWAYS)]
 
 
 def path(namespace: str, name: str = "nl-0") -> str:
@@ -198,7 +208,7 @@ async def test_contender_waits_out_a_holder_whose_lease_was_removed_by_hand(
     """Whoever saw a holder does not take the place at once when a human removes a Lease."""
     name = session_name("nl", "a") if what == "session" else what
     async with (
-        Proxy(control_plane.server) as proxy,
+        proxy_of(control_plane) as proxy,
         await connect(through(proxy, control_plane.kubeconfig, tmp_path / "k")) as apart,
         await connect(control_plane.kubeconfig) as client,
         playing(apart, namespace, "a") as a,
@@ -206,7 +216,7 @@ async def test_contender_waits_out_a_holder_whose_lease_was_removed_by_hand(
         await eventually(lambda: a.valid)
         async with playing(client, namespace, "b") as b:
             await eventually(lambda: b.manager.sessions == 2)
-            proxy.swallow_requests = True
+            swallow(proxy, BlackHole())
             if act == "delete":
                 await control_plane.request("DELETE", path(namespace, name))
             else:
@@ -252,8 +262,8 @@ async def test_two_contenders_never_both_hold(
     double: list[tuple[LeaseTerm, LeaseTerm]] = []
     holders: set[str] = set()
     async with (
-        Proxy(control_plane.server) as one,
-        Proxy(control_plane.server) as two,
+        proxy_of(control_plane) as one,
+        proxy_of(control_plane) as two,
         await connect(through(one, control_plane.kubeconfig, tmp_path / "1")) as left,
         await connect(through(two, control_plane.kubeconfig, tmp_path / "2")) as right,
         playing(left, namespace, "a") as a,
@@ -269,12 +279,12 @@ async def test_two_contenders_never_both_hold(
 
         watcher = asyncio.create_task(watch())
         await eventually(lambda: holders)
-        for gate in ("swallow_requests", "swallow_replies", "swallow_requests"):
+        for gate in (BlackHole(), SwallowReply(), BlackHole()):
             proxy = one if a.valid else two
-            setattr(proxy, gate, True)
+            swallow(proxy, gate)
             other = b if proxy is one else a
             await eventually(lambda other=other: other.sends)  # type: ignore[misc]  # bound now
-            setattr(proxy, gate, False)
+            proxy.faults.clear()
         watcher.cancel()
     assert double == []
     assert holders == {"a", "b"}
@@ -285,18 +295,16 @@ async def test_two_contenders_never_both_hold(
 @asynccontextmanager
 async def faulty(
     control_plane: ControlPlane, folder: Path
-) -> AsyncIterator[tuple[FaultyProxy, KubeClient]]:
+) -> AsyncIterator[tuple[Proxy, KubeClient]]:
     """A client behind a proxy that understands what passes."""
     certificate = control_plane.ca_file
-    host, _, port = control_plane.server.removeprefix("https://").partition(":")
-    async with FaultyProxy(
-        "127.0.0.1", int(port), certificate=certificate, key=certificate.with_suffix(".key")
-    ) as proxy:
-        kubeconfig = folder / "kubeconfig"
-        text = control_plane.kubeconfig.read_text()
-        kubeconfig.write_text(text.replace(f"{host}:{port}", f"127.0.0.1:{proxy.port}"))
-        async with await connect(kubeconfig) as client:
-            yield proxy, client
+    async with (
+        proxy_of(
+            control_plane, certificate=certificate, key=certificate.with_suffix(".key")
+        ) as proxy,
+        await connect(through(proxy, control_plane.kubeconfig, folder / "kubeconfig")) as client,
+    ):
+        yield proxy, client
 
 
 #: What a renewal of a session holds, and nothing else.
