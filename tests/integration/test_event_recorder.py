@@ -16,7 +16,7 @@ from aiohttp import web
 from syncer.kube.client import KubeClient
 from syncer.kube.events import EventLimits, EventRecorder, event_name
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
+from tests.integration.scripted import ScriptedServer, always, status, write_kubeconfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -178,13 +178,9 @@ async def test_lost_answer_is_tried_again_under_the_same_name(
 
 async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:
     """The burst goes at once, what follows at the rate."""
-
-    async def take(_: web.Request) -> web.StreamResponse:
-        return web.json_response({}, status=201)
-
     limits = EventLimits(burst=5, rate=20)
     async with (
-        ScriptedServer(take) as server,
+        ScriptedServer(always(lambda: web.json_response({}, status=201))) as server,
         recording(write_kubeconfig(tmp_path / "k", server.url), limits) as recorder,
     ):
         began = time.monotonic()
@@ -223,12 +219,8 @@ def test_names_differ_with_each_part() -> None:
 
 async def test_message_is_bounded(tmp_path: Path) -> None:
     """A long message is cut to one KiB, which every version of the API takes."""
-
-    async def take(_: web.Request) -> web.StreamResponse:
-        return web.json_response({}, status=201)
-
     async with (
-        ScriptedServer(take) as server,
+        ScriptedServer(always(lambda: web.json_response({}, status=201))) as server,
         recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
     ):
         recorder.emit(request(), "Normal", "Sent", "ü" * 5000, discriminator="x")

@@ -38,7 +38,9 @@ from syncer.model.errors import (
 from syncer.runtime.places import spare
 from tests.integration.scripted import (
     ScriptedServer,
+    always,
     eventually,
+    hang,
     send_lines,
     status,
     write_kubeconfig,
@@ -119,13 +121,11 @@ async def test_answers_tell_the_servers_time(control_plane: ControlPlane, namesp
 @pytest.mark.parametrize("date", ["Thu, 26 Nov 2026 99999999999:00:00 GMT", "", "soon"])
 async def test_a_time_that_none_can_tell_is_no_time(tmp_path: Path, date: str) -> None:
     """Whatever stands in the header, the answer is taken."""
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"kind": "Status"}, headers={"Date": date})
-
     told: list[int] = []
     async with (
-        ScriptedServer(answer) as server,
+        ScriptedServer(
+            always(lambda: web.json_response({"kind": "Status"}, headers={"Date": date}))
+        ) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url), on_time=told.append) as client,
     ):
         assert await client.request("GET", "/x", timeout=5) == {"kind": "Status"}
@@ -134,11 +134,6 @@ async def test_a_time_that_none_can_tell_is_no_time(tmp_path: Path, date: str) -
 
 async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> None:
     """A server that never answers costs the timeout; a write may have been executed."""
-
-    async def hang(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        return web.Response()
-
     async with (
         ScriptedServer(hang) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
@@ -248,12 +243,10 @@ async def test_a_call_under_way_shortens_no_wait(tmp_path: Path) -> None:
 
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
     """A 200 whose body is not a JSON object is unclear for a write and unavailable for a read."""
-
-    async def page(_: web.Request) -> web.StreamResponse:
-        return web.Response(text="<html>login</html>", content_type="text/html")
-
     async with (
-        ScriptedServer(page) as server,
+        ScriptedServer(
+            always(lambda: web.Response(text="<html>login</html>", content_type="text/html"))
+        ) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         with pytest.raises(Ambiguous, match="not JSON"):
@@ -265,11 +258,7 @@ async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["", "/"])
 async def test_address_of_the_server_may_have_a_path(tmp_path: Path, end: str) -> None:
     """Paths are appended to it as they are quoted, and the query is quoted."""
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.json_response({})
-
-    async with ScriptedServer(handle) as server:
+    async with ScriptedServer(always(lambda: web.json_response({}))) as server:
         config = write_kubeconfig(tmp_path / "k", f"{server.url}/k8s/clusters/c-1{end}")
         async with await connect(config) as client:
             selector = {"fieldSelector": "status.phase!=Sent,a=b c&d"}
@@ -284,13 +273,13 @@ async def test_address_of_the_server_may_have_a_path(tmp_path: Path, end: str) -
 async def test_redirect_does_not_carry_the_token_away(tmp_path: Path) -> None:
     """A redirect is refused; its target never sees the token."""
 
-    async def elsewhere(_: web.Request) -> web.StreamResponse:
-        return web.json_response({})
-
     async def redirect(_: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect(target.url + "/taken")
 
-    async with ScriptedServer(elsewhere) as target, ScriptedServer(redirect) as server:
+    async with (
+        ScriptedServer(always(lambda: web.json_response({}))) as target,
+        ScriptedServer(redirect) as server,
+    ):
         config = write_kubeconfig(tmp_path / "k", server.url, user={"token": CANARY})
         async with await connect(config) as client:
             with pytest.raises(Rejected) as caught:
@@ -702,12 +691,10 @@ async def test_configuration_is_found_in_the_environment_or_missed(
 
 async def test_stream_checks_the_status_before_it_reads_lines(tmp_path: Path) -> None:
     """An error page is raised as an error, never handed out as lines."""
-
-    async def page(_: web.Request) -> web.StreamResponse:
-        return web.Response(status=502, text="<html>\nbad\ngateway\n</html>\n")
-
     async with (
-        ScriptedServer(page) as server,
+        ScriptedServer(
+            always(lambda: web.Response(status=502, text="<html>\nbad\ngateway\n</html>\n"))
+        ) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         with pytest.raises(Unavailable, match="502"):
@@ -842,11 +829,6 @@ async def test_left_stream_is_closed_at_once(tmp_path: Path) -> None:
 
 async def test_cancelled_call_is_cancelled(tmp_path: Path) -> None:
     """A cancellation passes through a call as itself."""
-
-    async def hang(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
-        return web.Response()
-
     async with (
         ScriptedServer(hang) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
@@ -874,11 +856,8 @@ async def test_nothing_of_netrc_is_sent(tmp_path: Path, monkeypatch: pytest.Monk
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
 
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.json_response({})
-
     async with (
-        ScriptedServer(answer) as server,
+        ScriptedServer(always(lambda: web.json_response({}))) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         await client.request("GET", "/x", timeout=2)
@@ -893,12 +872,8 @@ async def test_proxy_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str, asks: str
 ) -> None:
     """The environment's proxy is asked unless `NO_PROXY` names the server, as kubectl would."""
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"by": "proxy"})
-
     config = write_kubeconfig(tmp_path / "k", "http://api.test:8001")
-    async with ScriptedServer(answer) as proxy:
+    async with ScriptedServer(always(lambda: web.json_response({"by": "proxy"}))) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", no_proxy)
         async with await connect(config) as client:
@@ -926,11 +901,7 @@ async def test_no_proxy_may_name_a_network(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_a_proxy_is_told_who_asks(tmp_path: Path) -> None:
     """User and password in the URL of the kubeconfig's proxy go to the proxy."""
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.json_response({})
-
-    async with ScriptedServer(answer) as proxy:
+    async with ScriptedServer(always(lambda: web.json_response({}))) as proxy:
         url = proxy.url.replace("://", f"://me:{CANARY}@")
         config = write_kubeconfig(tmp_path / "k", "http://api.test", cluster={"proxy-url": url})
         async with await connect(config) as client:

@@ -25,7 +25,7 @@ from syncer.model.errors import (
 )
 from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, version_key
-from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
+from tests.integration.scripted import ScriptedServer, always, status, write_kubeconfig
 from tests.servers.webhook import webhook
 from tests.unit.syncer.model.documents import ODD_TIMES
 
@@ -253,12 +253,10 @@ async def test_reads_never_ask_for_a_cached_state(tmp_path: Path) -> None:
 
 async def test_patch_is_a_merge_patch_with_version_and_manager(tmp_path: Path) -> None:
     """The request holds the version, the status and nothing else, under a stable manager."""
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.json_response(manifest("a", uid="u", resourceVersion="8"))
-
     async with (
-        ScriptedServer(handle) as server,
+        ScriptedServer(
+            always(lambda: web.json_response(manifest("a", uid="u", resourceVersion="8")))
+        ) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         await NotificationRequestClient(client).patch(
@@ -339,12 +337,8 @@ async def test_object_that_does_not_parse_is_named_but_not_quoted(tmp_path: Path
 
 async def test_answer_that_is_no_list_is_unavailable(tmp_path: Path) -> None:
     """A 200 that is no list is never taken for an empty one."""
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"kind": "Hello"})
-
     async with (
-        ScriptedServer(handle) as server,
+        ScriptedServer(always(lambda: web.json_response({"kind": "Hello"}))) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         with pytest.raises(Unavailable, match="not a list"):
