@@ -18,7 +18,7 @@ from syncer.cli.arguments import SETTINGS_FILES
 from syncer.cli.completion import _commands, _options
 from syncer.configfile import Group, build, unknown_keys
 from tests.docs.metrics import families, named, series
-from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
+from tests.docs.pages import DOCS, PAGES, ROOT, dead_links, documents
 from tests.docs.settings_examples import _settings_examples
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
@@ -185,25 +185,6 @@ def test_dashboards_have_uids_of_their_own() -> None:
 def test_links_live() -> None:
     """Every link between files of the repository leads to a file, and to a heading in it."""
     assert dead_links(documents()) == []
-
-
-def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
-    """A missing file and a missing heading are both told."""
-    page = ROOT / "docs" / "README.md"
-    assert dead_links([page]) == []
-    broken = tmp_path / "docs.md"
-    broken.write_text(
-        "# One\n[a](gone.md) [b](#one) [c](#two) `[d](gone.md)`\n```\n[e](gone.md)\n```\n"
-    )
-    assert [d.partition(": ")[2] for d in dead_links([broken], below=tmp_path)] == [
-        "gone.md", "#two (no such heading)",
-    ]  # fmt: skip
-
-
-def test_anchors_are_those_of_the_renderer() -> None:
-    """Case, punctuation, code and repeats are treated as the renderer does."""
-    page = "# The `syncer` command: list\n## A-b, c\n## A-b, c\n```\n# no heading\n```\n"
-    assert anchors(page) == {"the-syncer-command-list", "a-b-c", "a-b-c-1"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """
-What the pages name exists: commands and options of `syncer`, settings, metrics, alerts, conditions.
+What the pages name exists: settings, metrics, alerts, conditions. Commands are `test_commands.py`'s.
 
 A page is read by somebody in a hurry; a name that is not there costs more than no name.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import pytest
 from pydantic import BaseModel
 
 from notifier.settings import Settings
-from syncer.cli.main import _parser
 from syncer.configfile import fields_of, group_of
 from tests.docs.alerts import alerts
 from tests.docs.metrics import families, named, series
@@ -27,26 +25,13 @@ from tests.docs.pages import ROOT, documents
 PAGES: Final = [p for p in documents() if "adr" not in p.parts]
 #: Pages about the chart: names with dots are its values, which have tests of their own.
 VALUES: Final = {ROOT / "charts/notification-ledger/README.md", ROOT / "docs/install.md"}
-_CODE: Final = re.compile(
-    r"`([^`\n]+(?:\n[^`\n]+)?)`|^ {4,}(syncer .+)$|^(syncer .+)$", re.MULTILINE
-)
+_CODE: Final = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 
 
 def code(page: Path) -> Iterator[str]:
-    """Pieces of code on a page: in the text, indented, or in a block."""
+    """Pieces of code in the text of a page."""
     for found in _CODE.finditer(page.read_text(encoding="utf-8")):
-        yield " ".join(next(g for g in found.groups() if g).split())
-
-
-def commands() -> dict[str, set[str]]:
-    """Options of each command of `syncer`."""
-    (found,) = [
-        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
-    return {
-        name: {option for action in parser._actions for option in action.option_strings}
-        for name, parser in found.choices.items()
-    }
+        yield " ".join(found[1].split())
 
 
 def settings(model: type[BaseModel] = Settings, above: str = "") -> set[str]:
@@ -59,19 +44,6 @@ def settings(model: type[BaseModel] = Settings, above: str = "") -> set[str]:
         if inner is not None:
             out |= settings(inner, f"{path}.")
     return out
-
-
-def wrong_commands(page: Path) -> list[str]:
-    """Commands of `syncer` on a page that are not there, or have an option too many."""
-    known = commands()
-    wrong = []
-    for piece in code(page):
-        for found in re.finditer(r"\bsyncer ([a-z]+)\b([^|;&]*)", piece):
-            name, rest = found[1], found[2].partition("  ")[0]
-            options = set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest))
-            if name not in known or not options <= known[name]:
-                wrong.append(found[0].strip())
-    return wrong
 
 
 def wrong_settings(page: Path) -> list[str]:
@@ -90,8 +62,7 @@ def wrong_settings(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_exist(page: Path) -> None:
-    """Commands, settings and metrics that a page names are there."""
-    assert wrong_commands(page) == []
+    """Settings and metrics that a page names are there."""
     if page not in VALUES:
         assert wrong_settings(page) == []
     bare = {family.name for family in families()}
@@ -164,20 +135,3 @@ def test_named_checks_of_readyz_exist() -> None:
         for name in re.findall(r"`(\w+)`", names)
     }
     assert {"redis", "shards", "status"} <= named <= checks
-
-
-def test_a_wrong_quotation_is_noticed() -> None:
-    """Quotations over two lines count, words and code do not."""
-    text = 'The line "one\ntwo", a "word", `"some code"`.'
-    assert quoted(text) == {"one two"}
-
-
-def test_a_wrong_name_is_noticed(tmp_path: Path) -> None:
-    """A command, an option and a setting that are not there are told."""
-    page = tmp_path / "page.md"
-    page.write_text(
-        "`syncer explain NS/N --config F`, `syncer explan x`, `syncer list --unsinked`\n"
-        "`egress.mode: strict` `egress.modes` `redis.url` `delivery.slack.timeout` `os.path`\n"
-    )
-    assert wrong_commands(page) == ["syncer explan x", "syncer list --unsinked"]
-    assert wrong_settings(page) == ["egress.modes"]
