@@ -1,8 +1,8 @@
 """
 The reflector of a replica that owns some shards, while they come and go.
 
-On the real API server and on the stand-in, each with sharded list and watch and without it: what the sink
-is told must be the same.
+On a real API server with sharded list and watch and on one without it: what the sink is told must be the
+same. That the stand-in does the same as both, `test_sharded_list.py` shows.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ __all__ = ["_logged"]
 pytestmark = pytest.mark.xdist_group("selecting by shard")
 
 FOUR: Final = Sharding(4)
-SERVERS: Final = ["real", "real without it", "standin", "standin without it"]
 
 
 class Terms:
@@ -77,7 +76,6 @@ class Place:
     api: Api
     client: KubeClient
     selects: bool
-    standin: FakeApiServer | None
 
     def reflector(self, mirror: Mirror, terms: Terms, **more: Any) -> Reflector:
         """Make one of the place's namespace."""
@@ -122,35 +120,19 @@ class Place:
         return {m["name"]: m["resourceVersion"] for m in found if FOUR.of(m["uid"]) in shards}
 
 
-@pytest.fixture(params=SERVERS)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    """Return a place on each of four servers."""
-    kind, _, without = request.param.partition(" ")
-    standin = None
-    if kind == "real":
-        plane = request.getfixturevalue("control_plane" if without else "sharded_control_plane")
-        plane.heal()
-        url, token, ca, kubeconfig = (
-            plane.server,
-            plane.admin_token,
-            plane.ca_file,
-            plane.kubeconfig,
-        )
-    else:
-        standin = FakeApiServer(ApiState(sharded=not without))
-        await standin.start()
-        url, token, ca = standin.url, "", None
-        kubeconfig = write_kubeconfig(tmp_path / "k", url)
+@pytest.fixture(params=["sharded_control_plane", "control_plane"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    """Return a place on each of two servers."""
+    plane = request.getfixturevalue(request.param)
+    plane.heal()
     namespace = f"test-{uuid.uuid4()}"
     async with (
-        Api(url, token, ca, namespace) as api,
-        await KubeClient.connect(str(kubeconfig), user_agent="t") as client,
+        Api(plane.server, plane.admin_token, plane.ca_file, namespace) as api,
+        await KubeClient.connect(str(plane.kubeconfig), user_agent="t") as client,
     ):
         made = await api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         assert made.code == 201, made.body
-        yield Place(api, client, not without, standin)
-    if standin:
-        await standin.stop()
+        yield Place(api, client, request.param != "control_plane")
 
 
 def uid_in(shard: int) -> str:
@@ -375,7 +357,7 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
                 write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
             ) as client,
         ):
-            place = Place(api, client, True, server)
+            place = Place(api, client, True)
             (old,), (name,) = await place.create(0), await place.create(2)
             mirror, terms = Mirror(), Terms(0)
             reflector = place.reflector(mirror, terms)
