@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.runtime.failpoints import VARIABLE
 from tests.servers import starts
 
 PROBE: Final = "tests.servers.probe"
@@ -73,27 +72,3 @@ def test_a_fork_is_and_ends_as_a_new_process(end: str, forks: Callable[[], None]
     assert rest == goes == goes_on
     assert forked.stderr.splitlines()[0] == "to standard error"
     assert forked.stderr.splitlines()[-1] == new.stderr.splitlines()[-1]
-
-
-def test_failpoints_are_armed_from_the_environment(server: starts._Server, forks: Any) -> None:
-    """Each fork reads its own variable, as the import does."""
-    environment = {**server.environment, VARIABLE: "after-ack=exit"}
-    armed = json.loads(starts.run([PROBE, "return"], env=environment).stdout.partition("\n")[0])
-    assert armed["armed"] is True
-    environment[VARIABLE] = "no-such-place=exit"
-    assert "no-such-place" in starts.run([PROBE, "return"], env=environment).stderr
-
-
-def test_a_mark_has_a_test_start_new_processes(request: pytest.FixtureRequest) -> None:
-    """A marked test and one that measures start new processes; any other starts forks."""
-    chosen = []
-    for mark in (None, pytest.mark.new_processes("why"), pytest.mark.xdist_group("alone")):
-        item = pytest.Function.from_parent(request.node.parent, name="x", callobj=lambda: None)
-        if mark is not None:
-            item.add_marker(mark)
-        try:
-            starts.choose(item)
-            chosen.append(starts._choice.forks)
-        finally:
-            starts.choose(request.node)
-    assert chosen == [True, False, False]
