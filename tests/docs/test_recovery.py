@@ -338,7 +338,7 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
         process = here.notifier(sharding={"incarnation": 5})
         process.start()
         here.script("unfinished", BUSY, OK)
-        patient = {**SLOW, "initialBackoffSeconds": 20}
+        patient = {**SLOW, "initialBackoffSeconds": 12}
         before = {
             "done": await here.create("done"),
             "unfinished": await here.create("unfinished", retryPolicy=patient),
@@ -440,14 +440,14 @@ async def test_the_self_audit_has_stopped_an_object(
         )
         process.start()
         here.script("stopped", BUSY, OK)
-        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 30})
+        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 15})
         await shown(here, uid, 1)
         await plant_acked(here, uid)
 
         async def stopped() -> bool:
             return condition(here, uid, "Quarantined") == "SelfAudit"
 
-        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=28)
+        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=13)
         divergences = "notification_ledger_scrub_divergence_total"
         assert await process.metric(divergences, **{"class": "acked"}) >= 1
         assert len(here.receiver.calls("stopped")) == 1

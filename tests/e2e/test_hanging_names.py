@@ -15,7 +15,7 @@ from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
-DEAD, EACH, LIVE = 60, 5, 40
+DEAD, EACH, LIVE = 60, 5, 20
 
 
 @pytest.mark.xdist_group("alone")

@@ -152,7 +152,6 @@ def test_a_payload_is_json_of_the_same_shape(a: str, b: str) -> None:
     assert found == {"t": a, "x": f"-{b}-", "l": [{"v": a}, {"v": a}]}
 
 
-@pytest.mark.xdist_group("alone")
 @pytest.mark.parametrize("language", ["html", "mrkdwn", "markdown", "text"])
 def test_time_grows_with_the_text(language: str) -> None:
     """Eight times the value and the items take no more than thirty times as long."""
