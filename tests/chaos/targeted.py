@@ -62,9 +62,30 @@ async def _begin(replica: Replica, failpoints: str = "") -> None:
     await asyncio.to_thread(replica.start, failpoints)
 
 
-async def _dead(replica: Replica, failpoint: str) -> None:
+async def _both(world: World, failpoints: str = "") -> tuple[Replica, Replica]:
+    """Two replicas that are ready; failpoints are the first one's."""
+    first, second = world.replica(), world.replica()
+    for replica, armed in ((first, failpoints), (second, "")):
+        await _begin(replica, armed)
+        await replica.wait_ready(_SOON)
+    return first, second
+
+
+async def _dead(world: World, replica: Replica, failpoint: str) -> None:
     await replica.wait_exit(within=_SOON)
     assert replica.landed(failpoint), f"the fault did not land; {replica.tail()}"
+    world.landed["kill at a step"] += 1
+
+
+async def _woken(world: World, replica: Replica) -> None:
+    replica.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+
+
+async def _without_redis(world: World) -> None:
+    await world.redis.kill()
+    world.landed["kill Redis"] += 1
 
 
 async def _frozen_before_intent(world: World) -> None:
@@ -114,9 +135,7 @@ async def _a_replica_for_a_moment(world: World) -> None:
         world.flushed = True
         call(port_of(world.redis), "REPLICAOF", "NO", "ONE")
     world.landed["replica for a moment"] += 1
-    first.resume()
-    world.landed["freeze at a step"] += 1
-    await asyncio.sleep(4)
+    await _woken(world, first)
 
 
 async def _follow(server: RedisServer, other: RedisServer) -> None:
@@ -137,9 +156,7 @@ async def _frozen_after_intent(world: World) -> None:
     await frozen(first, "after-intent", within=_SOON)
     await _begin(second)
     await _phase(world, uid, "Sent")
-    first.resume()
-    world.landed["freeze at a step"] += 1
-    await asyncio.sleep(4)
+    await _woken(world, first)
 
 
 async def _killed_before_patch(world: World) -> None:
@@ -147,8 +164,7 @@ async def _killed_before_patch(world: World) -> None:
     first = world.replica()
     uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=_LONG)
     await _begin(first, "before-patch=kill@2")
-    await _dead(first, "before-patch")
-    world.landed["kill at a step"] += 1
+    await _dead(world, first, "before-patch")
     await asyncio.sleep(2)
     await _begin(first)
     await _phase(world, uid)
@@ -178,8 +194,7 @@ async def _killed_before_intent(world: World) -> None:
     first = world.replica()
     uid = await world.notify("n", "steady")
     await _begin(first, "before-intent=kill")
-    await _dead(first, "before-intent")
-    world.landed["kill at a step"] += 1
+    await _dead(world, first, "before-intent")
     await _begin(first)
     await _phase(world, uid)
 
@@ -189,8 +204,7 @@ async def _killed_after_intent(world: World) -> None:
     first = world.replica()
     uid = await world.notify("n", "steady")
     await _begin(first, "after-intent=kill")
-    await _dead(first, "after-intent")
-    world.landed["kill at a step"] += 1
+    await _dead(world, first, "after-intent")
     await _begin(first)
     await _perhaps_ends(world, uid)
 
@@ -209,8 +223,7 @@ async def _redis_away(world: World) -> None:
     await _begin(first)
     await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
     await asyncio.sleep(1)
-    await world.redis.kill()
-    world.landed["kill Redis"] += 1
+    await _without_redis(world)
     await asyncio.sleep(7)
     await asyncio.to_thread(first.kill)
     world.landed["kill at a step"] += 1
@@ -228,9 +241,7 @@ async def _frozen_before_patch(world: World) -> None:
     await frozen(first, "before-patch", within=_SOON)
     await _begin(second)
     await _phase(world, uid, "Sent")
-    first.resume()
-    world.landed["freeze at a step"] += 1
-    await asyncio.sleep(4)
+    await _woken(world, first)
 
 
 async def _dropped(world: World) -> None:
@@ -282,11 +293,7 @@ async def _repaired_in_silence(world: World) -> None:
 
 async def _killed_for_good(world: World) -> None:
     """A replica is killed between two attempts and does not come back; another one is there."""
-    first, second = world.replica(), world.replica()
-    await _begin(first)
-    await first.wait_ready(_SOON)
-    await _begin(second)
-    await second.wait_ready(_SOON)
+    first, _ = await _both(world)
     # Both are there before, so that the kill comes before the second attempt on a busy machine, too.
     policy = {**_LONG, "initialBackoffSeconds": 4}
     uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
@@ -326,12 +333,10 @@ async def _killed_after_journaled_send(world: World) -> None:
     first = world.replica()
     await _begin(first, "after-send=kill")
     await first.wait_ready(_SOON)
-    await world.redis.kill()
-    world.landed["kill Redis"] += 1
+    await _without_redis(world)
     await _journaling(first)
     uid = await world.notify("n", "steady", retryPolicy=_LONG)
-    await _dead(first, "after-send")
-    world.landed["kill at a step"] += 1
+    await _dead(world, first, "after-send")
     await world.redis.start()
     await _begin(first)
     await _phase(world, uid)
@@ -339,15 +344,10 @@ async def _killed_after_journaled_send(world: World) -> None:
 
 async def _killed_with_a_secret(world: World) -> None:
     """The owner is killed when the log knows a success and the status does not; then Redis dies."""
-    first, second = world.replica(), world.replica()
-    await _begin(first, "after-outcome=kill")
-    await first.wait_ready(_SOON)
-    await _begin(second)
-    await second.wait_ready(_SOON)
+    first, second = await _both(world, "after-outcome=kill")
     uid = await world.notify("n", "steady", retryPolicy=_LONG)
-    await _dead(first, "after-outcome")
-    await world.redis.kill()
-    world.landed["kill Redis"] += 1
+    await _dead(world, first, "after-outcome")
+    await _without_redis(world)
     await _journaling(second)
     # What is younger goes meanwhile, and what nobody knows must not.
     other = await world.notify("m", "steady", retryPolicy=_LONG)
@@ -359,11 +359,7 @@ async def _killed_with_a_secret(world: World) -> None:
 
 async def _two_outages(world: World) -> None:
     """Between two outages the owner is killed when the log knows a success and the status does not."""
-    first, second = world.replica(), world.replica()
-    await _begin(first, "after-outcome=kill")
-    await first.wait_ready(_SOON)
-    await _begin(second)
-    await second.wait_ready(_SOON)
+    first, second = await _both(world, "after-outcome=kill")
     await world.redis.kill()
     await _journaling(first)
     await world.redis.start()
@@ -373,7 +369,7 @@ async def _two_outages(world: World) -> None:
         within=_SOON,
     )
     uid = await world.notify("n", "steady", retryPolicy=_LONG)
-    await _dead(first, "after-outcome")
+    await _dead(world, first, "after-outcome")
     await world.redis.kill()
     world.landed["kill Redis"] += 2
     await _journaling(second)
@@ -395,20 +391,13 @@ async def _frozen_at_a_write_ahead(world: World) -> None:
 
 
 async def _frozen_in_an_outage(world: World, failpoint: str, *script: Step) -> None:
-    first, second = world.replica(), world.replica()
-    await _begin(first, failpoint)
-    await first.wait_ready(_SOON)
-    await _begin(second)
-    await second.wait_ready(_SOON)
-    await world.redis.kill()
-    world.landed["kill Redis"] += 1
+    first, _ = await _both(world, failpoint)
+    await _without_redis(world)
     await _journaling(first)
     uid = await world.notify("n", "steady", *script, retryPolicy=_LONG)
     await frozen(first, failpoint.partition("=")[0], within=_SOON)
     await _phase(world, uid, "Sent")
-    first.resume()
-    world.landed["freeze at a step"] += 1
-    await asyncio.sleep(4)
+    await _woken(world, first)
     await world.redis.start()
 
 
