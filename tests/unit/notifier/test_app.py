@@ -6,8 +6,7 @@ import ast
 import asyncio
 import inspect
 import textwrap
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,6 @@ from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.outside import Outside
-from notifier.process import production as process
 from notifier.reconciler.shards import make_manager
 from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
@@ -29,7 +27,6 @@ from syncer.kube.reflector import Reflector
 from syncer.ledger.connection import CLOCK
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.runtime.stalls import LoopWatch
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoCluster, unreachable
 from tests.unit.notifier.reconciler.starting import Held
@@ -68,25 +65,6 @@ def test_no_part_is_set_afterwards() -> None:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).startswith("Final")
     }
     assert final == set(vars(built()))
-
-
-def test_parts_share_what_they_know() -> None:
-    """There is one cache, one log and one queue, whoever asks."""
-    parts = built()
-    assert parts.controller.cache is parts.cache
-    assert parts.controller.queue is parts.queue
-    assert parts.status_writer.recorder.cache is parts.cache
-    assert parts.status_writer.recorder.log is parts.log
-
-
-def test_another_server_has_everything_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client of Redis calls what was made after it."""
-    parts = built()
-    asked: list[str] = []
-    parts.cache.entries.update({"uid-a": None, "uid-b": None})  # type: ignore[dict-item]  # only the keys count
-    monkeypatch.setattr(parts.queue, "add", asked.append)
-    parts.client.on_change()
-    assert asked == ["uid-a", "uid-b"]
 
 
 @pytest.mark.parametrize(("rate", "there"), [(0, False), (5.0, True)])
@@ -221,27 +199,6 @@ async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
     assert audit is not None
     assert list(audit.feed.sinks) == outlets.sinks
     await outlets.close()
-
-
-async def test_a_process_runs_until_it_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop is watched by the watch that made it."""
-    outside, watches = unreachable(), list[LoopWatch]()
-
-    @asynccontextmanager
-    async def production(_loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]:
-        watches.append(watch)
-        yield outside
-
-    monkeypatch.setattr(process, "production", production)
-    watch = LoopWatch()
-    task = asyncio.create_task(process.run(loaded_with(), watch))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert not task.done()
-    outside.stop.request()
-    async with asyncio.timeout(20):
-        await task
-    assert watches == [watch]
 
 
 def test_a_replica_is_able_to_work_where_it_can_send_and_knows_what(
