@@ -19,7 +19,6 @@ import ssl
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 _READ: Final = 65_536
@@ -150,12 +149,7 @@ class Proxy:
         await self.accept()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop listening, cut every connection, end every task."""
         await self.refuse()
         for task in list(self._tasks):

@@ -16,16 +16,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import aiohttp
 
-from .process import ServerError, ServerProcess
+from .process import ServerError, ServerProcess, Started
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
 Program: TypeAlias = Literal["etcd", "kube-apiserver"]
 
@@ -59,7 +58,7 @@ def built_programs() -> Path:
     return Path(answer.stdout.strip())
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """
     One etcd and one kube-apiserver on loopback ports, with their data in a temporary directory.
 
@@ -159,24 +158,6 @@ class ControlPlane:
         """Stop both programs politely, the API server first; it takes 2 s."""
         for process in reversed(self._processes.values()):
             await asyncio.to_thread(process.terminate)
-
-    async def __aenter__(self) -> Self:
-        """Start."""
-        try:
-            await self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await asyncio.to_thread(self.close)
 
     async def kill_apiserver(self) -> None:
         """End the API server with SIGKILL; open watches break in the middle of a line."""

@@ -14,13 +14,14 @@ Three habits, each from a trap:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,31 @@ _LOG_TAIL = 2_000
 
 class ServerError(Exception):
     """A server did not start, answer or stop; the message ends with what it logged last."""
+
+
+class Started:
+    """What is started, and closed from within a thread, by `async with`."""
+
+    async def start(self) -> None:
+        """Start."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        """Start; what could not be started is closed."""
+        try:
+            await self.start()
+        except BaseException:
+            await asyncio.to_thread(self.close)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await asyncio.to_thread(self.close)
 
 
 class ServerProcess:

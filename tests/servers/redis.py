@@ -15,15 +15,14 @@ import socket
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .ports import free_port
-from .process import ServerProcess
+from .process import ServerProcess, Started
 from .users import acl_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 Fsync: TypeAlias = Literal["always", "everysec", "no"]
 
@@ -51,7 +50,7 @@ def find_binary(name: str) -> Path:
     raise ValueError(msg)
 
 
-class RedisServer:
+class RedisServer(Started):
     """
     One server in its own directory, on a loopback port or on a unix socket.
 
@@ -151,24 +150,6 @@ class RedisServer:
     async def kill(self) -> None:
         """End the server with SIGKILL; ``start`` brings it back."""
         await asyncio.to_thread(self._process.kill)
-
-    async def __aenter__(self) -> Self:
-        """Start."""
-        try:
-            await self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await asyncio.to_thread(self.close)
 
     async def pause(self) -> None:
         """Freeze the server: it still accepts connections and answers nothing."""

@@ -18,13 +18,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 
 from tests.servers.ports import free_port
-from tests.servers.process import ServerProcess
+from tests.servers.process import ServerProcess, Started
 from tests.servers.redis import RedisServer, find_binary
 
 T = TypeVar("T")
@@ -120,7 +119,7 @@ class Sentinel:
             return False
 
 
-class SentinelSet:
+class SentinelSet(Started):
     """
     A master, its replica, and three Sentinels that agree by two.
 
@@ -146,35 +145,22 @@ class SentinelSet:
         hosts = ",".join(f"127.0.0.1:{s.port}" for s in self.sentinels)
         return f"redis+sentinel://{hosts}/{SERVICE}"
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         """Start, and wait until every Sentinel knows the replica and the others."""
-        try:
-            for server in (self.one, self.two):
-                await server.start()
-            call(port_of(self.two), "REPLICAOF", "127.0.0.1", port_of(self.one))
-            await until(self._replicating, what="the replica follows its master")
-            for sentinel in self.sentinels:
-                await asyncio.to_thread(sentinel.launch)
-            await until(self._known, what="the Sentinels know each other and the replica")
-        except BaseException:
-            self._close()
-            raise
-        return self
+        for server in (self.one, self.two):
+            await server.start()
+        call(port_of(self.two), "REPLICAOF", "127.0.0.1", port_of(self.one))
+        await until(self._replicating, what="the replica follows its master")
+        for sentinel in self.sentinels:
+            await asyncio.to_thread(sentinel.launch)
+        await until(self._known, what="the Sentinels know each other and the replica")
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End everything."""
-        await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
         for sentinel in self.sentinels:
             sentinel.close()
-        self.one.close()
-        self.two.close()
+        for server in (self.one, self.two):
+            server.close()
 
     async def replicated(self) -> None:
         """Wait until the replica has what the master has."""
@@ -233,7 +219,7 @@ class SentinelSet:
         return True
 
 
-class RedisCluster:
+class RedisCluster(Started):
     """
     Three primaries; every slot must be served for any to be.
 
@@ -288,27 +274,13 @@ class RedisCluster:
             msg = f"redis-cli cannot make a cluster:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             raise RuntimeError(msg)
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         """Start, and wait until all is well."""
-        try:
-            await asyncio.to_thread(self.launch)
+        await asyncio.to_thread(self.launch)
+        await self.well()
+        if len(self.nodes) > 3:
+            await self._follow()
             await self.well()
-            if len(self.nodes) > 3:
-                await self._follow()
-                await self.well()
-        except BaseException:
-            await asyncio.to_thread(self.close)
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End everything."""
-        await asyncio.to_thread(self.close)
 
     async def _follow(self) -> None:
         master, replica = self.nodes[1], self.nodes[3]
