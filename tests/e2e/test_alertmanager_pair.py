@@ -35,9 +35,12 @@ from tests.e2e.harness import Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 
+#: Groups in the test that kills; 200 take some minutes.
+GROUPS: Final = int(os.environ.get("INCIDENTS", "24"))
+
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(240 if GROUPS < 100 else 600),
 ]
 
 #: Seconds after which neither peer still has an older state of the group in hand: ten times what the second
@@ -51,8 +54,6 @@ REPEAT: Final = 8
 _DISK: Final = {
     "receiver": "console", "routes": [{"match": {"alertname": "Disk"}, "receiver": "pager"}],
 }  # fmt: skip
-#: Groups in the test that kills; 200 take some minutes.
-GROUPS: Final = int(os.environ.get("INCIDENTS", "24"))
 _CREATED: Final = "notification_ledger_gateway_notifications_total"
 _IN_FLIGHT: Final = "notification_ledger_gateway_requests_in_flight"
 _FAILED: Final = "alertmanager_notification_requests_failed_total"
