@@ -98,11 +98,18 @@ class Overdue:
         executing = {
             c for i, c in entry.in_flight.executing.items() if i not in entry.in_flight.never_sent
         }
-        executing |= self.holds.placed.of(request, view.plan.channels).keys()
+        held = self.holds.placed.of(request, view.plan.channels).keys()
+        executing |= held
+        stands_by = {each.channel: each.of for each in view.plan.fallbacks}
+        executing |= {channel for channel, others in stands_by.items() if held >= set(others)}
         for channel in view.plan.channels:
             tried = view.of_channel(channel)
             last = newest([a for a in tried if not a.open])
             at = request.created if last is None else last.due
+            if last is None and channel in stands_by:
+                # It was not due before the others were over.
+                ends = (a.ended for a in view.attempts.values() if a.channel in stands_by[channel])
+                at = max(ends, default=at)
             if at and channel not in executing and (now - at) / 1000 > least:
                 since[channel] = at
         if not since:

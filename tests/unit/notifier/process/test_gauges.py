@@ -29,8 +29,8 @@ from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.ledger.connection import CLOCK
 from syncer.metrics import HoldReason, SyncMetrics
-from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
-from syncer.model.record import Plan
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.model.record import Fallback, Plan
 from syncer.model.resource import HOLD_ANNOTATION, parse_object
 from syncer.model.times import format_time
 from syncer.rules.fold import LogView
@@ -203,6 +203,19 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     assert oldest(controller) == pytest.approx(7)
     entry.in_flight.leave(asking)
     assert oldest(controller) == 0
+
+
+def test_a_fallback_is_due_since_it_is_needed(controller: Controller) -> None:
+    """Not since the object was created, and not while it stands by."""
+    entry = add(controller, "a", age=900)
+    stands_by = (Fallback("mail:ops", ("slack:ops",)),)
+    entry.view.plan = Plan(("slack:ops", "mail:ops"), "r", "m", WALL, fallbacks=stands_by)
+    failed(entry, due=NOW + 5)
+    assert oldest(controller) == 0
+    (attempt,) = entry.view.attempts.values()
+    refused = replace(attempt, failure=FailureClass.PERMANENT, ended=WALL - 6_000, due=0)
+    entry.view.attempts[attempt.id] = refused
+    assert oldest(controller) == pytest.approx(6)
 
 
 def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
