@@ -196,7 +196,9 @@ class Parts:
         )
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
-        self.hold_keeper: Final = HoldKeeper(loaded, outside, self.controller, self.shards)
+        self.hold_keeper: Final = HoldKeeper(
+            loaded, outside, self.controller, self.shards, idle=lambda: bool(self._idle_because())
+        )
 
         # What finds what a lost event would have reported.
         self.resync: Final = Resync(
@@ -235,9 +237,13 @@ class Parts:
             able=lambda: self.log.able and self._serving(),
             # A Redis that refuses writes takes outcomes, or can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
-            problem=lambda: "" if self.journal.active else self.log.unavailable_reason or "",
+            problem=self._idle_because,
             store=lambda: self.log.lineage,
         )
+
+    def _idle_because(self) -> str:
+        """Why no attempt is opened now, empty if it is."""
+        return "" if self.journal.active else self.log.unavailable_reason or ""
 
     def _unfit(self, info: dict[str, str]) -> str | None:
         """Why a server of Redis must not be given attempts, from the members of INFO."""

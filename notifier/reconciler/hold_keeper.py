@@ -10,6 +10,7 @@ when it changes; what cannot be written is tried again in the next round.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from notifier.outside import Outside
@@ -31,19 +32,28 @@ class HoldKeeper:
     """Has the controller obey the holds, and writes the condition of each."""
 
     def __init__(
-        self, loaded: Loaded, outside: Outside, controller: Controller, shards: Shards
+        self,
+        loaded: Loaded,
+        outside: Outside,
+        controller: Controller,
+        shards: Shards,
+        *,
+        idle: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Wire; the controller sends nothing before `watch` has run."""
+        """Wire; the controller sends nothing before `watch` has run, nor while it is `idle`."""
         self._holds = DeliveryHolds(outside.objects, loaded.environment.namespace)
         self._controller = controller
         self._router = outside.router
         self._namespaces = loaded.namespaces
         self._shards = shards
+        self._idle = idle
         self.watch: Final = HoldWatch(self._holds, controller.take_holds, outside.monotonic)
         controller.placed.unknown = lambda: self.watch.problem
 
     async def let_go(self) -> None:
-        """Let go what holds with a rate let go by now."""
+        """Let go what holds with a rate let go by now; nothing that could not be sent then."""
+        if self._idle() or self.watch.problem is not None or self._controller.holds.paused:
+            return
         self._controller.let_go(len(self._shards.owned) / self._shards.shards)
 
     async def round(self) -> None:

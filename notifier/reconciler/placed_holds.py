@@ -21,6 +21,7 @@ from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest
 from syncer.rules.holds import Held, concerns, held_channels, holds_channel
 from syncer.rules.plan import NO_HOLDS
+from syncer.rules.recurrence import currently
 from syncer.runtime.clock import LedgerTime, MonotonicClock
 from syncer.sync.notification import Notification
 
@@ -38,8 +39,9 @@ class PlacedHolds:
     unknown: Callable[[], str | None] = lambda: None
     #: All holds that exist.
     known: tuple[Hold, ...] = field(default=(), init=False)
-    #: The same without secrets that somebody has typed into a reason.
+    #: The same without secrets that somebody has typed into a reason; each with its present or next window.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
+    _typed: tuple[Hold, ...] = field(default=(), init=False)
     #: The holds that were in force at the last call of `take`, by key.
     _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
     #: Uids that holds have let go, and how many more each may let go, by key; and since when.
@@ -49,14 +51,14 @@ class PlacedHolds:
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
         """Replace the known holds; returns those that have begun, or hold less now, and that have ended."""
-        before = self.known
+        before, now = self.known, self.time.certain()
         self.known = tuple(holds)
         if self.known != before:
-            self._clean = tuple(
+            self._typed = tuple(
                 replace(h, reason=sanitise(h.reason), author=sanitise(h.author)) for h in self.known
             )
-        now = self.time.certain()
-        acting = {h.key: h for h in self.known if h.in_force(now)}
+        self._clean = currently(self._typed, now)
+        acting = {h.key: h for h in self._clean if h.in_force(now)}
         was, self._acting = self._acting, acting
         for key in [k for k in self._let_go if k not in acting]:
             del self._let_go[key]

@@ -38,6 +38,7 @@ from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.holds import concerns, holds_channel, selector_of, unmatched
 from syncer.rules.plan import withheld
+from syncer.rules.recurrence import current, currently
 from syncer.rules.text import plain
 from syncer.yamlfile import read_file
 
@@ -175,13 +176,13 @@ def _many(held: int | None) -> str:
 async def _list(here: _Here) -> int:
     options, now = here.options, await _now(here.at)
     every = (await here.holds.list())[0]
-    acting = [h for h in every if h.in_force(now)]
     shown = sorted((h for h in every if now < h.until), key=lambda h: (h.until, h.name))
+    acting = [h for h in currently(shown, now) if h.in_force(now)]
     count = await _counted(here, acting) if acting else _Count(now)
     columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE)
     rows = []
     for hold in shown:
-        held = count.of(hold) if hold.in_force(now) else 0
+        held = count.of(hold) if hold.name in {h.name for h in acting} else 0
         if options.json:
             write_json(_as_json(hold, held, now))
         else:
@@ -200,20 +201,28 @@ async def _list(here: _Here) -> int:
 
 def _cells(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
     ends = f"in {in_words(hold.until - now)}"
-    if now < hold.start:
-        ends = f"begins in {in_words(hold.start - now)}"
+    if now < (begins := current(hold, now).start):
+        ends = f"begins in {in_words(begins - now)}"
     how = f", lets go {hold.rate:g}/s" if hold.rate else ", drops" if hold.drop_before else ""
     count = "-" if held is None else str(held)
-    return (hold.name, ends, hold.author, count, f"{selector_of(hold)}{how}", hold.reason)
+    when = ""
+    if (recurs := hold.recurrence) is not None:
+        when = f", {in_words(recurs.duration)} from {recurs.cron} {recurs.zone}"
+    return (hold.name, ends, hold.author, count, f"{selector_of(hold)}{when}{how}", hold.reason)
 
 
 def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
     """A hold as one JSON object; the keys are an interface, those of its spec are the object's."""
     return {
-        "name": hold.name, "inForce": hold.in_force(now), "created": format_time(hold.created),
+        "name": hold.name, "inForce": current(hold, now).in_force(now),
+        "created": format_time(hold.created),
         "start": format_time(hold.start) or None, "until": format_time(hold.until),
         "author": hold.author, "reason": hold.reason,
         **{name: list(getattr(hold, name)) for name in SELECTORS},
+        "recurrence": hold.recurrence and {
+            "cron": hold.recurrence.cron, "timeZone": hold.recurrence.zone,
+            "durationSeconds": hold.recurrence.duration // 1000,
+        },
         "rate": hold.rate or None, "dropBefore": format_time(hold.drop_before) or None,
         "matched": {"True": True, "False": False}.get(hold.matched[0]), "holds": held,
     }  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from syncer.cli.access import Access
 from syncer.cli.namespaces import controller_namespace
+from syncer.cli.outage import now_here
 from syncer.cli.store import home_from_environment
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.replies import parse_meta
 from syncer.model.errors import ConfigError, LedgerError
 from syncer.model.hold import Hold
+from syncer.rules.recurrence import currently
 
 
 async def home_of(at: Access) -> str:
@@ -45,4 +47,4 @@ async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
         found, _ = await holds.list()
     except (LedgerError, TimeoutError) as error:
         return (), str(error) or "the API server does not answer in time"
-    return found, ""
+    return currently(found, now_here()), ""

@@ -6,12 +6,14 @@ the plan froze, the namespace, and the type and severity of its spec, which the 
 immutable. Labels and annotations are left out, because their author could escape a hold by changing
 them.
 
-Nobody has to end it: it has an end, thirty days away at most. Who ends it earlier lets everything go that
-waits for it at once, or so many a second (`rate`), or has it given up (`drop_before`).
+Nobody has to end it: it has an end, thirty days away at most, or a year if it recurs. Who ends it earlier
+lets everything go that waits for it at once, or so many a second (`rate`), or has it given up
+(`drop_before`).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,8 +26,29 @@ KIND: Final = "DeliveryHold"
 PLURAL: Final = "deliveryholds"
 #: Milliseconds for which a hold lasts at most: the API server knows no time that it could compare with.
 LONGEST: Final = 30 * 86_400_000
+#: The same of a hold that recurs, since most of that time nothing is held.
+LONGEST_RECURRING: Final = 366 * 86_400_000
+_SPAN: Final = re.compile(r"(?:([0-9]{1,3})h)?(?:([0-9]{1,5})m)?")
 #: The selectors, members of the spec.
 SELECTORS: Final = ("receivers", "namespaces", "types", "severities")
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """When a hold recurs: where its windows begin, and how many milliseconds each lasts."""
+
+    cron: str
+    zone: str
+    duration: int
+
+    @classmethod
+    def of(cls, spec: dict[str, Any]) -> Recurrence:
+        """Read the member of a spec; ValueError if it has no length."""
+        found = _SPAN.fullmatch(str(spec["duration"]))
+        minutes = 60 * int(found[1] or 0) + int(found[2] or 0) if found else 0
+        if not minutes:
+            raise ValueError("duration must be such as 8h or 90m")
+        return cls(str(spec["cron"]), str(spec.get("timeZone") or "UTC"), minutes * 60_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +69,7 @@ class Hold:
         rate: How many notifications a second are let go, 0 while all are held.
         drop_before: Notifications created before are given up, younger ones go on; 0 while all are held.
         matched: Status and message of its condition `Matched`, empty before it has one.
+        recurrence: When it holds between start and end, None if all the time.
         uid: Of the object; one that is placed again under the same name has another.
     """
 
@@ -63,6 +87,7 @@ class Hold:
     rate: float = 0.0
     drop_before: int = 0
     matched: tuple[str, str] = ("", "")
+    recurrence: Recurrence | None = None
     uid: str = ""
 
     @classmethod
@@ -76,15 +101,18 @@ class Hold:
             # What the API server takes for a time and nobody can read must not stop all deliveries.
             created, start = time_of(meta["creationTimestamp"]), time_of(spec.get("start"))
             conditions = (document.get("status") or {}).get("conditions") or ()
+            recurs = Recurrence.of(spec["recurrence"]) if spec.get("recurrence") else None
+            longest = LONGEST if recurs is None else LONGEST_RECURRING
             matched: dict[str, Any] = next((c for c in conditions if c["type"] == "Matched"), {})
             return cls(
                 name, version, created,
-                min(time_of(spec["until"]), (start or created) + LONGEST),
+                min(time_of(spec["until"]), (start or created) + longest),
                 str(spec["author"]), str(spec["reason"]), start,
                 **{one: tuple(map(str, spec.get(one) or ())) for one in SELECTORS},
                 rate=float(spec.get("rate") or 0.0),
                 drop_before=time_of(spec.get("dropBefore")),
                 matched=(str(matched.get("status", "")), str(matched.get("message", ""))),
+                recurrence=recurs,
                 uid=str(meta.get("uid", "")),
             )  # fmt: skip
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from syncer.model.attempt import receiver_of
 from syncer.model.hold import Hold
 from syncer.model.times import format_time
 from syncer.rules.channel_state import NOTHING_DUE
+from syncer.rules.recurrence import problem_of
 from syncer.rules.text import plain
 
 #: The types that the definition of notifications knows.
@@ -186,6 +187,7 @@ def unmatched(
             else ()
         ),
         *_strange("type", hold.types, set(TYPES), lower=True),
+        *filter(None, [problem_of(hold)]),
     )
 
 

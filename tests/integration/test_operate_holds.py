@@ -162,7 +162,19 @@ SPECS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "no end": ({"until": None}, "spec.until: Required value"),
     "no time": ({"until": "soon"}, "date-time"),
     "it ends before it begins": ({"start": "2026-12-02T12:00:00Z"}, "until must not be before start"),
-    "two months": ({"start": "2026-09-30T12:00:00Z"}, "until must be within 30 days after start"),
+    "a recurrence, for a year": (
+        {"start": "2026-11-30T12:00:00Z", "until": "2027-11-30T12:00:00Z",
+         "recurrence": {"cron": "0 22 * * 1-5", "timeZone": "Europe/Berlin", "duration": "8h"}}, "",
+    ),
+    "a recurrence without fields": (
+        {"recurrence": {"cron": "daily", "duration": "8h"}}, "spec.recurrence.cron",
+    ),
+    "a recurrence without a length": (
+        {"recurrence": {"cron": "0 22 * * *", "duration": ""}}, "spec.recurrence.duration",
+    ),
+    "two months": (
+        {"start": "2026-09-30T12:00:00Z"}, "until must be within 30 days after start, or 366 if",
+    ),
     "a rate and a drop": (
         {"rate": 1, "dropBefore": "2026-12-01T12:00:00Z"}, "let go by a rate or dropped, not both",
     ),
@@ -181,7 +193,8 @@ async def test_what_the_definition_refuses(here: Stage) -> None:
     assert made.code == 201, made.body
     for spec, wanted in (
         ({"until": "2026-12-02T12:00:00Z"}, 200), ({"rate": 5}, 200), ({"receivers": ["dev"]}, 422),
-        ({"reason": "another"}, 422), ({"types": ["Simple"]}, 422), ({"start": None}, 422),
+        ({"reason": "another"}, 422), ({"types": ["Simple"]}, 422),
+        ({"recurrence": {"cron": "0 22 * * *", "duration": "8h"}}, 422), ({"start": None}, 422),
     ):  # fmt: skip
         answer = await here.api.ask("PATCH", f"{where}/h?dryRun=All", {"spec": spec})
         assert answer.code == wanted, (spec, answer.body)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from notifier.reconciler.hold_keeper import HoldKeeper
 from syncer.model.errors import Conflict
 from tests.unit.notifier.reconciler.holding import World
@@ -24,6 +26,29 @@ class Written:
         self.all.append((path.split("/")[-2], condition["status"], condition["message"]))
         if len(self.all) == 1:
             raise Conflict("409")
+
+
+async def test_nothing_is_let_go_that_could_not_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While holds are unknown, Redis is away or deliveries are paused, a rate stands still."""
+    world, gone, idle = World(), list[float](), [False]
+    outside = SimpleNamespace(objects=None, router=None, monotonic=lambda: world.now)
+    loaded = SimpleNamespace(environment=SimpleNamespace(namespace="ns"), namespaces=None)
+    keeper = HoldKeeper(
+        cast("Any", loaded), cast("Any", outside), world.controller, world.shards,
+        idle=lambda: idle[0],
+    )  # fmt: skip
+    monkeypatch.setattr(world.controller, "let_go", gone.append)
+    await keeper.let_go()
+    keeper.watch._confirmed_at = world.now
+    idle[0] = True
+    await keeper.let_go()
+    idle[0] = False
+    world.controller.pause(True)
+    await keeper.let_go()
+    assert gone == []
+    world.controller.pause(False)
+    await keeper.let_go()
+    assert len(gone) == 1
 
 
 async def test_the_owner_of_the_first_shard_writes_what_has_changed() -> None:

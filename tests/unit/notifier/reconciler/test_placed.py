@@ -10,6 +10,7 @@ import pytest
 
 from syncer.ledger.codec import stored
 from syncer.metrics import HoldReason
+from syncer.model.hold import Recurrence
 from syncer.model.record import resend_record
 from syncer.model.resource import parse_object
 from syncer.rules.holds import reason_of
@@ -173,6 +174,21 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
     world.controller.take_holds([])
     world.controller.take_holds([hold])
     assert holds() == 10
+
+
+async def test_a_hold_that_recurs_holds_in_its_windows(world: World) -> None:
+    """They open and close by themselves, whether or not anything is told of it."""
+    entry = world.claimed("a")
+    day = START - START % 86_400_000
+    recurs = Recurrence("0 0 * * *", "UTC", START - day + 60_000)
+    world.controller.take_holds([replace(OPS, until=START + 90_000_000, recurrence=recurs)])
+    assert isinstance(decided(world, entry), Withhold)
+    world.now += 61
+    assert isinstance(decided(world, entry), Deliver)
+    world.controller.take_holds(world.controller.placed.known)
+    assert isinstance(decided(world, entry), Deliver)
+    world.now += (day + 86_400_000 - START) / 1000
+    assert isinstance(decided(world, entry), Withhold)
 
 
 async def test_a_hold_that_is_placed_again_is_another(world: World) -> None:

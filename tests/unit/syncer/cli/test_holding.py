@@ -93,7 +93,7 @@ def test_a_hold_as_json() -> None:
         "name": "hold-1", "inForce": True, "created": "2027-01-15T07:00:00.000Z", "start": None,
         "until": "2027-01-15T09:00:00.000Z", "author": "alice@desk", "reason": "they mend it",
         "receivers": ["slack:ops"], "namespaces": [], "types": [], "severities": [],
-        "rate": None, "dropBefore": None, "matched": False, "holds": None,
+        "rate": None, "dropBefore": None, "matched": False, "holds": None, "recurrence": None,
     }  # fmt: skip
 
 
