@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.resource import Status
+from syncer.model.record import Fallback, read_plan
+from syncer.model.resource import ChannelStatus, Status
 from syncer.rules.fold import LogView
-from syncer.rules.restore import seeds_of_view
+from syncer.rules.restore import missing_plan, seeds_of_view
 
 ID = AttemptId("0.7-1")
 
@@ -20,3 +21,14 @@ def test_what_is_shown_behind_an_attempt_that_it_lacks_is_given_with_its_place()
     status = Status(attempts=(former, unknown), total_attempts=2)
     seeds = seeds_of_view(view, status)
     assert [seed.id for seed in seeds] == ["0-0", "0.7-1"]
+
+
+def test_a_fallback_that_was_not_used_stands_by_in_a_restored_plan() -> None:
+    """For all that was, since no status says for which."""
+    states = {"a": "Retrying", "b": "Delivered", "c": "Standby", "d": "NotNeeded"}
+    status = Status(channels=tuple(ChannelStatus(*each) for each in states.items()))
+    record = missing_plan(LogView(), status)
+    assert record is not None
+    plan = read_plan(record)
+    assert plan.channels == tuple(states)
+    assert plan.fallbacks == (Fallback("c", ("a", "b")), Fallback("d", ("a", "b")))
