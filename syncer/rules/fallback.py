@@ -68,13 +68,15 @@ def _standing(own: ChannelState, needs: Sequence[State], ordered: Collection[str
 
 def opening(plan: Plan | None, states: Sequence[ChannelState], now: int) -> dict[str, int]:
     """Return the milliseconds until fallbacks that stand by are used in any case; `now` is Redis time."""
-    waiting = {s.channel: s.state for s in states if not s.state.finished}
     found: dict[str, int] = {}
-    for each in plan.fallbacks if plan else ():
+    if plan is None or not plan.fallbacks:
+        return found
+    waiting = {s.channel: s.state for s in states if not s.state.finished}
+    for each in plan.fallbacks:
         stands_by = waiting.get(each.channel) is State.STANDBY and not waiting.keys().isdisjoint(
             each.of
         )
-        if plan and stands_by:
+        if stands_by:
             wait = max(0, min(plan.at + each.after - now, each.after))
             found[each.channel] = min(wait, found.get(each.channel, wait))
     return found
