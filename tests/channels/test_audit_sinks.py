@@ -22,8 +22,15 @@ from notifier.settings import Settings
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
 from tests.channels.receiver import Certificates, Step, closed_port, receiving
-from tests.unit.notifier.audit.test_events import notification
-from tests.unit.notifier.audit.told import FAILED, SUCCESS, log_of, opened, planned, settled
+from tests.unit.notifier.audit.told import (
+    FAILED,
+    SUCCESS,
+    log_of,
+    notification,
+    opened,
+    planned,
+    settled,
+)
 
 LINES = (b'{"n":1}', b'{"n":2}')
 NO_TOKEN = Path("/nonexistent/token")

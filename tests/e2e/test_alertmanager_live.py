@@ -139,7 +139,10 @@ async def test_an_incident_of_alertmanagers_own_integration_is_joined(
             await notifier.wait_ready()
             await gateway.wait_ready()
             await am.begin()
-            what = lambda: f"called: {outside.calls}; {gateway.tail()}; {notifier.tail()}"  # noqa: E731
+
+            def what() -> str:
+                return f"called: {outside.calls}; {gateway.tail()}; {notifier.tail()}"
+
             began = time.time()
             await am.post(alert("Disk", "a", began))
             await until(lambda: len(outside.calls) == 2, what, within=60)

@@ -19,7 +19,6 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.sweeper import tombstone
 from tests.unit.notifier.audit.told import (
     BEGUN,
@@ -27,32 +26,11 @@ from tests.unit.notifier.audit.told import (
     SUCCESS,
     UNKNOWN,
     log_of,
+    notification,
     opened,
     planned,
     settled,
 )
-
-
-def notification(**spec: Any) -> NotificationRequest:
-    """An object with every member that an event shows."""
-    return parse_object(
-        {
-            "metadata": {
-                "name": "disk-full",
-                "namespace": "ops",
-                "uid": "uid-1",
-                "creationTimestamp": "2023-11-14T22:13:00Z",
-            },
-            "spec": {
-                "type": "Escalation",
-                "priority": "Critical",
-                "subject": "disk full",
-                "body": "node 7",
-                "retryPolicy": {"maxAttempts": 2},
-                **spec,
-            },
-        }
-    )
 
 
 def ids(events: Sequence[AuditEvent]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
@@ -12,6 +14,7 @@ from syncer.model.record import (
     intent_record,
     plan_record,
 )
+from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
@@ -62,4 +65,26 @@ def settled(
             failure=None if success else failure,
             error="" if success else error,
         )
+    )
+
+
+def notification(**spec: Any) -> NotificationRequest:
+    """An object with every member that an event shows."""
+    return parse_object(
+        {
+            "metadata": {
+                "name": "disk-full",
+                "namespace": "ops",
+                "uid": "uid-1",
+                "creationTimestamp": "2023-11-14T22:13:00Z",
+            },
+            "spec": {
+                "type": "Escalation",
+                "priority": "Critical",
+                "subject": "disk full",
+                "body": "node 7",
+                "retryPolicy": {"maxAttempts": 2},
+                **spec,
+            },
+        }
     )
