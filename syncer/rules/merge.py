@@ -171,7 +171,11 @@ def merge(
     published = _publish([_ahead(a) for a in attempts] if journal else attempts, status)
     unread = facts.unread and any(a.state is AttemptState.UNKNOWN for a in attempts)
     phase, cause = _phase(status, view, channel_states, unread=unread)
-    total, successful, failed = _count(published, status, channel_states)
+    counted, known = channel_states, [a for a in attempts if not a.open]
+    if len(known) < len(attempts):
+        # What no status shows changes no count.
+        counted = _channel_states(known, status, view, facts)
+    total, successful, failed = _count(published, status, counted)
     queued, started, completed = _times(phase, published, status, view, now)
     reason, message = _explain(phase, status, channel_states)
     out = Status(

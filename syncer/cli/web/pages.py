@@ -63,12 +63,12 @@ def _environment() -> Environment:
         if isinstance(value, str) and not isinstance(value, Markup)
         else "" if value is None else value,
     )  # fmt: skip
-    made.globals |= {
+    made.globals.update({
         "link": link, "link_to": link_to, "far": far, "age": age, "time": format_time,
         "tones": _TONES, "phases": PHASES, "states": STATES, "ranges": RANGES, "next_step": next_step,
         "summary": summary, "advice": ADVICE, "selector_of": selector_of, "receiver_of": receiver_of,
         "quote": shlex.quote, "unread": UNREAD, "pairs": lambda names: [(name, name) for name in names],
-    }  # fmt: skip
+    })  # fmt: skip
     return made
 
 
