@@ -153,6 +153,10 @@ class SyncMetrics:
             "Longest time for which an operator's hold has kept back a due attempt of a "
             "notification of priority Critical.",
         )
+        self.undelivered_critical = gauge(
+            "undelivered_critical_seconds",
+            "Age of this replica's oldest notification of priority Critical that has not ended.",
+        )
         self.journaling = gauge(
             "journaling", "1 while this replica journals attempts in the status, else 0."
         )

@@ -42,7 +42,7 @@ async def refresh(parts: Parts) -> float:
 async def _of_notifications(parts: Parts) -> float:
     metrics, holds = parts.metrics, parts.controller.holds
     phases, held, waiting = Counter[str](), Counter[str](), Counter[Basis]()
-    oldest = critical = took = 0.0
+    oldest = critical = undelivered = took = 0.0
     # Of one moment: what ends during the walk moves from one to the other.
     live, ended = list(parts.cache.entries.values()), list(parts.cache.finished.values())
     async for entries in slices(live):
@@ -51,6 +51,7 @@ async def _of_notifications(parts: Parts) -> float:
         held.update(holds.by_reason(entries))
         waiting.update(e.outage.missing for e in entries if e.outage.missing is not None)
         critical = max(critical, holds.critical_seconds(entries))
+        undelivered = max(undelivered, holds.undelivered_critical(entries))
         oldest = max(oldest, parts.controller.overdue.oldest(entries))
         took += parts.monotonic() - began
     async for finished in slices(ended, _FINISHED):
@@ -65,6 +66,7 @@ async def _of_notifications(parts: Parts) -> float:
     for basis in INCOMPLETE:
         metrics.not_journaled.labels(basis.value).set(waiting[basis])
     metrics.held_critical.set(critical)
+    metrics.undelivered_critical.set(undelivered)
     parts.delivery_metrics.oldest_due.set(oldest)
     return took
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from notifier.reconciler.placed_holds import PlacedHolds
+from notifier.reconciler.placed_holds import CRITICAL, PlacedHolds
 from syncer.metrics import HoldReason
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
@@ -157,6 +157,17 @@ class Holds:
             ),
             default=0.0,
         )
+
+    def undelivered_critical(self, entries: Iterable[Notification]) -> float:
+        """Age in seconds of the oldest critical one of these that is ours and has not ended."""
+        created = [
+            entry.request.created
+            for entry in entries
+            if entry.request.priority == CRITICAL
+            and not (entry.status.terminal or entry.cancelled)
+            and self.ownership.term_of(entry.uid) is not None
+        ]
+        return (self.placed.time.now() - min(created)) / 1000 if created else 0.0
 
     def _reason(self, entry: Notification) -> str:
         if entry.quarantine:

@@ -26,7 +26,7 @@ from syncer.runtime.clock import LedgerTime, MonotonicClock
 from syncer.sync.notification import Notification
 
 #: The priority of notifications that must not wait unnoticed.
-_CRITICAL: Final = "Critical"
+CRITICAL: Final = "Critical"
 
 
 @dataclass(eq=False)
@@ -116,7 +116,7 @@ class PlacedHolds:
 
     def critical(self, request: NotificationRequest, channels: Iterable[str]) -> float:
         """Seconds for which a critical notification has been held, 0 for any other."""
-        if request.priority != _CRITICAL:
+        if request.priority != CRITICAL:
             return 0.0
         held = self.of(request, channels)
         if not held:

@@ -36,6 +36,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         },
         "20m",
     ),
+    "NotificationLedgerCriticalUndelivered": (
+        {"notification_ledger_undelivered_critical_seconds{}": "0+60x120"}, "8m",
+    ),
     "NotificationLedgerCriticalHeld": (
         {"notification_ledger_held_critical_seconds{}": "0+60x120"}, "20m",
     ),

@@ -477,8 +477,10 @@ def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> 
     controller = product.parts.controller
     monkeypatch.setattr(controller.placed, "in_force", lambda: 3)
     monkeypatch.setattr(controller.holds, "critical_seconds", lambda _: 7.5)
+    monkeypatch.setattr(controller.holds, "undelivered_critical", lambda _: 9.5)
     add(controller, "a")
-    assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [3, 7.5]
+    names = ("holds", "held_critical_seconds", "undelivered_critical_seconds")
+    assert [product.own(name) for name in names] == [3, 7.5, 9.5]
 
 
 def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:

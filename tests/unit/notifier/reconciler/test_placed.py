@@ -176,6 +176,18 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
     assert holds() == 10
 
 
+async def test_how_long_something_critical_is_undelivered(world: World) -> None:
+    """Whatever it waits for; not what is not critical, has ended, or is another's."""
+    entries = [world.claimed(name) for name in ("low", "new", "old", "done")]
+    for entry, age in zip(entries[1:], (10, 400, 900), strict=True):
+        changed(world, entry, priority="Critical")
+        shows(entry, created=START - age * 1000)
+    done = entries[3].request
+    shows(entries[3], status=replace(done.status, phase="Sent"))
+    assert world.controller.holds.undelivered_critical(entries) == 400
+    assert world.controller.holds.undelivered_critical(entries[:1]) == 0
+
+
 async def test_a_hold_that_recurs_holds_in_its_windows(world: World) -> None:
     """They open and close by themselves, whether or not anything is told of it."""
     entry = world.claimed("a")
