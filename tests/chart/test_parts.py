@@ -498,12 +498,19 @@ def test_alerts_are_those_of_the_file() -> None:
         "admission": {"enabled": False},
         "metrics": {
             "rules": {
-                "enabled": True, "renderMode": "alwaysRender", "disabled": [first],
+                "enabled": True, "renderMode": "alwaysRender", "disabled": [first], "heartbeat": True,
                 "overrides": {second: {"for": "42m", "labels": {"severity": "none"}}},
             }
         }
     }  # fmt: skip
     changed = _alerts(one(objects(template("4", values)), "PrometheusRule")["spec"]["groups"])
+    # A pulse that somebody outside misses once it stops.
+    beat = changed.pop("LedgerHeartbeat")
+    assert (beat["expr"], beat["labels"], "for" in beat) == (
+        "vector(1)",
+        {"severity": "none"},
+        False,
+    )
     # Whoever has decided against the policies is not told that they are absent.
     assert set(changed) == set(_alerts(groups)) - {first, "NotificationLedgerStatusesUnprotected"}
     assert changed[second]["for"] == "42m"

@@ -64,7 +64,7 @@ def test_the_values_make_the_service_that_senders_are_told() -> None:
     names = {s["metadata"]["name"]: s for s in of_kind(found, "Service")}
     for host, source in re.findall(r"http://([a-z-]+)\.notifications\.svc/v1/([a-z]+)", PAGE):
         assert names[host]["spec"]["ports"][0]["port"] == 80
-        assert source in {*KINDS, "watchdog"}
+        assert source in {*KINDS, "watchdog", "pulse"}
 
 
 @pytest.mark.parametrize("example", examples("alertmanager"))
