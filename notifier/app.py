@@ -182,7 +182,7 @@ class Parts:
             self.queue, recorder, self.claimer, ownership=self.shards, router=outside.router,
             reporter=reporter, metrics=self.delivery_metrics, bounds=bounds, journal=self.journal,
             incidents=Incidents(self.objects, self.log, outside.router, time.now, at_most_once),
-            installation=lambda: self.installation.id,
+            installation=lambda: self.installation.id, explorer=delivery.explorer_url,
         )  # fmt: skip
         dispatcher = partial(
             Dispatcher,

@@ -248,6 +248,12 @@ class DeliverySettings(DeliveryRules):
         description="Attempts per second of one receiver, evenly spaced, for each replica; "
         "default 0, no limit. It does not apply to console, file and log.",
     )
+    explorer_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Address of the explorer as its readers reach it; each message then has a link "
+        "to the page of its notification, where a channel shows links. Default none.",
+    )
     console: ConsoleSettings = ConsoleSettings()
     file: FileSettings = FileSettings()
     log: LogChannelSettings = LogChannelSettings()

@@ -8,8 +8,9 @@ are tried one after the other, and sanitising costs more than the rest of an att
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+from urllib.parse import quote
 
 from notifier.content.message import compose
 from notifier.contract import Message
@@ -36,6 +37,8 @@ class Composer:
     decisions: Decisions
     #: The installation's id, which incidents are told apart by.
     installation: Callable[[], str]
+    #: Address of the explorer, empty if no message is to have a link there.
+    explorer: str = ""
     #: By uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
@@ -80,4 +83,13 @@ class Composer:
                     self._specs.pop(next(iter(self._specs)))
             return message
 
-        return await offload(work, size=size, seconds=_SECONDS, author=request.namespace)
+        message = await offload(work, size=size, seconds=_SECONDS, author=request.namespace)
+        if not self.explorer:
+            return message
+        # What `explain` says, for whoever reads the message; behind the links of its author.
+        page = f"{self.explorer.rstrip('/')}/n/{quote(request.namespace)}/{quote(request.name)}"
+        links = (
+            *message.spec.action_links,
+            ("explorer", page, "What happened to this notification"),
+        )
+        return replace(message, spec=replace(message.spec, action_links=links))

@@ -56,7 +56,7 @@ class Controller:
         self.decisions = Decisions(cache, recorder.time, self.holds, ports.bounds)
         self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
         self.outcomes = Outcomes(ports)
-        composer = Composer(recorder.time, self.decisions, ports.installation)
+        composer = Composer(recorder.time, self.decisions, ports.installation, ports.explorer)
         sender = Sender(ports.router, composer, cache.monotonic)
         self.attempts = Attempts(ports, self.holds, self.decisions, sender, self.outcomes)
         self.dispatcher = dispatcher(self.attempts.run)

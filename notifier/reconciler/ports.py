@@ -35,6 +35,7 @@ class Ports:
         journal: Records attempts in the status while the log is away, if enabled.
         incidents: Looks up what else is about an incident; None where nothing is.
         installation: Returns the installation's id, by which receivers tell incidents apart.
+        explorer: Address of the explorer, empty if no message is to have a link there.
     """
 
     queue: WorkQueue
@@ -48,6 +49,7 @@ class Ports:
     journal: Journal
     incidents: Incidents | None = None
     installation: Callable[[], str] = lambda: ""
+    explorer: str = ""
 
     @property
     def cache(self) -> Cache:

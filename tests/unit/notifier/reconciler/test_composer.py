@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -75,6 +76,18 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
     assert (world.limits, world.authors) == ([10.0], ["n"])
+
+
+async def test_a_message_leads_to_its_page(world: World) -> None:
+    """Where the explorer's address is configured; behind its author's links."""
+    plain = await world.composer.compose(entry(1), INTENT, with_status=False)
+    world.composer.explorer = "https://ledger.example/x/"
+    linked = await world.composer.compose(entry(1), INTENT, with_status=False)
+    assert linked.spec.action_links == (
+        *plain.spec.action_links,
+        ("explorer", "https://ledger.example/x/n/n/a1", "What happened to this notification"),
+    )
+    assert replace(linked, spec=plain.spec) == plain
 
 
 async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
