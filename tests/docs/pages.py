@@ -48,7 +48,8 @@ One YAML file configures the controller: `notifier run --config FILE`, by defaul
 `/etc/notification/config.yaml`. `syncer` reads the same file. Routing and credentials have their own files,
 which are reloaded while the controller runs; this file is read at startup.
 
-- An unknown key, or a key that is written twice, causes a warning with its path and line, never an error.
+- An unknown key, or a key that is written twice, causes a warning with its path and line, never an error;
+  for `notifier check` alone it is one.
 - A wrong type or an invalid value ends the process with exit code 1, and names the path and the line.
 - [`notifier check`](notifier.md#check) reports all of this beforehand.
 - `null` means the default. Names are camelCase; the spelling with underscores is accepted too.

@@ -37,9 +37,9 @@ format is the replaced controller's, which is like Alertmanager's.
 
 - [`notifier check`](notifier.md#check) finds mistakes in it, [`notifier routes`](notifier.md#routes) shows
   the tree, and who would get a notification.
-- An unknown key is a warning, and so is what looks as if it worked and does not. A value of a wrong
-  type, a receiver that is not there, an invalid pattern, or a missing credential refuses
-  the file.
+- An unknown key is a warning in the controller's log and an error of `notifier check`. What looks as if it
+  worked and does not is a warning of both. A value of a wrong type, a receiver that is not there, an
+  invalid pattern, or a missing credential refuses the file; the log names the first nine mistakes.
 - Values are texts: `5` is the text "5". Anchors and merge keys may be used.
 
 The shortest file that works; everything goes to the controller's own output:
