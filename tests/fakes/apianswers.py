@@ -224,12 +224,6 @@ def invalid(kind: Kind, name: str, errors: Sequence[FieldError], *, word: str = 
     return failure(422, "Invalid", f'{subject} "{name}" is invalid: {text}', details)
 
 
-def bad_option(name: str, text: str) -> Response:
-    """Build the answer for a parameter that may not be given."""
-    options = Kind("meta.k8s.io", "v1", "", "ListOptions")
-    return invalid(options, "", [FieldError(name, "FieldValueForbidden", text)])
-
-
 def too_large(wanted: int, current: int) -> Response:
     """Build the answer for a list at a revision that is not there yet."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}

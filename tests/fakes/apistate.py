@@ -39,7 +39,6 @@ from tests.fakes.apianswers import (
     Target,
     Term,
     about,
-    bad_option,
     check_event,
     check_lease,
     check_place,
@@ -76,6 +75,8 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 #: Largest request body, and largest stored object, in bytes.
 BODY_LIMIT: Final = 3 * 1024 * 1024
 OBJECT_LIMIT: Final = 1536 * 1024
+#: Most changes of a type that are remembered.
+_HISTORY: Final = 10_000
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -128,8 +129,6 @@ class ApiState:
         revision: The one counter behind every resourceVersion.
         requests: How many requests came to (verb, resource, subresource, code); code 0 for a
             request that got no answer.
-        status_writes: Writes to the status subresource that changed something, by uid.
-        status_history: Every status an object had, by uid, in order; deletions do not end it.
         listeners: Called after every write.
     """
 
@@ -142,19 +141,15 @@ class ApiState:
         install: bool = True,
         namespaces: Sequence[str] = ("default",),
         first_revision: int = 990,
-        history: int = 10_000,
         sharded: bool = False,
     ) -> None:
         # The first revision makes resourceVersions grow in length early: a comparison of texts
         # that is wrong must fail in tests.
         self.revision = first_revision
         self.requests: Counter[tuple[str, str, str, int]] = Counter()
-        self.status_writes: Counter[str] = Counter()
-        self.status_history: dict[str, list[Json]] = defaultdict(list)
         self.listeners: list[Callable[[], None]] = []
         self._now = now
         self._uid = uid
-        self._history = history
         #: Whether it selects by shard; otherwise it takes no notice of who asks for that.
         self._sharded = sharded
         self._kinds = {(k.group, k.version, k.plural): k for k in BUILT_IN}
@@ -331,14 +326,9 @@ class ApiState:
     def _position(self, kind: Kind, query: Mapping[str, str]) -> tuple[int, tuple[str, str]]:
         """Tell which revision a list is to show, and after which object it begins."""
         wanted, token = query.get("resourceVersion", ""), query.get("continue", "")
-        match = query.get("resourceVersionMatch", "")
-        if match and not wanted:
-            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-            raise Refusal(bad_option("resourceVersionMatch", f"Forbidden: {text}"))
+        if "resourceVersionMatch" in query or (token and wanted):
+            raise Refusal(unsupported("this choice of a resourceVersion"))
         if token:
-            if wanted:
-                text = "specifying resource version is not allowed when using continue"
-                raise Refusal(failure(400, "BadRequest", text))
             revision, start = read_token(token)
             if revision < self._oldest[kind.plural]:
                 text = "The provided continue parameter is too old"
@@ -351,12 +341,7 @@ class ApiState:
             raise Refusal(failure(400, "BadRequest", f"invalid resource version: {text}"))
         if int(wanted) > self.revision:
             raise Refusal(too_large(int(wanted), self.revision))
-        if match != "Exact":
-            return self.revision, ("", "")
-        if int(wanted) < self._oldest[kind.plural]:
-            text = "The resourceVersion for the provided list is too old."
-            raise Refusal(failure(410, "Expired", text))
-        return int(wanted), ("", "")
+        return self.revision, ("", "")
 
     def _at(self, plural: str, revision: int | None) -> dict[tuple[str, str], Json]:
         """Return the objects as they were, by taking back what was written since."""
@@ -374,29 +359,22 @@ class ApiState:
 
     def _open(self, target: Target, query: Mapping[str, str]) -> Watch | Response:
         kind, wanted = target.kind, query.get("resourceVersion", "")
-        match, initial = query.get("resourceVersionMatch", ""), query.get("sendInitialEvents", "")
         timeout = query.get("timeoutSeconds", "")
         if timeout and not timeout.isdigit():
             text = f'strconv.ParseInt: parsing "{timeout}": invalid syntax'
             return failure(400, "BadRequest", text)
-        if initial == "true" and match != "NotOlderThan":
-            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            return bad_option("resourceVersionMatch", f"Forbidden: {text}")
-        if match and not initial:
-            text = "is forbidden for watch unless sendInitialEvents is provided"
-            return bad_option("resourceVersionMatch", f"Forbidden: resourceVersionMatch {text}")
+        if {"resourceVersionMatch", "sendInitialEvents"} & query.keys():
+            return unsupported("a list within a watch")
         selector = read_selector(kind, query, sharded=self._sharded)
         bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
         watch = Watch(self, target, selector, bookmarks=bookmarks)
         if wanted and not wanted.isdigit():
             text = unreadable(wanted, f'resourceVersion: Invalid value: "{wanted}": ')
             return failure(500, "", text)
-        if wanted in {"", "0"} or initial == "true":
+        if wanted in {"", "0"}:
             watch.revision = self.revision
             for found in select(self._objects[kind.plural], target, selector):
                 watch.pending.append({"type": "ADDED", "object": found})
-            if initial == "true" and bookmarks:
-                watch.pending.append(watch.bookmark(initial_end=True))
         elif int(wanted) < (oldest := self._oldest[kind.plural]):
             watch.pending.append(expired(int(wanted), oldest))
             watch.closed = True
@@ -490,26 +468,14 @@ class ApiState:
         )  # fmt: skip
 
     def _patch(self, target: Target, request: Request) -> Response:
-        kind, form = target.kind, request.content_type.partition(";")[0].strip()
-        known = [MERGE_PATCH, "application/json-patch+json", "application/apply-patch+yaml"]
-        if not kind.custom:
-            known.append("application/strategic-merge-patch+json")
-        if form not in known:
-            accepted = ", ".join(sorted(known, key=lambda f: known.index(f) != 1))
-            text = "the body of the request was in an unknown format - accepted media types"
-            return failure(415, "UnsupportedMediaType", f"{text} include: {accepted}")
-        if form == "application/apply-patch+yaml":
-            return unsupported("server-side apply")
+        kind = target.kind
+        if request.content_type.partition(";")[0].strip() != MERGE_PATCH:
+            return unsupported("this form of a patch")
         current = self._find(target)
         try:
             patch = json.loads(request.body)
         except ValueError:
             return failure(400, "BadRequest", "invalid JSON patch")
-        if form == "application/json-patch+json":
-            if isinstance(patch, list):
-                return unsupported("JSON patch")
-            text = "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
-            return failure(400, "BadRequest", f"error decoding patch: {text}")
         if not isinstance(patch, dict):
             text = "json: cannot unmarshal array into Go value of type map[string]interface {}"
             return failure(400, "BadRequest", f"error decoding patch: {text}")
@@ -557,8 +523,6 @@ class ApiState:
         if kind is DEFINITIONS:
             made = self._install(made)
         stored = self._store(kind, "MODIFIED", made, current)
-        if target.subresource:
-            self.status_writes[old["uid"]] += 1
         return Response(200, stored, headers)
 
     def _next_main(self, kind: Kind, current: Json, wanted: Json) -> Json:
@@ -701,11 +665,9 @@ class ApiState:
             del objects[place]
         else:
             objects[place] = stored
-            if kind.custom and stored.get("status") != (previous or stored).get("status"):
-                self.status_history[stored["metadata"]["uid"]].append(stored.get("status") or {})
         changes = self._changes[kind.plural]
         changes.append(Change(self.revision, change, stored, previous))
-        if len(changes) > self._history:
+        if len(changes) > _HISTORY:
             self._oldest[kind.plural] = changes[len(changes) // 2].revision
             del changes[: len(changes) // 2 + 1]
         self._notify()
@@ -818,12 +780,10 @@ class Watch:
         meta = {**change.previous["metadata"], **version}
         return {"type": "DELETED", "object": {**change.previous, "metadata": meta}}
 
-    def bookmark(self, *, initial_end: bool = False) -> Json:
+    def bookmark(self) -> Json:
         """Return an event that says how far this watch has come."""
         kind = self._target.kind
         meta: Json = {"resourceVersion": str(max(self.revision, self._state.revision))}
-        if initial_end:
-            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
         return {
             "type": "BOOKMARK",
             "object": {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta},
