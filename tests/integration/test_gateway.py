@@ -36,10 +36,13 @@ from tests.integration.running_gateway import (
     source,
     stamp,
     stored,
+    token,
 )
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import ARGOCD, CLOUDEVENT, FLUX, GITHUB, grafana
+
+__all__ = ["token"]
 
 
 async def test_a_webhook_becomes_one_notification(
