@@ -49,12 +49,11 @@ from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.clock_skew import Clocks
 from syncer.sync.evidence import Evidence
-from syncer.sync.flushes import Limits
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Limits, StatusWriter
 
 #: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
 #: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.

@@ -14,7 +14,7 @@ because taking turns helps little while slow calls of one author occupy all slot
 
 While a receiver's circuit breaker is open, nothing leaves its queue, and waiting costs nothing: one timer
 starts the probe, whose end starts the next probe or everything else, or sets the timer again. The same
-timer keeps the receiver's pace (`notifier.dispatch.pace`).
+timer keeps the receiver's pace (`notifier.dispatch.receiver_queue`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from notifier.dispatch.breaker import (
     evidence_of,
     kind_of,
 )
-from notifier.dispatch.pace import Pace
-from notifier.dispatch.receiver_queue import Job, ReceiverQueue
+from notifier.dispatch.receiver_queue import Job, Pace, ReceiverQueue
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 
 logger = logging.getLogger("ledger.delivery")

@@ -28,7 +28,7 @@ from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.rules.divergence import Divergence
 from syncer.runtime.slices import slices
-from syncer.sync.finished import Finished
+from syncer.sync.cache import Finished
 from syncer.sync.retention import due
 from syncer.sync.scrubber import report
 from syncer.sync.sweeper import Sweeper

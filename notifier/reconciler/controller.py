@@ -19,7 +19,6 @@ from notifier.content.sanitise import sanitise
 from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler.attempt import Attempts
-from notifier.reconciler.composer import Composer
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.outcomes import Outcomes
@@ -27,7 +26,7 @@ from notifier.reconciler.overdue import Overdue, expected
 from notifier.reconciler.placed_holds import PlacedHolds
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
-from notifier.reconciler.sending import Sender
+from notifier.reconciler.sending import Composer, Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
 from syncer.model.attempt import AttemptId
 from syncer.model.hold import Hold

@@ -26,10 +26,9 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sharding.manager import ShardManager
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import SENDER_ENDED, Recorder
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 
 logger = logging.getLogger("ledger.journal")
 

@@ -5,7 +5,8 @@ The loops share a `Notification` for each (`syncer.sync.notification`). This is 
 order in which their statuses are written.
 
 A notification that is finished and published leaves a summary. So does one that was journaled and whose
-status shows all of it: its summary says so, and once the log is back it is claimed.
+status shows all of it: its summary says so, and once the log is back it is claimed. A hundred thousand
+summaries cost megabytes, not gigabytes.
 
 With an audit feed, a notification is finished only when it is audited: until then the entry stays, listed
 in `unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
@@ -21,15 +22,55 @@ import asyncio
 import heapq
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.resource import NotificationRequest
 from syncer.rules.batch import Decision, decide
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
-from syncer.sync.finished import Finished, summary
 from syncer.sync.notification import Notification
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Summary of a notification whose final phase is published."""
+
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    phase: str
+    retention_days: int
+    #: Unix milliseconds, as `ended` has them.
+    ended: int
+    #: When the object was created, Unix milliseconds.
+    created: int = 0
+    #: Its attempts may be in no log yet.
+    journaled: bool = False
+
+
+def ended(request: NotificationRequest) -> int:
+    """When a finished object ended, by its status; not before the API server has created it."""
+    return max(request.status.completed_at, request.created)
+
+
+def summary(request: NotificationRequest) -> Finished:
+    """The summary of a finished object; namespaces and phases are few, and each is kept once."""
+    return Finished(
+        request.uid,
+        sys.intern(request.namespace),
+        request.name,
+        request.resource_version,
+        sys.intern(request.status.phase),
+        request.retention_days,
+        ended(request),
+        request.created,
+        request.status.journal is not None,
+    )
+
 
 #: Longest pause in seconds, as that of the client (`syncer.kube.client`).
 _PAUSE_MOST: Final = 30.0

@@ -42,8 +42,8 @@ from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache
 from syncer.sync.notification import DOUBTS, Claim, Notification
-from syncer.sync.permissions import MissingPermissions
 from syncer.sync.recorder import Recorder
+from syncer.sync.refusals import MissingPermissions
 
 #: Of an object whose status is not looked at.
 _UNASKED: Final = Judgement(Verdict.AGREES, "")

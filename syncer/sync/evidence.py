@@ -10,7 +10,7 @@ from syncer.ledger.log import RedisLog
 from syncer.model.lineage import UNKNOWN, Lineage
 from syncer.rules.evidence import PROTECTED, Circumstances
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.finished import Finished
+from syncer.sync.cache import Finished
 from syncer.sync.notification import Notification
 
 

@@ -3,20 +3,101 @@ Status writes that the API server refuses: what is logged, and how often they ar
 
 The schema, its rules or an admission policy may refuse one object: that is logged once for each reason,
 as for any write that fails, and the object's own back-off does the rest. A missing permission, the verb
-`record` among them, concerns every object of a namespace (`syncer.sync.permissions`). Until it is granted
-again, one write every few seconds tests it; the others of the namespace wait without a request, and go at
-once when one was accepted. Few writes need the verb `correct`: those refused for lack of it make the
-process unready, and no other waits for them.
+`record` among them, concerns every object of a namespace. Until it is granted again, one write every few
+seconds tests it; the others of the namespace wait without a request, and go at once when one was
+accepted. Few writes need the verb `correct`: those refused for lack of it make the process unready, and
+no other waits for them.
+
+`MissingPermissions` has what is missing, by namespace: logged once, retried, shown by readiness. A call
+that is refused for lack of a permission, or of valid credentials, is refused for every object of its
+namespace. So an operator needs one line for the namespace, not one for each object and try.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
-from syncer.model.errors import NOT_CORRECTED, Rejected
+from syncer.model.errors import NOT_CORRECTED, OF_ONE_OBJECT, Rejected, Unauthorised
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
-from syncer.sync.permissions import MissingPermissions
+
+#: Seconds between tries whether a permission is back.
+_PROBE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """What the API server says, and the second at which it is asked again."""
+
+    error: str
+    until: float
+
+
+class MissingPermissions:
+    """Namespaces in which one kind of call is refused."""
+
+    def __init__(self, cache: Cache, refused: str, waiting: Callable[[Notification], bool]) -> None:
+        """
+        Nothing is refused yet.
+
+        Args:
+            cache: Has the notifications, and the clock.
+            refused: The kind of call, as in "status writes".
+            waiting: Whether an entry waits for such a call; without one in a namespace nothing is missing.
+        """
+        self._cache = cache
+        self._refused = refused
+        self._waiting = waiting
+        self._missing: dict[str, _Missing] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What is refused where, and what the API server says of it; None if nothing is."""
+        if self._missing:
+            live = {e.request.namespace for e in self._cache.entries.values() if self._waiting(e)}
+            self._missing = {n: m for n, m in self._missing.items() if n in live}
+        for namespace, missing in self._missing.items():
+            more = len(self._missing) - 1
+            others = f" and {more} more" if more else ""
+            return f"{self._refused} are refused in namespace {namespace}{others} ({missing.error})"
+        return None
+
+    def waits(self, namespace: str) -> bool:
+        """Whether a call would be refused like the last one; now and then the answer is no, to find out."""
+        missing = self._missing.get(namespace)
+        if missing is None:
+            return False
+        now = self._cache.monotonic()
+        if now < missing.until:
+            return True
+        self._missing[namespace] = _Missing(missing.error, now + _PROBE)
+        return False
+
+    def withheld(self, namespace: str, error: Exception) -> bool:
+        """Note a refusal; returns whether a permission is missing, or only one object is refused."""
+        if not isinstance(error, Unauthorised) or error.reason in OF_ONE_OBJECT:
+            return False
+        if namespace not in self._missing:
+            self._missing[namespace] = _Missing(str(error), self._cache.monotonic() + _PROBE)
+            logger.error(
+                "a permission is missing in a namespace; calls that need it are tried again",
+                extra={"namespace": namespace, "refused": self._refused, "error": str(error)},
+            )
+        return True
+
+    def granted(self, namespace: str) -> bool:
+        """Note a call that was not refused; returns whether the last one was."""
+        if self._missing.pop(namespace, None) is None:
+            return False
+        logger.warning(
+            "a missing permission is back",
+            extra={"namespace": namespace, "refused": self._refused},
+        )
+        return True
+
 
 logger = logging.getLogger("ledger.sync")
 

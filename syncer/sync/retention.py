@@ -42,7 +42,7 @@ from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.finished import Finished, ended
+from syncer.sync.cache import Finished, ended
 
 logger = logging.getLogger("ledger.retention")
 

@@ -12,6 +12,12 @@ It contains no rules. `rules.batch` decides when to write, `rules.merge` what, a
 
 The acknowledgement names the position and chain that were rendered *before* the write, so a record that
 arrived meanwhile is never acknowledged unread. Nothing is written outside a lease term.
+
+`Shares` says how many writers one namespace may occupy. Namespaces take turns, which is fair as long as
+each write is short. If the writes of one namespace take ten seconds each, because of a slow webhook, it
+would soon occupy all writers, and every other namespace would get one write in ten seconds. So a
+namespace whose recent writes were slow may have only as many under way as there are free writers: four of
+eight, and the next slow one two. Others are not limited, because they release their writers soon.
 """
 
 from __future__ import annotations
@@ -19,7 +25,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from syncer.ledger.answers import ACKED, BOTH_MARKS, Mark
@@ -35,20 +44,97 @@ from syncer.model.errors import (
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.rendering import difference
-from syncer.model.resource import TERMINAL_PHASES, Json, LogMark, NotificationRequest, Status
+from syncer.model.resource import SENT, TERMINAL_PHASES, Json, LogMark, NotificationRequest, Status
 from syncer.rules.channel_state import ChannelState
-from syncer.rules.compact import compact, least
+from syncer.rules.compact import SOFT_LIMIT, compact, least
 from syncer.rules.fold import History
 from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import elapse
 from syncer.sync.cache import Cache
-from syncer.sync.flushes import LOST, MAX_CONFLICTS, Flushed, Limits, ends_badly, is_kept
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import Refusals
-from syncer.sync.shares import Shares
+
+#: Seconds from which a write is slow, and for which its namespace then counts as slow.
+_SLOW: Final = 1.0
+_LATELY: Final = 60.0
+
+
+class Shares:
+    """The writes under way, by namespace."""
+
+    def __init__(self, writers: int, clock: Callable[[], float]) -> None:
+        """Nothing is under way; `clock` gives monotonic seconds."""
+        self._writers = writers
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+        #: Second of the last slow write, by namespace, the latest last.
+        self._slow: dict[str, float] = {}
+
+    def may(self, namespace: str) -> bool:
+        """Whether a namespace may have a write more."""
+        if self._clock() - self._slow.get(namespace, -math.inf) > _LATELY:
+            return True
+        return self._under_way[namespace] < self._writers - self._under_way.total()
+
+    def begin(self, namespace: str) -> None:
+        """Count a write from now on."""
+        self._under_way[namespace] += 1
+
+    def end(self, namespace: str, seconds: float) -> None:
+        """Note the end of a write, and how long it took."""
+        self._under_way -= Counter((namespace,))
+        if seconds >= _SLOW:
+            now = self._clock()
+            self._slow.pop(namespace, None)
+            self._slow[namespace] = now
+            first, since = next(iter(self._slow.items()))
+            if now - since > _LATELY:
+                del self._slow[first]
+
+
+#: Conflicts that are resolved at once; after these the entry backs off.
+MAX_CONFLICTS: Final = 5
+#: Why an answer of 200 does not count as written.
+LOST: Final = (
+    "the API server stores a status without all of its attempts and conditions; exclude"
+    " notificationrequests/status from mutating admission webhooks and policies"
+)
+
+
+class Flushed(StrEnum):
+    """The result of one flush of an entry."""
+
+    WRITTEN = "written"
+    EQUAL = "equal"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the writer: writes at once, bytes of JSON, and whether an unknown result ends a channel."""
+
+    writers: int = 8
+    status_bytes: int = SOFT_LIMIT
+    at_most_once: bool = False
+
+
+def ends_badly(entry: Notification, wanted: Status) -> bool:
+    """Whether a write would end a notification in another way than with Sent."""
+    return wanted.terminal and wanted.phase != SENT and not entry.status.terminal
+
+
+def is_kept(stored: Status, wanted: Status) -> bool:
+    """Whether an answer shows what was written: the list, and the condition that names its entries."""
+    return len(stored.attempts) == len(wanted.attempts) and stored.log == wanted.log
+
 
 logger = logging.getLogger("ledger.sync")
 

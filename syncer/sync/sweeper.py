@@ -15,8 +15,8 @@ from typing import NamedTuple
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
 from syncer.model.resource import NotificationRequest
+from syncer.sync.cache import Finished
 from syncer.sync.claim import Claimer
-from syncer.sync.finished import Finished
 from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.claim")

@@ -45,10 +45,9 @@ from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
-from syncer.sync.flushes import Flushed
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 
 NONE: Final = "none"
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from notifier.process import shutdown
+from notifier.process import lifecycle as shutdown
 from notifier.routing.parse import parse
 from notifier.settings import Loaded, load
 from syncer.ledger.client import LedgerClient

@@ -21,7 +21,7 @@ from notifier.channels.slack import HEADER_CHARS, SECTION_CHARS
 from notifier.channels.transport_errors import EXCERPT_BYTES
 from notifier.content.trim import BODY_CHARS, OBJECT_CHARS, REST_CHARS, TEXT_CHARS
 from notifier.dispatch.breaker import FAILURES, OPEN_FIRST, OPEN_MOST, WINDOW
-from notifier.dispatch.pace import QUIET_MOST
+from notifier.dispatch.receiver_queue import QUIET_MOST
 from notifier.dispatch.retry import RETRY_AFTER_MOST
 from notifier.gateway import access, alertgroups, draft, manifest, rating, reviews, silence
 from notifier.gateway import server as gateway

@@ -38,10 +38,9 @@ from syncer.model.record import read_attempt
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
-from syncer.sync.flushes import MAX_CONFLICTS
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until

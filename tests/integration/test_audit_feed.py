@@ -29,10 +29,9 @@ from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.channels.receiver import Receiver, Step, receiving
 

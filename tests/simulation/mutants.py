@@ -53,11 +53,10 @@ from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.

@@ -37,8 +37,7 @@ from prometheus_client import CollectorRegistry
 from notifier.app import Parts
 from notifier.contract import Channel, NotReady
 from notifier.outside import Outside, RedisFactory, Stop
-from notifier.process.lifecycle import Lifecycle
-from notifier.process.shutdown import Stopped
+from notifier.process.lifecycle import Lifecycle, Stopped
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.contract import Outcome
-from notifier.dispatch.pace import (
+from notifier.dispatch.receiver_queue import (
     Pace,
 )
 

@@ -40,8 +40,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
-from syncer.sync.finished import summary
+from syncer.sync.cache import Cache, summary
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.app import Parts
 from notifier.outside import Stop
-from notifier.process.shutdown import EXIT, RELEASE, Budget, Stopped, drain
+from notifier.process.lifecycle import EXIT, RELEASE, Budget, Stopped, drain
 from notifier.progress import Progress
 from notifier.settings import LEAST_GRACE, Environment
 

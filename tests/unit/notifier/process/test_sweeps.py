@@ -31,9 +31,8 @@ from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
+from syncer.sync.cache import Cache, Finished, summary
 from syncer.sync.evidence import Evidence
-from syncer.sync.finished import Finished, summary
 from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.starting import Held, document

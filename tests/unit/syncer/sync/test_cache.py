@@ -14,8 +14,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, make_a
 from syncer.model.record import Plan, plan_record
 from syncer.model.resource import Rollup, Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView
-from syncer.sync.cache import Cache
-from syncer.sync.finished import summary
+from syncer.sync.cache import Cache, summary
 from syncer.sync.notification import Claim, Notification, Outage
 from tests.fakes.notification import read, shows
 

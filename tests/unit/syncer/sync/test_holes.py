@@ -22,8 +22,8 @@ from syncer.model.attempt import (
 )
 from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.rules.reconcile import Action
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Notification
+from syncer.sync.status_writer import Flushed
 from syncer.sync.sweeper import Sweeper
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 

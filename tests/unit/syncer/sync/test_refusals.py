@@ -13,9 +13,8 @@ from syncer.model.errors import DENIED, NOT_CORRECTED, Ambiguous, Rejected, Unau
 from syncer.model.resource import NO_STATUS, NotificationRequest, parse_object
 from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Notification
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.unit.syncer.sync.bench import Held, Ours, bench
 from tests.unit.syncer.sync.writing import delivered, refusing
 

@@ -26,7 +26,7 @@ from syncer.model.errors import (
 from syncer.model.record import Header
 from syncer.model.resource import LogMark, NotificationRequest, Status, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.finished import Finished
+from syncer.sync.cache import Finished
 from syncer.sync.retention import Retention, due, settled
 
 DAY: Final = 86_400_000

@@ -22,9 +22,9 @@ from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import ChannelStatus, NotificationRequest, parse_object
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import AUDITED, VERIFIED, Divergence
-from syncer.sync.flushes import Flushed
 from syncer.sync.notification import Notification
 from syncer.sync.scrubber import Result, Scrubber
+from syncer.sync.status_writer import Flushed
 from tests.fakes.notification import shows
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncer.sync.shares import Shares
+from syncer.sync.status_writer import Shares
 
 
 class Bench:

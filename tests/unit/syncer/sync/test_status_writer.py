@@ -11,7 +11,7 @@ from syncer.model.errors import (
     Conflict,
 )
 from syncer.model.resource import NotificationRequest
-from syncer.sync.flushes import Flushed
+from syncer.sync.status_writer import Flushed
 from tests.unit.syncer.sync.bench import Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, writing
 

@@ -18,9 +18,8 @@ from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.merge import Merged
 from syncer.runtime import failpoints
 from syncer.sync import status_writer
-from syncer.sync.flushes import MAX_CONFLICTS, Flushed, Limits
 from syncer.sync.notification import Notification
-from syncer.sync.status_writer import StatusWriter
+from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, Limits, StatusWriter
 from tests.fakes.notification import read
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
