@@ -13,8 +13,11 @@ from notifier.gateway.sources import (
     github,
     grafana,
     heartbeat,
+    notification,
     plain,
 )
 
-_SOURCES: Final = (alertmanager, argocd, cloudevents, flux, github, grafana, heartbeat, plain)
+_SOURCES: Final = (
+    alertmanager, argocd, cloudevents, flux, github, grafana, heartbeat, notification, plain,
+)  # fmt: skip
 KINDS: Final[dict[str, Kind]] = {source.KIND.name: source.KIND for source in _SOURCES}

@@ -40,7 +40,14 @@ from tests.integration.running_gateway import (
 )
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
-from tests.unit.notifier.gateway.payloads import ARGOCD, CLOUDEVENT, FLUX, GITHUB, grafana
+from tests.unit.notifier.gateway.payloads import (
+    ARGOCD,
+    CLOUDEVENT,
+    FLUX,
+    GITHUB,
+    NOTIFICATION,
+    grafana,
+)
 
 __all__ = ["token"]
 
@@ -380,6 +387,15 @@ HOSTILE: Final[dict[str, tuple[Json, tuple[tuple[Json, str], ...]]]] = {
             ({"title": 1}, "sources[6].mapping.subject"),
         ),
     ),
+    "own": (
+        NOTIFICATION,
+        (
+            ({"subject": ""}, "subject"), ({"body": None}, "body"), ({"key": 7}, "key"),
+            ({"priority": "high"}, "priority"), ({"type": "Page"}, "type"), ({"state": "over"}, "state"),
+            ({"prioritty": "High"}, "prioritty"), ({"extensions": {"a": 1}}, "extensions.a"),
+            ({"links": "x"}, "links"), ({"links": [{"url": 1}]}, "links[0].service"),
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -390,7 +406,7 @@ async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
     server, kubeconfig = standin
     kinds = {
         "am": "alertmanager", "grafana": "grafana", "flux": "flux", "argocd": "argocd",
-        "events": "cloudevents", "github": "github", "plain": "json",
+        "events": "cloudevents", "github": "github", "plain": "json", "own": "notification",
     }  # fmt: skip
     assert set(kinds.values()) == set(KINDS) - {"heartbeat"}
     mapping = {"mapping": {"subject": "{{ lower(title) }}", "body": "{{ text }}"}}

@@ -34,6 +34,7 @@ from tests.unit.notifier.gateway.payloads import (
     CLOUDEVENT,
     FLUX,
     GITHUB,
+    NOTIFICATION,
     alert,
     alertmanager,
     grafana,
@@ -48,6 +49,7 @@ GOOD: Final[dict[str, Json]] = {
     "argocd": ARGOCD,
     "cloudevents": CLOUDEVENT,
     "github": GITHUB,
+    "notification": NOTIFICATION,
     "json": {"title": "t", "text": "x", "id": 1, "nested": {"a": [1, {"b": None}]}},
 }
 #: Every function is used, on members that may hold anything.

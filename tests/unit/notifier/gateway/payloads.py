@@ -83,6 +83,13 @@ CLOUDEVENT: Final[Json] = {
     "subject": "door", "team": "security", "data": {"open": True},
 }  # fmt: skip
 
+NOTIFICATION: Final[Json] = {
+    "key": "backup/1", "subject": "Backup failed", "body": "The disk is full.", "type": "Escalation",
+    "priority": "High", "severity": "error", "extensions": {"team": "storage"},
+    "links": [{"service": "ci", "url": "https://ci/1", "label": "Run"}],
+    "incident": "backup", "state": "firing",
+}  # fmt: skip
+
 GITHUB: Final[Json] = {
     "action": "completed",
     "workflow_run": {
