@@ -75,6 +75,14 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
         ),
     },
+    "docs/client.md": {
+        **dict.fromkeys(
+            ("where=$(curl ", "# backup.py", "# report.py", "#!/bin/sh"),
+            "tests/docs/test_client_page.py::test_what_the_page_says_is_sent_and_answered",
+        ),
+        "package main": "was built with Kubernaut's module once; its dependencies take minutes",
+        "0 3 * * * out=$(backup 2>&1) || ": "a line for cron, whose script the page's test runs",
+    },
     "docs/on-call.md": dict.fromkeys(
         (
             "$ kubectl ledger status",
