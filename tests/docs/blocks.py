@@ -80,7 +80,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             ("where=$(curl ", "# backup.py", "# report.py", "#!/bin/sh"),
             "tests/docs/test_client_page.py::test_what_the_page_says_is_sent_and_answered",
         ),
-        "package main": "was built with Kubernaut's module once; its dependencies take minutes",
+        "package main": "needs Kubernaut's module, whose dependencies take minutes to build",
         "0 3 * * * out=$(backup 2>&1) || ": "a line for cron, whose script the page's test runs",
     },
     "docs/on-call.md": dict.fromkeys(
