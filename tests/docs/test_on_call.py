@@ -33,6 +33,7 @@ def alike(text: str, namespace: str = "payments") -> list[str]:
     text = text.replace(namespace, "payments")
     text = re.sub(r"\b[0-9a-f]{8}-[-0-9a-f]{27}\b", "UID", text)
     text = re.sub(r"hold-[0-9a-f]{8}", "HOLD", text)
+    text = re.sub(r"sha256 [0-9a-f]{8}", "DIGEST", text)
     text = re.sub(r"\d+(?:\.\d+)?(?: (?:second|minute|hour)s?|ms|[smhd]\b)", "TIME", text)
     text = re.sub(r"[\d-]+[T ]?[\d:.]{7,}Z?(?: UTC)?", "MOMENT", text)
     text = re.sub(r"https?://[\d.:]+", "ADDRESS", text)
