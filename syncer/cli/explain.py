@@ -17,7 +17,7 @@ from syncer.cli.records import as_text as records_as_text
 from syncer.cli.screen import screen_of
 from syncer.cli.store import StoreState
 from syncer.cli.telling import as_json, as_text
-from syncer.model.errors import LedgerError, Unavailable
+from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
 from syncer.rules.plan import Finish
 
 #: Seconds for an answer of a server.
@@ -37,19 +37,14 @@ async def run(options: argparse.Namespace) -> int:
             # A part of a name may be meant; Absent says what there is.
             key = await find_key(at, key, namespaces)
             found = await know(at, key, asker)
-    if found is None or not found.uid:
+    if found is not None and found.refused is not None and not options.records:
+        raise found.refused if found.uid else _unknown(key, found)
+    if found is None or not (found.uid or isinstance(found.refused, ConfigError)):
         raise _unknown(key, found)
-    if found.store.state is StoreState.UNCHECKED and not found.unread:
-        write_remark(found.store.remark)
-    width = screen_of(sys.stdout).width
+    if options.records or found.explanation is None:
+        return _show_records(options, found)
     explained = found.explanation
-    if options.records or explained is None:
-        if not options.records:
-            gone = f"there is no object {key} any more" if found.gone else found.missing[0]
-            write_remark(f"{gone}; this is its log")
-        _write(options, records_as_json(found), records_as_text(found, width))
-        return _compared(found)
-    _write(options, as_json(explained), as_text(explained, width))
+    _write(options, as_json(explained), as_text(explained, screen_of(sys.stdout).width))
     if found.unread:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
@@ -59,11 +54,37 @@ async def run(options: argparse.Namespace) -> int:
     return NOT_COMPARED if needed and explained.owner.holder is None else OK
 
 
+def _show_records(options: argparse.Namespace, found: Known) -> int:
+    """Show every record of a log, and compare it with its status; returns the exit code."""
+    if isinstance(found.refused, ConfigError):
+        # There is no way to the API server.
+        write_remark(f"objects were not asked: {found.refused}")
+        if not found.uid:
+            write_remark(f"there is no log {found.key}")
+            return NOT_COMPARED
+    if found.store.remark and not found.unread:
+        write_remark(found.store.remark)
+    if not options.records:
+        gone = f"there is no object {found.key} any more" if found.gone else found.missing[0]
+        write_remark(f"{gone}; this is its log")
+    _write(options, records_as_json(found), records_as_text(found, screen_of(sys.stdout).width))
+    if found.store.state is StoreState.NEW:
+        return NOT_COMPARED
+    if found.differences:
+        return DIFFERENT
+    return OK if found.compared else NOT_COMPARED
+
+
 def _unknown(key: str, found: Known | None) -> LedgerError:
     """Neither an object nor a log can be shown: there is none, or that is not known."""
     if found is None:
         return Absent(f"there is no object {key}")
-    return Unavailable(f"no log has the name {key}, or none is read; {'; '.join(found.missing)}")
+    text = f"no log has the name {key}, or none is read; {'; '.join(found.missing)}"
+    refused = found.refused
+    if isinstance(refused, ConfigError):
+        return refused
+    error = Unauthorised(text, reason=refused.reason) if isinstance(refused, Unauthorised) else None
+    return error or Unavailable(text)
 
 
 def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> None:
@@ -71,12 +92,3 @@ def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[st
         write_json(document)
     else:
         write_lines(lines)
-
-
-def _compared(found: Known) -> int:
-    """Return the exit code of an answer that shows the records."""
-    if found.store.state is StoreState.NEW:
-        return NOT_COMPARED
-    if found.differences:
-        return DIFFERENT
-    return OK if found.compared else NOT_COMPARED

@@ -80,7 +80,8 @@ class Asker:
             if isinstance(error, ConfigError):
                 raise Missing(str(error)) from None
             reason = (str(error) and reason_of(error)) or f"no answer within {self._seconds:g} s"
-            text = f"{server} could not be reached ({reason})"
+            # A command says it where it is clear which server is meant.
+            text = reason if self._strict else f"{server} could not be reached ({reason})"
             if not (walks and isinstance(error, TimeoutError)):
                 self._silent[server] = (time.monotonic() + _REST, text)
             raise Missing(text) from error
@@ -104,6 +105,7 @@ class Known:
         explanation: By the status alone where the log could not be read; None without the object.
         findings: Where log and object disagree, as `verify` says it.
         now: Unix milliseconds.
+        refused: Why the object could not be read, if that is no silence.
     """
 
     key: str
@@ -119,6 +121,7 @@ class Known:
     findings: tuple[Finding, ...]
     gone: bool
     now: int
+    refused: LedgerError | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -203,6 +206,7 @@ async def know(
     namespace, name = namespace_and_name(key)
     home, unread, problem, gone = home or home_from_environment(), "", "", False
     request, joined, now = None, None, now_here()
+    refused: LedgerError | None = None
     try:
         store = await asker.ask(REDIS, lambda: check_store(at, home=home))
     except Missing as error:
@@ -215,8 +219,10 @@ async def know(
         problem, gone = "there is no such object", True
     except ContractError as error:
         problem = f"it does not parse ({error})"
-    except (Missing, ConfigError) as error:
+    except Missing as error:
         problem = str(error)
+    except (ConfigError, PortError) as error:
+        problem, refused = reason_of(error), error
     if not unread:
         try:
             now = await asker.ask(REDIS, at.now)
@@ -237,7 +243,7 @@ async def know(
         key, uid, request, problem, log, unread,
         tuple(lines_of(log, joined.elements)) if log is not None and joined is not None else (),
         joined.ttl if joined is not None else -2, store, explanation,
-        _findings(at, joined, now) if request is not None or gone else (), gone, now,
+        _findings(at, joined, now) if request is not None or gone else (), gone, now, refused,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ read, the store is unchecked, and the command says so.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,10 +24,12 @@ from syncer.kube.client import Json, KubeClient
 from syncer.kube.leases import lease_path
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
-from syncer.model.errors import ConfigError, Gone, PortError
+from syncer.model.errors import ConfigError, Gone, PortError, Unavailable
 from syncer.model.times import time_of
 
 _TIMEOUT: Final = 5.0
+#: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
+_ANSWER: Final = 2.0
 
 
 class StoreState(StrEnum):
@@ -108,7 +111,11 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         text = f"the API server is not used: {at.problem}"
         return Store(StoreState.UNCHECKED, text, namespace, name)
     try:
-        found = await read_map(at.kube, namespace, name)
+        try:
+            async with asyncio.timeout(_ANSWER):
+                found = await read_map(at.kube, namespace, name)
+        except TimeoutError:
+            raise Unavailable(f"the API server has not answered within {_ANSWER:g} s") from None
     except PortError as error:
         text = f"the Lease {namespace}/{name}-map could not be read: {error}"
         return Store(StoreState.UNCHECKED, text, namespace, name, error=error)

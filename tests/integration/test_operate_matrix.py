@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from syncer.cli import main as cli
+from syncer.cli import repair, scan
 from syncer.model.resource import GROUP, PLURAL
 from tests.e2e.harness import Stage, Step, stage, until
 from tests.integration.operating import NO_SWEEPS, RawLog, owner
@@ -337,7 +338,12 @@ async def test_what_is_missing_is_told(
     for name, answer in case.answers.items():
         words = [w.format(**places) for w in case.words[name]]
         capsys.readouterr()
-        code = await cli.execute([*words, *(part for item in where.items() for part in item)])
+        with pytest.MonkeyPatch.context() as patched:
+            if name == "doctor":
+                patched.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
+            patched.setattr(scan, "PAUSE", 0.1)
+            patched.setattr(repair, "WAIT", 1.0)
+            code = await cli.execute([*words, *(part for item in where.items() for part in item)])
         said = capsys.readouterr()
         text = said.out + said.err
         if code != answer.code:
