@@ -138,7 +138,26 @@ class Trial:
                 await coming
 
     async def watch(self) -> None:
-        """Follow every status; while the definition is written, a list or a watch of it may fail."""
+        """Follow every status."""
+        await asyncio.gather(self._follow(), self._look())
+
+    async def _look(self) -> None:
+        """
+        Look up what is answered and has not been seen to end.
+
+        After a write of the definition, a busy API server has served neither list nor watch for 11 s.
+        """
+        while True:
+            await asyncio.sleep(0.2)
+            for s in [s for s in self.samples.values() if not s.ended]:
+                if any(c.processed for c in self.receiver.calls(s.name)):
+                    with suppress(TimeoutError, aiohttp.ClientError):
+                        found = await self.api.ask("GET", f"{self.api.requests}/{s.name}")
+                        if found.code == 200:
+                            self._see(found.body)
+
+    async def _follow(self) -> None:
+        """Watch; while the definition is written, a list or a watch of it may fail."""
         while True:
             with suppress(TimeoutError, aiohttp.ClientError, AssertionError):
                 listed = await self.api.ask("GET", self.api.requests)
