@@ -35,6 +35,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.retention import retention_seconds
 
+_IDLE: Final = frozenset({State.STANDBY, State.NOT_NEEDED})
 #: Milliseconds by which an object has to be younger than an event of which it must know nothing: creation
 #: times are whole seconds, and each may be of another API server, whose clock may be a second off.
 MARGIN: Final = 3000
@@ -169,7 +170,13 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
-    states = channel_states_of(view, status, facts, ordered=False)
+    # Of a plan that is lost, only the status says which channels were fallbacks that nobody needed.
+    idle = {c.name for c in status.channels if c.state in _IDLE and view.plan is None}
+    states = [
+        s
+        for s in channel_states_of(view, status, facts, ordered=False)
+        if s.attempts or s.channel not in idle
+    ]
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
     if (not states and view.plan is None) or not all(

@@ -67,6 +67,7 @@ NO_LOG: Final = LogView()
 OVERTAKEN: Final = replace(attempt(2, channel="b"), failure=FailureClass.SUPERSEDED)
 FAILS: Final = (attempt(1), attempt(2), attempt(3))
 CHANNELS: Final = (ChannelStatus("b", "Delivered"),)
+DELIVERED: Final = ChannelStatus("a", "Delivered")
 FOLDED: Final = Rollup(3, (ChannelRollup("a", 3, AttemptId("0.7-3"), 3),))
 
 # Name: status, log, what else, created, verdict.
@@ -85,6 +86,14 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     ),
     "what the store may have lost": (
         status("Sending", attempt(1)), NO_LOG, {}, CHANGED - DAY, BELIEVED,
+    ),
+    "delivered without its fallback, and the store may have lost that": (
+        status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        NO_LOG, {}, CHANGED - DAY, BELIEVED,
+    ),
+    "delivered beside a channel that was never tried": (
+        status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "Pending"))),
+        NO_LOG, {}, CHANGED - DAY, DOUBTED,
     ),
     "a final phase that no loss explains": (status("Sent"), NO_LOG, {}, CHANGED - DAY, DOUBTED),
     "a forgery after log and status were compared": (
