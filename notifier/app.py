@@ -209,14 +209,9 @@ class Parts:
             journaled=self.journal.applies,
         )  # fmt: skip
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
-        self.scrubber: Final = (
-            Scrubber(
-                recorder, self.objects, self.shards, self.status_writer, self.metrics,
-                rate=sync.scrub_rate,
-            )
-            if sync.scrub_rate
-            else None
-        )  # fmt: skip
+        self.scrubber: Final = Scrubber(
+            recorder, self.objects, self.shards, self.status_writer, self.metrics, rate=sync.scrub_rate,
+        ) if sync.scrub_rate else None  # fmt: skip
         self.reflector: Final[Reflector] = Reflector(
             outside.objects,
             None if loaded.namespaces is None else list(loaded.namespaces),
