@@ -51,7 +51,7 @@ class Controller:
         cache.check = ports.queue.add
         self.placed = PlacedHolds(recorder.time, cache.monotonic)
         self.holds = Holds(cache, ownership, self.placed)
-        self.watch = WatchHandlers(cache, ports.queue, recorder, ownership, self.holds)
+        self.watch = WatchHandlers(cache, ports.queue, recorder, ownership)
         self.decisions = Decisions(cache, recorder.time, self.holds, ports.bounds)
         self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
         self.outcomes = Outcomes(ports)

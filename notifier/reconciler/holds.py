@@ -38,11 +38,6 @@ class Holds:
     draining: bool = field(default=False, init=False)
     #: An operator holds back the deliveries of all notifications.
     paused: bool = field(default=False, init=False)
-    #: By uid, the boot-clock second since which the log is known to carry a later epoch.
-    fenced: dict[str, float] = field(default_factory=dict, init=False)
-    #: Notifications whose status names an epoch, or more, that their log does not know. Anyone who may
-    #: write a status can cause that, so it only affects the one object.
-    distrusted: set[str] = field(default_factory=set, init=False)
 
     def accepts(self, uid: str) -> bool:
         """Whether new work on a notification may begin in this process."""
@@ -52,18 +47,17 @@ class Holds:
 
     def fence(self, entry: Notification, epoch: Epoch) -> None:
         """Hold a notification whose log carries a later epoch than `epoch`, that of our lease term."""
-        if entry.uid not in self.fenced:
+        if not entry.fenced:
             # Logged once: after a restore of etcd this may affect all of them, every half minute.
             logger.error(
                 "the log belongs to a later epoch; if etcd was restored, raise sharding.incarnation",
                 extra={"uid": entry.uid, "object": entry.request.key, "epoch": epoch},
             )
-        self.fenced.setdefault(entry.uid, self.cache.monotonic())
+        entry.epochs(fenced=entry.fenced or self.cache.monotonic())
 
     def distrust(self, entry: Notification, epoch: Epoch) -> None:
         """Hold a notification whose status names what its log and our lease term do not know."""
-        self.fenced.pop(entry.uid, None)
-        if entry.uid not in self.distrusted and not entry.judged.untrusted:
+        if not entry.distrusted and not entry.judged.untrusted:
             logger.error(
                 "the status names an epoch that the log does not know; nothing is sent for this"
                 " notification",
@@ -74,12 +68,7 @@ class Holds:
                     "epoch": epoch,
                 },
             )
-        self.distrusted.add(entry.uid)
-
-    def release(self, uid: str) -> None:
-        """Note that the epochs of a notification are in order again."""
-        self.fenced.pop(uid, None)
-        self.distrusted.discard(uid)
+        entry.epochs(distrusted=True)
 
     # -- what others ask ------------------------------------------------------------------------
 
@@ -87,11 +76,11 @@ class Holds:
         """The known reason why an entry cannot be claimed, empty if there is none."""
         if entry.quarantine:
             return "its log cannot be read"
-        if entry.uid in self.fenced:
+        if entry.fenced:
             return "its log belongs to a later epoch"
         if entry.judged.untrusted:
             return "its record cannot be trusted"
-        if entry.uid in self.distrusted:
+        if entry.distrusted:
             return "its status names an epoch that its log does not know"
         return "its object cannot be read" if entry.unreadable else ""
 
@@ -100,8 +89,7 @@ class Holds:
         return sum(
             entry.claim is None
             and not (entry.quarantine or entry.outage.note)
-            and uid not in self.fenced
-            and uid not in self.distrusted
+            and not (entry.fenced or entry.distrusted)
             and self.ownership.term_of(uid) is not None
             for uid, entry in self.cache.entries.items()
         )
@@ -115,20 +103,15 @@ class Holds:
         because only a claim writes their epoch; statuses are not. A single log among others that can be
         claimed only holds its own notification: it takes two, or that nothing can be claimed.
         """
-        if not (self.fenced or self.distrusted):
-            # Asked for at every probe: what is live need not be looked at.
-            return None
-        now = self.cache.monotonic()
-        ours = {
-            uid: entry
-            for uid, entry in self.cache.entries.items()
-            if self.ownership.term_of(uid) is not None
-        }
-        # Ignore notifications that belong to another replica now, or have ended.
-        self.fenced = {uid: since for uid, since in self.fenced.items() if uid in ours}
-        self.distrusted &= ours.keys()
-        lasting = sum(now - since > patience for since in self.fenced.values())
-        if not lasting or (lasting == 1 and any(e.claim is not None for e in ours.values())):
+        now, entries = self.cache.monotonic(), self.cache.entries.values()
+        # What belongs to another replica now is ignored; asked for at every probe, most are not fenced.
+        lasting = sum(
+            now - e.fenced > patience and self.ownership.term_of(e.uid) is not None
+            for e in entries
+            if e.fenced
+        )
+        ours = (e for e in entries if self.ownership.term_of(e.uid) is not None)
+        if not lasting or (lasting == 1 and any(e.claim is not None for e in ours)):
             return None
         return (
             f"{lasting} log(s) in Redis carry a later epoch than this cluster issues; after a"
@@ -174,9 +157,9 @@ class Holds:
             return HoldReason.QUARANTINED
         if entry.violation:
             return HoldReason.SELF_AUDIT
-        if entry.uid in self.fenced:
+        if entry.fenced:
             return HoldReason.FENCED
-        if entry.judged.untrusted or entry.uid in self.distrusted:
+        if entry.judged.untrusted or entry.distrusted:
             return HoldReason.UNTRUSTED if entry.judged.untrusted else HoldReason.EPOCH_AHEAD
         if entry.outage.since:
             return HoldReason.NO_LOG

@@ -190,7 +190,7 @@ class Reconciler:
         if Action.DISTRUST in actions:
             self.holds.distrust(entry, term.epoch)
             return False
-        self.holds.release(entry.uid)
+        entry.epochs()
         if Action.ORPHAN in actions:
             await self._retire(entry, term)
             return False

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.holds import Holds
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.ports import Ownership
 from syncer.model.record import read_plan
@@ -30,7 +29,6 @@ class WatchHandlers:
     queue: WorkQueue
     recorder: Recorder
     ownership: Ownership
-    holds: Holds
     #: Called with each version of an object that is handed over.
     on_shown: Callable[[NotificationRequest], None] = lambda _: None
 
@@ -104,7 +102,6 @@ class WatchHandlers:
         """Cancel a notification: nothing more is sent, and attempts under way are still recorded."""
         del namespace, name
         summary = self.cache.finished.pop(uid, None)
-        self.holds.release(uid)
         if summary is not None and summary.journaled and last is not None:
             # Nothing else has its attempts, until its log does.
             self._keep(last())
@@ -133,11 +130,11 @@ class WatchHandlers:
             False while a task works on it, or while its results are not recorded anywhere: it is kept.
         """
         self.cache.finished.pop(uid, None)
-        self.holds.release(uid)
         entry = self.cache.entries.get(uid)
         if entry is None:
             return True
         if entry.busy or entry.in_flight.unrecorded:
+            entry.epochs()
             self.queue.add(uid)
             return False
         self.cache.forget(uid)

@@ -298,6 +298,9 @@ class Notification:
         told: How often it was said that others may have appended to the log.
         heeded: How many of these a read of the log came after.
         quarantine: Why the log cannot be read, empty if it can.
+        fenced: Second since which the log is known to carry a later epoch than ours, 0 if it is not.
+        distrusted: The status names an epoch, or more, that the log does not know. Anyone who may write a
+            status can cause that.
         violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
         acked: Position up to which the log is marked as published.
         audited: Position up to which the log is marked as handed to the audit feed's sinks.
@@ -330,6 +333,8 @@ class Notification:
     told: int = field(default=0, init=False)
     heeded: int = field(default=0, init=False)
     quarantine: str = field(default="", init=False)
+    fenced: float = field(default=0.0, init=False)
+    distrusted: bool = field(default=False, init=False)
     violation: str = field(default="", init=False)
     acked: int = field(default=0, init=False)
     audited: int = field(default=0, init=False)
@@ -456,7 +461,7 @@ class Notification:
 
     def gone(self) -> None:
         """The object is gone, and nothing is published of it any more."""
-        self.deleted = True
+        self.deleted, self.fenced, self.distrusted = True, 0.0, False
         self.publication.clean()
 
     def readable(self, *, readable: bool) -> None:
@@ -481,6 +486,11 @@ class Notification:
     def lose(self) -> None:
         """The claim is stale."""
         self.claim = None
+
+    def epochs(self, *, fenced: float = 0.0, distrusted: bool = False) -> None:
+        """A claim has found the epochs in order, or the log fenced since then, or the status ahead."""
+        assert not (fenced and distrusted), "a status is judged once the log is claimed"
+        self.fenced, self.distrusted = fenced, distrusted
 
     def unintelligible(self, reason: str) -> None:
         """The log cannot be read."""

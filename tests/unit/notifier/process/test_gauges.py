@@ -241,8 +241,7 @@ def test_holds_by_reason(controller: Controller) -> None:
     add(controller, "quarantined").unintelligible("record 3")
     add(controller, "finished", phase="Sent").unintelligible("record 3")
     add(controller, "stopped").object_to("two open")
-    add(controller, "fenced")
-    controller.holds.fenced["fenced"] = 1.0
+    add(controller, "fenced").epochs(fenced=1.0)
     add(controller, "waits").held(1.0, shown=False)
     add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})

@@ -121,9 +121,9 @@ async def test_readiness_goes_on_naming_what_fails_after_the_start() -> None:
     parts.shards.take(parts.shards.sharding.of(uid), Held())
     parts.cache.entries[uid] = Notification(parse_object(document("a", 1)))
     now = parts.cache.monotonic()
-    parts.controller.holds.fenced[uid] = now - parts.settings.lease_duration + 60
+    parts.cache.entries[uid].epochs(fenced=now - parts.settings.lease_duration + 60)
     assert "epoch" not in product.problems()
-    parts.controller.holds.fenced[uid] = now - parts.settings.lease_duration - 1
+    parts.cache.entries[uid].epochs(fenced=now - parts.settings.lease_duration - 1)
     assert "raise sharding.incarnation" in product.problems()["epoch"]
 
 

@@ -269,15 +269,15 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
 async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
     """Against the one object alone."""
     case.entry.lose()
-    case.controller.holds.fenced["uid-a"] = 1.0
+    case.entry.epochs(fenced=1.0)
     case.claims(Action.DISTRUST, holds=False)
     reason = "its status names an epoch that its log does not know"
     assert await case.look() == Await(reason)
-    assert case.controller.holds.distrusted == {"uid-a"}
+    assert (case.entry.fenced, case.entry.distrusted) == (0.0, True)
     case.claims(Action.OPEN)
     case.decides(Await("nothing"))
     assert await case.look() == Await("nothing")
-    assert case.controller.holds.distrusted == set()
+    assert not case.entry.distrusted
 
 
 async def test_a_log_without_an_object_is_retired(case: Case) -> None:

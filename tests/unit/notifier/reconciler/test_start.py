@@ -106,7 +106,7 @@ async def test_unclaimed_counts_what_nothing_explains(controller: Controller) ->
     entries = controller.cache.entries
     entries["uid-claimed"].claimed(Claim(Epoch("0.9"), 0, ""))
     entries["uid-unreadable"].unintelligible("why")
-    controller.holds.fenced["uid-fenced"] = 1.0
+    entries["uid-fenced"].epochs(fenced=1.0)
     assert controller.holds.unclaimed() == 1
     cast("Shards", controller.holds.ownership).drop(0)
     assert controller.holds.unclaimed() == 0

@@ -31,13 +31,13 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
         world.controller.watch.upsert(
             parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False
         )
-        world.controller.holds.fenced[f"uid-fenced-{n}"] = NOW - 60
-    world.controller.holds.fenced["uid-soon"] = NOW - 1
+        cache.entries[f"uid-fenced-{n}"].epochs(fenced=NOW - 60)
     world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
+    cache.entries["uid-soon"].epochs(fenced=NOW - 1)
     if claimed:
         cache.entries["uid-a"].claimed(Claim(Epoch("0.7"), 0, ""))
     if not believed:
-        world.controller.holds.distrusted.add("uid-a")
+        cache.entries["uid-a"].epochs(distrusted=True)
     return world
 
 
@@ -101,4 +101,4 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     assert snapshot is not None
     assert (len(snapshot.records), snapshot.header.epoch) == (0, "0.7")
     world.controller.watch.delete("uid-a", "n", "a")
-    assert not world.controller.holds.distrusted
+    assert not world.controller.cache.entries["uid-a"].distrusted

@@ -35,7 +35,6 @@ class World:
     def __init__(self) -> None:
         self.term: Any = SimpleNamespace(epoch=Epoch("0.7"))
         self.lost: list[str] = []
-        self.released: list[str] = []
         self.compared: list[Any] = []
         self.cache = Cache(window=1.0, monotonic=lambda: 100.0)
         self.queue = WorkQueue(lambda: 100.0)
@@ -51,7 +50,6 @@ class World:
                 ),
             ),
             cast("Any", SimpleNamespace(term_of=lambda _: self.term)),
-            cast("Any", SimpleNamespace(release=self.released.append)),
         )
 
     def upsert(self, found: NotificationRequest, *, by_watch: bool = True) -> None:
@@ -207,7 +205,7 @@ async def test_a_deletion(world: World) -> None:
     world.cache.mark_dirty(entry, urgent=True)
     await world.woken()
     world.handlers.delete("u", "ns", "n")
-    assert (entry.deleted, entry.publication.dirty_since, world.released) == (True, None, ["u"])
+    assert (entry.deleted, entry.publication.dirty_since) == (True, None)
     assert await world.woken() == 1
     world.cache.finished["v"] = cast("Any", None)
     world.handlers.delete("v", "ns", "m")
@@ -232,4 +230,3 @@ async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: 
     let_go = why == "nothing"
     assert world.handlers.release("u") is let_go
     assert (("u" in world.cache.entries), await world.woken()) == (not let_go, int(not let_go))
-    assert world.released == ["u"]
