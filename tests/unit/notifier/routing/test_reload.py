@@ -221,9 +221,11 @@ async def test_a_new_file_is_taken_whole(files: Files) -> None:
     files.route(CONSOLE)
     routing = routing_of(files)
     async with running(routing):
-        before = routing.current
+        before, said = routing.current, routing.in_force
+        assert said.startswith("1 receiver(s) in force, from a file of sha256 ")
         files.route(slack("a"))
         await until(lambda: routing.current.generation == 2, "the new routing is in force")
+        assert routing.in_force != said, "another file is told from it"
         assert before.target("slack:r") is None
         assert resolve(before.config, {}).channels == ("console",)
         assert resolve(routing.current.config, {}).channels == ("slack:r",)
@@ -275,9 +277,10 @@ async def test_a_bad_file_keeps_the_good_routing(
         # A large file is read for as long as a busy machine takes; that is not what is asked here.
         patient = routing_of(files, look_timeout=120)
         async with running(patient) as routing:
-            good = routing.current
+            good, said = routing.current, routing.in_force
             files.route(text)
             await until(lambda: routing.problem is not None, "the problem is shown")
+            assert routing.in_force == said, "it speaks of what is in force, not of the file"
             await asyncio.sleep(0.3)
             assert routing.current is good
             assert routing.problem is not None

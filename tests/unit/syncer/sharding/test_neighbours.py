@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.cli.doctor.leases import LeaseFacts, check_others
+from syncer.cli.doctor.leases import LeaseFacts, check_others, check_routing
 from syncer.cli.doctor.result import Grade
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord
@@ -17,6 +17,24 @@ from syncer.sharding.neighbours import Neighbours, living, namespaces_shown
 from syncer.sharding.view import NAMESPACES
 
 NOW = 1_800_000_000_000
+FORCE = "2 receiver(s) in force, from a file of sha256 aa"
+#: What each replica says of its routing, and what the doctor says of that.
+ROUTINGS: dict[str, tuple[dict[str, tuple[str, str]], Grade, str]] = {
+    "nobody runs": ({}, Grade.UNKNOWN, "no replica says"),
+    "a version that says nothing": ({"a": ("", "")}, Grade.UNKNOWN, "no replica says"),
+    "all have the same": ({"a": (FORCE, ""), "b": (FORCE, "")}, Grade.OK, FORCE),
+    "they differ": ({"a": (FORCE, ""), "b": ("x", "")}, Grade.WARN, "the replicas differ"),
+    "a file is broken": ({"a": (FORCE, "line 3"), "b": (FORCE, "")}, Grade.FAIL, "a: line 3"),
+}
+
+
+@pytest.mark.parametrize("case", ROUTINGS)
+def test_what_the_doctor_says_of_the_routing(case: str) -> None:
+    """A file that is not taken is a failure, with the replica that refuses it and why."""
+    routing, grade, said = ROUTINGS[case]
+    found = check_routing(LeaseFacts(routing=routing))
+    assert (found.name, found.grade, said in found.text) == ("routing", grade, True)
+    assert bool(found.fix) is (grade in {Grade.WARN, Grade.FAIL})
 
 
 def session(name: str = "other-session-0123456789abcdef", **more: object) -> LeaseRecord:
