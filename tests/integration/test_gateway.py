@@ -393,7 +393,7 @@ HOSTILE: Final[dict[str, tuple[Json, tuple[tuple[Json, str], ...]]]] = {
             ({"subject": ""}, "subject"), ({"body": None}, "body"), ({"key": 7}, "key"),
             ({"priority": "high"}, "priority"), ({"type": "Page"}, "type"), ({"state": "over"}, "state"),
             ({"prioritty": "High"}, "prioritty"), ({"extensions": {"a": 1}}, "extensions.a"),
-            ({"links": "x"}, "links"), ({"links": [{"url": 1}]}, "links[0].service"),
+            ({"links": "x"}, "links"), ({"links": [{"url": 1}]}, "links[0].url"),
         ),
     ),
 }  # fmt: skip
