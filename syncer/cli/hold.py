@@ -340,7 +340,8 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
     try:
         watched = await namespaces_of(at, argparse.Namespace(config=here.options.config))
         found.namespaces.update(watched)
-        rules = Rules.of(at, tuple(holds))
+        # What is dropped is counted as what is held: by the rule it would be over already.
+        rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
         async for one in walk(at, watched):
             if not isinstance(one, NotificationRequest):
                 unread += 1
