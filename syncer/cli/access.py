@@ -36,7 +36,7 @@ from syncer.settings import LoadedSyncer, SyncerSettings, load
 _PATIENCE: Final = 5.0
 _TIMEOUT: Final = 30.0
 #: Seconds of silence of the API server that are remarked upon.
-_SLOW: Final = 4.0
+_SLOW: Final = 2.5
 #: Watches that a command may keep open: one for each namespace, and which there are is asked later.
 _WATCHES: Final = 1000
 
@@ -152,7 +152,7 @@ class _Kube(KubeClient):
         """Say once that it does not answer, rather than be silent until a request is given up."""
         if not self._slow:
             self._slow = True
-            write_remark(f"{self.where}, has not answered for {_SLOW:.0f} s")
+            write_remark(f"{self.where}, has not answered for {_SLOW:g} s")
 
 
 def _redis_at(where: Where, url: str) -> str:

@@ -33,7 +33,7 @@ from syncer.cli.times import end_of, rate_of
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Rejected
-from syncer.model.hold import LONGEST, SELECTORS, Hold
+from syncer.model.hold import LONGEST, LONGEST_RECURRING, SELECTORS, Hold
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.holds import concerns, holds_channel, selector_of, unmatched
@@ -304,10 +304,11 @@ def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[s
     if here.rate and held != 0:
         takes = 0 if held is None else round(held / here.rate * 1000)
         until = now + 2 * takes + _MORE if takes else max(hold.until, now + _DROPPING)
-        if until > hold.since + LONGEST:
+        latest = hold.since + (LONGEST if hold.recurrence is None else LONGEST_RECURRING)
+        if until > latest:
             raise Refused(
                 f"at {here.rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
-                f" {format_time(hold.since + LONGEST, millis=False)} at most: name a higher rate"
+                f" {format_time(latest, millis=False)} at most: name a higher rate"
             )
         spec = {"rate": here.rate, "dropBefore": None, "until": format_time(until)}
         over = f" over {in_words(takes)}" if takes else ""
