@@ -170,17 +170,16 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
+    tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
+    tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
     # Of a plan that is lost, only the status says which channels were fallbacks that nobody needed.
     idle = {c.name for c in status.channels if c.state in _IDLE and view.plan is None}
-    states = [
-        s
-        for s in channel_states_of(view, status, facts, ordered=False)
-        if s.attempts or s.channel not in idle
-    ]
+    states = channel_states_of(view, status, facts, ordered=False)
+    states = tuple(s for s in states if s.channel in tried or s.channel not in idle)
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
     if (not states and view.plan is None) or not all(
-        s.state.finished or (s.channel in said and s.attempts) for s in states
+        s.state.finished or s.channel in said & tried for s in states
     ):
         return False
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))

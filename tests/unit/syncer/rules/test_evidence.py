@@ -115,6 +115,10 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     "journaled in an outage": (
         status("Sending", attempt(1), journal="0.7-1"), NO_LOG, {"marked": True}, FRESH, BELIEVED,
     ),
+    "journaled to its end, and a resend was requested of the empty log": (
+        status("Failed", *FAILS, journal="0.7-1"),
+        LogView(position=1, orders={"a": frozenset()}), {"marked": True}, FRESH, BELIEVED,
+    ),
     "not journaled, in an outage": (
         status("Sending", attempt(1)), NO_LOG, {"marked": True}, FRESH, DOUBTED,
     ),
