@@ -745,6 +745,8 @@ class Checks:
         subject.versions.append(version)
         if old is not None and old.status == status:
             return
+        if _is_doubted(status) and not (subject.tainted or subject.excused):
+            self.fail("F6", f"{subject.name}: doubted, and nobody else has written its status")
         for fallen in self._fallen(subject, old, version):
             self.fail("S4", f"{subject.name}: {fallen}")
         if old is not None and subject.excused and "phase" not in old.status and "phase" in status:
