@@ -54,6 +54,7 @@ def test_kinds_are_what_their_programs_can_do() -> None:
         "cloudevents": (1, 20, 10, 429, True), "flux": (1, 6, 3, 429, False),
         "github": (1, 8, 10, 503, False), "grafana": (8, 25, 10, 503, False),
         "heartbeat": (1, 3, 10, 503, False), "json": (1, 20, 10, 503, False),
+        "notification": (1, 20, 10, 429, False),
     }  # fmt: skip
 
 
@@ -247,7 +248,7 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="x", per="day"), source(name="b", patience="2m")]},
         (
             "sources[0].kind: must be one of alertmanager, argocd, cloudevents, flux, github, grafana,"
-            " heartbeat, json; sources[0].per: must be 'group' or 'alert';"
+            " heartbeat, json, notification; sources[0].per: must be 'group' or 'alert';"
             " sources[1].patience: must be less than or equal to 60"
         ),
     ),
