@@ -663,7 +663,7 @@ async def run(options: argparse.Namespace, parts: Parts, folder: Path, view: Pla
         found = [*late, *differences(seen)]
         if not published:
             found.append("the log does not say that all of it has been published")
-        writes = server.state.status_writes[seen.uid] if server else len(seen.versions)
+        writes = len(seen.versions)
         command = shlex.join([*parts.redis_cli, "LRANGE", reader.key, "0", "-1"])
         result = Result(seen, reader.key, command, parts.api_name, store, writes, seconds, found)
         if not options.json:
