@@ -14,6 +14,11 @@ An alert may fire again with the start that it had, after its end was reported. 
 a peer that lags behind, and only time tells them apart: a peer is late by seconds. So an event whose object
 is older than two minutes is looked at more closely: if its incident was reported in the other state since,
 it is an occurrence of its own. That look lists the objects of the event, which nothing else does.
+
+An end is looked at so at any age. A peer may report as firing, after the end, what it knew before; then it
+reports the end again, with the bytes of the first. It is an occurrence of its own if it says of all that
+was reported as firing since that this is over: the same alerts, with the same starts. The end that a peer
+reports late, after an alert has fired anew, does not say so, and ends nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+import orjson
 
 from notifier.gateway.draft import Refused
 from notifier.gateway.identity import hashed
@@ -39,7 +46,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.event import EVENT
-from syncer.model.incident import FIRING, RESOLVED, incident_of
+from syncer.model.incident import DATA, FIRING, RESOLVED, incident_of, incident_time
 from syncer.model.resource import Json
 from syncer.model.times import time_of
 
@@ -217,8 +224,8 @@ class Submitter:
     async def _again(self, desired: Desired, there: Json) -> Desired | None:
         """Return an event whose object exists as an occurrence of its own; None if it is not one."""
         incident, state = desired.incident
-        created = _created(there)
-        if not incident or self._now() - created / 1000 < _LATE:
+        late = self._now() - _created(there) / 1000 >= _LATE
+        if not incident or not (late or state == RESOLVED):
             return None
         if desired.opposite:
             try:
@@ -227,15 +234,16 @@ class Submitter:
                 return None
         label = desired.manifest["metadata"]["labels"].get(EVENT, "")
         other = (incident, FIRING if state == RESOLVED else RESOLVED)
-        there_since = [
-            (_created(each), str(each["metadata"]["name"]))
+        since = [
+            each
             for each in await self.objects.of_event(desired.namespace, label)
-            if _incident(each) == other and _created(each) > created
+            if _incident(each) == other and _order(each) > _order(there)
         ]
-        if not there_since:
+        newest = max(since, key=_order, default=None)
+        if newest is None or not (late or _ends(desired.manifest, newest)):
             return None
         prefix = desired.identity.name.partition("-")[0]
-        identity = hashed(prefix, desired.identity.digest, max(there_since)[1])
+        identity = hashed(prefix, desired.identity.digest, newest["metadata"]["name"])
         meta = desired.manifest["metadata"]
         marks = {**meta["annotations"], IDENTITY: identity.digest}
         meta = {**meta, "name": identity.name, "annotations": marks}
@@ -275,8 +283,38 @@ def _created(document: Json) -> int:
     return time_of((document.get("metadata") or {}).get("creationTimestamp"))
 
 
+def _order(document: Json) -> tuple[int, int]:
+    """The order of an incident, as the controller has it: the API server's times are whole seconds."""
+    return _created(document), incident_time(_extensions(document))
+
+
 def _incident(document: Json) -> tuple[str, str]:
-    return incident_of((document.get("spec") or {}).get("extensions") or {})
+    return incident_of(_extensions(document))
+
+
+def _extensions(document: Json) -> Json:
+    return (document.get("spec") or {}).get("extensions") or {}
+
+
+def _ends(end: Json, firing: Json) -> bool:
+    """Whether an end has all the alerts that fire, with their starts; False if they cannot all be seen."""
+    fire = _alerts(firing, FIRING)
+    return bool(fire) and fire <= _alerts(end, RESOLVED)
+
+
+def _alerts(document: Json, status: str) -> set[bytes]:
+    """Labels and starts of the alerts in this state; none if some were left out."""
+    try:
+        data = orjson.loads(_extensions(document).get(DATA, ""))
+        if data["truncatedAlerts"]:
+            return set()
+        return {
+            orjson.dumps((alert["labels"], alert["startsAt"]), option=orjson.OPT_SORT_KEYS)
+            for alert in data["alerts"]
+            if alert["status"] == status
+        }
+    except (ValueError, TypeError, LookupError):
+        return set()  # whoever may create objects may write anything there
 
 
 def _same(document: Json, desired: Desired) -> bool:

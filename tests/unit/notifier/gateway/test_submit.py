@@ -25,9 +25,11 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.event import EVENT
-from syncer.model.incident import INCIDENT, STATE
+from syncer.model.incident import AT, DATA, INCIDENT, STATE
 from syncer.model.resource import Json
 from tests.simulation.loop import SimLoop, simulate
+from tests.unit.notifier.gateway import payloads
+from tests.unit.notifier.gateway.desired import desired as translated
 from tests.unit.notifier.gateway.submitting import NOW, Objects
 
 WINDOW: Final = 1800.0
@@ -273,6 +275,51 @@ async def test_time_tells_a_lagging_peer_from_what_fires_again(case: str) -> Non
     made = await submit(objects, about("firing"))
     assert made.duplicate is not again
     assert objects.listed == (ago > 120)
+
+
+A, B, C = ("a", "04:00"), ("b", "04:05"), ("c", "04:02")
+#: What an end says is over, what was reported as firing since, and whether a second such end is one more.
+ENDS: Final[dict[str, tuple[tuple[Any, ...], tuple[Any, ...], Json, bool]]] = {
+    "what a peer knew before": ((A, B), (A, B), {}, True),
+    "what a peer knew before, of one less": ((A, B), (B,), {}, True),
+    "an alert fired anew": ((A,), (("a", "04:09"),), {}, False),
+    "an alert that was silenced": ((A, B), (C,), {}, False),
+    "one more alert": ((A,), (A, B), {}, False),
+    "not all was reported": ((A,), (A,), {"truncatedAlerts": 1}, False),
+    "somebody writes anything": ((A,), (A,), {}, False),
+    "nothing": ((A,), (), {}, False),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+@pytest.mark.parametrize("apart", [0.0, 3.0], ids=["same second", "seconds apart"])
+async def test_an_end_is_told_again_if_it_ends_what_was_told_since(case: str, apart: float) -> None:
+    """Resolved, firing, resolved, all within two minutes: a peer that lags behind reported the second."""
+    over, firing, more, again = ENDS[case]
+
+    def group(status: str, alerts: tuple[Any, ...], at: int, **more: Any) -> Desired:
+        members = [
+            payloads.alert(name, status, startsAt=f"2026-11-27T{starts}:00Z")
+            for name, starts in alerts
+        ]
+        made = translated(payloads.alertmanager(*members, status=status, **more))
+        made.manifest["spec"]["extensions"][AT] = str(at)
+        return made
+
+    objects = Objects()
+    first = group("resolved", over, 1)
+    assert not (await submit(objects, first)).duplicate
+    objects.now += apart
+    if firing:
+        late = group("firing", firing, 2, **more)
+        if case == "somebody writes anything":
+            late.manifest["spec"]["extensions"][DATA] = "[]"
+        assert not (await submit(objects, late)).duplicate
+        assert (await submit(objects, late)).duplicate
+    objects.now += apart
+    told = [await submit(objects, group("resolved", over, 3)) for _ in range(2)]
+    assert [one.duplicate for one in told] == [not again, True]
+    assert len({first.identity.name, told[0].name, told[1].name}) == 1 + again
 
 
 async def test_an_alert_whose_end_was_never_told_is_not_searched_for() -> None:
