@@ -9,6 +9,7 @@ newer version that `scripts/go/alertmanager` pins.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from syncer.model.resource import Json
 from tests.e2e.alertmanagers import (
@@ -33,6 +36,7 @@ from tests.e2e.alertmanagers import (
 from tests.e2e.gateway import GatewayProcess
 from tests.e2e.harness import Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 
 #: Groups in the test that kills; 200 take some minutes.
@@ -59,6 +63,46 @@ _IN_FLIGHT: Final = "notification_ledger_gateway_requests_in_flight"
 _FAILED: Final = "alertmanager_notification_requests_failed_total"
 
 
+class Gate:
+    """
+    Stands between one Alertmanager and the gateway.
+
+    Attributes:
+        gateway: Where it sends what it lets pass.
+        firing: How it answers groups that fire, in the gateway's place; 0 lets them pass.
+        refused: How many it has answered itself.
+    """
+
+    def __init__(self) -> None:
+        """Serve nothing yet."""
+        self.firing, self.refused, self.port = 0, 0, free_port()
+        self.gateway = ""
+        app = web.Application()
+        app.router.add_post("/", self._pass)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def begin(self) -> None:
+        """Listen."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+
+    async def end(self) -> None:
+        """Stop that."""
+        await self._runner.cleanup()
+
+    async def _pass(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self.firing and json.loads(body)["status"] == "firing":
+            self.refused += 1
+            return web.Response(status=self.firing)
+        headers = {k: request.headers[k] for k in ("Authorization", "Content-Type")}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(self.gateway, data=body) as answer,
+        ):
+            return web.Response(status=answer.status)
+
+
 class Pair:
     """Two Alertmanagers, the gateway, the controller and PagerDuty; a second replica for several shards."""
 
@@ -71,6 +115,7 @@ class Pair:
         route: Json | None = None,
         shards: int = 1,
         attempts: int = 5,
+        gates: Sequence[Gate] = (),
     ) -> None:
         self.here, self.outside = here, outside
         self.began, self.kills, self.outages = time.time(), 0, 0
@@ -83,12 +128,18 @@ class Pair:
         self.notifier = self.replicas[0]
         routed(here, outside, route or _DISK)
         repeats = grouped("again", matchers=['alertname="Again"'], repeat_interval=f"{REPEAT}s")
-        config = {
-            "route": grouped("once", routes=[repeats]),
-            "receivers": [webhook(name, self.gateway.url(name)) for name in ("once", "again")],
-        }
-        one = Alertmanager(folder / "alertmanager-0", config, peers=())
-        self.peers = (one, Alertmanager(folder / "alertmanager-1", config, peers=(one.peer,)))
+        once, again = map(self.gateway.url, ("once", "again"))
+        for gate in gates:
+            gate.gateway = once
+        one, two = (
+            {
+                "route": grouped("once", routes=[repeats]),
+                "receivers": [webhook("once", url), webhook("again", again)],
+            }
+            for url in ([f"http://127.0.0.1:{gate.port}" for gate in gates] or [once] * 2)
+        )
+        first = Alertmanager(folder / "alertmanager-0", one, peers=())
+        self.peers = (first, Alertmanager(folder / "alertmanager-1", two, peers=(first.peer,)))
 
     async def begin(self) -> None:
         """Start everything, and wait until the two know each other."""
@@ -256,6 +307,48 @@ async def test_what_makes_a_notification_of_a_pair(
             assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
         finally:
             control_plane.heal()
+            await asyncio.to_thread(pair.kill)
+
+
+async def test_an_end_that_a_late_report_undid_is_told_again(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    One peer ends an incident while the other still tries to report that it has grown, and is then heard.
+
+    That one reports the end again, as it was reported.
+    """
+    gates = early, late = Gate(), Gate()
+    async with (
+        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
+        pagerduty((202,)) as outside,
+    ):
+        pair = Pair(here, outside, tmp_path, gates=gates)
+        try:
+            for gate in gates:
+                await gate.begin()
+            await pair.begin()
+            await pair.post(alert("Disk", "a", pair.began))
+            pages = ["[FIRING:1] Disk: disk is full"]
+            await pair.wait_paged(pages)
+            await asyncio.sleep(_SETTLE)
+
+            # The one gives up a report at once, the other tries again for ten seconds.
+            early.firing, late.firing = 400, 503
+            await pair.post(alert("Disk", "b", pair.began))
+            await until(lambda: late.refused > 0, "the other one tries", within=20)
+            now = time.time()
+            await pair.post(*(alert("Disk", i, pair.began, now) for i in ("a", "b")))
+            pages.append("[RESOLVED:2] Disk: disk is full")
+            await pair.wait_paged(pages)
+            late.firing = 0
+            pages += ["[FIRING:2] Disk: disk is full", pages[-1]]
+            await pair.wait_paged(pages)
+            assert not outside.open
+            assert list(outside.opened.values()) == [2]
+        finally:
+            for gate in gates:
+                await gate.end()
             await asyncio.to_thread(pair.kill)
 
 
