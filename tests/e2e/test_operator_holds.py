@@ -115,8 +115,13 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(
     """Two replicas let go at one rate, the oldest first; what is dropped fails, and all is on record."""
     async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
         replicas = [
-            here.notifier(sync={"window": "100ms"}, sharding={"shards": 4}) for _ in range(2)
-        ]
+            # What other tests have left held on the plane would be counted.
+            here.notifier(
+                sync={"window": "100ms"}, sharding={"shards": 4},
+                controller={"namespaces": [here.namespace]},
+            )
+            for _ in range(2)
+        ]  # fmt: skip
         for process in replicas:
             process.start()
         for process in replicas:
