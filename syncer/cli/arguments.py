@@ -309,7 +309,7 @@ COMMANDS: Final = {
         },
     ),
     "doctor": Command(
-        "doctor", "check Redis, API server, permissions, CRD, leases and clocks",
+        "doctor", "check Redis, API server, permissions, leases and clocks",
         dict.fromkeys((*_SCOPE, "service-account"), _SAME),
     ),
     "web": Command(

@@ -16,7 +16,6 @@ import pytest
 
 from syncer.cli.doctor.api_server import ApiFacts
 from syncer.cli.doctor.clocks import check_clocks
-from syncer.cli.doctor.definition import DefinitionFacts
 from syncer.cli.doctor.examination import ClusterFacts, check_cluster, check_settings
 from syncer.cli.doctor.leases import LeaseFacts
 from syncer.cli.doctor.redis import RedisFacts, check_redis
@@ -24,7 +23,6 @@ from syncer.cli.doctor.result import Grade
 from syncer.cli.doctor.rights import RightsFacts
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
-from syncer.rules.status_policy import Finding, State
 from tests.e2e.harness import Stage, stage, until
 from tests.integration.examining import examine
 from tests.integration.operating import NO_SWEEPS, Operator, owner
@@ -279,7 +277,7 @@ async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> A
 async def test_well_set_installation(
     here: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an owner at work nothing is to be mended, and thirty things were looked at."""
+    """With an owner at work nothing is to be mended, and 28 things were looked at."""
     async with owner(here.notifier(sync=NO_SWEEPS)) as app:
         uid = await here.create("n")
         await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
@@ -297,7 +295,7 @@ async def test_well_set_installation(
             if check["grade"] != "ok" and not any(word in name for word in differs)
         }  # fmt: skip
         assert (answer.code, bad) == (0, {})
-        assert len(checks) == len(answer.lines) >= 30
+        assert len(checks) == len(answer.lines) >= 28
         # An account without any right, asked about instead.
         nobody = await Operator(here, capsys).run(
             "doctor", "-o", "json",
@@ -305,7 +303,7 @@ async def test_well_set_installation(
         )  # fmt: skip
         grades = {c["check"]: c["grade"] for c in nobody.lines}
         assert {n: g for n, g in grades.items() if n.startswith("rbac-")} == dict.fromkeys(
-            ("rbac-objects", "rbac-status", "rbac-events", "rbac-leases", "rbac-record"), "fail"
+            ("rbac-objects", "rbac-status", "rbac-events", "rbac-leases"), "fail"
         )
         assert nobody.code == 1
         # For people: the fix stands below what it is for.
@@ -418,17 +416,14 @@ def grade_cluster(facts: ClusterFacts, epoch: str = "0.5") -> dict[str, Grade]:
 
 def cluster(
     *,
-    policy: Finding | None = None,
     missing: dict[str, list[str]] | None = None,
     offset: int | None = 0,
     leases: dict[str, Any] | None = None,
     **api: Any,
 ) -> ClusterFacts:
-    """Facts of a cluster that lacks only its definition."""
+    """Facts of a cluster, good but for what is given."""
     return ClusterFacts(
         ApiFacts(**{"version": "100", **api}),
-        DefinitionFacts(absent=True),
-        policy or Finding(State.IN_FORCE),
         RightsFacts(missing=missing or {}),
         LeaseFacts(**{"shards": 2, "installation": "i", **(leases or {})}),
         offset=offset,
@@ -448,14 +443,12 @@ def cluster(
         (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
         (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),
         (cluster(missing={"rbac-status": ["patch in n"]}), {"rbac-status": Grade.FAIL}),
-        (cluster(policy=Finding(State.ABSENT, "x")), {"status-policy": Grade.WARN}),
-        (cluster(policy=Finding(State.UNKNOWN, "x")), {"status-policy": Grade.UNKNOWN}),
         (cluster(version="4"), {"incarnation": Grade.FAIL}),
     ],
 )
 def test_checks_of_a_cluster(facts: ClusterFacts, wanted: dict[str, Grade]) -> None:
-    """One thing that is not right gives one finding; the missing definition is one of its own."""
-    assert grade_cluster(facts) == {"crd-served": Grade.FAIL, **wanted}
+    """One thing that is not right gives one finding."""
+    assert grade_cluster(facts) == wanted
 
 
 def test_no_cluster_is_one_finding() -> None:

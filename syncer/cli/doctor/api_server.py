@@ -9,6 +9,7 @@ from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, warn
+from syncer.cli.outage import reason_of
 from syncer.model.errors import KindMissing, LedgerError, PortError
 from syncer.model.resource import NotificationRequest
 
@@ -52,8 +53,7 @@ async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
         await at.kube.request("GET", "/version", timeout=_TIMEOUT)
         facts.latency = (time.perf_counter() - began) * 1000
     except (PortError, TimeoutError) as error:
-        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        facts.error, facts.named = f"{error}{sources}", True
+        facts.error, facts.named = reason_of(error), True
         return facts
     try:
         page = await at.objects.list_page(namespaces[0] if namespaces else None, limit=_SOME)

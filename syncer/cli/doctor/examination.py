@@ -9,7 +9,6 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.doctor.api_server import ApiFacts, check_api_server, read_api_server
 from syncer.cli.doctor.clocks import check_api_clock, check_clocks, read_offset
-from syncer.cli.doctor.definition import DefinitionFacts, check_definition, read_definition
 from syncer.cli.doctor.leases import (
     LeaseFacts,
     check_incarnation,
@@ -20,20 +19,17 @@ from syncer.cli.doctor.leases import (
     read_leases,
     read_others,
 )
-from syncer.cli.doctor.policy import CHECK, check_policy, read_policy
 from syncer.cli.doctor.redis import RedisFacts, check_redis, read_redis
 from syncer.cli.doctor.result import Result, ok, unknown, warn
-from syncer.cli.doctor.rights import RECORDING, RIGHTS, RightsFacts, check_rights, read_rights
+from syncer.cli.doctor.rights import RIGHTS, RightsFacts, check_rights, read_rights
 from syncer.cli.outage import now_here
 from syncer.cli.store import StoreState, check_store
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError, LedgerError
-from syncer.rules.status_policy import Finding, State
 
 #: Checks that an account cannot make that only reads.
 NEED_RIGHTS: Final = frozenset({
-    "redis-scripts", "redis-write", "redis-poke", "api-clock",
-    "clocks", CHECK, *(right.check for right in (*RIGHTS, RECORDING)),
+    "redis-scripts", "redis-write", "redis-poke", "api-clock", "clocks", *(r.check for r in RIGHTS),
 })  # fmt: skip
 
 
@@ -48,8 +44,6 @@ class ClusterFacts:
     """
 
     api: ApiFacts = field(default_factory=ApiFacts)
-    definition: DefinitionFacts = field(default_factory=DefinitionFacts)
-    policy: Finding = field(default_factory=lambda: Finding(State.UNKNOWN))
     rights: RightsFacts = field(default_factory=RightsFacts)
     leases: LeaseFacts = field(default_factory=LeaseFacts)
     offset: int | None = None
@@ -77,16 +71,7 @@ async def read_cluster(
         await read_others(facts.leases, at.kube, ours, namespaces)
     if reader:
         return facts
-    facts.definition = await read_definition(at.kube)
-    facts.policy = await read_policy(at, at.kube, namespaces)
-    protected = facts.policy.state is State.IN_FORCE
-    facts.rights = await read_rights(
-        at.kube,
-        (*RIGHTS, RECORDING) if protected else RIGHTS,
-        namespaces=namespaces,
-        home=home,
-        account=account,
-    )
+    facts.rights = await read_rights(at.kube, namespaces=namespaces, home=home, account=account)
     if home:
         facts.offset = await read_offset(at.kube, home)
     return facts
@@ -117,8 +102,6 @@ def check_cluster(
         return results
     return [
         *results,
-        *check_definition(facts.definition),
-        check_policy(facts.policy),
         *check_rights(facts.rights, home=home),
         *check_leases(facts.leases, shards=shards, home=home),
         check_incarnation(facts.api.version, incarnation, epoch, logs_read=logs_read),

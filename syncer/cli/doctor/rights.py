@@ -35,39 +35,30 @@ RIGHTS: Final = (
         ("get", "list", "watch", "create", "patch", "delete"), leases=True,
     ),
 )  # fmt: skip
-#: What the policy on statuses asks for, where it is in force.
-RECORDING: Final = Right("rbac-record", GROUP, PLURAL, ("record", "correct"), "status")
 
 
 @dataclass(slots=True)
 class RightsFacts:
-    """What was asked for; verbs and namespaces that are refused, by check; or why it could not be asked."""
+    """Verbs and namespaces that are refused, by check; or why that could not be asked."""
 
-    asked: tuple[Right, ...] = RIGHTS
     missing: dict[str, list[str]] = field(default_factory=dict)
     problem: str = ""
 
 
 async def read_rights(
-    kube: KubeClient,
-    rights: tuple[Right, ...],
-    *,
-    namespaces: Sequence[str],
-    home: str,
-    account: str,
+    kube: KubeClient, *, namespaces: Sequence[str], home: str, account: str
 ) -> RightsFacts:
     """
     Ask the API server about every right; never raises for what it answers.
 
     Args:
         kube: The API server.
-        rights: That are asked for.
         namespaces: That are watched; empty for all.
         home: Namespace of the controller, empty if that is not known.
         account: `namespace/name` of the service account whose rights are asked; empty for one's own.
     """
-    facts = RightsFacts(rights)
-    for right in rights:
+    facts = RightsFacts()
+    for right in RIGHTS:
         where = [home] if right.leases else list(namespaces) or [""]
         if right.leases and not home:
             continue
@@ -112,7 +103,7 @@ async def _allowed(kube: KubeClient, right: Right, verb: str, namespace: str, ac
 
 def check_rights(facts: RightsFacts, *, home: str) -> list[Result]:
     """Check the rights; `home` is the controller's namespace, empty if that is not known."""
-    return [_check(right, facts, home) for right in facts.asked]
+    return [_check(right, facts, home) for right in RIGHTS]
 
 
 def _check(right: Right, facts: RightsFacts, home: str) -> Result:
