@@ -78,6 +78,13 @@ def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
 _SUBJECT: Final = 100
 #: Channels that the first sentence tells of.
 _TOLD: Final = 3
+#: What is said of a channel where no attempt on record explains its state.
+_UNTRIED: Final = {
+    State.DELIVERED: "Delivered to {}, of which only the count is left",
+    State.NOT_NEEDED: "No fallback to {} was needed",
+    State.SUPERSEDED: "Not sent to {}, since a newer one of its incident was",
+    State.STANDBY: "Not sent to {} yet, the fallback",
+}
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -122,27 +129,14 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
         word = word_of(success, found.log.records)
         text = f"Delivered to {state.channel} at {_clock(success.ended, found.now)}{after}"
         text += f" ({word}: not observed by the sender)" if word else ""
-        also = "; it may also have arrived at "
-    elif state.state is State.DELIVERED:
-        text, also = (
-            f"Delivered to {state.channel}, of which only the count is left",
-            "; also perhaps at ",
-        )
-    elif state.state is State.NOT_NEEDED:
-        text, also = f"No fallback to {state.channel} was needed", "; perhaps at "
-    elif state.state is State.SUPERSEDED:
-        text, also = (
-            f"Not sent to {state.channel}, since a newer one of its incident was",
-            "; perhaps at ",
-        )
-    elif state.state.finished:
-        text, also = f"Not delivered to {state.channel}{after}", "; it may have arrived at "
-    elif state.state is State.STANDBY:
-        text, also = f"Not sent to {state.channel} yet, the fallback", "; perhaps at "
+    elif state.state in _UNTRIED:
+        text = _UNTRIED[state.state].format(state.channel)
     else:
-        text, also = f"Not yet delivered to {state.channel}{after}", "; it may have arrived at "
+        yet = "" if state.state.finished else "yet "
+        text = f"Not {yet}delivered to {state.channel}{after}"
     if unknown:
-        text += also + ", ".join(unknown)
+        also = "also " if state.state is State.DELIVERED else ""
+        text += f"; it may {also}have arrived at {', '.join(unknown)}"
     if success is None and failures:
         text += f": {translated(failures[-1].error)}"
     return f"{text.rstrip('.')}."
