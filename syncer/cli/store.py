@@ -12,7 +12,6 @@ read, the store is unchecked, and the command says so.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,10 +23,9 @@ from syncer.kube.client import Json, KubeClient
 from syncer.kube.leases import lease_path
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
-from syncer.model.errors import ConfigError, Gone, PortError, Unavailable
+from syncer.model.errors import ConfigError, Gone, PortError
 from syncer.model.times import time_of
 
-_TIMEOUT: Final = 5.0
 #: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
 _ANSWER: Final = 2.0
 
@@ -111,11 +109,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         text = f"the API server is not used: {at.problem}"
         return Store(StoreState.UNCHECKED, text, namespace, name)
     try:
-        try:
-            async with asyncio.timeout(_ANSWER):
-                found = await read_map(at.kube, namespace, name)
-        except TimeoutError:
-            raise Unavailable(f"the API server has not answered within {_ANSWER:g} s") from None
+        found = await read_map(at.kube, namespace, name, timeout=_ANSWER)
     except PortError as error:
         text = f"the Lease {namespace}/{name}-map could not be read: {error}"
         return Store(StoreState.UNCHECKED, text, namespace, name, error=error)
@@ -152,7 +146,9 @@ async def trusted_store(at: Access, *, writes: bool = False, new: bool = False) 
     return found
 
 
-async def read_map(kube: KubeClient, namespace: str, name: str) -> Json | None:
+async def read_map(
+    kube: KubeClient, namespace: str, name: str, *, timeout: float = 5.0
+) -> Json | None:
     """
     Read the Lease of an installation, None if there is none.
 
@@ -160,11 +156,12 @@ async def read_map(kube: KubeClient, namespace: str, name: str) -> Json | None:
         kube: The API server.
         namespace: Of the Lease.
         name: Of the installation.
+        timeout: Seconds.
 
     Raises:
         PortError: it could not be read.
     """
     try:
-        return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=_TIMEOUT)
+        return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=timeout)
     except Gone:
         return None
