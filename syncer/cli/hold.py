@@ -26,7 +26,7 @@ from syncer.cli.holding import holds_at
 from syncer.cli.manual_records import parse_reason
 from syncer.cli.namespaces import namespaces_of
 from syncer.cli.outage import SILENT, now_here
-from syncer.cli.output import Columns, in_words, write_json, write_lines, write_remark
+from syncer.cli.output import Columns, in_words, write_json, write_lines, write_page, write_remark
 from syncer.cli.scan import PAGE, Joined, read_logs, walk
 from syncer.cli.screen import screen_of
 from syncer.cli.times import end_of, rate_of
@@ -180,18 +180,15 @@ async def _list(here: _Here) -> int:
     acting = [h for h in currently(shown, now) if h.in_force(now)]
     count = await _counted(here, acting) if acting else _Count(now)
     columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE)
-    rows = []
+    rows = [(h, count.of(h) if h.name in {a.name for a in acting} else 0) for h in shown]
+    write_page(
+        columns, rows, json=options.json, cells=lambda row: _cells(*row, now),
+        as_json=lambda row: _as_json(*row, now),
+    )  # fmt: skip
+    columns.report_cut()
     for hold in shown:
-        held = count.of(hold) if hold.name in {h.name for h in acting} else 0
-        if options.json:
-            write_json(_as_json(hold, held, now))
-        else:
-            rows.append(_cells(hold, held, now))
-        if hold.matched[0] == "False" and now < hold.until:
+        if hold.matched[0] == "False":
             write_remark(f"{hold.name}: {hold.matched[1]}")
-    if rows:
-        write_lines(columns.lines(rows))
-        columns.report_cut()
     if not shown:
         write_remark("nothing is held now")
     if count.problem:

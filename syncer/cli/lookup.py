@@ -78,7 +78,6 @@ async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
         Absent: there is none.
         PortError: the API server does not answer, or refuses.
     """
-    selector = f"{EVENT}={event_label(event)}"
     selector, found = f"{EVENT}={event_label(event)}", list[NotificationRequest]()
     async for one in walk(at, namespaces, labels=selector):
         if isinstance(one, NotificationRequest) and one.event == event_text(event):
