@@ -1,7 +1,8 @@
 """
 `syncer doctor`: check Redis, API server, permissions, leases and clocks.
 
-What `/readyz` says of a controller that runs, its right to record and its policy on statuses, is not repeated.
+What `/readyz` says of a controller that runs is not repeated: its right to record, and its policy on
+statuses.
 
 Each topic is a module that reads facts and checks them: what reads never decides, what checks is pure. A
 check that could not be made is reported as such instead of passing, and one that did not pass names its
