@@ -39,6 +39,8 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
     """
     Return `namespace/name` of the object that alone has this part in its name.
 
+    Where no name has it, its subject or its event counts, in upper or lower case.
+
     Args:
         at: Open connections.
         key: A part of the name, or `namespace/` and a part of it.
@@ -50,19 +52,22 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
     """
     namespace, slash, part = key.rpartition("/")
     among = (namespace,) if slash else namespaces
-    named = [
-        one
-        async for one in walk(at, among)
-        if part and isinstance(one, NotificationRequest) and part in one.name
-    ]
-    named.sort(key=lambda one: -one.created)
-    if len(named) == 1:
-        write_remark(f"the only one with {part!r} in its name: {named[0].key}")
-        return named[0].key
-    if not named:
-        raise Absent(f"there is no object {key}")
-    listed = "".join(f"\n  {o.key}" for o in named[:_NAMED])
-    raise Absent(f"{len(named)} notifications have {part!r} in their name; the newest:{listed}")
+    named, told = list[NotificationRequest](), list[NotificationRequest]()
+    async for one in walk(at, among):
+        if part and isinstance(one, NotificationRequest):
+            if part in one.name:
+                named.append(one)
+            elif part.lower() in f"{one.spec().subject}\n{one.event}".lower():
+                told.append(one)
+    where = "name" if named else "subject or event"
+    found = sorted(named or told, key=lambda one: -one.created)
+    if len(found) == 1:
+        write_remark(f"the only one with {part!r} in its {where}: {found[0].key}")
+        return found[0].key
+    if not found:
+        raise Absent(f"there is no object {key}, and no subject or event with {part!r}")
+    listed = "".join(f"\n  {o.key}" for o in found[:_NAMED])
+    raise Absent(f"{len(found)} notifications have {part!r} in their {where}; the newest:{listed}")
 
 
 async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from syncer.cli.exits import Absent
 from syncer.cli.lookup import find_key, namespace_and_name, read_request
 from syncer.model.errors import ConfigError
+from syncer.model.resource import NotificationRequest, parse_object
 from tests.unit.syncer.cli.world import Objects, World, named, page
 
 
@@ -32,6 +35,13 @@ async def test_an_object_is_read() -> None:
         await read_request(world.at, "ns/n2")
 
 
+def _told(uid: str) -> NotificationRequest:
+    """An object with a subject and an event; both subjects name the first object's neighbour."""
+    spec = {"subject": {"1": "A disk like n12's", "12": "disk is full"}[uid]}
+    made = parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": "n"}, "spec": spec})
+    return replace(made, name=f"n{uid}", event=f"{{group={uid}}}")
+
+
 #: What is typed, what is listed; the uid that is found, or what is said instead.
 PARTS = {
     "a part that one has": ("n12", ("1", "12"), "12"),
@@ -39,15 +49,21 @@ PARTS = {
     "a part that several have": (
         "n1", ("1", "12"), "2 notifications have 'n1' in their name; the newest:\n  ns/n1",
     ),
-    "a part that none has": ("x", ("1",), "there is no object x"),
+    "a part that none has": ("x", ("1",), "there is no object x, and no subject or event with 'x'"),
+    "a part of a subject": ("Is FULL", ("1", "12"), "12"),
+    "a part of an event": ("group=1}", ("1", "12"), "1"),
+    "a part of a name and of subjects": ("n12", ("1", "12"), "12"),
+    "a part that several subjects have": (
+        "disk", ("1", "12"), "2 notifications have 'disk' in their subject or event; the newest:",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PARTS)
-async def test_an_object_is_found_by_a_part_of_its_name(case: str) -> None:
+async def test_an_object_is_found_by_a_part(case: str) -> None:
     """If it is the only one; of several the newest are named, and none is taken for the one."""
     key, listed, wanted = PARTS[case]
-    world = World(Objects(page(*map(named, listed)), namespace="ns" if "/" in key else None))
+    world = World(Objects(page(*map(_told, listed)), namespace="ns" if "/" in key else None))
     world.objects.kept["ns/n1"] = named("1")
     if wanted.isdigit():
         assert await find_key(world.at, key, ()) == f"ns/n{wanted}"
