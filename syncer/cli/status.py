@@ -18,7 +18,7 @@ from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
 from syncer.cli.holding import read_holds
 from syncer.cli.namespaces import controller_namespace, namespaces_of
 from syncer.cli.outage import now_here, reason_of
-from syncer.cli.output import age, table, write_json, write_lines
+from syncer.cli.output import Columns, age, write_json, write_lines
 from syncer.cli.overview import Overview
 from syncer.cli.receivers import count
 from syncer.cli.rows import Placed
@@ -62,9 +62,12 @@ async def run(options: argparse.Namespace) -> int:
             write_json(line._asdict() | {"next": line.next or None})
     else:
         marks = {True: "ok", False: "LOOK", None: "?"}
-        rows = [("WHAT", "", "NOW", "GO ON WITH")]
-        rows += [(line.name, marks[line.good], line.text, line.next) for line in lines]
-        write_lines(table(rows, width=screen_of(sys.stdout).width))
+        columns = Columns(
+            ("WHAT", "", "NOW", "GO ON WITH"), screen_of(sys.stdout), flexible={"NOW": 16}
+        )
+        rows = [(line.name, marks[line.good], line.text, line.next) for line in lines]
+        write_lines(columns.lines(rows))
+        columns.report_cut()
     if any(line.good is None for line in lines):
         return NOT_COMPARED
     return OK if all(line.good for line in lines) else DIFFERENT
@@ -182,7 +185,7 @@ def lines_of(counts: Overview) -> list[Line]:
          "list --state quarantined"),
         ("JOURNALED", counts.journaled, f"{counts.journaled} written ahead while Redis was away",
          "none", "list --state journaled"),
-        ("HELD BACK", counts.held, f"{counts.held} by a hold or their annotation", "none",
+        ("HELD BACK", counts.held, f"{counts.held} by a hold or an annotation", "none",
          "list --state held"),
     ]  # fmt: skip
     return [

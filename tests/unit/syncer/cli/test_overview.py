@@ -71,7 +71,7 @@ def test_what_needs_attention() -> None:
     )
     assert lines["FAILED"].text == "1 in 24 h"
     assert lines["UNKNOWN"].next == "list --state unknown"
-    assert lines["HELD BACK"].text == "2 by a hold or their annotation"
+    assert lines["HELD BACK"].text == "2 by a hold or an annotation"
     assert lines["QUARANTINED"] == Line("QUARANTINED", True, "none", "")
     assert LATE < 600_000
 
