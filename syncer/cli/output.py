@@ -179,10 +179,10 @@ def write_remark(text: str, program: str = "syncer") -> None:
 
 
 def in_words(ms: int) -> str:
-    """Format a span of time as a person says it: `42 seconds`, `17 minutes`, `1 day`."""
+    """Format a span of time as a person says it: `42 seconds`, `1 hour`, `119 minutes`."""
     seconds = max(0, ms) // 1000
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= size:
+        if seconds == size or seconds >= 2 * size:
             return f"{seconds // size} {unit}{'s' if seconds >= 2 * size else ''}"
     return "less than a second"
 

@@ -153,7 +153,7 @@ def test_a_wide_table_becomes_lines() -> None:
     ("ms", "wanted"),
     [
         (-1, "less than a second"), (999, "less than a second"), (1_000, "1 second"),
-        (59_999, "59 seconds"), (60_000, "1 minute"), (7_200_000, "2 hours"),
+        (59_999, "59 seconds"), (60_000, "1 minute"), (7_199_000, "119 minutes"), (7_200_000, "2 hours"),
         (86_400_000, "1 day"), (3 * 86_400_000, "3 days"),
     ],
 )  # fmt: skip
