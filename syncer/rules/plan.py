@@ -146,14 +146,14 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
         stale: Why it is too late to send, empty if it is not.
     """
     if terminal and not ordered:
-        return Finish("the published phase is final")
+        return Finish("it has ended")
     if not planned and not terminal:
         return Resolve("no plan on record")
     unfinished = [
         s for s in channel_states if not s.state.finished and (not terminal or s.channel in ordered)
     ]
     if not unfinished:
-        return Finish("the published phase is final" if terminal else "every channel is finished")
+        return Finish("it has ended" if terminal else "every channel is finished")
     idle = [
         s
         for s in unfinished

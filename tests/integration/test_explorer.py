@@ -99,7 +99,7 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
             assert "the log could not be read" in story
             assert "failed for good" in story
             assert "known from the status alone" in story
-            assert "nothing: the published phase is final" in story
+            assert "nothing: it has ended" in story
             waits = (await site.get(f"/n/{ns}/waits")).text
             assert "nothing: Redis does not answer, and attempts are not journaled" in waits
         async with explorer(here) as site:

@@ -187,7 +187,7 @@ MATRIX: Final[dict[str, Missing]] = {
         {
             "inspect": Answer(0, ("log and status agree", UNCHECKED)),
             "explain": Answer(5, ("an attempt at", "! who owns its shard is not known"), ("nobody owns",)),
-            "explain what has ended": Answer(0, ("NEXT    nothing: the published phase is final",)),
+            "explain what has ended": Answer(0, ("NEXT    nothing: it has ended",)),
             "list": Answer(0, ("waits", "sent", UNCHECKED)),
             "verify": Answer(0, ("none diverging", UNCHECKED)),
             "repair": UNWRITTEN, "resolve": UNWRITTEN, "resend": UNWRITTEN,
@@ -219,7 +219,7 @@ MATRIX: Final[dict[str, Missing]] = {
                 1, ("NEXT    nothing: no replica owns its shard (0): no controller runs",),
                 ("an attempt at",),
             ),
-            "explain what has ended": Answer(0, ("NEXT    nothing: the published phase is final",)),
+            "explain what has ended": Answer(0, ("NEXT    nothing: it has ended",)),
             "list": Answer(0, ("waits", "sent")),
             "verify": Answer(0, ("2 objects, 2 logs", "none diverging")),
             "repair": Answer(0, ("nothing to repair",)),

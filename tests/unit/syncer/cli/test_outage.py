@@ -113,7 +113,7 @@ def test_the_mark_and_the_note_are_named() -> None:
 def test_what_has_ended_needs_no_log() -> None:
     """Nothing comes, whatever Redis does."""
     _, text = by_status(request(entry("success"), phase="Sent"), of(note=None))
-    assert "NEXT    nothing: the published phase is final" in text
+    assert "NEXT    nothing: it has ended" in text
     assert held_back(request(), of(note=NEWER)) == ""
 
 
