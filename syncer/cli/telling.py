@@ -127,7 +127,9 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
     after = f" after {count} failure{'s' if number > 1 else ''}" if number else ""
     if success is not None:
         word = word_of(success, found.log.records)
-        text = f"Delivered to {state.channel} at {_clock(success.ended, found.now)}{after}"
+        # Who says so later has not seen when.
+        at = (word and success.started) or success.ended
+        text = f"Delivered to {state.channel} at {_clock(at, found.now)}{after}"
         text += f" ({word}: not observed by the sender)" if word else ""
     elif state.state in _UNTRIED:
         text = _UNTRIED[state.state].format(state.channel)

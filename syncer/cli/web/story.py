@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.cli.output import span
-from syncer.cli.telling import result_of
+from syncer.cli.telling import result_of, word_of
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest
@@ -130,6 +130,8 @@ def _attempts(
     orders = {r.id: r for r in records if r.kind is Kind.ORDER}
     shown = request.status.attempts if request is not None else ()
     known = [*view.attempts.values(), *(a for a in shown if a.id not in view.attempts)]
+    # Results that somebody else has stated than the attempt's own sender.
+    stated = {r.attempt_id for r in records if r.kind.state and r.kind.value != r.kind.state.word}
     # The times between the attempts of a channel, from its plan or its object on.
     began = view.plan.at if view.plan is not None else request.created if request is not None else 0
     before: dict[str, int] = {}
@@ -139,6 +141,9 @@ def _attempts(
         since = before.get(attempt.channel, began)
         before[attempt.channel] = attempt.ended or start
         moment = _attempt(attempt, start, max(0, start - since) if since and start else -1)
+        if attempt.id in stated and (word := word_of(attempt, records)):
+            title = f"{moment.title}, {word}"
+            moment = replace(moment, title=title, duration=attempt.duration or -1)
         order = str(intents[attempt.id].body.get("order", "")) if attempt.id in intents else ""
         if order:
             by = orders[order].body.get("by") if order in orders else order

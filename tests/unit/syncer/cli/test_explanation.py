@@ -166,13 +166,13 @@ def test_explains_what_can_be_done_at_the_end() -> None:
     again = "; `resend` requests one more attempt"
     for phase, said in (("Failed", again), ("PartiallySent", again), ("Sent", "")):
         answer = explain(request(phase=phase), read_log(elements(PLAN)), Rules(), now=NOW)
-        assert next_step(answer) == f"nothing: the published phase is final{said}"
+        assert next_step(answer) == f"nothing: it has ended{said}"
     seen = resolution_record(
         Attempt(A1, C, AttemptState.UNKNOWN, ended=NOW), delivered=True, at=NOW, by="me", why="seen"
     )
     log = read_log(elements(PLAN, opened(A1), seen))
     answer = explain(request(phase="Failed"), log, Rules(), now=NOW)
-    assert next_step(answer) == "nothing: the published phase is final", "an operator saw it arrive"
+    assert next_step(answer) == "nothing: it has ended", "an operator saw it arrive"
     log = read_log(elements(PLAN, opened(A1), failed(A1, wait=0)))
     answer = explain(request(), log, Rules(), now=NOW)
     assert (
@@ -380,7 +380,7 @@ def test_an_explanation_as_text() -> None:
     )
     assert text.splitlines() == [
         "It goes to no receiver.", "ns/n  uid u", "PHASE   Failed  R  m", "AGE     60m, priority Medium",
-        "NEXT    nothing: the published phase is final",
+        "NEXT    nothing: it has ended",
         "ROUTED  to no channel at 2027-01-15T07:59:00.000Z", "        Fallback", "",
         "! without --config the defaults of `delivery` are assumed",
     ]  # fmt: skip
@@ -486,7 +486,7 @@ SENTENCES: Final = {
         (opened(A1), _said(A1, AttemptState.UNKNOWN), resolution_record(
             Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
             delivered=True, at=NOW - 9_000, by="sam", why="seen")),
-        f"Delivered to {C} at 07:59:51 UTC (resolved by sam: not observed by the sender).",
+        f"Delivered to {C} at 07:59:10 UTC (resolved by sam: not observed by the sender).",
     ),
     "restored": (
         (_said(A1, AttemptState.SUCCESS, seed=True),),

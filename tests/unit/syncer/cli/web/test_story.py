@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from syncer.cli.web.story import tell
 from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import (
     resend_record,
+    resolution_record,
     skip_record,
 )
 from tests.unit.syncer.cli.samples import (
@@ -35,3 +37,11 @@ def test_who_ordered_it_and_why_not_is_told() -> None:
     )  # fmt: skip
     assert (skipped.title, skipped.tone, skipped.detail) == ("not sent", "odd", "held: not now")
     assert (second.by, second.title, second.duration) == ("ana@host", "under way", -1)
+
+
+def test_a_result_that_a_person_stated_is_theirs() -> None:
+    """Nobody has seen how long the call took: the time between is that until somebody looked."""
+    lost = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    said = resolution_record(lost, delivered=True, at=NOW, by="sam", why="seen")
+    told = tell(request(), read_log(elements(PLAN, opened(A1), said))).moments
+    assert [(m.title, m.duration) for m in told if m.attempt] == [("success, resolved by sam", -1)]
