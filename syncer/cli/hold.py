@@ -55,7 +55,9 @@ async def run(options: argparse.Namespace) -> int:
     """Place, list or end holds; returns the exit code."""
     work = {None: _place, "list": _list, "end": _end}[options.act]
     if bool(options.hold) is not (options.act == "end"):
-        raise Misused("`hold end` takes the names of holds, and nothing else does")
+        raise Misused(
+            "`hold end`, and nothing else, takes the names of holds; `hold list` shows them"
+        )
     rate = rate_of(options.rate) if options.rate else 0.0
     async with access(where_of(options)) as at:
         holds = await holds_at(at)
