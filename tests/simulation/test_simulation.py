@@ -246,6 +246,7 @@ _RARE: Final = frozenset(
     {
         "late success",
         "log expired",
+        "stale ACK",
         "empty log of a finished one retired",
         "RECLAIM hit",
         "handed over while a status was refused",
