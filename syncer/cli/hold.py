@@ -184,8 +184,8 @@ async def _list(here: _Here) -> int:
     columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE)
     rows = [(h, count.of(h) if h.name in {a.name for a in acting} else 0) for h in shown]
     write_page(
-        columns, rows, json=options.json, cells=lambda row: _cells(*row, now),
-        as_json=lambda row: _as_json(*row, now),
+        columns, rows, json=options.json, cells=lambda row: _cells(row[0], row[1], now),
+        as_json=lambda row: _as_json(row[0], row[1], now),
     )  # fmt: skip
     columns.report_cut()
     for hold in shown:
