@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, Final
+from typing import Final
 
 from syncer.cli.access import access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.known import Asker, Known, know
 from syncer.cli.lookup import find_event, find_key
 from syncer.cli.namespaces import namespaces_of
-from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.cli.output import write_answer, write_remark
 from syncer.cli.records import as_json as records_as_json
 from syncer.cli.records import as_text as records_as_text
 from syncer.cli.screen import screen_of
@@ -44,7 +44,8 @@ async def run(options: argparse.Namespace) -> int:
     if options.records or found.explanation is None:
         return _show_records(options, found)
     explained = found.explanation
-    _write(options, as_json(explained), as_text(explained, screen_of(sys.stdout).width))
+    lines = as_text(explained, screen_of(sys.stdout).width)
+    write_answer(as_json(explained), lines, as_json=options.json)
     if found.unread:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
@@ -67,7 +68,8 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
     if not options.records:
         gone = f"there is no object {found.key} any more" if found.gone else found.missing[0]
         write_remark(f"{gone}; this is its log")
-    _write(options, records_as_json(found), records_as_text(found, screen_of(sys.stdout).width))
+    lines = records_as_text(found, screen_of(sys.stdout).width)
+    write_answer(records_as_json(found), lines, as_json=options.json)
     if found.store.state is StoreState.NEW:
         return NOT_COMPARED
     if found.differences:
@@ -85,10 +87,3 @@ def _unknown(key: str, found: Known | None) -> LedgerError:
         return refused
     error = Unauthorised(text, reason=refused.reason) if isinstance(refused, Unauthorised) else None
     return error or Unavailable(text)
-
-
-def _write(options: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> None:
-    if options.json:
-        write_json(document)
-    else:
-        write_lines(lines)

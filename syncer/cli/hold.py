@@ -26,7 +26,7 @@ from syncer.cli.holding import holds_at
 from syncer.cli.manual_records import parse_reason
 from syncer.cli.namespaces import namespaces_of
 from syncer.cli.outage import SILENT, now_here
-from syncer.cli.output import Columns, in_words, write_json, write_lines, write_page, write_remark
+from syncer.cli.output import Columns, in_words, write_answer, write_page, write_remark
 from syncer.cli.scan import PAGE, Joined, read_logs, walk
 from syncer.cli.screen import screen_of
 from syncer.cli.times import end_of, rate_of
@@ -152,15 +152,13 @@ async def _place(here: _Here) -> int:
         if text:
             write_remark(text)
     held = count.of(hold)
-    if options.json:
-        write_json({**_as_json(hold, held, now), "dryRun": options.dry_run})
-        return OK
     end = f"until {format_time(hold.until, millis=False)} (for {in_words(hold.until - now)})"
     done = "would hold" if options.dry_run else f"hold {name}:"
-    write_lines([
-        plain(f"{done} {selector_of(hold)} {end}: {_many(held)} at present"),
-        *(() if options.dry_run else [f"takes effect within 5 seconds; syncer hold end {name} ends it"]),
-    ])  # fmt: skip
+    lines = [plain(f"{done} {selector_of(hold)} {end}: {_many(held)} at present")]
+    if not options.dry_run:
+        lines.append(f"takes effect within 5 seconds; syncer hold end {name} ends it")
+    document = {**_as_json(hold, held, now), "dryRun": options.dry_run}
+    write_answer(document, lines, as_json=options.json)
     return OK
 
 
@@ -253,12 +251,10 @@ async def _end(here: _Here) -> int:
             done = "has already ended"
         elif not options.dry_run:
             await _patch(here, hold, spec)
-        if options.json:
-            write_json({**_as_json(hold, held, now), "ended": hold in acting and not options.dry_run,
-                        "dryRun": options.dry_run})  # fmt: skip
-        else:
-            done = f"would be: {done}" if options.dry_run else done
-            write_lines([plain(f"{hold.name} {selector_of(hold)}: {done}")])
+        ended = {"ended": hold in acting and not options.dry_run, "dryRun": options.dry_run}
+        would = "would be: " if options.dry_run else ""
+        line = plain(f"{hold.name} {selector_of(hold)}: {would}{done}")
+        write_answer({**_as_json(hold, held, now), **ended}, [line], as_json=options.json)
     if count.problem:
         write_remark(count.problem)
     return OK

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypedDict
 from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import DIFFERENT, OK, Misused, Refused
 from syncer.cli.lookup import read_request
-from syncer.cli.output import write_json, write_lines
+from syncer.cli.output import write_answer
 from syncer.cli.store import trusted_store
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
@@ -323,19 +323,16 @@ async def write_records(
     for result in results:
         record, text = result.manual
         stands = result.stands
-        if options.json:
-            write_json(
-                {
-                    "uid": request.uid, "object": request.key, "record": record.id,
-                    "kind": record.kind.value, "channel": record.channel, "by": by,
-                    "what": text, "appended": result.fresh and not options.dry_run,
-                    "stands": stands.word if stands is not None else None,
-                    "dryRun": options.dry_run,
-                }
-            )  # fmt: skip
-        elif stands is not None:
-            write_lines([plain(f"not recorded: {text}; by now it is {stands.word}, which stands")])
-        else:
-            done = "recorded" if result.fresh else "recorded before"
-            write_lines([plain(f"{'would record' if options.dry_run else done}: {text}")])
+        document = {
+            "uid": request.uid, "object": request.key, "record": record.id,
+            "kind": record.kind.value, "channel": record.channel, "by": by,
+            "what": text, "appended": result.fresh and not options.dry_run,
+            "stands": stands.word if stands is not None else None,
+            "dryRun": options.dry_run,
+        }  # fmt: skip
+        done = "recorded" if result.fresh else "recorded before"
+        line = f"{'would record' if options.dry_run else done}: {text}"
+        if stands is not None:
+            line = f"not recorded: {text}; by now it is {stands.word}, which stands"
+        write_answer(document, [plain(line)], as_json=options.json)
     return DIFFERENT if any(result.stands is not None for result in results) else OK

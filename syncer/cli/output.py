@@ -159,6 +159,14 @@ def write_json(document: Any) -> None:
     sys.stdout.write(escaped_json(json.dumps(document, ensure_ascii=False)) + "\n")
 
 
+def write_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Write a part of an answer in one of its two forms."""
+    if as_json:
+        write_json(document)
+    else:
+        write_lines(lines)
+
+
 def write_page(
     columns: Columns, page: Sequence[Any], *, json: bool, cells: Callable[[Any], Sequence[str]],
     as_json: Callable[[Any], Any] = lambda item: item.as_json(),

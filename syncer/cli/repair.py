@@ -10,7 +10,7 @@ from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import ABSENT, DIFFERENT, OK, Misused
 from syncer.cli.lookup import read_request
 from syncer.cli.namespaces import namespaces_of, report_missing
-from syncer.cli.output import Progress, write_json, write_lines, write_remark
+from syncer.cli.output import Progress, write_answer, write_remark
 from syncer.cli.repairs import Allowed, Step, carry_out, plan_repair, wait_clean
 from syncer.cli.scan import Name, Result, Scan, bounds_of, check_again, diverging
 from syncer.cli.store import trusted_store
@@ -110,24 +110,20 @@ def _write_plan(
 ) -> None:
     joined = result.joined
     kinds = sorted({f.kind.value for f in result.findings})
-    if options.json:
-        write_json(
-            {
-                "uid": joined.uid, "object": joined.key or None, "classes": kinds, "by": by,
-                "steps": [{"act": s.act.value, "what": s.text} for s in steps],
-                "dryRun": options.dry_run,
-            }
-        )  # fmt: skip
-        return
-    write_lines([f"{joined.key or '?'}  {joined.uid}  {' '.join(kinds)}"])
+    document = {
+        "uid": joined.uid, "object": joined.key or None, "classes": kinds, "by": by,
+        "steps": [{"act": s.act.value, "what": s.text} for s in steps],
+        "dryRun": options.dry_run,
+    }  # fmt: skip
     verb = "would" if options.dry_run else "do"
-    write_lines(f"  {'leave' if s.idle else verb}: {plain(s.text)}" for s in steps)
+    lines = [
+        f"{joined.key or '?'}  {joined.uid}  {' '.join(kinds)}",
+        *(f"  {'leave' if s.idle else verb}: {plain(s.text)}" for s in steps),
+    ]
+    write_answer(document, lines, as_json=options.json)
 
 
 def _write_summary(summary: dict[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        write_json({"summary": summary})
-    elif not summary["found"]:
-        write_lines(["nothing to repair"])
-    else:
-        write_lines([", ".join(f"{k} {v}" for k, v in summary.items())])
+    said = ", ".join(f"{k} {v}" for k, v in summary.items())
+    line = said if summary["found"] else "nothing to repair"
+    write_answer({"summary": summary}, [line], as_json=options.json)

@@ -16,7 +16,7 @@ from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refus
 from syncer.cli.lookup import read_request
 from syncer.cli.manual_records import Stamp, parse_reason, record, resend_requests, write_records
 from syncer.cli.namespaces import namespaces_of
-from syncer.cli.output import Progress, write_json, write_lines, write_remark
+from syncer.cli.output import Progress, write_answer, write_lines, write_remark
 from syncer.cli.scan import Problem, walk
 from syncer.cli.store import trusted_store
 from syncer.cli.times import moment_of, rate_of
@@ -79,13 +79,10 @@ async def _many(options: argparse.Namespace) -> int:
                     write_lines([key])
                 await write_records(at, request, records, options, by=by)
                 requested += 1
-    if options.json:
-        write_json(
-            {"summary": {"requested": requested, "unread": unread, "dryRun": options.dry_run}}
-        )
-    else:
-        verb = "would be requested" if options.dry_run else "requested"
-        write_lines([f"one more attempt {verb} for {requested} notification(s)"])
+    summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
+    verb = "would be requested" if options.dry_run else "requested"
+    line = f"one more attempt {verb} for {requested} notification(s)"
+    write_answer({"summary": summary}, [line], as_json=options.json)
     return NOT_COMPARED if unread else OK if requested else DIFFERENT
 
 

@@ -19,11 +19,11 @@ from collections import Counter
 
 from syncer.cli.access import access, where_of
 from syncer.cli.doctor.examination import examine
-from syncer.cli.doctor.result import Grade, Result, lines_of
+from syncer.cli.doctor.result import Grade, lines_of
 from syncer.cli.exits import DIFFERENT, OK
 from syncer.cli.lookup import namespace_and_name
 from syncer.cli.namespaces import controller_namespace, namespaces_of
-from syncer.cli.output import write_json, write_lines
+from syncer.cli.output import write_answer, write_lines
 from syncer.cli.screen import screen_of
 
 
@@ -37,11 +37,10 @@ async def run(options: argparse.Namespace) -> int:
             account=options.service_account or "",
         )  # fmt: skip
     screen = screen_of(sys.stdout)
-    for name, grade, text, fix in results:
-        if options.json:
-            write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})
-        else:
-            write_lines(lines_of(Result(name, grade, text, fix), screen))
+    for result in results:
+        name, grade, text, fix = result
+        document = {"check": name, "grade": grade.value, "found": text, "fix": fix or None}
+        write_answer(document, lines_of(result, screen), as_json=options.json)
     if not options.json:
         grades = Counter(result.grade for result in results)
         write_lines([", ".join(f"{grades[g]} {g.value}" for g in Grade)])
