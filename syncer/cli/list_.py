@@ -77,6 +77,8 @@ async def run(options: argparse.Namespace) -> int:
         if not count and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
             write_remark(f"none of {progress.done} notification(s){among} matches")
+            if options.event:
+                write_remark("--event is an event's whole text; `explain` finds one by a part")
         for text in unread:
             write_remark(f"not listed: {text}")
         columns.report_cut()

@@ -83,6 +83,8 @@ async def _many(options: argparse.Namespace) -> int:
     verb = "would be requested" if options.dry_run else "requested"
     line = f"one more attempt {verb} for {requested} notification(s)"
     write_answer({"summary": summary}, [line], as_json=options.json)
+    if not chosen:
+        write_remark("nothing that matches has failed, or what has is being tried again")
     return NOT_COMPARED if unread else OK if requested else DIFFERENT
 
 
