@@ -66,6 +66,7 @@ class PagerDuty:
         open: Keys of incidents that are open. As PagerDuty documents it, a trigger opens what is not open,
             however late it is, and the end of what is not open is ignored.
         opened: How often each key was opened.
+        groups: The group of each key, by the summary of its last event.
         said: Of Slack and Teams: the states that each was told of each group, in order.
         port: Where it listens.
     """
@@ -77,6 +78,7 @@ class PagerDuty:
         self.refusing = False
         self.open: set[str] = set()
         self.opened: Counter[str] = Counter()
+        self.groups: dict[str, str] = {}
         self.said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.port = 0
         self._script = tuple(script)
@@ -89,6 +91,8 @@ class PagerDuty:
             code = 503
         elif code == 202:
             self._take(event["event_action"], event["dedup_key"])
+            heads = _HEAD.findall(event["payload"]["summary"])
+            self.groups.update((event["dedup_key"], group) for _, group in heads)
         summary = event["payload"]["summary"].removeprefix("Escalation: ")
         self.calls.append((summary, code))
         return web.json_response({"status": "success", "dedup_key": "k"}, status=code)

@@ -119,6 +119,7 @@ class Pair:
     ) -> None:
         self.here, self.outside = here, outside
         self.began, self.kills, self.outages = time.time(), 0, 0
+        self.seen: list[Json] = []
         sources = [
             source(here, "once", patience="1s", attempts=attempts),
             source(here, "again", dedupWindow=f"{WINDOW}s"),
@@ -226,6 +227,17 @@ class Pair:
             if not process.running:
                 process.start()
 
+    def why(self) -> str:
+        """What is open, all notifications about it in their order, and what the programs say."""
+        open_ = {self.outside.groups[key] for key in self.outside.open}
+        about = sorted(
+            f"{o['metadata']['creationTimestamp']} {o['spec']['subject']}: {o.get('status')}"
+            for o in self.seen
+            if o["spec"]["extensions"]["alertname"] in open_
+        )
+        tails = [process.tail() for process in (*self.replicas, self.gateway)]
+        return "\n".join([str(self.left()), *about, *tails])
+
     def left(self) -> list[str]:
         """Return what was opened somewhere and is not closed there."""
         said = (
@@ -238,7 +250,8 @@ class Pair:
 
     async def settled(self) -> bool:
         """Whether nothing is open, and no notification unfinished."""
-        phases = {(o.get("status") or {}).get("phase") for o in await self.objects("once")}
+        self.seen = await self.objects("once")
+        phases = {(o.get("status") or {}).get("phase") for o in self.seen}
         return not self.left() and phases <= {"Sent", "Failed", "PartiallySent"}
 
     async def _joined(self) -> bool:
@@ -389,7 +402,7 @@ async def test_every_incident_that_ends_is_closed_whatever_dies(
             assert pair.kills >= 3, "each was killed"
             assert pair.outages, "Redis was away"
             await pair.mend(server)
-            await until(pair.settled, lambda: f"{pair.left()}; {pair.notifier.tail()}", within=150)
+            await until(pair.settled, pair.why, within=150)
             await asyncio.sleep(_SETTLE)
             assert pair.left() == []
             assert {kind: len(groups) for kind, groups in outside.said.items()} == {
