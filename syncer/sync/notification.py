@@ -534,6 +534,9 @@ class Notification:
             view.learn(read_attempt(record))
         self.view = view
         self.acked, self.audited = snapshot.header.acked, snapshot.header.audited
+        if self.acked:
+            # Somebody has published; after a term of ours, that may be another.
+            self.shared()
 
     def extend(self, record: Record) -> None:
         """A record was appended to the log; that has removed its expiry."""
