@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.model.times import format_time
 from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
@@ -164,7 +166,8 @@ class Delivery:
         self.plans[name] = channels
         request = parse_object({
             "metadata": {"name": name, "namespace": "ops", "uid": name, "resourceVersion": "1",
-                         "generation": 1},
+                         "generation": 1,
+                         "creationTimestamp": format_time(time.time_ns() // 1_000_000, millis=False)},
             "spec": {
                 "type": "Simple", "priority": "Medium", "subject": name, "body": name,
                 "retryPolicy": {"maxAttempts": attempts, "initialBackoffSeconds": backoff,
