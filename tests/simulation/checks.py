@@ -695,7 +695,8 @@ class Checks:
             known: str | bool
             if term is None or entry.claim is None:
                 held = entry.quarantine or entry.judged.untrusted or entry.outage.shown
-                known = bool(held or entry.outage.note)
+                # The first write ahead of an outage sets its note once it is stored.
+                known = bool(held or entry.outage.note or entry.in_flight.ahead)
             else:
                 known = process.app.claimer.recorder.claimed(entry, term)
             if not known:
