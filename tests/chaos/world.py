@@ -71,6 +71,9 @@ _DUMP: Final = 0.3
 #: well again: a round, one more for what the first one asked for, and a busy machine.
 RESYNC: Final = 2
 UNLOOKED: Final = 3 * RESYNC + 5
+#: Seconds for which everything must stay at rest: a former owner gives a log the result that it has kept at
+#: its next sweep, after the present owner has published what it knew.
+REST: Final = 2 * RESYNC
 
 _NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
@@ -343,13 +346,17 @@ class World:
         return out
 
     async def settle(self, within: float) -> list[str]:
-        """Wait until everything is at rest; what is not by then, empty if all is well."""
-        deadline = time.monotonic() + within
+        """Wait until everything has been at rest for a while; what is not by then, empty if all is well."""
+        moved = time.monotonic()
+        deadline = moved + within
         left = ["nobody has looked yet"]
         while True:
             with contextlib.suppress(RedisError, *_NETWORK):
                 left = await self.unfinished() + await self.unlooked()
-            if not left or time.monotonic() > deadline:
+            now = time.monotonic()
+            if left:
+                moved = now
+            if now > deadline or now > moved + REST:
                 return left
             await asyncio.sleep(0.5)
 
