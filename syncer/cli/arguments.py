@@ -81,7 +81,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "redis-url": {
         "metavar": "URL",
-        "help": "overrides the file's redis.url (default without --config: $REDIS_URL); put no password"
+        "help": "overrides the file's redis.url (default without a file: $REDIS_URL); put no password"
         " here, where other users can read it",
     },
     "key-prefix": {

@@ -4,7 +4,7 @@ Show what was sent, why not, and what comes next; hold, resend, repair. It never
 It reads, appends facts to logs and wakes their owners; it never claims a log.
 
 The first of these that is there says where to look: `--config` (the controller's own settings file),
-`--redis-url`, `$REDIS_URL`, the settings file of the pod that this runs in. Exit codes are those of
+`--redis-url`, the settings file of the pod that this runs in, `$REDIS_URL`. Exit codes are those of
 `syncer.cli.exits`.
 
 A command is one module, which is imported when the command runs: that keeps `--help` and completion quick.
@@ -91,10 +91,10 @@ def _locate(options: argparse.Namespace) -> None:
                 "syncer: any user who can list processes here can read the password in --redis-url; use"
                 " $REDIS_URL\n"
             )
-    elif not options.config and os.environ.get("REDIS_URL"):
-        options.redis_url, options.redis_from = os.environ["REDIS_URL"], "$REDIS_URL"
-    if not (options.config or options.redis_url):
+    elif not options.config:
         options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
+    if not (options.config or options.redis_url) and os.environ.get("REDIS_URL"):
+        options.redis_url, options.redis_from = os.environ["REDIS_URL"], "$REDIS_URL"
 
 
 def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:

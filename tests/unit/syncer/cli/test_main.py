@@ -262,7 +262,8 @@ SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
         ["first"],
         None,
     ),
-    "so does the variable": ([], "redis://b", ["first"], None),
+    "the variable does not": ([], "redis://b", ["first"], "first"),
+    "the variable alone": ([], "redis://b", [], None),
     "the chart's": ([], None, ["first", "second"], "first"),
     "the program's": ([], "", ["second"], "second"),
     "none": ([], None, [], None),
@@ -330,7 +331,7 @@ def test_an_error_says_where_the_url_stands(
 def test_which_settings_file_is_read(
     case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An option, a URL, the variable, the pod's own file: the first of these that is there."""
+    """An option, a URL, the pod's own file, the variable: the first of these that is there."""
     words, variable, there, wanted = SETTINGS[case]
     given: list[str | None] = []
 
