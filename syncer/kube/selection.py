@@ -35,7 +35,7 @@ class Selection:
     """
 
     def __init__(self, owned: Owned) -> None:
-        """Nothing is known; `owned` has the shards and their function."""
+        """Nothing is known; `owned` has the shards."""
         self.selects: bool | None = None
         self.foreign = 0
         self._owned = owned
@@ -47,14 +47,11 @@ class Selection:
 
     def part(self, shards: Container[int]) -> Part:
         """The part that a list or watch of some shards requests, possibly none."""
-        sharding = self._owned.sharding
-        numbers = [n for n in range(sharding.shards) if n in shards]
-        selector = ""
-        if not self._refused and numbers:
-            selector = sharding.selector(numbers)
-        elif not self._refused and sharding.function == "fnv1a":
-            # The shortest range there is, as none cannot be asked for.
-            selector = selector_of([(0, 1)])
+        sharding, selector = self._owned.sharding, ""
+        if not self._refused:
+            numbers = [n for n in range(sharding.shards) if n in shards]
+            # Without shards the shortest range there is, as none cannot be asked for.
+            selector = sharding.selector(numbers) if numbers else selector_of([(0, 1)])
         return Part(selector, lambda uid: self.shard_of(uid) in shards)
 
     def note(self, part: Part, *, foreign: int, ours: int = 0) -> None:

@@ -1,36 +1,29 @@
 """
 Shards: which one a notification belongs to, and how the API server is asked for some of them.
 
-The shard of a uid is computed from its text alone, by one of two functions. `crc32` takes the remainder, so
-a shard's uids have nothing in common that a server could select by. `fnv1a` cuts the 64-bit hashes into
-equal ranges, one a shard: an API server with sharded list and watch (KEP-5866) computes the same hash, and
-a selector of ranges has it send the objects of some shards and no others.
+The shard of a uid is computed from its text alone: FNV-1a, whose 64-bit hashes are cut into equal ranges,
+one a shard. An API server with sharded list and watch (KEP-5866) computes the same hash, and a selector of
+ranges has it send the objects of some shards and no others.
 
-Number and function are one decision of an installation (`Sharding`), written as one text, so that nobody
-can know the one without the other: `16` is crc32, `16-fnv1a` the other. A version that knows crc32 alone
-takes the second for another number, and refuses it.
+Number and function are one decision of an installation (`Sharding`), written as one text, `16-fnv1a`, so
+that nobody can know the one without the other.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
-Function = Literal["crc32", "fnv1a"]
-
-#: What a new installation is given.
-NEWEST: Final[Function] = "fnv1a"
 #: One more than the highest hash.
 SPACE: Final = 1 << 64
 #: Shards that are remembered. A hash costs 2.3 us, and most uids are asked for many times in a short while.
 _REMEMBERED: Final = 16_384
 _BASIS: Final = 0xCBF29CE484222325
 _PRIME: Final = 0x100000001B3
-_TEXT: Final = re.compile(r"([1-9][0-9]{0,4})(-fnv1a)?")
+_TEXT: Final = re.compile(r"([1-9][0-9]{0,4})-fnv1a")
 
 
 def fnv1a(text: str) -> int:
@@ -42,17 +35,8 @@ def fnv1a(text: str) -> int:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def shard_of(uid: str, shards: int, function: Function) -> int:
-    """
-    Shard of a notification.
-
-    Args:
-        uid: Of the notification.
-        shards: How many there are.
-        function: Which of the two assigns uids to shards.
-    """
-    if function == "crc32":
-        return zlib.crc32(uid.encode()) % shards
+def shard_of(uid: str, shards: int) -> int:
+    """Shard of a notification, of so many."""
     return fnv1a(uid) * shards >> 64
 
 
@@ -85,32 +69,23 @@ class Sharding:
     """How an installation divides its notifications: the number of shards, and what tells that of a uid."""
 
     shards: int
-    function: Function = NEWEST
 
     @classmethod
     def read(cls, text: str) -> Sharding | None:
         """Read what `str` has written; None if it is something else."""
         found = _TEXT.fullmatch(text)
-        if found is None:
-            return None
-        return cls(int(found[1]), "fnv1a" if found[2] else "crc32")
+        return None if found is None else cls(int(found[1]))
 
     def __str__(self) -> str:
         """The text by which installations write it down."""
-        return f"{self.shards}" if self.function == "crc32" else f"{self.shards}-{self.function}"
+        return f"{self.shards}-fnv1a"
 
     def of(self, uid: str) -> int:
         """Shard of a notification."""
-        return shard_of(uid, self.shards, self.function)
+        return shard_of(uid, self.shards)
 
     def selector(self, owned: Collection[int]) -> str:
-        """
-        Return what asks an API server for these shards alone, one at least.
-
-        Empty if they are all shards, or if nothing selects by this function.
-        """
+        """Return what asks an API server for these shards alone, one at least; empty if they are all."""
         if not owned:
             raise ValueError("a selector of no shards would select everything")
-        if self.function == "crc32" or len(owned) == self.shards:
-            return ""
-        return selector_of(ranges_of(owned, self.shards))
+        return "" if len(owned) == self.shards else selector_of(ranges_of(owned, self.shards))

@@ -3,9 +3,9 @@ The Lease `<name>-map`: what all replicas of an installation must agree on.
 
 *Shards.* Their number, and the function that maps a uid to its shard, decide which Lease guards which
 notification, so all replicas must use the same ones. The first replica records both in one annotation
-(`syncer.rules.shards.Sharding`): a replica whose settings have another number refuses to start, and every
-replica uses the recorded function. To change either, scale the installation to zero and change the
-annotation; a replica that still runs notices that and exits. Deleting the Lease instead would create
+(`syncer.rules.shards.Sharding`): a replica that has another number or function refuses to start. To change
+the number, scale the installation to zero and change the annotation; a replica that still runs notices that
+and exits. Deleting the Lease instead would create
 another installation, to which the logs do not belong.
 
 *Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
@@ -75,16 +75,9 @@ class Installation:
             lease = await self._create()
         uid = self._uid = lease["metadata"]["uid"]
         self.since = time_of(lease["metadata"].get("creationTimestamp"))
-        change: dict[str, str] = {}
-        if SHARDS not in _annotations(lease):
-            # None that writes the function down leaves out the number.
-            change = {SHARDS: str(Sharding(self.sharding.shards, "crc32"))}
-        if change or (lease["metadata"].get("labels") or {}).get(LABEL) != self._name:
-            lease = await self._patch(change)
-        recorded = Sharding.read(_annotations(lease).get(SHARDS, ""))
-        if recorded is not None and recorded.shards == self.sharding.shards:
-            self.sharding = recorded
-        self.agree(_annotations(lease))
+        if (lease["metadata"].get("labels") or {}).get(LABEL) != self._name:
+            lease = await self._patch()
+        self.agree((lease["metadata"].get("annotations")) or {})
         self.id = f"{self._namespace}/{self._name}@{uid}"
         return self.id
 
@@ -110,14 +103,11 @@ class Installation:
     def agree(self, annotations: Mapping[str, str]) -> None:
         """Compare the Lease with what was found at the start; ConfigError if shards are other ones."""
         text = annotations.get(SHARDS)
-        recorded = Sharding.read(text or "")
-        if recorded != self.sharding:
-            shards = self.sharding.shards
-            wanted = Sharding(shards, recorded.function if recorded else self.sharding.function)
+        if text != str(self.sharding):
             raise ConfigError(
-                f"is {shards}, but the Lease {self._name}-map says {text}; to change the number scale"
-                f" to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
-                f" {self._name}-map {SHARDS}={wanted}",
+                f"is {self.sharding.shards}, but the Lease {self._name}-map says {text}; to change the"
+                f" number scale to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
+                f" {self._name}-map {SHARDS}={self.sharding}",
                 path="shards",
             )
 
@@ -136,20 +126,16 @@ class Installation:
     async def put_label(self) -> None:
         """Restore the label that makes the Lease visible to all, after somebody has removed it."""
         try:
-            await self._patch({})
+            await self._patch()
         except Gone:
             self.compare("")
             raise
 
-    async def _patch(self, annotations: Mapping[str, str]) -> Json:
+    async def _patch(self) -> Json:
         return await self._client.request(
             "PATCH",
             self._path,
-            body={"metadata": {"labels": {LABEL: self._name}, "annotations": dict(annotations)}},
+            body={"metadata": {"labels": {LABEL: self._name}}},
             content_type=MERGE_PATCH,
             timeout=_TIMEOUT,
         )
-
-
-def _annotations(lease: Json) -> dict[str, str]:
-    return dict((lease.get("metadata") or {}).get("annotations") or {})

@@ -110,7 +110,7 @@ async def used(here: Stage) -> None:
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
             "name": "notification-ledger-map",
-            "annotations": {"notification-ledger/shards": "1"},
+            "annotations": {"notification-ledger/shards": "1-fnv1a"},
         },
     }  # fmt: skip
     reply = await here.api.ask("GET", f"{leases}/notification-ledger-map")

@@ -34,7 +34,7 @@ QUICK = ReflectorTimings(
 class Everything:
     """One shard that is always owned, so that all objects are followed."""
 
-    sharding = Sharding(1, "crc32")
+    sharding = Sharding(1)
     owned: ClassVar = {0: "for good"}
 
     def on_change(self, call: Callable[[], None]) -> None:

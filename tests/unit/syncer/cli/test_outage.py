@@ -167,7 +167,7 @@ async def test_the_installation_by_the_settings() -> None:
     base = "/apis/coordination.k8s.io/v1/namespaces/home/leases"
     text = Note("0.7-1", since=1000, kept=0).text()
     for name, annotation in (
-        ("nc-map", {"notification-ledger/shards": "1"}),
+        ("nc-map", {"notification-ledger/shards": "1-fnv1a"}),
         ("nc-0", {NOTE: text}),
     ):
         meta = {"name": name, "namespace": "home", "annotations": annotation}

@@ -162,7 +162,7 @@ def lease(**spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": "n", "uid": "x", "resourceVersion": "1"}, "spec": spec}
 
 
-SHARDS: Final = {"metadata": {"annotations": {"notification-ledger/shards": "1"}}}
+SHARDS: Final = {"metadata": {"annotations": {"notification-ledger/shards": "1-fnv1a"}}}
 HELD: Final = lease(
     holderIdentity="pod-a", leaseDurationSeconds=15, renewTime="2999-01-01T00:00:00.000000Z"
 )

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-import zlib
-from typing import get_args
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.rules.shards import (
     SPACE,
-    Function,
     Sharding,
     fnv1a,
     ranges_of,
@@ -38,16 +32,10 @@ def test_hash(text: str) -> None:
     assert fnv1a(text) == KNOWN[text]
 
 
-def test_remainder_stays_what_it_was() -> None:
-    """An installation that is crc32 keeps every notification in its shard."""
-    uid = str(uuid.UUID(int=7))
-    assert shard_of(uid, 16, "crc32") == zlib.crc32(uid.encode()) % 16
-
-
-@given(UIDS, COUNTS, st.sampled_from(get_args(Function)))
-def test_every_uid_has_a_shard(uid: str, shards: int, function: Function) -> None:
+@given(UIDS, COUNTS)
+def test_every_uid_has_a_shard(uid: str, shards: int) -> None:
     """One of those that there are."""
-    assert 0 <= shard_of(uid, shards, function) < shards
+    assert 0 <= shard_of(uid, shards) < shards
 
 
 @given(UIDS, COUNTS, st.data())
@@ -55,7 +43,7 @@ def test_ranges_hold_the_uids_of_their_shards(uid: str, shards: int, data: st.Da
     """A hash is in one of the ranges exactly if its shard is asked for."""
     owned = data.draw(st.sets(st.integers(0, shards - 1)))
     inside = any(first <= fnv1a(uid) < after for first, after in ranges_of(owned, shards))
-    assert inside == (shard_of(uid, shards, "fnv1a") in owned)
+    assert inside == (shard_of(uid, shards) in owned)
 
 
 @given(COUNTS, st.data())
@@ -95,8 +83,8 @@ def test_selector() -> None:
 
 
 TEXTS = {
-    "a number alone is crc32": ("16", Sharding(16, "crc32")),
-    "the function is named": ("16-fnv1a", Sharding(16, "fnv1a")),
+    "a number alone": ("16", None),
+    "the function is named": ("16-fnv1a", Sharding(16)),
     "an unknown function": ("16-xxh3", None),
     "no number": ("-fnv1a", None),
     "nothing": ("", None),
@@ -115,16 +103,9 @@ def test_text(case: str) -> None:
         assert str(wanted) == text
 
 
-def test_version_that_knows_crc32_alone_refuses() -> None:
-    """It takes the text for another number than its own, so it never runs beside this one."""
-    assert str(Sharding(16)) != "16"
-    assert not re.fullmatch(r"\d+", str(Sharding(16)))
-
-
 def test_sharding_asks_for_what_can_be_selected() -> None:
-    """Nothing for all shards or by the remainder; no shards at all cannot be asked for."""
+    """Nothing for all shards; no shards at all cannot be asked for."""
     assert Sharding(4).selector([0, 1, 2, 3]) == ""
-    assert Sharding(4, "crc32").selector([1]) == ""
     assert Sharding(4).selector([1]) == selector_of(ranges_of([1], 4))
     with pytest.raises(ValueError, match="everything"):
         Sharding(4).selector([])

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.kube.client import KubeClient
-from syncer.model.errors import Conflict, Gone, Unavailable
+from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.sharding.installation import Installation
 
 
@@ -38,27 +38,34 @@ async def test_what_is_no_lease_is_waited_for(answer: Any) -> None:
         await installation(answer).found()
 
 
-async def test_a_lease_that_lacks_something_is_completed() -> None:
-    """Its number of shards, or the label by which it is followed; one that has both is not written."""
+async def test_a_lease_without_its_label_is_labelled() -> None:
+    """It is followed by that; one that has it is not written."""
     label = {"notification-ledger/installation": "n"}
     shards = {"notification-ledger/shards": str(installation({}).sharding)}
-    for labels, shown, written in (
-        (label, shards, False), ({}, shards, True), (label, {}, True), (None, None, True),
-    ):  # fmt: skip
-        meta = {"uid": "u", "labels": labels, "annotations": shown}
+    for labels, written in ((label, False), ({}, True), (None, True)):
+        meta = {"uid": "u", "labels": labels, "annotations": shards}
         asked: list[str] = []
 
         async def request(
             method: str, *_: object, asked: list[str] = asked, meta: Any = meta, **__: object
         ) -> Any:
             asked.append(method)
-            whole = {**meta, "labels": label, "annotations": shards}
-            return {"metadata": meta if method == "GET" else whole}
+            return {"metadata": meta if method == "GET" else {**meta, "labels": label}}
 
         client = cast("KubeClient", SimpleNamespace(request=request))
         made = Installation(client, "ns", "n", shards=4)
         assert await made.found() == "ns/n@u"
         assert asked == ["GET", "PATCH"] if written else ["GET"]
+
+
+@pytest.mark.parametrize("text", [None, "4", "8-fnv1a", "4-xxh3"])
+async def test_other_shards_are_refused(text: str | None) -> None:
+    """Nobody guesses what an installation meant: a wrong guess has two replicas guard one notification."""
+    meta: dict[str, Any] = {"uid": "u", "labels": {"notification-ledger/installation": "n"}}
+    if text:
+        meta["annotations"] = {"notification-ledger/shards": text}
+    with pytest.raises(ConfigError, match=rf"says {text};.*notification-ledger/shards=4-fnv1a"):
+        await installation({"metadata": meta}).found()
 
 
 async def test_a_lease_that_another_replica_has_just_made_is_read() -> None:
