@@ -9,7 +9,7 @@ from typing import Final
 from syncer.cli.access import access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.known import Asker, Known, know
-from syncer.cli.lookup import find_event, find_key
+from syncer.cli.lookup import find_event, find_key, is_key
 from syncer.cli.namespaces import namespaces_of
 from syncer.cli.output import write_answer, write_remark
 from syncer.cli.records import as_json as records_as_json
@@ -31,7 +31,7 @@ async def run(options: argparse.Namespace) -> int:
         found, key = None, options.object or ""
         if options.event:
             key = await find_event(at, options.event.strip(), namespaces)
-        if "/" in key:
+        if is_key(key):
             found = await know(at, key, asker)
         if found is None:
             # A part of a name may be meant; Absent says what there is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,14 @@ from syncer.rules.text import plain
 _ANSWER: Final = 5.0
 #: Notifications that are named where several may be meant.
 _NAMED: Final = 10
+#: What stands before a slash, if that is no part of a subject or of an event.
+_NAMESPACE: Final = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def is_key(key: str) -> bool:
+    """Whether something that is looked for has the form `namespace/…`."""
+    namespace, slash, name = key.partition("/")
+    return bool(slash and "/" not in name and _NAMESPACE.fullmatch(namespace))
 
 
 def namespace_and_name(key: str) -> tuple[str, str]:
@@ -43,15 +52,17 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
 
     Args:
         at: Open connections.
-        key: A part of the name, or `namespace/` and a part of it.
+        key: A part of the name, or `namespace/` and a part of it. Subjects have slashes, too.
         namespaces: Where to look for it; empty for all.
 
     Raises:
         Absent: there is none, or several; the newest of these are named.
         PortError: the API server does not answer, or refuses.
     """
-    namespace, slash, part = key.rpartition("/")
-    among = (namespace,) if slash else namespaces
+    among, part = namespaces, key
+    if is_key(key):
+        namespace, _, part = key.partition("/")
+        among = (namespace,)
     named, told = list[NotificationRequest](), list[NotificationRequest]()
     async for one in walk(at, among):
         if part and isinstance(one, NotificationRequest):

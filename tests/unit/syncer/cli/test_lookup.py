@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from syncer.cli.exits import Absent
-from syncer.cli.lookup import find_key, namespace_and_name, read_request
+from syncer.cli.lookup import find_key, is_key, namespace_and_name, read_request
 from syncer.model.errors import ConfigError
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.unit.syncer.cli.world import Objects, World, named, page
@@ -37,7 +37,7 @@ async def test_an_object_is_read() -> None:
 
 def _told(uid: str) -> NotificationRequest:
     """An object with a subject and an event; both subjects name the first object's neighbour."""
-    spec = {"subject": {"1": "A disk like n12's", "12": "disk is full"}[uid]}
+    spec = {"subject": {"1": "A disk like n12's", "12": "disk is full on a/b"}[uid]}
     made = parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": "n"}, "spec": spec})
     return replace(made, name=f"n{uid}", event=f"{{group={uid}}}")
 
@@ -51,6 +51,7 @@ PARTS = {
     ),
     "a part that none has": ("x", ("1",), "there is no object x, and no subject or event with 'x'"),
     "a part of a subject": ("Is FULL", ("1", "12"), "12"),
+    "a part of a subject with a slash": ("on a/b", ("1", "12"), "12"),
     "a part of an event": ("group=1}", ("1", "12"), "1"),
     "a part of a name and of subjects": ("n12", ("1", "12"), "12"),
     "a part that several subjects have": (
@@ -63,7 +64,7 @@ PARTS = {
 async def test_an_object_is_found_by_a_part(case: str) -> None:
     """If it is the only one; of several the newest are named, and none is taken for the one."""
     key, listed, wanted = PARTS[case]
-    world = World(Objects(page(*map(_told, listed)), namespace="ns" if "/" in key else None))
+    world = World(Objects(page(*map(_told, listed)), namespace="ns" if is_key(key) else None))
     world.objects.kept["ns/n1"] = named("1")
     if wanted.isdigit():
         assert await find_key(world.at, key, ()) == f"ns/n{wanted}"
