@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -23,13 +24,18 @@ ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses `--option=--`, for which the library returns an empty list instead of a text."""
+    """What the library does of these things depends on its version."""
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # noqa: V105 (of the library)
-        values = super()._get_values(action, arg_strings)
-        if values == [] and action.nargs is None:
+        """Refuse `--option=--`, of which Python 3.11 makes an empty list, and a later one a text."""
+        if arg_strings == ["--"] and action.option_strings and action.nargs is None:
             raise argparse.ArgumentError(action, "expected one argument")
-        return values
+        return super()._get_values(action, arg_strings)
+
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: V105 (of the library)
+        """Say that a help text cannot be written: since Python 3.12 the library says nothing."""
+        if message:
+            (file or sys.stderr).write(message)
 
 
 def address(text: str) -> tuple[str, int]:

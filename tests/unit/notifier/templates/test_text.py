@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import nullcontext
 from typing import Any, Final
 
 import orjson
@@ -165,10 +167,11 @@ def test_an_expression_that_does_not_fit_is_told_without_what_it_meets() -> None
 
 @pytest.mark.parametrize("expression", ["to_string(a)", "a == b", "contains(a, b)"])
 def test_a_payload_that_is_nested_too_deeply_for_an_expression_is_refused(expression: str) -> None:
-    """As deep as the parser takes is deeper than what compares and shows values: 422, no crash."""
+    """As deep as the parser takes is, before Python 3.12, deeper than what compares and shows values: 422, no crash."""
     deep = "[" * 1000 + "]" * 1000
     view = orjson.loads(f'{{"a": {deep}, "b": {deep}}}')
-    with pytest.raises(Unfit, match="RecursionError"):
+    refused = pytest.raises(Unfit, match="RecursionError")
+    with refused if sys.version_info < (3, 12) else nullcontext():
         Template(f"{{{{{expression}}}}}").value(view)
 
 

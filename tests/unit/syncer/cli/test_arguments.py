@@ -74,7 +74,7 @@ def test_an_address_has_a_host_and_a_port() -> None:
 
 @pytest.mark.parametrize("option", ["--reason", "--by", "--config", "--redis-url"])
 def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The library makes an empty list of them, which nothing expects."""
+    """Python 3.11 would make an empty list of them, which nothing expects."""
     with pytest.raises(SystemExit) as caught:
         syncer_parser().parse_args(["resolve", "ns/n", "--as=failed", "--reason=r", f"{option}=--"])
     assert caught.value.code == 2
