@@ -28,6 +28,18 @@ ELSEWHERE: Final = {
 _PAGES: Final = {source: page for page, source in ELSEWHERE.items()} | {
     "docs/README.md": "index.md"
 }
+#: What a search shows first, and last.
+_BOOST: Final = {
+    "on-call.md": 4, "operations.md": 3, "install.md": 2,
+    "adr/": 0.2, "benchmarks/": 0.2, "changelog.md": 0.2,
+}  # fmt: skip
+#: A column without a name, which is no heading.
+_EMPTY_HEAD: Final = re.compile("<th([^>]*)></th>")
+#: A part of the navigation: where the part is a page too, the theme's label of it has no text.
+_PART: Final = re.compile(
+    r'aria-labelledby="__nav_[0-9_]+_label"(?P<rest>[^>]*>\s*<label class="md-nav__title"[^>]*>\s*'
+    r"<span[^>]*></span>\s*)(?P<name>[^<]+?)(?=\s*</label>)"
+)
 _LINK: Final = re.compile(r"(?<=\]\()(?P<path>[\w./-]+)(?P<rest>#[^)\s]*)?(?=\))")
 
 
@@ -39,8 +51,10 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
-    """Lead links that leave the pages to where their targets are."""
+    """Lead links that leave the pages to where their targets are, and say how a search weighs the page."""
     name = page.file.src_uri
+    boost = next((factor for start, factor in _BOOST.items() if name.startswith(start)), 1)
+    page.meta.setdefault("search", {"boost": boost})
     folder = (ROOT / ELSEWHERE.get(name, f"docs/{name}")).parent
 
     def lead(link: re.Match[str]) -> str:
@@ -57,8 +71,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Any, **_others: Any) -> str:
-    """Name the search for who hears the page; load the script that draws where it is needed."""
+    """Name the search and the navigation for who hears the page; have diagrams drawn."""
     output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+    output = _PART.sub(r'aria-label="\g<name>"\g<rest>\g<name>', output)
+    output = _EMPTY_HEAD.sub(r"<td\1></td>", output)
     if 'class="diagram"' not in output:
         return output
     script = get_relative_url("assets/javascripts/mermaid.min.js", page.url)

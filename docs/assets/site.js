@@ -1,9 +1,16 @@
-// Wide tables and blocks scroll by themselves; this lets the keyboard scroll them too.
+// Wide tables, blocks and diagrams scroll by themselves; this lets the keyboard scroll them too.
 addEventListener("load", () => {
-  for (const each of document.querySelectorAll(".md-typeset__scrollwrap, pre > code")) each.tabIndex = 0;
+  for (const each of document.querySelectorAll(".md-typeset__scrollwrap, pre > code, .diagram")) each.tabIndex = 0;
 });
+// The theme's box of buttons of each block is no landmark.
+new MutationObserver(() => {
+  for (const each of document.querySelectorAll("nav.md-code__nav:not([role])")) each.setAttribute("role", "none");
+}).observe(document.documentElement, { childList: true, subtree: true });
 
 if (typeof mermaid !== "undefined") {
-  mermaid.initialize({ startOnLoad: false });
+  mermaid.initialize({
+    startOnLoad: false, theme: "base", flowchart: { useMaxWidth: false }, sequence: { useMaxWidth: false },
+    themeVariables: { primaryColor: "#eaf1f8", primaryBorderColor: "#1f4e79", lineColor: "#44566b", edgeLabelBackground: "#fff", clusterBkg: "#f7f9fb", clusterBorder: "#9fb2c6" },
+  });
   mermaid.run({ querySelector: ".diagram" });
 }
