@@ -13,10 +13,11 @@ from syncer.cli.namespaces import namespaces_of, report_missing
 from syncer.cli.outage import SILENT, now_here, reason_of
 from syncer.cli.output import Columns, Progress, write_page, write_remark
 from syncer.cli.rows import COLOURS, FLEXIBLE, HEAD, UNREAD, Head, Placed, Query, Row, RowMaker
-from syncer.cli.scan import Problem, Scan, objects
+from syncer.cli.scan import Scan, objects, problem_of
 from syncer.cli.screen import screen_of
 from syncer.cli.store import StoreState, trusted_store
 from syncer.cli.times import moment_of
+from syncer.kube.notification_requests import Unreadable
 
 #: Of the newest at most so many are shown.
 _MOST = 10_000
@@ -55,8 +56,10 @@ async def run(options: argparse.Namespace) -> int:
         with Progress("objects") as progress:
             async with aclosing(objects(at, Scan(), namespaces, labels=wanted.labels)) as pages:
                 async for page in pages:
-                    unread += [f"{o.key}: {o.text}" for o in page if isinstance(o, Problem)]
-                    rows = [maker.row(o) for o in page if not isinstance(o, Problem)]
+                    unread += [
+                        f"{o.key}: {problem_of(o)}" for o in page if isinstance(o, Unreadable)
+                    ]
+                    rows = [maker.row(o) for o in page if not isinstance(o, Unreadable)]
                     heads = [UNREAD] * len(rows)
                     if not silent:
                         found = await at.log.read_headers([row.uid for row in rows])

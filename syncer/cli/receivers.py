@@ -13,9 +13,10 @@ from syncer.cli.outage import SILENT, now_here, reason_of
 from syncer.cli.output import Columns, write_page, write_remark
 from syncer.cli.overview import FLEXIBLE, HEAD, MOST, Overview
 from syncer.cli.rows import Placed, RowMaker
-from syncer.cli.scan import Problem, read_logs, walk
+from syncer.cli.scan import problem_of, read_logs, walk
 from syncer.cli.screen import screen_of
 from syncer.cli.times import moment_of
+from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.reading import read_log
 
 
@@ -57,8 +58,8 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
     """
     unread, maker = [], RowMaker()
     async for one in walk(at, namespaces):
-        if isinstance(one, Problem):
-            unread.append(f"{one.key}: {one.text}")
+        if isinstance(one, Unreadable):
+            unread.append(f"{one.key}: {problem_of(one)}")
         else:
             counts.take(maker.row(one))
     return unread

@@ -17,9 +17,10 @@ from syncer.cli.lookup import read_request
 from syncer.cli.manual_records import Stamp, parse_reason, record, resend_requests, write_records
 from syncer.cli.namespaces import namespaces_of
 from syncer.cli.output import Progress, write_answer, write_lines, write_remark
-from syncer.cli.scan import Problem, walk
+from syncer.cli.scan import walk
 from syncer.cli.store import trusted_store
 from syncer.cli.times import moment_of, rate_of
+from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.reading import read_log
 from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import State
@@ -53,7 +54,7 @@ async def _many(options: argparse.Namespace) -> int:
         await trusted_store(at, writes=not options.dry_run)
         since = moment_of(options.since, "--since", await at.now()) if options.since else 0
         async for one in walk(at, await namespaces_of(at, options)):
-            if isinstance(one, Problem):
+            if isinstance(one, Unreadable):
                 unread += 1
             elif _failed(one, options, since):
                 chosen.append((one.key, one.uid))

@@ -158,7 +158,7 @@ async def join(
 
 async def objects(
     at: Access, scan: Scan, namespaces: Sequence[str], *, labels: str = ""
-) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
+) -> AsyncGenerator[list[NotificationRequest | Unreadable], None]:
     """
     List objects page by page, each once.
 
@@ -175,19 +175,7 @@ async def objects(
         async with aclosing(_listed(at, namespace, labels)) as pages:
             async for page in pages:
                 scan.note_version(at, page.resource_version)
-                fresh: list[NotificationRequest | Problem] = []
-                for item in page.objects:
-                    found: NotificationRequest | Problem
-                    if isinstance(item, Unreadable):
-                        meta = item.meta
-                        key = f"{meta.namespace}/{meta.name}"
-                        found = Problem(
-                            meta.uid, key, f"the object cannot be parsed ({item.problem})"
-                        )
-                    else:
-                        found = item
-                    if scan.see(found.uid):
-                        fresh.append(found)
+                fresh = [found for found in page.objects if scan.see(found.uid)]
                 scan.objects += len(fresh)
                 if fresh:
                     yield fresh
@@ -195,7 +183,7 @@ async def objects(
 
 async def walk(
     at: Access, namespaces: Sequence[str], *, labels: str = ""
-) -> AsyncGenerator[NotificationRequest | Problem, None]:
+) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
     """Yield every object once, and count them on the terminal; arguments and errors as of `objects`."""
     with Progress("objects") as progress:
         async with aclosing(objects(at, Scan(), namespaces, labels=labels)) as pages:
@@ -236,17 +224,13 @@ async def _listed(
         await asyncio.gather(coming, return_exceptions=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An object that exists and cannot be read."""
-
-    uid: str
-    key: str
-    text: str
+def problem_of(found: Unreadable) -> str:
+    """Return in words what is wrong with an object that cannot be read."""
+    return f"the object cannot be parsed ({found.problem})"
 
 
 async def read_logs(
-    at: Access, wanted: Sequence[tuple[str, NotificationRequest | Problem | None]]
+    at: Access, wanted: Sequence[tuple[str, NotificationRequest | Unreadable | None]]
 ) -> list[Joined]:
     """Read the logs of notifications and join each with its object."""
     uids = [uid for uid, _ in wanted]
@@ -255,7 +239,7 @@ async def read_logs(
     for (uid, known), log in zip(wanted, logs, strict=True):
         elements, ttl = log or StoredLog([], -1)
         request = known if isinstance(known, NotificationRequest) else None
-        problem = known.text if isinstance(known, Problem) else ""
+        problem = problem_of(known) if isinstance(known, Unreadable) else ""
         key = known.key if known is not None else _named(elements)
         out.append(
             Joined(uid, key, request, tuple(elements), ttl, problem, wrong_type=log is None)
@@ -280,7 +264,7 @@ async def read_again(at: Access, name: Name) -> Joined:
     uid, key = name
     (first,) = await read_logs(at, [(uid, None)])
     namespace, _, short = key.partition("/")
-    request: NotificationRequest | Problem | None = None
+    request, problem = None, ""
     if short:
         try:
             found = await at.objects.get(namespace, short)
@@ -288,12 +272,12 @@ async def read_again(at: Access, name: Name) -> Joined:
         except Gone:
             request = None
         except ContractError as error:
-            request = Problem(uid, key, str(error))
+            problem = str(error)
     (second,) = await read_logs(at, [(uid, request)])
-    known = second.key or key
+    known = key if problem else second.key or key
     if first.elements[1:] != second.elements[1:]:
         return Joined(uid, known, request=None, ttl=0)
-    return replace(second, key=known)
+    return replace(second, key=known, problem=problem)
 
 
 class Result(NamedTuple):
@@ -356,9 +340,10 @@ async def by_status(
         async for page in pages:
             progress.step(len(page))
             for found in page:
-                if isinstance(found, Problem):
-                    joined = Joined(found.uid, found.key, None, problem=found.text)
-                    yield Result(joined, (Finding(Divergence.OBJECT, found.text),))
+                if isinstance(found, Unreadable):
+                    text = problem_of(found)
+                    joined = Joined(found.uid, found.key, None, problem=text)
+                    yield Result(joined, (Finding(Divergence.OBJECT, text),))
                     continue
                 scan.journaled += found.status.journal is not None
                 if findings := check_alone(found):

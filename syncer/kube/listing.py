@@ -28,7 +28,6 @@ from syncer.kube.notification_requests import (
     Page,
     Part,
     Row,
-    Unreadable,
     list_metadata,
     list_page,
     list_rows,
@@ -208,9 +207,8 @@ class Lister:
             listed.foreign += page.foreign
             listed.present.update(m.uid for m in page.unchanged)
             for found in page.objects:
-                meta = found.meta if isinstance(found, Unreadable) else found
                 source.mirror.upsert(found, added=False)
-                listed.present.add(meta.uid)
+                listed.present.add(found.uid)
             token = page.continue_token
             if not token:
                 return listed

@@ -137,7 +137,7 @@ class Mirror:
         """Take an object from a list or an event; `added` if an ADDED event of a watch brought it."""
         if isinstance(found, Unreadable):
             self._report(found)
-            self._note(found.meta)
+            self._note(found)
             return
         first = added and self._find(found.namespace, found.name) is None
         if self._note(found):
@@ -212,8 +212,6 @@ class Mirror:
         return known
 
     def _report(self, found: Unreadable) -> None:
-        key = f"{found.meta.namespace}/{found.meta.name}"
-        if key in self._shared.reported:
-            return
-        self._shared.reported.add(key)
-        logger.warning("%s cannot be parsed (%s) and is skipped", key, found.problem)
+        if found.key not in self._shared.reported:
+            self._shared.reported.add(found.key)
+            logger.warning("%s cannot be parsed (%s) and is skipped", found.key, found.problem)

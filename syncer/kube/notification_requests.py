@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -76,6 +76,11 @@ class Meta:
                 return cls(str(uid), str(namespace), str(name), str(version), at)
         raise ContractError("an object without identity")
 
+    @property
+    def key(self) -> str:
+        """`namespace/name`, for people."""
+        return f"{self.namespace}/{self.name}"
+
 
 def uid_of(document: Json) -> str:
     """The uid of an object, empty if it has none: all that is read of what belongs to others."""
@@ -87,11 +92,10 @@ def uid_of(document: Json) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Meta):
     """An object that exists and does not parse; `problem` names the error's type, no content."""
 
-    meta: Meta
-    problem: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,7 +474,7 @@ def parse(
     try:
         return parse_object(document, known)
     except Exception as error:  # noqa: BLE001 (a malformed member fails in any way it likes)
-        return Unreadable(meta, type(error).__name__)
+        return Unreadable(*astuple(meta), type(error).__name__)
 
 
 def readable(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:

@@ -329,7 +329,7 @@ async def test_object_that_does_not_parse_is_named_but_not_quoted(tmp_path: Path
         first, second = page.objects
         assert isinstance(first, NotificationRequest)
         assert isinstance(second, Unreadable)
-        assert (second.meta.uid, second.problem, page.anonymous) == ("u2", "ValueError", 2)
+        assert (second.uid, second.problem, page.anonymous) == ("u2", "ValueError", 2)
         with pytest.raises(ContractError, match="ValueError") as caught:
             await store.get("ns", "odd")
         assert "secret-text" not in str(caught.value)

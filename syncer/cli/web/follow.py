@@ -127,8 +127,7 @@ class Follower:
         if isinstance(found, NotificationRequest) and not change.deleted:
             self._index.put(found)
         elif found is not None and change.deleted:
-            meta = found.meta if isinstance(found, Unreadable) else found
-            self._index.drop(meta.namespace, meta.name)
+            self._index.drop(found.namespace, found.name)
 
     async def _list(self, namespace: str | None) -> str:
         """Take a list to its end; returns its version."""

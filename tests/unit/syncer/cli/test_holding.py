@@ -24,7 +24,7 @@ from syncer.cli.hold import (
 )
 from syncer.cli.main import _parser
 from syncer.cli.times import end_of
-from syncer.kube.notification_requests import Meta, Unreadable
+from syncer.kube.notification_requests import Unreadable
 from syncer.model.errors import ConfigError, Conflict
 from syncer.model.hold import Hold
 from tests.unit.syncer.cli.samples import A1, NOW, PLAN, C, elements, failed, opened, request
@@ -35,7 +35,7 @@ HOLD: Final = Hold(
     "hold-1", "1", NOW - HOUR, NOW + HOUR, "alice@desk", "they mend it", receivers=(C,)
 )
 DEV: Final = replace(HOLD, name="hold-2", receivers=("dev",))
-BAD: Final = Meta("bad", "ns", "x", "1")
+BAD: Final = Unreadable("bad", "ns", "x", "1", problem="ValueError")
 ALL: Final = replace(HOLD, name="hold-3", receivers=(), namespaces=("ns",), until=NOW + 1)
 
 
@@ -49,7 +49,7 @@ async def test_what_waits_is_counted_by_hold() -> None:
     due, waits = replace(request(), uid="due"), replace(request(), uid="waits")
     done = replace(request(phase="Sent"), uid="done")
     other = replace(request(), uid="other", namespace="else")
-    world = World(Objects(page(due, waits, done, other, Unreadable(BAD, "ValueError"))))
+    world = World(Objects(page(due, waits, done, other, BAD)))
     world.settings.delivery = SimpleNamespace(at_most_once=False, paused=False, max_age=0.0)
     for one in (due, done, other):
         world.put(one.uid, elements(PLAN))

@@ -25,7 +25,7 @@ from syncer.cli.scan import (
     read_again,
     read_logs,
 )
-from syncer.kube.notification_requests import Meta, Page, Unreadable
+from syncer.kube.notification_requests import Page, Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.replies import WrongType
 from syncer.model.attempt import Epoch
@@ -82,7 +82,7 @@ async def test_objects_are_checked_by_themselves_where_logs_are_not_read() -> No
     whole = named("a")
     journaled = replace(whole, uid="b", status=replace(whole.status, journal="0.7-1"))
     wrong = replace(whole, uid="c", status=replace(whole.status, phase="Sent"))
-    torn = Unreadable(Meta("d", "ns", "nd", "9"), "status")
+    torn = Unreadable("d", "ns", "nd", "9", problem="status")
     world = World(Objects(page(whole, journaled, wrong, torn)))
     del world.log
     found = [r async for r in by_status(world.at, world.scan, (), world.progress)]
@@ -110,8 +110,8 @@ async def test_only_the_namespaces_that_were_named() -> None:
 
 async def test_an_object_that_does_not_parse() -> None:
     """It is known by its metadata, and says why it cannot be checked."""
-    meta = Meta("bad", "ns", "odd", "5")
-    world = World(Objects(page(Unreadable(meta, "ContractError"))))
+    bad = Unreadable("bad", "ns", "odd", "5", problem="ContractError")
+    world = World(Objects(page(bad)))
     ((found,),) = await joined(world)
     assert (found.key, found.request) == ("ns/odd", None)
     assert found.problem == "the object cannot be parsed (ContractError)"

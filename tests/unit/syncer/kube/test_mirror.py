@@ -133,10 +133,10 @@ def test_what_the_sink_has_already_is_known_and_not_handed_over() -> None:
 def test_an_object_that_cannot_be_read_exists(caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, handed to nobody, and is gone when a list lacks it."""
     here = Bench()
-    unreadable = Unreadable(Meta("u-1", "a", "x", "3"), "KeyError")
+    unreadable = Unreadable("u-1", "a", "x", "3", problem="KeyError")
     for _ in range(2):
         here.mirror.upsert(unreadable, added=True)
-    here.mirror.upsert(Unreadable(Meta("w-1", "a", "y", "3"), "TypeError"), added=False)
+    here.mirror.upsert(Unreadable("w-1", "a", "y", "3", problem="TypeError"), added=False)
     assert [r.getMessage() for r in caplog.records] == [
         "a/x cannot be parsed (KeyError) and is skipped",
         "a/y cannot be parsed (TypeError) and is skipped",
