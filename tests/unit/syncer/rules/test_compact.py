@@ -9,6 +9,7 @@ import pytest
 
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.carried import MESSAGE_CHARS
 from syncer.model.conditions import Condition
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
 from syncer.model.rendering import difference, render_status
@@ -105,6 +106,27 @@ def test_the_list_is_bounded_by_the_schema() -> None:
     assert len(found.attempts) <= MAX_ENTRIES
     assert found.rollup is not None
     assert len(found.attempts) + found.rollup.through == MAX_ENTRIES + 59
+
+
+def test_five_hundred_attempts_fit_the_condition() -> None:
+    """As many as the schema takes, of five channels, codes and owners, keep their ids and what they say."""
+    at = 1_700_000_000_000
+    status = merged(
+        *(
+            replace(
+                attempt(n, channel=f"slack:team-{n % 5}", error=1), code=503,
+                id=AttemptId(f"17.{18_234_567 + n // 100}-{n}"),
+                started=at + n * 301_234, ended=at + n * 301_234 + n * 7,
+            )
+            for n in range(1, MAX_ENTRIES + 1)
+        )
+    )  # fmt: skip
+    found = compact(status, limit=10**9)
+    assert len(found.attempts) == MAX_ENTRIES
+    written = render_status(found)
+    assert len(written["conditions"][-1]["message"]) < MESSAGE_CHARS / 2
+    names = [(a.id, a.failure, a.started, a.code) for a in found.attempts]
+    assert [(a.id, a.failure, a.started, a.code) for a in parse_status(written).attempts] == names
 
 
 def test_hundreds_of_channels_leave_the_mark_alone() -> None:
