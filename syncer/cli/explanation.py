@@ -32,7 +32,7 @@ from syncer.rules.channel_state import ChannelState
 from syncer.rules.fallback import held_along, opening
 from syncer.rules.fold import ReadLog
 from syncer.rules.holds import held_channels
-from syncer.rules.merge import Facts, channel_states_of, ordered_channels
+from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import (
     Decision,
     Finish,
@@ -135,7 +135,7 @@ def explain(
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.at_most_once)
     channel_states = channel_states_of(view, status, facts)
-    ordered = ordered_channels(view, status)
+    ordered = view.ordered
     # As after a claim: the waits that the log stores, measured from now.
     due = {c: wait / 1000 for c, wait in view.waits(now, ordered).items()}
     if unread:

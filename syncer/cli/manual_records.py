@@ -34,7 +34,7 @@ from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.holds import on_channel
-from syncer.rules.merge import Facts, channel_states_of, ordered_channels
+from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.text import plain
 
 #: Stands for every attempt whose result is not known.
@@ -183,7 +183,7 @@ def resend_requests(
         status = Status(phase=status.phase)
     facts = Facts(request.generation, request.policy, at_most_once)
     channel_states = {s.channel: s for s in channel_states_of(view, status, facts)}
-    waiting = ordered_channels(view, status)
+    waiting = view.ordered
     for pattern in channels:
         if not any(on_channel(channel, (pattern,)) for channel in channel_states):
             known = ", ".join(channel_states) or "none"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from syncer.model.attempt import (
     NO_IDS,
@@ -31,6 +31,8 @@ from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_p
 from syncer.rules.channel_state import counts
 
 ROOT_CHAIN = "00000000"
+#: What is asked for often, and mostly empty.
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class History(NamedTuple):
@@ -152,6 +154,17 @@ class LogView:
                 for a in self.of_channel(channel)
             )
         )
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """
+        Those of them that are planned.
+
+        Without a plan all are: the status of what another controller has finished may no longer name them.
+        """
+        if not self.orders:
+            return _NONE
+        return self.pending if self.plan is None else self.pending.intersection(self.plan.channels)
 
     def waits(self, now: int, ordered: Collection[str]) -> dict[str, int]:
         """

@@ -137,13 +137,6 @@ def _channel_states(
     return stood_by(states, before, view.plan.fallbacks, view.orders if ordered else ())
 
 
-def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
-    """Planned channels with a resend request that no attempt has followed yet."""
-    if not view.orders:
-        return frozenset()
-    return view.pending.intersection(_planned(view, status, status.attempts))
-
-
 def merge(
     status: Status,
     view: LogView,

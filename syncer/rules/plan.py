@@ -147,7 +147,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     """
     if terminal and not ordered:
         return Finish("it has ended")
-    if not planned and not terminal:
+    if not planned and not (terminal and ordered <= {s.channel for s in channel_states}):
         return Resolve("no plan on record")
     unfinished = [
         s for s in channel_states if not s.state.finished and (not terminal or s.channel in ordered)

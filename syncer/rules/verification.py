@@ -33,7 +33,7 @@ from syncer.rules.divergence import (
     unplanned,
 )
 from syncer.rules.fold import LogView, ReadLog
-from syncer.rules.merge import Facts, exceeds, merge, ordered_channels
+from syncer.rules.merge import Facts, exceeds, merge
 from syncer.rules.restore import highest_epoch
 from syncer.rules.retention import retention_seconds
 
@@ -237,7 +237,7 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
         found.append(
             Finding(Divergence.STATUS_DIFFERS, f"the log says otherwise: {', '.join(wrong)}")
         )
-    if not (view.opened or ordered_channels(view, status)):
+    if not (view.opened or view.ordered):
         found += unfounded(status, merged.channel_states)
     return found + _numbers(request)
 
@@ -272,7 +272,7 @@ def _computed(status: Status) -> tuple[object, ...]:
 def _housekeeping(
     sides: Sides, status: Status, view: LogView, header: Header, *, settled: bool, found: bool
 ) -> list[Finding]:
-    ended = status.terminal and not view.opened and not ordered_channels(view, status)
+    ended = status.terminal and not view.opened and not view.ordered
     if not (ended and settled) or found:
         # What is wrong above keeps the owner from marking it; one name is enough.
         return []

@@ -24,12 +24,10 @@ from syncer.model.resource import NO_STATUS, NotificationRequest, Status, versio
 from syncer.rules.evidence import Judgement, Verdict
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
-from syncer.rules.merge import exceeds, ordered_channels
+from syncer.rules.merge import exceeds
 from syncer.rules.recognise import poorer
 from syncer.rules.resync import Check
 
-#: What is asked for often, and mostly empty.
-_NONE: Final[frozenset[str]] = frozenset()
 #: Verdicts by which a status is not believed.
 DOUBTS: Final = frozenset({Verdict.DISREGARDED, Verdict.DOUBTED})
 #: One for all whose status is as sure as it can be: each would take 80 bytes.
@@ -387,7 +385,7 @@ class Notification:
     @property
     def ordered(self) -> frozenset[str]:
         """Channels with a resend request that no attempt has followed yet."""
-        return ordered_channels(self.view, self.status) if self.view.orders else _NONE
+        return self.view.ordered
 
     @property
     def closing(self) -> bool:
