@@ -256,9 +256,9 @@ class SimLoop(asyncio.SelectorEventLoop):
         self,
         _loop: asyncio.AbstractEventLoop,
         coroutine: Coroutine[Any, Any, Any],
-        context: Context | None = None,
+        **how: Any,
     ) -> asyncio.Task[Any]:
-        task = asyncio.Task(coroutine, loop=self, context=context)
+        task = asyncio.Task(coroutine, loop=self, **how)
         self._births += 1
         task.birth = self._births  # type: ignore[attr-defined]  # the standard loop's own, or ours
         self._tasks.add(task)
