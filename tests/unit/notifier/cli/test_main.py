@@ -97,7 +97,9 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
         check=True, timeout=60,
     )  # fmt: skip
     # Since Python 3.14 the library's parser itself imports the latter.
-    loaded = set(answer.stdout.split()) - ({"dataclasses"} if sys.version_info >= (3, 14) else set())
+    loaded = set(answer.stdout.split()) - (
+        {"dataclasses"} if sys.version_info >= (3, 14) else set()
+    )
     assert not loaded & {
         "asyncio", "aiohttp", "dataclasses", "json", "kubernetes_asyncio",
         "logging", "pydantic", "re2", "redis", "yaml",
