@@ -7,13 +7,14 @@ No text of the vendor reaches an error, since it may hold addresses and tokens.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 
 from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
-from syncer.model.errors import PortError, Rejected, Unavailable
+from syncer.model.errors import Expired, PortError, Rejected, Unavailable
 from syncer.runtime.causes import cause_of
 from syncer.runtime.places import own
 
@@ -44,6 +45,24 @@ async def body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise Rejected(f"the answer is larger than {max_bytes} bytes", reason=OVERSIZED)
     return bytes(body)
+
+
+def event_of(line: bytes) -> tuple[str, Any]:
+    """
+    Return type and object of an event of a watch, a bookmark included.
+
+    Raises:
+        Expired: the line is none, or an error; a list is the one answer that is always right.
+    """
+    try:
+        event = orjson.loads(line)
+        kind, document = event["type"], event["object"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Expired("a line of the watch is not an event") from None
+    if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
+        code = document.get("code") if isinstance(document, dict) else None
+        raise Expired(f"{kind} {code} in the watch")
+    return kind, document
 
 
 async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:

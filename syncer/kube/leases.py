@@ -20,11 +20,10 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 from urllib.parse import quote
 
-import orjson
-
+from syncer.kube.answers import event_of
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.kube.errors import OLDER_STATE
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
@@ -331,15 +330,11 @@ class LeaseWatch:
                     return
 
     def _event(self, line: bytes) -> None:
+        kind, document = event_of(line)
         try:
-            event: Any = orjson.loads(line)
-            kind, document = event["type"], event["object"]
-            lease = LeaseRecord.of(document) if kind in {"ADDED", "MODIFIED", "DELETED"} else None
-        except (orjson.JSONDecodeError, KeyError, TypeError, ContractError):
-            raise Expired("a line is not an event") from None
-        if lease is None:
-            code = document.get("code") if isinstance(document, dict) else None
-            raise Expired(f"{kind} {code}")
+            lease = LeaseRecord.of(document)
+        except ContractError as error:
+            raise Expired(str(error)) from None
         # One that was shown already must not be taken back.
         if version_key(lease.resource_version) > version_key(self._newest):
             self._newest = lease.resource_version

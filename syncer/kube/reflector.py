@@ -34,10 +34,9 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import orjson
-
+from syncer.kube.answers import event_of
 from syncer.kube.comparison import Comparison
 from syncer.kube.errors import OversizedLine
 from syncer.kube.following import Following, Novelty, Owned
@@ -430,23 +429,13 @@ class Reflector:
         return settled or scope.resume != began_at
 
     def _event(self, scope: Scope, part: Part, line: bytes) -> None:
-        try:
-            event: Any = orjson.loads(line)
-            kind, document = event["type"], event["object"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise Expired("a line of the watch is not an event") from None
+        kind, document = event_of(line)
         if kind == "BOOKMARK":
             meta = document.get("metadata") if isinstance(document, dict) else None
             version = meta.get("resourceVersion") if isinstance(meta, dict) else None
             if isinstance(version, str):
                 self._advance(scope, version)
             return
-        if kind == "ERROR":
-            # 410, or anything else: a list is the one answer that is always right.
-            code = document.get("code") if isinstance(document, dict) else None
-            raise Expired(f"error {code} in the watch")
-        if kind not in ("ADDED", "MODIFIED", "DELETED"):
-            raise Expired("an event of a type that is not known")
         if uid := uid_of(document):
             version = document["metadata"].get("resourceVersion")
             shard = self.selection.shard_of(uid)

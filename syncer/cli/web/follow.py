@@ -15,13 +15,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
 from syncer.cli.exits import message_of
 from syncer.cli.web.index import Index
+from syncer.kube.answers import event_of
 from syncer.kube.notification_requests import Unreadable, list_path, parse
 from syncer.model.errors import Expired, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest
@@ -199,19 +198,11 @@ async def changes(at: Access, namespace: str | None, version: str) -> AsyncGener
     ) as lines:
         yield Change(version)
         async for line in lines:
-            kind, document = _event(line)
-            found = parse(document) if kind != "BOOKMARK" else None
-            yield Change(document["metadata"]["resourceVersion"], found, kind == "DELETED")
-
-
-def _event(line: bytes) -> tuple[str, Any]:
-    """Return kind and object of an event; Expired for anything else, since a list is always right."""
-    try:
-        event = orjson.loads(line)
-        kind, document = event["type"], event["object"]
-        version = document["metadata"]["resourceVersion"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise Expired("a line of the watch is not an event") from None
-    if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"} or not isinstance(version, str):
-        raise Expired("the watch has ended with an error")
-    return kind, document
+            kind, document = event_of(line)
+            try:
+                version = str(document["metadata"]["resourceVersion"])
+            except (KeyError, TypeError):
+                raise Expired("an event about an object without a version") from None
+            yield Change(
+                version, None if kind == "BOOKMARK" else parse(document), kind == "DELETED"
+            )

@@ -82,7 +82,9 @@ async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCapture
     task = asyncio.create_task(watch.run())
     await asyncio.wait_for(ended.wait(), 30)
     task.cancel()
-    assert caplog.messages == ["watch of leases interrupted: a line is not an event"] * 2
+    assert (
+        caplog.messages == ["watch of leases interrupted: a line of the watch is not an event"] * 2
+    )
 
 
 async def test_all_pages_are_read() -> None:
@@ -145,12 +147,16 @@ async def test_an_older_list_takes_nothing_back() -> None:
 
 #: A line of a watch, and why it ends the watch.
 LINES: Final = {
-    "half a line": (b'{"type":"ADD', "a line is not an event"),
-    "another document": (b"[]", "a line is not an event"),
-    "no lease": (b'{"type":"ADDED","object":{"metadata":7}}', "a line is not an event"),
-    "an error": (b'{"type":"ERROR","object":{"code":410}}', "ERROR 410"),
-    "an error without a document": (b'{"type":"ERROR","object":"x"}', "ERROR None"),
-    "an unknown kind": (b'{"type":"BOOKMARK","object":{}}', "BOOKMARK None"),
+    "half a line": (b'{"type":"ADD', "a line of the watch is not an event"),
+    "another document": (b"[]", "a line of the watch is not an event"),
+    "no lease": (b'{"type":"ADDED","object":{"metadata":7}}', "a lease cannot be read"),
+    "an error": (b'{"type":"ERROR","object":{"code":410}}', "ERROR 410 in the watch"),
+    "an error without a document": (b'{"type":"ERROR","object":"x"}', "ERROR None in the watch"),
+    "an unknown kind": (b'{"type":"NEW","object":{}}', "NEW None in the watch"),
+    "a bookmark, for which nobody asks": (
+        b'{"type":"BOOKMARK","object":{}}',
+        "a lease cannot be read",
+    ),
 }
 
 
