@@ -368,7 +368,7 @@ def _leave_out(sheet: _Sheet, least: list[int], limit: Limit) -> dict[int, str]:
     """
     Leave out items of lists until the rest can be cut to size: by part, what stands there.
 
-    Those go first that take more than half of the room, since an address cannot be cut; then the last ones.
+    Those that take more than half of the space go first, since an address cannot be cut; then the last.
     """
     total = sum(least)
     tails: dict[int, str] = {}
@@ -378,8 +378,8 @@ def _leave_out(sheet: _Sheet, least: list[int], limit: Limit) -> dict[int, str]:
         _rest(10**6)
     )
     sizes = [sum(least[start:end]) for start, end, *_ in sheet.items]
-    room = budget - total + sum(sizes)
-    order = sorted(range(len(sizes)), key=lambda n: (sizes[n] > room // 2, n), reverse=True)
+    space = budget - total + sum(sizes)
+    order = sorted(range(len(sizes)), key=lambda n: (sizes[n] > space // 2, n), reverse=True)
     for start, end, count, number, size in ((*sheet.items[n], sizes[n]) for n in order):
         if total <= budget:
             break

@@ -140,10 +140,10 @@ class Follower:
         """Add subject and severity, which no log has, from the objects; without if that takes long."""
         keys = {e.object for e in events if e.object} - self._told.keys()
         if keys and self._at.store is not None:
-            room = asyncio.Semaphore(_TOGETHER)
+            slots = asyncio.Semaphore(_TOGETHER)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER):
-                    await asyncio.gather(*(self._ask(key, room) for key in keys))
+                    await asyncio.gather(*(self._ask(key, slots) for key in keys))
             while len(self._told) > _TOLD:
                 del self._told[next(iter(self._told))]
         out = []
@@ -153,8 +153,8 @@ class Follower:
             out.append(replace(event, severity=severity, subject=subject) if known else event)
         return out
 
-    async def _ask(self, key: str, room: asyncio.Semaphore) -> None:
-        async with room:
+    async def _ask(self, key: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
             try:
                 found = await self._at.objects.get(*namespace_and_name(key))
             except Gone:
