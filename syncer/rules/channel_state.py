@@ -18,7 +18,7 @@ fallback that was not needed: how a notification ends goes by the others (`decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -119,6 +119,7 @@ def state_of(
     before_order: frozenset[AttemptId] | None = None,
     folded: int = 0,
     folded_unsent: int = 0,
+    ended_by: Collection[AttemptId] = (),
 ) -> ChannelState:
     """
     Determine the state of a channel.
@@ -131,6 +132,7 @@ def state_of(
         before_order: Attempts that the latest resend request sets aside; None without a request.
         folded: Failed attempts that the status holds only as a number.
         folded_unsent: How many of those count in no limit.
+        ended_by: Attempts that were unknown when the phase became final: they stay what they were.
     """
     known = list(attempts)
     if not (known or folded or before_order is not None):
@@ -142,7 +144,9 @@ def state_of(
     last = newest(known)
     ordered = before_order is not None
     counted = [a for a in known if before_order is None or a.id not in before_order]
-    spent = sum(map(counts, counted)) + (0 if ordered else max(0, folded - folded_unsent))
+    spent = sum(counts(a) or a.id in ended_by for a in counted) + (
+        0 if ordered else max(0, folded - folded_unsent)
+    )
     left = max(0, (1 if ordered else max_attempts) - spent)
     unsent = len(uncounted_run(known))
 
@@ -157,7 +161,7 @@ def state_of(
         return answer(State.FAILED, "permanent failure recorded")
     if not ordered and any(a.failure is FailureClass.SUPERSEDED for a in known):
         return answer(State.SUPERSEDED, "a newer notification of its incident goes instead")
-    if at_most_once and any(a.state is AttemptState.UNKNOWN for a in counted):
+    if at_most_once and any(a.state is AttemptState.UNKNOWN or a.id in ended_by for a in counted):
         return answer(State.UNCERTAIN, "result unknown and delivery is at most once")
     if not left:
         return answer(State.EXHAUSTED, "attempts used up")

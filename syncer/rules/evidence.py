@@ -170,6 +170,10 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
+    if about.ground(request) is Ground.JOURNAL:
+        # What is journaled counts as unknown, although a former owner may have told the log alone more.
+        ahead = {a.id for a in status.attempts if a.state is AttemptState.UNKNOWN}
+        view = replace(view, doubted=view.doubted | ahead)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
     # Of a plan that is lost, only the status says which channels were fallbacks that nobody needed.

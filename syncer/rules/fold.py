@@ -56,6 +56,7 @@ class LogView:
         last_skip: Per channel, the reason of a skip that is the channel's last record.
         opened: Per open attempt, the history before its intent.
         conflicts: Attempts for which two definite results were recorded.
+        doubted: Attempts that are or were on record as unknown.
         resolved: Attempts with a manual resolution.
         accepted: Final phase that a person has accepted although no attempt on record leads to it.
         position: Index of the last folded element.
@@ -69,6 +70,7 @@ class LogView:
     last_skip: dict[str, str] = field(default_factory=dict)
     opened: dict[AttemptId, History] = field(default_factory=dict)
     conflicts: int = 0
+    doubted: frozenset[AttemptId] = NO_IDS
     resolved: frozenset[AttemptId] = NO_IDS
     accepted: str = ""
     position: int = 0
@@ -97,6 +99,8 @@ class LogView:
     def _attempt(self, record: Record) -> None:
         new = read_attempt(record)
         old = self.attempts.get(new.id)
+        if new.state is AttemptState.UNKNOWN:
+            self.doubted |= {new.id}
         if record.kind.resolution:
             self.resolved |= {new.id}
         elif (

@@ -127,6 +127,7 @@ def _channel_states(
             before_order=before if ordered else None,
             folded=folded.get(channel, 0),
             folded_unsent=unsent.get(channel, 0),
+            ended_by=view.doubted if status.terminal and before is None else (),
         )
 
     states = tuple(state(c, ordered=ordered) for c in _planned(view, status, attempts))

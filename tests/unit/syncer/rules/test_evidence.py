@@ -29,7 +29,7 @@ FOUNDED, CHANGED = 100 * DAY, 110 * DAY
 NOW: Final = 113 * DAY
 FRESH: Final = 112 * DAY
 ABOUT: Final = Circumstances(adopted_before=FOUNDED, since=CHANGED, lost=CHANGED, now=NOW)
-FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
+_, UNKNOWN, FAILED, SUCCESS = AttemptState
 AGREES, BELIEVED, DISREGARDED, DOUBTED = Verdict
 
 
@@ -66,6 +66,8 @@ def asked(*attempts: Attempt) -> LogView:
 NO_LOG: Final = LogView()
 OVERTAKEN: Final = replace(attempt(2, channel="b"), failure=FailureClass.SUPERSEDED)
 FAILS: Final = (attempt(1), attempt(2), attempt(3))
+UNSENT: Final = replace(attempt(3), failure=FailureClass.NOT_SENT)
+ENDED: Final = (*FAILS[:2], UNSENT)
 CHANNELS: Final = (ChannelStatus("b", "Delivered"),)
 DELIVERED: Final = ChannelStatus("a", "Delivered")
 FOLDED: Final = Rollup(3, (ChannelRollup("a", 3, AttemptId("0.7-3"), 3),))
@@ -136,6 +138,18 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     ),
     "log and status agree": (status("Sending", attempt(1)), view(attempt(1)), {}, FRESH, AGREES),
     "a finished one": (status("Failed", *FAILS), view(*FAILS), {}, FRESH, AGREES),
+    "ended by what was unknown, and was not sent as its former owner said late": (
+        status("Failed", *ENDED), view(*ENDED, doubted=frozenset({UNSENT.id})), {}, FRESH, AGREES,
+    ),
+    "called ended by what was not sent": (status("Failed", *ENDED), view(*ENDED), {}, FRESH, DOUBTED),
+    "at most once, ended by what was unknown and failed": (
+        status("Failed", attempt(1)), view(attempt(1), doubted=frozenset({attempt(1).id})),
+        {"at_most_once": True}, FRESH, AGREES,
+    ),
+    "ended by what was journaled, and was not sent as the log alone was told": (
+        status("Failed", *ENDED[:2], attempt(3, UNKNOWN), journal="0.7-1"), view(*ENDED),
+        {"marked": True}, FRESH, AGREES,
+    ),
     "finished, without a channel": (status("Failed"), view(channels=()), {}, FRESH, AGREES),
     "a log behind its status": (
         status("Retrying", attempt(1, SUCCESS)), view(channels=("a", "b")), {}, FRESH, DOUBTED,

@@ -47,6 +47,8 @@ def test_a_verdict_is_no_second_result() -> None:
     overtaken = fold(log(intent(A1), wrong, result(A1)))
     assert (overtaken.attempts[A1].state, overtaken.conflicts) == (AttemptState.SUCCESS, 0)
     assert overtaken.resolved == {A1}
+    unknown = result(A1, AttemptState.UNKNOWN)
+    assert fold(log(intent(A1), unknown, result(A1), intent(A2), result(A2))).doubted == {A1}
     raised = Record(Kind.RESOLVE_SUCCESS, f"resolve:{A1}:success", "slack:ops", {"at": 9_000})
     assert fold(log(intent(A1), result(A1, AttemptState.FAILED), raised)).conflicts == 0
     assert fold(log(intent(A1), result(A1, AttemptState.FAILED), result(A1))).conflicts == 1
