@@ -43,6 +43,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+from syncer.model.packing import packed
+
 TYPE: Final = "notification-ledger/Record"
 #: Characters that the schema allows for a message, and those that the mark of the log takes at most.
 MESSAGE_CHARS: Final = 32_768
@@ -162,7 +164,7 @@ def message_of(status: Json) -> str:
 
 
 def _packed(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return packed(value).decode("utf-8", "surrogatepass")
 
 
 def _place(known: dict[str, int], text: str) -> int:

@@ -95,12 +95,13 @@ def difference(shown: Status, wanted: Status) -> Json:
     # Most statuses are written once, and one without a member renders as nothing.
     old, new = {} if shown is NO_STATUS else render_members(shown), render_members(wanted)
     changed = _changed(old, new)
-    if changed and not fits(message_of(new)):
+    message = message_of(new) if changed else ""
+    if not fits(message):
         # What has no space does not come back, and makes no difference.
         changed = _changed(bare(old), bare(new))
     if not changed:
         return {}
-    written = fold(new)
+    written = fold(new, message)
     return {
         k: written.get(k) for k in (*changed, "conditions", "log") if k in changed or k in written
     }
