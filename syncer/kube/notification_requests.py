@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -474,7 +474,7 @@ def parse(
     try:
         return parse_object(document, known)
     except Exception as error:  # noqa: BLE001 (a malformed member fails in any way it likes)
-        return Unreadable(*astuple(meta), type(error).__name__)
+        return Unreadable(**asdict(meta), problem=type(error).__name__)
 
 
 def readable(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:

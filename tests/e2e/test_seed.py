@@ -44,6 +44,7 @@ from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until
+from tests.fakes.ownership import Ours
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -225,30 +226,6 @@ def _waited(logs: Mapping[str, Log]) -> None:
 # -- five concurrent status updates ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Forever:
-    """A lease term that does not end, over everything."""
-
-    epoch: Epoch
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Yes."""
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Yes."""
-        return True
-
-    def term_of(self, uid: str) -> Forever:
-        """Return itself: it is the ownership, too."""
-        return self
-
-    def accepts(self, uid: str) -> bool:
-        """Yes."""
-        return True
-
-
 class CountingStore(NotificationRequestClient):
     """The real store; counts status writes by object."""
 
@@ -271,7 +248,7 @@ class Writer:
     is what the object shows, and nothing else. That is the hardest case for the merge.
     """
 
-    term: Forever
+    term: Ours
     recorder: Recorder
     store: CountingStore
     registry: CollectorRegistry
@@ -329,7 +306,7 @@ async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
             await client.open(f"writer-{n}")
             registry = CollectorRegistry()
             metrics = SyncMetrics(registry)
-            term = Forever(Epoch(f"0.{101 + n}"))
+            term = Ours(Epoch(f"0.{101 + n}"))
             recorder = Recorder(
                 RedisLog(client), Cache(window=0.0), LedgerTime(), metrics, identity=f"writer-{n}"
             )

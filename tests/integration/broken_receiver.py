@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -36,6 +35,7 @@ from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
+from tests.fakes.ownership import Ours
 from tests.integration.scripted import ScriptedServer
 
 OPS, DEV = "slack:ops", "slack:dev"
@@ -49,30 +49,6 @@ class Clock:
 
     def __call__(self) -> float:
         return monotonic_clock() + self.skipped
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Owns everything, for ever."""
-
-    epoch: Epoch = field(default=Epoch("0.7"))
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Yes."""
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Yes."""
-        return True
-
-    def term_of(self, uid: str) -> Owner:
-        """Itself."""
-        return self
-
-    def accepts(self, uid: str) -> bool:
-        """Yes."""
-        return True
 
 
 class Store:
@@ -126,7 +102,7 @@ class Delivery:
                 claimer=Claimer(
                     recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
                 ),
-                ownership=Owner(),
+                ownership=Ours(Epoch("0.7")),
                 router=self,
                 reporter=EventReporter(self._emit, self.metrics),
                 metrics=self.metrics,

@@ -23,7 +23,6 @@ from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.errors import Conflict, Gone
-from syncer.model.ports import LeaseTerm
 from syncer.model.record import Header, Plan
 from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_object
 from syncer.runtime.clock import LedgerTime
@@ -34,38 +33,13 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.channels.receiver import Receiver, Step, receiving
+from tests.fakes.ownership import Held, Ours
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
 EPOCH = Epoch("0.7")
 QUICK = FeedLimits(batch_events=100, flush_interval=0.02, max_retries=0, max_age=7 * 86400.0)
 SUCCESS, FAILED = AttemptState.SUCCESS, AttemptState.FAILED
-
-
-class Always:
-    """A lease term that holds."""
-
-    epoch = EPOCH
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        return True
-
-
-@dataclass
-class Owner:
-    """Owns everything, but for some uids."""
-
-    others: set[str] = field(default_factory=set)
-
-    def term_of(self, uid: str) -> LeaseTerm | None:
-        return None if uid in self.others else Always()
-
-    def accepts(self, uid: str) -> bool:
-        return uid not in self.others
 
 
 @dataclass
@@ -132,7 +106,7 @@ class World:
     client: LedgerClient
     log: RedisLog
     cache: Cache
-    owner: Owner
+    owner: Ours
     objects: Objects
     recorder: Recorder
     sync: StatusWriter
@@ -189,7 +163,7 @@ class World:
         self, entry: Notification, state: AttemptState = SUCCESS, channel: str = "console"
     ) -> None:
         """One attempt from intent to outcome."""
-        _, intent = await self.recorder.open(entry, Always(), channel, limit=5)
+        _, intent = await self.recorder.open(entry, Held(EPOCH), channel, limit=5)
         failure = None if state is SUCCESS else FailureClass.TRANSIENT
         made = Attempt(intent.attempt_id, channel, state, ended=self.time.now(), failure=failure)
         await self.recorder.close(entry, made, intent, patience=5)
@@ -223,7 +197,7 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
     time = LedgerTime()
     metrics = SyncMetrics(CollectorRegistry())
     recorder = Recorder(log, cache, time, metrics, identity="test")
-    owner, objects = Owner(), Objects()
+    owner, objects = Ours(EPOCH), Objects()
     try:
         yield World(
             client, log, cache, owner, objects, recorder,
@@ -365,7 +339,7 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert (sweep.unaudited, sweep.reopened) == (["u"], [])
         reopened = second.cache.reopen(entry.request)
-        await second.claimer.claim(reopened, Always())
+        await second.claimer.claim(reopened, Held(EPOCH))
         await second.flush(reopened)
         sink = Collector()
         assert await second.feed(sink).round()
@@ -389,7 +363,7 @@ async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -
         sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert sweep.reopened == ["u"]
         reopened = second.cache.reopen(entry.request)
-        await second.claimer.claim(reopened, Always())
+        await second.claimer.claim(reopened, Held(EPOCH))
         assert reopened.publication.pending
         await second.flush(reopened)
         assert await second.expires("u")
@@ -418,7 +392,7 @@ async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> N
     await world.attempt(entry, FAILED)
     del world.objects.documents["name-u"]
     entry.gone()
-    assert await world.claimer.retire(entry, Always())
+    assert await world.claimer.retire(entry, Held(EPOCH))
     assert "u" not in world.cache.entries
     sink = Collector()
     assert await world.feed(sink).round()
@@ -434,7 +408,7 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         await first.attempt(entry, FAILED)
         del first.objects.documents["name-u"]
         entry.gone()
-        assert await first.claimer.retire(entry, Always())
+        assert await first.claimer.retire(entry, Held(EPOCH))
         assert not await first.expires("u")
     async with world_on(redis_url) as second:
 

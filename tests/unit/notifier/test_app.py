@@ -29,7 +29,7 @@ from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoCluster, unreachable
-from tests.unit.notifier.reconciler.starting import Held
+from tests.fakes.ownership import Held
 
 
 def loaded_with(**members: Any) -> Loaded:

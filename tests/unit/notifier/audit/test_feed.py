@@ -28,6 +28,7 @@ from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notification import notification, read, shows
+from tests.fakes.ownership import Ours
 from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settled
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
@@ -67,17 +68,6 @@ def away(times: int = 1) -> list[Written | Exception]:
     return [Written(Result.RETRY, "no route")] * times
 
 
-class Owner:
-    """Owns everything but what it is told."""
-
-    def __init__(self) -> None:
-        self.others: set[str] = set()
-
-    def term_of(self, uid: str) -> object | None:
-        """Whether it is ours."""
-        return None if uid in self.others else self
-
-
 class World:
     """A feed, what it reads, and where it writes; no pause takes time."""
 
@@ -87,7 +77,7 @@ class World:
         self.log = MemoryLog(self.redis, patience=0.0)
         self.log.client.problem = None
         self.cache = Cache(window=0.0, monotonic=lambda: self.clock, audit_limit=100)
-        self.owner, self.sink, self.registry = Owner(), Collector(), CollectorRegistry()
+        self.owner, self.sink, self.registry = Ours(), Collector(), CollectorRegistry()
         self.pauses: list[float] = []
         self.made = 0
 
@@ -104,7 +94,7 @@ class World:
         """A feed into some sinks, the collector by default."""
         self.registry = CollectorRegistry()
         return AuditFeed(
-            cache=self.cache, log=self.log, ownership=cast("Any", self.owner),
+            cache=self.cache, log=self.log, ownership=self.owner,
             sinks=sinks or (self.sink,), metrics=AuditMetrics(self.registry),
             now=lambda: self.now, limits=limits, at_most_once=False,
             **({"jitter": lambda: 1.0} | more),
@@ -540,7 +530,7 @@ def test_pauses_differ_a_little(world: World) -> None:
     """Replicas that lost the same store do not come back at the same moment."""
     feed = world.feed()
     own = AuditFeed(
-        cache=world.cache, log=world.log, ownership=cast("Any", world.owner), sinks=(),
+        cache=world.cache, log=world.log, ownership=world.owner, sinks=(),
         metrics=feed.metrics, now=lambda: 0, limits=LIMITS, at_most_once=False,
     )  # fmt: skip
     drawn = [own.jitter() for _ in range(200)]

@@ -47,27 +47,13 @@ from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.notification import notification
 from tests.fakes.outside import NoRouter, unreachable
+from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
 NOW = 1000.0
 #: Redis's clock at that moment.
 WALL = 1_795_576_400_000
 EPOCH = Epoch("0.9")
-
-
-class Held:
-    """A lease term that never ends."""
-
-    epoch = EPOCH
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Yes."""
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Yes."""
-        return True
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from syncer.runtime.supervise import TaskEndedError
 from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import Checks, NoRouter, unreachable
-from tests.unit.notifier.reconciler.starting import Held, document
+from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.starting import document
 
 PATIENCE = 60.0
 

@@ -35,7 +35,8 @@ from syncer.sync.cache import Cache, Finished, summary
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.unit.notifier.reconciler.starting import Held, document
+from tests.fakes.ownership import Held, Ours
+from tests.unit.notifier.reconciler.starting import document
 
 DAY: Final = 86_400_000
 
@@ -92,17 +93,6 @@ async def test_what_was_not_heard_is_looked_for() -> None:
 # -- sweeps -----------------------------------------------------------------------------------------
 
 
-class Owned:
-    """Owns everything but what it is told."""
-
-    def __init__(self, *strangers: str) -> None:
-        self.strangers = strangers
-
-    def term_of(self, uid: str) -> Held | None:
-        """Whether it is ours."""
-        return None if uid in self.strangers else Held()
-
-
 class Objects:
     """The API server: gives objects by name, ended, with the uid of that name."""
 
@@ -125,7 +115,7 @@ class Process:
         self.redis = MemoryRedis(lambda: 1_000)
         self.log: Any = MemoryLog(self.redis)
         self.objects, self.cache, self.queue = Objects(), Cache(window=1.0), WorkQueue()
-        self.shards = Owned(*strangers)
+        self.shards = Ours(others=strangers)
         self.takeover = Takeover()
         self.takeover.owning.set()
         self.reflector = SimpleNamespace(

@@ -23,6 +23,7 @@ from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
+from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
 
@@ -31,21 +32,6 @@ NOTICE: Final = 60.0
 
 
 START: Final = 1_800_000_000_000
-
-
-class Held:
-    """A lease term that never ends."""
-
-    epoch = Epoch("0.9")
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Yes."""
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Yes."""
-        return True
 
 
 class World:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import make_attempt_id
-from tests.unit.notifier.reconciler.holding import Held
+from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.holding import World as Still
 
 #: Seconds that a hand-over may last; what need not be waited for ends long before.
@@ -39,7 +39,7 @@ class World(Still):
     def on_the_wire(self, name: str) -> Any:
         """An attempt under way."""
         entry = self.claimed(name)
-        entry.in_flight.begin(make_attempt_id(Held.epoch, 2), "slack:ops")
+        entry.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
         return entry
 
 

@@ -23,7 +23,8 @@ from syncer.sync.notification import Claim
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.notification import notification
-from tests.unit.notifier.reconciler.starting import Held, document
+from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.starting import document
 
 NONE = cast("Any", None)
 
