@@ -9,7 +9,6 @@ connection, for what no server would admit to.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email
 import email.policy
 import ssl
@@ -20,6 +19,8 @@ from email.message import EmailMessage
 from typing import Any, Final, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.servers.listening import listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,26 +183,14 @@ class Scripted:
     contents: list[bytes] = field(default_factory=list)
     sessions: int = 0
     ended: int = 0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.sessions += 1
-        try:
-            with contextlib.suppress(
-                ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
-            ):
-                await self._talk(reader, writer)
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def say(step: str) -> str:
             answer = self.answers.get(step, FINE.get(step, "500 what"))
             if answer == CUT:
+                writer.transport.abort()
                 raise ConnectionResetError
             if answer == HANG:
                 await asyncio.sleep(60)
@@ -221,6 +210,7 @@ class Scripted:
             if verb == "DATA" and code == "354":
                 if self.cut_after is not None:
                     self.contents.append(await reader.readexactly(self.cut_after))
+                    writer.transport.abort()
                     raise ConnectionResetError
                 self.contents.append(await reader.readuntil(b"\r\n.\r\n"))
                 await say("content")
@@ -235,12 +225,5 @@ async def scripted(
 ) -> AsyncIterator[Scripted]:
     """A scripted server that listens while the block runs."""
     made = Scripted(answers or {}, cut_after)
-    server = await asyncio.start_server(made._serve, "127.0.0.1", 0, limit=1 << 22)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(made._serve) as made.port:
         yield made
-    finally:
-        server.close()
-        for task in tuple(made._tasks):
-            task.cancel()
-        await asyncio.gather(*made._tasks, return_exceptions=True)

@@ -11,11 +11,9 @@ Certificates are made by the `openssl` program, once per test session.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import socket
 import ssl
-import struct
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from tests.servers.listening import listening, reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +87,20 @@ class Receiver:
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     port: int = 0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
         """Address of the receiver."""
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         step = self.script[min(self.connections, len(self.script) - 1)]
         self.connections += 1
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await self._answer(step, reader, writer)
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _answer(
-        self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
         if not step.accept:
-            _reset(writer)
+            reset(writer)
             return
         if step.reset_after is not None:
             await reader.readexactly(step.reset_after)
-            _reset(writer)
+            reset(writer)
             return
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *fields = head.rstrip("\r\n").split("\r\n")
@@ -136,14 +122,7 @@ class Receiver:
             await writer.drain()
         if step.abort:
             await asyncio.sleep(0.02)
-            _reset(writer)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST instead of FIN."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+            reset(writer)
 
 
 @asynccontextmanager
@@ -152,15 +131,8 @@ async def receiving(
 ) -> AsyncIterator[Receiver]:
     """A receiver that listens while the block runs; without a script it answers 200."""
     receiver = Receiver(script or (Step(),), tls)
-    server = await asyncio.start_server(receiver._serve, host, 0, ssl=tls, limit=1 << 22)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(receiver._serve, host, tls=tls) as receiver.port:
         yield receiver
-    finally:
-        server.close()
-        for task in tuple(receiver._tasks):
-            task.cancel()
-        await asyncio.gather(*receiver._tasks, return_exceptions=True)
 
 
 def closed_port() -> int:

@@ -7,7 +7,6 @@ Whatever a receiver does, a channel answers with an outcome, within its deadline
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +18,7 @@ from syncer.model.attempt import AttemptState
 from tests.channels.http_payloads import MAKERS
 from tests.channels.messages import message
 from tests.channels.receiver import Step, receiving
+from tests.servers.listening import listening
 
 FLOOD_BYTES = 100 * 1024 * 1024
 #: What the sockets of both sides may hold when we have stopped reading.
@@ -35,34 +35,21 @@ async def flooding(head: bytes, unit: bytes) -> AsyncIterator[tuple[str, list[in
         unit: What it then repeats.
     """
     sent: list[int] = []
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
         n = len(sent)
         sent.append(0)
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            asked = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            await reader.readexactly(int(asked.partition("content-length: ")[2].split("\r\n")[0]))
-            writer.write(head)
-            piece = unit * (60_000 // len(unit))
-            while sent[n] < FLOOD_BYTES:
-                writer.write(piece)
-                await writer.drain()
-                sent[n] += len(piece)
-        writer.transport.abort()
-        tasks.discard(task)
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        await reader.readexactly(int(asked.partition("content-length: ")[2].split("\r\n")[0]))
+        writer.write(head)
+        piece = unit * (60_000 // len(unit))
+        while sent[n] < FLOOD_BYTES:
+            writer.write(piece)
+            await writer.drain()
+            sent[n] += len(piece)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", sent
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}/hook", sent
 
 
 @pytest.mark.parametrize("code", [200, 503])

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -28,6 +28,7 @@ from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates
+from tests.servers.listening import listening
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 REFUSAL = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
@@ -60,28 +61,20 @@ class Keeper:
     afterthought: bytes = b""
     requests: int = 0
     connections: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer until the other side has enough."""
         self.connections += 1
-        if task := asyncio.current_task():
-            self.tasks.add(task)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: *(\d+)", head)
-                await reader.readexactly(int(length[1]) if length else 0)
-                writer.write(self.answers[min(self.requests, len(self.answers) - 1)])
-                self.requests += 1
-                await writer.drain()
-                if self.afterthought:
-                    await asyncio.sleep(BREATH / 5)
-                    writer.write(self.afterthought)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            writer.write(self.answers[min(self.requests, len(self.answers) - 1)])
+            self.requests += 1
+            await writer.drain()
+            if self.afterthought:
+                await asyncio.sleep(BREATH / 5)
+                writer.write(self.afterthought)
 
 
 @asynccontextmanager
@@ -90,15 +83,8 @@ async def keeping(
 ) -> AsyncIterator[tuple[Keeper, str]]:
     """A `Keeper` that listens, and its URL."""
     keeper = Keeper(answers, afterthought)
-    server = await asyncio.start_server(keeper.serve, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(keeper.serve, tls=tls) as port:
         yield keeper, f"{'https' if tls else 'http'}://127.0.0.1:{port}/hook"
-    finally:
-        server.close()
-        for task in keeper.tasks:
-            task.cancel()
-        await asyncio.gather(*keeper.tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -217,17 +203,15 @@ async def test_the_rest_of_what_nobody_asked_for_answers_nothing(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"{}")
-            writer.write((first if late else first + part) if connections == 1 else REFUSAL)
-            await asyncio.sleep(BREATH / 5)
-            writer.write(part if late and connections == 1 else b"")
-            await reader.readuntil(b"{}")
-            writer.write(rest + REFUSAL)
-        writer.close()
+        await reader.readuntil(b"{}")
+        writer.write((first if late else first + part) if connections == 1 else REFUSAL)
+        await asyncio.sleep(BREATH / 5)
+        writer.write(part if late and connections == 1 else b"")
+        await reader.readuntil(b"{}")
+        writer.write(rest + REFUSAL)
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    async with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/hook"
         assert (await post(http_client, url)).state is AttemptState.SUCCESS
         await asyncio.sleep(BREATH)
         outcome = await post(http_client, url)
