@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -16,20 +14,12 @@ from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.times import format_time
-from tests.e2e.harness import CHANNEL, Stage, stage, until
+from tests.e2e.harness import CHANNEL, Stage, until
 from tests.integration.exploring import HOSTILE, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
-from tests.servers.controlplane import ControlPlane
 from tests.servers.users import acl_rule, url_of
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 async def test_every_page_tells_what_there_is(here: Stage) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,9 +19,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.e2e.harness import Stage, stage, until
+from tests.e2e.harness import Stage, until
 from tests.integration.operating import NO_SWEEPS, owner
-from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 
@@ -174,13 +173,6 @@ def recorded() -> Iterator[list[Call]]:
         yield calls
     finally:
         sys.setprofile(None)
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 async def test_the_way_of_an_attempt_is_that_of_the_page(here: Stage) -> None:

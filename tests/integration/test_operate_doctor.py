@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,10 +23,9 @@ from syncer.cli.doctor.result import Grade
 from syncer.cli.doctor.rights import RightsFacts
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
-from tests.e2e.harness import Stage, stage, until
+from tests.e2e.harness import Stage, until
 from tests.integration.examining import examine
 from tests.integration.operating import NO_SWEEPS, Operator, owner
-from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import Sentinel, call, port_of
 
@@ -264,13 +263,6 @@ async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 # -- everything -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)

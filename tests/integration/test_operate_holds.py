@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.record import Kind
-from tests.e2e.harness import CHANNEL, Stage, stage, until
+from tests.e2e.harness import CHANNEL, Stage, until
 from tests.integration.accounts import account, as_account
 from tests.integration.operating import BY, NO_SWEEPS, Operator, RawLog, owner
 from tests.servers.controlplane import ControlPlane
@@ -20,19 +18,6 @@ from tests.servers.controlplane import ControlPlane
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 
 WHY: Final = "they mend it"
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
-
-
-@pytest.fixture
-def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
-    """The command."""
-    return Operator(here, capsys)
 
 
 def path(namespace: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from notifier.gateway.draft import Incoming
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import translate
-from tests.e2e.harness import Stage, Step, stage, until
+from tests.e2e.harness import Stage, Step, until
 from tests.integration.api import notification
 from tests.integration.operating import (
     NO_SWEEPS,
@@ -24,23 +23,9 @@ from tests.integration.operating import (
     owner,
     status_of,
 )
-from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
-
-
-@pytest.fixture
-def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
-    """The command."""
-    return Operator(here, capsys)
 
 
 async def sent(here: Stage, *names: str) -> list[RawLog]:

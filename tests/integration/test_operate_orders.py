@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncer.model.record import Kind
-from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.e2e.harness import CHANNEL, Stage, Step, until
 from tests.integration.api import notification
 from tests.integration.operating import (
     BY,
@@ -23,24 +21,10 @@ from tests.integration.operating import (
     quiet,
     status_of,
 )
-from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 
 GONE = Step(404, "no such hook")
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
-
-
-@pytest.fixture
-def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
-    """The command."""
-    return Operator(here, capsys)
 
 
 async def phase(here: Stage, uid: str, wanted: str) -> None:

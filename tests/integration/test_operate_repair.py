@@ -59,12 +59,6 @@ async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> A
         assert (await here.api.ask("DELETE", f"{here.api.requests}/n")).code in {200, 404}
 
 
-@pytest.fixture
-def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
-    """The command."""
-    return Operator(here, capsys)
-
-
 # -- planting -------------------------------------------------------------------------------------
 
 

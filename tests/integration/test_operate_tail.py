@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
+from tests.e2e.harness import BUSY, OK, Stage, Step, until
 from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
-from tests.servers.controlplane import ControlPlane
 from tests.unit.syncer.kubectl.stand_in import PLUGIN, StandIn, on_path
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -26,13 +25,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: Seconds for a line to come; the command's own imports are among them.
 _PATIENCE: Final = 30.0
 RETRY: Final = {"maxAttempts": 3, "initialBackoffSeconds": 1, "maxBackoffSeconds": 60}
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 class Command:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,12 @@ import pytest
 from notifier.cli.main import _parser
 from notifier.cli.sending import send
 from syncer.model.carried import fold
-from tests.e2e.harness import CHANNEL, Stage, Step, stage
+from tests.e2e.harness import CHANNEL, Stage, Step
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, Match
 from tests.integration.operating import NO_SWEEPS, owner
 from tests.integration.scripted import write_kubeconfig
-from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 
 ROUTING = """\
@@ -37,13 +35,6 @@ async def sent(
     code = await send(_parser().parse_args(["send", "--kubeconfig", str(kubeconfig), *words]))
     printed = capsys.readouterr()
     return code, printed.out, printed.err
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 @pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
