@@ -15,7 +15,7 @@ decide how long the whole takes:
   the simulation, the others through tests that wait for servers; whoever has no more of its own kind
   takes of the other. Side by side both cores stay busy until the end. In the order of their length alone,
   what computes would come first and crowd the cores, and what waits would leave them idle afterwards.
-- A test that measures time, memory or CPU belongs to the group ``alone``
+- A test that measures time or CPU belongs to the group ``alone``
   (``pytest.mark.xdist_group("alone")``). That group begins last, and a lock between the processes
   ensures that nothing runs beside one of its tests.
 
