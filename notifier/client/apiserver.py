@@ -67,12 +67,15 @@ class ApiServer(Client):  # noqa: V102 (for who imports it)
             await self._client.close()
 
     async def _make(self, given: Json, traceparent: str, until: float) -> Made:
+        submitter = Submitter(self._objects(), time.time)
         try:
             incoming = Incoming({"traceparent": traceparent}, orjson.dumps(given))
             (desired,) = translate(self._source, incoming, time.time())
-            made = await Submitter(self._objects(), time.time).submit(desired, until)
+            made = await submitter.submit(desired, until)
         except Refused as error:
             raise Rejected(str(error), reason=f"HTTP{error.status}") from None
+        finally:
+            await submitter.close()
         if made.taken:
             raise Rejected("key: an object that is not this event's has its name")
         return Made(made.name, made.namespace, made.uid, made.duplicate)

@@ -90,6 +90,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         reviews = Reviews(client, monotonic_clock)
         stack.push_async_callback(reviews.close)
         submitter = Submitter(KubeObjects(client), time.time)
+        stack.push_async_callback(submitter.close)
         admin.detail("apiserver", lambda: submitter.problem or None)
         series = GatewayMetrics(registry)
         expectations = _expectations(loaded, client, submitter, series)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -67,28 +66,16 @@ class Rating:
         self._open: dict[str, _Digest] = {}
         self._tasks: set[asyncio.Task[Submitted]] = set()
 
-    async def submit(
-        self,
-        desired: Desired,
-        until: float,
-        gate: AbstractAsyncContextManager[object] | None = None,
-    ) -> Submitted:
+    async def submit(self, desired: Desired, until: float) -> Submitted:
         """
-        Make an object exist, or be part of a digest.
-
-        Args:
-            desired: The object.
-            until: When to give up, by the loop's clock.
-            gate: Bounds what asks the API server at once; nobody is within it who waits for a digest.
+        Make an object exist, or be part of a digest; `until` is when to give up, by the loop's clock.
 
         Raises:
             OverRateError: it is above the rate, and the source asks for no digest.
             Unavailable: the API server did not take it in time.
             Refused: it never will.
         """
-        async with gate or nullcontext():
-            made = await self._within(desired, until)
-        return made or await self._digested(desired, until)
+        return await self._within(desired, until) or await self._digested(desired, until)
 
     async def _within(self, desired: Desired, until: float) -> Submitted | None:
         """Make an object exist, or find that it does; None if it is to be part of a digest."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,8 +50,6 @@ _METHODS: Final = ("POST", "PUT")
 _READ_AHEAD: Final = 1 << 14
 #: Seconds for the translation of a large body, those before it included.
 _TRANSLATION: Final = 8.0
-#: Objects of one request that are created at once.
-_TOGETHER: Final = 16
 #: Part of the bytes that objects of one source may take while they wait for the API server, and of the
 #: requests in flight, if there are other sources.
 _SHARE: Final = 0.5
@@ -329,11 +328,10 @@ class Gateway:
         rating = self._ratings[label]
         if len(wanted) == 1:
             return [await rating.submit(wanted[0], until)]
-        gate = asyncio.Semaphore(_TOGETHER)
 
         async def one(desired: Desired) -> Submitted | Refused | Unavailable:
             try:
-                return await rating.submit(desired, until, gate)
+                return await rating.submit(desired, until)
             except (Refused, Unavailable) as error:
                 return error
 
@@ -393,7 +391,9 @@ class Gateway:
 
     def _later(self, entry: Entry | None, label: str, reason: str, status: int) -> web.Response:
         self._log(label, status, "a request was not accepted, its sender should try again", reason)
-        seconds = entry.source.retry_after if entry else 10
+        most = entry.source.retry_after if entry else 10
+        # Not all at once; and no later than some senders wait.
+        seconds = random.randint((most + 1) // 2, most)  # noqa: S311 (no secret)
         return _json(status, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
 
     def _log(

@@ -188,8 +188,10 @@ class SourceSettings(Group):
         "and is shorter than the time for which its sender waits for an answer.",
     )  # fmt: skip
     retry_after: int | None = Field(
-        default=None, ge=1, le=600, description="Seconds of `Retry-After` in a 503."
-    )
+        default=None, ge=1, le=600,
+        description="Longest `Retry-After` of a 503, in seconds: each has a time of its own, from half of "
+        "it on, so that senders do not come back together.",
+    )  # fmt: skip
     expect_every: Duration | None = Field(
         default=None, ge=30, le=7 * 86_400,
         description="Interval within which the source sends. When it has been silent for that "

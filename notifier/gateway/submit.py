@@ -6,6 +6,10 @@ a request waits here, and the create is retried until the source's patience ends
 answer 503, and the sender's own retry is the queue. Nothing is kept here: the object exists, or the
 sender knows that it does not.
 
+A storm must not cost more than it brings. So the API server is asked about a few events of a namespace
+at once, in the order in which they came; the others wait. And what is under way when the patience ends goes
+on: given up, it would cost its connection, and its object would exist all the same. The retry meets it.
+
 "Already exists" is success: a retry, the same event from a peer, or an own create whose answer was lost.
 The object's identity is compared, so that nobody who may create objects of that name can silence an alert
 unnoticed.
@@ -25,9 +29,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
@@ -50,6 +55,8 @@ from syncer.model.incident import DATA, FIRING, RESOLVED, incident_of, incident_
 from syncer.model.resource import Json
 from syncer.model.times import time_of
 
+T = TypeVar("T")
+
 #: Seconds for one call.
 CALL: Final = 3.0
 #: Seconds between two tries, growing.
@@ -57,6 +64,8 @@ _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 1.0
 #: Seconds after which an equal event is none of a peer that lags behind.
 _LATE: Final = 120.0
+#: Events of one namespace about which the API server is asked at once.
+_TOGETHER: Final = 16
 #: Objects of one page, and pages that are read.
 _PAGE: Final = 500
 _PAGES: Final = 20
@@ -154,6 +163,17 @@ class Submitter:
         self._now = now
         #: Why the last create failed; empty if it did not.
         self.problem = ""
+        #: By namespace: one may hang, by a webhook of its own.
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_TOGETHER)
+        )
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        """End what is under way; nobody waits for it any more."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def submit(self, desired: Desired, until: float) -> Submitted:
         """
@@ -169,7 +189,7 @@ class Submitter:
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    made = await self._once(desired)
+                    made = await self._in_turn(desired, self._once)
                 self.problem = ""
                 return made
             except TimeoutError:
@@ -194,15 +214,37 @@ class Submitter:
         """
         try:
             async with asyncio.timeout_at(until):
-                there = await self._young(desired)
-                if there is None:
-                    there = await self.objects.get(desired.namespace, desired.identity.name)
-                if not _same(there, desired) or await self._again(desired, there) is not None:
-                    return None
+                return await self._in_turn(desired, self._found)
         except Gone:
             return None
         except (PortError, TimeoutError) as error:
             raise Unavailable(str(error) or "the API server did not answer in time") from None
+
+    async def _in_turn(
+        self, desired: Desired, ask: Callable[[Desired], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Ask the API server about an event when those before it have been; who waits may go."""
+        turn = self._turns[desired.namespace]
+        await turn.acquire()
+
+        def ended(task: asyncio.Task[T]) -> None:
+            turn.release()
+            self._under_way.discard(task)
+            if not task.cancelled():
+                task.exception()
+
+        task = asyncio.create_task(ask(desired))
+        self._under_way.add(task)
+        task.add_done_callback(ended)
+        await asyncio.wait({task})
+        return task.result()
+
+    async def _found(self, desired: Desired) -> Submitted | None:
+        there = await self._young(desired)
+        if there is None:
+            there = await self.objects.get(desired.namespace, desired.identity.name)
+        if not _same(there, desired) or await self._again(desired, there) is not None:
+            return None
         return _submitted(there, desired, duplicate=True)
 
     async def _once(self, desired: Desired) -> Submitted:

@@ -67,6 +67,7 @@ class PagerDuty:
             however late it is, and the end of what is not open is ignored.
         opened: How often each key was opened.
         groups: The group of each key, by the summary of its last event.
+        taken: Key and notification of each event that was accepted, in order.
         said: Of Slack and Teams: the states that each was told of each group, in order.
         port: Where it listens.
     """
@@ -79,6 +80,7 @@ class PagerDuty:
         self.open: set[str] = set()
         self.opened: Counter[str] = Counter()
         self.groups: dict[str, str] = {}
+        self.taken: list[tuple[str, str]] = []
         self.said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.port = 0
         self._script = tuple(script)
@@ -91,6 +93,8 @@ class PagerDuty:
             code = 503
         elif code == 202:
             self._take(event["event_action"], event["dedup_key"])
+            name = event["payload"]["custom_details"]["correlation_id"]
+            self.taken.append((event["dedup_key"], name))
             heads = _HEAD.findall(event["payload"]["summary"])
             self.groups.update((event["dedup_key"], group) for _, group in heads)
         summary = event["payload"]["summary"].removeprefix("Escalation: ")

@@ -22,6 +22,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from syncer.model.incident import AT
 from syncer.model.resource import Json
 from tests.e2e.alertmanagers import (
     Alertmanager,
@@ -61,6 +62,11 @@ _DISK: Final = {
 _CREATED: Final = "notification_ledger_gateway_notifications_total"
 _IN_FLIGHT: Final = "notification_ledger_gateway_requests_in_flight"
 _FAILED: Final = "alertmanager_notification_requests_failed_total"
+
+
+def order_of(document: Json) -> tuple[str, int]:
+    """Which of an incident's is newer: by the API server's time, and the gateway's within a second."""
+    return document["metadata"]["creationTimestamp"], int(document["spec"]["extensions"][AT])
 
 
 class Gate:
@@ -248,6 +254,18 @@ class Pair:
         )
         return [*sorted(self.outside.open), *said]
 
+    def misordered(self) -> list[str]:
+        """Return what PagerDuty took of an incident after something newer, by the order of the objects."""
+        order = {o["metadata"]["name"]: order_of(o) for o in self.seen}
+        newest: dict[str, str] = {}
+        found = []
+        for key, name in self.outside.taken:
+            if order[name] < order[newest.get(key, name)]:
+                found.append(f"{self.outside.groups[key]}: {name} after {newest[key]}")
+            else:
+                newest[key] = name
+        return found
+
     async def settled(self) -> bool:
         """Whether nothing is open, and no notification unfinished."""
         self.seen = await self.objects("once")
@@ -402,9 +420,10 @@ async def test_every_incident_that_ends_is_closed_whatever_dies(
             assert pair.kills >= 3, "each was killed"
             assert pair.outages, "Redis was away"
             await pair.mend(server)
-            await until(pair.settled, pair.why, within=150)
+            await until(pair.settled, pair.why, within=150, every=1.0)
             await asyncio.sleep(_SETTLE)
             assert pair.left() == []
+            assert pair.misordered() == []
             assert {kind: len(groups) for kind, groups in outside.said.items()} == {
                 "slack": GROUPS, "teams": GROUPS,
             }  # fmt: skip

@@ -173,7 +173,8 @@ async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(
         server.faults.add(CREATE, Answer(503), times=None)
         async with asyncio.timeout(60):
             code, answer, headers = await here.send("am", payload)
-        assert (code, headers["Retry-After"]) == (503, "7")
+        assert code == 503
+        assert 4 <= int(headers["Retry-After"]) <= 7
         assert "503" in answer["error"]
         assert stored(server) == []
         server.faults.clear()
@@ -944,7 +945,7 @@ async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], toke
         event = {"specversion": "1.0", "source": "s", "type": "t"}
         codes = [(await here.send("events", {**event, "id": str(n)})) for n in range(4)]
         assert [code for code, _, _ in codes] == [200, 200, 200, 429]
-        assert codes[-1][2]["Retry-After"] == "10"
+        assert 5 <= int(codes[-1][2]["Retry-After"]) <= 10
 
 
 async def test_a_storm_of_one_group_is_one_digest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -175,6 +176,75 @@ async def test_whether_an_event_has_its_object_may_not_be_known() -> None:
         await find(Odd(), desired())
     with pytest.raises(Unavailable, match="did not answer in time"):
         await submit(Mute(), desired(1), patience=0.01)
+
+
+class Slow(Objects):
+    """It takes a quarter of a second for a create, however many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[str] = []
+        self.under_way = self.most = self.broken_off = 0
+
+    async def create(self, namespace: str, body: Json) -> Json:
+        self.begun.append(body["metadata"]["name"])
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(0.25)
+        except asyncio.CancelledError:
+            self.broken_off += 1
+            raise
+        finally:
+            self.under_way -= 1
+        return await super().create(namespace, body)
+
+
+def test_a_storm_waits_its_turn() -> None:
+    """
+    Few are asked about at once, the first first, and nothing that was begun is given up.
+
+    So who comes again meets what was made for him; another namespace notices nothing.
+    """
+    events = [
+        replace(desired(n), identity=replace(desired(n).identity, before="")) for n in range(200)
+    ]
+
+    async def storm(loop: SimLoop) -> None:
+        objects = Slow()
+        submitter = Submitter(objects, lambda: NOW)
+
+        async def one(n: int) -> Submitted | None:
+            await asyncio.sleep(n / 10_000)
+            try:
+                return await submitter.submit(events[n], loop.time() + 1.1)
+            except Unavailable:
+                return None
+
+        sending = asyncio.gather(*map(one, range(200)))
+        await asyncio.sleep(0.5)
+        elsewhere = replace(desired(999), namespace="other")
+        began = loop.time()
+        await submitter.submit(elsewhere, began + 1.0)
+        assert loop.time() - began < 0.3
+        assert objects.most == 17, "sixteen of one namespace, one of the other"
+        answers = await sending
+        assert [a is not None for a in answers] == [True] * 64 + [False] * 136
+        await asyncio.sleep(0.3)
+        assert len(objects.begun) == 81, "those under way, and the other namespace's"
+        assert (objects.under_way, objects.broken_off) == (0, 0)
+        again = await asyncio.gather(*map(one, range(64, 80)))
+        assert all(made is not None and made.duplicate for made in again)
+        assert [name for name in objects.begun if name != "am-999"][:80] == [
+            f"am-{n}" for n in range(80)
+        ]
+        waiting = asyncio.create_task(one(199))
+        await asyncio.sleep(0.1)
+        await submitter.close()
+        assert objects.broken_off == 1, "the process ends"
+        waiting.cancel()
+
+    simulate(1, storm)
 
 
 def tries(retry_after: float | None, *, patience: float) -> list[float]:
