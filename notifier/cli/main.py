@@ -1,9 +1,8 @@
 """
 Run the controller and the gateway, check their files, and send test notifications.
 
-Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are
-made when these are imported: what a command needs is imported when it runs, so that `--help` is quick and
-`run` handles signals from its first moment.
+A command is one module, which is imported when the command runs, so that `--help` is quick. The modules of
+`run` and `gateway` import what they need only once signals are handled, from their first moment.
 """
 
 from __future__ import annotations
@@ -11,45 +10,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Final
 
-from notifier.cli import check, gateway, routes, run, send, show
+from notifier.cli.arguments import COMMANDS
 from syncer.cli import completion
 from syncer.cli.arguments import Parser
 from syncer.cli.exits import OK, USAGE
 from syncer.cli.process import begin, finish
 
-
-class Command(Protocol):
-    """The module of a command."""
-
-    @property
-    def HELP(self) -> str:  # noqa: N802 - a constant of the module
-        """One line on what it does."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the options of the command."""
-
-    def run(self, options: argparse.Namespace) -> int:
-        """Run the command; returns the exit code."""
-
-
-COMMANDS: Final[dict[str, Command]] = {
-    "run": run,
-    "gateway": gateway,
-    "check": check,
-    "routes": routes,
-    "send": send,
-    "show": show,
-    "completion": completion,
-}
+#: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
+THEIR_GRACE: Final = "10s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, or exits with it if a thread of the controller hangs."""
     lasting: list[argparse.Namespace] = []
     code = finish("notifier", lambda: _begun(arguments, lasting))
-    return COMMANDS[lasting[0].command].run(lasting[0]) if lasting else code
+    return _run(lasting[0]) if lasting else code
 
 
 def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -> int:
@@ -65,7 +43,7 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
     if options.replacing:
         # As the replaced controller is started.
         options = parser.parse_args(["run", "--config", options.replacing])
-        options.grace = run.THEIR_GRACE
+        options.grace = THEIR_GRACE
     if options.version:
         from notifier.version import __version__
 
@@ -81,7 +59,11 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
     if arguments is None:
         # Of a process of its own.
         begin()
-    return COMMANDS[options.command].run(options)
+    return completion.run(options) if options.command == "completion" else _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return int(import_module(f"notifier.cli.{options.command}").run(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(command)
+    for name, command in COMMANDS.items():
+        command.add_options(commands.add_parser(name, help=command.help, description=command.help))
+    completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser

@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final
 
-from notifier.cli.arguments import add_attributes, add_files, add_output
+from notifier.cli.files import files_of, load, native_kinds, routing_of
+from notifier.cli.pictures import document_of_all, document_of_one, of_all, of_one
+from notifier.cli.rendering import pages, rendered
+from notifier.cli.sample import (
+    attributes_of_manifest,
+    doubtful,
+    left_out,
+    manifest_at,
+    parse_attributes,
+)
+from notifier.routing.config import RoutingConfig
+from notifier.routing.tree import resolve, trace
 from syncer.cli.exits import DIFFERENT, OK, USAGE
-
-if TYPE_CHECKING:
-    from notifier.routing.config import RoutingConfig
-    from syncer.model.resource import Json
-
-HELP: Final = "show the routing tree, and which receivers would get a notification"
-
-_FORMS: Final = ("tree", "json")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    commands = parser.add_subparsers(dest="routes", metavar="show|test", required=True)
-    shown = "show the tree, its receivers, and which routes never match"
-    show = commands.add_parser("show", help=shown, description=shown)
-    add_files(show)
-    add_output(show, _FORMS)
-    tried = "show which receivers a notification would go to, and why"
-    test = commands.add_parser("test", help=tried, description=tried)
-    add_files(test)
-    add_attributes(test)
-    test.add_argument(
-        "--notification", metavar="FILE",
-        help="manifest of a NotificationRequest (`-`: standard input); --attributes override it",
-    )  # fmt: skip
-    test.add_argument(
-        "--render", action="store_true",
-        help="show what they would get of the --notification, in the words of their templates; exit with 1"
-        " if these do not fit",
-    )  # fmt: skip
-    test.add_argument(
-        "--expect", metavar="RECEIVER,...",
-        help="exit with 1 unless exactly these receivers get it",
-    )  # fmt: skip
-    add_output(test, _FORMS)
-    epilog = (
-        "exit codes: 0 done, and as expected; 1 other receivers than expected, some that refuse it, or"
-        " templates that do not fit; 2 wrong usage, or files that the controller refuses"
-    )
-    parser.epilog = show.epilog = test.epilog = epilog
+from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.model.errors import ConfigError, ContractError
+from syncer.model.resource import Json
+from syncer.rules.text import plain
 
 
 def run(options: argparse.Namespace) -> int:
     """Show or test; returns the exit code."""
-    from notifier.cli.files import files_of, load, native_kinds, routing_of
-    from syncer.cli.output import write_remark
-    from syncer.model.errors import ConfigError, ContractError
-
     try:
         loaded = load(files_of(options))
         config = routing_of(loaded)
@@ -71,10 +41,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, config: RoutingConfig) -> int:
-    from notifier.cli.pictures import document_of_all, of_all
-    from syncer.cli.output import write_json, write_lines
-    from syncer.rules.text import plain
-
     if options.output == "json":
         write_json(document_of_all(config))
     else:
@@ -83,20 +49,6 @@ def _show(options: argparse.Namespace, config: RoutingConfig) -> int:
 
 
 def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
-    from notifier.cli.pictures import document_of_one, of_one
-    from notifier.cli.rendering import pages, rendered
-    from notifier.cli.sample import (
-        attributes_of_manifest,
-        doubtful,
-        left_out,
-        manifest_at,
-        parse_attributes,
-    )
-    from notifier.routing.tree import resolve, trace
-    from syncer.cli.output import write_json, write_lines, write_remark
-    from syncer.model.errors import ContractError
-    from syncer.rules.text import plain
-
     attributes: dict[str, str] = {}
     manifest: Json = {}
     if options.notification:

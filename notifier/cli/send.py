@@ -1,71 +1,356 @@
-"""`notifier send`: a test notification, created as anybody creates one, and followed to its end."""
+"""
+`notifier send`: chooses a test notification, creates it, and watches it until it has ended.
+
+It is an ordinary NotificationRequest with a label. The controller that watches its namespace delivers
+it, and its status shows the result; Redis is not needed. If the answer to the create is lost, the
+object is looked up by its name, which is random, so a second one is never created.
+"""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from notifier.cli.arguments import add_attributes, add_files, add_output
-from syncer.cli.arguments import OPTIONS
+import yaml
 
-HELP: Final = "create a test notification, and follow it to its end"
+from notifier.cli.addressing import attributes_for
+from notifier.cli.files import Loaded, files_of, load
+from notifier.cli.sample import (
+    attributes_of_manifest,
+    doubtful,
+    manifest_of,
+    parse_attributes,
+)
+from notifier.routing.config import RoutingConfig, quoted
+from notifier.routing.tree import resolve
+from syncer.cli.access import kubeconfig_of, operator_name
+from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of, message_of
+from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.cli.times import seconds_of
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import list_path, object_path, readable
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
+from syncer.model.errors import (
+    DENIED,
+    Ambiguous,
+    ConfigError,
+    Gone,
+    LedgerError,
+    PortError,
+    Unauthorised,
+)
+from syncer.model.resource import SENT, NotificationRequest
+from syncer.model.times import format_time
+from syncer.rules.text import plain
+from syncer.settings import LABEL, own_namespace
 
-#: Those of the CRD; a test compares.
-TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
-PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
+#: It has not ended within the time that was allowed.
+NOT_ENDED: Final = 7
+#: Seconds for one call, and between two looks.
+_CALL: Final = 10.0
+_LOOK: Final = 0.5
+#: Looks that may fail in a row.
+_PATIENCE: Final = 20
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "--receiver", metavar="NAME",
-        help="the receiver to reach; the command chooses attributes that reach it alone",
-    )  # fmt: skip
-    add_attributes(parser)
-    parser.add_argument(
-        "-n", "--namespace", metavar="NAMESPACE",
-        help="where to create it (default: what the routes ask for, else the pod's own)",
-    )  # fmt: skip
-    parser.add_argument("--subject", default="Test notification", help="default: %(default)r")
-    parser.add_argument(
-        "--body", help="text of the message (default: says who sent it, and that nothing is wrong)"
-    )
-    parser.add_argument(
-        "--type", choices=TYPES, help="default: what the routes ask for, else Simple"
-    )
-    parser.add_argument(
-        "--priority", choices=PRIORITIES, help="default: what the routes ask for, else Low"
-    )
-    add_files(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--dry-run", action="store_true", help="print the manifest, and who would get it"
-    )
-    how.add_argument(
-        "--wait", action="store_true", help="show its attempts until the notification has ended"
-    )
-    parser.add_argument(
-        "--timeout", default="2m", metavar="TIME",
-        help="give up waiting after this time (default %(default)s)",
-    )  # fmt: skip
-    group = parser.add_argument_group("the API server")
-    for name in ("kubeconfig", "context"):
-        group.add_argument(f"--{name}", **OPTIONS[name])
-    add_output(parser, ("text", "json"))
-    parser.epilog = (
-        "exit codes: 0 created, and with --wait delivered by every channel; 1 it ended otherwise, or was"
-        " refused; 2 wrong usage or files; 4 the API server does not answer; 6 the API server refuses the"
-        " account; 7 it has not ended within --timeout"
-    )
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is to be created, and who gets it; `receivers` is None where routing is not known."""
+
+    manifest: dict[str, Any]
+    receivers: tuple[str, ...] | None
+    channels: tuple[str, ...] = ()
+    denials: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        meta = self.manifest["metadata"]
+        return f"{meta['namespace']}/{meta['name']}"
 
 
 def run(options: argparse.Namespace) -> int:
     """Send; returns the exit code."""
-    import asyncio
-    import logging
-
-    from notifier.cli.sending import send
-
     # What matters to the reader, the command says itself.
     logging.getLogger("ledger").addHandler(logging.NullHandler())
     return asyncio.run(send(options))
+
+
+async def send(options: argparse.Namespace) -> int:
+    """Choose, create and follow; returns the exit code."""
+    try:
+        timeout = seconds_of(options.timeout, "--timeout")
+        chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
+        _announce(chosen)
+        if options.dry_run:
+            _write_manifest(options, chosen.manifest)
+            return OK
+        return await _create_and_follow(options, chosen, timeout)
+    except (LedgerError, TimeoutError) as error:
+        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+        write_remark(f"{message_of(error)}{sources}", "notifier")
+        return exit_code_of(error)
+
+
+# -- choosing -------------------------------------------------------------------------------------
+
+
+def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
+    """
+    Make up the notification.
+
+    Args:
+        options: Of the command.
+        now: Unix seconds.
+        token: Makes its name unique.
+
+    Raises:
+        ConfigError: the usage is wrong, or a file cannot be used.
+        Refused: no notification reaches the receiver that was asked for, and it alone.
+    """
+    given = parse_attributes(options.attributes)
+    for key in ("namespace", "type", "priority"):
+        wanted = getattr(options, key)
+        if wanted and given.setdefault(key, wanted) != wanted:
+            raise ConfigError(f"--{key} and --attributes {key}=… contradict each other")
+    if not (options.receiver or options.attributes):
+        raise ConfigError(
+            "name a receiver (--receiver NAME) or attributes (--attributes KEY=VALUE,…)"
+        )
+    for doubt in doubtful(given):
+        write_remark(doubt, "notifier")
+    loaded = _loaded(options)
+    if options.receiver:
+        if loaded.routing is None:
+            raise ConfigError(
+                "--receiver needs the routing file to choose attributes: --routing FILE"
+            )
+        given = _reaching(loaded.routing, options.receiver, given)
+    if "namespace" not in given:
+        home = own_namespace()
+        if not home:
+            raise ConfigError("name the namespace to create it in: -n NAMESPACE")
+        given["namespace"] = home
+    if not LABEL.fullmatch(given["namespace"]):
+        raise ConfigError(f"{given['namespace']!r} is not a valid name of a namespace")
+    _must_be_watched(loaded, given["namespace"])
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    manifest = manifest_of(
+        given,
+        name=f"test-{stamp}-{token}",
+        subject=options.subject,
+        body=options.body
+        or f"Sent by {operator_name(None)} with `notifier send` to see that it arrives. Nothing is wrong.",
+    )
+    if loaded.routing is None:
+        return Chosen(manifest, None)
+    found = resolve(loaded.routing, attributes_of_manifest(manifest))
+    if options.receiver and found.receivers != (options.receiver,):
+        others = ", ".join(found.receivers)
+        raise Refused(f"receiver {quoted(options.receiver)} is not reached alone, but {others}")
+    denials = (loaded.routing.denial(channel, given["namespace"]) for channel in found.channels)
+    return Chosen(
+        manifest, found.receivers, found.channels, tuple(d for d in denials if d is not None)
+    )
+
+
+def _reaching(config: RoutingConfig, receiver: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Choose attributes; the pod's own namespace, unless routes or the receiver ask for another one."""
+    home = own_namespace()
+    if home and "namespace" not in given:
+        with contextlib.suppress(Refused):
+            return attributes_for(config, receiver, {**given, "namespace": home})
+    return attributes_for(config, receiver, given)
+
+
+def _loaded(options: argparse.Namespace) -> Loaded:
+    try:
+        files = files_of(options)
+    except ConfigError:
+        return Loaded(None, None)
+    return load(files)
+
+
+def _must_be_watched(loaded: Loaded, namespace: str) -> None:
+    if loaded.settings is None:
+        return
+    watched = loaded.settings.controller.namespaces
+    if watched and watched != "*" and namespace not in watched:
+        raise Refused(
+            f"nobody would send it: the controller does not watch namespace {namespace}, but"
+            f" {', '.join(watched)} (controller.namespaces)"
+        )
+
+
+def _announce(chosen: Chosen) -> None:
+    if chosen.receivers is None:
+        text = "its receivers are unknown here: name the routing file with --routing"
+    else:
+        text = f"receivers: {', '.join(chosen.receivers)}; channels: {', '.join(chosen.channels)}"
+    for line in (text, *chosen.denials):
+        write_remark(line, "notifier")
+
+
+def _write_manifest(options: argparse.Namespace, manifest: dict[str, Any]) -> None:
+    if options.output == "json":
+        sys.stdout.write(json.dumps(manifest, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=False))
+
+
+# -- creating and following -----------------------------------------------------------------------
+
+
+async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeout: float) -> int:
+    kubeconfig, source = kubeconfig_of(options.kubeconfig)
+    try:
+        kube = await KubeClient.connect(
+            kubeconfig, user_agent="notifier send", context=options.context or ""
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({source})") from None
+    async with kube:
+        try:
+            made = await _create(kube, chosen.manifest)
+        except Unauthorised as error:
+            if error.reason == DENIED:
+                raise
+            raise Unauthorised(
+                f"{error}: {source} may not create NotificationRequests; with --dry-run the manifest is"
+                " printed, for `kubectl create -f -`"
+            ) from None
+        except (PortError, TimeoutError) as error:
+            error.add_note(f"the API server at {kube.address}, by {source}")
+            raise
+        if not options.wait:
+            _show_made(options, chosen, made)
+            return OK
+        if options.output == "text":
+            write_lines([f"created {chosen.key}"])
+        return await _follow(options, kube, chosen, timeout)
+
+
+async def _create(kube: KubeClient, manifest: dict[str, Any]) -> dict[str, Any]:
+    meta = manifest["metadata"]
+    try:
+        return await kube.request(
+            "POST", list_path(meta["namespace"]), body=manifest, timeout=_CALL
+        )
+    except Ambiguous as error:
+        try:
+            return await kube.request(
+                "GET", object_path(meta["namespace"], meta["name"]), timeout=_CALL
+            )
+        except Gone:
+            raise error from None
+
+
+def _show_made(options: argparse.Namespace, chosen: Chosen, made: Mapping[str, Any]) -> None:
+    if options.output == "json":
+        meta = made.get("metadata") or {}
+        write_json(
+            {
+                "namespace": meta.get("namespace"), "name": meta.get("name"), "uid": meta.get("uid"),
+                "receivers": list(chosen.receivers) if chosen.receivers is not None else None,
+            }
+        )  # fmt: skip
+    else:
+        write_lines([f"created {chosen.key}"])
+
+
+async def _follow(
+    options: argparse.Namespace, kube: KubeClient, chosen: Chosen, timeout: float
+) -> int:
+    meta = chosen.manifest["metadata"]
+    shown: dict[str, AttemptState] = {}
+    failures = 0
+    deadline = asyncio.get_running_loop().time() + timeout
+    seen: NotificationRequest | None = None
+    while True:
+        try:
+            path = object_path(meta["namespace"], meta["name"])
+            seen = readable(await kube.request("GET", path, timeout=_CALL))
+            failures = 0
+        except Gone:
+            raise Refused(f"{chosen.key} was deleted before it ended") from None
+        except Unauthorised:
+            raise
+        except PortError:
+            failures += 1
+            over = asyncio.get_running_loop().time() >= deadline
+            if failures > _PATIENCE or (seen is None and over):
+                raise
+        if seen is not None:
+            for attempt in seen.status.attempts:
+                if shown.get(attempt.id) is not attempt.state:
+                    shown[attempt.id] = attempt.state
+                    if options.output == "text":
+                        write_lines([plain(line_of(attempt, seen))])
+            if seen.status.terminal:
+                return _ended(options, seen)
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return _not_ended(options, chosen, seen, timeout)
+        await asyncio.sleep(min(_LOOK, left))
+
+
+def line_of(attempt: Attempt, seen: NotificationRequest) -> str:
+    """Return an attempt as one line, with what follows it."""
+    moment = format_time(attempt.ended or attempt.started, millis=False).partition("T")[2]
+    text = f"{moment or '-':<10}{attempt.channel}  attempt {attempt.number}  {attempt.state.word}"
+    if attempt.state is not AttemptState.SUCCESS:
+        good = " for good" if attempt.failure is FailureClass.PERMANENT else ""
+        text += f"{good}: {attempt.error}" if attempt.error else good
+        retry = next((c.next_retry for c in seen.status.channels if c.name == attempt.channel), 0)
+        if retry and not good:
+            text += f" (next at {format_time(retry, millis=False).partition('T')[2]})"
+    elif attempt.duration:
+        text += f" in {attempt.duration / 1000:.2g} s"
+    return text
+
+
+def _ended(options: argparse.Namespace, seen: NotificationRequest) -> int:
+    status = seen.status
+    if options.output == "json":
+        write_json(_document(seen))
+    else:
+        write_lines([plain(f"{status.phase}: {status.message}")])
+    return OK if status.phase == SENT else DIFFERENT
+
+
+def _not_ended(
+    options: argparse.Namespace, chosen: Chosen, seen: NotificationRequest | None, timeout: float
+) -> int:
+    if options.output == "json" and seen is not None:
+        write_json(_document(seen))
+    phase = seen.status.phase if seen is not None else ""
+    state = f"it is {phase}" if phase else "no controller has picked it up"
+    why = f": {seen.status.message}" if seen is not None and seen.status.message else ""
+    write_remark(f"{chosen.key} has not ended within {timeout:g} s: {state}{why}", "notifier")
+    return NOT_ENDED
+
+
+def _document(seen: NotificationRequest) -> dict[str, Any]:
+    status = seen.status
+    return {
+        "namespace": seen.namespace, "name": seen.name, "uid": seen.uid,
+        "phase": status.phase or None, "reason": status.reason, "message": status.message,
+        "attempts": [
+            {
+                "channel": a.channel, "attempt": a.number, "status": a.state.word,
+                "class": a.failure.value if a.failure else None, "error": a.error or None,
+                "timestamp": format_time(a.ended or a.started) or None,
+                "durationSeconds": a.duration / 1000,
+            }
+            for a in status.attempts
+        ],
+    }  # fmt: skip

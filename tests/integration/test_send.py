@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from notifier.cli.main import _parser
-from notifier.cli.sending import send
+from notifier.cli.send import send
 from syncer.model.carried import fold
 from tests.e2e.harness import CHANNEL, Stage, Step
 from tests.fakes.apianswers import Request

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import cast
 
 import pytest
 
 from notifier.cli import main as cli
 from notifier.cli import program
+from notifier.cli.arguments import COMMANDS
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
@@ -33,9 +32,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("usage: notifier")
-    assert all(f"\n    {name}" in printed.err for name in cli.COMMANDS), (
-        "what there is to choose from"
-    )
+    assert all(f"\n    {name}" in printed.err for name in COMMANDS), "what there is to choose from"
 
 
 @pytest.mark.parametrize("command", ["run", "gateway"])
@@ -106,11 +103,10 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
     }  # fmt: skip
     shared = {
         "notifier.cli", "notifier.cli.arguments", "notifier.cli.main", "syncer.cli", "syncer.cli.arguments",
-        "syncer.cli.exits", "syncer.cli.process", "syncer.model", "syncer.model.errors",
+        "syncer.cli.completion", "syncer.cli.exits", "syncer.cli.process", "syncer.model",
+        "syncer.model.errors",
     }  # fmt: skip
-    commands = {cast("ModuleType", module).__name__ for module in cli.COMMANDS.values()}
-    inner = {name for name in loaded if name.startswith(("notifier.", "syncer."))}
-    assert inner - commands == shared
+    assert {name for name in loaded if name.startswith(("notifier.", "syncer."))} == shared
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
@@ -199,7 +195,7 @@ def test_a_process_that_is_over_soon_is_set_up_as_one(
     begun: list[str] = []
     monkeypatch.setattr(cli, "begin", lambda: begun.append(case))
     monkeypatch.setattr(sys, "argv", ["notifier", *words])
-    monkeypatch.setattr(cli.COMMANDS[words[0]], "run", lambda _options: 0)
+    monkeypatch.setattr(f"notifier.cli.{words[0]}.run", lambda _options: 0)
     assert cli.main(None if own else words) == 0
     assert bool(begun) is (own and short)
 

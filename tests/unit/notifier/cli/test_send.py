@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.cli import send as command
+from notifier.cli import arguments as command
 from notifier.cli.addressing import attributes_for
 from notifier.cli.main import main
 from notifier.cli.sample import attributes_of_manifest, manifest_of
-from notifier.cli.sending import line_of
+from notifier.cli.send import line_of
 from notifier.routing.attributes import ALWAYS, KNOWN
 from notifier.routing.parse import parse
 from notifier.routing.tree import resolve
@@ -354,5 +354,5 @@ def test_an_interrupt_ends_it_with_a_code_of_its_own(monkeypatch: pytest.MonkeyP
     async def send(_options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("notifier.cli.sending.send", send)
+    monkeypatch.setattr("notifier.cli.send.send", send)
     assert main(["send", "--receiver", "chat"]) == 130
