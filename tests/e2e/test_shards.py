@@ -9,13 +9,11 @@ the new number takes everything over.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, Step, stage, until
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, Step, until
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -45,8 +43,8 @@ async def map_lease(here: Stage) -> dict[str, str]:
     return dict(answer.body["metadata"].get("annotations") or {})
 
 
-async def write_map(here: Stage, value: str | None) -> None:
-    """Write the annotation that an operator writes, or take it away."""
+async def write_map(here: Stage, value: str) -> None:
+    """Write the annotation that an operator writes."""
     answer = await here.api.ask(
         "PATCH",
         f"{here.api.leases}/notification-ledger-map",
@@ -55,68 +53,40 @@ async def write_map(here: Stage, value: str | None) -> None:
     assert answer.code == 200, answer.body
 
 
-async def test_another_number_of_shards(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_another_number_of_shards(here: Stage) -> None:
     """Refused while the old one holds; afterwards nothing is lost, repeated or left behind."""
-    async with stage(control_plane, redis_url, tmp_path / "stage") as here:
-        names = [f"n-{n}" for n in range(12)]
-        for n, name in enumerate(names):
-            # Every second one fails first, so that attempts are due after the change, too.
-            here.script(name, *([BUSY, SLOW] if n % 2 else [SLOW]), OK)
-        four = counting(here, 4)
-        four.start()
-        await four.wait_ready()
-        assert (await map_lease(here))[NUMBER] == "4-fnv1a"
-        uids = [await here.create(name, retryPolicy=QUICK) for name in names]
-        await until(lambda: len(here.receiver.book) >= 3, "sends are in flight", within=20)
+    names = [f"n-{n}" for n in range(12)]
+    for n, name in enumerate(names):
+        # Every second one fails first, so that attempts are due after the change, too.
+        here.script(name, *([BUSY, SLOW] if n % 2 else [SLOW]), OK)
+    four = counting(here, 4)
+    await four.start().wait_ready()
+    assert (await map_lease(here))[NUMBER] == "4-fnv1a"
+    uids = [await here.create(name, retryPolicy=QUICK) for name in names]
+    await until(lambda: len(here.receiver.book) >= 3, "sends are in flight", within=20)
 
-        two = counting(here, 2)
-        two.start()
-        assert await two.wait_exit() == 1
-        assert "the Lease notification-ledger-map says 4" in refusals(two)[0]
-        assert f"{NUMBER}=2-fnv1a" in refusals(two)[0], "the refusal names the command"
-        assert four.running
+    two = counting(here, 2)
+    two.start()
+    assert await two.wait_exit() == 1
+    assert "the Lease notification-ledger-map says 4" in refusals(two)[0]
+    assert f"{NUMBER}=2-fnv1a" in refusals(two)[0], "the refusal names the command"
+    assert four.running
 
-        await write_map(here, "2")
-        assert await four.wait_exit() == 1
-        (drained,) = four.lines("drained")
-        assert (drained["unrecorded"], drained["unsynced"], drained["released"]) == (0, 0, 4)
-        assert "the Lease notification-ledger-map says 2" in refusals(four)[0]
+    await write_map(here, "2-fnv1a")
+    assert await four.wait_exit() == 1
+    (drained,) = four.lines("drained")
+    assert (drained["unrecorded"], drained["unsynced"], drained["released"]) == (0, 0, 4)
+    assert "the Lease notification-ledger-map says 2-fnv1a" in refusals(four)[0]
 
-        two.start()
-        for uid in uids:
-            await here.wait_phase(uid)
-        await here.wait_acked(uids)
-        findings = await here.sound()
-        assert findings.calls == sum(2 if n % 2 else 1 for n in range(len(names)))
+    two.start()
+    for uid in uids:
+        await here.wait_phase(uid)
+    await here.wait_acked(uids)
+    findings = await here.sound()
+    assert findings.calls == sum(2 if n % 2 else 1 for n in range(len(names)))
 
-        four.start()
-        assert await four.wait_exit() == 1
-        two.sigterm()
-        assert await two.wait_exit() == 0
-
-        # The function is changed by the same path; the logs belong to uids, not to shards.
-        await write_map(here, "2-fnv1a")
-        two.start()
-        await here.wait_phase(await here.create("later"))
-        assert (await map_lease(here))[NUMBER] == "2-fnv1a"
-        two.sigterm()
-        assert await two.wait_exit() == 0
-
-
-async def test_a_lease_that_lost_its_number(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
-    """The next replica writes its own number down, so that a third one is held to it."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        process = counting(here, 2)
-        process.start()
-        await process.wait_ready()
-        process.sigterm()
-        assert await process.wait_exit() == 0
-        await write_map(here, None)
-        assert NUMBER not in await map_lease(here)
-        process.start()
-        await process.wait_ready()
-        assert (await map_lease(here))[NUMBER] == "2"
+    four.start()
+    assert await four.wait_exit() == 1
+    two.sigterm()
+    assert await two.wait_exit() == 0
