@@ -23,8 +23,6 @@ import json
 import os
 import re
 import signal
-import socket
-import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -32,7 +30,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, Self, cast
 
 import aiohttp
 import redis.asyncio as redis_asyncio
@@ -48,6 +46,7 @@ from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Versi
 from tests.integration.api import Api
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
+from tests.servers.listening import reset
 from tests.servers.ports import free_port
 from tests.servers.recipe import POLICY
 
@@ -83,7 +82,7 @@ async def until(
     condition: Callable[[], bool | Awaitable[bool]],
     what: str | Callable[[], str],
     *,
-    within: float,
+    within: float = 30.0,
     every: float = 0.0,
 ) -> None:
     """
@@ -216,7 +215,7 @@ class Receiver:
         step = script[min(n, len(script) - 1)]
         if step.drop == "before":
             self.dropped.append(subject)
-            _reset(writer)
+            reset(writer)
             return
         call = Call(
             at=at,
@@ -230,7 +229,7 @@ class Receiver:
         self.book.append(call)
         await asyncio.sleep(step.delay)
         if step.drop:
-            _reset(writer)
+            reset(writer)
             return
         call.answered = time.monotonic()
         text = step.body.encode()
@@ -249,13 +248,6 @@ def subject_of(body: bytes) -> str:
         return str(payload["subject"])
     text: str = payload["blocks"][0]["text"]["text"]
     return text.partition(" ")[2]
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST instead of FIN."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 # -- the controller as a process ------------------------------------------------------------------
@@ -297,7 +289,7 @@ class NotifierProcess:
         """Whether the process exists; a frozen one does."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, failpoints: str = "") -> None:
+    def start(self, failpoints: str = "") -> Self:
         """Start it; `failpoints` is the text of the variable, for example `after-send=kill`."""
         self.kill()
         env = {k: v for k, v in os.environ.items() if k != VARIABLE} | starts.UNTRUSTING | self._env
@@ -309,13 +301,14 @@ class NotifierProcess:
                 stdout=log, stderr=log, env=env,
             )  # fmt: skip
         self._starts += 1
+        return self
 
     @property
     def _program(self) -> list[str]:
         """The module, and its arguments before the command."""
         return [self.module]
 
-    async def wait_ready(self, within: float = _START) -> None:
+    async def wait_ready(self, within: float = _START) -> Self:
         """Wait until /readyz says yes."""
 
         async def ready() -> bool:
@@ -324,6 +317,7 @@ class NotifierProcess:
             return code == 200
 
         await until(ready, lambda: f"the notifier is ready; {self.tail()}", within=within)
+        return self
 
     async def wait_exit(self, within: float = 20.0) -> int:
         """Wait until it has ended; returns the exit code, negative for a signal."""

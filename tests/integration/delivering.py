@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -10,6 +9,7 @@ from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Attempt
+from tests.beside import beside
 from tests.integration.broken_receiver import OPS, Delivery, Receiver
 
 #: Seconds for which a call to Redis is repeated here.
@@ -23,16 +23,12 @@ async def delivering(client: LedgerClient) -> AsyncIterator[tuple[Delivery, Rece
     async with receiver.server, HttpClient(guard=EgressGuard()) as http_client:
         made = Delivery(client, http_client, receiver.server.url)
         made.log._patience = PATIENCE
-        tasks = [asyncio.create_task(client.run())]
-        tasks += [asyncio.create_task(made.controller.reconciler.work()) for _ in range(4)]
-        try:
-            yield made, receiver
-        finally:
-            await made.controller.drain(sending=5, recording=5)
-            for task in reversed(tasks):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        workers = [made.controller.reconciler.work() for _ in range(4)]
+        async with beside(client.run()), beside(*workers):
+            try:
+                yield made, receiver
+            finally:
+                await made.controller.drain(sending=5, recording=5)
 
 
 def attempts(delivery: Delivery, name: str) -> list[Attempt]:

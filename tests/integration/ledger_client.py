@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +14,7 @@ from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import Record, attempt_record, intent_record
+from tests.beside import beside
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import (
     Proxy,
@@ -39,25 +40,21 @@ def opening(attempt: AttemptId = FIRST) -> Record:
     return intent_record(attempt, CHANNEL, at=1, by="p")
 
 
-def success(attempt: AttemptId = FIRST) -> Record:
-    """A success."""
-    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.SUCCESS, ended=2))
+def success(attempt: AttemptId = FIRST, *, seed: bool = False) -> Record:
+    """A success, as an outcome or as restored from the object."""
+    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.SUCCESS, ended=2), seed=seed)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    url: str, *, installation: str = HOME, timeout: float = 1.0
+    url: str, *, installation: str = HOME, timeout: float = 1.0, **more: Any
 ) -> AsyncIterator[LedgerClient]:
     """A client that is open and served."""
-    client = LedgerClient(url, timeout=timeout)
-    task = asyncio.create_task(client.run())
-    try:
+    client = LedgerClient(url, timeout=timeout, **more)
+    async with beside(client.run()):
         if installation:
             await client.open(installation)
         yield client
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -101,6 +98,12 @@ async def open_attempt(
 ) -> Appended:
     """Open the first attempt."""
     return await log.open(uid, EPOCH, opening(), limit=5, guard=guard)
+
+
+async def ids(log: ClaimedLog, uid: str = "u") -> list[str]:
+    """What a log holds: kind and id of each record."""
+    snapshot = await log.read(uid)
+    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
 
 
 async def kinds(log: ClaimedLog, uid: str = "u") -> list[str]:

@@ -33,6 +33,7 @@ from syncer.model.carried import expand
 from syncer.model.record import Header, Kind, Record
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.stalls import LoopWatch
+from tests.beside import beside
 from tests.e2e.harness import NotifierProcess, Stage, until
 
 #: The owner looks only when it is woken.
@@ -194,12 +195,8 @@ class RawLog:
 async def ledger(here: Stage) -> AsyncIterator[RedisLog]:
     """The logs as a second process reaches them."""
     client = LedgerClient(here.redis_url, prefix=here.prefix)
-    task = asyncio.create_task(client.run())
-    try:
+    async with beside(client.run()):
         yield RedisLog(client)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def status_of(here: Stage, name: str) -> dict[str, Any]:

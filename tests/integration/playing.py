@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +16,8 @@ from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place
-from syncer.sharding.view import (
-    LABEL,
-)
+from syncer.sharding.view import LABEL
+from tests.beside import beside
 
 #: 3 s in all; the Lease says 3. A machine that is busy may hold up a renewal for the deadline.
 QUICK = LeaseTimings(renew_deadline=2.0, retry_period=0.3, margin=0.5, send_timeout=0.5)
@@ -88,15 +86,8 @@ async def playing(
         able=lambda: player.able,
         refused=lambda _: None,
     )
-    task = asyncio.create_task(player.manager.run())
-    try:
+    async with beside(player.manager.run()):
         yield player
-        if task.done():
-            await task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def connect(kubeconfig: str | Path) -> KubeClient:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -14,6 +14,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
+from tests.beside import beside
 from tests.integration.scripted import (
     ScriptedServer,
     send_lines,
@@ -175,21 +176,6 @@ def stay(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 
 
 @asynccontextmanager
-async def running(reflector: Reflector) -> AsyncIterator[None]:
-    """Run a reflector beside the test; an end of its own fails the test."""
-    task = asyncio.create_task(reflector.run())
-    try:
-        yield
-        if task.done():
-            await task
-            pytest.fail("the reflector ended")
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-@asynccontextmanager
 async def mirroring(
     api: Api,
     tmp_path: Path,
@@ -213,5 +199,5 @@ async def mirroring(
             timings=timings,
             **({"owned": Everything()} | more),
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             yield reflector, mirror, server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeper import Sweeper
+from tests.beside import beside
 from tests.channels.receiver import Receiver, Step, receiving
+from tests.e2e.harness import until
 from tests.fakes.ownership import Held, Ours
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -191,24 +193,19 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
     """A process on some Redis."""
     client = LedgerClient(url)
     await client.open("test")
-    running = asyncio.create_task(client.run())
     log = RedisLog(client, patience=2.0)
     cache = Cache(window=0.0, audit_limit=audit_limit)
     time = LedgerTime()
     metrics = SyncMetrics(CollectorRegistry())
     recorder = Recorder(log, cache, time, metrics, identity="test")
     owner, objects = Ours(EPOCH), Objects()
-    try:
+    async with beside(client.run()):
         yield World(
             client, log, cache, owner, objects, recorder,
             StatusWriter(recorder, objects, owner, metrics),
             Claimer(recorder, objects, metrics, backoff=backoff),
             time, CollectorRegistry(),
         )  # fmt: skip
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
 
 
 def backoff(policy: RetryPolicy, n: int) -> int:
@@ -239,13 +236,6 @@ def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> Store
 def received(receiver: Receiver) -> list[list[str]]:
     """Ids of the events in each request."""
     return [[e["event_data"]["event_id"] for e in r.json()] for r in receiver.requests]
-
-
-async def until(done: Any, seconds: float = 30.0) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.01)
 
 
 # -- at least once, in order ----------------------------------------------------------------------
@@ -436,9 +426,8 @@ async def test_a_store_that_hangs_does_not_delay_the_record(
     await world.attempt(await world.notification("u0"))
     async with receiving(Step(hang=True)) as receiver:
         feed = world.feed(store(http_client, receiver.url("/"), timeout_s=30))
-        running = asyncio.create_task(feed.run())
-        try:
-            await until(lambda: receiver.requests)
+        async with beside(feed.run()):
+            await until(lambda: bool(receiver.requests), "a request hangs")
             async with asyncio.timeout(10):
                 entry = await world.notification("u1")
                 await world.attempt(entry)
@@ -448,7 +437,3 @@ async def test_a_store_that_hangs_does_not_delay_the_record(
             begun = asyncio.get_running_loop().time()
             assert await feed.drain(0.3) == 2
             assert asyncio.get_running_loop().time() - begun < 1.0
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running

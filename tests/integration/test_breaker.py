@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
-from notifier.channels.egress import EgressGuard
-from notifier.channels.http import HttpClient
 from notifier.dispatch.breaker import OPEN_MOST, State
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import AttemptState
 from syncer.model.record import Kind
+from tests.e2e.harness import until
 from tests.integration.broken_receiver import DEV, OPS, Delivery, Receiver
+from tests.integration.delivering import delivering
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -22,39 +21,12 @@ REFUSED = "slack circuit breaker is open (too many failures, preventing cascadin
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that is well."""
-    receiver = Receiver()
-    async with receiver.server:
-        yield receiver
-
-
-@pytest.fixture
-async def delivery(redis_url: str, receiver: Receiver) -> AsyncIterator[Delivery]:
-    """A delivery that runs."""
+async def delivered(redis_url: str) -> AsyncIterator[tuple[Delivery, Receiver]]:
+    """A delivery that runs, and its receiver."""
     client = LedgerClient(redis_url, prefix="breaker")
     await client.open("test")
-    async with HttpClient(guard=EgressGuard()) as http_client:
-        made = Delivery(client, http_client, receiver.server.url)
-        tasks = [asyncio.create_task(client.run())]
-        tasks += [asyncio.create_task(made.controller.reconciler.work()) for _ in range(4)]
-        try:
-            yield made
-        finally:
-            await made.controller.drain(sending=5, recording=5)
-            for task in reversed(tasks):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, 20 seconds at most."""
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"it did not come about: {what}")
+    async with delivering(client) as made:
+        yield made
 
 
 async def opened(delivery: Delivery, receiver: Receiver, path: str = "/ops") -> None:
@@ -75,8 +47,9 @@ async def opened(delivery: Delivery, receiver: Receiver, path: str = "/ops") -> 
     breaker.until = delivery.clock() + OPEN_MOST
 
 
-async def test_an_open_breaker_rejects(delivery: Delivery, receiver: Receiver) -> None:
+async def test_an_open_breaker_rejects(delivered: tuple[Delivery, Receiver]) -> None:
     """Refused: one skip record, one event, no attempt, no call; later it is sent all the same."""
+    delivery, receiver = delivered
     await opened(delivery, receiver)
     delivery.create("late", OPS, attempts=1)
     await until(lambda: bool(delivery.reported("late")), "the event")
@@ -107,8 +80,9 @@ async def test_an_open_breaker_rejects(delivery: Delivery, receiver: Receiver) -
     )
 
 
-async def test_a_dead_receiver_delays_nobody(delivery: Delivery, receiver: Receiver) -> None:
+async def test_a_dead_receiver_delays_nobody(delivered: tuple[Delivery, Receiver]) -> None:
     """One channel of a notification is held, its other channel is delivered."""
+    delivery, receiver = delivered
     await opened(delivery, receiver)
     delivery.create("both", OPS, DEV)
     await until(lambda: delivery.states("both", DEV) == [AttemptState.SUCCESS], "sent to dev")

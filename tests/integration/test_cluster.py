@@ -7,8 +7,8 @@ Three real nodes without replicas, made once for all tests of this file.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -18,18 +18,18 @@ from syncer.ledger.answers import SERVER, Answer, Appended
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.cluster_map import Layout, key_of, parse_layout, weakest
 from syncer.ledger.preflight import unfit
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
-from syncer.model.record import Record, attempt_record, intent_record
+from syncer.model.record import Record, attempt_record
 from tests.fakes.claimedlog import ClaimedLog
+from tests.integration import ledger_client
+from tests.integration.ledger_client import CHANNEL, EPOCH, FIRST, NAME, ids, opening
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SLOTS, RedisCluster, call, port_of, until
 from tests.servers.users import acl_rule, url_of
 
-EPOCH = Epoch("0.7")
-FIRST = AttemptId("0.7-1")
-CHANNEL = "slack:ops"
-NAME = "ns/n"
+#: A client that is open, served, and probes each node, as the product's does.
+running = partial(ledger_client.running, probing=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +54,6 @@ async def cluster(nodes: RedisCluster) -> RedisCluster:
     return nodes
 
 
-@contextlib.asynccontextmanager
-async def running(url: str, *, installation: str = "one") -> AsyncIterator[LedgerClient]:
-    """A client that is open and served."""
-    client = LedgerClient(url, timeout=1.0, probing=True)
-    task = asyncio.create_task(client.run())
-    try:
-        if installation:
-            await client.open(installation)
-        yield client
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 @pytest.fixture
 async def client(cluster: RedisCluster) -> AsyncIterator[LedgerClient]:
     """A client of the cluster."""
@@ -81,11 +67,6 @@ def log(client: LedgerClient) -> ClaimedLog:
     return ClaimedLog(client, patience=10)
 
 
-def opening(attempt: AttemptId) -> Record:
-    """An intent."""
-    return intent_record(attempt, CHANNEL, at=1, by="p")
-
-
 def failed(attempt: AttemptId) -> Record:
     """A failure."""
     return attempt_record(Attempt(attempt, CHANNEL, AttemptState.FAILED, ended=2))
@@ -97,12 +78,6 @@ async def intent(
 ) -> Appended:  # fmt: skip
     """Open an attempt."""
     return await log.open(uid, EPOCH, opening(attempt), limit=1000, guard=guard, patience=patience)
-
-
-async def ids(log: ClaimedLog, uid: str = "u") -> list[str]:
-    """What a log holds: kind and id of each record."""
-    snapshot = await log.read(uid)
-    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
 
 
 def slot_of(log: ClaimedLog, uid: str = "u") -> int:

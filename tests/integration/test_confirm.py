@@ -24,6 +24,7 @@ from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.broken_receiver import OPS
 from tests.integration.delivering import delivering, results
+from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
 
@@ -47,15 +48,9 @@ async def pair(binary: str) -> AsyncIterator[Pair]:
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client that asks for confirmation, and a log on it."""
-    client = LedgerClient(url, prefix="strict", timeout=2.0)
-    client.confirming = True
-    task = asyncio.create_task(client.run())
-    try:
-        await client.open("test")
+    async with running(url, installation="test", prefix="strict", timeout=2.0) as client:
+        client.confirming = True
         yield client, ClaimedLog(client, replicas=lambda: client.replicas_wanted)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def intent(uid: str) -> Record:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +15,7 @@ from aiohttp import web
 from syncer.kube.client import KubeClient
 from syncer.kube.events import EventLimits, EventRecorder, event_name
 from syncer.model.resource import NotificationRequest, parse_object
+from tests.beside import beside
 from tests.integration.scripted import ScriptedServer, always, status, write_kubeconfig
 
 if TYPE_CHECKING:
@@ -47,14 +47,8 @@ async def recording(
     """Run a recorder for the time of the context."""
     async with await KubeClient.connect(str(kubeconfig), user_agent="t") as client:
         recorder = EventRecorder(client, instance="pod-0", limits=limits)
-        task = asyncio.create_task(recorder.run())
-        try:
+        async with beside(recorder.run()):
             yield recorder
-            assert not task.done(), task
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def test_event_is_written_as_the_replaced_controller_did(

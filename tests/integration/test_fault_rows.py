@@ -25,6 +25,7 @@ from syncer.model.errors import Ambiguous, Rejected, Unavailable
 from syncer.model.record import attempt_record, intent_record
 from tests.e2e.harness import until
 from tests.fakes.claimedlog import ClaimedLog
+from tests.integration.ledger_client import running
 from tests.servers.process import ServerError
 from tests.servers.redis import RedisServer, find_binary
 
@@ -38,14 +39,8 @@ SUCCESS = attempt_record(Attempt(FIRST, "slack:ops", AttemptState.SUCCESS, ended
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client that is served, and a log on it that insists for a moment only."""
-    client = LedgerClient(url, timeout=1.0, probing=True)
-    task = asyncio.create_task(client.run())
-    try:
-        await client.open("one")
+    async with running(url, probing=True) as client:
         yield client, ClaimedLog(client, patience=0.5)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _set(url: str, settings: dict[str, str]) -> None:

@@ -29,6 +29,7 @@ from syncer.rules.merge import Facts, merge
 from tests.fakes.claimedlog import ClaimedLog
 from tests.integration.broken_receiver import OPS, Delivery, Receiver
 from tests.integration.delivering import delivering
+from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import call, port_of, until
@@ -44,14 +45,8 @@ NAME = "ops/x"
 @contextlib.asynccontextmanager
 async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client, and a log on it."""
-    client = LedgerClient(url, prefix="fence", timeout=2.0)
-    task = asyncio.create_task(client.run())
-    try:
-        await client.open("test")
+    async with running(url, installation="test", prefix="fence", timeout=2.0) as client:
         yield client, ClaimedLog(client)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def tell(server: RedisServer, *words: str | int) -> object:

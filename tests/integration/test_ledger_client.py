@@ -28,6 +28,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
+from tests.beside import beside
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.memorylog import Fault as Mischief
 from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
@@ -615,14 +616,10 @@ async def test_a_cancelled_client_ends(redis_url: str) -> None:
 async def test_a_store_emptied_under_a_live_connection_is_stamped_anew(redis_url: str) -> None:
     """A probe finds the stamp gone, writes a new one, and makes all claims stale."""
     client = LedgerClient(redis_url)
-    task = asyncio.create_task(client.run())
-    try:
+    async with beside(client.run()):
         before, generation = await client.open("here/x@1"), client.generation
         await client.command("FLUSHALL")
         after = await client.probe()
         assert after.store
         assert after.store != before.store
         assert client.generation == generation + 1
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -17,6 +17,7 @@ from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.model.carried import fold
 from syncer.model.resource import TERMINAL_PHASES
 from syncer.runtime.clock import monotonic_clock
+from tests.beside import beside
 from tests.integration.scripted import (
     ScriptedServer,
     eventually,
@@ -46,7 +47,6 @@ from tests.integration.reflecting import (
     lists,
     mirroring,
     obj,
-    running,
     stay,
 )
 
@@ -580,7 +580,7 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             owned=Everything(),
             timings=QUICK,
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: lists() == 1)
             assert (lists(), reflector.synced) == (1, False)
             slow.set()
@@ -618,7 +618,7 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
         reflector = Reflector(
             client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: reflector.synced)
             assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
             assert reflector.follows("uid-one")
@@ -636,7 +636,7 @@ async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path)
         reflector = Reflector(
             client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: reflector.refused == {"one", "two"})
             answers = (reflector.answered, reflector.synced, reflector.follows("uid-one"))
             assert answers == (False, False, False)
@@ -667,7 +667,7 @@ async def test_few_of_many_namespaces_are_listed_at_once(tmp_path: Path) -> None
         reflector = Reflector(
             client, spaces, Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: reflector.synced)
     assert 1 < most <= 8
 
@@ -716,7 +716,7 @@ async def test_cancelled_reflector_leaves_no_task(tmp_path: Path) -> None:
         reflector = Reflector(
             client, ["a", "b"], Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: reflector.synced)
         left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("reflector")}
         assert left == set()
@@ -750,7 +750,7 @@ async def test_real_server_is_mirrored_over_a_restart(
             timings=QUICK,
             page_size=2,
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: lists() == 1)
             assert mirror.names() == ["n0", "n1", "n2", "n3", "n4"]
             # A busy server may end the first watch at once; a list tells of the next object then.
@@ -806,7 +806,7 @@ async def test_real_type_may_come_late_and_go(
         reflector = Reflector(
             client, None, mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
-        async with client, running(reflector):
+        async with client, beside(reflector.run()):
             await eventually(lambda: "is not served" in (reflector.problem or ""))
             assert not reflector.synced
             await asyncio.to_thread(plane.api.apply_crd, crd)
@@ -1019,7 +1019,7 @@ async def test_real_server_lists_in_brief(
             timings=QUICK,
             brief=lambda: True,
         )
-        async with running(empty):
+        async with beside(empty.run()):
             await eventually(lambda: lists() == 1)
         for n in range(7):
             made = await client.request("POST", path, body=manifest(f"n{n}"), timeout=10)
@@ -1041,7 +1041,7 @@ async def test_real_server_lists_in_brief(
             page_size=2,
             brief=lambda: True,
         )
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: lists() == 2)
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {
@@ -1093,7 +1093,7 @@ async def test_what_a_watch_has_lost_is_found(
             on_missed=missed.append,
         )
         reflector.lost, reflector.losing = [], frozenset()
-        async with running(reflector):
+        async with beside(reflector.run()):
             await eventually(lambda: lists() == 1)
             for name in ("kept", "changed"):
                 await author.request("POST", path, body=manifest(name), timeout=10)

@@ -21,6 +21,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
+from tests.beside import beside
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.fakes.faults import Answer, Match
@@ -34,7 +35,6 @@ from tests.integration.reflecting import (
     lists,
     mirroring,
     obj,
-    running,
 )
 from tests.integration.reflecting import Api as Script
 from tests.integration.scripted import eventually, send_lines, status, write_kubeconfig
@@ -150,7 +150,7 @@ async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> Non
     mirror, terms = Mirror(), Terms(1, 3)
     await place.fill(3)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: reflector.synced)
         assert shown(mirror) == await place.state(1, 3)
         assert reflector.selection.selects is place.selects
@@ -170,7 +170,7 @@ async def test_owner_of_nothing_asks_for_nothing(place: Place) -> None:
     mirror, terms = Mirror(), Terms()
     (name,) = await place.create(2)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: reflector.answered)
         assert reflector.problem is None
         await place.create(2)
@@ -194,7 +194,7 @@ async def test_shards_that_come_are_listed_and_watched(place: Place) -> None:
     (old,) = await place.create(0)
     (gone, there) = await place.create(2, 2)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: old in shown(mirror))
         await place.delete(gone)
         later = await place.label(old, "seen")
@@ -218,7 +218,7 @@ async def test_shard_that_leaves_is_let_go_of_and_not_deleted(place: Place) -> N
     (mine,) = await place.create(1)
     (theirs, doomed) = await place.create(2, 2)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: len(mirror.objects) == 3)
         uids = {o.name: u for u, o in mirror.objects.items()}
         terms.own(1)
@@ -241,7 +241,7 @@ async def test_end_of_what_is_kept_is_told_when_its_shard_is_back(place: Place) 
     mirror, terms = Mirror(), Terms(1, 2)
     (doomed, there) = await place.create(2, 2)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: len(mirror.objects) == 2)
         mirror.kept = set(mirror.objects)
         uid = next(u for u, o in mirror.objects.items() if o.name == doomed)
@@ -260,7 +260,7 @@ async def test_term_that_follows_another_lists_again(place: Place) -> None:
     mirror, terms = Mirror(), Terms(2)
     (name,) = await place.create(2)
     reflector = place.reflector(mirror, terms)
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: name in shown(mirror))
         mirror.objects.clear()
         terms.owned = {}
@@ -274,7 +274,7 @@ async def test_change_that_is_not_reported_is_noticed(place: Place) -> None:
     mirror, terms = Mirror(), Terms(0)
     (name,) = await place.create(2)
     reflector = place.reflector(mirror, terms, timings=replace(QUICK, look=0.3))
-    async with running(reflector):
+    async with beside(reflector.run()):
         await eventually(lambda: reflector.synced)
         terms.owned = {**terms.owned, 2: object()}
         await eventually(lambda: name in shown(mirror))
@@ -311,7 +311,7 @@ async def test_nothing_is_lost_while_shards_come_and_go(place: Place) -> None:
             terms.own(*(n for n in range(4) if dice.random() < 0.6))
             await asyncio.sleep(dice.choice((0.0, 0.05, 0.3, 0.6)))
 
-    async with running(reflector):
+    async with beside(reflector.run()):
         await asyncio.gather(write(), move())
         terms.own(1, 2)
         wanted = await place.state(1, 2)
@@ -361,7 +361,7 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
             (old,), (name,) = await place.create(0), await place.create(2)
             mirror, terms = Mirror(), Terms(0)
             reflector = place.reflector(mirror, terms)
-            async with running(reflector):
+            async with beside(reflector.run()):
                 await eventually(lambda: reflector.synced)
                 server.faults.add(Match(verb="list"), Answer(503), times=4)
                 terms.own(0, 2)

@@ -8,7 +8,6 @@ the record is written, so the loss is certain.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -19,16 +18,23 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.standalone import Standalone
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
-from syncer.model.record import Record, attempt_record, intent_record
+from syncer.model.record import attempt_record
 from tests.fakes.claimedlog import ClaimedLog
+from tests.integration.ledger_client import (
+    CHANNEL,
+    EPOCH,
+    FIRST,
+    NAME,
+    ids,
+    opening,
+    running,
+    success,
+)
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SERVICE, Sentinel, SentinelSet, call, port_of, until
 
-EPOCH = Epoch("0.7")
 NEXT = Epoch("0.8")
-FIRST, SECOND = AttemptId("0.7-1"), AttemptId("0.7-2")
-CHANNEL = "slack:ops"
-NAME = "ns/n"
+SECOND = AttemptId("0.7-2")
 
 
 @pytest.fixture
@@ -36,19 +42,6 @@ async def servers() -> AsyncIterator[SentinelSet]:
     """A master with a replica and three Sentinels."""
     async with SentinelSet() as servers:
         yield servers
-
-
-@contextlib.asynccontextmanager
-async def running(url: str) -> AsyncIterator[LedgerClient]:
-    """A client that is open and served."""
-    client = LedgerClient(url, timeout=1.0)
-    task = asyncio.create_task(client.run())
-    try:
-        await client.open("one")
-        yield client
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -64,30 +57,9 @@ def log(client: LedgerClient) -> ClaimedLog:
     return ClaimedLog(client, patience=15)
 
 
-def opening(attempt: AttemptId) -> Record:
-    """An intent."""
-    return intent_record(attempt, CHANNEL, at=1, by="p")
-
-
-def success(attempt: AttemptId, *, seed: bool = False) -> Record:
-    """A success, as an outcome or as restored from the object."""
-    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.SUCCESS, ended=2), seed=seed)
-
-
 async def intent(log: ClaimedLog, attempt: AttemptId, *, epoch: Epoch = EPOCH) -> Appended:
     """Open an attempt by the newest claim."""
-    return await log.open(
-        "u",
-        epoch,
-        opening(attempt),
-        limit=5,
-    )
-
-
-async def kinds(log: ClaimedLog) -> list[str]:
-    """What the log holds: kind and id of each record."""
-    snapshot = await log.read("u")
-    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
+    return await log.open("u", epoch, opening(attempt), limit=5)
 
 
 async def test_a_failover_that_loses_an_intent(
@@ -106,12 +78,12 @@ async def test_a_failover_that_loses_an_intent(
 
     stale = await intent(log, SECOND)
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
-    assert await kinds(log) == []
+    assert await ids(log) == []
     assert changes == [generation + 1]
 
     restored = await log.outcome("u", success(FIRST), opening(FIRST), name=NAME)
     assert (restored.answer, restored.count) == (Answer.OK, 2)
-    assert await kinds(log) == ["intent 0.7-1", "success 0.7-1"]
+    assert await ids(log) == ["intent 0.7-1", "success 0.7-1"]
     assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
     again = await intent(log, SECOND)
     assert again.answer is Answer.DONE
@@ -128,10 +100,10 @@ async def test_a_failover_that_loses_a_success_which_the_object_shows(
     assert (await log.outcome("u", success(FIRST), opening(FIRST), name=NAME)).answer is Answer.OK
     await servers.fail_over()
 
-    assert await kinds(log) == ["intent 0.7-1"]
+    assert await ids(log) == ["intent 0.7-1"]
     claimed = await log.claim("u", EPOCH, name=NAME, seeds=[success(FIRST, seed=True)])
     assert claimed.answer is Answer.OK
-    assert await kinds(log) == ["intent 0.7-1", "seed.success 0.7-1"]
+    assert await ids(log) == ["intent 0.7-1", "seed.success 0.7-1"]
     assert (await intent(log, SECOND)).answer is Answer.DONE
 
 
@@ -145,7 +117,7 @@ async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
     assert (await intent(log, FIRST)).answer is Answer.OK
     await servers.fail_over()
 
-    assert await kinds(log) == []
+    assert await ids(log) == []
     unknown = Attempt(FIRST, CHANNEL, AttemptState.UNKNOWN, ended=2)
     claimed = await log.claim("u", EPOCH, name=NAME, seeds=[attempt_record(unknown, seed=True)])
     assert claimed.answer is Answer.OK
@@ -200,7 +172,7 @@ async def test_a_planned_switch() -> None:
         assert log.generation > generation
         stale = await intent(log, SECOND)
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
-        assert await kinds(log) == ["intent 0.7-1"]
+        assert await ids(log) == ["intent 0.7-1"]
 
 
 async def test_a_stale_sentinel(servers: SentinelSet) -> None:

@@ -16,6 +16,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.subscriber import LISTENING
 from syncer.runtime import supervise
+from tests.beside import beside
 from tests.servers.redis import RedisServer
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of
 
@@ -49,13 +50,8 @@ def subscribers(server: RedisServer) -> set[str]:
 async def heard(url: str) -> AsyncIterator[Heard]:
     """Both clients, served."""
     both = Heard(url)
-    tasks = [asyncio.create_task(c.run()) for c in (both.listener, both.poker)]
-    try:
+    async with beside(both.listener.run(), both.poker.run()):
         yield both
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_one_server_through_a_restart(redis_url: str, redis_server: RedisServer) -> None:
