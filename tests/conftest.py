@@ -29,7 +29,9 @@ from tests.servers.process import ServerError
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from tests.e2e.harness import Stage
 
 # pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
 # for would stand on two lines.
@@ -113,6 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"{scheduling.SLOW}(reason): start what takes seconds of CPU; `scripts/test --fast` leaves it out",
     )
+    config.addinivalue_line("markers", "stage(**options): of the stage that is `here`")
     # pytest-asyncio on 3.11 asks for the current loop, which makes one; unclosed, it fails whichever
     # test is running when it is collected.
     asyncio.set_event_loop(None)
@@ -354,3 +357,21 @@ def redis_url(redis_server: RedisServer) -> str:
     server.heal()
     server.flush()
     return server.url
+
+
+@pytest.fixture
+async def here(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Stage]:
+    """
+    Return an installation with nothing in it, where nobody looks at logs beside the test.
+
+    A test says what it wants otherwise by ``pytest.mark.stage``, with arguments of ``harness.stage``.
+    """
+    from tests.e2e.harness import stage  # noqa: PLC0415 - most tests need nothing of it
+
+    control_plane.heal()
+    mark = request.node.get_closest_marker("stage")
+    options = {"sampled": False} | (mark.kwargs if mark else {})
+    async with stage(control_plane, redis_url, tmp_path / "stage", **options) as made:
+        yield made

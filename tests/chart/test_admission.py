@@ -102,8 +102,7 @@ async def test_only_its_controller_writes_what_a_release_decides_by(
         async with as_account(plane, here.namespace, "foreign") as foreign:
             await refused(foreign, first, by=ACCOUNT)
             notifier = as_the_release_says(here)
-            notifier.start()
-            await notifier.wait_ready(60)
+            await notifier.start().wait_ready(60)
             await until(lambda: bool(here.receiver.calls("first")), notifier.tail, within=30)
             await state(notifier, "in-force")
             assert "status-policy" not in (await notifier.ask("/readyz"))[1]
@@ -140,8 +139,7 @@ async def test_only_its_controller_writes_what_a_release_decides_by(
         ]  # fmt: skip
         assert (await here.api.ask("DELETE", f"{POLICIES}/{BINDINGS}/{name}")).code == 200
         notifier.kill()
-        notifier.start()
-        await notifier.wait_ready()
+        await notifier.start().wait_ready()
         await state(notifier, "absent")
         reason = f"status-policy: there is no {BINDINGS}/{name}"
         assert reason in (await notifier.ask("/readyz"))[1]

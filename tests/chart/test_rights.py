@@ -119,68 +119,64 @@ async def explored(stage: Stage) -> None:
         assert "ended: Sent" in (await site.get(f"/n/{stage.namespace}/first")).text
 
 
-async def test_the_rights_suffice_and_a_missing_one_is_named(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_the_rights_suffice_and_a_missing_one_is_named(here: Stage) -> None:
     """With the documented rights a notification arrives; without one of them, the log names it."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        await here.redis.execute_command(*acl_rule("ledger", PASSWORD, prefix=here.prefix))  # type: ignore[no-untyped-call]  # vendor
-        run = await asyncio.to_thread(install, here)
-        assert run.code == 0, run.err
-        notifier = as_the_release_says(here)
-        notifier.start()
-        await notifier.wait_ready(60)
-        first = await here.create("first")
-        await here.wait_phase(first)
-        events = f"/api/v1/namespaces/{here.namespace}/events"
-        await until(lambda: len(get(here, events)["items"]) >= 2, "events are written", within=30)
-        # Everything it asked for was granted; the definition could be read as well.
-        text = notifier.log.read_text()
-        assert "Forbidden" not in text
-        assert "NOPERM" not in text
-        assert PASSWORD not in text
-        assert "may not be read" not in text
+    await here.redis.execute_command(*acl_rule("ledger", PASSWORD, prefix=here.prefix))  # type: ignore[no-untyped-call]  # vendor
+    run = await asyncio.to_thread(install, here)
+    assert run.code == 0, run.err
+    notifier = as_the_release_says(here)
+    await notifier.start().wait_ready(60)
+    first = await here.create("first")
+    await here.wait_phase(first)
+    events = f"/api/v1/namespaces/{here.namespace}/events"
+    await until(lambda: len(get(here, events)["items"]) >= 2, "events are written", within=30)
+    # Everything it asked for was granted; the definition could be read as well.
+    text = notifier.log.read_text()
+    assert "Forbidden" not in text
+    assert "NOPERM" not in text
+    assert PASSWORD not in text
+    assert "may not be read" not in text
 
-        await asyncio.to_thread(grant_the_test, here)
-        tested = await asyncio.to_thread(helm_test, here, notifier.health_port)
-        assert tested.code == 0, tested.out + tested.err
-        assert "every replica is ready" in tested.out
-        assert "delivered, and on record" in tested.out
-        assert get(here, here.api.requests)["items"][0]["metadata"]["name"] == "first"
+    await asyncio.to_thread(grant_the_test, here)
+    tested = await asyncio.to_thread(helm_test, here, notifier.health_port)
+    assert tested.code == 0, tested.out + tested.err
+    assert "every replica is ready" in tested.out
+    assert "delivered, and on record" in tested.out
+    assert get(here, here.api.requests)["items"][0]["metadata"]["name"] == "first"
 
-        await explored(here)
+    await explored(here)
 
-        may(here, "notifications", "notificationrequests/status", "patch", granted=False)
-        second = await here.create("second")
-        refused = "a permission is missing in a namespace; calls that need it are tried again"
-        await until(
-            lambda: any(
-                'cannot patch resource "notificationrequests/status"' in line["error"]
-                for line in notifier.lines(refused)
-            ),
-            lambda: f"the missing right is named; {notifier.tail()}",
-            within=30,
-        )
+    may(here, "notifications", "notificationrequests/status", "patch", granted=False)
+    second = await here.create("second")
+    refused = "a permission is missing in a namespace; calls that need it are tried again"
+    await until(
+        lambda: any(
+            'cannot patch resource "notificationrequests/status"' in line["error"]
+            for line in notifier.lines(refused)
+        ),
+        lambda: f"the missing right is named; {notifier.tail()}",
+        within=30,
+    )
+    code, text = await notifier.ask("/readyz")
+    assert (code, "status writes are refused" in text) == (503, True), text
+    assert here.watcher.phase(second) == ""
+    assert [r.kind for r in (await here.logs([second]))[second].records][-1] == "success"
+    may(here, "notifications", "notificationrequests/status", "patch", granted=True)
+    await here.wait_phase(second)
+    await notifier.wait_ready()
+
+    may(here, "leases", "leases", "patch", granted=False)
+
+    async def named() -> bool:
         code, text = await notifier.ask("/readyz")
-        assert (code, "status writes are refused" in text) == (503, True), text
-        assert here.watcher.phase(second) == ""
-        assert [r.kind for r in (await here.logs([second]))[second].records][-1] == "success"
-        may(here, "notifications", "notificationrequests/status", "patch", granted=True)
-        await here.wait_phase(second)
-        await notifier.wait_ready()
+        return code == 503 and 'cannot patch resource "leases"' in text
 
-        may(here, "leases", "leases", "patch", granted=False)
-
-        async def named() -> bool:
-            code, text = await notifier.ask("/readyz")
-            return code == 503 and 'cannot patch resource "leases"' in text
-
-        await until(named, "readiness names the missing right", within=30)
-        tested = await asyncio.to_thread(helm_test, here, notifier.health_port, seconds=1)
-        assert tested.code == 1
-        assert 'cannot patch resource "leases"' in tested.out
-        notifier.kill()
-        await asyncio.to_thread(uninstall, here)
+    await until(named, "readiness names the missing right", within=30)
+    tested = await asyncio.to_thread(helm_test, here, notifier.health_port, seconds=1)
+    assert tested.code == 1
+    assert 'cannot patch resource "leases"' in tested.out
+    notifier.kill()
+    await asyncio.to_thread(uninstall, here)
 
 
 @pytest.fixture
@@ -254,12 +250,9 @@ def create_from_notes(stage: Stage, notes: str) -> str:
     return str(answer.json["metadata"]["name"])
 
 
-async def test_the_password_is_made_with_one_right(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_the_password_is_made_with_one_right(here: Stage) -> None:
     """The Job's program makes the Secret once, and leaves one that is there, for it may do nothing else."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        first, second, secret = await asyncio.to_thread(make_password, here)
+    first, second, secret = await asyncio.to_thread(make_password, here)
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "made the Secret" in first.out
     assert "is there already" in second.out
@@ -294,35 +287,32 @@ def make_password(stage: Stage) -> tuple[Run, Run, Json]:
     return runs[0], runs[1], get(stage, path)
 
 
-async def test_helm_has_the_password_made_first(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_helm_has_the_password_made_first(here: Stage) -> None:
     """Helm waits for the Job before it makes what needs the password, and takes its rights away."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        more: Json = {"replicas": 1}
-        installing = asyncio.create_task(asyncio.to_thread(install, here, more, major="4"))
-        job = f"/apis/batch/v1/namespaces/{here.namespace}/jobs/{PASSWORD_JOB}"
-        api = here.plane.api
-        await until(
-            lambda: installing.done() or api.request("GET", job).status == 200,
-            "the Job is there", within=60,
-        )  # fmt: skip
-        deployments = f"/apis/apps/v1/namespaces/{here.namespace}/deployments"
-        assert get(here, deployments)["items"] == []
-        await asyncio.to_thread(run_password_job, here, get(here, job))
-        assert (await installing).code == 0
-        made = {o["metadata"]["name"] for o in get(here, deployments)["items"]}
-        assert made == {"r-notification-ledger", "r-notification-ledger-explorer"}
-        secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
-        assert api.request("GET", secret).status == 200
-        role = f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"
+    more: Json = {"replicas": 1}
+    installing = asyncio.create_task(asyncio.to_thread(install, here, more, major="4"))
+    job = f"/apis/batch/v1/namespaces/{here.namespace}/jobs/{PASSWORD_JOB}"
+    api = here.plane.api
+    await until(
+        lambda: installing.done() or api.request("GET", job).status == 200,
+        "the Job is there", within=60,
+    )  # fmt: skip
+    deployments = f"/apis/apps/v1/namespaces/{here.namespace}/deployments"
+    assert get(here, deployments)["items"] == []
+    await asyncio.to_thread(run_password_job, here, get(here, job))
+    assert (await installing).code == 0
+    made = {o["metadata"]["name"] for o in get(here, deployments)["items"]}
+    assert made == {"r-notification-ledger", "r-notification-ledger-explorer"}
+    secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
+    assert api.request("GET", secret).status == 200
+    role = f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"
 
-        def taken_away() -> bool:
-            return {api.request("GET", path).status for path in (job, role)} == {404}
+    def taken_away() -> bool:
+        return {api.request("GET", path).status for path in (job, role)} == {404}
 
-        await until(taken_away, "the Job and its right are gone", within=30)
-        await asyncio.to_thread(uninstall, here, major="4")
-        assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
+    await until(taken_away, "the Job and its right are gone", within=30)
+    await asyncio.to_thread(uninstall, here, major="4")
+    assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
 
 
 def run_password_job(stage: Stage, job: Json) -> None:

@@ -138,8 +138,7 @@ async def test_the_five_that_matter_most(control_plane: ControlPlane, tmp_path: 
     ):
         # Else what is overdue would be journaled, and a process that finds no Redis would take shards.
         process: NotifierProcess = here.notifier(delivery={"logOutage": "hold"})
-        process.start()
-        await process.wait_ready()
+        await process.start().wait_ready()
         policy = {**QUICK, "initialBackoffSeconds": 20}
         # Two failures leave the receiver's breaker closed.
         for name in ("damaged", "lost"):

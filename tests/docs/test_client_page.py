@@ -21,7 +21,7 @@ from aiohttp import web
 from notifier.gateway.settings import of_document
 from tests.docs.pages import DOCS
 from tests.e2e.gateway import TOKEN, GatewayProcess
-from tests.e2e.harness import stage, until
+from tests.e2e.harness import Stage, until
 from tests.servers.controlplane import ControlPlane
 
 PAGE: Final = (DOCS / "client.md").read_text()
@@ -46,7 +46,7 @@ async def run(*command: str, env: dict[str, str], given: str = "") -> str:
 
 @pytest.mark.timeout(180)
 async def test_what_the_page_says_is_sent_and_answered(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     """Each way makes its notification once, learns that it is delivered, and hands the trace on."""
     calls: list[tuple[dict[str, Any], str]] = []
@@ -63,60 +63,55 @@ async def test_what_the_page_says_is_sent_and_answered(
     await site.start()
     port = runner.addresses[0][1]
     (source,) = of_sources()
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        gateway = GatewayProcess(
-            tmp_path / "gw", control_plane.kubeconfig,
-            [{"name": source["name"], "kind": source["kind"], "namespace": here.namespace}],
-        )  # fmt: skip
-        notifier = here.notifier(delivery={"webhook": {"enabled": True}})
-        (here.folder / "credentials" / "hook").write_text(f"http://127.0.0.1:{port}/")
-        receiver = {"name": "hook", "webhookConfigs": [{"credentialRef": "hook"}]}
-        routes = {"route": {"receiver": "hook"}, "receivers": [receiver]}
-        (here.folder / "routing.yaml").write_text(json.dumps(routes))
-        env = {
-            "TOKEN": TOKEN, "GATEWAY": gateway.url("").removesuffix("/v1/"),
-            "NAMESPACE": here.namespace, "KUBECONFIG": str(control_plane.kubeconfig),
-        }  # fmt: skip
-        script = tmp_path / "notify"
-        script.write_text(STEPS["notify"])
-        traced = STEPS["curl"].replace(
-            "-o /dev/null", f"-H 'traceparent: 00-{TRACE}-{'1' * 16}-01' -o /dev/null"
-        )
-        try:
-            notifier.start()
-            gateway.start()
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            for _ in range(2):
-                answer = json.loads(await run("bash", "-euc", traced, env=env))
-                assert (answer["outcome"], answer["channels"][0]["name"]) == (
-                    "delivered",
-                    "webhook:hook",
-                )
-                said = await run(sys.executable, "-c", STEPS["python"], env=env)
-                assert said == "delivered\nwebhook:hook delivered 1\n"
-                assert await run(sys.executable, "-c", STEPS["apiserver"], env=env) == "delivered\n"
-                await run(
-                    "sh", str(script), "odd/1", 'Odd "subject"', env=env, given="a\n\\ 'b' $c\n"
-                )
-            await until(lambda: len(calls) >= 4, notifier.tail, within=30)
-        finally:
-            gateway.kill()
-            await runner.cleanup()
-        assert sorted((c["subject"], trace) for c, trace in calls) == [
-            ("Backup failed", ""), ("Backup failed", f"00-{TRACE}-{'1' * 16}-01"),
-            ('Odd "subject"', ""), ("Report ready", ""),
-        ]  # fmt: skip
-        recorded = notifier.lines("attempt recorded")
-        assert sorted(str(line.get("trace_id")) for line in recorded) == [
-            TRACE,
-            "None",
-            "None",
-            "None",
-        ]
-        assert (
-            next(c for c, _ in calls if c["subject"].startswith("Odd"))["body"] == "a\n\\ 'b' $c\n"
-        )
+    gateway = GatewayProcess(
+        tmp_path / "gw", control_plane.kubeconfig,
+        [{"name": source["name"], "kind": source["kind"], "namespace": here.namespace}],
+    )  # fmt: skip
+    notifier = here.notifier(delivery={"webhook": {"enabled": True}})
+    (here.folder / "credentials" / "hook").write_text(f"http://127.0.0.1:{port}/")
+    receiver = {"name": "hook", "webhookConfigs": [{"credentialRef": "hook"}]}
+    routes = {"route": {"receiver": "hook"}, "receivers": [receiver]}
+    (here.folder / "routing.yaml").write_text(json.dumps(routes))
+    env = {
+        "TOKEN": TOKEN, "GATEWAY": gateway.url("").removesuffix("/v1/"),
+        "NAMESPACE": here.namespace, "KUBECONFIG": str(control_plane.kubeconfig),
+    }  # fmt: skip
+    script = tmp_path / "notify"
+    script.write_text(STEPS["notify"])
+    traced = STEPS["curl"].replace(
+        "-o /dev/null", f"-H 'traceparent: 00-{TRACE}-{'1' * 16}-01' -o /dev/null"
+    )
+    try:
+        notifier.start()
+        gateway.start()
+        await notifier.wait_ready()
+        await gateway.wait_ready()
+        for _ in range(2):
+            answer = json.loads(await run("bash", "-euc", traced, env=env))
+            assert (answer["outcome"], answer["channels"][0]["name"]) == (
+                "delivered",
+                "webhook:hook",
+            )
+            said = await run(sys.executable, "-c", STEPS["python"], env=env)
+            assert said == "delivered\nwebhook:hook delivered 1\n"
+            assert await run(sys.executable, "-c", STEPS["apiserver"], env=env) == "delivered\n"
+            await run("sh", str(script), "odd/1", 'Odd "subject"', env=env, given="a\n\\ 'b' $c\n")
+        await until(lambda: len(calls) >= 4, notifier.tail, within=30)
+    finally:
+        gateway.kill()
+        await runner.cleanup()
+    assert sorted((c["subject"], trace) for c, trace in calls) == [
+        ("Backup failed", ""), ("Backup failed", f"00-{TRACE}-{'1' * 16}-01"),
+        ('Odd "subject"', ""), ("Report ready", ""),
+    ]  # fmt: skip
+    recorded = notifier.lines("attempt recorded")
+    assert sorted(str(line.get("trace_id")) for line in recorded) == [
+        TRACE,
+        "None",
+        "None",
+        "None",
+    ]
+    assert next(c for c, _ in calls if c["subject"].startswith("Odd"))["body"] == "a\n\\ 'b' $c\n"
 
 
 def of_sources() -> list[dict[str, Any]]:

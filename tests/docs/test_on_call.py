@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.docs.blocks import ROOT, blocks
-from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
+from tests.e2e.harness import BUSY, OK, Stage, Step, until
 from tests.integration.api import notification
 from tests.integration.operating import NO_SWEEPS, Operator, owner
-from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -57,53 +55,46 @@ def tried(here: Stage, uid: str) -> bool:
     )
 
 
-async def test_each_question_is_answered(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_each_question_is_answered(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten questions on data of an evening on which the receiver failed; each answer is the page's."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        operator = Operator(here, capsys)
-        process = here.notifier(sync=NO_SWEEPS)
-        here.script("Backup failed", Step(400, "no such channel"))
-        here.script("Disk full on db-3", BUSY)
-        here.script("Certificate expires", Step(drop="after"))
-        here.script("Queue grows", BUSY, OK)
-        async with owner(process):
-            for name, subject, severity, phase, more in (
-                ("queue-grows", "Queue grows", "warning", "Sent", {}),
-                ("backup-failed", "Backup failed", "critical", "Failed", {}),
-                (
-                    "certificate",
-                    "Certificate expires",
-                    "critical",
-                    "Sending",
-                    {"retryPolicy": SLOW},
-                ),
-                ("db-full", "Disk full on db-3", "critical", "Sending", {"retryPolicy": SLOW}),
-            ):
-                uid = await here.create(name, subject=subject, severity=severity, **more)
-                await here.wait_phase(uid, phase)
-                await until(partial(tried, here, uid), "it is tried", within=20)
-            document = notification("deploy-done", subject="Deploy done", severity="info")
-            document["metadata"]["annotations"] = {"notification-ledger/hold": "until Monday"}
-            await here.api.ask("POST", here.api.requests, document)
-            await until(
-                lambda: "deploy-done" in str(here.watcher.versions), "it is seen", within=20
-            )
-            found, shown, page = [], [], ""
-            for command, *wanted in questions():
-                words = shlex.split(command.removeprefix("$ kubectl ledger"))
-                words = [w.replace("payments", here.namespace) for w in words]
-                scope = ["-n", here.namespace] if words[0] not in _ALONE else []
-                by = ["--by", "sam"] if {"--reason", "--failed"} & {*words} else []
-                answer = await operator.run(*words, *scope, *by, config=str(process._config))
-                said = answer.out + answer.err.replace("syncer: ", "")
-                page += "\n".join(["", command, *said.splitlines()]).replace(
-                    here.namespace, "payments"
-                )
-                # Newest first, by the second: which of them share one differs.
-                order = sorted if words[0] == "list" else list
-                found.append([command, *order(alike(said, here.namespace))])
-                shown.append([command, *order(alike("\n".join(wanted)))])
-        assert len(found) >= 10
-        assert found == shown, page
+    operator = Operator(here, capsys)
+    process = here.notifier(sync=NO_SWEEPS)
+    here.script("Backup failed", Step(400, "no such channel"))
+    here.script("Disk full on db-3", BUSY)
+    here.script("Certificate expires", Step(drop="after"))
+    here.script("Queue grows", BUSY, OK)
+    async with owner(process):
+        for name, subject, severity, phase, more in (
+            ("queue-grows", "Queue grows", "warning", "Sent", {}),
+            ("backup-failed", "Backup failed", "critical", "Failed", {}),
+            (
+                "certificate",
+                "Certificate expires",
+                "critical",
+                "Sending",
+                {"retryPolicy": SLOW},
+            ),
+            ("db-full", "Disk full on db-3", "critical", "Sending", {"retryPolicy": SLOW}),
+        ):
+            uid = await here.create(name, subject=subject, severity=severity, **more)
+            await here.wait_phase(uid, phase)
+            await until(partial(tried, here, uid), "it is tried", within=20)
+        document = notification("deploy-done", subject="Deploy done", severity="info")
+        document["metadata"]["annotations"] = {"notification-ledger/hold": "until Monday"}
+        await here.api.ask("POST", here.api.requests, document)
+        await until(lambda: "deploy-done" in str(here.watcher.versions), "it is seen", within=20)
+        found, shown, page = [], [], ""
+        for command, *wanted in questions():
+            words = shlex.split(command.removeprefix("$ kubectl ledger"))
+            words = [w.replace("payments", here.namespace) for w in words]
+            scope = ["-n", here.namespace] if words[0] not in _ALONE else []
+            by = ["--by", "sam"] if {"--reason", "--failed"} & {*words} else []
+            answer = await operator.run(*words, *scope, *by, config=str(process._config))
+            said = answer.out + answer.err.replace("syncer: ", "")
+            page += "\n".join(["", command, *said.splitlines()]).replace(here.namespace, "payments")
+            # Newest first, by the second: which of them share one differs.
+            order = sorted if words[0] == "list" else list
+            found.append([command, *order(alike(said, here.namespace))])
+            shown.append([command, *order(alike("\n".join(wanted)))])
+    assert len(found) >= 10
+    assert found == shown, page

@@ -99,8 +99,7 @@ async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> No
         own_redis() as server,
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
     ):
-        process = here.notifier()
-        process.start()
+        process = here.notifier().start()
         here.script("restarts", BUSY, OK)
         uid = await here.create("restarts", retryPolicy=SLOW)
         await shown(here, uid, 1)
@@ -121,8 +120,7 @@ async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) 
         own_redis() as server,
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
     ):
-        process = here.notifier()
-        process.start()
+        process = here.notifier().start()
         here.script("tail", BUSY, BUSY, OK)
         uid = await here.create("tail", retryPolicy=SLOW)
         await shown(here, uid, 1)
@@ -152,9 +150,7 @@ async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Pa
         own_redis() as server,
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
     ):
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
+        await here.notifier().start().wait_ready()
         done = await here.create("done")
         await here.wait_phase(done)
         await here.wait_acked([done])
@@ -194,8 +190,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
         async with stage(plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here:
             here.script("n", BUSY, BUSY, OK)
             etcd = plane._recipe.directory / "etcd"
-            process = here.notifier()
-            process.start()
+            process = here.notifier().start()
             uid = await here.create("n", retryPolicy=SLOW)
             await shown(here, uid, 1)
             process.kill()
@@ -233,8 +228,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
             await until(told, "readiness says so", within=LEASE_SECONDS + 60)
             assert len(here.receiver.calls("n")) == 2
             process.kill()
-            raised = here.notifier(sharding={"incarnation": 1})
-            raised.start()
+            raised = here.notifier(sharding={"incarnation": 1}).start()
             await here.wait_phase(uid)
             assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
             assert len(here.receiver.calls("n")) == 3
@@ -245,8 +239,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
 async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> None:
     """The definition goes, with all objects, and comes back; the logs stay."""
     here.script("held", BUSY, OK)
-    process = here.notifier(sharding={"incarnation": 1})
-    process.start()
+    process = here.notifier(sharding={"incarnation": 1}).start()
     uid = await here.create("held", retryPolicy={**SLOW, "initialBackoffSeconds": 60})
     await shown(here, uid, 1)
     before = (await here.logs([uid]))[uid].records
@@ -290,8 +283,7 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
         own_redis("valkey") as new,
         stage(control_plane, old.url, tmp_path, send_timeout=PATIENT) as here,
     ):
-        process = here.notifier()
-        process.start()
+        process = here.notifier().start()
         here.script("moving", BUSY, OK)
         uid = await here.create("moving", retryPolicy=SLOW)
         done = await here.create("done")
@@ -313,8 +305,7 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
         assert {k: await target.lrange(k, 0, -1) for k in await target.keys("*{*")} == logs
         await target.aclose()
         await old.stop()
-        moved = here.notifier(redis={"url": new.url})
-        moved.start()
+        moved = here.notifier(redis={"url": new.url}).start()
         await here.wait_phase(uid)
         assert attempts(here, uid) == [(1, "failed"), (2, "success")]
         assert len(here.receiver.calls("moving")) == 2
@@ -335,8 +326,7 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
         own_redis("valkey") as new,
         stage(control_plane, old.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
-        process = here.notifier(sharding={"incarnation": 5})
-        process.start()
+        process = here.notifier(sharding={"incarnation": 5}).start()
         here.script("unfinished", BUSY, OK)
         patient = {**SLOW, "initialBackoffSeconds": 12}
         before = {
@@ -394,8 +384,7 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
         # What samples logs cannot read a damaged one either.
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
-        process = here.notifier()
-        process.start()
+        process = here.notifier().start()
         here.script("hurt", BUSY, OK)
         uid = await here.create("hurt", retryPolicy=SLOW)
         await shown(here, uid, 1)
@@ -437,8 +426,7 @@ async def test_the_self_audit_has_stopped_an_object(
         # No sweep finds it first.
         process = here.notifier(
             sync={"liveSweep": "1h", "finishedSweep": "1h", "scrubRate": 50, "scrubPause": "300ms"}
-        )
-        process.start()
+        ).start()
         here.script("stopped", BUSY, OK)
         uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 15})
         await shown(here, uid, 1)

@@ -172,8 +172,7 @@ async def play(
     async with stage(plane, redis_url, folder / "stage", sampled=False) as here:
         act = _Play(here, folder, groups)
         third = groups // 3
-        notifier = here.notifier()
-        notifier.start()
+        notifier = here.notifier().start()
         act.gateway.start()
         try:
             await notifier.wait_ready()

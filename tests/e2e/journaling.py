@@ -23,6 +23,4 @@ async def journaling(process: NotifierProcess) -> None:
 
 def replica(here: Stage) -> NotifierProcess:
     """A replica that journals soon."""
-    process = here.notifier(delivery=JOURNAL, sync={"window": "100ms", "holdNotice": "2s"})
-    process.start()
-    return process
+    return here.notifier(delivery=JOURNAL, sync={"window": "100ms", "holdNotice": "2s"}).start()

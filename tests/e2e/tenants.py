@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import NotifierProcess, Stage, stage
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import NotifierProcess, Stage
 
 
 def routing(here: Stage, *allowed: str) -> dict[str, Any]:
@@ -40,17 +37,12 @@ def routing(here: Stage, *allowed: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def here(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> AsyncIterator[tuple[Stage, NotifierProcess]]:
+async def here(here: Stage) -> tuple[Stage, NotifierProcess]:
     """A controller with that routing."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        notifier = here.notifier(events={"enabled": True})
-        path = here.folder / "routing.yaml"
-        await asyncio.to_thread(path.write_text, json.dumps(routing(here, "prod-*")))
-        notifier.start()
-        await notifier.wait_ready(60)
-        yield here, notifier
+    notifier = here.notifier(events={"enabled": True})
+    path = here.folder / "routing.yaml"
+    await asyncio.to_thread(path.write_text, json.dumps(routing(here, "prod-*")))
+    return here, await notifier.start().wait_ready(60)
 
 
 async def warnings(here: Stage, uid: str, reason: str) -> list[str]:

@@ -7,15 +7,13 @@ import contextlib
 import resource
 import socket
 import time
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from syncer.runtime.connections import raise_descriptor_limit
 from tests.benchmarks.load import pid_of
-from tests.e2e.harness import stage
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import Stage
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -38,34 +36,30 @@ def _half_open(port: int) -> list[socket.socket]:
     return made
 
 
-async def test_half_open_connections_take_nothing_from_probes_and_deliveries(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_half_open_connections_take_nothing_from_probes_and_deliveries(here: Stage) -> None:
     """With 2,000 of them and 1,024 descriptors, /healthz answers within a second and sends go out."""
     assert raise_descriptor_limit() > HALF_OPEN + 500, "this test holds the other ends"
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        process = here.notifier()
-        process.start()
-        resource.prlimit(pid_of(process), resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-        await process.wait_ready()
-        opened: list[socket.socket] = []
-        try:
-            for port in (process.health_port, process.metrics_port):
-                opened += await asyncio.to_thread(_half_open, port)
-            took = []
-            for _ in range(5):
-                began = time.monotonic()
-                code, text = await process.ask("/healthz")
-                took.append(time.monotonic() - began)
-                assert (code, text) == (200, "ok\n"), process.tail()
-            # The fastest: the rest is what else this machine does.
-            assert min(took) <= 1.0, took
-            assert await process.metric("notification_ledger_log_available") == 1
-            uid = await here.create("beside")
-            await here.wait_phase(uid, within=30)
-            assert len(here.receiver.calls("beside")) == 1
-            code, _ = await process.ask("/readyz")
-            assert code == 200
-        finally:
-            for sock in opened:
-                sock.close()
+    process = here.notifier().start()
+    resource.prlimit(pid_of(process), resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    await process.wait_ready()
+    opened: list[socket.socket] = []
+    try:
+        for port in (process.health_port, process.metrics_port):
+            opened += await asyncio.to_thread(_half_open, port)
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            code, text = await process.ask("/healthz")
+            took.append(time.monotonic() - began)
+            assert (code, text) == (200, "ok\n"), process.tail()
+        # The fastest: the rest is what else this machine does.
+        assert min(took) <= 1.0, took
+        assert await process.metric("notification_ledger_log_available") == 1
+        uid = await here.create("beside")
+        await here.wait_phase(uid, within=30)
+        assert len(here.receiver.calls("beside")) == 1
+        code, _ = await process.ask("/readyz")
+        assert code == 200
+    finally:
+        for sock in opened:
+            sock.close()

@@ -209,8 +209,7 @@ async def test_a_redis_that_must_not_be_used(control_plane: ControlPlane, tmp_pa
         address = server.url.removeprefix("redis://")
         url = f"redis://:{wrong}@{address}"
         async with stage(control_plane, url, tmp_path / "stage", sampled=False) as here:
-            process = here.notifier()
-            process.start()
+            process = here.notifier().start()
 
             async def told() -> bool:
                 code, text = await process.ask("/readyz")
@@ -259,57 +258,52 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
-async def test_whatever_a_notification_says(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_whatever_a_notification_says(here: Stage) -> None:
     """
     Any text that the API server takes is delivered once and recorded; what it refuses names the field.
 
     Meanwhile the routing file breaks and a credential is emptied: both are told, and the last good ones
     serve on.
     """
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
-        await break_files(here)
+    process = await here.notifier().start().wait_ready()
+    await break_files(here)
 
-        async def told() -> bool:
-            code, text = await process.ask("/readyz")
-            return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
+    async def told() -> bool:
+        code, text = await process.ask("/readyz")
+        return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
 
-        await until(told, process.tail, within=30)
-        assert "line 1" in (await process.ask("/readyz"))[1]
-        uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
-        for uid in uids.values():
-            await here.wait_phase(uid)
-        assert len(here.receiver.book) == len(TEXTS)
-        for uid in uids.values():
-            version = here.watcher.last(uid)
-            assert version is not None
-            (attempt,) = version.status["deliveryAttempts"]
-            assert attempt["status"] == "success"
-        await here.wait_acked(list(uids.values()))
-        for spec, place in (
-            ({"subject": "x" * 501}, "spec.subject"),
-            ({"subject": ""}, "spec.subject"),
-            ({"body": ""}, "spec.body"),
-            ({"priority": "Urgent"}, "spec.priority"),
-        ):
-            answer = await here.api.ask(
-                "POST",
-                here.api.requests,
-                {
-                    "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
-                    "metadata": {"name": "refused"},
-                    "spec": {"type": "Simple", "subject": "s", "body": "b", **spec},
-                },
-            )  # fmt: skip
-            assert answer.code == 422
-            assert place in answer.message
-        await no_space_for_a_status(here, process)
-        await mend_files(here)
-        await until(lambda: bool(process.lines("routing is good again")), process.tail, within=30)
+    await until(told, process.tail, within=30)
+    assert "line 1" in (await process.ask("/readyz"))[1]
+    uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
+    for uid in uids.values():
+        await here.wait_phase(uid)
+    assert len(here.receiver.book) == len(TEXTS)
+    for uid in uids.values():
+        version = here.watcher.last(uid)
+        assert version is not None
+        (attempt,) = version.status["deliveryAttempts"]
+        assert attempt["status"] == "success"
+    await here.wait_acked(list(uids.values()))
+    for spec, place in (
+        ({"subject": "x" * 501}, "spec.subject"),
+        ({"subject": ""}, "spec.subject"),
+        ({"body": ""}, "spec.body"),
+        ({"priority": "Urgent"}, "spec.priority"),
+    ):
+        answer = await here.api.ask(
+            "POST",
+            here.api.requests,
+            {
+                "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+                "metadata": {"name": "refused"},
+                "spec": {"type": "Simple", "subject": "s", "body": "b", **spec},
+            },
+        )  # fmt: skip
+        assert answer.code == 422
+        assert place in answer.message
+    await no_space_for_a_status(here, process)
+    await mend_files(here)
+    await until(lambda: bool(process.lines("routing is good again")), process.tail, within=30)
 
 
 async def no_space_for_a_status(here: Stage, process: NotifierProcess) -> None:

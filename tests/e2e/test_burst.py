@@ -51,9 +51,7 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
     folder = tmp_path / "stage"
     async with stage(control_plane, redis_url, folder, sampled=False, send_timeout=PATIENT) as here:
         for _ in range(2):
-            process = here.notifier(sharding=_SHARDS)
-            process.start()
-            await process.wait_ready()
+            await here.notifier(sharding=_SHARDS).start().wait_ready()
         here.receiver.default = (BUSY, OK)
         refused = await _sent(here, "refused", CROWD)
         # What the same machine needs, at about the same time, for some that are not refused. Not

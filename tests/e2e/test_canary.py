@@ -33,6 +33,7 @@ from tests.channels.mailserver import MailServer, mail_server
 from tests.channels.receiver import Certificates
 from tests.e2e.harness import QUICK, ROOT, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.listening import listening
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer, find_binary
 
@@ -122,41 +123,33 @@ class Echo:
         return f"http://127.0.0.1:{self.port}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-            heard = head + await reader.readexactly(int(length or b"0"))
-            self.requests.append(heard)
-            case = next(
-                (c for c in ("case-ok", "case-cut", "case-fail") if c.encode() in heard), ""
-            )
-            n = self._heard[case] = self._heard.get(case, 0) + 1
-            if case == "case-cut" and n == 1:
-                writer.transport.abort()
-                return
-            code = 400 if case == "case-fail" else 503 if n == 1 else 200
-            if head.startswith(b"GET"):
-                code = 200
-            said = b"I heard: " + heard.replace(b"\r\n", b" ")
-            writer.write(
-                f"HTTP/1.1 {code} x\r\nContent-Length: {len(said)}\r\n"
-                "Connection: close\r\n\r\n".encode()
-                + said
-            )
-            await writer.drain()
-        writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        heard = head + await reader.readexactly(int(length or b"0"))
+        self.requests.append(heard)
+        case = next((c for c in ("case-ok", "case-cut", "case-fail") if c.encode() in heard), "")
+        n = self._heard[case] = self._heard.get(case, 0) + 1
+        if case == "case-cut" and n == 1:
+            writer.transport.abort()
+            return
+        code = 400 if case == "case-fail" else 503 if n == 1 else 200
+        if head.startswith(b"GET"):
+            code = 200
+        said = b"I heard: " + heard.replace(b"\r\n", b" ")
+        writer.write(
+            f"HTTP/1.1 {code} x\r\nContent-Length: {len(said)}\r\n"
+            "Connection: close\r\n\r\n".encode()
+            + said
+        )
+        await writer.drain()
 
 
 @asynccontextmanager
 async def echoing() -> AsyncIterator[Echo]:
     """A receiver that listens while the block runs."""
     made = Echo()
-    server = await asyncio.start_server(made._serve, "127.0.0.1", 0, limit=1 << 22)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(made._serve) as made.port:
         yield made
-    finally:
-        server.close()
 
 
 HTTP_RECEIVERS: Final = (

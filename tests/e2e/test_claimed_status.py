@@ -8,16 +8,13 @@ administrator's token, right after the object is created or before any controlle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from syncer.model.carried import fold
 from syncer.model.resource import Json
-from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, until
 from tests.servers.starts import run_beside
 
 pytestmark = [
@@ -64,13 +61,6 @@ FORGED: Final[dict[str, Json]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """A stage where statuses change in every way."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as made:
-        yield made
-
-
 async def write(here: Stage, name: str, status: Json) -> None:
     """Patch a status, folded as the controller would."""
     body = {"status": fold(status)}
@@ -80,9 +70,7 @@ async def write(here: Stage, name: str, status: Json) -> None:
 
 async def unprotected(here: Stage, **settings: Any) -> NotifierProcess:
     """A controller that knows of no policy, and an installation that is old enough."""
-    process = here.notifier(sync={"statusPolicy": ""}, **settings)
-    process.start()
-    await process.wait_ready()
+    process = await here.notifier(sync={"statusPolicy": ""}, **settings).start().wait_ready()
     await asyncio.sleep(MARGIN)
     return process
 
@@ -163,8 +151,7 @@ async def test_what_may_have_been_sent_waits_for_a_person(here: Stage) -> None:
     )
     process.kill()
     await write(here, "n", {"phase": "Sent", "deliveryAttempts": SUCCESS, "totalAttempts": 1})
-    process.start()
-    await process.wait_ready()
+    await process.start().wait_ready()
 
     async def held() -> bool:
         name = "notification_ledger_held_notifications"
@@ -220,9 +207,11 @@ async def test_what_another_controller_left_is_adopted(here: Stage) -> None:
     await asyncio.sleep(2)
     answer = await here.api.ask("GET", f"{here.api.requests}/later-sent")
     late = answer.body["metadata"]["creationTimestamp"]
-    process = here.notifier(sync={"statusPolicy": ""}, adoption={"before": late[:17] + "59Z"})
-    process.start()
-    await process.wait_ready()
+    process = (
+        await here.notifier(sync={"statusPolicy": ""}, adoption={"before": late[:17] + "59Z"})
+        .start()
+        .wait_ready()
+    )
     last = await here.create("last")
     await here.wait_phase(last, within=40)
     assert len(here.receiver.calls("old")) == 1

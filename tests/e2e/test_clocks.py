@@ -96,8 +96,9 @@ async def test_a_clock_that_is_ahead_ends_nothing(redis_url: str, tmp_path: Path
     """
     clock = Clock()
     async with installed(redis_url, tmp_path, clock) as (here, server):
-        process = here.notifier(retention={"deleteObjects": True}, delivery={"maxAge": "24h"})
-        process.start()
+        process = here.notifier(
+            retention={"deleteObjects": True}, delivery={"maxAge": "24h"}
+        ).start()
         over = await here.create("over", retentionDays=1)
         await here.wait_phase(over)
         await here.wait_acked([over])

@@ -130,8 +130,7 @@ async def _taken_over(here: Stage, crash: Crash) -> None:
     held = crash.at is not Failpoint.LISTED
     sharding = {} if held else _PATIENT
     _, uid = await _killed(here, crash, sharding)
-    second = here.notifier(sharding=sharding)
-    second.start()
+    second = here.notifier(sharding=sharding).start()
     await _agreed(here, crash, uid)
     waited = await second.seconds_to_acquire()
     least, most = (_LEASE_SECONDS, math.inf) if held else (0.0, _LONG)
@@ -166,51 +165,44 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
     assert not failed, "\n\n".join(f"{sentence}: {r}" for sentence, r in failed.items())
 
 
-async def test_a_crowd_survives_kill_after_kill(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_a_crowd_survives_kill_after_kill(here: Stage) -> None:
     """Sixty notifications of three kinds and six kills in a row: nothing lost, all sent."""
     kills = (
         "after-send@5", "after-intent@3", "before-patch@4", "after-outcome@6",
         "after-patch@7", "after-send@2",
     )  # fmt: skip
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        names = [f"n-{n:02}" for n in range(60)]
-        for n, name in enumerate(names):
-            here.script(name, *[(OK,), (BUSY, OK), (Step(drop="after"), BUSY, OK)][n % 3])
-        policy = {**QUICK, "maxAttempts": 10}
-        uids = [await here.create(name, retryPolicy=policy) for name in names]
-        process = here.notifier(sharding={"shards": 16})
-        for kill in kills:
-            name, _, nth = kill.partition("@")
-            landed = process.landed(name)
-            process.start(f"{name}=kill@{nth}")
-            assert await process.wait_exit(within=40) == -9, process.tail()
-            assert process.landed(name) == landed + 1, f"the fault did not land; {process.tail()}"
-        process.start()
-        for uid in uids:
-            await here.wait_phase(uid)
-        await here.wait_acked(uids)
-        findings = await here.sound()
-        assert findings.of(Kind.EXPLAINED), "no repeat: the faults did not bite"
-        # The published bound: requests of a channel <= 1 + its unknown attempts (processed ones).
-        for name, uid in zip(names, uids, strict=True):
-            version = here.watcher.last(uid)
-            assert version is not None
-            processed = [c for c in here.receiver.calls(name) if c.processed]
-            assert len(processed) <= 1 + version.status.get("uncertainAttempts", 0), str(findings)
+    names = [f"n-{n:02}" for n in range(60)]
+    for n, name in enumerate(names):
+        here.script(name, *[(OK,), (BUSY, OK), (Step(drop="after"), BUSY, OK)][n % 3])
+    policy = {**QUICK, "maxAttempts": 10}
+    uids = [await here.create(name, retryPolicy=policy) for name in names]
+    process = here.notifier(sharding={"shards": 16})
+    for kill in kills:
+        name, _, nth = kill.partition("@")
+        landed = process.landed(name)
+        process.start(f"{name}=kill@{nth}")
+        assert await process.wait_exit(within=40) == -9, process.tail()
+        assert process.landed(name) == landed + 1, f"the fault did not land; {process.tail()}"
+    process.start()
+    for uid in uids:
+        await here.wait_phase(uid)
+    await here.wait_acked(uids)
+    findings = await here.sound()
+    assert findings.of(Kind.EXPLAINED), "no repeat: the faults did not bite"
+    # The published bound: requests of a channel <= 1 + its unknown attempts (processed ones).
+    for name, uid in zip(names, uids, strict=True):
+        version = here.watcher.last(uid)
+        assert version is not None
+        processed = [c for c in here.receiver.calls(name) if c.processed]
+        assert len(processed) <= 1 + version.status.get("uncertainAttempts", 0), str(findings)
 
 
 @pytest.mark.parametrize("armed", [True, False])
-async def test_an_armed_process_says_so(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path, armed: bool
-) -> None:
+async def test_an_armed_process_says_so(here: Stage, armed: bool) -> None:
     """Whoever looks at a process that fails on purpose is told, in its log and in its readiness."""
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        notifier = here.notifier()
-        notifier.start("after-ack=exit@1000000" if armed else "")
-        await notifier.wait_ready(60)
-        _, page = await notifier.ask("/readyz")
-        text = await asyncio.to_thread(notifier.log.read_text)
-        assert ("[!] failpoints: this process fails on purpose" in page) is armed
-        assert ("this process fails on purpose" in text) is armed
+    notifier = await here.notifier().start("after-ack=exit@1000000" if armed else "").wait_ready(60)
+    _, page = await notifier.ask("/readyz")
+    text = await asyncio.to_thread(notifier.log.read_text)
+    assert ("[!] failpoints: this process fails on purpose" in page) is armed
+    assert ("this process fails on purpose" in text) is armed

@@ -7,13 +7,11 @@ the log is let go when the object is gone, not before.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.harness import BUSY, QUICK, Stage, stage, until
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import BUSY, QUICK, Stage, until
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -42,75 +40,67 @@ async def ttl(here: Stage, uid: str) -> int:
     return int(await here.redis.ttl(f"{here.prefix}:{{{uid}}}"))
 
 
-async def test_nothing_is_sent_for_an_object_that_is_being_deleted(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_nothing_is_sent_for_an_object_that_is_being_deleted(here: Stage) -> None:
     """Its retries end with the deletion, under a live claim too, and the status shows all of them."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        here.script("a", BUSY)
-        here.script("later", BUSY)
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
-        policy = {**QUICK, "maxAttempts": 10}
-        uid = await here.create("a", retryPolicy=policy)
-        await keep(here, "a", FINALIZER)
-        await until(lambda: len(here.receiver.calls("a")) >= 2, process.tail, within=30)
-        await delete(here, "a")
-        # Three retries of another one later it would have been its turn again, three times.
-        made = len(here.receiver.calls("a"))
-        await here.create("later", retryPolicy=policy)
-        await until(lambda: len(here.receiver.calls("later")) >= 4, process.tail, within=60)
-        # One may have been on its way when the object was deleted.
-        calls = len(here.receiver.calls("a"))
-        assert calls <= made + 1
+    here.script("a", BUSY)
+    here.script("later", BUSY)
+    process = await here.notifier().start().wait_ready()
+    policy = {**QUICK, "maxAttempts": 10}
+    uid = await here.create("a", retryPolicy=policy)
+    await keep(here, "a", FINALIZER)
+    await until(lambda: len(here.receiver.calls("a")) >= 2, process.tail, within=30)
+    await delete(here, "a")
+    # Three retries of another one later it would have been its turn again, three times.
+    made = len(here.receiver.calls("a"))
+    await here.create("later", retryPolicy=policy)
+    await until(lambda: len(here.receiver.calls("later")) >= 4, process.tail, within=60)
+    # One may have been on its way when the object was deleted.
+    calls = len(here.receiver.calls("a"))
+    assert calls <= made + 1
 
-        def shown() -> bool:
-            version = here.watcher.last(uid)
-            return bool(version and len(version.status["deliveryAttempts"]) == calls)
+    def shown() -> bool:
+        version = here.watcher.last(uid)
+        return bool(version and len(version.status["deliveryAttempts"]) == calls)
 
-        await until(shown, process.tail, within=20)
-        assert await ttl(here, uid) == -1
-        process.kill()
-        process.start()
-        await process.wait_ready()
-        seen = len(here.receiver.calls("later"))
-        await until(lambda: len(here.receiver.calls("later")) >= seen + 2, process.tail, within=60)
-        assert len(here.receiver.calls("a")) == calls
-        assert await ttl(here, uid) == -1
-        await keep(here, "a")
+    await until(shown, process.tail, within=20)
+    assert await ttl(here, uid) == -1
+    process.kill()
+    await process.start().wait_ready()
+    seen = len(here.receiver.calls("later"))
+    await until(lambda: len(here.receiver.calls("later")) >= seen + 2, process.tail, within=60)
+    assert len(here.receiver.calls("a")) == calls
+    assert await ttl(here, uid) == -1
+    await keep(here, "a")
 
-        async def expires() -> bool:
-            return await ttl(here, uid) > 0
+    async def expires() -> bool:
+        return await ttl(here, uid) > 0
 
-        await until(expires, process.tail, within=20)
-        findings = await here.findings(finished=False)
-        assert not findings.violations, str(findings)
+    await until(expires, process.tail, within=20)
+    findings = await here.findings(finished=False)
+    assert not findings.violations, str(findings)
 
 
-async def test_what_is_not_published_is_published_before_the_log_goes(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_what_is_not_published_is_published_before_the_log_goes(here: Stage) -> None:
     """A success that only the log knows, found by a process that starts after the deletion."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        process = here.notifier()
-        process.start("after-outcome=kill")
-        uid = await here.create("a")
-        await keep(here, "a", FINALIZER)
-        await process.wait_exit()
-        assert len(here.receiver.calls("a")) == 1
-        assert not here.watcher.phase(uid)
-        await delete(here, "a")
-        process.start()
-        version = await here.wait_phase(uid)
-        assert [a["status"] for a in version.status["deliveryAttempts"]] == ["success"]
-        assert uid not in here.watcher.deleted
-        await keep(here, "a")
-        await until(lambda: uid in here.watcher.deleted, process.tail, within=20)
+    process = here.notifier().start("after-outcome=kill")
+    uid = await here.create("a")
+    await keep(here, "a", FINALIZER)
+    await process.wait_exit()
+    assert len(here.receiver.calls("a")) == 1
+    assert not here.watcher.phase(uid)
+    await delete(here, "a")
+    process.start()
+    version = await here.wait_phase(uid)
+    assert [a["status"] for a in version.status["deliveryAttempts"]] == ["success"]
+    assert uid not in here.watcher.deleted
+    await keep(here, "a")
+    await until(lambda: uid in here.watcher.deleted, process.tail, within=20)
 
-        async def expires() -> bool:
-            return await ttl(here, uid) > 0
+    async def expires() -> bool:
+        return await ttl(here, uid) > 0
 
-        await until(expires, process.tail, within=20)
-        await here.sound()
-        assert len(here.receiver.calls("a")) == 1
+    await until(expires, process.tail, within=20)
+    await here.sound()
+    assert len(here.receiver.calls("a")) == 1

@@ -27,7 +27,7 @@ import yaml
 from syncer.settings import REDIS_CREDENTIAL
 from tests.channels.receiver import Certificates
 from tests.docs.blocks import blocks
-from tests.e2e.harness import ROOT, Stage, Step, stage, until
+from tests.e2e.harness import ROOT, Stage, Step, until
 from tests.kubernaut.store import SERVICE, Store
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
@@ -207,7 +207,7 @@ async def ends_in_time(here: Stage, process: asyncio.subprocess.Process, log: Pa
 
 
 async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """Ready in time, audited under their rights; ten seconds end it, and what hangs is on record."""
     (tmp_path / "ca").mkdir()
@@ -217,51 +217,50 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     page = [block.text for block in blocks(PAGE)]
     (checked,) = [text for text in page if "/notification-controller -- syncer verify" in text]
     (image,) = [text for text in page if text.startswith("FROM ")]
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        store, port = Store(control_plane, here.namespace, None, readyz=False), free_port()
-        async with store.listening(certificates.context("store"), ("127.0.0.1", port)):
-            # Its keys have the usual prefix, so it has a database of its own.
-            database = f"{redis_url.rstrip('/')}/9"
-            health = await lay_out(
-                here, pod, f"https://localhost:{port}", certificates.ca.read_text(), database
-            )
+    store, port = Store(control_plane, here.namespace, None, readyz=False), free_port()
+    async with store.listening(certificates.context("store"), ("127.0.0.1", port)):
+        # Its keys have the usual prefix, so it has a database of its own.
+        database = f"{redis_url.rstrip('/')}/9"
+        health = await lay_out(
+            here, pod, f"https://localhost:{port}", certificates.ca.read_text(), database
+        )
 
-            async def ready(process: asyncio.subprocess.Process) -> None:
-                async def answers() -> bool:
-                    assert process.returncode is None, log.read_text()
-                    return (await readyz(health))[0] == 200
+        async def ready(process: asyncio.subprocess.Process) -> None:
+            async def answers() -> bool:
+                assert process.returncode is None, log.read_text()
+                return (await readyz(health))[0] == 200
 
-                await until(answers, log.read_text, within=READY)
+            await until(answers, log.read_text, within=READY)
 
-            async def ended(process: asyncio.subprocess.Process) -> int:
-                return await asyncio.wait_for(process.wait(), 60)
+        async def ended(process: asyncio.subprocess.Process) -> int:
+            return await asyncio.wait_for(process.wait(), 60)
 
-            async with started(here, pod) as process:
-                await ready(process)
-                remark = "[!] datastorage: its health is not asked for"
-                assert remark in (await readyz(health))[1]
-                sent = await here.create("sent")
-                await here.wait_phase(sent)
-                await until(
-                    lambda: "notification.message.sent" in [e["event_type"] for e in store.events],
-                    lambda: f"{store.answers} {log.read_text()}", within=20,
-                )  # fmt: skip
-                assert {answer[2] for answer in store.answers} == {201}
-
-                await ends_in_time(here, process, log)
-        # The store of audit events is away by now, which neither start nor check minds.
-        async with started(here, pod, *checked.partition(" -- ")[2].split()) as process:
-            assert await ended(process) == 0, log.read_text()
-
-        (pod / "etc/notification/credentials" / REDIS_CREDENTIAL).unlink()
         async with started(here, pod) as process:
-            assert await ended(process) == 1
-        (refused,) = said(log)
-        file = f"/etc/notification/credentials/{REDIS_CREDENTIAL}"
-        for way in ("redis.url", "the variable REDIS_URL", file):
-            assert way in refused["error"]
-        # As Kubernaut's operator does: an image with one variable more, and an account without Leases.
-        await give_as_operator(here)
-        name, _, _ = image.partition("ENV ")[2].partition("=")
-        async with started(here, pod, **{name: database}) as process:
             await ready(process)
+            remark = "[!] datastorage: its health is not asked for"
+            assert remark in (await readyz(health))[1]
+            sent = await here.create("sent")
+            await here.wait_phase(sent)
+            await until(
+                lambda: "notification.message.sent" in [e["event_type"] for e in store.events],
+                lambda: f"{store.answers} {log.read_text()}", within=20,
+            )  # fmt: skip
+            assert {answer[2] for answer in store.answers} == {201}
+
+            await ends_in_time(here, process, log)
+    # The store of audit events is away by now, which neither start nor check minds.
+    async with started(here, pod, *checked.partition(" -- ")[2].split()) as process:
+        assert await ended(process) == 0, log.read_text()
+
+    (pod / "etc/notification/credentials" / REDIS_CREDENTIAL).unlink()
+    async with started(here, pod) as process:
+        assert await ended(process) == 1
+    (refused,) = said(log)
+    file = f"/etc/notification/credentials/{REDIS_CREDENTIAL}"
+    for way in ("redis.url", "the variable REDIS_URL", file):
+        assert way in refused["error"]
+    # As Kubernaut's operator does: an image with one variable more, and an account without Leases.
+    await give_as_operator(here)
+    name, _, _ = image.partition("ENV ")[2].partition("=")
+    async with started(here, pod, **{name: database}) as process:
+        await ready(process)

@@ -13,16 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.e2e.harness import Stage, stage
+from tests.e2e.harness import Stage
 from tests.integration.exploring import HOSTILE, Explored, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
-from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True),
@@ -209,13 +207,6 @@ JOURNEYS: Final[tuple[Journey, ...]] = (
     _learns_why_not, _looks_at_a_refusal, _follows_a_receiver, _goes_by_keyboard,
     _reads_without_scripts, _reads_on_every_screen, _sees_it_arrive,
 )  # fmt: skip
-
-
-@pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
-    """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
 
 
 async def test_eleven_journeys(here: Stage) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.checker import check
-from tests.e2e.harness import BUSY, OK, TERMINAL, Receiver, Stage, Step, stage, until
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import BUSY, OK, TERMINAL, Receiver, Stage, Step, until
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -67,44 +66,42 @@ async def down() -> AsyncIterator[Receiver]:
     await receiver.close()
 
 
+@pytest.mark.stage(sampled=True)
 async def test_everything_reaches_it_once_and_the_first_nothing_twice(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path, down: Receiver
+    here: Stage, down: Receiver
 ) -> None:
     """What is refused for good goes at once, the rest in time; afterwards the first one is used again."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        process = here.notifier()
-        routed(tmp_path, down.url)
-        process.start()
-        await process.wait_ready()
-        refused = await here.create("refused", retryPolicy=POLICY)
-        await here.wait_phase(refused, "PartiallySent", within=5)
-        names = [f"n-{n}" for n in range(MANY)]
-        uids = [await here.create(name, retryPolicy=POLICY) for name in names]
-        await asyncio.sleep(1)
-        assert told(here.receiver) == {"refused": 1}
-        process.sigterm()
-        await process.wait_exit()
-        process.start()
-        await process.wait_ready()
-        once = dict.fromkeys([*names, "refused"], 1)
-        await until(lambda: told(here.receiver) == once, process.tail, within=60)
-        assert any(call.code == 503 for call in down.book)
-        down.default = (OK,)
-        for uid in uids:
-            # The first one may have used up its attempts, or hears of it after all.
-            ended = partial(lambda uid: here.watcher.phase(uid) in TERMINAL, uid)
-            await until(ended, process.tail, within=90)
-        late = await here.create("late")
-        await here.wait_phase(late)
-        assert shown(here, late) == ("Sent", {FIRST: "Delivered", SPARE: "NotNeeded"})
-        assert told(here.receiver) == once
-        arrived = told(down)
-        assert set(arrived.values()) == {1}
-        for uid, name in zip(uids, names, strict=True):
-            phase, states = shown(here, uid)
-            assert phase == ("Sent" if arrived[name] else "PartiallySent")
-            assert states[SPARE] == "Delivered"
-        await here.wait_acked([*uids, refused, late])
-        book = sorted([*here.receiver.book, *down.book], key=lambda call: call.at)
-        found = check(book, await here.logs(), here.watcher.versions, here.samples, finished=True)
-        assert not found.violations, str(found)
+    process = here.notifier()
+    routed(here.folder, down.url)
+    await process.start().wait_ready()
+    refused = await here.create("refused", retryPolicy=POLICY)
+    await here.wait_phase(refused, "PartiallySent", within=5)
+    names = [f"n-{n}" for n in range(MANY)]
+    uids = [await here.create(name, retryPolicy=POLICY) for name in names]
+    await asyncio.sleep(1)
+    assert told(here.receiver) == {"refused": 1}
+    process.sigterm()
+    await process.wait_exit()
+    await process.start().wait_ready()
+    once = dict.fromkeys([*names, "refused"], 1)
+    await until(lambda: told(here.receiver) == once, process.tail, within=60)
+    assert any(call.code == 503 for call in down.book)
+    down.default = (OK,)
+    for uid in uids:
+        # The first one may have used up its attempts, or hears of it after all.
+        ended = partial(lambda uid: here.watcher.phase(uid) in TERMINAL, uid)
+        await until(ended, process.tail, within=90)
+    late = await here.create("late")
+    await here.wait_phase(late)
+    assert shown(here, late) == ("Sent", {FIRST: "Delivered", SPARE: "NotNeeded"})
+    assert told(here.receiver) == once
+    arrived = told(down)
+    assert set(arrived.values()) == {1}
+    for uid, name in zip(uids, names, strict=True):
+        phase, states = shown(here, uid)
+        assert phase == ("Sent" if arrived[name] else "PartiallySent")
+        assert states[SPARE] == "Delivered"
+    await here.wait_acked([*uids, refused, late])
+    book = sorted([*here.receiver.book, *down.book], key=lambda call: call.at)
+    found = check(book, await here.logs(), here.watcher.versions, here.samples, finished=True)
+    assert not found.violations, str(found)

@@ -146,13 +146,15 @@ async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
         stage(control_plane, server.url, tmp_path) as here,
     ):
         here.script("said", Step(drop="after"), OK)
-        process = here.notifier(
-            delivery=JOURNAL,
-            sync={"liveSweep": "300s", "finishedSweep": "300s", "holdNotice": "2s"},
-            redis={"url": f"redis://127.0.0.1:{proxy.port}", "timeout": "1s"},
+        process = (
+            await here.notifier(
+                delivery=JOURNAL,
+                sync={"liveSweep": "300s", "finishedSweep": "300s", "holdNotice": "2s"},
+                redis={"url": f"redis://127.0.0.1:{proxy.port}", "timeout": "1s"},
+            )
+            .start()
+            .wait_ready()
         )
-        process.start()
-        await process.wait_ready()
         patient = {**QUICK, "initialBackoffSeconds": 20}
         said = await here.create("said", retryPolicy=patient)
         await until(lambda: bool(here.receiver.calls("said")), "it was sent once", within=30)

@@ -19,6 +19,7 @@ import pytest
 
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from tests.beside import beside
 from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
 from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
@@ -82,9 +83,9 @@ async def test_it_is_joined_with_a_redis_that_comes_back(
     async with server, stage(control_plane, server.url, tmp_path / "stage") as here:
         for name in ("before", "busy"):
             here.script(name, BUSY, OK)
-        process = here.notifier(delivery=JOURNAL, audit={"file": str(audited)})
-        process.start()
-        await process.wait_ready()
+        process = (
+            await here.notifier(delivery=JOURNAL, audit={"file": str(audited)}).start().wait_ready()
+        )
         before = await here.create("before", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
         await until(lambda: bool(told(audited, before)), "its failure is audited", within=30)
 
@@ -128,11 +129,13 @@ async def test_what_was_handed_in_unheard_is_marked(
         url = urlsplit(server.url)
         async with Proxy(url.hostname or "", url.port or 0) as proxy:
             through = urlunsplit(url._replace(netloc=f"127.0.0.1:{proxy.port}"))
-            owner = here.notifier(
-                delivery=JOURNAL, sync={"window": "100ms", **hour}, redis={"url": through}
+            (
+                await here.notifier(
+                    delivery=JOURNAL, sync={"window": "100ms", **hour}, redis={"url": through}
+                )
+                .start()
+                .wait_ready()
             )
-            owner.start()
-            await owner.wait_ready()
             uid = await here.create("n")
             await here.wait_phase(uid)
             await here.wait_acked([uid])
@@ -142,12 +145,8 @@ async def test_what_was_handed_in_unheard_is_marked(
             await asyncio.to_thread(shutil.rmtree, server.directory / "appendonlydir")
             await server.start()
             client = LedgerClient(server.url, prefix=here.prefix)
-            serving = asyncio.create_task(client.run())
-            try:
+            async with beside(client.run()):
                 await RedisLog(client).outcome(uid, success, intent, name=f"{namespace}/n")
-            finally:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
             assert (await here.logs([uid]))[uid].header.acked == 0
             await proxy.accept()
             await here.wait_acked([uid], within=60)

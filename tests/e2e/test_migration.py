@@ -9,13 +9,13 @@ the members that it knows, times to the second, and puts the whole status back.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from syncer.model.carried import expand
 from syncer.model.resource import Json
+from tests.beside import beside
 from tests.e2e.checker import Version
 from tests.e2e.harness import (
     BUSY,
@@ -24,7 +24,6 @@ from tests.e2e.harness import (
     NotifierProcess,
     Stage,
     Step,
-    stage,
     until,
 )
 from tests.e2e.migrating import attempted, write_as_before
@@ -88,94 +87,86 @@ def ids_of(here: Stage, uid: str) -> list[str | None]:
     return [a.get("id") for a in version.attempts]
 
 
-async def test_there_and_back_and_there_again(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_there_and_back_and_there_again(here: Stage) -> None:
     """Each way finishes what the other left, sends nothing twice, and loses no attempt."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        # Before: one finished, one tried once, one never looked at.
-        old = {name: await here.create(name, retryPolicy=QUICK) for name in ("done", "half", "new")}
-        assert (await write_as_before(here, "done", attempted("success", phase="Sent"))).code == 200
-        assert (await write_as_before(here, "half", attempted("failed"))).code == 200
-        done = await here.api.ask("GET", f"{here.api.requests}/done")
+    # Before: one finished, one tried once, one never looked at.
+    old = {name: await here.create(name, retryPolicy=QUICK) for name in ("done", "half", "new")}
+    assert (await write_as_before(here, "done", attempted("success", phase="Sent"))).code == 200
+    assert (await write_as_before(here, "half", attempted("failed"))).code == 200
+    done = await here.api.ask("GET", f"{here.api.requests}/done")
 
-        # There: the controller; it finishes what is unfinished.
-        here.script("unsure", Step(drop="after"), OK)
-        here.script("later", BUSY, OK)
-        process = here.notifier()
-        process.start()
-        for name in ("half", "new"):
-            await here.wait_phase(old[name])
-        assert shown(here, old["half"]) == [(1, "failed"), (2, "success")]
-        assert (await here.api.ask("GET", f"{here.api.requests}/done")).body == done.body
-        await here.wait_acked([old["half"], old["new"]])
-        await until(
-            lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=15
-        )
-        assert await agrees(here, process, "half")
+    # There: the controller; it finishes what is unfinished.
+    here.script("unsure", Step(drop="after"), OK)
+    here.script("later", BUSY, OK)
+    process = here.notifier().start()
+    for name in ("half", "new"):
+        await here.wait_phase(old[name])
+    assert shown(here, old["half"]) == [(1, "failed"), (2, "success")]
+    assert (await here.api.ask("GET", f"{here.api.requests}/done")).body == done.body
+    await here.wait_acked([old["half"], old["new"]])
+    await until(
+        lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=15
+    )
+    assert await agrees(here, process, "half")
 
-        # Back, 1: this controller ends in order; log and status agree.
-        new = {n: await here.create(n, retryPolicy=PATIENT) for n in ("unsure", "later")}
-        for name, uid in new.items():
-            await published(here, name, uid, 1)
-        assert shown(here, new["unsure"]) == [(1, "unknown")]
-        process.sigterm()
-        assert await process.wait_exit() == 0
-        (drained,) = process.lines("drained")
-        assert (drained["unrecorded"], drained["unsynced"]) == (0, 0)
-        assert await agrees(here, process, "unsure")
-        ids = {name: ids_of(here, uid) for name, uid in new.items()}
+    # Back, 1: this controller ends in order; log and status agree.
+    new = {n: await here.create(n, retryPolicy=PATIENT) for n in ("unsure", "later")}
+    for name, uid in new.items():
+        await published(here, name, uid, 1)
+    assert shown(here, new["unsure"]) == [(1, "unknown")]
+    process.sigterm()
+    assert await process.wait_exit() == 0
+    (drained,) = process.lines("drained")
+    assert (drained["unrecorded"], drained["unsynced"]) == (0, 0)
+    assert await agrees(here, process, "unsure")
+    ids = {name: ids_of(here, uid) for name, uid in new.items()}
 
-        # Back, 2: the old client writes, and keeps the condition alone.
-        answer = await write_as_before(here, "unsure", attempted("failed", minutes=30))
-        assert answer.code == 200, answer.body
-        answer = await write_as_before(here, "later", attempted("success", phase="Sent"))
-        assert answer.code == 200, answer.body
+    # Back, 2: the old client writes, and keeps the condition alone.
+    answer = await write_as_before(here, "unsure", attempted("failed", minutes=30))
+    assert answer.code == 200, answer.body
+    answer = await write_as_before(here, "later", attempted("success", phase="Sent"))
+    assert answer.code == 200, answer.body
 
-        # There again: the controller, and the logs that it left.
-        process = here.notifier()
-        process.start()
-        await here.wait_phase(new["unsure"], within=60)
-        assert shown(here, new["unsure"]) == [(1, "unknown"), (2, "failed"), (3, "success")]
-        assert shown(here, new["later"]) == [(1, "failed"), (2, "success")]
-        for name, uid in new.items():
-            assert ids_of(here, uid)[:1] == ids[name], "ours keep their ids"
-        calls = {n: len(here.receiver.calls(n)) for n in (*old, *new)}
-        # What the stand-in claims to have sent never came here.
-        assert calls == {"done": 0, "half": 1, "new": 1, "unsure": 2, "later": 1}
-        await here.wait_acked([new["unsure"]])
+    # There again: the controller, and the logs that it left.
+    process = here.notifier().start()
+    await here.wait_phase(new["unsure"], within=60)
+    assert shown(here, new["unsure"]) == [(1, "unknown"), (2, "failed"), (3, "success")]
+    assert shown(here, new["later"]) == [(1, "failed"), (2, "success")]
+    for name, uid in new.items():
+        assert ids_of(here, uid)[:1] == ids[name], "ours keep their ids"
+    calls = {n: len(here.receiver.calls(n)) for n in (*old, *new)}
+    # What the stand-in claims to have sent never came here.
+    assert calls == {"done": 0, "half": 1, "new": 1, "unsure": 2, "later": 1}
+    await here.wait_acked([new["unsure"]])
 
 
 async def test_rights_without_leases_are_not_enough(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane
 ) -> None:
     """With a role that lacks leases no replica is ready; it names the right, and goes on with it."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        role = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CONTROLLER_USER}"
-        less = [rule for rule in CONTROLLER_RULES if "leases" not in rule["resources"]]
-        assert len(less) == len(CONTROLLER_RULES) - 1
-        process = here.notifier()
-        try:
-            changed = await here.plane.request("PATCH", role, {"rules": less})
-            assert changed[0] == 200, changed
-            process.start()
-            uid = await here.create("waits")
+    role = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CONTROLLER_USER}"
+    less = [rule for rule in CONTROLLER_RULES if "leases" not in rule["resources"]]
+    assert len(less) == len(CONTROLLER_RULES) - 1
+    process = here.notifier()
+    try:
+        changed = await here.plane.request("PATCH", role, {"rules": less})
+        assert changed[0] == 200, changed
+        process.start()
+        uid = await here.create("waits")
 
-            async def named() -> bool:
-                code, text = await process.ask("/readyz")
-                return code == 503 and 'resource "leases"' in text
+        async def named() -> bool:
+            code, text = await process.ask("/readyz")
+            return code == 503 and 'resource "leases"' in text
 
-            await until(named, process.tail, within=60)
-            assert here.watcher.phase(uid) == ""
-        finally:
-            await asyncio.to_thread(control_plane.api.grant)
-        await process.wait_ready(60)
-        await here.wait_phase(uid)
+        await until(named, process.tail, within=60)
+        assert here.watcher.phase(uid) == ""
+    finally:
+        await asyncio.to_thread(control_plane.api.grant)
+    await process.wait_ready(60)
+    await here.wait_phase(uid)
 
 
-async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(here: Stage) -> None:
     """
     A program may put statuses back as its types have them, again and again.
 
@@ -202,41 +193,30 @@ async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(
                     dropped.add(name)
                     here.receiver.scripts[name] = (BUSY, BUSY, OK)
 
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        names = [f"raced-{n}" for n in range(RACED)]
-        # None ends before its members were dropped, however slow the writers are.
-        here.receiver.default = (BUSY,)
-        process = here.notifier()
+    names = [f"raced-{n}" for n in range(RACED)]
+    # None ends before its members were dropped, however slow the writers are.
+    here.receiver.default = (BUSY,)
+    process = await here.notifier().start().wait_ready()
+    often = {**QUICK, "maxAttempts": 10}
+    uids = [await here.create(name, retryPolicy=often) for name in names]
+    async with beside(*(write(here, *each) for each in zip(names, uids, strict=True))):
+        await until(lambda: len(dropped) >= RACED // 2, process.tail, within=60)
+        process.kill()
         process.start()
-        await process.wait_ready()
-        often = {**QUICK, "maxAttempts": 10}
-        uids = [await here.create(name, retryPolicy=often) for name in names]
-        writers = [
-            asyncio.create_task(write(here, name, uid))
-            for name, uid in zip(names, uids, strict=True)
-        ]
-        try:
-            await until(lambda: len(dropped) >= RACED // 2, process.tail, within=60)
-            process.kill()
-            process.start()
-            for uid in uids:
-                await here.wait_phase(uid, within=90)
-        finally:
-            for task in writers:
-                task.cancel()
-            await asyncio.gather(*writers, return_exceptions=True)
-        await here.wait_acked(uids)
-        for name in names:
-            read = await here.api.ask("GET", f"{here.api.requests}/{name}")
-            status = expand(read.body["status"])
-            assert all("id" in a for a in status["deliveryAttempts"])
-            listed = [(a["attempt"], a["status"]) for a in status["deliveryAttempts"]]
-            assert [n for n, _ in listed] == list(range(1, len(listed) + 1)), f"{name}: {listed}"
-            assert listed[-1][1] == "success"
-            assert status["totalAttempts"] == len(listed)
-            # What was cut off by the kill has no known result, and may have left or not.
-            known = sum(s != "unknown" for _, s in listed)
-            called = [c.attempt for c in here.receiver.calls(name)]
-            assert len(called) == len(set(called)) >= 3
-            assert len(called) - 1 <= known <= len(called) <= len(listed), f"{name}: {listed}"
-        assert dropped == set(names)
+        for uid in uids:
+            await here.wait_phase(uid, within=90)
+    await here.wait_acked(uids)
+    for name in names:
+        read = await here.api.ask("GET", f"{here.api.requests}/{name}")
+        status = expand(read.body["status"])
+        assert all("id" in a for a in status["deliveryAttempts"])
+        listed = [(a["attempt"], a["status"]) for a in status["deliveryAttempts"]]
+        assert [n for n, _ in listed] == list(range(1, len(listed) + 1)), f"{name}: {listed}"
+        assert listed[-1][1] == "success"
+        assert status["totalAttempts"] == len(listed)
+        # What was cut off by the kill has no known result, and may have left or not.
+        known = sum(s != "unknown" for _, s in listed)
+        called = [c.attempt for c in here.receiver.calls(name)]
+        assert len(called) == len(set(called)) >= 3
+        assert len(called) - 1 <= known <= len(called) <= len(listed), f"{name}: {listed}"
+    assert dropped == set(names)

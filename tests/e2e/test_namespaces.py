@@ -63,39 +63,36 @@ async def account(here: Stage) -> Path:
     return path
 
 
-async def test_a_namespace_that_may_not_be_read_holds_back_no_other(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_a_namespace_that_may_not_be_read_holds_back_no_other(here: Stage) -> None:
     """The others are served and swept from the start; readiness names it until it may be read."""
     other = f"e2e-{uuid.uuid4().hex[:12]}"
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        here.kubeconfig = await account(here)
-        process = here.notifier(controller={"namespaces": [other, here.namespace]})
-        process.start()
-        await here.wait_phase(await here.create("served"), within=90)
-        code, text = await process.ask("/readyz")
-        assert code == 503
-        assert f"namespace {other}: access is refused" in text
-        await until(
-            lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=30
-        )
-        await here.plane.create_namespace(other)
-        await admit(here.plane, other, here.namespace)
-        await process.wait_ready(60)
+    here.kubeconfig = await account(here)
+    process = here.notifier(controller={"namespaces": [other, here.namespace]}).start()
+    await here.wait_phase(await here.create("served"), within=90)
+    code, text = await process.ask("/readyz")
+    assert code == 503
+    assert f"namespace {other}: access is refused" in text
+    await until(
+        lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=30
+    )
+    await here.plane.create_namespace(other)
+    await admit(here.plane, other, here.namespace)
+    await process.wait_ready(60)
 
 
-async def test_hundreds_of_namespaces_leave_connections_for_calls(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_hundreds_of_namespaces_leave_connections_for_calls(here: Stage) -> None:
     """Each has a watch that stays open, and status writes go on beside them."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        names = [f"{here.namespace}-{n}" for n in range(120)]
-        process = here.notifier(controller={"namespaces": [*names, here.namespace]})
-        process.start()
-        await process.wait_ready(90)
-        await here.wait_phase(await here.create("served"), within=60)
-        process.sigterm()
-        assert await process.wait_exit(30) == 0
+    names = [f"{here.namespace}-{n}" for n in range(120)]
+    process = (
+        await here.notifier(controller={"namespaces": [*names, here.namespace]})
+        .start()
+        .wait_ready(90)
+    )
+    await here.wait_phase(await here.create("served"), within=60)
+    process.sigterm()
+    assert await process.wait_exit(30) == 0
 
 
 async def test_a_namespace_whose_webhook_dawdles_leaves_writers_to_others(
@@ -116,9 +113,11 @@ async def test_a_namespace_whose_webhook_dawdles_leaves_writers_to_others(
         ) as there,
         webhook(control_plane, slow, tmp_path, dawdle),
     ):
-        process = here.notifier(controller={"namespaces": [slow, here.namespace]})
-        process.start()
-        await process.wait_ready()
+        process = (
+            await here.notifier(controller={"namespaces": [slow, here.namespace]})
+            .start()
+            .wait_ready()
+        )
         for n in range(80):
             await create_notification(there, f"slow-{n}")
         await until(lambda: len(asked) >= 12, process.tail, within=90)

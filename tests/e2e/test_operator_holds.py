@@ -109,63 +109,60 @@ async def test_a_hold_is_forgotten_by_nobody(
         assert len(here.receiver.calls("critical")) == 1
 
 
-async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) -> None:
     """Two replicas let go at one rate, the oldest first; what is dropped fails, and all is on record."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        replicas = [
-            # What other tests have left held on the plane would be counted.
-            here.notifier(
-                sync={"window": "100ms"}, sharding={"shards": 4},
-                controller={"namespaces": [here.namespace]},
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        for process in replicas:
-            process.start()
-        for process in replicas:
-            await process.wait_ready()
-        name = await hold(here, replicas[0])
-        uids = [await here.create(f"n-{n}") for n in range(FLOOD)]
-
-        async def all_held() -> bool:
-            metric = "notification_ledger_held_notifications"
-            return sum([await p.metric(metric, reason="operator") for p in replicas]) == FLOOD
-
-        await until(all_held, "the flood is held", within=60)
-        (listed,) = await syncer(here, "hold", "list")
-        assert listed["holds"] == FLOOD
-        assert here.receiver.book == []
-
-        (going,) = await syncer(here, "hold", "end", name, "--rate", f"{RATE}/s")
-        assert going["holds"] == FLOOD
-        began = time.monotonic()
-        await until(lambda: len(here.receiver.book) >= GO, "some went", within=60)
-        took = time.monotonic() - began
-        assert GO / RATE * 0.5 < took < GO / RATE * 2.5, f"{GO} went in {took:.1f} s"
-        order = [int(call.subject.removeprefix("n-")) for call in here.receiver.book]
-        assert max(order) < GO * 2, "each replica lets the oldest go first"
-
-        (dropped,) = await syncer(here, "hold", "end", name, "--drop")
-        await until(
-            lambda: all(here.watcher.phase(u) in {"Sent", "Failed"} for u in uids),
-            "everything has ended", within=60,
-        )  # fmt: skip
-        sent = {call.subject for call in here.receiver.book}
-        assert len(here.receiver.book) == len(sent) < GO * 3
-        phases = Counter(here.watcher.phase(uid) for uid in uids)
-        assert phases == {"Sent": len(sent), "Failed": FLOOD - len(sent)}
-        assert dropped["holds"] == FLOOD - len(sent), "as many as were counted"
-        logs = await here.logs(uids)
-        whys = Counter(
-            str(r.body.get("error", ""))
-            for uid in uids
-            for r in logs[uid].records
-            if r.kind is Kind.FAILED
+    replicas = [
+        # What other tests have left held on the plane would be counted.
+        here.notifier(
+            sync={"window": "100ms"}, sharding={"shards": 4},
+            controller={"namespaces": [here.namespace]},
         )
-        (why,) = whys
-        assert f"dropped with hold {name} of " in why
-        assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
-        await here.create("after")
-        await until(lambda: bool(here.receiver.calls("after")), "a younger one goes", within=30)
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in replicas:
+        process.start()
+    for process in replicas:
+        await process.wait_ready()
+    name = await hold(here, replicas[0])
+    uids = [await here.create(f"n-{n}") for n in range(FLOOD)]
+
+    async def all_held() -> bool:
+        metric = "notification_ledger_held_notifications"
+        return sum([await p.metric(metric, reason="operator") for p in replicas]) == FLOOD
+
+    await until(all_held, "the flood is held", within=60)
+    (listed,) = await syncer(here, "hold", "list")
+    assert listed["holds"] == FLOOD
+    assert here.receiver.book == []
+
+    (going,) = await syncer(here, "hold", "end", name, "--rate", f"{RATE}/s")
+    assert going["holds"] == FLOOD
+    began = time.monotonic()
+    await until(lambda: len(here.receiver.book) >= GO, "some went", within=60)
+    took = time.monotonic() - began
+    assert GO / RATE * 0.5 < took < GO / RATE * 2.5, f"{GO} went in {took:.1f} s"
+    order = [int(call.subject.removeprefix("n-")) for call in here.receiver.book]
+    assert max(order) < GO * 2, "each replica lets the oldest go first"
+
+    (dropped,) = await syncer(here, "hold", "end", name, "--drop")
+    await until(
+        lambda: all(here.watcher.phase(u) in {"Sent", "Failed"} for u in uids),
+        "everything has ended", within=60,
+    )  # fmt: skip
+    sent = {call.subject for call in here.receiver.book}
+    assert len(here.receiver.book) == len(sent) < GO * 3
+    phases = Counter(here.watcher.phase(uid) for uid in uids)
+    assert phases == {"Sent": len(sent), "Failed": FLOOD - len(sent)}
+    assert dropped["holds"] == FLOOD - len(sent), "as many as were counted"
+    logs = await here.logs(uids)
+    whys = Counter(
+        str(r.body.get("error", ""))
+        for uid in uids
+        for r in logs[uid].records
+        if r.kind is Kind.FAILED
+    )
+    (why,) = whys
+    assert f"dropped with hold {name} of " in why
+    assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
+    await here.create("after")
+    await until(lambda: bool(here.receiver.calls("after")), "a younger one goes", within=30)

@@ -22,6 +22,7 @@ from tests.e2e.harness import (
     RENEW_DEADLINE,
     SEND_TIMEOUT,
     NotifierProcess,
+    Stage,
     Step,
     stage,
     until,
@@ -36,33 +37,29 @@ pytestmark = [
 
 
 @pytest.mark.new_processes("about the end of a process")
-async def test_sigterm_waits_for_the_send_and_records_it(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(default=(Step(delay=0.8),), sampled=True)
+async def test_sigterm_waits_for_the_send_and_records_it(here: Stage) -> None:
     """SIGTERM in the middle of a send: answer awaited, recorded, published, lease free, exit 0."""
-    async with stage(control_plane, redis_url, tmp_path, default=(Step(delay=0.8),)) as here:
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
-        uid = await here.create("n")
-        await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
-        process.sigterm()
-        late = await here.create("late")
-        assert not here.receiver.book[0].answered, "the send was over before the signal"
-        assert await process.wait_exit(within=15) == 0, process.tail()
-        assert process.lines("drained")[-1]["unrecorded"] == 0
-        assert process.lines("drained")[-1]["unsynced"] == 0
-        version = await here.wait_phase(uid, within=30)
-        assert [a["status"] for a in version.attempts] == ["success"]
-        await here.wait_acked([uid], within=30)
-        assert not here.receiver.calls("late"), "a draining process begins nothing"
-        lease = await here.api.ask("GET", f"{here.api.leases}/notification-ledger-0")
-        assert lease.body["spec"].get("holderIdentity", "") == ""
-        # Somebody else goes on: the lease was released, not left to expire.
-        here.notifier().start()
-        await here.wait_phase(late)
-        await here.wait_acked([late])
-        await here.sound()
+    process = await here.notifier().start().wait_ready()
+    uid = await here.create("n")
+    await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
+    process.sigterm()
+    late = await here.create("late")
+    assert not here.receiver.book[0].answered, "the send was over before the signal"
+    assert await process.wait_exit(within=15) == 0, process.tail()
+    assert process.lines("drained")[-1]["unrecorded"] == 0
+    assert process.lines("drained")[-1]["unsynced"] == 0
+    version = await here.wait_phase(uid, within=30)
+    assert [a["status"] for a in version.attempts] == ["success"]
+    await here.wait_acked([uid], within=30)
+    assert not here.receiver.calls("late"), "a draining process begins nothing"
+    lease = await here.api.ask("GET", f"{here.api.leases}/notification-ledger-0")
+    assert lease.body["spec"].get("holderIdentity", "") == ""
+    # Somebody else goes on: the lease was released, not left to expire.
+    here.notifier().start()
+    await here.wait_phase(late)
+    await here.wait_acked([late])
+    await here.sound()
 
 
 async def test_an_outcome_outlives_redis(
@@ -72,9 +69,7 @@ async def test_an_outcome_outlives_redis(
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
         here.script("n", Step(delay=0.8))
-        process = here.notifier(delivery={"logOutage": "hold"})
-        process.start()
-        await process.wait_ready()
+        process = await here.notifier(delivery={"logOutage": "hold"}).start().wait_ready()
         uid = await here.create("n")
         await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
         await server.kill()
@@ -103,8 +98,7 @@ async def test_a_start_without_redis_waits_for_it(
     server = RedisServer(redis_binary)
     try:
         async with stage(control_plane, server.url, tmp_path) as here:
-            process = here.notifier(delivery={"logOutage": "hold"})
-            process.start()
+            process = here.notifier(delivery={"logOutage": "hold"}).start()
             uid = await here.create("n")
             await until(lambda: _not_ready(process, "redis"), "it says why", within=20)
             assert (await process.ask("/healthz"))[0] == 200
@@ -120,91 +114,86 @@ async def test_a_start_without_redis_waits_for_it(
         server.close()
 
 
+@pytest.mark.stage(sampled=True)
 async def test_a_start_without_the_api_server_waits_for_it(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane
 ) -> None:
     """The API server is down at the start: alive, not ready, says why, then carries on."""
-    async with stage(control_plane, redis_url, tmp_path) as here:
-        uid = await here.create("n")
-        await control_plane.kill_apiserver()
-        process = here.notifier()
-        process.start()
-        await until(lambda: _not_ready(process, "cluster"), "it says why", within=20)
-        assert (await process.ask("/healthz"))[0] == 200
-        assert not here.receiver.book
-        await asyncio.to_thread(control_plane.heal)
-        await here.wait_phase(uid)
-        await process.wait_ready()
-        await here.wait_acked([uid])
-        await here.sound(gaps=True)
+    uid = await here.create("n")
+    await control_plane.kill_apiserver()
+    process = here.notifier().start()
+    await until(lambda: _not_ready(process, "cluster"), "it says why", within=20)
+    assert (await process.ask("/healthz"))[0] == 200
+    assert not here.receiver.book
+    await asyncio.to_thread(control_plane.heal)
+    await here.wait_phase(uid)
+    await process.wait_ready()
+    await here.wait_acked([uid])
+    await here.sound(gaps=True)
 
 
+@pytest.mark.stage(default=(BUSY, OK), sampled=True)
 async def test_a_frozen_api_server_stops_all_sends(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane
 ) -> None:
     """The API server is frozen for longer than the lease: no send meanwhile, all goes on after."""
-    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, OK)) as here:
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
-        wait = {**QUICK, "initialBackoffSeconds": 2}
-        # Two, since three notifications that fail would open the receiver's circuit breaker.
-        uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
-        await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
-        await control_plane.pause("kube-apiserver")
-        frozen = time.monotonic()
-        try:
-            await asyncio.sleep(LEASE_SECONDS + 2)
-            said = await _not_ready(process, "shards")
-        finally:
-            thawed = time.monotonic()
-            await control_plane.resume("kube-apiserver")
-        # Sends may begin for RENEW_DEADLINE after the last renewal; retries were due after that.
-        silent = [
-            c for c in here.receiver.book if frozen + RENEW_DEADLINE + SEND_TIMEOUT < c.at < thawed
-        ]
-        assert not silent, "something was sent although the lease was lost"
-        assert len(here.receiver.book) == 2
-        assert said, "readiness must say that no shard is owned"
-        for uid in uids:
-            version = await here.wait_phase(uid)
-            assert [a["status"] for a in version.attempts] == ["failed", "success"]
-        assert process.lines("shard lost")
-        assert len(process.lines("shard acquired")) == 2
-        await here.wait_acked(uids)
-        await here.sound()
+    process = await here.notifier().start().wait_ready()
+    wait = {**QUICK, "initialBackoffSeconds": 2}
+    # Two, since three notifications that fail would open the receiver's circuit breaker.
+    uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
+    await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+    await control_plane.pause("kube-apiserver")
+    frozen = time.monotonic()
+    try:
+        await asyncio.sleep(LEASE_SECONDS + 2)
+        said = await _not_ready(process, "shards")
+    finally:
+        thawed = time.monotonic()
+        await control_plane.resume("kube-apiserver")
+    # Sends may begin for RENEW_DEADLINE after the last renewal; retries were due after that.
+    silent = [
+        c for c in here.receiver.book if frozen + RENEW_DEADLINE + SEND_TIMEOUT < c.at < thawed
+    ]
+    assert not silent, "something was sent although the lease was lost"
+    assert len(here.receiver.book) == 2
+    assert said, "readiness must say that no shard is owned"
+    for uid in uids:
+        version = await here.wait_phase(uid)
+        assert [a["status"] for a in version.attempts] == ["failed", "success"]
+    assert process.lines("shard lost")
+    assert len(process.lines("shard acquired")) == 2
+    await here.wait_acked(uids)
+    await here.sound()
 
 
+@pytest.mark.stage(default=(BUSY, OK), sampled=True)
 async def test_an_etcd_without_space_stops_all_sends(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane
 ) -> None:
     """Reads are answered and writes are not: the session is lost, readiness says why, nothing is lost."""
-    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, OK)) as here:
-        process = here.notifier()
-        process.start()
-        await process.wait_ready()
-        wait = {**QUICK, "initialBackoffSeconds": 6}
-        uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
-        await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
-        await control_plane.full(True)
-        try:
+    process = await here.notifier().start().wait_ready()
+    wait = {**QUICK, "initialBackoffSeconds": 6}
+    uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
+    await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+    await control_plane.full(True)
+    try:
 
-            async def said() -> bool:
-                code, text = await process.ask("/readyz")
-                return code == 503 and "mvcc: database space exceeded" in text
+        async def said() -> bool:
+            code, text = await process.ask("/readyz")
+            return code == 503 and "mvcc: database space exceeded" in text
 
-            await until(said, process.tail, within=30)
-            made = len(here.receiver.book)
-            # Longer than the retries wait.
-            await asyncio.sleep(8)
-            assert len(here.receiver.book) == made
-        finally:
-            await control_plane.full(False)
-        for uid in uids:
-            version = await here.wait_phase(uid)
-            assert [a["status"] for a in version.attempts] == ["failed", "success"]
-        await here.wait_acked(uids)
-        await here.sound()
+        await until(said, process.tail, within=30)
+        made = len(here.receiver.book)
+        # Longer than the retries wait.
+        await asyncio.sleep(8)
+        assert len(here.receiver.book) == made
+    finally:
+        await control_plane.full(False)
+    for uid in uids:
+        version = await here.wait_phase(uid)
+        assert [a["status"] for a in version.attempts] == ["failed", "success"]
+    await here.wait_acked(uids)
+    await here.sound()
 
 
 async def _not_ready(process: NotifierProcess, check: str) -> bool:

@@ -102,8 +102,7 @@ async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -
 async def test_another_controller_delivers_in_between(here: Stage) -> None:
     """Its client keeps conditions alone: its attempts are told from ours, and nothing is sent again."""
     here.script("n", BUSY, OK)
-    process = here.notifier()
-    process.start()
+    process = here.notifier().start()
     uid = await here.create("n", retryPolicy=PATIENT)
     await here.wait_phase(uid, "Sending")
     await until(lambda: len(here.receiver.calls("n")) == 1, process.tail, within=30)
@@ -125,9 +124,7 @@ async def test_the_definition_is_switched_under_load(
     control_plane: ControlPlane, here: Stage
 ) -> None:
     """As by Kubernaut's upgrades: nothing is lost, sent twice, shown twice or without its id."""
-    process = here.notifier()
-    process.start()
-    await process.wait_ready()
+    process = await here.notifier().start().wait_ready()
     uids: dict[str, str] = {}
     switched = 0
 

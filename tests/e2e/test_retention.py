@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from syncer.model.times import format_time
 from tests.e2e.checker import Json
-from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.e2e.harness import NotifierProcess, Stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -60,7 +59,7 @@ async def gone(here: Stage, uid: str, process: NotifierProcess) -> None:
 
 
 async def test_a_finished_object_goes_after_its_days(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+    here: Stage, control_plane: ControlPlane
 ) -> None:
     """
     Only the one whose own days are over, and its log stays until it expires by itself.
@@ -74,30 +73,29 @@ async def test_a_finished_object_goes_after_its_days(
         else r
         for r in rights
     ]
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        process = deleting(here)
-        process.start()
-        over = await finished(here, "over", days=1)
-        young = await finished(here, "young", days=3)
-        new = await finished(here, "new", days=1)
-        await ended(here, "young", days=1.01)
-        try:
-            await control_plane.request("PATCH", RIGHTS, {"rules": less})
-            await ended(here, "over", days=1.01)
-            words = "needs permission to read and delete notificationrequests"
-            await until(
-                lambda: any(words in line["event"] for line in process.lines()),
-                process.tail,
-                within=30,
-            )
-            assert not here.watcher.deleted
-        finally:
-            await control_plane.request("PATCH", RIGHTS, {"rules": rights})
-        await gone(here, over, process)
-        # Another sweep, for whatever should not have gone.
-        await asyncio.sleep(1.5)
-        assert here.watcher.deleted == {over}
-        assert await process.metric("notification_ledger_objects_deleted_total") == 1
-        assert set(await here.logs([over, young, new])) == {over, young, new}
-        ttl = await here.redis.ttl(f"{here.prefix}:{{{over}}}")
-        assert 86_000 < ttl <= 86_400
+    process = deleting(here)
+    process.start()
+    over = await finished(here, "over", days=1)
+    young = await finished(here, "young", days=3)
+    new = await finished(here, "new", days=1)
+    await ended(here, "young", days=1.01)
+    try:
+        await control_plane.request("PATCH", RIGHTS, {"rules": less})
+        await ended(here, "over", days=1.01)
+        words = "needs permission to read and delete notificationrequests"
+        await until(
+            lambda: any(words in line["event"] for line in process.lines()),
+            process.tail,
+            within=30,
+        )
+        assert not here.watcher.deleted
+    finally:
+        await control_plane.request("PATCH", RIGHTS, {"rules": rights})
+    await gone(here, over, process)
+    # Another sweep, for whatever should not have gone.
+    await asyncio.sleep(1.5)
+    assert here.watcher.deleted == {over}
+    assert await process.metric("notification_ledger_objects_deleted_total") == 1
+    assert set(await here.logs([over, young, new])) == {over, young, new}
+    ttl = await here.redis.ttl(f"{here.prefix}:{{{over}}}")
+    assert 86_000 < ttl <= 86_400

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import stage, until
+from tests.e2e.harness import Stage, until
 from tests.e2e.tenants import channels, warnings
-from tests.servers.controlplane import ControlPlane
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -46,35 +44,31 @@ GOOD: Final = routing({"priority": "Critical"}, {"slackConfigs": HOOK})
 
 
 @pytest.mark.parametrize("slip", SLIPS)
-async def test_a_slip_is_told_at_the_object_and_counted(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path, slip: str
-) -> None:
+async def test_a_slip_is_told_at_the_object_and_counted(here: Stage, slip: str) -> None:
     """A critical notification that ends on the console warns at the object; a mended file does not."""
     file, text = SLIPS[slip]
-    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        notifier = here.notifier(events={"enabled": True})
-        path = here.folder / "routing.yaml"
-        await asyncio.to_thread(path.write_text, json.dumps(file))
-        notifier.start()
-        await notifier.wait_ready(60)
-        uid = await here.create("fire", priority="Critical")
-        assert channels(await here.wait_phase(uid)) == [("console", "success")]
+    notifier = here.notifier(events={"enabled": True})
+    path = here.folder / "routing.yaml"
+    await asyncio.to_thread(path.write_text, json.dumps(file))
+    await notifier.start().wait_ready(60)
+    uid = await here.create("fire", priority="Critical")
+    assert channels(await here.wait_phase(uid)) == [("console", "success")]
 
-        async def told() -> bool:
-            return await warnings(here, uid, "RoutingDoubtful") == [
-                f"Routed to console, perhaps by mistake: {text}"
-            ]
+    async def told() -> bool:
+        return await warnings(here, uid, "RoutingDoubtful") == [
+            f"Routed to console, perhaps by mistake: {text}"
+        ]
 
-        await until(told, "the event names the slip", within=30)
-        metric = "notification_ledger_routing_doubtful_keys"
-        await until(lambda: _is(notifier.metric(metric), 1), "it is counted", within=30)
-        await asyncio.to_thread(path.write_text, json.dumps(GOOD))
-        await until(lambda: _is(notifier.metric(metric), 0), "the file is mended", within=30)
-        mended = await here.create("mended", priority="Critical")
-        assert channels(await here.wait_phase(mended)) == [("slack:pager", "success")]
-        # Its own events are written by now, so one of the other kind would be there as well.
-        await until(lambda: _sent(here, mended), "its events are written", within=30)
-        assert await warnings(here, mended, "RoutingDoubtful") == []
+    await until(told, "the event names the slip", within=30)
+    metric = "notification_ledger_routing_doubtful_keys"
+    await until(lambda: _is(notifier.metric(metric), 1), "it is counted", within=30)
+    await asyncio.to_thread(path.write_text, json.dumps(GOOD))
+    await until(lambda: _is(notifier.metric(metric), 0), "the file is mended", within=30)
+    mended = await here.create("mended", priority="Critical")
+    assert channels(await here.wait_phase(mended)) == [("slack:pager", "success")]
+    # Its own events are written by now, so one of the other kind would be there as well.
+    await until(lambda: _sent(here, mended), "its events are written", within=30)
+    assert await warnings(here, mended, "RoutingDoubtful") == []
 
 
 async def _is(value: Any, wanted: float) -> bool:

@@ -42,6 +42,7 @@ from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
+from tests.beside import beside
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until
 from tests.fakes.ownership import Ours
@@ -88,31 +89,24 @@ def _three_attempts(version: Version, channel: str) -> None:
     assert [version.status.get(c, 0) for c in counts] == [3, 1, 0, 0]
 
 
-async def test_a_hundred_through_slack_show_all_three_attempts(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(default=(BUSY, BUSY, OK), sampled=True, send_timeout=PATIENT)
+async def test_a_hundred_through_slack_show_all_three_attempts(here: Stage) -> None:
     """Fail, fail, success with identical bodies, a hundred at once: three attempts, three calls."""
-    script = (BUSY, BUSY, OK)
-    async with stage(
-        control_plane, redis_url, tmp_path, default=script, send_timeout=PATIENT
-    ) as here:
-        process = here.notifier(sharding=_SHARDS)
-        process.start()
-        await process.wait_ready()
-        names = [f"n-{n:03}" for n in range(CROWD)]
-        async with _alive(here) as others:
-            uids = await _create_all(here, names)
-            for name, uid in zip(names, uids, strict=True):
-                _three_attempts(await here.wait_phase(uid, within=60), CHANNEL)
-                calls = here.receiver.calls(name)
-                assert [c.code for c in calls] == [503, 503, 200]
-                waits = [after.at - before.answered for before, after in pairwise(calls)]
-                assert min(waits) >= WAIT, f"{name} was not waited for: {waits}"
-        await here.wait_acked(uids + others)
-        findings = await here.sound()
-        assert not findings.of(Kind.EXPLAINED)
-        wanted = 3 * CROWD + len(others)
-        assert (findings.calls, findings.attempts) == (wanted, wanted)
+    await here.notifier(sharding=_SHARDS).start().wait_ready()
+    names = [f"n-{n:03}" for n in range(CROWD)]
+    async with _alive(here) as others:
+        uids = await _create_all(here, names)
+        for name, uid in zip(names, uids, strict=True):
+            _three_attempts(await here.wait_phase(uid, within=60), CHANNEL)
+            calls = here.receiver.calls(name)
+            assert [c.code for c in calls] == [503, 503, 200]
+            waits = [after.at - before.answered for before, after in pairwise(calls)]
+            assert min(waits) >= WAIT, f"{name} was not waited for: {waits}"
+    await here.wait_acked(uids + others)
+    findings = await here.sound()
+    assert not findings.of(Kind.EXPLAINED)
+    wanted = 3 * CROWD + len(others)
+    assert (findings.calls, findings.attempts) == (wanted, wanted)
 
 
 @asynccontextmanager
@@ -137,45 +131,36 @@ async def _alive(here: Stage) -> AsyncIterator[list[str]]:
 
     await one()
     await here.wait_phase(uids[0])
-    task = asyncio.create_task(more())
-    try:
+    async with beside(more()):
         yield uids
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
     for uid in uids:
         await here.wait_phase(uid)
 
 
-async def test_a_hundred_through_the_file_channel_show_all_three_attempts(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
-) -> None:
+async def test_a_hundred_through_the_file_channel_show_all_three_attempts(here: Stage) -> None:
     """The directory is not one for two attempts of each: three attempts and one file each."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        process = here.notifier(to="file", sharding=_SHARDS)
-        process.start()
-        await process.wait_ready()
-        uids: list[str] = []
-        void = 0
-        while len(uids) < CROWD:
-            names = [f"n-{len(uids) + k:03}-{void}" for k in range(BATCH)]
-            batch = await _fail_twice(here, names)
-            for uid in batch:
-                await here.wait_phase(uid)
-            if batch.met:
-                uids += batch
-            void += not batch.met
-            assert void <= _VOID, "the machine is too slow for the fault"
-        for uid in uids:
-            version = here.watcher.last(uid)
-            assert version is not None
-            _three_attempts(version, "file")
-        documents = [json.loads(path.read_text()) for path in here.output.iterdir()]
-        written = Counter(d["metadata"]["uid"] for d in documents)
-        assert written == dict.fromkeys(here.watcher.versions, 1), "one file each"
-        await here.wait_acked(list(here.watcher.versions))
-        _waited(await here.logs(uids))
-        await here.sound()
+    await here.notifier(to="file", sharding=_SHARDS).start().wait_ready()
+    uids: list[str] = []
+    void = 0
+    while len(uids) < CROWD:
+        names = [f"n-{len(uids) + k:03}-{void}" for k in range(BATCH)]
+        batch = await _fail_twice(here, names)
+        for uid in batch:
+            await here.wait_phase(uid)
+        if batch.met:
+            uids += batch
+        void += not batch.met
+        assert void <= _VOID, "the machine is too slow for the fault"
+    for uid in uids:
+        version = here.watcher.last(uid)
+        assert version is not None
+        _three_attempts(version, "file")
+    documents = [json.loads(path.read_text()) for path in here.output.iterdir()]
+    written = Counter(d["metadata"]["uid"] for d in documents)
+    assert written == dict.fromkeys(here.watcher.versions, 1), "one file each"
+    await here.wait_acked(list(here.watcher.versions))
+    _waited(await here.logs(uids))
+    await here.sound()
 
 
 class Batch(list[str]):
@@ -292,8 +277,6 @@ class Writer:
 @asynccontextmanager
 async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
     async with AsyncExitStack() as stack:
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        tasks: list[asyncio.Task[None]] = []
         made: list[Writer] = []
         for n in range(WRITERS):
             kube = await stack.enter_async_context(
@@ -302,7 +285,7 @@ async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
                 )
             )
             client = LedgerClient(here.redis_url, prefix=f"{here.prefix}.{n}")
-            tasks.append(group.create_task(client.run()))
+            await stack.enter_async_context(beside(client.run()))
             await client.open(f"writer-{n}")
             registry = CollectorRegistry()
             metrics = SyncMetrics(registry)
@@ -312,14 +295,9 @@ async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
             )
             store = CountingStore(kube)
             sync = StatusWriter(recorder, store, term, metrics)
-            tasks.append(group.create_task(sync.run()))
+            await stack.enter_async_context(beside(sync.run()))
             made.append(Writer(term, recorder, store, registry))
-        try:
-            yield made
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        yield made
 
 
 async def test_five_writers_and_a_rival_lose_nothing(
@@ -374,12 +352,9 @@ def _fought(writers: Sequence[Writer], rounds: Sequence[Round]) -> None:
     assert sum(costs) <= len(costs) * 2 * (MAX_CONFLICTS + 1), text
 
 
-async def test_the_same_load_loses_attempts_of_a_naive_writer(
-    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
-) -> None:
+async def test_the_same_load_loses_attempts_of_a_naive_writer(here: Stage) -> None:
     """Under the same load an overwriting writer loses attempts: the test above can fail."""
-    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
-        # Each round loses some: a sixth of them shows it.
-        rounds = await naive_rounds(here.api, ROUNDS // 6)
-        assert sum(r.missing for r in rounds) > len(rounds)
-        assert all(r.shown for r in rounds), "each write is accepted, and yet lost"
+    # Each round loses some: a sixth of them shows it.
+    rounds = await naive_rounds(here.api, ROUNDS // 6)
+    assert sum(r.missing for r in rounds) > len(rounds)
+    assert all(r.shown for r in rounds), "each write is accepted, and yet lost"

@@ -8,7 +8,6 @@ what the newer one recorded: it leaves those notifications alone, says so, and s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, cast
 
 import pytest
@@ -16,8 +15,7 @@ import pytest
 from syncer.ledger import codec
 from syncer.model.conditions import QUARANTINED
 from tests.e2e import newer
-from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
-from tests.servers.controlplane import ControlPlane
+from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, until
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -60,60 +58,55 @@ async def versions(here: Stage, uids: Sequence[str]) -> set[int]:
     return found
 
 
+@pytest.mark.stage(sampled=True)
 async def test_an_older_version_leaves_alone_what_it_cannot_read(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is lost or repeated: not beside each other, not after a rollback, not afterwards."""
     # The auditor's eyes, which read both; the two programs are processes of their own.
     monkeypatch.setattr(codec, "READABLE_VERSIONS", newer.READS)
-    async with stage(control_plane, redis_url, tmp_path / "stage") as here:
-        old, new = of_version(here, "notifier"), of_version(here, "tests.e2e.newer")
-        old.start()
-        await old.wait_ready()
-        new.start()
-        await new.wait_ready()
-        await until(
-            lambda: bool(new.lines("shard acquired")), "the newer one works, too", within=20
-        )
-        beside = [await here.create(f"beside-{n}") for n in range(10)]
-        for uid in beside:
-            await here.wait_phase(uid)
-        assert await versions(here, beside) == {1, 2}, "both have recorded something"
+    old, new = of_version(here, "notifier"), of_version(here, "tests.e2e.newer")
+    await old.start().wait_ready()
+    await new.start().wait_ready()
+    await until(lambda: bool(new.lines("shard acquired")), "the newer one works, too", within=20)
+    beside = [await here.create(f"beside-{n}") for n in range(10)]
+    for uid in beside:
+        await here.wait_phase(uid)
+    assert await versions(here, beside) == {1, 2}, "both have recorded something"
 
-        # Only the newer one is there now, and leaves a first attempt behind each time.
-        old.sigterm()
-        assert await old.wait_exit() == 0
-        await until(lambda: owns_all(new), "the newer one has both shards", within=20)
-        names = [f"behind-{n}" for n in range(4)]
-        for name in names:
-            here.script(name, BUSY, OK)
-        behind = [await here.create(name, retryPolicy=SLOW_RETRY) for name in names]
-        await until(
-            lambda: all(len(here.receiver.calls(n)) == 1 for n in names), "one call each", within=20
-        )
-        await here.wait_acked(behind)
+    # Only the newer one is there now, and leaves a first attempt behind each time.
+    old.sigterm()
+    assert await old.wait_exit() == 0
+    await until(lambda: owns_all(new), "the newer one has both shards", within=20)
+    names = [f"behind-{n}" for n in range(4)]
+    for name in names:
+        here.script(name, BUSY, OK)
+    behind = [await here.create(name, retryPolicy=SLOW_RETRY) for name in names]
+    await until(
+        lambda: all(len(here.receiver.calls(n)) == 1 for n in names), "one call each", within=20
+    )
+    await here.wait_acked(behind)
 
-        # The rollback: the older one finds records that it does not know.
-        new.sigterm()
-        assert await new.wait_exit() == 0
-        old.start()
-        await old.wait_ready()
-        other = await here.create("other")
-        await here.wait_phase(other)
-        await until(
-            lambda: all(quarantined(here, uid) for uid in behind), "the objects say so", within=20
-        )
-        assert all(len(here.receiver.calls(n)) == 1 for n in names), "nothing is sent for them"
+    # The rollback: the older one finds records that it does not know.
+    new.sigterm()
+    assert await new.wait_exit() == 0
+    await old.start().wait_ready()
+    other = await here.create("other")
+    await here.wait_phase(other)
+    await until(
+        lambda: all(quarantined(here, uid) for uid in behind), "the objects say so", within=20
+    )
+    assert all(len(here.receiver.calls(n)) == 1 for n in names), "nothing is sent for them"
 
-        # And the next upgrade: what was held goes on where it was.
-        old.sigterm()
-        assert await old.wait_exit() == 0
-        new.start()
-        for uid in behind:
-            await here.wait_phase(uid)
-        await until(
-            lambda: not any(quarantined(here, uid) for uid in behind), "they are free", within=20
-        )
-        await here.wait_acked([*beside, *behind, other])
-        await here.sound()
-        assert [len(here.receiver.calls(n)) for n in names] == [2] * len(names)
+    # And the next upgrade: what was held goes on where it was.
+    old.sigterm()
+    assert await old.wait_exit() == 0
+    new.start()
+    for uid in behind:
+        await here.wait_phase(uid)
+    await until(
+        lambda: not any(quarantined(here, uid) for uid in behind), "they are free", within=20
+    )
+    await here.wait_acked([*beside, *behind, other])
+    await here.sound()
+    assert [len(here.receiver.calls(n)) for n in names] == [2] * len(names)

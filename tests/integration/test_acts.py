@@ -403,18 +403,20 @@ async def test_what_each_role_can_do(
         if policies:
             for path in reversed(protect_leases(plane, here)):
                 ways.callback(plane.api.request, "DELETE", path)
-        notifier = here.notifier(
-            sync={
-                "window": "50ms",
-                "liveSweep": "1s",
-                "finishedSweep": "1s",
-                "scrubRate": 100,
-                "scrubPause": "1s",
-            },
-            redis={"url": url_of(server.url, "ledger", PASSWORD)},
+        notifier = (
+            await here.notifier(
+                sync={
+                    "window": "50ms",
+                    "liveSweep": "1s",
+                    "finishedSweep": "1s",
+                    "scrubRate": 100,
+                    "scrubPause": "1s",
+                },
+                redis={"url": url_of(server.url, "ledger", PASSWORD)},
+            )
+            .start()
+            .wait_ready()
         )
-        notifier.start()
-        await notifier.wait_ready()
         # In this order: the breaker opens for a receiver that is busy.
         await prepare(scene, "sent")
         await prepare(scene, "waiting")
@@ -424,8 +426,7 @@ async def test_what_each_role_can_do(
         notifier.kill()
         await prepare(scene, "new")
         await carry_out(scene, "new", found)
-        notifier.start()
-        await notifier.wait_ready()
+        await notifier.start().wait_ready()
         await through(notifier)
         await settled(scene, policies=policies)
         named = await findings(notifier, Operator(here, capsys))

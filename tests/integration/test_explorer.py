@@ -14,6 +14,7 @@ from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.times import format_time
+from tests.beside import beside
 from tests.e2e.harness import CHANNEL, Stage, until
 from tests.integration.exploring import HOSTILE, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
@@ -140,10 +141,6 @@ async def test_hundreds_of_namespaces_are_followed_and_read_beside(here: Stage) 
     file = here.plane.controller_kubeconfig
     async with access(Where(redis_url=here.redis_url, kubeconfig=str(file))) as at:
         follower = Follower(at, Index(), [f"{here.namespace}-{n}" for n in range(120)])
-        following = asyncio.create_task(follower.run())
-        try:
+        async with beside(follower.run()):
             await until(lambda: follower.complete, lambda: follower.problem or "listed", within=60)
             assert not (await at.objects.list_page(here.namespace)).objects
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)

@@ -21,10 +21,10 @@ from syncer.cli.doctor.leases import LeaseFacts
 from syncer.cli.doctor.redis import RedisFacts, check_redis
 from syncer.cli.doctor.result import Grade
 from syncer.cli.doctor.rights import RightsFacts
-from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
 from tests.e2e.harness import Stage, until
 from tests.integration.examining import examine
+from tests.integration.ledger_client import running
 from tests.integration.operating import NO_SWEEPS, Operator, owner
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import Sentinel, call, port_of
@@ -242,11 +242,8 @@ async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) ->
 async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Of a server that syncs each write and that a controller uses, every check of its own passes."""
     with served(appendfsync="always") as server:
-        client = LedgerClient(server.url)
-        task = asyncio.create_task(client.run())
-        await client.open("ns/notification-ledger@uid")
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with running(server.url, installation="ns/notification-ledger@uid"):
+            pass
         config = tmp_path / "config.json"
         redis = {"url": server.url, "durability": "strict"}
         await asyncio.to_thread(config.write_text, json.dumps({"redis": redis}))

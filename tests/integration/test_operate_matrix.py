@@ -10,10 +10,8 @@ waits.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +23,9 @@ import yaml
 from syncer.cli import main as cli
 from syncer.cli import repair, scan
 from syncer.model.resource import GROUP, PLURAL
-from tests.e2e.harness import Stage, Step, stage, until
+from tests.e2e.harness import Stage, Step, until
 from tests.integration.operating import NO_SWEEPS, RawLog, owner
-from tests.servers.controlplane import ControlPlane
+from tests.servers.listening import listening
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -233,18 +231,17 @@ MATRIX: Final[dict[str, Missing]] = {
 
 
 @pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def here(here: Stage) -> Stage:
     """An installation that has sent one notification, and has one that waits; its owner is gone."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        here.script("waits", Step(503, "busy"))
-        async with owner(here.notifier(sync=NO_SWEEPS)):
-            sent = await here.create("sent")
-            waits = await here.create("waits", retryPolicy=SLOW)
-            await until(lambda: here.watcher.phase(sent) == "Sent", "it is sent", within=30)
-            await until(lambda: here.watcher.phase(waits) == "Sending", "it waits", within=30)
-            for uid in (sent, waits):
-                await until(lambda u=uid: _marked(RawLog(here, u)), "it is marked", within=30)  # type: ignore[misc]  # bound now
-        yield here
+    here.script("waits", Step(503, "busy"))
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        sent = await here.create("sent")
+        waits = await here.create("waits", retryPolicy=SLOW)
+        await until(lambda: here.watcher.phase(sent) == "Sent", "it is sent", within=30)
+        await until(lambda: here.watcher.phase(waits) == "Sending", "it waits", within=30)
+        for uid in (sent, waits):
+            await until(lambda u=uid: _marked(RawLog(here, u)), "it is marked", within=30)  # type: ignore[misc]  # bound now
+    return here
 
 
 async def _marked(raw: RawLog) -> bool:
@@ -397,22 +394,18 @@ async def test_an_api_server_that_hangs_is_named_soon(
     """Within five seconds; then the log answers alone."""
     asked = asyncio.Event()
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         asked.set()
-        with contextlib.suppress(OSError):
-            await reader.read()
-        writer.close()
+        await reader.read()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
     config = json.loads(here.plane.kubeconfig.read_text())
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    config["clusters"][0]["cluster"] = {"server": url}
     hung = tmp_path / "hung.json"
-    hung.write_text(json.dumps(config))
     where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix, "--kubeconfig", str(hung)]
     capsys.readouterr()
     said, began = "", time.monotonic()
-    async with server:
+    async with listening(silent) as port:
+        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
+        hung.write_text(json.dumps(config))
         command = asyncio.create_task(cli.execute(["explain", f"{here.namespace}/waits", *where]))
         while "has not answered for 2.5 s" not in said:
             assert time.monotonic() - began < 6, said

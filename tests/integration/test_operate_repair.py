@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from syncer.model.attempt import (
 from syncer.model.carried import fold
 from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.divergence import VERIFIED, Remedy
-from tests.e2e.harness import CHANNEL, OK, Stage, Step, stage, until
+from tests.e2e.harness import CHANNEL, OK, Stage, Step, until
 from tests.integration.operating import (
     BY,
     NO_SWEEPS,
@@ -39,7 +38,6 @@ from tests.integration.operating import (
     patch,
     status_of,
 )
-from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import serve, upstream_form
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
@@ -51,12 +49,11 @@ SLOW: dict[str, Any] = {
 
 
 @pytest.fixture
-async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def here(here: Stage) -> AsyncIterator[Stage]:
     """An installation."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
-        yield here
-        # What nobody can parse would be in the answers that tests behind this one get.
-        assert (await here.api.ask("DELETE", f"{here.api.requests}/n")).code in {200, 404}
+    yield here
+    # What nobody can parse would be in the answers that tests behind this one get.
+    assert (await here.api.ask("DELETE", f"{here.api.requests}/n")).code in {200, 404}
 
 
 # -- planting -------------------------------------------------------------------------------------
