@@ -194,7 +194,9 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     # A success that came late is shown beside the phase that there was.
     shown = {a.id for a in status.attempts}
     late = (a for a in view.attempts.values() if a.state is AttemptState.SUCCESS)
-    return all(a.id in shown or a.channel in said for a in late)
+    # If the store has lost anything, that may have been a person's request to send once more.
+    asked = request.created <= about.lost + MARGIN
+    return asked or all(a.id in shown or a.channel in said for a in late)
 
 
 def known_part(status: Status, view: LogView) -> Status:

@@ -150,6 +150,10 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Failed", *ENDED[:2], attempt(3, UNKNOWN), journal="0.7-1"), view(*ENDED),
         {"marked": True}, FRESH, AGREES,
     ),
+    "delivered after its end, and the store has lost the request for that": (
+        status("Failed", *FAILS), view(*FAILS, attempt(4, SUCCESS)), {"compared": NOW}, CHANGED - DAY,
+        AGREES,
+    ),
     "finished, without a channel": (status("Failed"), view(channels=()), {}, FRESH, AGREES),
     "a log behind its status": (
         status("Retrying", attempt(1, SUCCESS)), view(channels=("a", "b")), {}, FRESH, DOUBTED,
