@@ -88,6 +88,7 @@ MARKS: Final = (
     "applied, then answered 504",
     "applied, then lost PATCH",
     "409 retried",
+    "late status refused",
     "skip recorded",
     "orphan retired",
     "name used again",
@@ -716,6 +717,8 @@ class Checks:
         if request.path.endswith("/status"):
             if response.code == 409:
                 self.conflicted.add(place)
+                if mishap == "late":
+                    self.mark("late status refused")
             elif response.code == 200 and place in self.conflicted:
                 self.conflicted.discard(place)
                 self.mark("409 retried")

@@ -27,9 +27,7 @@ KILLERS: Final = {
         False,
     ),
     "send before intent": ({"S1"}, "receiver 503", False),
-    "no resourceVersion": (
-        {"S4"}, "kube slow, pause, receiver 503, receiver slow, crash, drain", False,
-    ),
+    "no resourceVersion": ({"S4"}, "kube late, receiver 503", False),
     "no recovery": ({"L1"}, "crash, receiver slow, redis lose, receiver hang", True),
     "stale read at the claim": ({"S7"}, "watch lag, redis flush, drain", False),
     "failover without re-claim": (
@@ -94,7 +92,6 @@ KILLERS: Final = {
 FIRST: Final = {
     "no fence": 7,
     "every final phase supported": 164,
-    "no resourceVersion": 75,
     "stale read at the claim": 20,
     "failover without re-claim": 8,
     "no stamp": 9,
@@ -149,7 +146,6 @@ NIGHTLY: Final = frozenset(
     {
         "journaled result not kept",
         "outcomes handed in alone",
-        "no resourceVersion",
         "old claim goes on after journaling",
         "every final phase supported",
         "mark of an earlier outage counts",

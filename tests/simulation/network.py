@@ -226,6 +226,8 @@ class KubeServer:
         mishap = world.dice.kube(request)
         starts = self.starts
         delay = world.dice.kube_delay() + world.dice.lease_delay(request)
+        if mishap == "late":
+            delay += world.dice.uniform(2.0, 20.0)
 
         def reply(got: Response | PortError, after: float) -> None:
             def arrive() -> None:

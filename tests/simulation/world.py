@@ -93,6 +93,7 @@ FAULTS: Final = (
     "delete", "name again", "rival", "wipe", "hold",
     "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
     "lease watch", "redis mute", "forger", "delivery hold", "annotation", "reads refused",
+    "kube late",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
 _LATER: Final = (
@@ -102,6 +103,8 @@ _LATER: Final = (
 #: What was added later still, and after that.
 _LAST: Final = ("redis mute",)
 _NEWEST: Final = ("delivery hold", "annotation", "reads refused")
+#: Status writes that arrive after their sender has given them up.
+_LATE: Final = "kube late"
 #: Others write statuses; where a policy is in force, nobody can.
 FORGER: Final = "forger"
 #: Other writers, whose doings a forger would be blamed for.
@@ -157,7 +160,7 @@ class Profile:
         faults = frozenset(
             f
             for f in FAULTS
-            if f not in (*_LATER, *_LAST, *_NEWEST, FORGER) and dice.random() < share
+            if f not in (*_LATER, *_LAST, *_NEWEST, FORGER, _LATE) and dice.random() < share
         )
         drawn = cls(
             seed=seed,
@@ -200,7 +203,8 @@ class Profile:
         if seed % 3 == 2:
             newest = frozenset(f for f in _NEWEST if dice.random() < share)
             drawn = replace(drawn, faults=drawn.faults | newest, spread=dice.random() < 0.5)
-        return drawn
+        # None of those in kept.txt.
+        return replace(drawn, faults=drawn.faults | {_LATE}) if seed % 9 == 1 else drawn
 
 
 #: Share of the worlds, of those where they can be, that have incidents.
@@ -291,6 +295,8 @@ class Dice:
             if name in self._world.refused:
                 self._world.checks.mark("status refused")
                 return 403
+            if self.happens(_LATE, 0.2):
+                return "late"
         if self.happens("kube refuse", 0.06):
             return cast("str | int", self.choose((429, 500, 504, "504 after")))
         if request.query.get("limit") and self.happens("stale list", 0.3):
