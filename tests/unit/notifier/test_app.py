@@ -27,6 +27,7 @@ from syncer.kube.reflector import Reflector
 from syncer.ledger.connection import CLOCK
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
+from tests.beside import beside
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoCluster, unreachable
 from tests.fakes.ownership import Held
@@ -181,12 +182,10 @@ async def test_namespaces_that_are_listed(namespaces: object, lists: set[str]) -
         controller={"namespaces": namespaces} if namespaces else {},
         outside=replace(unreachable(), objects=Cluster()),
     )
-    task = asyncio.create_task(parts.reflector.run())
-    async with asyncio.timeout(20):
-        while asked != lists:
-            await asyncio.sleep(0.01)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(parts.reflector.run()):
+        async with asyncio.timeout(20):
+            while asked != lists:
+                await asyncio.sleep(0.01)
 
 
 async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
@@ -240,10 +239,8 @@ async def test_lists_are_in_brief_unless_objects_are_deleted(deleting: bool) -> 
     outside = replace(unreachable(), objects=Cluster())
     parts = built(outside, retention={"deleteObjects": deleting}, sharding={"shards": 1})
     parts.shards.take(0, Held())
-    task = asyncio.create_task(parts.reflector.run())
-    async with asyncio.timeout(20):
-        while not asked:
-            await asyncio.sleep(0.01)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(parts.reflector.run()):
+        async with asyncio.timeout(20):
+            while not asked:
+                await asyncio.sleep(0.01)
     assert ("fieldSelector" in asked[0]) is not deleting

@@ -17,6 +17,7 @@ from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
+from tests.beside import beside
 
 ROUTING: dict[str, Any] = {
     "route": {
@@ -90,16 +91,14 @@ async def test_a_plan_that_is_not_made_in_time(
 
 async def test_the_files_are_followed(router: LiveRouter, tmp_path: Path) -> None:
     """While it runs, a change of the routing file is taken."""
-    running = asyncio.create_task(router.run())
-    await asyncio.sleep(0)
-    routing = {"route": {"receiver": "plain"}, "receivers": ROUTING["receivers"][:1]}
-    (tmp_path / "routing.yaml").write_text(json.dumps(routing), encoding="utf-8")
-    async with asyncio.timeout(60):
-        while router.doubts:
-            await asyncio.sleep(0.02)
-    assert router.not_ready("slack:ops") is None
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with beside(router.run()):
+        await asyncio.sleep(0)
+        routing = {"route": {"receiver": "plain"}, "receivers": ROUTING["receivers"][:1]}
+        (tmp_path / "routing.yaml").write_text(json.dumps(routing), encoding="utf-8")
+        async with asyncio.timeout(60):
+            while router.doubts:
+                await asyncio.sleep(0.02)
+        assert router.not_ready("slack:ops") is None
 
 
 def test_channels_by_name(router: LiveRouter) -> None:

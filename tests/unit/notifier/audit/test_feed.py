@@ -26,6 +26,7 @@ from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
+from tests.beside import beside
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notification import notification, read, shows
 from tests.fakes.ownership import Ours
@@ -300,19 +301,17 @@ async def test_others_run_between_two_logs(world: World) -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    task = asyncio.create_task(turning())
-    entries = list(world.cache.entries.values())
-    snapshots = [await world.log.read(entry.uid) for entry in entries]
-    feed, before = world.feed(), turns
+    async with beside(turning()):
+        entries = list(world.cache.entries.values())
+        snapshots = [await world.log.read(entry.uid) for entry in entries]
+        feed, before = world.feed(), turns
 
-    async def read(entry: Notification) -> Snapshot | None:
-        return snapshots[entries.index(entry)]
+        async def read(entry: Notification) -> Snapshot | None:
+            return snapshots[entries.index(entry)]
 
-    cast("Any", feed)._read = read  # what is read takes no turn of its own
-    await feed._read_some(entries)
-    assert turns - before >= 10
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        cast("Any", feed)._read = read  # what is read takes no turn of its own
+        await feed._read_some(entries)
+        assert turns - before >= 10
 
 
 async def test_an_object_that_cannot_be_composed_is_audited_without_its_content(

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
+from tests.beside import beside
 
 
 class Clock:
@@ -51,15 +52,13 @@ async def test_a_delay_that_is_over(queue: WorkQueue) -> None:
 
 async def test_a_timer_is_set_for_the_earliest_delay(queue: WorkQueue) -> None:
     """While a worker waits: for the time that is left of it, however short."""
-    worker = asyncio.create_task(queue.get())
-    await asyncio.sleep(0)
-    for at, wait in ((103.0, 3.0), (100.5, 0.5), (102.0, 0.5), (100.001, 0.001)):
-        queue.add_at(f"at-{at}", at)
-        assert queue._timer is not None
-        left = queue._timer.when() - asyncio.get_running_loop().time()
-        assert wait - 0.4 < left <= wait
-    worker.cancel()
-    await asyncio.gather(worker, return_exceptions=True)
+    async with beside(queue.get()):
+        await asyncio.sleep(0)
+        for at, wait in ((103.0, 3.0), (100.5, 0.5), (102.0, 0.5), (100.001, 0.001)):
+            queue.add_at(f"at-{at}", at)
+            assert queue._timer is not None
+            left = queue._timer.when() - asyncio.get_running_loop().time()
+            assert wait - 0.4 < left <= wait
 
 
 async def test_a_key_that_is_added_before_its_time_leaves_nothing_behind(

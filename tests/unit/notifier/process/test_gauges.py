@@ -43,6 +43,7 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, summary
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
+from tests.beside import beside
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.notification import notification
@@ -448,10 +449,9 @@ async def test_a_scrape_tells_for_how_long_it_held_the_loop(
 
     monkeypatch.setattr(product.parts.controller.overdue, "oldest", works(2))
     monkeypatch.setattr(product.parts.cache, "oldest_dirty", works(30))
-    busy = asyncio.create_task(others())
-    await asyncio.sleep(0)
-    assert await refresh(product.parts) == 32
-    busy.cancel()
+    async with beside(others()):
+        await asyncio.sleep(0)
+        assert await refresh(product.parts) == 32
 
 
 def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from notifier.dispatch.wakeups import WakeUps
 from notifier.process import pause
 from notifier.process.pause import PauseSwitch
+from tests.beside import beside
 
 
 def write(path: Path, text: str) -> None:
@@ -108,14 +109,12 @@ async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:
     path, told = tmp_path / "config.yaml", asyncio.Event()
     write(path, paused(False))
     switch = PauseSwitch(path, lambda _: told.set(), every=0.01)
-    task = asyncio.create_task(switch.run())
-    await asyncio.sleep(0.05)
-    assert not told.is_set()
-    write(path, paused(True))
-    async with asyncio.timeout(20):
-        await told.wait()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(switch.run()):
+        await asyncio.sleep(0.05)
+        assert not told.is_set()
+        write(path, paused(True))
+        async with asyncio.timeout(20):
+            await told.wait()
 
 
 async def test_pokes_wait_once_and_within_a_bound() -> None:

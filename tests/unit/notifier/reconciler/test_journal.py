@@ -32,6 +32,7 @@ from syncer.runtime.clock import ServerTime
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
+from tests.beside import beside
 from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
@@ -544,15 +545,13 @@ async def test_the_log_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPa
     away.notes.note = None
     away.lose()
     async with asyncio.timeout(20):
-        task = asyncio.create_task(away.journal.run())
-        while not journals(away):
-            away.now += 1.0
-            await asyncio.sleep(0.001)
-        away.log.client.problem = None
-        while journals(away):
-            await asyncio.sleep(0.001)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with beside(away.journal.run()):
+            while not journals(away):
+                away.now += 1.0
+                await asyncio.sleep(0.001)
+            away.log.client.problem = None
+            while journals(away):
+                await asyncio.sleep(0.001)
 
 
 async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:

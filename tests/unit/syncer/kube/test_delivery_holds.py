@@ -13,6 +13,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.delivery_holds import BELIEVED, DeliveryHolds, HoldWatch
 from syncer.model.errors import KindMissing, Unauthorised, Unavailable
 from syncer.model.hold import GROUP, PLURAL, Hold
+from tests.beside import beside
 
 SERVED: Final = {"resources": [{"name": "other"}, {"name": PLURAL}]}
 #: An event of a watch, whatever it says.
@@ -78,11 +79,9 @@ class Server:
 
     async def run(self) -> None:
         """Follow until there is no answer left."""
-        task = asyncio.create_task(self.watch.run())
-        async with asyncio.timeout(20):
-            await self.over.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with beside(self.watch.run()):
+            async with asyncio.timeout(20):
+                await self.over.wait()
 
 
 @pytest.fixture(autouse=True)

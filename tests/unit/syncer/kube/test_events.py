@@ -20,6 +20,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import NotificationRequest, parse_object
+from tests.beside import beside
 from tests.integration.scripted import eventually
 
 if TYPE_CHECKING:
@@ -180,17 +181,15 @@ async def test_what_becomes_of_an_event(
     recorder = EventRecorder(
         cast("KubeClient", server), instance="pod-0", limits=EventLimits(timeout=60)
     )
-    task = asyncio.create_task(recorder.run())
-    emit(recorder, "ns", "1")
-    assert await recorder.drain(60) == 0
-    assert (len(server.bodies), recorder.dropped) == (tries, dropped)
-    assert bool([r for r in caplog.records if r.levelname == "WARNING"]) is said
-    emit(recorder, "ns", "2")
-    server.answers.clear()
-    assert await recorder.drain(60) == 0, "the next one goes all the same"
-    assert (server.bodies[-1]["message"], recorder.dropped) == ("2", dropped)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(recorder.run()):
+        emit(recorder, "ns", "1")
+        assert await recorder.drain(60) == 0
+        assert (len(server.bodies), recorder.dropped) == (tries, dropped)
+        assert bool([r for r in caplog.records if r.levelname == "WARNING"]) is said
+        emit(recorder, "ns", "2")
+        server.answers.clear()
+        assert await recorder.drain(60) == 0, "the next one goes all the same"
+        assert (server.bodies[-1]["message"], recorder.dropped) == ("2", dropped)
 
 
 async def test_a_full_queue_takes_from_whoever_has_most() -> None:
@@ -211,10 +210,8 @@ async def test_a_full_queue_takes_from_whoever_has_most() -> None:
     assert waiting == {
         "flood": ["flood-0"], "other": ["other-0"], "third": ["third-0"], "fourth": ["fourth-0"],
     }  # fmt: skip
-    task = asyncio.create_task(recorder.run())
-    assert await recorder.drain(60) == 0
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with beside(recorder.run()):
+        assert await recorder.drain(60) == 0
 
 
 async def test_what_is_dropped_at_the_end_is_dropped_once() -> None:

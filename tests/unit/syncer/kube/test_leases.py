@@ -15,6 +15,7 @@ import pytest
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord, Leases, LeaseSink, LeaseWatch
 from syncer.model.errors import ContractError, Expired, Unavailable
+from tests.beside import beside
 
 LEASE: Final[dict[str, Any]] = {
     "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"},
@@ -49,9 +50,8 @@ async def test_an_outage_is_told_once_for_each_reason(caplog: pytest.LogCaptureF
     unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
     sink = cast("LeaseSink", None)
     watch = LeaseWatch(unanswered, sink, lagging=lambda: False, patience=0.01)
-    task = asyncio.create_task(watch.run())
-    await ended.wait()
-    task.cancel()
+    async with beside(watch.run()):
+        await ended.wait()
     assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
 
 
@@ -79,9 +79,8 @@ async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCapture
     client = cast("KubeClient", SimpleNamespace(request=request, stream=stream))
     known = Leases(client, "ns", ("k", "v"))
     watch = LeaseWatch(known, Sink(), lagging=lambda: False, patience=0.01)
-    task = asyncio.create_task(watch.run())
-    await asyncio.wait_for(ended.wait(), 30)
-    task.cancel()
+    async with beside(watch.run()):
+        await asyncio.wait_for(ended.wait(), 30)
     assert (
         caplog.messages == ["watch of leases interrupted: a line of the watch is not an event"] * 2
     )
@@ -190,7 +189,6 @@ async def test_a_server_that_fails_is_asked_less_and_less(monkeypatch: pytest.Mo
     monkeypatch.setattr("syncer.kube.leases.exponential", pause)
     unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
     watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
-    task = asyncio.create_task(watch.run())
-    await asyncio.wait_for(ended.wait(), 30)
-    task.cancel()
+    async with beside(watch.run()):
+        await asyncio.wait_for(ended.wait(), 30)
     assert asked[:3] == [(0.1, 5.0, n) for n in (1, 2, 3)]

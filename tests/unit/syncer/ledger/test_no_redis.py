@@ -15,6 +15,7 @@ from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import ContractError, LedgerError
 from syncer.model.record import attempt_record, intent_record
+from tests.beside import beside
 
 INFO: Final = b"redis_version:7.0.0\r\nrun_id:abc\r\nrole:master\r\n"
 META: Final = b"format=1 installation=here store=abc"
@@ -106,16 +107,12 @@ async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
     """The error says that the log cannot be read: the caller keeps the outcome."""
     async with served("EVALSHA", ODD[case]) as url:
         client = LedgerClient(url, timeout=0.5)
-        serving = asyncio.create_task(client.run())
-        try:
+        async with beside(client.run()):
             await client.open("here")
             with pytest.raises(
                 ContractError, match="the server is not Redis: a script got an unexpected answer"
             ):
                 await RedisLog(client, patience=0.0).outcome("u", SUCCESS, INTENT, name=None)
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from syncer.ledger import redis_cluster
 from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
 from syncer.model.errors import Unauthorised, Unavailable
+from tests.beside import beside
 from tests.unit.syncer.ledger.cluster_nodes import META, Client, nodes
 from tests.unit.syncer.ledger.cluster_world import SEED, A, B, Make, Node, layout, world
 
@@ -164,14 +165,12 @@ async def test_pipelines_of_before_are_served_when_it_runs(
                 ended.append(task.get_name())
 
         monkeypatch.setattr(here.at(address), "serve", serve)
-    running = asyncio.create_task(here.cluster.run())
-    names = [f"redis-pipeline-{host}:{port}" for host, port in (A, B)]
-    async with asyncio.timeout(30):
-        assert await began.get() == names[0]
-        await here.cluster.primaries()
-        assert await began.get() == names[1]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    async with beside(here.cluster.run()):
+        names = [f"redis-pipeline-{host}:{port}" for host, port in (A, B)]
+        async with asyncio.timeout(30):
+            assert await began.get() == names[0]
+            await here.cluster.primaries()
+            assert await began.get() == names[1]
     assert sorted(ended) == names
 
 

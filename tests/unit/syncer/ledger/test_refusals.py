@@ -17,6 +17,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, PROBE, Script
 from syncer.ledger.replies import Refused, RefusedInside, WrongType, classify_reply
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
+from tests.beside import beside
 
 FORBIDDEN: Final = classify_reply(NoPermissionError("no permissions to run the 'evalsha' command"))
 KEY: Final = "nl:{u}"
@@ -81,12 +82,8 @@ class World:
     @contextlib.asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
         """Make probes."""
-        watch = asyncio.create_task(self.client._watch_writes())
-        try:
+        async with beside(self.client._watch_writes()):
             yield
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
 
     @property
     def probes(self) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from syncer.ledger.store import RedisState
 from syncer.ledger.subscriber import Servers, Subscriber
 from syncer.model.attempt import AttemptId, Epoch
 from syncer.model.record import intent_record
+from tests.beside import beside
 from tests.fakes.memorylog import MemoryClient, MemoryRedis
 from tests.simulation.loop import SimLoop, simulate
 
@@ -65,9 +66,8 @@ def test_a_subscription_that_ends_again_and_again_is_made_ever_more_rarely(
 
         monkeypatch.setattr(Subscriber, "_listen", listen)
         subscriber = Subscriber(cast("Servers", None), "nl:poke", lambda _: None, timeout=1.0)
-        task = asyncio.create_task(subscriber.run())
-        await asyncio.sleep(20)
-        task.cancel()
+        async with beside(subscriber.run()):
+            await asyncio.sleep(20)
 
     simulate(1, play)
     waits = [later - sooner - 1 for sooner, later in pairwise(began)]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncer.runtime.stalls import _LONG, _LOOK, _PULSE, NOTICE, WINDOW, LoopWatch, place_of
+from tests.beside import beside
 
 
 class Clock:
@@ -62,11 +63,10 @@ def test_long_stall_is_said_with_its_place(
 
     async def work() -> None:
         watch.look_from_outside()
-        pulse = asyncio.create_task(watch.pulse())
-        await asyncio.sleep(0)
-        _hold(NOTICE * 4)
-        await asyncio.sleep(0.01)
-        pulse.cancel()
+        async with beside(watch.pulse()):
+            await asyncio.sleep(0)
+            _hold(NOTICE * 4)
+            await asyncio.sleep(0.01)
 
     with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=watch.loop) as runner:
         runner.run(work())

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from syncer.runtime.supervise import TaskEndedError, critical, restarting
+from tests.beside import beside
 from tests.simulation.loop import SimLoop, simulate
 
 
@@ -23,10 +24,8 @@ def begins(outcomes: list[bool], every: float, *, seconds: float) -> list[float]
             if not (outcomes and outcomes.pop(0)):
                 raise ValueError("not now")
 
-        task = asyncio.create_task(restarting("sweep", work, every=every))
-        await asyncio.sleep(seconds)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with beside(restarting("sweep", work, every=every)):
+            await asyncio.sleep(seconds)
 
     simulate(1, main)
     return found
@@ -63,12 +62,10 @@ def test_a_round_that_is_wanted_sooner_begins_at_once() -> None:
         async def work() -> None:
             found.append(round(loop.time() - began, 6))
 
-        task = asyncio.create_task(restarting("sweep", work, every=10.0, sooner=sooner))
-        await asyncio.sleep(4)
-        sooner.set()
-        await asyncio.sleep(12)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with beside(restarting("sweep", work, every=10.0, sooner=sooner)):
+            await asyncio.sleep(4)
+            sooner.set()
+            await asyncio.sleep(12)
 
     simulate(1, main)
     assert found == [0, 4, 14]

@@ -20,6 +20,7 @@ from syncer.runtime import failpoints
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, Limits, StatusWriter
+from tests.beside import beside
 from tests.fakes.notification import read
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
@@ -377,12 +378,8 @@ async def test_a_drain_writes_what_still_collects() -> None:
         here.cache._window = 3_600.0
         here.cache.clean(entry)
         here.cache.mark_dirty(entry)
-        running = asyncio.create_task(here.sync.run())
-        try:
+        async with beside(here.sync.run()):
             assert await here.sync.drain(here.cache.monotonic() + 60) == 0
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
         assert [w["phase"] for w in here.objects.written] == ["Sent"]
 
 
@@ -391,12 +388,8 @@ async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
         here.cache.failed(entry)
-        running = asyncio.create_task(here.sync.run())
-        try:
+        async with beside(here.sync.run()):
             assert await here.sync.drain(here.cache.monotonic() + 60) == 0
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
         assert len(here.objects.written) == 1
 
 
@@ -445,12 +438,10 @@ async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
             return Flushed.WRITTEN
 
         monkeypatch.setattr(here.sync, "flush", flush)
-        running = asyncio.create_task(here.sync.run())
-        async with asyncio.timeout(30):
-            await begun.wait()
-        assert entry.publication.writing is True
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with beside(here.sync.run()):
+            async with asyncio.timeout(30):
+                await begun.wait()
+            assert entry.publication.writing is True
         assert ended == ["u"]
         assert entry.publication.writing is False
 
@@ -561,11 +552,9 @@ async def test_writes_follow_each_other_until_the_loop_ends(
             return Flushed.EQUAL
 
         monkeypatch.setattr(here.sync, "flush", flush)
-        running = asyncio.create_task(here.sync.run())
-        async with asyncio.timeout(30):
-            await third.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with beside(here.sync.run()):
+            async with asyncio.timeout(30):
+                await third.wait()
         for _ in range(5):
             await asyncio.sleep(0)
         assert len(set(begun)) == 3
@@ -595,11 +584,9 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
             return Flushed.EQUAL
 
         monkeypatch.setattr(here.sync, "flush", flush)
-        running = asyncio.create_task(here.sync.run())
-        async with asyncio.timeout(30):
-            await both.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        async with beside(here.sync.run()):
+            async with asyncio.timeout(30):
+                await both.wait()
         assert begun == ["u", "v"]
 
 

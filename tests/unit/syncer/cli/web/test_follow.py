@@ -16,6 +16,7 @@ from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import ObjectPage
 from syncer.model.errors import Unavailable
+from tests.beside import beside
 from tests.unit.syncer.cli.world import Objects, named, page
 
 if TYPE_CHECKING:
@@ -68,13 +69,9 @@ def _follower(objects: Objects, kube: Kube, index: Index | None = None) -> Follo
 
 async def _follow(follower: Follower, kube: Kube) -> None:
     """Run it until there is no watch left for it to open."""
-    task = asyncio.create_task(follower.run())
-    try:
+    async with beside(follower.run()):
         async with asyncio.timeout(20):
             await kube.over.wait()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_is_shown_may_be_old_while_the_server_is_away(

@@ -10,6 +10,7 @@ import pytest
 from syncer.cli.rows import Placed, Position, Query, Row, query_of
 from syncer.cli.web import index as module
 from syncer.cli.web.index import Index
+from tests.beside import beside
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.made import made
 
@@ -176,9 +177,8 @@ async def test_the_loop_gets_its_turn() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    task = asyncio.create_task(others())
-    await index.page(Query(text="no such name"), 50, Placed())
-    task.cancel()
+    async with beside(others()):
+        await index.page(Query(text="no such name"), 50, Placed())
     assert turns >= 2
 
 
