@@ -17,9 +17,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
-from tests.beside import beside
 from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
 from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
@@ -114,43 +111,6 @@ async def test_it_is_joined_with_a_redis_that_comes_back(
         await here.wait_acked(uids)
         count: Any = await process.metric("notification_ledger_journaled_attempts_total")
         assert count >= 1
-
-
-async def test_what_was_handed_in_unheard_is_marked(
-    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
-) -> None:
-    """
-    A former owner reaches a Redis that came back empty before the owner does, and tells nobody.
-
-    The notification is finished. Its log, made anew, is marked soon, and not with the next sweep.
-    """
-    server, hour = RedisServer(redis_binary), {"liveSweep": "1h", "finishedSweep": "1h"}
-    async with server, stage(control_plane, server.url, tmp_path) as here:
-        url = urlsplit(server.url)
-        async with Proxy(url.hostname or "", url.port or 0) as proxy:
-            through = urlunsplit(url._replace(netloc=f"127.0.0.1:{proxy.port}"))
-            (
-                await here.notifier(
-                    delivery=JOURNAL, sync={"window": "100ms", **hour}, redis={"url": through}
-                )
-                .start()
-                .wait_ready()
-            )
-            uid = await here.create("n")
-            await here.wait_phase(uid)
-            await here.wait_acked([uid])
-            intent, success = (await here.logs([uid]))[uid].records[-2:]
-            await proxy.refuse()
-            await server.kill()
-            await asyncio.to_thread(shutil.rmtree, server.directory / "appendonlydir")
-            await server.start()
-            client = LedgerClient(server.url, prefix=here.prefix)
-            async with beside(client.run()):
-                await RedisLog(client).outcome(uid, success, intent, name=f"{namespace}/n")
-            assert (await here.logs([uid]))[uid].header.acked == 0
-            await proxy.accept()
-            await here.wait_acked([uid], within=60)
-        await here.sound()
 
 
 async def test_who_alone_lost_redis_does_not_journal(
