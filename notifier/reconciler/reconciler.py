@@ -175,7 +175,6 @@ class Reconciler:
         )
         if not await self._usable(entry, term, claimed):
             return False
-        entry.shared()
         if first and not entry.status.terminal and not entry.cancelled:
             self.ports.reporter.started(entry.request)
         return True

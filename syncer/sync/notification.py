@@ -479,6 +479,8 @@ class Notification:
         assert not self.in_flight.unrecorded, "the log has all that is known"
         self.claim, self.known_in = claim, claim.epoch
         self.heard, self.judged.compared = heard, compared
+        # From now on we publish what a later claim must see.
+        self.shared()
         self.outage = replace(self.outage, note="", missing=None)
 
     def lose(self) -> None:

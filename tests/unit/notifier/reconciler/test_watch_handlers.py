@@ -15,7 +15,7 @@ from syncer.model.resource import ChannelStatus, NotificationRequest, Status, pa
 from syncer.rules.restore import seeds_of_view
 from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
-from syncer.sync.notification import Notification
+from syncer.sync.notification import Claim, Notification
 
 
 def request(version: str = "9", *, phase: str = "", raw: bytes = b"{}") -> NotificationRequest:
@@ -138,7 +138,11 @@ def test_fresh(world: World, case: str) -> None:
     found, by_watch, epoch, wanted = FRESH[case]
     world.term = SimpleNamespace(epoch=Epoch(epoch)) if epoch else None
     world.upsert(found, by_watch=by_watch)
-    assert world.cache.entries["u"].fresh is wanted
+    entry = world.cache.entries["u"]
+    assert entry.fresh is wanted
+    # Whoever has claimed its log publishes, also while it shuts down.
+    entry.claimed(Claim(Epoch("0.7"), 1, ""))
+    assert not entry.fresh
 
 
 @pytest.mark.parametrize("version", ["9", "8", "10"])
