@@ -85,8 +85,11 @@ class Volume:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """Return empty places for routing and credentials."""
-    return Files(tmp_path)
+    """Return files that route everything to one channel of Slack, with its credential."""
+    made = Files(tmp_path)
+    made.credential("a", "A")
+    made.route(slack("a"))
+    return made
 
 
 def routing_of(files: Files, **options: object) -> Routing:
@@ -129,7 +132,6 @@ def url(routing: Routing, channel: str) -> str | None:
 def test_the_first_load_is_complete(files: Files) -> None:
     """After it the routing is in force and nothing is wrong."""
     files.credential("a", " https://h/a \n")
-    files.route(slack("a"))
     routing = routing_of(files)
     problems = [routing.problem]
     snapshot = routing.load_initial()
@@ -166,6 +168,7 @@ def test_a_bad_start_is_an_error(case: str, files: Files) -> None:
     """Each with upstream's text and the name of the file, so that the process can end with it."""
     text, reason = STARTS[case]
     files.credential("here", CANARY)
+    files.routing.unlink()
     if text is not None:
         files.route(text)
     with pytest.raises(ConfigError, match=reason) as caught:
@@ -195,8 +198,8 @@ def test_an_empty_file_starts_with_the_console(files: Files) -> None:
 
 async def test_a_missing_directory_is_waited_for(files: Files) -> None:
     """Sends that need a credential are held, not failed, and go on once it is there."""
+    (files.credentials / "a").unlink()
     files.credentials.rmdir()
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         assert routing.problem is not None
         assert "sends that need a credential are held" in routing.problem
@@ -217,7 +220,6 @@ async def test_a_missing_directory_is_waited_for(files: Files) -> None:
 
 async def test_a_new_file_is_taken_whole(files: Files) -> None:
     """It is another snapshot; the old one stays as it was."""
-    files.credential("a", "A")
     files.route(CONSOLE)
     routing = routing_of(files)
     async with running(routing):
@@ -233,7 +235,6 @@ async def test_a_new_file_is_taken_whole(files: Files) -> None:
 
 async def test_an_empty_file_gives_way_to_a_late_one(files: Files) -> None:
     """The console fallback is replaced; emptying the file again changes nothing."""
-    files.credential("a", "A")
     files.route("")
     async with running(routing_of(files)) as routing:
         files.route(slack("a"))
@@ -295,8 +296,6 @@ async def test_a_bad_file_keeps_the_good_routing(
 
 async def test_a_vanished_file_keeps_the_good_routing(files: Files) -> None:
     """Between a removal and a new file everything goes on."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         files.routing.unlink()
         await until(lambda: routing.problem is not None, "the problem is shown")
@@ -308,8 +307,6 @@ async def test_the_same_problem_is_logged_once(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A credential that changes meanwhile does not repeat what is known."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         files.route(slack("gone"))
         await until(lambda: routing.problem is not None, "the problem is shown")
@@ -322,7 +319,6 @@ async def test_the_same_problem_is_logged_once(
 async def test_a_rotated_credential_serves_the_next_delivery(files: Files) -> None:
     """No change of the routing is needed."""
     files.credential("a", "old")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         files.credential("a", "new")
         await until(lambda: url(routing, "slack:r") == "new", "the new value is used")
@@ -331,7 +327,6 @@ async def test_a_rotated_credential_serves_the_next_delivery(files: Files) -> No
 async def test_a_rotation_does_not_wait_for_a_bad_routing_file(files: Files) -> None:
     """A refused file leaves the routing in force, not its old credentials."""
     files.credential("a", "old")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         files.route("route: [")
         await until(lambda: routing.problem is not None, "the file is refused")
@@ -354,9 +349,7 @@ async def test_routing_that_arrives_before_its_credential_is_retried(files: File
 
 async def test_a_removed_credential_serves_while_it_is_needed(files: Files) -> None:
     """Its last value stays for the routing that needs it, and drops out with that routing."""
-    files.credential("a", "A")
     files.credential("b", "B")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         (files.credentials / "a").unlink()
         (files.credentials / "b").unlink()
@@ -372,7 +365,6 @@ async def test_a_credential_that_cannot_be_used_keeps_its_old_value(
     files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that was emptied by mistake harms nothing; the warning names it and quotes nothing."""
-    files.credential("a", "A")
     files.route(CONSOLE)
     async with running(routing_of(files)) as routing:
         files.credential("a", f"{CANARY}\nX-Header: y")
@@ -422,8 +414,6 @@ async def test_swapped_volumes_are_followed(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_rewritten_without_change_is_skipped(files: Files) -> None:
     """Renames alone are no news."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         for _ in range(20):
             files.route(slack("a"))
@@ -434,7 +424,6 @@ async def test_a_file_that_is_rewritten_without_change_is_skipped(files: Files) 
 
 async def test_a_change_is_taken_only_when_it_was_seen_twice(files: Files) -> None:
     """A look into the middle of a swap is not believed."""
-    files.credential("a", "A")
     files.route(CONSOLE)
     routing = routing_of(files)
     routing.load_initial()
@@ -456,8 +445,6 @@ async def test_files_at_rest_are_not_read_again(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where stamps say that nothing has changed, only every twentieth look reads; a change is read."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     read = list[Path]()
 
     def counted(directory: Path) -> Look:
@@ -483,8 +470,6 @@ async def test_files_at_rest_are_not_read_again(
 
 async def test_files_that_have_just_changed_are_read_again(files: Files) -> None:
     """The stamp of a file that may change again within one step of the clock says nothing."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     # By this clock everything was changed right now.
     routing = routing_of(files, wall=lambda: files.routing.stat().st_ctime)
     routing.load_initial()
@@ -520,7 +505,6 @@ async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
     """While files change as fast as they can, no reader sees a channel without its secret."""
     for name in ("a", "b"):
         files.credential(name, name)
-    files.route(slack("a"))
     async with running(routing_of(files)) as routing:
         end = asyncio.get_running_loop().time() + 60
         generations: set[int] = set()
@@ -548,8 +532,6 @@ async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
 
 async def test_a_look_that_hangs_is_reported(files: Files) -> None:
     """A disk that does not answer shows in `problem`, and the loop goes on when it does."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     routing = routing_of(files, look_timeout=0.05)
     async with running(routing):
         files.routing.unlink()
@@ -581,7 +563,6 @@ async def test_the_files_are_looked_at_once_a_period(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At rest only the thread looks; after a change the loop looks twice, the second time sooner."""
-    files.credential("a", "A")
     files.route(CONSOLE)
     routing = routing_of(files)
     events: list[object] = []
@@ -615,8 +596,6 @@ async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that hangs for a while and has the same files as before leaves no problem behind."""
-    files.credential("a", "A")
-    files.route(slack("a"))
     routing, answer = routing_of(files, look_timeout=0.05), threading.Event()
 
     def hanging(path: Path, credentials: Path) -> Stamp | None:
@@ -632,7 +611,6 @@ async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
 
 async def test_the_loop_may_be_run_again(files: Files) -> None:
     """A supervisor that restarts it finds it working."""
-    files.credential("a", "A")
     files.route(CONSOLE)
     routing = routing_of(files)
     async with running(routing):
@@ -675,7 +653,6 @@ async def test_what_will_be_refused_is_said_at_the_start(
 
 async def test_a_warning_is_logged_once(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     """Not again whenever something else changes; again, once it was mended in between."""
-    files.credential("a", "A")
     odd = f"{slack('a')}\nnonsense: 1\n"
     files.route(odd)
 
