@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from notifier.dispatch.allowance import Allowance, Urgency
-from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 
 def waiting(
@@ -55,24 +55,22 @@ async def test_the_most_urgent_goes_first() -> None:
     assert gone.cancelled()
 
 
-def test_turns_come_at_the_rate() -> None:
+@on_virtual_time
+async def test_turns_come_at_the_rate() -> None:
     """A second's worth at once, then one in each share of a second, whenever it was asked for."""
     times: list[float] = []
+    loop = asyncio.get_running_loop()
+    allowance, began = Allowance(2.0, loop.time), loop.time()
 
-    async def main(loop: SimLoop) -> None:
-        allowance, began = Allowance(2.0, loop.time), loop.time()
+    async def go() -> None:
+        await allowance.turn("a", (1, 0.0))
+        times.append(loop.time() - began)
 
-        async def go() -> None:
-            await allowance.turn("a", (1, 0.0))
-            times.append(loop.time() - began)
-
-        first = [asyncio.create_task(go()) for _ in range(2)]
-        await asyncio.sleep(0.25)
-        await asyncio.gather(*first, *(go() for _ in range(4)))
-        await asyncio.sleep(0.75)
-        await asyncio.gather(*(go() for _ in range(3)))
-
-    simulate(1, main)
+    first = [asyncio.create_task(go()) for _ in range(2)]
+    await asyncio.sleep(0.25)
+    await asyncio.gather(*first, *(go() for _ in range(4)))
+    await asyncio.sleep(0.75)
+    await asyncio.gather(*(go() for _ in range(3)))
     assert times == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.75, 3.0, 3.5])
 
 

@@ -13,7 +13,7 @@ from notifier.gateway.reviews import _KEPT, _PENDING, ALLOWED, TOKENS, Caller, R
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
-from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 CALLER = Caller("am", ("default",), ("gateway",))
 
@@ -211,22 +211,20 @@ async def test_reviews_end_with_the_gateway(world: World) -> None:
     assert world.reviews._pending == {}
 
 
-def test_who_waits_for_a_review_is_answered_before_a_sender_gives_up() -> None:
+@on_virtual_time
+async def test_who_waits_for_a_review_is_answered_before_a_sender_gives_up() -> None:
     """Alertmanager and others wait for ten seconds; the review itself goes on for those that follow."""
-
-    async def main(loop: SimLoop) -> None:
-        world, began = World(), loop.time()
-        world.server.open.clear()
-        assert await world.check("good") == "later"
-        assert loop.time() < began + 10
-        again = asyncio.create_task(world.check("good"))
-        await asyncio.sleep(1)
-        world.server.open.set()
-        assert await again == "in"
-        assert world.server.reviewed == ["good"]
-        await world.reviews.close()
-
-    simulate(1, main)
+    loop = asyncio.get_running_loop()
+    world, began = World(), loop.time()
+    world.server.open.clear()
+    assert await world.check("good") == "later"
+    assert loop.time() < began + 10
+    again = asyncio.create_task(world.check("good"))
+    await asyncio.sleep(1)
+    world.server.open.set()
+    assert await again == "in"
+    assert world.server.reviewed == ["good"]
+    await world.reviews.close()
 
 
 async def test_the_newest_answers_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import Refused
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
-from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 TIMEOUT = 1.0
 
@@ -136,39 +136,35 @@ def about(seconds: float) -> Any:
     return pytest.approx(seconds, abs=0.01)
 
 
-def test_silence_behind_replies_that_took_long_ends_a_round() -> None:
+@on_virtual_time
+async def test_silence_behind_replies_that_took_long_ends_a_round() -> None:
     """It has its own time from the last reply on, and little more."""
-
-    async def main(loop: SimLoop) -> None:
-        async with serving(Server(0.0, *[TIMEOUT * 0.9] * 3, None)) as pipeline:
-            began = loop.time()
-            found = await together(pipeline, 6)
-            waited = loop.time() - began
-        assert sorted(type(f).__name__ for f in found) == ["Ambiguous"] * 2 + ["bytes"] * 4
-        assert TIMEOUT * 3.7 <= waited <= TIMEOUT * 3.9
-
-    simulate(1, main)
+    loop = asyncio.get_running_loop()
+    async with serving(Server(0.0, *[TIMEOUT * 0.9] * 3, None)) as pipeline:
+        began = loop.time()
+        found = await together(pipeline, 6)
+        waited = loop.time() - began
+    assert sorted(type(f).__name__ for f in found) == ["Ambiguous"] * 2 + ["bytes"] * 4
+    assert TIMEOUT * 3.7 <= waited <= TIMEOUT * 3.9
 
 
-def test_a_call_that_never_has_its_turn_fails() -> None:
+@on_virtual_time
+async def test_a_call_that_never_has_its_turn_fails() -> None:
     """Each after its own time, however many wait; what was answered before is not touched."""
-
-    async def main(loop: SimLoop) -> None:
-        async with serving(Server(0.0)) as pipeline:
-            assert await together(pipeline, 4) == [b"OK"] * 4
-            await asyncio.sleep(TIMEOUT * PATIENCE / 2)
-            async with pipeline._round_lock:
-                began = loop.time()
-                first = asyncio.create_task(together(pipeline, 3))
-                await asyncio.sleep(TIMEOUT * 2)
-                later = asyncio.create_task(together(pipeline, 1))
-                assert [type(f) for f in await first] == [TimeoutError] * 3
-                assert loop.time() - began == about(TIMEOUT * PATIENCE)
-                assert [type(f) for f in await later] == [TimeoutError]
-                assert loop.time() - began == about(TIMEOUT * (PATIENCE + 2))
-            assert await together(pipeline, 4) == [b"OK"] * 4
-
-    simulate(1, main)
+    loop = asyncio.get_running_loop()
+    async with serving(Server(0.0)) as pipeline:
+        assert await together(pipeline, 4) == [b"OK"] * 4
+        await asyncio.sleep(TIMEOUT * PATIENCE / 2)
+        async with pipeline._round_lock:
+            began = loop.time()
+            first = asyncio.create_task(together(pipeline, 3))
+            await asyncio.sleep(TIMEOUT * 2)
+            later = asyncio.create_task(together(pipeline, 1))
+            assert [type(f) for f in await first] == [TimeoutError] * 3
+            assert loop.time() - began == about(TIMEOUT * PATIENCE)
+            assert [type(f) for f in await later] == [TimeoutError]
+            assert loop.time() - began == about(TIMEOUT * (PATIENCE + 2))
+        assert await together(pipeline, 4) == [b"OK"] * 4
 
 
 #: What is answered in turn, what is sent in turn, and what the call comes to.
@@ -188,20 +184,17 @@ SCRIPTS: dict[str, tuple[list[Any], list[int], object]] = {
 
 
 @pytest.mark.parametrize("case", SCRIPTS)
-def test_a_script_runs_once(case: str) -> None:
+@on_virtual_time
+async def test_a_script_runs_once(case: str) -> None:
     """It is sent again only where it was not run, and then no more than once."""
     replies, sent, wanted = SCRIPTS[case]
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.replies = list(replies)
-        async with serving(server) as pipeline:
-            call = Call(("EVALSHA", CLAIM.sha), script=CLAIM)
-            found: object = (await asyncio.gather(pipeline.submit(call), return_exceptions=True))[0]
-        assert wanted in {found, type(found)}
-        assert server.sent == sent
-
-    simulate(1, main)
+    server = Server(0.0)
+    server.replies = list(replies)
+    async with serving(server) as pipeline:
+        call = Call(("EVALSHA", CLAIM.sha), script=CLAIM)
+        found: object = (await asyncio.gather(pipeline.submit(call), return_exceptions=True))[0]
+    assert wanted in {found, type(found)}
+    assert server.sent == sent
 
 
 GET = Call(("GET", "x"))
@@ -212,22 +205,19 @@ def confirmed(replicas: int = 1) -> Call:
     return Call(("SET", "x", "1"), wait=(replicas, 500))
 
 
-def test_a_call_may_wait_for_replicas() -> None:
+@on_virtual_time
+async def test_a_call_may_wait_for_replicas() -> None:
     """Its result is the reply and how many have confirmed; of too few the owner is told."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            server.replies = [b"OK", 1, b"OK", 0]
-            assert await pipeline.submit(confirmed()) == (b"OK", 1)
-            assert server.told == []
-            assert await pipeline.submit(confirmed()) == (b"OK", 0)
-            assert server.told == [("unconfirmed", pipeline)]
-            server.replies = [b"OK", ResponseError("NOPERM of WAIT")]
-            assert await pipeline.submit(confirmed()) == (b"OK", 0)
-        assert server.sent == [2, 2, 2]
-
-    simulate(1, main)
+    server = Server(0.0)
+    async with serving(server) as pipeline:
+        server.replies = [b"OK", 1, b"OK", 0]
+        assert await pipeline.submit(confirmed()) == (b"OK", 1)
+        assert server.told == []
+        assert await pipeline.submit(confirmed()) == (b"OK", 0)
+        assert server.told == [("unconfirmed", pipeline)]
+        server.replies = [b"OK", ResponseError("NOPERM of WAIT")]
+        assert await pipeline.submit(confirmed()) == (b"OK", 0)
+    assert server.sent == [2, 2, 2]
 
 
 INFO = b"# Server\r\nredis_version:7.2.0\r\nrole:master\r\n"
@@ -257,196 +247,165 @@ class Named(Server):
         await super().send_packed_command(packed, check_health=check_health)
 
 
-def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
+@on_virtual_time
+async def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
     """An ACL may be mended: a WAIT that asks for nothing finds out, and until then it is said."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Named(0.0)
-        async with serving(server) as pipeline:
-            pipeline.wait_refused = True
-            await pipeline.submit(GET)
-            server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
-            pipeline.problem = "away"
-            await pipeline.look()
-            assert server.infos[-1][NO_WAIT] == "1"
-            assert [pipeline.problem, pipeline.wait_refused] == [None, True]
-            server.replies = [INFO, 0, [b"appendfsync", b"always"]]
-            await pipeline.look()
-            assert NO_WAIT not in server.infos[-1]
-            assert pipeline.wait_refused is False
-            assert server.asked.count(b"WAIT00") == 2
-
-    simulate(1, main)
+    server = Named(0.0)
+    async with serving(server) as pipeline:
+        pipeline.wait_refused = True
+        await pipeline.submit(GET)
+        server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
+        pipeline.problem = "away"
+        await pipeline.look()
+        assert server.infos[-1][NO_WAIT] == "1"
+        assert [pipeline.problem, pipeline.wait_refused] == [None, True]
+        server.replies = [INFO, 0, [b"appendfsync", b"always"]]
+        await pipeline.look()
+        assert NO_WAIT not in server.infos[-1]
+        assert pipeline.wait_refused is False
+        assert server.asked.count(b"WAIT00") == 2
 
 
-def test_a_server_that_became_a_replica_is_left() -> None:
+@on_virtual_time
+async def test_a_server_that_became_a_replica_is_left() -> None:
     """INFO says so before a write is refused: its owner is told, and later calls connect anew."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Named(0.0)
-        replica = INFO.replace(b"master", b"slave")
-        async with serving(server) as pipeline:
-            await pipeline.submit(GET)
-            server.replies = [replica, [b"appendfsync", b"always"]]
-            with pytest.raises(Unavailable, match=r"^Redis answers READONLY: it is a replica$"):
-                await pipeline.look()
-            assert server.told == [("problem", pipeline)]
-            assert server.ended
-            assert server.infos == [], "a replica is not compared"
-            assert await pipeline.submit(GET) == b"OK"
-            assert not server.ended
-
-    simulate(1, main)
+    server = Named(0.0)
+    replica = INFO.replace(b"master", b"slave")
+    async with serving(server) as pipeline:
+        await pipeline.submit(GET)
+        server.replies = [replica, [b"appendfsync", b"always"]]
+        with pytest.raises(Unavailable, match=r"^Redis answers READONLY: it is a replica$"):
+            await pipeline.look()
+        assert server.told == [("problem", pipeline)]
+        assert server.ended
+        assert server.infos == [], "a replica is not compared"
+        assert await pipeline.submit(GET) == b"OK"
+        assert not server.ended
 
 
-def test_a_setting_is_read_where_the_newest_connection_may() -> None:
+@on_virtual_time
+async def test_a_setting_is_read_where_the_newest_connection_may() -> None:
     """What an ACL refuses is not asked for again, until a connection is made to which it is allowed."""
     info = INFO
-
-    async def main(_loop: SimLoop) -> None:
-        server = Named(0.0)
-        async with serving(server) as pipeline:
-            for answer, shown in (
-                (ResponseError("NOPERM"), None),
-                ([b"appendfsync", b"always"], "always"),
-            ):
-                server.replies = [info, answer]
-                await pipeline._identify(cast("AbstractConnection", server))
-                assert server.infos[-1].get("appendfsync") == shown
-                await pipeline.submit(GET)
-                server.replies = [info, [b"appendfsync", b"always"]]
-                await pipeline.look()
-                assert server.infos[-1].get("appendfsync") == shown
-
-    simulate(1, main)
+    server = Named(0.0)
+    async with serving(server) as pipeline:
+        for answer, shown in (
+            (ResponseError("NOPERM"), None),
+            ([b"appendfsync", b"always"], "always"),
+        ):
+            server.replies = [info, answer]
+            await pipeline._identify(cast("AbstractConnection", server))
+            assert server.infos[-1].get("appendfsync") == shown
+            await pipeline.submit(GET)
+            server.replies = [info, [b"appendfsync", b"always"]]
+            await pipeline.look()
+            assert server.infos[-1].get("appendfsync") == shown
 
 
-def test_a_caller_that_goes_while_connecting_is_cancelled() -> None:
+@on_virtual_time
+async def test_a_caller_that_goes_while_connecting_is_cancelled() -> None:
     """It is not told of an error instead, nothing is sent, and no error is left that nobody takes."""
-
-    async def main(loop: SimLoop) -> None:
-        server, left = Server(0.0), list[Any]()
-        loop.set_exception_handler(lambda _loop, context: left.append(context))
-        server.connecting = TIMEOUT / 2
-        async with serving(server) as pipeline:
-            caller = asyncio.create_task(pipeline.submit(GET))
-            await asyncio.sleep(TIMEOUT / 4)
-            caller.cancel()
-            await asyncio.wait([caller])
-            assert caller.cancelled()
-            del caller
-            gc.collect()
-            assert left == []
-            assert server.sent == []
-            assert await pipeline.submit(GET) == b"OK"
-
-    simulate(1, main)
-
-
-def test_a_connection_that_comes_up_after_the_end_is_closed() -> None:
-    """Nothing else would close it; its call and those behind it were not executed."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        server.connecting = TIMEOUT / 2
-        async with serving(server) as pipeline:
-            calls = asyncio.create_task(together(pipeline, 3))
-            await asyncio.sleep(TIMEOUT / 4)
-            await pipeline.close()
-            assert server.closed == 0
-            found = await calls
-            await asyncio.sleep(TIMEOUT)
-            assert (server.closed, server.held) == (1, 1)
-            assert [str(f) for f in found] == ["the Redis client is closed"] * 3
-            with pytest.raises(Unavailable, match="is closed"):
-                await pipeline.submit(GET)
-            with pytest.raises(Unavailable, match="is closed"):
-                await pipeline.submit(confirmed())
-            assert (server.closed, server.held) == (1, 1), "nobody connects any more"
+    loop = asyncio.get_running_loop()
+    server, left = Server(0.0), list[Any]()
+    loop.set_exception_handler(lambda _loop, context: left.append(context))
+    server.connecting = TIMEOUT / 2
+    async with serving(server) as pipeline:
+        caller = asyncio.create_task(pipeline.submit(GET))
+        await asyncio.sleep(TIMEOUT / 4)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        del caller
+        gc.collect()
+        assert left == []
         assert server.sent == []
+        assert await pipeline.submit(GET) == b"OK"
 
-    simulate(1, main)
+
+@on_virtual_time
+async def test_a_connection_that_comes_up_after_the_end_is_closed() -> None:
+    """Nothing else would close it; its call and those behind it were not executed."""
+    server = Server(0.0)
+    server.connecting = TIMEOUT / 2
+    async with serving(server) as pipeline:
+        calls = asyncio.create_task(together(pipeline, 3))
+        await asyncio.sleep(TIMEOUT / 4)
+        await pipeline.close()
+        assert server.closed == 0
+        found = await calls
+        await asyncio.sleep(TIMEOUT)
+        assert (server.closed, server.held) == (1, 1)
+        assert [str(f) for f in found] == ["the Redis client is closed"] * 3
+        with pytest.raises(Unavailable, match="is closed"):
+            await pipeline.submit(GET)
+        with pytest.raises(Unavailable, match="is closed"):
+            await pipeline.submit(confirmed())
+        assert (server.closed, server.held) == (1, 1), "nobody connects any more"
+    assert server.sent == []
 
 
-def test_a_demotion_closes_the_connection() -> None:
+@on_virtual_time
+async def test_a_demotion_closes_the_connection() -> None:
     """The server is identified again before the next call, and the owner knows."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            server.replies = [
-                ResponseError("READONLY You can't write against a read only replica.")
-            ]
-            found = await together(pipeline, 1)
-            assert isinstance(found[0], Exception)
-            assert server.closed == 1
-            assert server.told == [("problem", pipeline)]
-            assert pipeline.problem == "Redis answers READONLY: it is a replica"
-
-    simulate(1, main)
+    server = Server(0.0)
+    async with serving(server) as pipeline:
+        server.replies = [ResponseError("READONLY You can't write against a read only replica.")]
+        found = await together(pipeline, 1)
+        assert isinstance(found[0], Exception)
+        assert server.closed == 1
+        assert server.told == [("problem", pipeline)]
+        assert pipeline.problem == "Redis answers READONLY: it is a replica"
 
 
-def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
+@on_virtual_time
+async def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
     """The reply would be taken for that of the next call: the connection is closed."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(TIMEOUT / 2)
-        async with serving(server) as pipeline:
-            caller = asyncio.create_task(pipeline.submit(GET))
-            await asyncio.sleep(TIMEOUT / 4)
-            caller.cancel()
-            await asyncio.wait([caller])
-            assert caller.cancelled()
-            assert server.ended
-            server.replies = [RedisConnectionError("lost")]
-            with pytest.raises(Ambiguous):
-                await pipeline.submit(GET)
-            assert server.ended
-
-    simulate(1, main)
+    server = Server(TIMEOUT / 2)
+    async with serving(server) as pipeline:
+        caller = asyncio.create_task(pipeline.submit(GET))
+        await asyncio.sleep(TIMEOUT / 4)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        assert server.ended
+        server.replies = [RedisConnectionError("lost")]
+        with pytest.raises(Ambiguous):
+            await pipeline.submit(GET)
+        assert server.ended
 
 
-def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> None:
+@on_virtual_time
+async def test_a_former_master_whose_successor_cannot_be_reached_is_given_back() -> None:
     """The pool counts those that are out; its call was not executed."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            pipeline._current = lambda _: False
-            server.unreachable = True
-            with pytest.raises(Unavailable, match="cannot be reached"):
-                await pipeline.submit(GET)
-            assert (server.held, server.sent) == (0, [])
-
-    simulate(1, main)
+    server = Server(0.0)
+    async with serving(server) as pipeline:
+        pipeline._current = lambda _: False
+        server.unreachable = True
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await pipeline.submit(GET)
+        assert (server.held, server.sent) == (0, [])
 
 
-def test_a_reset_drops_what_is_under_way() -> None:
+@on_virtual_time
+async def test_a_reset_drops_what_is_under_way() -> None:
     """Its connection ends with it."""
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            assert await pipeline.submit(GET) == b"OK"
-            await pipeline.reset()
-            assert server.ended
-
-    simulate(1, main)
+    server = Server(0.0)
+    async with serving(server) as pipeline:
+        assert await pipeline.submit(GET) == b"OK"
+        await pipeline.reset()
+        assert server.ended
 
 
-def test_a_full_queue_refuses_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+@on_virtual_time
+async def test_a_full_queue_refuses_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever finds it full hears at once that nothing was executed."""
     monkeypatch.setattr("syncer.ledger.pipeline._QUEUE", 2)
-
-    async def main(_loop: SimLoop) -> None:
-        server = Server(0.0)
-        async with serving(server) as pipeline:
-            async with pipeline._round_lock:
-                calls = asyncio.create_task(together(pipeline, 3))
-                await asyncio.sleep(0.01)
-            found = await calls
-        assert sorted(map(str, found)) == [
-            "b'OK'", "b'OK'", "too many calls are waiting for Redis",
-        ]  # fmt: skip
-
-    simulate(1, main)
+    server = Server(0.0)
+    async with serving(server) as pipeline:
+        async with pipeline._round_lock:
+            calls = asyncio.create_task(together(pipeline, 3))
+            await asyncio.sleep(0.01)
+        found = await calls
+    assert sorted(map(str, found)) == [
+        "b'OK'", "b'OK'", "too many calls are waiting for Redis",
+    ]  # fmt: skip

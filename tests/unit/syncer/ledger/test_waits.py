@@ -17,7 +17,7 @@ from syncer.model.attempt import AttemptId, Epoch
 from syncer.model.record import intent_record
 from tests.beside import beside
 from tests.fakes.memorylog import MemoryClient, MemoryRedis
-from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 
 class Raced:
@@ -53,23 +53,22 @@ async def test_the_quicker_replica_names_an_empty_store() -> None:
     assert meta.endswith(b"store=00000000000000aa")
 
 
-def test_a_subscription_that_ends_again_and_again_is_made_ever_more_rarely(
+@on_virtual_time
+async def test_a_subscription_that_ends_again_and_again_is_made_ever_more_rarely(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that ends after a second has not lasted: with each, everything is compared anew."""
     began: list[float] = []
+    loop = asyncio.get_running_loop()
 
-    async def play(loop: SimLoop) -> None:
-        async def listen(_: Subscriber) -> None:
-            began.append(loop.time())
-            await asyncio.sleep(1)
+    async def listen(_: Subscriber) -> None:
+        began.append(loop.time())
+        await asyncio.sleep(1)
 
-        monkeypatch.setattr(Subscriber, "_listen", listen)
-        subscriber = Subscriber(cast("Servers", None), "nl:poke", lambda _: None, timeout=1.0)
-        async with beside(subscriber.run()):
-            await asyncio.sleep(20)
-
-    simulate(1, play)
+    monkeypatch.setattr(Subscriber, "_listen", listen)
+    subscriber = Subscriber(cast("Servers", None), "nl:poke", lambda _: None, timeout=1.0)
+    async with beside(subscriber.run()):
+        await asyncio.sleep(20)
     waits = [later - sooner - 1 for sooner, later in pairwise(began)]
     assert waits[:4] == pytest.approx([0.5, 1.0, 2.0, 4.0])
 

@@ -23,7 +23,7 @@ from syncer.runtime.connections import (
     raise_descriptor_limit,
 )
 from tests.channels.receiver import Certificates
-from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 
 class Stream:
@@ -124,25 +124,23 @@ async def test_silence_ends_a_connection() -> None:
             await asyncio.sleep(0.01)
 
 
-def test_when_silence_ends_a_connection() -> None:
+@on_virtual_time
+async def test_when_silence_ends_a_connection() -> None:
     """Not a moment before its time, which begins with it, and anew with each request."""
-
-    async def main(loop: SimLoop) -> None:
-        began = loop.time()
-        connections = Connections(9, first=10.0, idle=60.0)
-        silent, active = made(2)
-        connections.add(silent)
-        connections.add(active)
-        connections.on_request(active)
-        for until, wanted in ((9.9, [0, 1]), (10.1, [1]), (59.9, [1])):
-            await asyncio.sleep(began + until - loop.time())
-            assert open_of([silent, active]) == wanted
-        connections.on_request(active)
-        for until, wanted in ((119.8, [1]), (125.1, [])):
-            await asyncio.sleep(began + until - loop.time())
-            assert open_of([silent, active]) == wanted
-
-    simulate(1, main)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    connections = Connections(9, first=10.0, idle=60.0)
+    silent, active = made(2)
+    connections.add(silent)
+    connections.add(active)
+    connections.on_request(active)
+    for until, wanted in ((9.9, [0, 1]), (10.1, [1]), (59.9, [1])):
+        await asyncio.sleep(began + until - loop.time())
+        assert open_of([silent, active]) == wanted
+    connections.on_request(active)
+    for until, wanted in ((119.8, [1]), (125.1, [])):
+        await asyncio.sleep(began + until - loop.time())
+        assert open_of([silent, active]) == wanted
 
 
 async def test_closed_looks_after_none() -> None:

@@ -10,6 +10,7 @@ import pytest
 from syncer.runtime.supervise import TaskEndedError, critical, restarting
 from tests.beside import beside
 from tests.simulation.loop import SimLoop, simulate
+from tests.virtual import on_virtual_time
 
 
 def begins(outcomes: list[bool], every: float, *, seconds: float) -> list[float]:
@@ -52,22 +53,20 @@ def test_a_failure_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) ->
     assert (vars(line)["error"], vars(line)["seconds"]) == ("ValueError: not now", 1.0)
 
 
-def test_a_round_that_is_wanted_sooner_begins_at_once() -> None:
+@on_virtual_time
+async def test_a_round_that_is_wanted_sooner_begins_at_once() -> None:
     """Once for each time that it is asked for, and by the clock afterwards."""
     found: list[float] = []
+    loop = asyncio.get_running_loop()
+    began, sooner = loop.time(), asyncio.Event()
 
-    async def main(loop: SimLoop) -> None:
-        began, sooner = loop.time(), asyncio.Event()
+    async def work() -> None:
+        found.append(round(loop.time() - began, 6))
 
-        async def work() -> None:
-            found.append(round(loop.time() - began, 6))
-
-        async with beside(restarting("sweep", work, every=10.0, sooner=sooner)):
-            await asyncio.sleep(4)
-            sooner.set()
-            await asyncio.sleep(12)
-
-    simulate(1, main)
+    async with beside(restarting("sweep", work, every=10.0, sooner=sooner)):
+        await asyncio.sleep(4)
+        sooner.set()
+        await asyncio.sleep(12)
     assert found == [0, 4, 14]
 
 
