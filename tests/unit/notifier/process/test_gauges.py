@@ -121,6 +121,12 @@ def failed(entry: Notification, *, due: float) -> None:
     entry.wait("slack:ops", due)
 
 
+@pytest.fixture
+def product() -> Scraped:
+    """A product of which nothing was scraped."""
+    return Scraped()
+
+
 def test_what_has_no_plan_is_due_since_it_was_created(controller: Controller) -> None:
     """Claimed or not, planned or not: its first attempt waits."""
     add(controller, "a", age=40).view.plan = None
@@ -349,9 +355,8 @@ class Scraped:
         return {phase: self.value(name, phase=phase) for phase in phases}
 
 
-def test_a_scrape_counts_notifications_by_phase() -> None:
+def test_a_scrape_counts_notifications_by_phase(product: Scraped) -> None:
     """Live and finished ones together; one without a status is pending; what has left is not counted."""
-    product = Scraped()
     assert set(product.active().values()) == {0.0}
     controller, cache = product.parts.controller, product.parts.cache
     for uid, phase in (("a", ""), ("b", "Pending"), ("c", "Sending"), ("d", "Sent")):
@@ -387,9 +392,8 @@ def test_a_scrape_shows_why_notifications_are_held() -> None:
     assert product.own("quarantined") == 2
 
 
-def test_a_scrape_shows_what_is_not_journaled() -> None:
+def test_a_scrape_shows_what_is_not_journaled(product: Scraped) -> None:
     """While others are: by the reason, each of which has a series."""
-    product = Scraped()
     for uid, basis in (("a", Basis.OLDER), ("b", Basis.OLDER), ("c", None)):
         add(product.parts.controller, uid).not_journaling(basis)
     shown = {b: product.own("not_journaled_notifications", basis=b.value) for b in INCOMPLETE}
@@ -398,11 +402,10 @@ def test_a_scrape_shows_what_is_not_journaled() -> None:
 
 @pytest.mark.parametrize("finished", [False, True])
 async def test_the_loop_turns_while_a_scrape_looks(
-    finished: bool, monkeypatch: pytest.MonkeyPatch
+    product: Scraped, finished: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many notifications there are: each takes microseconds, and there may be 100,000."""
     monkeypatch.setattr(gauges, "_FINISHED", SLICE)
-    product = Scraped()
     entry, cache = add(product.parts.controller, "a"), product.parts.cache
     cache.entries.clear()
     if finished:
@@ -416,9 +419,8 @@ async def test_the_loop_turns_while_a_scrape_looks(
     assert turns >= 5
 
 
-async def test_what_ends_during_a_scrape_is_counted_once() -> None:
+async def test_what_ends_during_a_scrape_is_counted_once(product: Scraped) -> None:
     """It was among the unfinished as the scrape began, and is among the finished before its end."""
-    product = Scraped()
     entry, cache = add(product.parts.controller, "a", phase="Sent"), product.parts.cache
     scrape = asyncio.create_task(refresh(product.parts))
     await asyncio.sleep(0)
@@ -429,10 +431,10 @@ async def test_what_ends_during_a_scrape_is_counted_once() -> None:
 
 
 async def test_a_scrape_tells_for_how_long_it_held_the_loop(
+    product: Scraped,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its own work counts, of live notifications and of all else; what others do meanwhile does not."""
-    product = Scraped()
     add(product.parts.controller, "a")
 
     def works(seconds: float) -> Callable[..., float]:
@@ -454,9 +456,10 @@ async def test_a_scrape_tells_for_how_long_it_held_the_loop(
         assert await refresh(product.parts) == 32
 
 
-def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scrape_shows_what_operators_hold(
+    product: Scraped, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """How many holds are in force, and for how long one has kept back what is critical."""
-    product = Scraped()
     assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [0, 0]
     controller = product.parts.controller
     monkeypatch.setattr(controller.placed, "in_force", lambda: 3)
@@ -467,9 +470,8 @@ def test_a_scrape_shows_what_operators_hold(monkeypatch: pytest.MonkeyPatch) -> 
     assert [product.own(name) for name in names] == [3, 7.5, 9.5]
 
 
-def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:
+def test_a_scrape_shows_the_oldest_change_that_no_status_shows(product: Scraped) -> None:
     """Its age grows until a write has begun."""
-    product = Scraped()
     entry = add(product.parts.controller, "a")
     product.parts.cache.mark_dirty(entry)
     product.now += 12
@@ -478,9 +480,10 @@ def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:
     assert product.own("dirty_oldest_seconds") == 0
 
 
-def test_the_log_is_available_where_redis_serves_a_process_that_has_started() -> None:
+def test_the_log_is_available_where_redis_serves_a_process_that_has_started(
+    product: Scraped,
+) -> None:
     """Neither a server that is not checked yet nor one that is away takes attempts."""
-    product = Scraped()
     client = cast("MemoryClient", product.parts.client)
     assert product.own("log_available") == 0
     client.problem = None
@@ -491,9 +494,8 @@ def test_the_log_is_available_where_redis_serves_a_process_that_has_started() ->
     assert product.own("log_available") == 0
 
 
-def test_a_scrape_shows_how_far_redis_is_ahead() -> None:
+def test_a_scrape_shows_how_far_redis_is_ahead(product: Scraped) -> None:
     """0 while that is not known."""
-    product = Scraped()
     assert product.own("clock_offset_seconds") == 0
     product.parts.outside.api_time.set(WALL)
     offset = round(WALL + 2500 - product.now * 1000)
@@ -518,10 +520,10 @@ def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
 
 
 def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends(
+    product: Scraped,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As far as this replica sees; a server that has shown nothing yet does not select."""
-    product = Scraped()
     assert (product.own("sessions"), product.own("server_selects_shards")) == (0, 0)
     monkeypatch.setattr(ShardManager, "sessions", 3)
     assert product.own("sessions") == 3
@@ -531,9 +533,8 @@ def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends(
     assert product.own("server_selects_shards") == 0
 
 
-def test_a_scrape_shows_the_routing() -> None:
+def test_a_scrape_shows_the_routing(product: Scraped) -> None:
     """Whether the files are in force, and how many of their keys look like slips."""
-    product = Scraped()
     assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (0, 0)
     product.router.problem, product.router.doubts = "line 3: no such receiver", 2
     assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (1, 2)
@@ -556,9 +557,8 @@ def test_a_scrape_shows_what_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_a_scrape_shows_the_longest_stall() -> None:
+def test_a_scrape_shows_the_longest_stall(product: Scraped) -> None:
     """Of the last minutes, as the watch over the loop has seen it."""
-    product = Scraped()
     product.parts.outside.watch.late(0.2)
     product.parts.outside.watch.late(0.1)
     assert product.own("loop_longest_stall_seconds") == 0.2

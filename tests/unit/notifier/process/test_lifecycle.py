@@ -67,9 +67,14 @@ async def waits(product: Product) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_readiness_names_what_is_missing() -> None:
+@pytest.fixture
+def product() -> Product:
+    """A product that has not begun."""
+    return Product()
+
+
+async def test_readiness_names_what_is_missing(product: Product) -> None:
     """Before anything is connected, each server is named with its reason."""
-    product = Product()
     assert product.problems() == {
         "redis": "not connected yet",
         "cluster": "not connected yet",
@@ -88,10 +93,10 @@ async def test_readiness_names_what_is_missing() -> None:
 
 
 async def test_readiness_is_worked_out_when_it_is_asked_for(
+    product: Product,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing keeps it up to date; shards that come after the first list do not make it unready."""
-    product = Product()
     product.parts.progress.cluster = None
     product.parts.shards.take(3, LeaseTerm(Epoch("0.1"), Session("u", 0.0, LeaseTimings())))
     synced = False
@@ -107,9 +112,8 @@ async def test_readiness_is_worked_out_when_it_is_asked_for(
     assert product.problems()["cluster"] == "the API server is away"
 
 
-async def test_readiness_goes_on_naming_what_fails_after_the_start() -> None:
+async def test_readiness_goes_on_naming_what_fails_after_the_start(product: Product) -> None:
     """Redis that is lost again, a list that is behind, a log of a later epoch for too long."""
-    product = Product()
     parts = product.parts
     client = cast("MemoryClient", parts.client)
     parts.progress.redis, client.problem = None, None
@@ -148,9 +152,8 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
 
 
-async def test_tasks_of_a_process() -> None:
+async def test_tasks_of_a_process(product: Product) -> None:
     """Loops, rounds, the start, and the end."""
-    product = Product()
     task = asyncio.create_task(product.run())
     await waits(product)
     names = {t.get_name() for t in asyncio.all_tasks()}
@@ -162,10 +165,10 @@ async def test_tasks_of_a_process() -> None:
 
 
 async def test_a_replica_that_owns_nothing_has_listed_nothing(
+    product: Product,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that only stands by is ready; one whose first shards came is not, until they are listed."""
-    product = Product()
     product.parts.progress.cluster = None
     answered = False
     monkeypatch.setattr(Reflector, "answered", property(lambda _: answered))
@@ -177,9 +180,8 @@ async def test_a_replica_that_owns_nothing_has_listed_nothing(
     assert product.problems()["cluster"] == "objects are not listed yet"
 
 
-async def test_a_signal_ends_a_start_that_waits() -> None:
+async def test_a_signal_ends_a_start_that_waits(product: Product) -> None:
     """What waits for a server is not waited for."""
-    product = Product()
     task = asyncio.create_task(product.run())
     await waits(product)
     product.parts.outside.stop.request()
@@ -187,9 +189,8 @@ async def test_a_signal_ends_a_start_that_waits() -> None:
     assert product.problems()["shutdown"] == "draining"
 
 
-async def test_a_replica_that_must_leave_drains_and_says_why() -> None:
+async def test_a_replica_that_must_leave_drains_and_says_why(product: Product) -> None:
     """Its work ends as after a signal; the reason is the process's."""
-    product = Product()
     task = asyncio.create_task(product.run())
     await waits(product)
     refusal = ConfigError("the installation has 4 shards", path="sharding.shards")
@@ -200,9 +201,8 @@ async def test_a_replica_that_must_leave_drains_and_says_why() -> None:
     assert product.parts.progress.draining
 
 
-async def test_a_loop_that_ends_takes_the_process_down() -> None:
+async def test_a_loop_that_ends_takes_the_process_down(product: Product) -> None:
     """A controller that has lost a loop looks alive and does nothing."""
-    product = Product()
     product.router.ended.set()
     with pytest.raises(ExceptionGroup) as caught:
         await product.run()
@@ -230,7 +230,9 @@ async def test_loops() -> None:
     assert with_file == [*names, "pause-switch"]
 
 
-async def test_sweeps_begin_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sweeps_begin_when_they_are_wanted(
+    product: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a takeover none of them waits for its next round."""
     woken: dict[str, object] = {}
 
@@ -239,7 +241,6 @@ async def test_sweeps_begin_when_they_are_wanted(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(every)
 
     monkeypatch.setattr(lifecycle, "restarting", noted)
-    product = Product()
     running = asyncio.create_task(product.run())
     await waits(product)
     product.parts.outside.stop.request()
@@ -286,9 +287,8 @@ async def test_a_takeover_brings_its_sweeps_forward() -> None:
     assert not sweeps.through
 
 
-async def test_gauges_are_read_at_a_scrape() -> None:
+async def test_gauges_are_read_at_a_scrape(product: Product) -> None:
     """A scrape brings them up to date: what they show is of that moment."""
-    product = Product()
     value = product.parts.outside.registry.get_sample_value
     await product.admin.refresh()
     assert value("notification_ledger_log_available") == 0

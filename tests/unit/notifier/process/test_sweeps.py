@@ -55,6 +55,12 @@ class Store:
         return parse_object(document("a", 2, phase="Sent"))
 
 
+@pytest.fixture
+def process() -> Process:
+    """A process with nothing to do."""
+    return Process()
+
+
 @pytest.mark.parametrize(
     "error", [None, Unavailable("not now"), ContractError("the object cannot be read (ValueError)")]
 )
@@ -183,10 +189,10 @@ async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
 
 
 async def test_a_log_that_is_gone_before_its_time_is_missed(
+    process: Process,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Named and counted; not one that has expired, nor that of what upstream's controller has finished."""
-    process = Process()
     process.finish("a", "b", "c")
     for name, ended in (("a", DAY), ("b", 2 * DAY), ("c", 3 * DAY)):
         finished = process.cache.finished
@@ -200,12 +206,12 @@ async def test_a_log_that_is_gone_before_its_time_is_missed(
 
 
 async def test_what_was_journaled_is_claimed_a_few_at_a_time(
+    process: Process,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is read whole for that, and thousands would fill the memory; none while its Lease has a note."""
     monkeypatch.setattr(sweeps_module, "_JOURNALED", 2)
     monkeypatch.setattr(sweeps_module, "_LISTED_POLL", 0.0)
-    process = Process()
     made, noted = cast("Any", process), {"uid-f"}
     made.journal = SimpleNamespace(blocks=noted.__contains__)
     process.log.client.problem = None
@@ -229,9 +235,10 @@ async def test_what_was_journaled_is_claimed_a_few_at_a_time(
     assert set(process.cache.finished) == {"uid-f", "uid-z"}
 
 
-async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it() -> None:
+async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it(
+    process: Process,
+) -> None:
     """Beyond the bound of the feed a notification stays as brief as it is until a later sweep."""
-    process = Process()
     process.cache.audit_limit = 2
     process.finish("a", "b", "c")
     for name in "abc":
@@ -241,11 +248,11 @@ async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it(
 
 
 async def test_the_bound_of_the_feed_holds_for_all_pages_together(
+    process: Process,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many logs one question covers."""
     monkeypatch.setattr(module, "_PAGE", 1)
-    process = Process()
     process.cache.audit_limit = 2
     process.finish(*"abcd")
     for name in "abcd":
@@ -254,9 +261,8 @@ async def test_the_bound_of_the_feed_holds_for_all_pages_together(
     assert process.cache.entries.keys() == {"uid-a", "uid-b"}
 
 
-async def test_a_round_that_is_under_way_is_not_complete() -> None:
+async def test_a_round_that_is_under_way_is_not_complete(process: Process) -> None:
     """What an earlier one has compared says nothing of the shard that has come since."""
-    process = Process()
     process.finish("a")
     await process.sweeps.orphans()
     await process.sweeps.finished()
@@ -274,9 +280,8 @@ async def test_a_round_that_is_under_way_is_not_complete() -> None:
     assert [*through, process.sweeps.through] == [False, True]
 
 
-async def test_a_log_that_is_about_to_expire_is_retired_already() -> None:
+async def test_a_log_that_is_about_to_expire_is_retired_already(process: Process) -> None:
     """Less than a second is left of it."""
-    process = Process()
 
     async def heads(_uids: list[str]) -> list[tuple[None, int, int]]:
         return [(None, 5, 0)]
@@ -286,9 +291,10 @@ async def test_a_log_that_is_about_to_expire_is_retired_already() -> None:
     assert not process.takeover.waiting
 
 
-async def test_logs_without_an_object_are_retired(caplog: pytest.LogCaptureFixture) -> None:
+async def test_logs_without_an_object_are_retired(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
     """Not those of objects that are there, known or not, nor of namespaces that are not watched."""
-    process = Process()
     process.finish("a")
     process.cache.entries["uid-b"] = Notification(parse_object(document("b", 1)))
     process.objects.gone = {"e", "f"}
@@ -311,9 +317,8 @@ async def test_logs_without_an_object_are_retired(caplog: pytest.LogCaptureFixtu
     assert "other/f" in process.retired
 
 
-async def test_nothing_is_compared_with_a_list_that_is_not_whole() -> None:
+async def test_nothing_is_compared_with_a_list_that_is_not_whole(process: Process) -> None:
     """Before the objects are listed, a log may be that of one that was not seen yet."""
-    process = Process()
     process.reflector.synced = False
     process.finish("a")
     process.put("uid-a", header(acked=0))
@@ -334,9 +339,8 @@ async def test_nothing_is_compared_with_a_list_that_is_not_whole() -> None:
     assert [*through, process.sweeps.through] == [True, False]
 
 
-async def test_logs_of_a_shard_that_has_just_come_are_left_alone() -> None:
+async def test_logs_of_a_shard_that_has_just_come_are_left_alone(process: Process) -> None:
     """Its objects are not listed yet, so nothing is known of them; its own sweep follows."""
-    process = Process()
     process.objects.gone = {"uid-e"}
     process.put("uid-e", header(name="n/e"))
     process.reflector.follows = lambda uid: uid != "uid-e"
@@ -344,9 +348,8 @@ async def test_logs_of_a_shard_that_has_just_come_are_left_alone() -> None:
     assert (process.objects.asked, process.retired) == ([], [])
 
 
-async def test_logs_of_a_namespace_that_may_not_be_read_are_left_alone() -> None:
+async def test_logs_of_a_namespace_that_may_not_be_read_are_left_alone(process: Process) -> None:
     """Of its objects nothing is known, and each question about one would be refused."""
-    process = Process()
     process.objects.gone = {"e"}
     process.put("uid-e", header(name="n/e"))
     process.reflector.refused = frozenset({"n"})
@@ -358,17 +361,19 @@ async def test_logs_of_a_namespace_that_may_not_be_read_are_left_alone() -> None
 
 
 @pytest.mark.parametrize("sweep", ["live", "finished", "orphans", "expired"])
-async def test_a_process_that_has_owned_nothing_sweeps_nothing(sweep: str) -> None:
+async def test_a_process_that_has_owned_nothing_sweeps_nothing(
+    process: Process, sweep: str
+) -> None:
     """Each sweep waits for the first shard."""
-    process = Process()
     process.takeover.owning.clear()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(getattr(process.sweeps, sweep)(), 0.01)
 
 
-async def test_records_of_others_are_found(caplog: pytest.LogCaptureFixture) -> None:
+async def test_records_of_others_are_found(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
     """A live log that is longer than what is known of it is read again; one without a claim is not."""
-    process = Process()
     reread: list[str] = []
 
     async def read(entry: Notification) -> None:
@@ -392,10 +397,10 @@ async def test_records_of_others_are_found(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_finished_objects_whose_time_is_over_are_deleted(
+    process: Process,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The retention gets all that are finished, and the log says how many it deleted, if any."""
-    process = Process()
     process.finish("a", "b")
     given: list[list[str]] = []
 
@@ -476,18 +481,16 @@ async def test_what_a_wake_up_starts(case: str) -> None:
     assert not process.takeover.finished.is_set()
 
 
-async def test_a_wake_up_meets_a_redis_that_is_away() -> None:
+async def test_a_wake_up_meets_a_redis_that_is_away(process: Process) -> None:
     """The loop that follows wake-ups goes on."""
-    process = Process()
     process.redis.down = True
     process.log = MemoryLog(process.redis, patience=0.0)
     await process.sweeps.wake_up("uid-new")
     assert not process.takeover.waiting
 
 
-async def test_wake_ups_are_followed() -> None:
+async def test_wake_ups_are_followed(process: Process) -> None:
     """Each is handled, one after the other."""
-    process = Process()
     uids = ["uid-a", "uid-b"]
     for name in "ab":
         process.cache.entries[f"uid-{name}"] = Notification(parse_object(document(name, 1)))
@@ -513,9 +516,8 @@ ROUNDS: Final = [
 @pytest.mark.parametrize(
     ("notice", "holds"), [(10.0, 5.0), (30.0, 5.0), (4.0, 2.0)], ids=["twice", "longer", "shorter"]
 )
-async def test_the_periodic_work(notice: float, holds: float) -> None:
+async def test_the_periodic_work(process: Process, notice: float, holds: float) -> None:
     """Each sweep has its interval; the two of a takeover start early; the others are optional."""
-    process = Process()
     made = cast("Any", process)
     made.settings = SimpleNamespace(
         sync=SimpleNamespace(
@@ -543,9 +545,8 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
     assert rounds[-1].work is scrubbed
 
 
-async def test_resync_refills_what_waits() -> None:
+async def test_resync_refills_what_waits(process: Process) -> None:
     """What the resync found begins at once; and the notice of held attempts gets its bound."""
-    process = Process()
     made, done = cast("Any", process), list[object]()
 
     async def resync() -> None:

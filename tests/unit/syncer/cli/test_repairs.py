@@ -63,6 +63,12 @@ def steps(spoilt: Joined, **allowed: bool) -> list[tuple[str, str]]:
     return [(s.act.value, s.text.partition(":")[0]) for s in planned]
 
 
+@pytest.fixture
+def world() -> World:
+    """A Redis and an API server without objects."""
+    return World(Objects())
+
+
 def test_facts_are_joined_although_a_log_is_not_replaced() -> None:
     """What may be mended is, beside what would need leave; behind damage nothing is appended."""
     beyond = elements(PLAN, header=Header("ns/n", Epoch("0.7"), acked=9))
@@ -152,9 +158,8 @@ def records_of(world: World, uid: str = "a") -> list[Record]:
     return list(read_log(tuple(world.redis.twin.logs[f"nl:{{{uid}}}"])).records)
 
 
-async def test_facts_are_appended_and_the_repair_is_noted() -> None:
+async def test_facts_are_appended_and_the_repair_is_noted(world: World) -> None:
     """The log gets what it lacked and who mended it, then its owner is woken, once."""
-    world = World(Objects())
     result = lagging(world)
     steps = planned(result, unwitnessed=True)
     done = await carry_out(world.at, result, steps, by="me")
@@ -168,9 +173,8 @@ async def test_facts_are_appended_and_the_repair_is_noted() -> None:
     assert world.redis.published == [("nl:poke", b"a")]
 
 
-async def test_a_missing_plan_is_noted() -> None:
+async def test_a_missing_plan_is_noted(world: World) -> None:
     """A plan is appended as a note: it makes no attempt."""
-    world = World(Objects())
     result = lagging(world)
     steps = [Step(Act.APPEND, "append plan", records=(PLAN,)), Step(Act.WAKE, "wake the owner")]
     world.put("a", elements(header=Header("ns/na", Epoch("0.7"))))
@@ -178,9 +182,8 @@ async def test_a_missing_plan_is_noted() -> None:
     assert [r.kind for r in records_of(world)] == [Kind.PLAN, Kind.REPAIR]
 
 
-async def test_a_log_is_replaced_and_the_old_one_kept() -> None:
+async def test_a_log_is_replaced_and_the_old_one_kept(world: World) -> None:
     """The new log stands in its place, the old one aside for a while; its note is in it already."""
-    world = World(Objects())
     result = lagging(world)
     damaged = (*logged("a"), b"damage")
     world.put("a", damaged)
@@ -198,9 +201,8 @@ async def test_a_log_is_replaced_and_the_old_one_kept() -> None:
     assert world.redis.published == [("nl:poke", b"a")]
 
 
-async def test_a_log_that_changed_meanwhile_is_not_replaced() -> None:
+async def test_a_log_that_changed_meanwhile_is_not_replaced(world: World) -> None:
     """What the owner wrote since it was read is not lost: nothing is replaced, and nobody is woken."""
-    world = World(Objects())
     result = lagging(world)
     damaged = (*logged("a"), b"damage")
     joined_now = replace(result.joined, elements=damaged)
@@ -212,9 +214,8 @@ async def test_a_log_that_changed_meanwhile_is_not_replaced() -> None:
     assert world.redis.published == []
 
 
-async def test_what_needs_leave_is_left_out() -> None:
+async def test_what_needs_leave_is_left_out(world: World) -> None:
     """A step that does nothing is passed over, in the note as well."""
-    world = World(Objects())
     result = lagging(world)
     steps = [
         Step(Act.NOTHING, "would need --rebuild"), Step(Act.WAKE, "have the owner check it"),
@@ -224,9 +225,8 @@ async def test_what_needs_leave_is_left_out() -> None:
     assert records_of(world)[-1].body["did"] == "have the owner check it"
 
 
-async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same() -> None:
+async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same(world: World) -> None:
     """Where there is no log, the note is left out, and the owner makes one."""
-    world = World(Objects())
     result = lagging(world)
     world.put("a", (b"no header",))
     await carry_out(world.at, result, [Step(Act.WAKE, "w")], by="me")
@@ -234,10 +234,9 @@ async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same() -> None:
     assert world.redis.published == [("nl:poke", b"a")]
 
 
-async def test_a_repair_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repair_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is checked again until all agrees; what still differs at the end is returned."""
     monkeypatch.setattr(repairs, "_WAIT_STEP", 0.01)
-    world = World(Objects())
     result = lagging(world)
     world.objects.pages["ns"] = [page() for _ in range(1_000)]
 
@@ -337,9 +336,8 @@ def test_what_no_command_mends_is_advised(kind: Divergence) -> None:
     assert steps == (Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}"),)
 
 
-async def test_a_log_built_anew_gets_no_second_note() -> None:
+async def test_a_log_built_anew_gets_no_second_note(world: World) -> None:
     """Its own says it all, however long the steps take."""
-    world = World(Objects())
     result = lagging(world)
     damaged = (*logged("a"), b"damage")
     world.put("a", damaged)

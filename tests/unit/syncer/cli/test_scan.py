@@ -55,6 +55,12 @@ def uids(pages: list[list[Joined]]) -> list[list[str]]:
     return [[each.uid for each in found] for found in pages]
 
 
+@pytest.fixture
+def world() -> World:
+    """A Redis and an API server without objects."""
+    return World(Objects())
+
+
 async def test_objects_come_with_their_logs_then_logs_without_an_object() -> None:
     """Each notification comes once, with both sides; everything is counted."""
     objects = Objects(page(named("a"), named("b"), token="more"), page(named("b"), named("c")))
@@ -204,10 +210,9 @@ AGAIN: Final[dict[str, tuple[NotificationRequest | Exception, str, tuple[Any, ..
 
 
 @pytest.mark.parametrize("case", AGAIN)
-async def test_one_notification_is_read_anew(case: str) -> None:
+async def test_one_notification_is_read_anew(world: World, case: str) -> None:
     """The log is read, then the object by its name, then the log once more."""
     there, key, wanted = AGAIN[case]
-    world = World(Objects())
     world.put("u")
     world.objects.kept["ns/nu"] = there
     found = await read_again(world.at, Name("u", key))
@@ -216,9 +221,8 @@ async def test_one_notification_is_read_anew(case: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["ns/nu", ""])
-async def test_of_a_log_that_moves_nothing_is_said(key: str) -> None:
+async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> None:
     """A log that its owner appended to between both readings is compared with nothing."""
-    world = World(Objects())
     world.put("u")
     longer = elements(PLAN, opened(A1))
 
@@ -235,9 +239,8 @@ async def test_of_a_log_that_moves_nothing_is_said(key: str) -> None:
     assert found.check(BOUNDS) == ()
 
 
-async def test_a_header_that_moves_is_no_movement() -> None:
+async def test_a_header_that_moves_is_no_movement(world: World) -> None:
     """A claim or a confirmation changes the header alone; the records are compared all the same."""
-    world = World(Objects())
 
     class Claimed:
         def __init__(self) -> None:
@@ -314,9 +317,8 @@ async def test_more_suspects_than_can_be_checked_again_are_told_at_once(
     assert [uid for uid, _ in await found_by(world)] == ["b", "a"]
 
 
-async def test_many_suspects_are_read_in_batches() -> None:
+async def test_many_suspects_are_read_in_batches(world: World) -> None:
     """Every suspect is read once more, however many there are."""
-    world = World(Objects())
     world.objects.pages["ns"] = [page()]
     names = []
     for n in range(33):
@@ -328,18 +330,16 @@ async def test_many_suspects_are_read_in_batches() -> None:
     assert told == [str(n) for n in range(33)]
 
 
-async def test_suspects_without_a_name_need_no_list() -> None:
+async def test_suspects_without_a_name_need_no_list(world: World) -> None:
     """Where no suspect has a namespace, no version is asked for."""
-    world = World(Objects())
     world.put("u", (b"damage",))
     told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [Name("u", "")])]
     assert told == ["u"]
     assert world.objects.asked == []
 
 
-async def test_findings_of_some_classes() -> None:
+async def test_findings_of_some_classes(world: World) -> None:
     """A result is narrowed to classes that are named; None names all."""
-    world = World(Objects())
     found, log = _lagging("u")
     world.put("u", log)
     world.objects.pages["ns"] = [page()]

@@ -60,9 +60,14 @@ class Bench:
         return calls
 
 
-def test_a_name_in_two_namespaces_is_two_objects() -> None:
+@pytest.fixture
+def here() -> Bench:
+    """A mirror that knows nothing."""
+    return Bench()
+
+
+def test_a_name_in_two_namespaces_is_two_objects(here: Bench) -> None:
     """Deleting one leaves the other, and an event of another uid deletes nothing."""
-    here = Bench()
     here.put("a", "x", "u-1", added=True)
     here.put("b", "x", "v-1", added=True)
     here.mirror.delete(Meta("v-1", "a", "x", "2"))
@@ -72,17 +77,15 @@ def test_a_name_in_two_namespaces_is_two_objects() -> None:
     assert (here.knows("a", "x", "u-1"), here.knows("b", "x", "v-1")) == (False, True)
 
 
-def test_a_new_uid_under_a_name_is_a_deletion_and_an_object() -> None:
+def test_a_new_uid_under_a_name_is_a_deletion_and_an_object(here: Bench) -> None:
     """It is no news to a watch, which has shown an object of that name."""
-    here = Bench()
     here.put("a", "x", "u-1", 1)
     here.put("a", "x", "w-1", 2, added=True)
     assert here.told == ["seen u-1", "gone a/x u-1", "seen w-1"]
 
 
-def test_a_list_says_what_is_gone_of_its_shards() -> None:
+def test_a_list_says_what_is_gone_of_its_shards(here: Bench) -> None:
     """By uid: what has the name of an object that is gone does not stand in for it."""
-    here = Bench()
     for uid in ("u-1", "w-1", "u-2"):
         here.put("a", f"name-of-{uid}", uid)
     assert len(here.told) == 3
@@ -91,9 +94,8 @@ def test_a_list_says_what_is_gone_of_its_shards() -> None:
     assert here.knows("a", "name-of-u-2", "u-2")
 
 
-def test_what_is_let_go_of_is_known_no_more_unless_it_is_kept() -> None:
+def test_what_is_let_go_of_is_known_no_more_unless_it_is_kept(here: Bench) -> None:
     """What the sink keeps stays without a version, so that a later list brings it again."""
-    here = Bench()
     for uid in ("u-1", "w-1", "u-2"):
         here.put("a", uid, uid)
     here.sink.busy = {"w-1"}
@@ -105,9 +107,8 @@ def test_what_is_let_go_of_is_known_no_more_unless_it_is_kept() -> None:
     assert here.told == ["seen w-1"]
 
 
-def test_an_empty_namespace_leaves_nothing() -> None:
+def test_an_empty_namespace_leaves_nothing(here: Bench) -> None:
     """Namespaces come and go, for as long as a replica runs."""
-    here = Bench()
     for n in range(50):
         here.put(f"team-{n}", "x", "u-1")
         here.mirror.keep_only(set(), {1})
@@ -116,9 +117,8 @@ def test_an_empty_namespace_leaves_nothing() -> None:
     assert here.mirror._known == {}
 
 
-def test_what_the_sink_has_already_is_known_and_not_handed_over() -> None:
+def test_what_the_sink_has_already_is_known_and_not_handed_over(here: Bench) -> None:
     """This very version alone; from then on an older one is no news."""
-    here = Bench()
     here.sink.versions = {("u-1", "3")}
     assert not here.mirror.sink_has(Meta("u-1", "a", "x", "4"))
     assert not here.knows("a", "x", "u-1")
@@ -130,9 +130,10 @@ def test_what_the_sink_has_already_is_known_and_not_handed_over() -> None:
     assert here.told == ["seen u-1"]
 
 
-def test_an_object_that_cannot_be_read_exists(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_that_cannot_be_read_exists(
+    here: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is said once, handed to nobody, and is gone when a list lacks it."""
-    here = Bench()
     unreadable = Unreadable("u-1", "a", "x", "3", problem="KeyError")
     for _ in range(2):
         here.mirror.upsert(unreadable, added=True)
@@ -147,9 +148,8 @@ def test_an_object_that_cannot_be_read_exists(caplog: pytest.LogCaptureFixture) 
     assert here.told == ["gone a/x u-1"]
 
 
-def test_what_comes_late_is_no_news() -> None:
+def test_what_comes_late_is_no_news(here: Bench) -> None:
     """An older version, and any version of what is deleted."""
-    here = Bench()
     here.put("a", "x", "u-1", 5)
     here.put("a", "x", "u-1", 4)
     here.put("a", "x", "u-1", 5)
@@ -159,9 +159,8 @@ def test_what_comes_late_is_no_news() -> None:
     assert not here.knows("a", "x", "u-1")
 
 
-def test_a_uid_is_held_once() -> None:
+def test_a_uid_is_held_once(here: Bench) -> None:
     """Later versions of an object bring its uid as another text, which is not kept."""
-    here = Bench()
     uids = [b"u1".decode() for _ in range(2)]
     for version, uid in enumerate(uids, 1):
         here.put("a", "x", uid, version)
@@ -190,10 +189,9 @@ MISSING = {
 
 
 @pytest.mark.parametrize("case", MISSING)
-def test_what_is_missing(case: str) -> None:
+def test_what_is_missing(here: Bench, case: str) -> None:
     """An object that exists in a version that neither lists, watches nor own writes have shown."""
     meta, missing = MISSING[case]
-    here = Bench()
     here.put("a", "x", "u-1", 5)
     here.put("a", "z", "v-1", 3)
     here.mirror.delete(Meta("v-1", "a", "z", "4"))

@@ -74,17 +74,21 @@ class World:
 # -- states ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def world() -> World:
+    """A world without replicas."""
+    return World()
+
+
 @pytest.mark.parametrize("session", ["", "another"])
-def test_a_lease_of_our_name_is_ours_at_once(session: str) -> None:
+def test_a_lease_of_our_name_is_ours_at_once(world: World, session: str) -> None:
     """A dead predecessor's, or that of a session of ours that is over."""
-    world = World()
     world.shard("me", session)
     assert world.state().hold is Hold.MINE
 
 
-def test_a_duration_above_the_least_is_no_release() -> None:
+def test_a_duration_above_the_least_is_no_release(world: World) -> None:
     """Two seconds are what a holder believed in, and it is waited for."""
-    world = World()
     world.shard("", duration=2)
     assert world.state() == ShardState(Hold.HELD, until=START + 2)
 
@@ -104,9 +108,8 @@ def test_a_deleted_lease_of_another_is_waited_for_and_ours_is_not() -> None:
         assert world.state().hold is Hold.FREE
 
 
-def test_a_silent_session_keeps_its_shards_until_it_is_ended() -> None:
+def test_a_silent_session_keeps_its_shards_until_it_is_ended(world: World) -> None:
     """However long it has been silent: only the compare-and-swap on it tells that it is over."""
-    world = World()
     world.shard("a", "u-s")
     world.session("a", uid="u-s")
     world.now += 100 * DURATION
@@ -115,9 +118,8 @@ def test_a_silent_session_keeps_its_shards_until_it_is_ended() -> None:
     assert world.state("u-s") == ShardState(Hold.ORPHANED, holder="a")
 
 
-def test_a_session_that_has_gone_is_waited_for_from_its_last_renewal() -> None:
+def test_a_session_that_has_gone_is_waited_for_from_its_last_renewal(world: World) -> None:
     """Whoever ended it has waited; a human who deletes it does not tell its owner."""
-    world = World()
     world.shard("a", "u-s")
     lease = world.session("a", uid="u-s")
     world.now += 4
@@ -127,18 +129,16 @@ def test_a_session_that_has_gone_is_waited_for_from_its_last_renewal() -> None:
     assert world.state() == ShardState(Hold.ORPHANED, holder="a", session="u-s")
 
 
-def test_a_session_never_seen_is_waited_for_from_the_first_sight_of_its_shard() -> None:
+def test_a_session_never_seen_is_waited_for_from_the_first_sight_of_its_shard(world: World) -> None:
     """Then its end is confirmed before the shard is taken."""
-    world = World()
     world.shard("a", "u-s")
     assert world.state() == ShardState(Hold.HELD, until=START + DURATION)
     world.now += DURATION
     assert world.state() == ShardState(Hold.ORPHANED, holder="a", session="u-s")
 
 
-def test_a_shard_without_a_session_expires_by_its_own_lease() -> None:
+def test_a_shard_without_a_session_expires_by_its_own_lease(world: World) -> None:
     """An annotation that was left behind means nothing beside the duration that it writes."""
-    world = World()
     world.shard("old", "left-behind", duration=10)
     assert world.state() == ShardState(Hold.HELD, until=START + 10)
     world.now += 9
@@ -151,9 +151,8 @@ def test_a_shard_without_a_session_expires_by_its_own_lease() -> None:
 # -- sightings ------------------------------------------------------------------------------------
 
 
-def test_silence_is_counted_for_our_own_duration_at_most() -> None:
+def test_silence_is_counted_for_our_own_duration_at_most(world: World) -> None:
     """A Lease that states years is no replica for years; our own session never counts."""
-    world = World()
     world.session("phantom", uid="a", duration=2**31 - 2)
     world.session("me", uid="me")
     world.now += DURATION - 0.1
@@ -192,9 +191,8 @@ def test_what_is_taken(states: list[ShardState], missing: int, taken: list[int])
     assert found == taken
 
 
-def test_a_term_ends_with_its_lease() -> None:
+def test_a_term_ends_with_its_lease(world: World) -> None:
     """By what the watch shows after our own write, and not by what it showed before."""
-    world = World()
     world.shard("a", "s")
     held = Held("20", 4)
     assert loss_of(world.view, 0, held, "me", "mine") == ""

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
+import pytest
+
 from syncer.kube.lease_term import LeaseTimings, Session
 from syncer.kube.leases import Leases
 from syncer.model.journal import MARKS_LEFT, NOTE, parse_note
@@ -24,9 +26,14 @@ def leases(server: Server, identity: str = "me") -> ShardLeases:
     return ShardLeases(cast("Leases", server), view, place, times=times, timeout=1.0)
 
 
-async def test_a_note_is_written_and_removed() -> None:
+@pytest.fixture
+def server() -> Server:
+    """A server without Leases."""
+    return Server()
+
+
+async def test_a_note_is_written_and_removed(server: Server) -> None:
     """It is known while it is there, and stands in the Lease under the acquisition's number."""
-    server = Server()
     held = leases(server)
     await acquire(held, server)
     assert (held.note(0), held.may_carry_note(0)) == (None, False)
@@ -42,9 +49,8 @@ async def test_a_note_is_written_and_removed() -> None:
     assert again.name != note.name
 
 
-async def test_a_note_in_doubt_is_there_for_the_log_and_not_for_the_journal() -> None:
+async def test_a_note_in_doubt_is_there_for_the_log_and_not_for_the_journal(server: Server) -> None:
     """Its write was not answered: another write settles it."""
-    server = Server()
     held = leases(server)
     await acquire(held, server)
     server.lose = True
@@ -55,9 +61,8 @@ async def test_a_note_in_doubt_is_there_for_the_log_and_not_for_the_journal() ->
     assert (server.lease.annotation(NOTE), held.may_carry_note(0)) == ("", False)
 
 
-async def test_an_acquisition_keeps_a_note_that_the_last_one_kept() -> None:
+async def test_an_acquisition_keeps_a_note_that_the_last_one_kept(server: Server) -> None:
     """The next owner knows it at once; one after an owner that knows no notes removes it."""
-    server = Server()
     first, second = leases(server, "first"), leases(server, "second")
     await acquire(first, server)
     note = await first.put_note(0, 1_000)
@@ -73,9 +78,10 @@ async def test_an_acquisition_keeps_a_note_that_the_last_one_kept() -> None:
     assert (third.may_carry_note(0), server.lease.annotation(NOTE)) == (False, "")
 
 
-async def test_the_lease_says_that_marks_are_left_until_it_is_told_otherwise() -> None:
+async def test_the_lease_says_that_marks_are_left_until_it_is_told_otherwise(
+    server: Server,
+) -> None:
     """The next owner finds that, too, also when the note is gone; none can be cleared under a note."""
-    server = Server()
     first, second = leases(server, "first"), leases(server, "second")
     await acquire(first, server)
     assert first.marks_left == frozenset()
@@ -91,9 +97,8 @@ async def test_the_lease_says_that_marks_are_left_until_it_is_told_otherwise() -
     assert await second.put_note(0, 2_000) is not None
 
 
-async def test_a_late_answer_says_nothing_of_the_next_term() -> None:
+async def test_a_late_answer_says_nothing_of_the_next_term(server: Server) -> None:
     """A note is written, and before the answer the shard is released and acquired again."""
-    server = Server()
     held = leases(server)
     await acquire(held, server)
     server.gate = asyncio.Event()
@@ -108,10 +113,9 @@ async def test_a_late_answer_says_nothing_of_the_next_term() -> None:
     assert (held.note(0), held.may_carry_note(0)) == (None, False)
 
 
-async def test_a_lease_that_was_deleted_may_have_said_that_marks_are_left() -> None:
+async def test_a_lease_that_was_deleted_may_have_said_that_marks_are_left(server: Server) -> None:
     """The next owner finds that, too; only who founds the installation knows that there are none."""
     session = Session("s", 0.0, LeaseTimings())
-    server = Server()
     first, founder = leases(server, "first"), leases(server, "founder")
     founder._new = lambda: True
     assert await founder.acquire(0, session, None) is not None

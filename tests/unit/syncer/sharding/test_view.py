@@ -39,9 +39,14 @@ def lease(
     )  # fmt: skip
 
 
-def test_the_names_of_leases() -> None:
+@pytest.fixture
+def world() -> World:
+    """A world without Leases."""
+    return World()
+
+
+def test_the_names_of_leases(world: World) -> None:
     """Shards by number, one map, and a session by a hash of whatever the replica is called."""
-    world = World()
     world.view.replace([lease("nl-0"), lease("nl-12"), lease("nl-map"), lease("nl-session-x")], "9")
     assert world.view.shard(12) == Sighting(lease("nl-12"), 50.0)
     assert world.view.shard(1) is None
@@ -67,9 +72,8 @@ def test_how_long_a_holder_may_believe(stated: int, lasts: float) -> None:
     assert World().view.lasts(lease("nl-0", duration=stated)) == lasts
 
 
-def test_a_write_is_shown_from_its_own_version_on() -> None:
+def test_a_write_is_shown_from_its_own_version_on(world: World) -> None:
     """Versions are compared as numbers; before the first list nothing is known."""
-    world = World()
     assert not world.view.shows("1")
     world.view.replace([], "10")
     assert [world.view.shows(v) for v in ("9", "10", "11")] == [True, True, False]
@@ -79,9 +83,8 @@ def test_a_write_is_shown_from_its_own_version_on() -> None:
     assert world.view.shows("13")
 
 
-def test_every_change_is_said_and_only_the_first_list_begins() -> None:
+def test_every_change_is_said_and_only_the_first_list_begins(world: World) -> None:
     """What waits for a change looks again after each; the beginning stays."""
-    world = World()
     changes: list[Callable[[], None]] = [
         lambda: world.view.replace([], "10"),
         lambda: world.view.put(lease("nl-0", "11")),
@@ -106,10 +109,9 @@ RENEWALS: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("case", RENEWALS)
-def test_a_renewal_is_seen_and_not_said(case: str) -> None:
+def test_a_renewal_is_seen_and_not_said(world: World, case: str) -> None:
     """Nobody has to act on a session that goes on as it was; on anything else somebody may."""
     members, quiet = RENEWALS[case]
-    world = World()
     session = replace(lease("nl-session-x"), annotations={ABLE: "true"})
     world.view.replace([session, lease("nl-0")], "10")
     world.now += 2
@@ -121,17 +123,15 @@ def test_a_renewal_is_seen_and_not_said(case: str) -> None:
     assert world.view.version == "11"
 
 
-def test_every_write_of_a_shard_is_said() -> None:
+def test_every_write_of_a_shard_is_said(world: World) -> None:
     """A shard's Lease is not renewed: whatever was written has a reason."""
-    world = World()
     world.view.replace([lease("nl-0")], "10")
     world.view.put(replace(lease("nl-0", "11"), renew_time="later"))
     assert world.changes == 2
 
 
-def test_what_has_gone_is_remembered_for_as_long_as_its_holder_may_believe() -> None:
+def test_what_has_gone_is_remembered_for_as_long_as_its_holder_may_believe(world: World) -> None:
     """From when it was gone, by the duration that it stated; what never was is not remembered."""
-    world = World()
     gone = lease("nl-session-x", duration=12)
     world.view.replace([gone], "10")
     world.now += 4
@@ -148,9 +148,8 @@ def test_what_has_gone_is_remembered_for_as_long_as_its_holder_may_believe() -> 
     assert not world.view.departed
 
 
-def test_a_lease_of_the_same_name_and_another_uid_is_another_one() -> None:
+def test_a_lease_of_the_same_name_and_another_uid_is_another_one(world: World) -> None:
     """The one before has gone, and its last write may have been as late as that."""
-    world = World()
     world.view.replace([lease("nl-0", uid="one")], "10")
     world.now += 3
     world.view.put(lease("nl-0", uid="two"))

@@ -33,22 +33,26 @@ async def all_of(index: Index, size: int, **words: str) -> list[str]:
         after = {"after": Position(last.created, last.namespace, last.name).token}
 
 
+@pytest.fixture
+def index() -> Index:
+    """An empty index."""
+    return Index()
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 50])
 async def test_pages_show_each_once_the_newest_first(
-    size: int, monkeypatch: pytest.MonkeyPatch
+    index: Index, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of a page, and of a turn of the loop; equal ages are told apart by name."""
     monkeypatch.setattr(module, "_TURN", 4)
-    index = Index()
     for n in range(20):
         index.put(made(f"n{n:02}", age=(n * 7 % 20) // 2))
     expected = sorted(range(20), key=lambda n: (-((n * 7 % 20) // 2), n), reverse=True)
     assert await all_of(index, size) == [f"n{n:02}" for n in expected]
 
 
-async def test_a_page_goes_on_where_the_last_one_ended() -> None:
+async def test_a_page_goes_on_where_the_last_one_ended(index: Index) -> None:
     """Also if what it ended with is gone, and something newer has come."""
-    index = Index()
     for n in range(6):
         index.put(made(f"n{n}", age=n))
     first, _ = await index.page(Query(), 2, Placed())
@@ -80,9 +84,8 @@ FILTERS = {
 
 
 @pytest.mark.parametrize("case", FILTERS)
-async def test_filters(case: str) -> None:
+async def test_filters(index: Index, case: str) -> None:
     """Each takes what it says."""
-    index = Index()
     index.put(made("disk"))
     group = 'alertmanager:{}:{alertname="Full"}'
     index.put(made("busy", phase="Failed", error="the receiver is busy", event=group))
@@ -101,9 +104,8 @@ async def test_filters(case: str) -> None:
     assert (sorted(found) if isinstance(expected, list) else len(found)) == expected
 
 
-async def test_changes_move_nothing_and_are_told() -> None:
+async def test_changes_move_nothing_and_are_told(index: Index) -> None:
     """An object that changes keeps its place; its phase is counted once; who listens is told."""
-    index = Index()
     told: list[str] = []
     index.on_change = told.append
     index.put(made("a", phase="Pending"))
@@ -119,9 +121,8 @@ async def test_changes_move_nothing_and_are_told() -> None:
     assert not index.cut
 
 
-def test_a_list_drops_what_it_lacks() -> None:
+def test_a_list_drops_what_it_lacks(index: Index) -> None:
     """Of its namespace alone, and what a watch brought since stays until the next list."""
-    index = Index()
     index.put(made("a"), listing=1)
     index.put(made("b"), listing=1)
     index.put(made("c", namespace="elsewhere"), listing=2)
@@ -149,9 +150,8 @@ async def test_beyond_the_bound_the_oldest_go() -> None:
     assert index.cut
 
 
-def test_what_a_list_has_not_shown_is_forgotten() -> None:
+def test_what_a_list_has_not_shown_is_forgotten(index: Index) -> None:
     """Whether an earlier list brought it, or news of one alone; what the list shows is kept."""
-    index = Index()
     index.put(made("new"))
     index.put(made("old"), listing=1)
     index.put(made("there"), listing=1)
@@ -164,9 +164,8 @@ def test_what_a_list_has_not_shown_is_forgotten() -> None:
     assert len(index) == 1
 
 
-async def test_the_loop_gets_its_turn() -> None:
+async def test_the_loop_gets_its_turn(index: Index) -> None:
     """A search through many lets others run meanwhile."""
-    index = Index()
     for n in range(4_100):
         index.put(made(f"n{n:04}"))
     turns = 0
