@@ -161,15 +161,27 @@ class Town:
 def town(
     shards: int = 4, seeds: tuple[int, ...] = (1, 2, 3)
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Run a test in a town of its own, on virtual time, in some orders of what happens at once."""
+    """
+    Run a test in a town of its own, on virtual time, in some orders of what happens at once.
+
+    A test that takes `a` begins with an owner of all shards, one that takes `b` too with two that share.
+    """
 
     def wrap(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        signature = inspect.signature(test)
+        taken = {"here", "a", "b"} & signature.parameters.keys()
+        others = [p for p in signature.parameters.values() if p.name not in taken]
+
+        async def play(loop: SimLoop, fixtures: dict[str, Any]) -> None:
+            here = Town(loop, shards)
+            there = [*await here.pair()] if "b" in taken else []
+            there = there or ([await here.owner("a")] if "a" in taken else [])
+            await test(here, *there, **fixtures)
+
         def run(**fixtures: Any) -> None:
             for seed in seeds:
-                simulate(seed, lambda loop: test(Town(loop, shards), **fixtures))
+                simulate(seed, lambda loop: play(loop, fixtures))
 
-        signature = inspect.signature(test)
-        _, *others = signature.parameters.values()
         run.__name__, run.__doc__ = test.__name__, test.__doc__
         vars(run)["__signature__"] = signature.replace(parameters=others)
         return run
@@ -216,9 +228,8 @@ async def test_at_rest_a_replica_writes_its_session_and_reads_nothing(here: Town
 
 
 @town()
-async def test_what_a_shards_lease_says(here: Town) -> None:
+async def test_what_a_shards_lease_says(here: Town, a: Replica) -> None:
     """Holder and session, the longest duration there is; the epoch is the write's version."""
-    a = await here.owner("a")
     lease = here.lease("nl-0")
     session = here.lease(session_name("nl", "a"))
     assert lease["metadata"]["annotations"] == {SESSION: session["metadata"]["uid"]}
@@ -250,9 +261,8 @@ async def test_few_shards_are_acquired_at_once(here: Town) -> None:
 
 
 @town()
-async def test_a_note_is_found_by_the_notification(here: Town) -> None:
+async def test_a_note_is_found_by_the_notification(here: Town, a: Replica) -> None:
     """Each shard's Lease carries one while the log is away, for every notification of the shard."""
-    a = await here.owner("a")
     uids = [f"uid-{n}" for n in range(16)]
 
     def none() -> bool:
@@ -279,9 +289,10 @@ async def test_a_note_is_found_by_the_notification(here: Town) -> None:
 
 
 @town()
-async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(here: Town) -> None:
+async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """Within a LeaseDuration and two periods; while it might send, nobody else may."""
-    a, b = await here.pair()
     terms = dict(a.shards.owned)
     await a.kill()
     took = await here.until(lambda: len(b.owned) == 4)
@@ -292,9 +303,8 @@ async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(here: 
 
 
 @town()
-async def test_a_renewal_defeats_the_end_of_a_session(here: Town) -> None:
+async def test_a_renewal_defeats_the_end_of_a_session(here: Town, a: Replica, b: Replica) -> None:
     """Whose watch shows nothing asks in vain, takes nothing, and looks at everything anew."""
-    a, b = await here.pair()
     # Neither the watch nor a list brings anything: it sees a session that is silent.
     b.kube.deaf = True
     b.kube.fail = refusing(Unavailable("no list"), method="GET")
@@ -329,9 +339,10 @@ async def test_a_watch_that_does_not_show_our_renewals_is_given_up(here: Town) -
 
 
 @town()
-async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(here: Town) -> None:
+async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(
+    here: Town, a: Replica
+) -> None:
     """The predecessor is dead, as only one process of a name lives; the epochs grow."""
-    a = await here.owner("a")
     epochs = {n: term.epoch for n, term in a.shards.owned.items()}
     await a.kill()
     again = await here.replica("a")
@@ -343,9 +354,8 @@ async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(
 
 
 @town()
-async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
+async def test_a_released_replica_is_not_waited_for(here: Town, a: Replica, b: Replica) -> None:
     """It frees its shards and deletes its session; nothing is left of it."""
-    a, b = await here.pair()
     assert await a.manager.release() == 2
     assert a.shards.owned == {}
     assert here.sessions() == {"b"}
@@ -355,9 +365,8 @@ async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
 
 
 @town()
-async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
+async def test_a_session_lost_while_it_is_being_released(here: Town, a: Replica) -> None:
     """Its shards are nobody's to release any more; the process ends as it was to."""
-    a = await here.owner("a")
     session = a.manager._session.current
     assert session is not None
     for turns in range(4):
@@ -377,9 +386,8 @@ async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
 
 
 @town()
-async def test_a_right_that_is_missing_stays_the_reason(here: Town) -> None:
+async def test_a_right_that_is_missing_stays_the_reason(here: Town, a: Replica) -> None:
     """A session that may be begun but not renewed is begun anew each time; the reason does not change."""
-    a = await here.owner("a")
     a.kube.fail = refusing(Unavailable("cannot patch"), method="PATCH")
     name = session_name("nl", "a")
     await here.until(lambda: a.manager.problem, within=DURATION)
@@ -396,9 +404,8 @@ async def test_a_right_that_is_missing_stays_the_reason(here: Town) -> None:
 
 
 @town()
-async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
+async def test_a_frozen_replica_finds_its_session_gone(here: Town, a: Replica, b: Replica) -> None:
     """It may not send by its own clock, and begins anew with epochs of its own."""
-    a, b = await here.pair()
     terms = dict(a.manager._held.terms)
 
     def frozen(_: Request) -> None:
@@ -416,9 +423,8 @@ async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
 
 
 @town()
-async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
+async def test_a_deleted_session_ends_every_term_of_it(here: Town, a: Replica, b: Replica) -> None:
     """A human deletes it: its owner notices with the next renewal, and others wait that long."""
-    a, b = await here.pair()
     terms = dict(a.manager._held.terms)
     a.kube.fail = NOT_TO_ACQUIRE
     here.ask("DELETE", session_name("nl", "a"))
@@ -431,9 +437,10 @@ async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
 
 
 @town()
-async def test_a_session_without_its_label_is_not_taken_for_ended(here: Town) -> None:
+async def test_a_session_without_its_label_is_not_taken_for_ended(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """Its renewals put the label back; the dead one's is put back by whoever misses it."""
-    a, b = await here.pair()
     bare = {"metadata": {"labels": {LABEL: None}}}
     here.ask("PATCH", session_name("nl", "a"), bare)
     await asyncio.sleep(2 * DURATION)
@@ -505,9 +512,8 @@ async def test_a_lost_answer_is_found_again(here: Town) -> None:
 
 
 @town()
-async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town) -> None:
+async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town, a: Replica) -> None:
     """If the version does not move, the epoch would be the predecessor's: not acquired."""
-    a = await here.owner("a")
     await a.kill()
     again = Replica(here, "a")
     real = again.kube.request
@@ -527,9 +533,8 @@ async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town) 
 
 
 @town()
-async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
+async def test_a_shard_taken_by_hand_is_given_up(here: Town, a: Replica) -> None:
     """The watch shows it; who was written in does not renew, and is waited for."""
-    a = await here.owner("a")
     term = a.shards.owned[1]
     here.ask("PATCH", "nl-1", {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 9}})
     await here.until(lambda: a.owned == [0, 2, 3], within=1)
@@ -539,9 +544,8 @@ async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
 
 
 @town()
-async def test_a_deleted_shard_is_acquired_anew(here: Town) -> None:
+async def test_a_deleted_shard_is_acquired_anew(here: Town, a: Replica) -> None:
     """By its owner at once, with a greater epoch; another one would wait for the owner to notice."""
-    a = await here.owner("a")
     before = a.shards.owned[1].epoch
     here.ask("DELETE", "nl-1")
     await here.until(lambda: 1 in a.owned and a.shards.owned[1].epoch != before, within=2 * PERIOD)
@@ -549,9 +553,8 @@ async def test_a_deleted_shard_is_acquired_anew(here: Town) -> None:
 
 
 @town()
-async def test_an_edit_of_a_label_changes_nothing(here: Town) -> None:
+async def test_an_edit_of_a_label_changes_nothing(here: Town, a: Replica) -> None:
     """Neither on the shard nor on the session."""
-    a = await here.owner("a")
     terms = dict(a.shards.owned)
     for name in ("nl-1", session_name("nl", "a")):
         here.ask("PATCH", name, {"metadata": {"labels": {"k": "v"}}})
@@ -560,9 +563,8 @@ async def test_an_edit_of_a_label_changes_nothing(here: Town) -> None:
 
 
 @town()
-async def test_another_number_of_shards_is_refused(here: Town) -> None:
+async def test_another_number_of_shards_is_refused(here: Town, a: Replica) -> None:
     """Nothing more is taken; the process is told once, and has to release."""
-    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"annotations": {"notification-ledger/shards": "2"}}})
     await here.until(lambda: a.refused, within=1)
     await asyncio.sleep(3 * PERIOD)
@@ -571,9 +573,8 @@ async def test_another_number_of_shards_is_refused(here: Town) -> None:
 
 
 @town()
-async def test_a_map_without_its_label_is_shown_again(here: Town) -> None:
+async def test_a_map_without_its_label_is_shown_again(here: Town, a: Replica) -> None:
     """Else nobody would see that the number of shards was changed."""
-    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"labels": {LABEL: None}}})
     await asyncio.sleep(2 * PERIOD)
     assert here.lease("nl-map")["metadata"]["labels"] == {LABEL: "nl"}
@@ -604,9 +605,8 @@ async def test_a_shard_without_a_label_is_found(here: Town) -> None:
 
 
 @town()
-async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
+async def test_a_slow_hand_over_is_no_silence(here: Town, a: Replica) -> None:
     """While a shard is being handed over, the session is renewed and dead replicas are succeeded."""
-    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
@@ -619,9 +619,10 @@ async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
 
 
 @town()
-async def test_what_is_above_the_share_is_judged_anew_for_each_shard(here: Town) -> None:
+async def test_what_is_above_the_share_is_judged_anew_for_each_shard(
+    here: Town, a: Replica
+) -> None:
     """The newcomer may be gone again before the first shard is quiet."""
-    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
@@ -635,9 +636,10 @@ async def test_what_is_above_the_share_is_judged_anew_for_each_shard(here: Town)
 
 
 @town()
-async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(here: Town) -> None:
+async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(
+    here: Town, a: Replica
+) -> None:
     """Lost and acquired again meanwhile: sends may have begun, which the waiting was not for."""
-    a = await here.owner("a")
     a.quiet.clear()
     b = await here.replica("b")
     await here.until(lambda: a.asked == [3])
@@ -655,9 +657,8 @@ async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(here
 
 
 @town()
-async def test_who_cannot_serve_hands_over_while_another_can(here: Town) -> None:
+async def test_who_cannot_serve_hands_over_while_another_can(here: Town, a: Replica) -> None:
     """After a LeaseDuration of it, all of its shards; its session says so from the next renewal."""
-    a = await here.owner("a")
     a.able = False
     await asyncio.sleep(2 * DURATION)
     assert len(a.owned) == 4
@@ -671,9 +672,10 @@ async def test_who_cannot_serve_hands_over_while_another_can(here: Town) -> None
 
 
 @town()
-async def test_a_free_shard_above_the_share_is_taken_in_the_end(here: Town) -> None:
+async def test_a_free_shard_above_the_share_is_taken_in_the_end(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """Whoever it would belong to does not take it: a shard without an owner is worse."""
-    a, b = await here.pair()
     b.kube.fail = NOT_TO_ACQUIRE
     (n, *_) = b.owned
     here.ask("PATCH", f"nl-{n}", {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
@@ -750,10 +752,9 @@ async def test_a_hand_over_is_logged_with_its_reason(
 
 @town(seeds=(1,))
 async def test_a_map_that_is_gone_is_told_while_it_can_be(
-    here: Town, caplog: pytest.LogCaptureFixture
+    here: Town, a: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Replicas go on, and say that the next one to start is refused, before that happens and after."""
-    a = await here.owner("a")
     here.ask("DELETE", "nl-map")
     await asyncio.sleep(5 * PERIOD)
     b = await here.replica("b")
@@ -810,9 +811,8 @@ async def test_a_loss_is_logged_with_its_reason(
 
 
 @town(seeds=(1,))
-async def test_how_many_replicas_have_a_session(here: Town) -> None:
+async def test_how_many_replicas_have_a_session(here: Town, a: Replica) -> None:
     """This one included, as far as the watch shows."""
-    a = await here.owner("a")
     assert a.manager.sessions == 1
     await here.replica("b")
     await here.until(lambda: a.manager.sessions == 2)
@@ -843,10 +843,9 @@ async def test_a_call_that_fails_is_not_made_for_every_event(here: Town) -> None
 
 @town(seeds=(1,))
 async def test_a_replica_that_could_take_nothing_over_is_not_ready(
-    here: Town, caplog: pytest.LogCaptureFixture
+    here: Town, a: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As by a quota: one that has no session, or gets no Lease of a shard, says so, once."""
-    a = await here.owner("a")
     b = Replica(here, "b")
     quota = "403 Forbidden: exceeded quota"
 
@@ -875,9 +874,10 @@ async def test_a_replica_that_could_take_nothing_over_is_not_ready(
 
 
 @town(seeds=(1,))
-async def test_a_problem_that_is_over_is_no_reason_any_more(here: Town) -> None:
+async def test_a_problem_that_is_over_is_no_reason_any_more(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """What keeps the end of a session from being confirmed is said, and nothing of it afterwards."""
-    a, b = await here.pair()
     name, lost = session_name("nl", "a"), list(a.owned)
     b.kube.fail = refusing(Unavailable("not now"), method="GET", ends=name)
     await a.kill()
@@ -904,9 +904,8 @@ async def test_of_many_shards_without_an_owner_some_are_named(here: Town) -> Non
 
 
 @town(seeds=(1,))
-async def test_the_end_of_a_session_is_remembered(here: Town) -> None:
+async def test_the_end_of_a_session_is_remembered(here: Town, a: Replica, b: Replica) -> None:
     """Who has ended it need not ask whether it is over, however long the shards take."""
-    a, b = await here.pair()
     await a.kill()
     b.kube.fail = NOT_TO_ACQUIRE
     await here.until(lambda: here.sessions() == {"b"})
@@ -930,9 +929,8 @@ async def test_a_newcomer_looks_before_it_speaks(here: Town) -> None:
 
 
 @town(seeds=(1,))
-async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town) -> None:
+async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town, a: Replica) -> None:
     """For so long no session can have ended unseen."""
-    a = await here.owner("a")
     silent = DURATION
     watch = cast("Any", a.manager._watch)
     watch.problem, watch.silent_for = "watch of leases: no list", lambda: silent
@@ -942,9 +940,10 @@ async def test_a_silent_watch_is_a_problem_after_a_whole_duration(here: Town) ->
 
 
 @town(seeds=(1,))
-async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: Town) -> None:
+async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """The watch shows neither, as the new one has no label; the old one is over by its uid."""
-    a, b = await here.pair()
     await a.kill()
     name = session_name("nl", "a")
     here.ask("DELETE", name)
@@ -956,9 +955,8 @@ async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(here: To
 
 
 @town(seeds=(1,))
-async def test_a_release_has_its_time_and_no_more(here: Town) -> None:
+async def test_a_release_has_its_time_and_no_more(here: Town, a: Replica) -> None:
     """An API server that does not answer keeps the process for that long, twice."""
-    a = await here.owner("a")
 
     async def silent(*_: Any, **__: Any) -> Any:
         await asyncio.sleep(3600)
@@ -971,9 +969,8 @@ async def test_a_release_has_its_time_and_no_more(here: Town) -> None:
 
 
 @town(seeds=(1,))
-async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
+async def test_who_has_stopped_leaves_the_map_alone(here: Town, a: Replica) -> None:
     """As one of another number of shards: what it would write there is for others to read."""
-    a = await here.owner("a")
     here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
     await here.until(lambda: a.refused, within=1)
     here.ask("DELETE", "nl-map")
@@ -984,9 +981,10 @@ async def test_who_has_stopped_leaves_the_map_alone(here: Town) -> None:
 
 
 @town(seeds=(1,))
-async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(here: Town) -> None:
+async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(
+    here: Town, a: Replica, b: Replica
+) -> None:
     """After a failure it rests for a quarter of the period, however much changes meanwhile."""
-    a, b = await here.pair()
     tries: list[float] = []
 
     def refuse(request: Request) -> None:
@@ -1007,9 +1005,8 @@ async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(here:
 
 
 @town(seeds=(1,))
-async def test_that_no_mark_is_left_is_told(here: Town) -> None:
+async def test_that_no_mark_is_left_is_told(here: Town, a: Replica) -> None:
     """Whether it was written, for whoever asks again if not."""
-    a = await here.owner("a")
     assert await a.manager.put_notes(1_000) == 4
     assert await a.manager.remove_notes() == 4
     (shard, *_) = a.manager.marks_left
