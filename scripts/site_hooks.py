@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,3 +80,11 @@ def on_post_page(output: str, *, page: Any, **_others: Any) -> str:
         return output
     script = get_relative_url("assets/javascripts/mermaid.min.js", page.url)
     return output.replace("</head>", f'<script src="{script}"></script></head>', 1)
+
+
+def on_post_build(*, config: Any) -> None:
+    """Put the script that draws beside the others."""
+    with tarfile.open(os.environ["MERMAID"]) as packed:
+        script = packed.extractfile("package/dist/mermaid.min.js")
+        if script is not None:
+            Path(config.site_dir, "assets/javascripts/mermaid.min.js").write_bytes(script.read())
