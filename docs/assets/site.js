@@ -2,9 +2,12 @@
 addEventListener("load", () => {
   for (const each of document.querySelectorAll(".md-typeset__scrollwrap, pre > code, .diagram")) each.tabIndex = 0;
 });
-// The theme's box of buttons of each block is no landmark.
+// The theme's box of buttons of each block is no landmark, and its choice of versions is called what it shows.
 new MutationObserver(() => {
   for (const each of document.querySelectorAll("nav.md-code__nav:not([role])")) each.setAttribute("role", "none");
+  for (const each of document.querySelectorAll('.md-version__current[aria-label="Select version"]')) {
+    each.setAttribute("aria-label", `${each.textContent.trim()}: select version`);
+  }
 }).observe(document.documentElement, { childList: true, subtree: true });
 
 if (typeof mermaid !== "undefined") {
