@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from notifier.client import gateway
 from notifier.client.base import Made
 from notifier.client.gateway import Gateway
 from syncer.model.errors import Ambiguous, Gone, PortError, Rejected, Unauthorised, Unavailable
+from tests.servers.listening import listening
 
 TOKEN: Final = "client-canary"
 MADE: Final = {"name": "nt-1", "namespace": "ns", "uid": "u", "duplicate": False}
@@ -54,13 +56,8 @@ async def answering(*steps: Step) -> AsyncIterator[tuple[str, list[web.Request],
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1/jobs", seen, bodies
-    finally:
-        await runner.cleanup()
+    async with TestServer(app) as server:
+        yield str(server.make_url("/v1/jobs")), seen, bodies
 
 
 async def test_a_lost_answer_is_asked_for_again_with_the_same_bytes(
@@ -127,16 +124,12 @@ async def test_nobody_listens_or_answers() -> None:
             await ledger.notify("s", "b", key="k", timeout=0.5)
         with pytest.raises(Rejected, match="key: is required"):
             await ledger.notify("s", "b", key="")
-    # A writer that nobody knows any more closes its connection, since Python 3.12.
-    writers: list[asyncio.StreamWriter] = []
-    server = await asyncio.start_server(lambda _, w: writers.append(w), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with Gateway(f"http://127.0.0.1:{port}/v1/jobs", TOKEN) as ledger:
+    async with (
+        listening(lambda *_: asyncio.sleep(60)) as port,
+        Gateway(f"http://127.0.0.1:{port}/v1/jobs", TOKEN) as ledger,
+    ):
         with pytest.raises(Ambiguous, match="call again with the same key"):
             await ledger.notify("s", "b", key="k", timeout=0.5)
-    for writer in writers:
-        writer.close()
-    server.close()
 
 
 async def test_the_end_is_waited_for() -> None:

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from notifier.audit.sinks import Result, Written
 from notifier.channels.email import MailClient
@@ -34,6 +35,7 @@ from syncer.model.errors import ConfigError, Unavailable
 from syncer.runtime.health import AdminServer
 from syncer.runtime.places import spare
 from syncer.runtime.stalls import LoopWatch
+from tests.servers.ports import free_port
 
 ROUTING = """
 route: {receiver: ops}
@@ -129,21 +131,9 @@ async def served(
     """Something that answers `/version` in the place of the API server."""
     app = web.Application()
     app.router.add_get("/version", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        files.api = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with TestServer(app) as server:
+        files.api = str(server.make_url("")).rstrip("/")
         yield
-    finally:
-        await runner.cleanup()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 # -- what it is made of ---------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import ContractError, LedgerError
 from syncer.model.record import attempt_record, intent_record
 from tests.beside import beside
+from tests.servers.listening import listening
 
 INFO: Final = b"redis_version:7.0.0\r\nrun_id:abc\r\nrole:master\r\n"
 META: Final = b"format=1 installation=here store=abc"
@@ -57,25 +58,17 @@ async def served(command: str, odd: bytes) -> AsyncIterator[str]:
     """Serve on loopback, with an odd reply to a command; yields the URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while line := await reader.readline():
-                words = []
-                for _ in range(int(line[1:])):
-                    length = int((await reader.readline())[1:])
-                    words.append((await reader.readexactly(length + 2))[:-2])
-                name = words[0].decode().upper()
-                writer.write(odd if name == command else REPLIES.get(name, b"+OK\r\n"))
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        while line := await reader.readline():
+            words = []
+            for _ in range(int(line[1:])):
+                length = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(length + 2))[:-2])
+            name = words[0].decode().upper()
+            writer.write(odd if name == command else REPLIES.get(name, b"+OK\r\n"))
+            await writer.drain()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with listening(serve) as port:
+        yield f"redis://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("command", ["INFO", "CONFIG", "GET", "EVALSHA", "LRANGE"])
@@ -120,19 +113,9 @@ async def test_an_outcome_is_not_taken_for_recorded(case: str) -> None:
 )
 async def test_a_server_that_waits_for_more(scheme: str, over: str) -> None:
     """One without TLS takes its greeting for the beginning of a command; the error says what was spoken."""
-
-    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # From Python 3.13 on a connection is closed whose writer nobody holds: the task holds it.
-        with contextlib.closing(writer):
-            await asyncio.sleep(60)
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    client = LedgerClient(f"{scheme}://{where}", timeout=0.3)
-    try:
+    async with listening(lambda *_: asyncio.sleep(60)) as port:
+        client = LedgerClient(f"{scheme}://127.0.0.1:{port}", timeout=0.3)
         with pytest.raises((LedgerError, TimeoutError)):
             await client.open("here")
-        assert client.problem == f"Redis does not answer in time at {where}{over}"
-    finally:
+        assert client.problem == f"Redis does not answer in time at 127.0.0.1:{port}{over}"
         await client.close()
-        server.close()
