@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,29 +17,42 @@ UID = "u-1"
 CHANNEL = "slack:ops"
 
 
-@dataclass
+def _id(n: int) -> str:
+    return f"0.7-{n}" if n > 0 else f"0.6-{-n}"  # below 0: of the epoch before
+
+
+def _call(n: int, code: int) -> Call:
+    return Call(float(n), "n", "key", _id(n), "hash", code, processed=code in (0, 200))
+
+
+def _status(phase: str, *words: str, ids: Sequence[int] = (1, 2, 3)) -> dict[str, Any]:
+    attempts = [
+        {"channel": CHANNEL, "attempt": n, "id": _id(ids[n - 1]), "status": word}
+        for n, word in enumerate(words, 1)
+    ]
+    return {
+        "phase": phase, "deliveryAttempts": attempts, "totalAttempts": len(words),
+        "successfulDeliveries": words.count("success"),
+    }  # fmt: skip
+
+
+OPEN, FAILED, UNKNOWN, SUCCESS = (
+    AttemptState.INTENT, AttemptState.FAILED, AttemptState.UNKNOWN, AttemptState.SUCCESS
+)  # fmt: skip
+#: All is well: an attempt that failed, one whose result is unknown and which was processed, a success.
+ONE, TWO, THREE = _call(1, 503), _call(2, 0), _call(3, 200)
+STATES = ((1, OPEN), (1, FAILED), (2, OPEN), (2, UNKNOWN), (3, OPEN), (3, SUCCESS))
+SENDING, SENT = _status("Sending", "failed"), _status("Sent", "failed", "unknown", "success")
+
+
+@dataclass(frozen=True)
 class Story:
-    """
-    One notification as seen from outside, all well: failed, unknown (processed), success.
+    """One notification as seen from outside, all well by default: `found` derives logs and versions."""
 
-    Cases change one thing; `build` derives logs and versions from the lists.
-    """
-
-    calls: list[Call] = field(default_factory=lambda: [_call(1, 503), _call(2, 0), _call(3, 200)])
-    states: list[tuple[int, AttemptState]] = field(
-        default_factory=lambda: [
-            (1, AttemptState.INTENT), (1, AttemptState.FAILED), (2, AttemptState.INTENT),
-            (2, AttemptState.UNKNOWN), (3, AttemptState.INTENT), (3, AttemptState.SUCCESS),
-        ]
-    )  # fmt: skip
+    calls: Sequence[Call] = (ONE, TWO, THREE)
+    states: Sequence[tuple[int, AttemptState]] = STATES
+    versions: Sequence[dict[str, Any]] = ({}, SENDING, SENT)
     acked: int = 6
-    versions: list[dict[str, Any]] = field(
-        default_factory=lambda: [
-            {},
-            _status("Sending", "failed"),
-            _status("Sent", "failed", "unknown", "success"),
-        ]
-    )
     sampled: tuple[int, int] = (6, 2)
 
     def found(self) -> list[Kind]:
@@ -55,35 +68,16 @@ class Story:
         return [f.kind for f in findings.found]
 
 
-def _id(n: int) -> str:
-    return f"0.7-{n}" if n > 0 else f"0.6-{-n}"  # below 0: of the epoch before
-
-
-def _call(n: int, code: int) -> Call:
-    return Call(float(n), "n", "key", _id(n), "hash", code, processed=code in (0, 200))
-
-
-def _status(phase: str, *words: str) -> dict[str, Any]:
-    attempts = [
-        {"channel": CHANNEL, "attempt": n, "id": _id(n), "status": word}
-        for n, word in enumerate(words, 1)
-    ]
-    return {
-        "phase": phase, "deliveryAttempts": attempts, "totalAttempts": len(words),
-        "successfulDeliveries": words.count("success"),
-    }  # fmt: skip
-
-
-def _chain(states: list[tuple[int, AttemptState]]) -> list[Record]:
+def _chain(states: Sequence[tuple[int, AttemptState]]) -> list[Record]:
     out: list[Record] = []
     chain = "00000000"
     for position, (n, state) in enumerate(states, 1):
         identity = AttemptId(_id(n))
-        if state is AttemptState.INTENT:
+        if state is OPEN:
             record = intent_record(identity, CHANNEL, at=1, by="test")
         else:
-            failed = FailureClass.TRANSIENT if state is AttemptState.FAILED else None
-            code = {AttemptState.FAILED: 503, AttemptState.SUCCESS: 200}.get(state, 0)
+            failed = FailureClass.TRANSIENT if state is FAILED else None
+            code = {FAILED: 503, SUCCESS: 200}.get(state, 0)
             record = attempt_record(
                 Attempt(identity, CHANNEL, state, ended=2, failure=failed, code=code)
             )
@@ -92,190 +86,141 @@ def _chain(states: list[tuple[int, AttemptState]]) -> list[Record]:
     return out
 
 
-def _lost(story: Story) -> None:
-    story.calls.insert(1, replace(_call(9, 503), attempt="0.7-9"))
-
-
-def _nameless(story: Story) -> None:
-    story.calls[0].attempt = ""
-
-
-def _invented(story: Story) -> None:
-    del story.calls[0]
-
-
-def _wrong_success(story: Story) -> None:
-    story.calls[2] = _call(3, 503)
-
-
-def _wrong_failure(story: Story) -> None:
-    story.calls[0] = _call(1, 200)
-
-
-def _unpublished(story: Story) -> None:
-    story.versions[-1] = _status("Sending", "failed", "unknown")
-    story.sampled = (4, 2)
-
-
-def _open(story: Story) -> None:
-    story.states.append((4, AttemptState.INTENT))
-
-
-def _doubled(story: Story) -> None:
-    story.calls.insert(1, _call(1, 503))
-
-
-def _unexplained(story: Story) -> None:
-    story.states[3] = (2, AttemptState.FAILED)
-    story.calls[1] = replace(_call(2, 503), processed=True)
-    story.versions[-1] = _status("Sent", "failed", "failed", "success")
-
-
-def _gap(story: Story) -> None:
-    story.versions[-1]["deliveryAttempts"][2]["attempt"] = 4
-
-
-def _exchanged(story: Story) -> None:
-    story.calls[0], story.calls[1] = story.calls[1], story.calls[0]
-
-
-def _vanished(story: Story) -> None:
-    story.versions.insert(2, _status("Sending", "failed", "unknown"))
-    story.versions[3] = {**_status("Sent", "failed", "unknown", "success")}
-    story.versions.insert(3, {**_status("Sending", "failed"), "totalAttempts": 2})
-    story.sampled = (6, 4)
-
-
-def _reopened(story: Story) -> None:
-    last = story.versions[-1]
-    story.versions += [{**last, "phase": "Sending"}, last]
-
-
-def _unacked(story: Story) -> None:
-    story.acked = 4
-
-
-def _overacked(story: Story) -> None:
-    story.sampled = (6, 1)
-
-
-def _changed(story: Story) -> None:
-    story.calls[2].body = "other"
-
-
-def _former_owner(story: Story) -> None:
-    """A former owner tells the log of a success that was unknown in the status when the next was made."""
-    story.calls = [_call(1, 200), _call(2, 200)]
-    story.states = [
-        (1, AttemptState.INTENT), (1, AttemptState.SUCCESS),
-        (2, AttemptState.INTENT), (2, AttemptState.SUCCESS),
-    ]  # fmt: skip
-    story.versions = [
+#: A success that was unknown in the status when the next attempt was made; its owner tells the log later.
+FORMER_OWNER = Story(
+    calls=(_call(1, 200), _call(2, 200)),
+    states=((1, OPEN), (1, SUCCESS), (2, OPEN), (2, SUCCESS)),
+    versions=(
         _status("Sending", "unknown"), _status("Sending", "unknown", "unknown"),
         _status("Sent", "success", "success"),
-    ]  # fmt: skip
-    story.acked, story.sampled = 4, (4, 2)
-
-
-def _made_anew(story: Story) -> None:
-    """The first log has expired; a late outcome makes another one, with the intent that belongs to it."""
-    story.calls, story.states = (
-        [_call(1, 200)],
-        [(1, AttemptState.SUCCESS), (1, AttemptState.INTENT)],
-    )
-    story.versions = [{}, _status("Sent", "success")]
-    story.acked, story.sampled = 2, (2, 1)
-
-
-def _success_was_known(story: Story) -> None:
-    _former_owner(story)
-    story.versions[1] = _status("Sending", "success", "unknown")
-
-
-def _sent_after_its_lease(story: Story) -> None:
-    """A frozen owner wakes up and sends what was written ahead, after another one has delivered."""
-    _former_owner(story)
-    story.calls.reverse()
-    story.versions.insert(2, _status("Sent", "unknown", "success"))
-    story.sampled = (4, 3)
-
-
-def _numbered_late(story: Story) -> None:
-    """The next owner's attempt had its number before a former owner's result arrived."""
-    first, second = story.versions[-1]["deliveryAttempts"][:2]
-    for entry, n in ((first, 2), (second, 1)):
-        entry.update(id=_id(n), status="failed")
-    story.calls = [_call(2, 503), _call(1, 503), _call(3, 200)]
-    story.states[3] = (2, AttemptState.FAILED)
-    del story.versions[1]
-    story.sampled = (6, 1)
-
-
-def _out_of_place(story: Story) -> None:
-    """The log tells of an attempt before one with a lower number and a lower id."""
-    story.states[:4] = [*story.states[2:4], *story.states[:2]]
-
-
-def _handed_in_late(story: Story) -> None:
-    """The first attempt is journaled, and its owner reaches Redis behind the owner of a later epoch."""
-    _out_of_place(story)
-    story.states[2:4] = [(-n, state) for n, state in story.states[2:4]]
-    story.calls[0].attempt = _id(-1)
-    for version in story.versions[1:]:
-        version["deliveryAttempts"][0]["id"] = _id(-1)
-
-
-def _recorded_behind_an_open_one(story: Story) -> None:
-    """While an attempt is open, a former owner records one that it did not send: its intent was refused."""
-    story.states[:4] = [story.states[2], *story.states[:2], story.states[3]]
-
+    ),
+    acked=4,
+    sampled=(4, 2),
+)  # fmt: skip
 
 #: Sentence: what is broken, and what must be found besides the explained repeat.
-CASES: dict[str, tuple[Callable[[Story], None], set[Kind]]] = {
-    "nothing is wrong": (lambda _s: None, set()),
-    "a call has no record": (_lost, {Kind.LOST}),
-    "a call has no attempt id": (_nameless, {Kind.LOST, Kind.INVENTED}),
-    "an answer on record was never given": (_invented, {Kind.INVENTED}),
-    "a refused call is recorded as success": (_wrong_success, {Kind.MISRECORDED}),
-    "a processed call is recorded as failed": (_wrong_failure, {Kind.MISRECORDED, Kind.REPEATED}),
-    "the status ends without the success": (_unpublished, {Kind.UNRECORDED}),
+CASES: dict[str, tuple[Story, set[Kind]]] = {
+    "nothing is wrong": (Story(), set()),
+    "a call has no record": (Story(calls=(ONE, _call(9, 503), TWO, THREE)), {Kind.LOST}),
+    "a call has no attempt id": (
+        Story(calls=(replace(ONE, attempt=""), TWO, THREE)), {Kind.LOST, Kind.INVENTED},
+    ),
+    "an answer on record was never given": (Story(calls=(TWO, THREE)), {Kind.INVENTED}),
+    "a refused call is recorded as success": (
+        Story(calls=(ONE, TWO, _call(3, 503))), {Kind.MISRECORDED},
+    ),
+    "a processed call is recorded as failed": (
+        Story(calls=(_call(1, 200), TWO, THREE)), {Kind.MISRECORDED, Kind.REPEATED},
+    ),
+    "the status ends without the success": (
+        Story(versions=({}, SENDING, _status("Sending", "failed", "unknown")), sampled=(4, 2)),
+        {Kind.UNRECORDED},
+    ),
     "an attempt stays open": (
-        _open, {Kind.UNSETTLED, Kind.AFTER_SUCCESS, Kind.UNACKED},
+        Story(states=(*STATES, (4, OPEN))), {Kind.UNSETTLED, Kind.AFTER_SUCCESS, Kind.UNACKED},
     ),
-    "one id comes twice": (_doubled, {Kind.DOUBLED}),
-    "a repeat has no unknown": (_unexplained, {Kind.REPEATED, Kind.MISRECORDED}),
-    "a number is left out": (_gap, {Kind.REORDERED}),
-    "the receiver saw another order": (_exchanged, {Kind.REORDERED}),
-    "a version has lost an attempt": (_vanished, {Kind.REGRESSED}),
-    "a finished phase is left": (_reopened, {Kind.REGRESSED}),
-    "the log is not acknowledged": (_unacked, {Kind.UNACKED}),
-    "more is acknowledged than shown": (_overacked, {Kind.OVERACKED}),
-    "a body has changed": (_changed, {Kind.CHANGED_BODY}),
-    "a status showed the first as unknown beside the second": (_former_owner, set()),
-    "the intent of a delivered attempt comes again": (_made_anew, set()),
+    "one id comes twice": (Story(calls=(ONE, ONE, TWO, THREE)), {Kind.DOUBLED}),
+    "a repeat has no unknown": (
+        Story(
+            calls=(ONE, replace(_call(2, 503), processed=True), THREE),
+            states=(*STATES[:3], (2, FAILED), *STATES[4:]),
+            versions=({}, SENDING, _status("Sent", "failed", "failed", "success")),
+        ),
+        {Kind.REPEATED, Kind.MISRECORDED},
+    ),
+    "a number is left out": (
+        Story(versions=({}, SENDING, {
+            **SENT, "deliveryAttempts": [
+                {**entry, "attempt": n}
+                for n, entry in zip((1, 2, 4), SENT["deliveryAttempts"], strict=True)
+            ],
+        })),
+        {Kind.REORDERED},
+    ),
+    "the receiver saw another order": (Story(calls=(TWO, ONE, THREE)), {Kind.REORDERED}),
+    "a version has lost an attempt": (
+        Story(
+            versions=(
+                {}, SENDING, _status("Sending", "failed", "unknown"),
+                {**SENDING, "totalAttempts": 2}, SENT,
+            ),
+            sampled=(6, 4),
+        ),
+        {Kind.REGRESSED},
+    ),
+    "a finished phase is left": (
+        Story(versions=({}, SENDING, SENT, {**SENT, "phase": "Sending"}, SENT)), {Kind.REGRESSED},
+    ),
+    "the log is not acknowledged": (Story(acked=4), {Kind.UNACKED}),
+    "more is acknowledged than shown": (Story(sampled=(6, 1)), {Kind.OVERACKED}),
+    "a body has changed": (
+        Story(calls=(ONE, TWO, replace(THREE, body="other"))), {Kind.CHANGED_BODY},
+    ),
+    "a status showed the first as unknown beside the second": (FORMER_OWNER, set()),
     "it showed that the first was delivered": (
-        _success_was_known, {Kind.REPEATED, Kind.AFTER_SUCCESS},
+        replace(FORMER_OWNER, versions=(
+            _status("Sending", "unknown"), _status("Sending", "success", "unknown"),
+            _status("Sent", "success", "success"),
+        )),
+        {Kind.REPEATED, Kind.AFTER_SUCCESS},
     ),
+    # A frozen owner wakes up and sends what was written ahead, after another one has delivered.
     "the first is sent after the second, which was journaled": (
-        _sent_after_its_lease, {Kind.REPEATED, Kind.REORDERED},
+        replace(
+            FORMER_OWNER,
+            calls=FORMER_OWNER.calls[::-1],
+            versions=(
+                *FORMER_OWNER.versions[:2], _status("Sent", "unknown", "success"),
+                FORMER_OWNER.versions[2],
+            ),
+            sampled=(4, 3),
+        ),
+        {Kind.REPEATED, Kind.REORDERED},
     ),
+    # The first log has expired; a late outcome makes another one.
+    "the intent of a delivered attempt comes again": (
+        Story(
+            calls=(_call(1, 200),), states=((1, SUCCESS), (1, OPEN)),
+            versions=({}, _status("Sent", "success")), acked=2, sampled=(2, 1),
+        ),
+        set(),
+    ),
+    # The next owner's attempt had its number before a former owner's result arrived.
     "the log has a former owner's attempt before one that was numbered first": (
-        _numbered_late, set(),
+        Story(
+            calls=(_call(2, 503), _call(1, 503), THREE),
+            states=(*STATES[:3], (2, FAILED), *STATES[4:]),
+            versions=({}, _status("Sent", "failed", "failed", "success", ids=(2, 1, 3))),
+            sampled=(6, 1),
+        ),
+        set(),
     ),
+    # While one is open, a former owner records one that it did not send: its intent was refused.
     "the log has an attempt before another one that was settled first": (
-        _recorded_behind_an_open_one, set(),
+        Story(states=(STATES[2], *STATES[:2], *STATES[3:])), set(),
     ),
-    "the log contradicts both numbers and ids": (_out_of_place, {Kind.REORDERED}),
-    "an owner hands in behind the next one": (_handed_in_late, set()),
+    "the log contradicts both numbers and ids": (
+        Story(states=(*STATES[2:4], *STATES[:2], *STATES[4:])), {Kind.REORDERED},
+    ),
+    # The first attempt is journaled, and its owner reaches Redis behind the owner of a later epoch.
+    "an owner hands in behind the next one": (
+        Story(
+            calls=(replace(ONE, attempt=_id(-1)), TWO, THREE),
+            states=(*STATES[2:4], (-1, OPEN), (-1, FAILED), *STATES[4:]),
+            versions=(
+                {}, _status("Sending", "failed", ids=(-1,)),
+                _status("Sent", "failed", "unknown", "success", ids=(-1, 2, 3)),
+            ),
+        ),
+        set(),
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("sentence", CASES)
 def test_each_fault_is_found_under_its_name(sentence: str) -> None:
     """A story with one fault gives the findings of that fault and no others."""
-    breaks, wanted = CASES[sentence]
-    story = Story()
-    breaks(story)
+    story, wanted = CASES[sentence]
     assert set(story.found()) - {Kind.EXPLAINED} == wanted
 
 
@@ -287,7 +232,7 @@ def test_an_explained_repeat_is_told_and_allowed() -> None:
 def test_an_attempt_that_the_status_alone_shows_is_found() -> None:
     """Once all is at rest a log holds what its status shows; one that is not there is not asked."""
     last = Version(UID, "n", "2", _status("Sent", "failed", "success"))
-    states = [(1, AttemptState.INTENT), (1, AttemptState.FAILED), (2, AttemptState.SUCCESS)]
+    states = [(1, OPEN), (1, FAILED), (2, SUCCESS)]
     for missing, wanted in ((0, []), (1, ["attempt 0.7-2"])):
         log = Log(Header("ns/n", Epoch("0.7"), 3), tuple(_chain(states[: 3 - missing])))
         found = list(unlogged({UID: log, "u-2": log}, {UID: last}))

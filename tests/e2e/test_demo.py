@@ -131,73 +131,49 @@ def demo() -> ModuleType:
     return module
 
 
-def _seen(demo: ModuleType) -> Any:
-    """Return what was observed when everything agrees: failed, then a success."""
-    seen = demo.Seen()
-    seen.calls = [
-        demo.Call(0.1, "0.7-1", "nl_a", 503, recorded=True),
-        demo.Call(1.2, "0.7-2", "nl_a", 200, recorded=True),
-    ]
-    seen.records = [
-        Record(Kind.PLAN, "plan", "-"),
-        Record(Kind.INTENT, "0.7-1", "slack:ops"),
-        Record(Kind.FAILED, "0.7-1", "slack:ops"),
-        Record(Kind.INTENT, "0.7-2", "slack:ops"),
-        Record(Kind.SUCCESS, "0.7-2", "slack:ops"),
-    ]
-    entries = [{"id": "0.7-1", "status": "failed"}, {"id": "0.7-2", "status": "success"}]
-    seen.status = {"totalAttempts": 2, "deliveryAttempts": entries}
-    return seen
+RECORDS: Final = (
+    Record(Kind.PLAN, "plan", "-"),
+    Record(Kind.INTENT, "0.7-1", "slack:ops"),
+    Record(Kind.FAILED, "0.7-1", "slack:ops"),
+    Record(Kind.INTENT, "0.7-2", "slack:ops"),
+    Record(Kind.SUCCESS, "0.7-2", "slack:ops"),
+)
+#: When, attempt, key, answer, and whether the intent was on record.
+CALLS: Final = ((0.1, "0.7-1", "nl_a", 503, True), (1.2, "0.7-2", "nl_a", 200, True))
+SHOWN: Final = [{"id": "0.7-1", "status": "failed"}, {"id": "0.7-2", "status": "success"}]
+STATUS: Final = {"totalAttempts": 2, "deliveryAttempts": SHOWN}
 
-
-def _drop_record(seen: Any) -> None:
-    del seen.records[2]
-
-
-def _drop_intent(seen: Any) -> None:
-    del seen.records[1]
-
-
-def _call_again(seen: Any) -> None:
-    seen.calls.append(seen.calls[-1])
-
-
-def _forget_in_status(seen: Any) -> None:
-    del seen.status["deliveryAttempts"][0]
-
-
-def _miscount(seen: Any) -> None:
-    seen.status["totalAttempts"] = 1
-
-
-def _record_otherwise(seen: Any) -> None:
-    seen.records[2] = replace(seen.records[2], kind=Kind.SUCCESS)
-
-
-def _record_late(seen: Any) -> None:
-    seen.calls[1].recorded = False
-
-
-def _change_key(seen: Any) -> None:
-    seen.calls[1].key = "nl_b"
-
-
-DISAGREEMENTS: Final = {
-    "an outcome is missing": (_drop_record, "was answered 503 and recorded as []"),
-    "an intent is missing": (_drop_intent, "the log opened ['0.7-2']"),
-    "the receiver was called once too often": (_call_again, "the receiver counted 3"),
-    "the status forgot an attempt": (_forget_in_status, "the status lists ['0.7-2']"),
-    "the status counts too few": (_miscount, "totalAttempts is 1"),
-    "a failure is recorded as a success": (_record_otherwise, "503 and recorded as ['success']"),
-    "a request came before its intent": (_record_late, "before it was on record"),
-    "attempts differ in their idempotency key": (_change_key, "idempotency key was not the same"),
-}
+#: What is observed otherwise than when everything agrees, and what is said of it.
+DISAGREEMENTS: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "an outcome is missing": (
+        {"records": [*RECORDS[:2], *RECORDS[3:]]}, "was answered 503 and recorded as []",
+    ),
+    "an intent is missing": ({"records": [RECORDS[0], *RECORDS[2:]]}, "the log opened ['0.7-2']"),
+    "the receiver was called once too often": (
+        {"calls": [*CALLS, CALLS[1]]}, "the receiver counted 3",
+    ),
+    "the status forgot an attempt": (
+        {"status": {**STATUS, "deliveryAttempts": SHOWN[1:]}}, "the status lists ['0.7-2']",
+    ),
+    "the status counts too few": ({"status": {**STATUS, "totalAttempts": 1}}, "totalAttempts is 1"),
+    "a failure is recorded as a success": (
+        {"records": [*RECORDS[:2], replace(RECORDS[2], kind=Kind.SUCCESS), *RECORDS[3:]]},
+        "503 and recorded as ['success']",
+    ),
+    "a request came before its intent": (
+        {"calls": [CALLS[0], (*CALLS[1][:4], False)]}, "before it was on record",
+    ),
+    "attempts differ in their idempotency key": (
+        {"calls": [CALLS[0], (1.2, "0.7-2", "nl_b", 200, True)]}, "idempotency key was not the same",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DISAGREEMENTS, ids=str)
 def test_disagreement_is_told(demo: ModuleType, case: str) -> None:
     """Each way in which record and receiver can disagree is found and named."""
-    break_it, sentence = DISAGREEMENTS[case]
-    seen = _seen(demo)
-    break_it(seen)
+    change, sentence = DISAGREEMENTS[case]
+    seen = demo.Seen()
+    seen.records, seen.status = change.get("records", RECORDS), change.get("status", STATUS)
+    seen.calls = [demo.Call(*call[:4], recorded=call[4]) for call in change.get("calls", CALLS)]
     assert sentence in "; ".join(demo.differences(seen))
