@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import certifi
@@ -48,7 +49,7 @@ from tests.integration.scripted import (
 from tests.servers.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.servers.controlplane import ControlPlane
@@ -62,6 +63,21 @@ ACCEPTED = "the API server accepts our credentials again"
 async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
     """Return a client for a kubeconfig."""
     return await KubeClient.connect(str(kubeconfig), user_agent="ledger-test/1", **more)
+
+
+@asynccontextmanager
+async def served(
+    folder: Path,
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    user: dict[str, Any] | None = None,
+    **more: Any,
+) -> AsyncIterator[tuple[ScriptedServer, KubeClient]]:
+    """A server that answers like this, and a client of it."""
+    async with ScriptedServer(handle) as server:
+        file = write_kubeconfig(folder / "k", server.url, user=user)
+        async with await connect(file, **more) as client:
+            yield server, client
 
 
 def rebuilds(caplog: pytest.LogCaptureFixture) -> int:
@@ -310,31 +326,27 @@ async def test_rotated_token_is_read_again(
     caplog.set_level(logging.INFO, "ledger.kube")
     token = tmp_path / "token"
     token.write_text("old\n")
-    async with ScriptedServer(accept("new")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
-        async with await connect(config) as client:
-            token.write_text("new\n")
-            answers = await asyncio.gather(
-                *(client.request("POST", "/x", body={}, timeout=3) for _ in range(5))
-            )
-            assert answers == [{"ok": True}] * 5
-            assert rebuilds(caplog) == 1
-            async with client.stream("/w?watch=1", {}, connect_timeout=2, idle_timeout=2) as lines:
-                assert [line async for line in lines] == [b'{"n": 1}']
+    async with served(tmp_path, accept("new"), user={"tokenFile": str(token)}) as (_, client):
+        token.write_text("new\n")
+        answers = await asyncio.gather(
+            *(client.request("POST", "/x", body={}, timeout=3) for _ in range(5))
+        )
+        assert answers == [{"ok": True}] * 5
+        assert rebuilds(caplog) == 1
+        async with client.stream("/w?watch=1", {}, connect_timeout=2, idle_timeout=2) as lines:
+            assert [line async for line in lines] == [b'{"n": 1}']
 
 
 async def test_stream_renews_credentials_too(tmp_path: Path) -> None:
     """A watch that is answered with 401 is opened again with the new token."""
     token = tmp_path / "token"
     token.write_text("old")
-    async with ScriptedServer(accept("new")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
-        async with await connect(config) as client:
-            token.write_text("new")
-            params = {"watch": "1"}
-            async with client.stream("/w", params, connect_timeout=2, idle_timeout=2) as lines:
-                assert [line async for line in lines] == [b'{"n": 1}']
-            assert server.seen == ["GET /w?watch=1"] * 2
+    async with served(tmp_path, accept("new"), user={"tokenFile": str(token)}) as (server, client):
+        token.write_text("new")
+        params = {"watch": "1"}
+        async with client.stream("/w", params, connect_timeout=2, idle_timeout=2) as lines:
+            assert [line async for line in lines] == [b'{"n": 1}']
+        assert server.seen == ["GET /w?watch=1"] * 2
 
 
 async def test_old_session_lives_until_its_last_watch_ends(
@@ -357,20 +369,18 @@ async def test_old_session_lives_until_its_last_watch_ends(
         await response.write(b"2\n")
         return response
 
-    async with ScriptedServer(handle) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
-        async with await connect(config) as client:
-            lasting = client.stream("/w", {}, connect_timeout=2, idle_timeout=5)
-            async with lasting as lines:
-                assert await anext(lines) == b"1"
-                async with client.stream("/w", {}, connect_timeout=2, idle_timeout=5) as others:
-                    assert await anext(others) == b"1"
-                    accepted[0] = "new"
-                    token.write_text("new")
-                    await client.request("GET", "/x", timeout=2)
-                    assert rebuilds(caplog) == 1
-                go.set()
-                assert [line async for line in lines] == [b"2"]
+    async with served(tmp_path, handle, user={"tokenFile": str(token)}) as (_, client):
+        lasting = client.stream("/w", {}, connect_timeout=2, idle_timeout=5)
+        async with lasting as lines:
+            assert await anext(lines) == b"1"
+            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=5) as others:
+                assert await anext(others) == b"1"
+                accepted[0] = "new"
+                token.write_text("new")
+                await client.request("GET", "/x", timeout=2)
+                assert rebuilds(caplog) == 1
+            go.set()
+            assert [line async for line in lines] == [b"2"]
 
 
 async def test_refused_token_is_told_once_and_a_new_one_is_taken_at_once(
@@ -380,29 +390,30 @@ async def test_refused_token_is_told_once_and_a_new_one_is_taken_at_once(
     caplog.set_level(logging.INFO, "ledger.kube")
     token = tmp_path / "token"
     token.write_text(CANARY)
-    async with ScriptedServer(accept("other")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
-        async with await connect(config) as client:
-            for _ in range(5):
-                with pytest.raises(Unauthorised) as caught:
-                    await client.request("GET", "/x", timeout=2)
-                assert caught.value.reason == "Unauthorised"
-                assert CANARY not in str(caught.value)
-            assert [m.partition(";")[0] for m in caplog.messages] == [REFUSED]
-            # Not tried again with what was refused.
-            assert len(server.seen) == 5
-            assert CANARY not in repr(client)
-            caplog.clear()
-            token.write_text("another")
+    async with served(tmp_path, accept("other"), user={"tokenFile": str(token)}) as (
+        server,
+        client,
+    ):
+        for _ in range(5):
+            with pytest.raises(Unauthorised) as caught:
+                await client.request("GET", "/x", timeout=2)
+            assert caught.value.reason == "Unauthorised"
+            assert CANARY not in str(caught.value)
+        assert [m.partition(";")[0] for m in caplog.messages] == [REFUSED]
+        # Not tried again with what was refused.
+        assert len(server.seen) == 5
+        assert CANARY not in repr(client)
+        caplog.clear()
+        token.write_text("another")
+        with pytest.raises(Unauthorised):
+            await client.request("GET", "/x", timeout=2)
+        token.unlink()
+        for _ in range(3):
             with pytest.raises(Unauthorised):
                 await client.request("GET", "/x", timeout=2)
-            token.unlink()
-            for _ in range(3):
-                with pytest.raises(Unauthorised):
-                    await client.request("GET", "/x", timeout=2)
-            token.write_text("other")
-            for _ in range(2):
-                assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+        token.write_text("other")
+        for _ in range(2):
+            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
     reloaded, unreadable, again, accepted = caplog.messages
     assert reloaded == again == RELOADED
     assert unreadable.startswith("credentials cannot be reloaded")
@@ -426,14 +437,12 @@ async def test_plugin_is_not_started_for_each_refusal(tmp_path: Path) -> None:
             "interactiveMode": "Never",
         }
     }
-    async with ScriptedServer(accept("new")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user=user)
-        async with await connect(config) as client:
-            for _ in range(10):
-                with pytest.raises(Unauthorised):
-                    await client.request("GET", "/x", timeout=20)
-        assert len(server.seen) == 10
-        assert len(asked.read_text()) <= 4
+    async with served(tmp_path, accept("new"), user=user) as (server, client):
+        for _ in range(10):
+            with pytest.raises(Unauthorised):
+                await client.request("GET", "/x", timeout=20)
+    assert len(server.seen) == 10
+    assert len(asked.read_text()) <= 4
 
 
 @pytest.fixture
@@ -464,13 +473,11 @@ async def test_one_of_several_servers_that_refuses_starts_no_plugin_for_each_cal
             status(401, "Unauthorized", "Unauthorized") if next(refuses) else web.json_response({})
         )
 
-    async with ScriptedServer(handle) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
-        async with await connect(config) as client:
-            for _ in range(5):
-                with pytest.raises(Unauthorised):
-                    await client.request("GET", "/x", timeout=2)
+    async with served(tmp_path, handle, user={"token": "t"}) as (_, client):
+        for _ in range(5):
+            with pytest.raises(Unauthorised):
                 await client.request("GET", "/x", timeout=2)
+            await client.request("GET", "/x", timeout=2)
     assert len(builds) == 2
     assert [m.partition(";")[0] for m in caplog.messages] == [REFUSED, ACCEPTED]
 
@@ -486,17 +493,15 @@ async def test_the_pause_between_renewals_ends_with_the_refusals(
             status(401, "Unauthorized", "Unauthorized") if next(refuses) else web.json_response({})
         )
 
-    async with ScriptedServer(handle) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
-        async with await connect(config) as client:
-            for _ in range(2):
-                with pytest.raises(Unauthorised):
-                    await client.request("GET", "/x", timeout=2)
-            assert len(builds) == 2
-            monkeypatch.setattr(client_module, "_RENEW_FIRST", 0.0)
-            await client.request("GET", "/x", timeout=2)
+    async with served(tmp_path, handle, user={"token": "t"}) as (_, client):
+        for _ in range(2):
             with pytest.raises(Unauthorised):
                 await client.request("GET", "/x", timeout=2)
+        assert len(builds) == 2
+        monkeypatch.setattr(client_module, "_RENEW_FIRST", 0.0)
+        await client.request("GET", "/x", timeout=2)
+        with pytest.raises(Unauthorised):
+            await client.request("GET", "/x", timeout=2)
     assert len(builds) == 3
 
 
@@ -504,15 +509,14 @@ async def test_files_of_new_credentials_are_no_change(tmp_path: Path, builds: li
     """Refused credentials in other files than the ones before are not read again for that."""
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
-    async with ScriptedServer(accept("three")) as server:
-        config = write_kubeconfig(
-            tmp_path / "k", server.url, user={"tokenFile": str(tmp_path / "one")}
-        )
-        async with await connect(config) as client:
-            write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(tmp_path / "two")})
-            for _ in range(4):
-                with pytest.raises(Unauthorised):
-                    await client.request("GET", "/x", timeout=2)
+    async with served(tmp_path, accept("three"), user={"tokenFile": str(tmp_path / "one")}) as (
+        server,
+        client,
+    ):
+        write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(tmp_path / "two")})
+        for _ in range(4):
+            with pytest.raises(Unauthorised):
+                await client.request("GET", "/x", timeout=2)
     assert len(builds) == 2
 
 
@@ -618,13 +622,14 @@ async def test_half_written_configuration_keeps_the_old_session(
 ) -> None:
     """A kubeconfig that cannot be read any more leaves the client working as before."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    async with ScriptedServer(accept("t")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
-        async with await connect(config, file_check_period=0.05) as client:
-            (tmp_path / "k").write_text("clusters: [")
-            await asyncio.sleep(0.1)
-            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
-            assert rebuilds(caplog) == 0
+    async with served(tmp_path, accept("t"), user={"token": "t"}, file_check_period=0.05) as (
+        _,
+        client,
+    ):
+        (tmp_path / "k").write_text("clusters: [")
+        await asyncio.sleep(0.1)
+        assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+        assert rebuilds(caplog) == 0
 
 
 async def test_broken_kubeconfig_is_named_without_its_secrets(
@@ -668,10 +673,8 @@ async def test_exec_plugin_supplies_the_token(tmp_path: Path) -> None:
         "args": ["-c", f"print('''{json.dumps(answer)}''')"],
         "apiVersion": "client.authentication.k8s.io/v1",
     }
-    async with ScriptedServer(accept("made")) as server:
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"exec": plugin})
-        async with await connect(config) as client:
-            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+    async with served(tmp_path, accept("made"), user={"exec": plugin}) as (_, client):
+        assert await client.request("GET", "/x", timeout=2) == {"ok": True}
 
 
 async def test_configuration_is_found_in_the_environment_or_missed(
