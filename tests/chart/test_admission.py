@@ -36,11 +36,7 @@ SECOND: Final = "other-notification-ledger"
 
 async def state(notifier: NotifierProcess, expected: str) -> None:
     """Wait until the controller has found out whether the policy is in force."""
-
-    async def found() -> bool:
-        return await notifier.metric("notification_ledger_status_policy", state=expected) == 1
-
-    await until(found, lambda: f"the policy is {expected}; {notifier.tail()}", within=60)
+    await notifier.wait_metric("status_policy", 1, state=expected, within=60)
 
 
 async def refused(foreign: Api, at: str, *, by: str) -> None:
@@ -121,11 +117,7 @@ async def test_only_its_controller_writes_what_a_release_decides_by(
             f' "system:serviceaccount:{here.namespace}:{ACCOUNT}" cannot record'
         )
 
-        async def unready() -> bool:
-            code, text = await notifier.ask("/readyz")
-            return code == 503 and reason in text
-
-        await until(unready, notifier.tail, within=30)
+        await notifier.wait_says(503, reason)
         await asyncio.to_thread(
             may, here, "notifications", "notificationrequests/status", "record", granted=True
         )

@@ -166,12 +166,7 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(here: Stage) -> Non
     await notifier.wait_ready()
 
     may(here, "leases", "leases", "patch", granted=False)
-
-    async def named() -> bool:
-        code, text = await notifier.ask("/readyz")
-        return code == 503 and 'cannot patch resource "leases"' in text
-
-    await until(named, "readiness names the missing right", within=30)
+    await notifier.wait_says(503, 'cannot patch resource "leases"')
     tested = await asyncio.to_thread(helm_test, here, notifier.health_port, seconds=1)
     assert tested.code == 1
     assert 'cannot patch resource "leases"' in tested.out

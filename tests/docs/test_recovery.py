@@ -72,11 +72,7 @@ async def shown(here: Stage, uid: str, n: int) -> None:
 
 async def held(process: NotifierProcess, n: int, reason: str) -> None:
     """Wait until a replica says that it holds so many notifications for a reason."""
-
-    async def told() -> bool:
-        return await process.metric("notification_ledger_held_notifications", reason=reason) == n
-
-    await until(told, f"{n} are held: {reason}", within=30)
+    await process.wait_metric("held_notifications", n, reason=reason)
 
 
 def aof(server: RedisServer) -> Path:
@@ -210,13 +206,8 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
             await asyncio.to_thread(shutil.rmtree, etcd)
             await asyncio.to_thread(shutil.copytree, tmp_path / "backup", etcd)
             await plane.start()
-
-            async def told() -> bool:
-                _, text = await process.ask("/readyz")
-                return "raise sharding.incarnation" in text
-
             # A replica that runs refuses what is older than what it knows; one that starts meets the logs.
-            await until(told, "readiness of the one that runs says so", within=LEASE_SECONDS + 60)
+            await process.wait_says(503, "raise sharding.incarnation", within=LEASE_SECONDS + 60)
             process.kill()
             process.start()
             await until(
@@ -225,7 +216,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
                 lambda: f"it is fenced; {process.tail()}",
                 within=60,
             )  # fmt: skip
-            await until(told, "readiness says so", within=LEASE_SECONDS + 60)
+            await process.wait_says(503, "raise sharding.incarnation", within=LEASE_SECONDS + 60)
             assert len(here.receiver.calls("n")) == 2
             process.kill()
             raised = here.notifier(sharding={"incarnation": 1}).start()
@@ -249,12 +240,7 @@ async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> 
         return (await here.api.ask("GET", CRD_PATH)).code == 404
 
     await until(gone, "the definition is gone", within=30)
-
-    async def unready() -> bool:
-        code, text = await process.ask("/readyz")
-        return code == 503 and "cluster" in text
-
-    await until(unready, "the controller says what is missing", within=60)
+    await process.wait_says(503, "cluster", within=60)
     assert (await here.logs([uid]))[uid].records == before
     await plane.apply_crd(CRD)
     await process.wait_ready()

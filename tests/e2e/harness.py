@@ -358,6 +358,25 @@ class NotifierProcess:
                 return float(found[2])
         return 0.0
 
+    async def wait_says(self, code: int, *words: str, within: float = 30.0) -> None:
+        """Wait until /readyz answers with this code, and holds all of these words."""
+
+        async def says() -> bool:
+            found, text = await self.ask("/readyz")
+            return found == code and all(w in text for w in words)
+
+        await until(says, lambda: f"/readyz is {code}, {words}; {self.tail()}", within=within)
+
+    async def wait_metric(
+        self, name: str, wanted: float, *, within: float = 30.0, **labels: str
+    ) -> None:
+        """Wait until one of our series has a value."""
+
+        async def shown() -> bool:
+            return await self.metric(f"notification_ledger_{name}", **labels) == wanted
+
+        await until(shown, lambda: f"{name} {labels} is {wanted}; {self.tail()}", within=within)
+
     def sigterm(self) -> None:
         """Ask it to end."""
         self._signal(signal.SIGTERM)

@@ -21,7 +21,7 @@ import redis.asyncio as redis_asyncio
 
 from syncer.rules.journal import BORN_MARGIN
 from tests.e2e.checker import Kind
-from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.e2e.harness import NotifierProcess, Stage, stage
 from tests.fakes.proxy import ALWAYS, BlackHole, Fault, Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -54,12 +54,7 @@ class Pair:
 
     async def owns(self, n: int, shards: int, within: float = 90) -> None:
         """Wait until a replica owns so many shards."""
-        process = self.replicas[n]
-
-        async def owned() -> bool:
-            return await process.metric("notification_ledger_shards_owned") == shards
-
-        await until(owned, lambda: f"{n} owns {shards} shards; {process.tail()}", within=within)
+        await self.replicas[n].wait_metric("shards_owned", shards, within=within)
 
     async def share(self, within: float = 90) -> None:
         """Wait until each owns half of the shards."""

@@ -210,12 +210,7 @@ async def test_a_redis_that_must_not_be_used(control_plane: ControlPlane, tmp_pa
         url = f"redis://:{wrong}@{address}"
         async with stage(control_plane, url, tmp_path / "stage", sampled=False) as here:
             process = here.notifier().start()
-
-            async def told() -> bool:
-                code, text = await process.ask("/readyz")
-                return code == 503 and "[-] redis: " in text and "credentials" in text
-
-            await until(told, process.tail, within=30)
+            await process.wait_says(503, "[-] redis: ", "credentials")
             uid = await here.create("waits")
             await asyncio.sleep(0.5)
             assert here.receiver.book == []
@@ -267,13 +262,7 @@ async def test_whatever_a_notification_says(here: Stage) -> None:
     """
     process = await here.notifier().start().wait_ready()
     await break_files(here)
-
-    async def told() -> bool:
-        code, text = await process.ask("/readyz")
-        return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
-
-    await until(told, process.tail, within=30)
-    assert "line 1" in (await process.ask("/readyz"))[1]
+    await process.wait_says(200, "[!] routing: routing not reloaded, the last good one", "line 1")
     uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
     for uid in uids.values():
         await here.wait_phase(uid)

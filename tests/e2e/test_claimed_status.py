@@ -152,13 +152,8 @@ async def test_what_may_have_been_sent_waits_for_a_person(here: Stage) -> None:
     process.kill()
     await write(here, "n", {"phase": "Sent", "deliveryAttempts": SUCCESS, "totalAttempts": 1})
     await process.start().wait_ready()
-
-    async def held() -> bool:
-        name = "notification_ledger_held_notifications"
-        return await process.metric(name, reason="record-untrusted") == 1
-
     # A final phase is looked at by the sweep of finished ones.
-    await until(held, process.tail, within=30)
+    await process.wait_metric("held_notifications", 1, reason="record-untrusted")
     condition = await trusted(here, "n")
     assert condition is not None
     assert (condition["status"], condition["reason"]) == ("False", "StatusBeyondLog")

@@ -20,7 +20,7 @@ from typing import Final, cast
 import pytest
 
 from syncer.model.times import format_time
-from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.e2e.harness import Stage, stage, until
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
@@ -78,16 +78,6 @@ async def installed(
             yield here, server
 
 
-async def ready(process: NotifierProcess, code: int, words: str) -> None:
-    """Wait until readiness answers so."""
-
-    async def answers() -> bool:
-        found, text = await process.ask("/readyz")
-        return found == code and words in text
-
-    await until(answers, lambda: f"readiness is {code}, {words!r}; {process.tail()}", within=40)
-
-
 async def test_a_clock_that_is_ahead_ends_nothing(redis_url: str, tmp_path: Path) -> None:
     """
     What is over, or too old, by Redis's clock alone is neither deleted nor given up, but held.
@@ -103,7 +93,7 @@ async def test_a_clock_that_is_ahead_ends_nothing(redis_url: str, tmp_path: Path
         await here.wait_phase(over)
         await here.wait_acked([over])
         clock.ahead = 8 * DAY
-        await ready(process, 503, WORDS)
+        await process.wait_says(503, WORDS, within=40)
         moment = int((time.time() - 1.01 * DAY) * 1000)
         kept = server.state.get("notificationrequests", here.namespace, "over")
         assert kept is not None
@@ -125,5 +115,5 @@ async def test_a_clock_that_is_ahead_ends_nothing(redis_url: str, tmp_path: Path
         # By its creation that one is too old by now; what comes later is not.
         later = await here.create("later")
         await here.wait_phase(later)
-        await ready(process, 200, "")
+        await process.wait_says(200, "", within=40)
         await until(lambda: over in here.watcher.deleted, process.tail, within=40)

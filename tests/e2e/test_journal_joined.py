@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
 from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
@@ -30,15 +30,6 @@ pytestmark = [
 
 SHARDS: Final = 4
 TIMINGS: Final = {"renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms"}
-
-
-async def owns(process: NotifierProcess, shards: int) -> None:
-    """Wait until a replica owns so many shards."""
-
-    async def owned() -> bool:
-        return await process.metric("notification_ledger_shards_owned") == shards
-
-    await until(owned, lambda: f"it owns {shards} shards; {process.tail()}", within=60)
 
 
 def told(file: Path, uid: str) -> list[str]:
@@ -132,12 +123,12 @@ async def test_who_alone_lost_redis_does_not_journal(
             for process in (cut, healthy):
                 process.start()
             for process in (cut, healthy):
-                await owns(process, SHARDS // 2)
+                await process.wait_metric("shards_owned", SHARDS // 2, within=60)
             await proxy.refuse()
             uids = [await here.create(f"n-{n}") for n in range(6)]
             for uid in uids:
                 await here.wait_phase(uid, within=60)
-            await owns(healthy, SHARDS)
+            await healthy.wait_metric("shards_owned", SHARDS, within=60)
             reasons = {str(line["reason"]) for line in cut.lines("shard handed over")}
             assert any("another replica is able" in reason for reason in reasons), reasons
             await server.kill()
@@ -151,7 +142,7 @@ async def test_who_alone_lost_redis_does_not_journal(
             await here.wait_acked(uids, within=60)
             await proxy.accept()
             for process in (cut, healthy):
-                await owns(process, SHARDS // 2)
+                await process.wait_metric("shards_owned", SHARDS // 2, within=60)
         await here.wait_acked(uids)
         await here.sound()
         await in_each_log(here, uids)

@@ -153,12 +153,7 @@ async def test_rights_without_leases_are_not_enough(
         assert changed[0] == 200, changed
         process.start()
         uid = await here.create("waits")
-
-        async def named() -> bool:
-            code, text = await process.ask("/readyz")
-            return code == 503 and 'resource "leases"' in text
-
-        await until(named, process.tail, within=60)
+        await process.wait_says(503, 'resource "leases"', within=60)
         assert here.watcher.phase(uid) == ""
     finally:
         await asyncio.to_thread(control_plane.api.grant)

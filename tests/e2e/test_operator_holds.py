@@ -56,23 +56,14 @@ async def hold(here: Stage, process: NotifierProcess, *words: str) -> str:
         "--anyway", *words,
     )  # fmt: skip
     began = time.monotonic()
-
-    async def in_force() -> bool:
-        return bool(await process.metric("notification_ledger_holds") == 1)
-
-    await until(in_force, process.tail, within=30)
+    await process.wait_metric("holds", 1)
     assert time.monotonic() - began < 5
     return str(placed["name"])
 
 
-def held(process: NotifierProcess, wanted: int) -> Any:
-    """Whether a process says that it holds so many."""
-
-    async def counted() -> bool:
-        metric = "notification_ledger_held_notifications"
-        return bool(await process.metric(metric, reason="operator") == wanted)
-
-    return counted
+async def held(process: NotifierProcess, wanted: int, within: float = 60.0) -> None:
+    """Wait until a process says that it holds so many."""
+    await process.wait_metric("held_notifications", wanted, reason="operator", within=within)
 
 
 async def test_a_hold_is_forgotten_by_nobody(
@@ -85,7 +76,7 @@ async def test_a_hold_is_forgotten_by_nobody(
         await first.wait_ready()
         name = await hold(here, first, "--type", "simple")
         critical = await here.create("critical", priority="Critical", type="Simple")
-        await until(held(first, 1), first.tail, within=30)
+        await held(first, 1)
         await asyncio.to_thread(first.kill)
         await server.kill()
 
@@ -93,13 +84,13 @@ async def test_a_hold_is_forgotten_by_nobody(
         await journaling(second)
         await asyncio.sleep(4)  # Younger than the note by the margin.
         await here.create("new", type="Simple")
-        await until(held(second, 1), second.tail, within=60)
+        await held(second, 1)
         # That this one is sent shows that the other would have been.
         await here.wait_phase(await here.create("free", type="Completion"), within=60)
         assert [call.subject for call in here.receiver.book] == ["free"]
 
         await server.start()
-        await until(held(second, 2), second.tail, within=60)
+        await held(second, 2)
         assert await second.metric("notification_ledger_held_critical_seconds") > 0
         assert [call.subject for call in here.receiver.book] == ["free"]
         (ended,) = await syncer(here, "hold", "end", name)

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.e2e.harness import Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -88,15 +88,6 @@ async def in_force(here: Stage, name: str) -> None:
     await until(refused, "the policy is in force", within=60, every=0.5)
 
 
-async def owns(process: NotifierProcess, shards: int) -> None:
-    """Wait until a replica owns so many shards."""
-
-    async def owned() -> bool:
-        return await process.metric("notification_ledger_shards_owned") == shards
-
-    await until(owned, lambda: f"it owns {shards} shards; {process.tail()}", within=120)
-
-
 async def test_a_hand_over_does_not_wait_for_a_refused_status(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
@@ -108,7 +99,7 @@ async def test_a_hand_over_does_not_wait_for_a_refused_status(
         }  # fmt: skip
         first, second = here.notifier(sharding=sharding), here.notifier(sharding=sharding)
         first.start()
-        await owns(first, SHARDS)
+        await first.wait_metric("shards_owned", SHARDS, within=120)
         names = [f"refused-{n}" for n in range(12)]
         await asyncio.gather(*(here.create(name) for name in names))
         await until(lambda: all(here.receiver.calls(name) for name in names), first.tail, within=60)
@@ -119,7 +110,7 @@ async def test_a_hand_over_does_not_wait_for_a_refused_status(
 
         await until(refused, first.tail, within=60)
         second.start()
-        await owns(second, SHARDS // 2)
+        await second.wait_metric("shards_owned", SHARDS // 2, within=120)
         healthy = [await here.create(f"healthy-{n}") for n in range(8)]
         for uid in healthy:
             await here.wait_phase(uid)
