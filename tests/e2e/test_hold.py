@@ -11,11 +11,9 @@ import asyncio
 
 import pytest
 
-from tests.e2e.harness import BUSY, CHANNEL, OK, QUICK, Stage, until
+from tests.e2e.harness import BUSY, OK, QUICK, Stage, until
 from tests.e2e.holding import condition
-from tests.integration.operating import Operator
 from tests.servers.redis import RedisServer
-from tests.servers.topology import call, port_of
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -71,52 +69,3 @@ async def test_due_objects_say_that_the_log_is_away(here: Stage, redis_server: R
     assert [len(here.receiver.calls(n)) for n in ("new", "soon", "later")] == [1, 2, 1]
     findings = await here.findings(finished=False)
     assert not findings.violations, str(findings)
-
-
-async def test_a_redis_that_is_full_is_an_unavailable_log(
-    here: Stage, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It answers and takes no intents: readiness, metrics, the object, the log and commands say that."""
-    process = await here.notifier(sync={"window": "100ms", "holdNotice": "2s"}).start().wait_ready()
-    here.script("refused", BUSY, OK)
-    refused = await here.create("refused")
-    await here.wait_phase(refused)
-    (line,) = [line for line in process.lines("attempt recorded") if line["state"] == "failed"]
-    assert (line["level"], line["code"]) == ("warning", 503)
-    assert "slack webhook returned 503" in line["error"]
-    assert await process.metric("notification_ledger_log_available") == 1
-    port = port_of(redis_server)
-    await asyncio.to_thread(call, port, "CONFIG", "SET", "maxmemory", "1")
-    try:
-        waits = await here.create("waits")
-        await until(lambda: bool(condition(here, waits)), process.tail, within=30)
-        code, text = await process.ask("/readyz")
-        assert (code, "Redis answers OOM" in text) == (503, True)
-        assert await process.metric("notification_ledger_log_available") == 0
-        held = "notification_ledger_held_notifications"
-        assert await process.metric(held, reason="log-unavailable") == 1
-        overdue = [await process.metric("notification_ledger_oldest_due_seconds")]
-        for _ in range(20):
-            await asyncio.sleep(0.1)
-            overdue.append(await process.metric("notification_ledger_oldest_due_seconds"))
-        # At every scrape, also while an intent is being asked for.
-        assert min(overdue) > 1
-        answer = await Operator(here, capsys).run("explain", f"{here.namespace}/waits")
-        (headline,) = [line for line in answer.out.splitlines() if line.startswith("NEXT")]
-        assert headline.startswith(f"NEXT    nothing: {CHANNEL} is due and its owner ")
-        assert headline.endswith(" opens no attempt: Redis answers OOM: it is full (maxmemory)")
-        assert answer.code == 1
-    finally:
-        await asyncio.to_thread(call, port, "CONFIG", "SET", "maxmemory", "0")
-    await here.wait_phase(waits)
-    await until(lambda: not condition(here, waits), process.tail, within=30)
-    assert len(here.receiver.calls("waits")) == 1
-    (line,) = process.lines("the log is unavailable; no attempt is opened in it")
-    assert (line["reason"], line["redis"]) == (
-        "Redis answers OOM: it is full (maxmemory)",
-        f"127.0.0.1:{port}",
-    )
-    await until(
-        lambda: len(process.lines("the log is available again")) == 1, process.tail, within=10
-    )
-    await process.wait_ready()

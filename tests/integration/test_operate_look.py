@@ -21,7 +21,6 @@ from tests.integration.operating import (
     Operator,
     RawLog,
     owner,
-    status_of,
 )
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
@@ -105,28 +104,6 @@ async def _there(raw: RawLog) -> bool:
     return len(await raw.elements()) > 1
 
 
-async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Operator) -> None:
-    """The time that is told is that of the object's status; a name that nobody bears is code 3."""
-    here.script("n", Step(503, "the hook is busy"))
-    slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        await here.create("n", retryPolicy=slow)
-        await until(lambda: _waits(here, "n"), "it shows when it tries again", within=30)
-    status = await status_of(here, "n")
-    answer = await operator.run("explain", f"{here.namespace}/n", "-o", "json")
-    (found,) = answer.lines
-    assert (answer.code, found["next"]["decision"]) == (0, "WaitUntil")
-    assert found["next"]["at"] == status["channels"][0]["nextRetryTime"]
-    assert found["channels"][0]["attempts"][0]["error"].startswith("slack webhook returned 503")
-    assert found["plan"]["rule"] == "RoutingRuleMatched"
-    text = await operator.run("explain", f"{here.namespace}/n")
-    assert "NEXT    an attempt at " in text.out
-    absent = await operator.run("explain", f"{here.namespace}/x")
-    assert (absent.code, absent.out) == (3, "")
-    neither = await operator.run("explain", "a/b/c")
-    assert (neither.code, "no subject or event with 'a/b/c'" in neither.err) == (3, True)
-
-
 async def test_a_notification_is_found_by_its_sender_s_words(
     here: Stage, operator: Operator
 ) -> None:
@@ -171,12 +148,6 @@ def listed_newest(rows: list[Any]) -> str:
     return str(max(rows, key=lambda row: row["created"])["name"])
 
 
-async def _waits(here: Stage, name: str) -> bool:
-    """Whether the object shows the next attempt; the phase is `Sending` before the first as well."""
-    shown = (await status_of(here, name)).get("channels", [])
-    return any("nextRetryTime" in channel for channel in shown)
-
-
 async def test_records_are_shown(here: Stage, operator: Operator) -> None:
     """Of an object with its log, and of a log whose object was deleted."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
@@ -194,23 +165,3 @@ async def test_records_are_shown(here: Stage, operator: Operator) -> None:
         assert alone.out.splitlines()[-1].startswith("log and status were not compared")
     absent = await operator.run("explain", "--records", f"{here.namespace}/x")
     assert absent.code == 3
-
-
-async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that is away is code 4 for a command that needs it, 5 for one that says what it knows."""
-    operator = Operator(here, capsys)
-    for command, code in ((["verify", "-n", here.namespace], 5), (["tail"], 4)):
-        answer = await asyncio.wait_for(
-            _away(command, str(here.plane.kubeconfig)), timeout=60
-        )  # fmt: skip
-        assert answer == code, command
-        assert "Redis cannot be reached" in capsys.readouterr().err
-    assert operator.here is here
-
-
-async def _away(command: list[str], kubeconfig: str) -> int:
-    from syncer.cli import main as cli  # noqa: PLC0415 - as a shell does
-
-    return await cli.execute(
-        [*command, "--redis-url", "redis://127.0.0.1:1", "--kubeconfig", kubeconfig]
-    )
