@@ -140,8 +140,11 @@ class Recorder:
         self.cache.mark_dirty(entry, urgent=True)
 
     def shows_what_is_known(self, entry: Notification) -> bool:
-        """Whether the status says no more than is known, or is believed."""
-        judged = judge(entry.request, entry.view, self.evidence.of_entry(entry))
+        """Whether the status says no more than is known, or is believed, and so is what no log has."""
+        about = self.evidence.of_entry(entry)
+        if entry.in_flight.unrecorded and about.ground(entry.request) is None:
+            return False
+        judged = judge(entry.request, entry.view, about)
         return judged.verdict in (Verdict.AGREES, Verdict.BELIEVED)
 
     # -- appends ------------------------------------------------------------------------------

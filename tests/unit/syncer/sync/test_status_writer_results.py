@@ -13,9 +13,11 @@ import pytest
 from syncer.ledger.answers import Mark
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
-from syncer.model.record import Plan
+from syncer.model.record import Plan, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.rules.evidence import Circumstances
 from syncer.rules.merge import Merged
+from syncer.rules.restore import outcome_of
 from syncer.runtime import failpoints
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
@@ -613,6 +615,22 @@ async def test_without_a_claim_nothing_is_acknowledged() -> None:
         entry.held(1.0, shown=True)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert (entry.acked, entry.expiring) == (0, False)
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_what_no_log_has_is_shown_where_it_is_believed(believed: bool) -> None:
+    """The next owner would doubt all else, for whoever writes statuses may have made it up."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        about = Circumstances(protected=believed, adopted_before=0)
+        here.recorder.evidence.of_entry = lambda _entry: about
+        entry.lose()
+        entry.held(1.0, shown=True)
+        (success,) = entry.view.attempts.values()
+        intent = intent_record(success.id, success.channel, at=1, by="t")
+        entry.in_flight.keep(success.id, outcome_of(success), intent)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert bool(here.objects.request.status.attempts) is believed
 
 
 async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
