@@ -139,6 +139,7 @@ MARKS: Final = (
     "arrived later than a send may take",
     "held by an operator",
     "read refused",
+    "event written",
 )
 
 
@@ -732,6 +733,18 @@ class Checks:
                 self.mark("handover between replicas")
             elif mishap == "swallow reply" and "acquireTime" not in spec:
                 self.mark("renewal applied, answer lost")
+
+    def on_event(self, event: Json) -> None:
+        """Judge an Event that was stored: what it calls delivered was, if not on record yet."""
+        if event["reason"] != "NotificationSent":
+            return
+        self.mark("event written")
+        uid, channel = event["involvedObject"]["uid"], event["message"].split()[-1]
+        answered = {c.attempt for c in self.subjects[uid].calls if 200 <= c.code <= 299}
+        if not any(self._of(i, channel) for i in answered):
+            self.fail(
+                "EV", f"{event['involvedObject']['name']}: {event['message']}, and it was not"
+            )
 
     def on_version(self, document: Json) -> None:
         """Judge a version of an object that was just stored."""

@@ -281,6 +281,8 @@ class KubeServer:
         if writes:
             world.trace("kube", process.name, request.method, request.path, response.code)
         world.checks.on_request(process, request, response, changed=changed, mishap=mishap)
+        if request.path.endswith("/events") and response.code == 201:
+            world.checks.on_event(orjson.loads(request.body))
         return response
 
     # -- watches --------------------------------------------------------------------------------

@@ -129,6 +129,7 @@ class Profile:
         incidents: Notifications are about two incidents, for receivers that keep their state.
         fallback: Seconds from which the last channel, which stands by for the others, is used; 0 for none.
         spread: They are in two namespaces.
+        events: Events are written.
     """
 
     seed: int
@@ -150,6 +151,7 @@ class Profile:
     incidents: bool = False
     fallback: float = 0.0
     spread: bool = False
+    events: bool = False
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -204,7 +206,8 @@ class Profile:
             newest = frozenset(f for f in _NEWEST if dice.random() < share)
             drawn = replace(drawn, faults=drawn.faults | newest, spread=dice.random() < 0.5)
         # None of those in kept.txt.
-        return replace(drawn, faults=drawn.faults | {_LATE}) if seed % 9 == 1 else drawn
+        late = frozenset({_LATE} if seed % 9 == 1 else ())
+        return replace(drawn, faults=drawn.faults | late, events=seed % 12 == 2)
 
 
 #: Share of the worlds, of those where they can be, that have incidents.
@@ -401,7 +404,7 @@ def _outside(world: World, process: Process, settings: Settings) -> Outside:
 
 @cache
 def _settings_of(
-    shards: int, window: float, status_bytes: int, guarantee: str, log_outage: str
+    shards: int, window: float, status_bytes: int, guarantee: str, log_outage: str, *, events: bool
 ) -> Settings:
     document = {
         "controller": {"namespaces": "*"},
@@ -418,7 +421,7 @@ def _settings_of(
             "resync": "3s", "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
             "scrubRate": 10.0, "scrubPause": "2s",
         },
-        "events": {"enabled": False},
+        "events": {"enabled": events},
     }  # fmt: skip
     return build(Settings, document, constants=document)
 
@@ -426,7 +429,8 @@ def _settings_of(
 def _settings(profile: Profile) -> Settings:
     guarantee = "atMostOnce" if profile.at_most_once else "atLeastOnce"
     log_outage = "journal" if profile.journal else "hold"
-    return _settings_of(profile.shards, profile.window, profile.status_bytes, guarantee, log_outage)
+    size = profile.shards, profile.window, profile.status_bytes
+    return _settings_of(*size, guarantee, log_outage, events=profile.events)
 
 
 @dataclass(eq=False, slots=True)
