@@ -22,7 +22,7 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.scan import Joined, Result, Scan, check_again
 from syncer.ledger.answers import Answer
-from syncer.ledger.codec import chain_of, encode_element, salvage, stored
+from syncer.ledger.codec import encode_log, salvage, stored
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import (
     NO_EPOCH,
@@ -179,11 +179,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     did = f"rebuilt: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
     what = " ".join(sorted(kinds))
     records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
-    elements = [_header(joined, log.header).encode()]
-    chain = ROOT_CHAIN
-    for record in records:
-        elements.append(encode_element(record, chain))
-        chain = chain_of(elements[-1])
+    elements = encode_log(_header(joined, log.header), records)
     text = f"keep the log aside and replace it by one that is {did}"
     return Step(Act.REBUILD, text, elements=tuple(elements), lost=lost)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import sys
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import mul
@@ -189,6 +190,15 @@ def chain_of(element: bytes) -> str:
     if not match:
         raise ContractError("the record before has no legible prefix")
     return match["chain"].decode()
+
+
+def encode_log(header: Header, records: Iterable[Record]) -> list[bytes]:
+    """A whole log as stored: the header, then the records, each behind the one before."""
+    elements, chain = [header.encode()], ROOT_CHAIN
+    for record in records:
+        elements.append(encode_element(record, chain))
+        chain = chain_of(elements[-1])
+    return elements
 
 
 def decode_record(element: bytes, before: str, position: int, *, folded: bool = False) -> Record:

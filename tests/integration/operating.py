@@ -26,12 +26,11 @@ from notifier.settings import load
 from syncer.cli import main as cli
 from syncer.cli import repair, scan
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.codec import encode_log
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import snapshot_of
 from syncer.model.carried import expand
 from syncer.model.record import Header, Kind, Record
-from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.stalls import LoopWatch
 from tests.beside import beside
 from tests.e2e.harness import NotifierProcess, Stage, until
@@ -174,14 +173,10 @@ class RawLog:
 
     async def write(self, header: Header, records: list[Record]) -> None:
         """Overwrite the whole log by another sound one."""
-        elements, chain = [header.encode()], ROOT_CHAIN
-        for position, record in enumerate(records, 1):
-            elements.append(encode_element(record, chain))
-            chain = stored(record, chain, position).chain
         ttl = await self.here.redis.ttl(self.key)
         async with self.here.redis.pipeline(transaction=True) as pipe:
             pipe.delete(self.key)
-            pipe.rpush(self.key, *elements)
+            pipe.rpush(self.key, *encode_log(header, records))
             if ttl > 0:
                 pipe.expire(self.key, ttl)
             await pipe.execute()

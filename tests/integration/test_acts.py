@@ -20,12 +20,11 @@ import pytest
 import redis.asyncio as redis_asyncio
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.codec import encode_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.carried import expand, fold
-from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import Plan, attempt_record, intent_record, plan_record
 from syncer.model.resource import HOLD_ANNOTATION, Json
-from syncer.rules.fold import ROOT_CHAIN
 from tests.acts import ACTS, OF_REDIS, OPEN, UNDONE, Act, Role
 from tests.chart.admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.chart.helm import objects, template
@@ -180,20 +179,11 @@ async def in_redis(scene: Scene, role: Role, act: Act, name: str) -> None:
             at = int(records[-1].body["at"])
             forged = Attempt(AttemptId(f"{header.epoch}-77"), CHANNEL, AttemptState.SUCCESS, at, at)
             more = [intent_record(forged.id, CHANNEL, at=at, by="x"), attempt_record(forged)]
-            await run("RPUSH", log.key, *chained([*records, *more])[-2:])
+            await run("RPUSH", log.key, *encode_log(header, [*records, *more])[-2:])
         case _:
             plan = plan_record(Plan(("slack:board",), at=int(records[0].body["at"])))
-            for n, element in enumerate(chained([plan, *records[1:]]), 1):
+            for n, element in enumerate(encode_log(header, [plan, *records[1:]])[1:], 1):
                 await run("LSET", log.key, n, element)
-
-
-def chained(records: list[Record]) -> list[bytes]:
-    """Records as a log holds them, with chain and checksum."""
-    out, chain = [], ROOT_CHAIN
-    for position, record in enumerate(records, 1):
-        out.append(encode_element(record, chain))
-        chain = stored(record, chain, position).chain
-    return out
 
 
 # -- the stage --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from notifier.audit.feed import AuditFeed, FeedLimits, parts_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Result, Sink, Written
 from syncer.ledger.answers import Mark, Snapshot
-from syncer.ledger.codec import decode_header, encode_element
+from syncer.ledger.codec import decode_header, encode_element, encode_log
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
 from syncer.model.record import Header, Record
@@ -113,13 +113,11 @@ class World:
                 "spec": {"type": "Simple", "retryPolicy": {"maxAttempts": 9}},
             }
         )
-        view, elements, chain = LogView(), list[bytes](), ROOT_CHAIN
+        view = LogView()
         for record in records:
             view.apply(record)
-            elements.append(encode_element(record, chain))
-            chain = record.chain
         header = Header(f"n/{uid}", Epoch("0.9"), acked=0, audited=audited)
-        self.redis.twin.logs[self.key(uid)] = [header.encode(), *elements]
+        self.redis.twin.logs[self.key(uid)] = encode_log(header, records)
         found = replace(found, status=Status(phase=phase))
         entry = self.cache.entries[uid] = notification(found, view=view, audited=audited)
         self.cache.mark_unaudited(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.codec import encode_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.carried import fold
 from syncer.model.record import (
@@ -16,7 +16,6 @@ from syncer.model.record import (
     plan_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.verification import Bounds
 
 NOW = 1_800_000_000_000
@@ -28,11 +27,7 @@ BOUNDS = Bounds(NOW, latest=Epoch("0.1000"))
 
 def elements(*records: Record, header: Header | None = None) -> tuple[bytes, ...]:
     """A log as stored."""
-    out, chain = [(header or Header("ns/n", Epoch("0.7"))).encode()], ROOT_CHAIN
-    for position, record in enumerate(records, 1):
-        out.append(encode_element(record, chain))
-        chain = stored(record, chain, position).chain
-    return tuple(out)
+    return tuple(encode_log(header or Header("ns/n", Epoch("0.7")), records))
 
 
 def opened(attempt: AttemptId, *, at: int = NOW - 50_000, order: str = "") -> Record:

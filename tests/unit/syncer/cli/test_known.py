@@ -11,8 +11,7 @@ import pytest
 from syncer.cli.access import Access
 from syncer.cli.known import Asker, Known, Missing, find_uid, know
 from syncer.cli.records import as_json, as_text
-from syncer.ledger.codec import encode_element, stored
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.carried import fold
 from syncer.model.errors import (
     Ambiguous,
@@ -32,27 +31,15 @@ from syncer.model.record import (
     plan_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.fold import ROOT_CHAIN
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.unit.syncer.cli.samples import A1, A2, NOW, C, elements
 
-NOW: Final = 1_800_000_000_000
-C: Final = "slack:ops"
-A1, A2 = AttemptId("0.7-1"), AttemptId("0.7-2")
 PLAN: Final = plan_record(Plan((C,), "RoutingRuleMatched", "m", at=1))
 OPENED: Final = intent_record(A1, C, at=10, by="p")
 FAILED: Final = attempt_record(
     Attempt(A1, C, AttemptState.FAILED, started=10, ended=11, failure=FailureClass.TRANSIENT)
 )
 SENT: Final = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, started=10, ended=11))
-
-
-def elements(*records: Record, name: str = "ns/n") -> list[bytes]:
-    """A log as stored."""
-    out, chain = [Header(name, Epoch("0.7")).encode()], ROOT_CHAIN
-    for position, record in enumerate(records, 1):
-        out.append(encode_element(record, chain))
-        chain = stored(record, chain, position).chain
-    return out
 
 
 def request(
@@ -95,7 +82,9 @@ class World:
 
     def put(self, uid: str, *records: Record, ttl: int = -1, name: str = "ns/n") -> None:
         """Store a log."""
-        self.redis.twin.logs[f"nl:{{{uid}}}"] = elements(*records, name=name)
+        self.redis.twin.logs[f"nl:{{{uid}}}"] = list(
+            elements(*records, header=Header(name, Epoch("0.7")))
+        )
         if ttl >= 0:
             self.redis.twin.expires[f"nl:{{{uid}}}"] = NOW + ttl * 1000
 
@@ -112,6 +101,12 @@ class World:
         """Look at ns/n."""
         return await know(cast("Access", self), "ns/n", Asker(5.0, strict=strict))
 
+    async def known(self, *, strict: bool = True) -> Known:
+        """Look at ns/n, of which something is known."""
+        found = await self.know(strict=strict)
+        assert found is not None
+        return found
+
 
 # -- finding --------------------------------------------------------------------------------------
 
@@ -121,16 +116,14 @@ async def test_the_object_names_the_log() -> None:
     world = World(request("u"))
     world.put("u", PLAN, ttl=60)
     world.put("old", PLAN, OPENED)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert (found.uid, found.key, found.ttl, len(found.lines)) == ("u", "ns/n", 60, 1)
     assert (found.object_problem, found.compared) == ("", True)
 
 
 async def test_an_object_without_a_log() -> None:
     """It is shown all the same."""
-    found = await World(request("u")).know()
-    assert found is not None
+    found = await World(request("u")).known()
     assert (found.lines, found.ttl) == ((), -2)
     assert "LOG     none" in as_text(found)
 
@@ -170,8 +163,7 @@ async def test_without_its_object(case: str) -> None:
     answer, says = UNREAD[case]
     world = World(answer)
     world.put("u", PLAN, OPENED, SENT)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert (found.uid, found.request, found.object_problem) == ("u", None, says)
     assert (found.compared, found.differences) == (False, ())
     text = as_text(found)
@@ -183,15 +175,12 @@ async def test_nothing_bears_the_name() -> None:
     """Neither an object nor a log: that is an answer; what was not read may be there, and is no answer."""
     assert await World(Gone("g")).know() is None
     for answer in (None, ContractError("no uid"), Unavailable("away")):
-        found = await World(answer).know()
-        assert found is not None
+        found = await World(answer).known()
         assert (found.uid, len(found.missing)) == ("", 1)
     refused = Unauthorised("may not get", reason="Forbidden")
-    found = await World(refused).know()
-    assert found is not None
+    found = await World(refused).known()
     assert (found.refused, found.object_problem) == (refused, "may not get")
-    shown = await World(refused).know(strict=False)
-    assert shown is not None
+    shown = await World(refused).known(strict=False)
     assert shown.refused is None
     assert shown.missing == [
         "the object could not be read: the API server could not be reached (may not get)"
@@ -236,8 +225,7 @@ async def test_differences(case: str) -> None:
     world = World(request("u", *attempts, phase=phase))
     if records is not None:
         world.put("u", *records)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert list(found.differences) == differences
     text = as_text(found)
     assert [line for line in text if line.startswith("! ")] == [f"! {d}" for d in differences]
@@ -252,8 +240,7 @@ async def test_a_record_that_cannot_be_read() -> None:
     world.put("u", PLAN, OPENED, SENT)
     log = world.redis.twin.logs["nl:{u}"]
     log[2] = log[2][:-1] + b"\xff"
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert [line.position for line in found.lines] == [1, 2, 3]
     assert found.lines[1].record is None
     assert found.differences[0].startswith("record 2: ")
@@ -263,8 +250,7 @@ async def test_an_inspection_as_json_and_as_text() -> None:
     """Log, fold and status stand beside each other; the keys are an interface."""
     world = World(request("u", (A1, "failed")))
     world.put("u", PLAN, OPENED, SENT, ttl=60)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     document = as_json(found)
     records = document["log"].pop("records")
     assert document["log"] == {
@@ -305,8 +291,7 @@ async def test_an_inspection_as_json_and_as_text() -> None:
 
 async def test_an_inspection_of_an_object_without_a_log() -> None:
     """There is no log to show, and nothing that differs; without an object there is no phase."""
-    found = await World(request("u")).know()
-    assert found is not None
+    found = await World(request("u")).known()
     document = as_json(found)
     assert (document["log"], document["fold"]) == (
         None, {"channels": [], "attempts": [], "phase": "Sending"},
@@ -317,8 +302,7 @@ async def test_an_inspection_of_an_object_without_a_log() -> None:
 
     world = World()
     world.put("u", PLAN)
-    alone = await world.know()
-    assert alone is not None
+    alone = await world.known()
     document = as_json(alone)
     assert (document["status"], document["fold"]["phase"]) == (None, "")
     assert "LOG     1 records, epoch 0.7, published up to 0, kept" in as_text(alone)
@@ -339,12 +323,10 @@ async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
     world.put("a", PLAN, ttl=5)
     world.put("b", PLAN)
     world.redis.twin.expires["nl:{b}"] = NOW + 400
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert found.uid == "a"
     world.redis.twin.delete("nl:{a}")
-    last = await world.know()
-    assert last is not None
+    last = await world.known()
     assert as_text(last)[2] == ("LOG     1 records, epoch 0.7, published up to 0, expires in 0 s")
 
 
@@ -352,8 +334,7 @@ async def test_a_log_whose_header_is_damaged() -> None:
     """Its records are shown by their place, each with what is wrong; it counts as there."""
     world = World(request("u"))
     world.redis.twin.logs["nl:{u}"] = [b"no header", b"damage"]
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     document = as_json(found)
     (line,) = found.lines
     assert document["log"] == {
@@ -368,8 +349,7 @@ async def test_a_log_whose_header_is_damaged() -> None:
 
 async def test_the_parts_of_an_inspection_stand_apart() -> None:
     """A blank line before each; without records there is no table, without attempts that is said."""
-    found = await World(request("u", phase="")).know()
-    assert found is not None
+    found = await World(request("u", phase="")).known()
     assert as_text(found) == [
         "ns/n  uid u", "", "LOG     none", "", "ATTEMPTS", "  none", "", "STATUS  (none)",
         "FOLD    Pending", "", "log and status agree",
@@ -386,8 +366,7 @@ async def test_what_is_shown_of_an_attempt() -> None:
     )  # fmt: skip
     world = World()
     world.put("u", PLAN, OPENED, failed)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     (attempt,) = as_json(found)["fold"]["attempts"]
     assert (attempt["class"], attempt["error"]) == ("permanent", "x\ny" * 40)
     assert "attempt" not in attempt
@@ -399,8 +378,7 @@ async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:
     """Each has its number by the status, its state by both sides, and a remark."""
     world = World(request("u", (A2, "failed"), (A1, "success"), phase="Sent"))
     world.put("u", PLAN, OPENED, SENT)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     text = as_text(found)
     at = text.index("ATTEMPTS")
     assert [line.split() for line in text[at + 1 : at + 4]] == [
@@ -414,8 +392,7 @@ async def test_a_record_without_a_time() -> None:
     """It is shown without one."""
     world = World()
     world.put("u", Record(Kind.REPAIR, "repair:1", "-", {"by": "me"}))
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     assert as_text(found)[4].split() == ["1", "repair", "repair:1", "-", "by=me"]
 
 
@@ -431,8 +408,7 @@ async def test_while_redis_is_silent_the_status_speaks(
         raise error
 
     monkeypatch.setattr(world.client, "command", silent)
-    found = await world.know()
-    assert found is not None
+    found = await world.known()
     why = str(error) or "no answer within 5 s"
     assert (found.unread, found.compared, found.differences) == (why, False, ())
     assert found.explanation is not None
@@ -453,8 +429,7 @@ async def test_a_refusal_of_redis_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(world.client, "command", refused)
     with pytest.raises(Unauthorised):
         await world.know()
-    shown = await world.know(strict=False)
-    assert shown is not None
+    shown = await world.known(strict=False)
     assert "Redis refuses" in shown.unread
 
 
