@@ -22,6 +22,7 @@ from notifier.gateway.translation import Desired, Source
 from syncer.model.errors import Unavailable
 from syncer.model.incident import RESOLVED
 from syncer.rules.bucket import TokenBucket
+from syncer.runtime.supervise import end
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -108,9 +109,7 @@ class Rating:
 
     async def close(self) -> None:
         """End all open digests; the requests that wait for them get 503."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _digested(self, desired: Desired, until: float) -> Submitted:
         digest = self._open.get(desired.namespace)

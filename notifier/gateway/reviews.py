@@ -25,6 +25,7 @@ from notifier.gateway.draft import Incoming, Refused
 from syncer.kube.client import KubeClient
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.resource import GROUP, PLURAL, Json
+from syncer.runtime.supervise import end
 
 TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -94,10 +95,7 @@ class Reviews:
 
     async def close(self) -> None:
         """End the reviews under way."""
-        pending = list(self._pending.values())
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await end(*self._pending.values())
 
     async def _asked(self, key: bytes, token: str, caller: Caller) -> _Answer:
         task = self._pending.get(key)

@@ -54,6 +54,7 @@ from syncer.model.event import EVENT
 from syncer.model.incident import DATA, FIRING, RESOLVED, incident_of, incident_time
 from syncer.model.resource import Json
 from syncer.model.times import time_of
+from syncer.runtime.supervise import end
 
 T = TypeVar("T")
 
@@ -171,9 +172,7 @@ class Submitter:
 
     async def close(self) -> None:
         """End what is under way; nobody waits for it any more."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await end(*self._under_way)
 
     async def submit(self, desired: Desired, until: float) -> Submitted:
         """

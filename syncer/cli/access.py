@@ -30,6 +30,7 @@ from syncer.ledger.lua import Script
 from syncer.ledger.store import Server
 from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
+from syncer.runtime.supervise import end
 from syncer.settings import LoadedSyncer, SyncerSettings, load
 
 #: Seconds for which a call to Redis is repeated, and for one to the API server.
@@ -240,8 +241,7 @@ async def opened(client: LedgerClient) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 def operator_name(given: str | None) -> str:

@@ -31,6 +31,7 @@ from syncer.model.errors import ContractError, Expired, Gone
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding
 from syncer.rules.verification import Bounds, Sides, check, check_alone
+from syncer.runtime.supervise import end
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
@@ -220,8 +221,7 @@ async def _listed(
                 coming = ask(page.continue_token)
             yield page
     finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
+        await end(coming)
 
 
 def problem_of(found: Unreadable) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from syncer.cli.exits import INTERRUPTED
+from syncer.runtime.supervise import end
 
 _CHUNK: Final = 4096
 
@@ -39,12 +40,6 @@ async def until_stdin_closes(work: Coroutine[Any, Any, int]) -> int:
     waiting = asyncio.ensure_future(closed.wait())
     try:
         await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return INTERRUPTED
+        return task.result() if task.done() else INTERRUPTED
     finally:
-        task.cancel()
-        waiting.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
+        await end(task, waiting)

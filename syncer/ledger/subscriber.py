@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from syncer.model.errors import LedgerError
 from syncer.rules.backoff import exponential
+from syncer.runtime.supervise import end
 
 logger = logging.getLogger("ledger.redis")
 
@@ -119,8 +120,7 @@ class Subscriber:
                     async with asyncio.timeout(_SILENCE):
                         self._take(await connection.read_response())
             finally:
-                beat.cancel()
-                await asyncio.gather(beat, return_exceptions=True)
+                await end(beat)
         finally:
             await connection.disconnect(nowait=True)
 

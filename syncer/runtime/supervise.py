@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from syncer.rules.backoff import exponential
 
@@ -70,6 +70,13 @@ async def restarting(
             else:
                 await elapse(every, sooner)
                 sooner.clear()
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks, and wait until they have ended; an error of theirs is nobody's any more."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def elapse(seconds: float, sooner: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.cli.web.server import ADDRESS, Explorer
 from syncer.model.errors import ConfigError
+from syncer.runtime.supervise import end
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -49,9 +50,8 @@ async def run(options: argparse.Namespace) -> int:
             if following.done():
                 following.result()
         finally:
-            following.cancel()
+            await end(following)
             await explorer.close()
-            await asyncio.gather(following, return_exceptions=True)
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
     return OK

@@ -44,6 +44,7 @@ from syncer.cli.web.story import tell
 from syncer.cli.web.updates import Updates
 from syncer.model.errors import ContractError
 from syncer.runtime.connections import Connections, Handler, Listener, listen
+from syncer.runtime.supervise import end
 
 T = TypeVar("T")
 
@@ -134,8 +135,7 @@ class Shared(Generic[T]):
     async def close(self) -> None:
         """End a reading that is under way."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     def _stamp(self, task: asyncio.Future[T]) -> None:
         self._until = time.monotonic() + self._fresh
