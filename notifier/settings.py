@@ -444,7 +444,7 @@ class EgressSettings(Group):
 
 
 class EventsSettings(Group):
-    """Kubernetes Events about notifications; best effort, always after the record."""
+    """Kubernetes Events about notifications; best effort, after the record unless Redis is away."""
 
     enabled: bool = Field(default=True, description="Whether Events are written; default true.")
     per_second: float = constant(50.0)
