@@ -170,10 +170,13 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
-    if about.ground(request) is Ground.JOURNAL:
-        # What is journaled counts as unknown, although a former owner may have told the log alone more.
-        ahead = {a.id for a in status.attempts if a.state is AttemptState.UNKNOWN}
-        view = replace(view, doubted=view.doubted | ahead)
+    lost = request.created <= about.lost + MARGIN
+    if lost or about.ground(request) is Ground.JOURNAL:
+        # What is journaled counts as unknown, although a former owner may have told the log alone more; of
+        # what the store may have lost nobody knows whether it was.
+        known = (*status.attempts, *view.attempts.values())
+        doubted = {a.id for a in known if lost or a.state is AttemptState.UNKNOWN}
+        view = replace(view, doubted=view.doubted | doubted)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
     # Of a plan that is lost, only the status says which channels were fallbacks that nobody needed.
@@ -194,9 +197,8 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     # A success that came late is shown beside the phase that there was.
     shown = {a.id for a in status.attempts}
     late = (a for a in view.attempts.values() if a.state is AttemptState.SUCCESS)
-    # If the store has lost anything, that may have been a person's request to send once more.
-    asked = request.created <= about.lost + MARGIN
-    return asked or all(a.id in shown or a.channel in said for a in late)
+    # What the store has lost may have been a person's request to send once more.
+    return lost or all(a.id in shown or a.channel in said for a in late)
 
 
 def known_part(status: Status, view: LogView) -> Status:

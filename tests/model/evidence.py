@@ -16,7 +16,7 @@ Properties:
 - F1: no log holds an attempt that nobody made, unless a loss, an outage or adoption explains it.
 - F2: nothing is planned for a channel that no route names, with the same exception.
 - F3: nothing is called sent that nobody received, with the same exception.
-- F6: no status is doubted that nobody else has written while nothing was lost unexplained.
+- F6: no status is doubted that nobody else has written, unless its log alone has lost its end.
 - B1: requests <= 1 + attempts that were unknown when a further one was opened (+ lost ones).
 
 What somebody takes out of a status that no log has any more counts as lost.
@@ -381,7 +381,7 @@ def _claim(s: State, o: Options) -> Step:
     own = verdict is Verdict.DISREGARDED
     judged = s._replace(own=own, alone=alone, compared=True, claim="held")
     if verdict is Verdict.DOUBTED:
-        explained = s.tainted or s.trimmed or s.lost
+        explained = s.tainted or s.trimmed
         broken = () if explained else ("F6",)
         return _to("doubts the status", judged._replace(claim="doubted", log=log), o, *broken)
     believed = verdict is Verdict.BELIEVED

@@ -150,6 +150,9 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Failed", *ENDED[:2], attempt(3, UNKNOWN), journal="0.7-1"), view(*ENDED),
         {"marked": True}, FRESH, AGREES,
     ),
+    "ended by what was not sent, and the store has lost what it was before": (
+        status("Failed", *ENDED), view(*ENDED), {"compared": NOW}, CHANGED - DAY, AGREES,
+    ),
     "delivered after its end, and the store has lost the request for that": (
         status("Failed", *FAILS), view(*FAILS, attempt(4, SUCCESS)), {"compared": NOW}, CHANGED - DAY,
         AGREES,
