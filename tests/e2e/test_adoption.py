@@ -9,13 +9,13 @@ delivered or as failed for good.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from syncer.model.resource import Json
 from syncer.model.times import format_time
-from tests.e2e.harness import Stage, until
+from tests.e2e.harness import Stage
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -43,66 +43,35 @@ async def left_behind(here: Stage, name: str, status: Json, **spec: Any) -> str:
     return uid
 
 
-async def test_unfinished_objects_are_finished(here: Stage) -> None:
-    """Old attempts stay as written, the next number follows the highest, the budget counts both."""
-    busy = "slack webhook returned 503 (retryable): busy"
-    old = [entry(1, ago=10 * MINUTE, error=busy), entry(1, ago=10 * MINUTE - 500, error=busy)]
-    uid = await left_behind(
-        here, "n",
+BUSY: Final = "slack webhook returned 503 (retryable): busy"
+#: The one text that is ever read: upstream's prefix of a final failure.
+FINAL: Final = "permanent failure: slack webhook returned 404 (permanent failure): no_service"
+
+
+async def test_what_another_controller_left_goes_on_and_what_it_ended_stays(here: Stage) -> None:
+    """
+    Old attempts stay as written and count; their waits and final failures are kept.
+
+    A finished object is neither written nor sent, and gets no log.
+    """
+    old = [entry(1, ago=10 * MINUTE, error=BUSY), entry(1, ago=10 * MINUTE - 500, error=BUSY)]
+    began = old[0]["timestamp"]
+    tried = await left_behind(
+        here, "tried",
         {
             "phase": "Sending", "reason": "ProcessingDeliveries", "totalAttempts": 2,
             "failedDeliveries": 1, "deliveryAttempts": old,
-            "queuedAt": old[0]["timestamp"], "processingStartedAt": old[0]["timestamp"],
+            "queuedAt": began, "processingStartedAt": began,
         },
     )  # fmt: skip
-    here.notifier().start()
-    status = (await here.wait_phase(uid)).status
-    attempts = status["deliveryAttempts"]
-    assert [a["attempt"] for a in attempts] == [1, 1, 2]
-    assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
-    assert [a["id"] for a in attempts[:2]] == ["0-0", "0-1"]
-    assert [a["error"] for a in attempts[:2]] == [busy, busy]
-    assert status["totalAttempts"] == 3
-    assert status["queuedAt"].startswith(old[0]["timestamp"][:19])
-    assert len(here.receiver.calls("n")) == 1
-
-
-async def test_the_wait_of_the_last_old_attempt_is_kept(here: Stage) -> None:
-    """An attempt that ended a moment ago is not repeated before its back-off has passed."""
-    policy = {"maxAttempts": 5, "initialBackoffSeconds": 4, "backoffMultiplier": 1}
-    ended = time.time()
-    uid = await left_behind(
-        here, "n",
-        {"phase": "Sending", "totalAttempts": 1, "deliveryAttempts": [entry(1, ago=0)]},
-        retryPolicy=policy,
-    )  # fmt: skip
-    here.notifier().start()
-    await here.wait_phase(uid)
-    assert len(here.receiver.calls("n")) == 1
-    # The stored time has whole seconds, so it may be up to one too early.
-    assert time.time() - ended >= 3.0
-
-
-async def test_a_permanent_failure_of_the_old_record_is_final(here: Stage) -> None:
-    """The one text that is ever read: upstream's prefix of a final failure."""
-    final = "permanent failure: slack webhook returned 404 (permanent failure): no_service"
-    uid = await left_behind(
-        here, "n",
+    failed = await left_behind(
+        here, "failed",
         {
             "phase": "Sending", "totalAttempts": 1, "failedDeliveries": 1,
-            "deliveryAttempts": [entry(1, ago=MINUTE, error=final)],
+            "deliveryAttempts": [entry(1, ago=MINUTE, error=FINAL)],
         },
     )  # fmt: skip
-    here.notifier().start()
-    status = (await here.wait_phase(uid, "Failed")).status
-    assert status["reason"] == "AllDeliveriesFailed"
-    assert status["totalAttempts"] == 1
-    assert here.receiver.calls("n") == []
-
-
-async def test_finished_objects_stay_untouched(here: Stage) -> None:
-    """A finished object is neither written nor sent, and gets no log."""
-    uid = await left_behind(
+    done = await left_behind(
         here, "done",
         {
             "phase": "Sent", "reason": "AllDeliveriesSucceeded", "totalAttempts": 1,
@@ -111,11 +80,32 @@ async def test_finished_objects_stay_untouched(here: Stage) -> None:
         },
     )  # fmt: skip
     before = await here.api.ask("GET", f"{here.api.requests}/done")
+    ended = time.time()
+    waits = await left_behind(
+        here, "waits",
+        {"phase": "Sending", "totalAttempts": 1, "deliveryAttempts": [entry(1, ago=0)]},
+        retryPolicy={"maxAttempts": 5, "initialBackoffSeconds": 8, "backoffMultiplier": 1},
+    )  # fmt: skip
     await here.notifier().start().wait_ready()
-    other = await here.create("other")
-    await here.wait_phase(other)
-    await until(lambda: len(here.receiver.book) == 1, "the other one is delivered", within=30)
+
+    status = (await here.wait_phase(tried)).status
+    attempts = status["deliveryAttempts"]
+    assert [(a["attempt"], a["status"]) for a in attempts] == [
+        (1, "failed"), (1, "failed"), (2, "success"),
+    ]  # fmt: skip
+    assert [(a["id"], a["error"]) for a in attempts[:2]] == [("0-0", BUSY), ("0-1", BUSY)]
+    assert status["totalAttempts"] == 3
+    assert status["queuedAt"].startswith(began[:19])
+
+    status = (await here.wait_phase(failed, "Failed")).status
+    assert (status["reason"], status["totalAttempts"]) == ("AllDeliveriesFailed", 1)
+
+    await here.wait_phase(waits)
+    # The stored time has whole seconds, so it may be up to one too early.
+    assert time.time() - ended >= 7.0
+
     after = await here.api.ask("GET", f"{here.api.requests}/done")
     assert after.revision == before.revision
-    assert await here.logs([uid]) == {}
-    assert here.receiver.calls("done") == []
+    assert await here.logs([done]) == {}
+    calls = {name: len(here.receiver.calls(name)) for name in ("tried", "failed", "done", "waits")}
+    assert calls == {"tried": 1, "failed": 0, "done": 0, "waits": 1}
