@@ -237,11 +237,6 @@ def unreadable(text: str, prefix: str = "") -> str:
     return f'{prefix}strconv.ParseUint: parsing "{text}": invalid syntax'
 
 
-def is_strict(query: Mapping[str, str]) -> bool:
-    """Tell whether unknown members are to be refused instead of dropped."""
-    return query.get("fieldValidation") == "Strict"
-
-
 def is_dry(query: Mapping[str, str]) -> bool:
     """Tell whether a write is to be checked and answered without being made."""
     return query.get("dryRun") == "All"

@@ -41,38 +41,23 @@ RULES_SKIPPED: Final = FieldError(
 )
 
 
-def conform(value: Any, schema: Json, path: str = "") -> tuple[Any, list[str]]:
-    """
-    Drop members that the schema does not know, then fill in its defaults.
-
-    Returns:
-        The value as it would be stored, and the paths of what was dropped.
-    """
-    unknown: list[str] = []
+def conform(value: Any, schema: Json) -> Any:
+    """Drop members that the schema does not know, and fill in its defaults."""
     if isinstance(value, dict) and "properties" in schema:
         members = schema["properties"]
-        kept: Json = {}
-        for name, member in value.items():
-            here = f"{path}.{name}" if path else name
-            if name in members:
-                kept[name], dropped = conform(member, members[name], here)
-                unknown += dropped
-            elif schema.get("x-kubernetes-preserve-unknown-fields"):
-                kept[name] = member
-            else:
-                unknown.append(here)
+        free = schema.get("x-kubernetes-preserve-unknown-fields")
+        kept = {
+            name: conform(member, members[name]) if name in members else member
+            for name, member in value.items()
+            if name in members or free
+        }
         for name, node in members.items():
             if "default" in node and name not in kept:
                 kept[name] = deepcopy(node["default"])
-        return kept, unknown
+        return kept
     if isinstance(value, list) and "items" in schema:
-        entries = []
-        for index, entry in enumerate(value):
-            rebuilt, dropped = conform(entry, schema["items"], f"{path}[{index}]")
-            entries.append(rebuilt)
-            unknown += dropped
-        return entries, unknown
-    return value, unknown
+        return [conform(entry, schema["items"]) for entry in value]
+    return value
 
 
 def violations(new: Json, old: Json | None, schema: Json) -> list[FieldError]:

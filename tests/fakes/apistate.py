@@ -48,7 +48,6 @@ from tests.fakes.apianswers import (
     failure,
     invalid,
     is_dry,
-    is_strict,
     listing,
     matches,
     merge,
@@ -192,9 +191,7 @@ class ApiState:
         """Tell what a request is about, and its verb; None for a path that nobody serves."""
         target = self._target(request.path)
         watching = request.query.get("watch") in {"1", "true"}
-        verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(
-            request.method, "get"
-        )
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}.get(request.method, "get")
         if verb == "get" and target and not target.name:
             verb = "watch" if watching else "list"
         return target, verb
@@ -285,7 +282,7 @@ class ApiState:
             return Response(200, self._find(target))
         if request.method == "DELETE" and target.subresource:
             return unsupported("deletion of a subresource")
-        act = {"PUT": self._put, "PATCH": self._patch, "DELETE": self._delete}.get(request.method)
+        act = {"PATCH": self._patch, "DELETE": self._delete}.get(request.method)
         return act(target, request) if act else unsupported(request.method)
 
     def _discovery(self, path: str) -> Response:
@@ -402,11 +399,9 @@ class ApiState:
         if (wanted.get("metadata") or {}).get("resourceVersion"):
             return failure(500, "", "resourceVersion should not be set on objects to be created")
         check_place(target, wanted)
-        return self._create(target.kind, target.namespace, wanted, strict=is_strict(request.query))
+        return self._create(target.kind, target.namespace, wanted)
 
-    def _create(
-        self, kind: Kind, namespace: str, wanted: Json, *, strict: bool = False
-    ) -> Response:
+    def _create(self, kind: Kind, namespace: str, wanted: Json) -> Response:
         meta = dict(wanted.get("metadata") or {})
         name = meta.get("name") or ""
         self._check_namespace(kind, namespace, name)
@@ -440,32 +435,10 @@ class ApiState:
         }
         if kind is NAMESPACES:
             made |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
-        made, headers = self._admit(kind, made, None, strict=strict)
+        made = self._admit(kind, made, None)
         if kind is DEFINITIONS:
             made = self._install(made)
-        return Response(201, self._store(kind, "ADDED", made, None), headers)
-
-    def _put(self, target: Target, request: Request) -> Response:
-        kind = target.kind
-        wanted = read_object(kind, request.body)
-        check_place(target, wanted)
-        meta = wanted.get("metadata") or {}
-        current = self.get(kind.plural, target.namespace, target.name)
-        if current is None and kind is LEASES:
-            self._check_namespace(kind, target.namespace, target.name)
-            if meta.get("uid"):
-                return self._wrong_uid(target, str(meta["uid"]), "")
-            bare = {k: v for k, v in meta.items() if k != "resourceVersion"}
-            return self._create(
-                kind, target.namespace, {**wanted, "metadata": {**bare, "name": target.name}}
-            )
-        current = self._find(target)
-        if meta.get("uid") and meta["uid"] != current["metadata"]["uid"]:
-            return self._wrong_uid(target, str(meta["uid"]), current["metadata"]["uid"])
-        return self._replace(
-            target, current, wanted,
-            strict=is_strict(request.query), dry=is_dry(request.query),
-        )  # fmt: skip
+        return Response(201, self._store(kind, "ADDED", made, None))
 
     def _patch(self, target: Target, request: Request) -> Response:
         kind = target.kind
@@ -485,22 +458,10 @@ class ApiState:
             text = f'Invalid value: "{uid}": field is immutable'
             cause = FieldError("metadata.uid", "FieldValueInvalid", text)
             return invalid(kind, target.name, [cause])
-        return self._replace(
-            target, current, wanted,
-            strict=is_strict(request.query), dry=is_dry(request.query), patched=True,
-        )  # fmt: skip
+        return self._replace(target, current, wanted, dry=is_dry(request.query))
 
-    def _replace(
-        self,
-        target: Target,
-        current: Json,
-        wanted: Json,
-        *,
-        strict: bool = False,
-        dry: bool = False,
-        patched: bool = False,
-    ) -> Response:
-        """Store the next state of an object, from a PUT or from a patch that was applied."""
+    def _replace(self, target: Target, current: Json, wanted: Json, *, dry: bool) -> Response:
+        """Store the next state of an object, from a patch that was applied."""
         kind, old = target.kind, current["metadata"]
         self._check_revision(target, current, wanted)
         if target.subresource:
@@ -510,20 +471,20 @@ class ApiState:
         else:
             made = self._next_main(kind, current, wanted)
             self._check_finalizers(target, current, made)
-        made, headers = self._admit(kind, made, current, strict=strict, patched=patched)
+        made = self._admit(kind, made, current)
         if made == current:
-            return Response(200, current, headers)
+            return Response(200, current)
         if dry:
-            return Response(200, made, headers)
+            return Response(200, made)
         if kind.custom and content_of(made) != content_of(current):
             made["metadata"] = {**made["metadata"], "generation": old["generation"] + 1}
         if old.get("deletionTimestamp") and not made["metadata"].get("finalizers"):
             self._store(kind, "DELETED", made, current)
-            return Response(200, made, headers)
+            return Response(200, made)
         if kind is DEFINITIONS:
             made = self._install(made)
         stored = self._store(kind, "MODIFIED", made, current)
-        return Response(200, stored, headers)
+        return Response(200, stored)
 
     def _next_main(self, kind: Kind, current: Json, wanted: Json) -> Json:
         """Combine what a write to the main resource may set with what it may not."""
@@ -616,44 +577,21 @@ class ApiState:
             cause = FieldError("metadata.finalizers", "FieldValueForbidden", text)
             raise Refusal(invalid(target.kind, target.name, [cause]))
 
-    def _wrong_uid(self, target: Target, given: str, actual: str) -> Response:
-        kind = target.kind
-        prefix = f"{kind.group}/" if kind.custom else ""
-        key = f"/registry/{prefix}{kind.plural}/{target.namespace}/{target.name}"
-        text = (
-            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, "
-            "AdditionalErrorMsg: Precondition failed: "
-            f"UID in precondition: {given}, UID in object meta: {actual}"
-        )
-        return conflict(kind.resource, kind.plural, kind.group, target.name, text)
-
-    def _admit(
-        self, kind: Kind, made: Json, current: Json | None, *, strict: bool, patched: bool = False
-    ) -> tuple[Json, dict[str, str]]:
-        """Default, prune and validate; return what is to be stored, and headers for the answer."""
-        name, headers = made["metadata"]["name"], {}
+    def _admit(self, kind: Kind, made: Json, current: Json | None) -> Json:
+        """Default, prune and validate; return what is to be stored."""
         if kind.schema is not None:
             system = {k: made[k] for k in ("apiVersion", "kind", "metadata")}
-            shaped, unknown = conform(made, kind.schema)
-            made = {**shaped, **system}
-            if unknown and strict:
-                listed = ", ".join(f'unknown field "{path}"' for path in unknown)
-                text = f"strict decoding error: {listed}"
-                cause = FieldError("patch", "FieldValueInvalid", text)
-                raise Refusal(invalid(kind, name, [cause]))
-            if unknown:
-                warnings = (f'299 - "unknown field \\"{path}\\""' for path in unknown)
-                headers["Warning"] = ", ".join(warnings)
+            made = {**conform(made, kind.schema), **system}
             errors = violations(made, current, kind.schema)
             if errors:
-                raise Refusal(invalid(kind, name, errors))
+                raise Refusal(invalid(kind, made["metadata"]["name"], errors))
         elif kind is LEASES:
-            check_lease(made, patched=patched)
+            check_lease(made, patched=current is not None)
         elif kind is EVENTS:
             check_event(made)
         if len(json.dumps(made, ensure_ascii=False).encode()) > OBJECT_LIMIT:
             raise Refusal(failure(500, "", "etcdserver: request is too large"))
-        return made, headers
+        return made
 
     # -- storing ---------------------------------------------------------------------------------
 
