@@ -154,7 +154,7 @@ async def read_shard(
         # The latest acquisition did not keep it.
         note = None
     if not (uid := session_of(lease)):
-        return ShardHolder(holder_of(lease, now=time.time()), note=note)
+        return ShardHolder("", note=note)
     path = lease_path(namespace, session_name(installation, lease.holder))
     try:
         session = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
@@ -166,14 +166,10 @@ async def read_shard(
 
 def holder_of(lease: LeaseRecord, *, now: float) -> str:
     """
-    Return who holds a Lease by the times in it, empty if it is free or has run out.
+    Return who holds a session by the times in it, empty if it has run out.
 
     `now` is in Unix seconds. A session is renewed every few seconds, so that a replica which is gone shows
     soon; this clock may differ from the replica's by some seconds.
     """
-    lasts = (
-        max(_RENEWED, lease.duration / 2)
-        if lease.name.count("-session-")
-        else 2 * lease.duration + 5
-    )
+    lasts = max(_RENEWED, lease.duration / 2)
     return lease.holder if now - parse_time(lease.renew_time) / 1000 < lasts else ""

@@ -175,12 +175,10 @@ def state_of(
     uid = session_of(lease)
     if uid in ended:
         return ShardState(Hold.ORPHANED, holder=lease.holder)
-    if not uid:
-        until = seen.since + view.lasts(lease)
-    elif session := view.sessions.get(uid):
+    if session := view.sessions.get(uid):
         # It is ended first, however long it has been silent.
         return _held(session.since + view.lasts(session.lease))
-    elif gone := view.departed.get(uid):
+    if gone := view.departed.get(uid):
         until = gone.since + view.lasts(gone.lease)
     else:
         until = seen.since + view.lasts(lease)

@@ -34,8 +34,8 @@ ROUTING: Final = "notification-ledger/routing"
 ROUTING_PROBLEM: Final = "notification-ledger/routing-problem"
 #: Annotation of a session's Lease: the namespaces that its replica watches (`syncer.sharding.neighbours`).
 NAMESPACES: Final = "notification-ledger/namespaces"
-#: `leaseDurationSeconds` of a shard that a session holds. It decides nothing but that a version without
-#: sessions never takes such a Lease for expired.
+#: `leaseDurationSeconds` of a shard that a session holds, which lasts for as long as that does. What
+#: somebody writes by hand beside the annotation of a session has another one.
 FOREVER: Final = 2**31 - 1
 #: The same of one that was released: the least that is valid.
 RELEASED: Final = 1
