@@ -6,10 +6,10 @@ One notification, one channel, one owner after another. The rule is the product'
 claim reads log and object, has the status judged, and does what follows, in one step; so does a status
 write, which compares the version. What the other models settle is taken for granted.
 
-Faults: a status is written by somebody else; an owner dies, and what it opened and did not send is recorded
-as unknown before it says so itself; Redis is emptied, or the log of this one loses its end and nobody knows
-why; the log expires; Redis is away, and attempts are journaled. The object is of this installation, or
-another controller has left it.
+Faults: a status is written by somebody else; an owner dies, and what it opened is recorded as unknown
+before it tells what became of that; Redis is emptied, or the log of this one loses its end and nobody
+knows why; the log expires; Redis is away, and attempts are journaled. The object is of this
+installation, or another controller has left it.
 
 Properties:
 
@@ -105,6 +105,7 @@ class Options:
         losses: How often Redis is emptied.
         trims: How often the log loses its end alone.
         outages: How often Redis is away.
+        once: Delivery is at most once.
         adopted: Phase in which another controller has left it, empty if it is ours.
         routes: A plan comes from no status.
         grounds: What a status shows enters a log only on a ground.
@@ -127,6 +128,7 @@ class Options:
     losses: int = 0
     trims: int = 0
     outages: int = 0
+    once: bool | None = None
     adopted: str = ""
     routes: bool = True
     grounds: bool = True
@@ -158,7 +160,7 @@ class State(NamedTuple):
         compared: This process has compared log and status since the loss.
         looked: It knows who the servers are.
         flight: The attempt that it has opened and not sent, 0 without one.
-        late: The one that a former owner has not sent, and has not said so.
+        late: The one whose result a former owner has not told yet.
         away: Redis is.
         marked: The Lease says that statuses may be marked.
         old: Its log may have expired.
@@ -231,8 +233,9 @@ def goal(s: State, o: Options) -> bool:
 def steps(s: State, o: Options) -> Iterator[Step]:
     """All that may happen next."""
     yield from _faults(s, o)
-    if s.late and not s.away:
-        yield _to("the former owner has not sent it", _record(s, s.late, "N")._replace(late=0), o)
+    for label, state in _ENDS.items() if s.late and not s.away else ():
+        known = _record(s, s.late, state)._replace(late=0, arrived=s.arrived + (state in "SU"))
+        yield _to(f"of its former owner, {s.late} {label}", known, o)
     if not s.seen:
         yield _to("the status is seen", s._replace(claim="", seen=True), o)
     if not s.looked:
@@ -344,6 +347,7 @@ def _about(s: State, o: Options) -> Circumstances:
         compared=NOW if s.compared else 0,
         marked=(s.marked and o.marks_count) or not o.marks_known,
         now=LATE if s.old and o.waits else NOW,
+        at_most_once=bool(o.once),
     )
 
 
@@ -412,7 +416,7 @@ def _known(s: State, o: Options) -> Tries:
 
 def _may_open(s: State, o: Options) -> bool:
     known = _known(s, o)
-    over = any(t.state in "SI" for t in known) or sum(t.state != "N" for t in known) >= _MOST
+    over = _ended(known, o) or any(t.state == "I" for t in known)
     return not over and s.begun < _BOUND and _status(s, o).phase not in ("Sent", "Failed")
 
 
@@ -468,7 +472,7 @@ def _journal(s: State, o: Options) -> Iterator[Step]:
         new = _opened(s, o)
         kept = tuple(t for t in _known(s, o) if t.state != "I")
         tries = (*kept, Try(new.begun, state))
-        status = Status(_phase(tries), tries, "a", mark=True)
+        status = Status(_ended(tries, o) or "Sending", tries, "a", mark=True)
         new = new._replace(status=status, marked=True, own=False, memory=tries)
         arrived = s.arrived + (state in "SU")
         yield _to(f"{new.begun} is journaled, and {label}", new._replace(arrived=arrived), o)
@@ -477,12 +481,13 @@ def _journal(s: State, o: Options) -> Iterator[Step]:
 # -- the status ------------------------------------------------------------------------------------
 
 
-def _phase(tries: Tries) -> str:
+def _ended(tries: Tries, o: Options) -> str:
+    """The final phase to which attempts lead, empty if to none."""
     if any(t.state == "S" for t in tries):
         return "Sent"
-    if any(t.state == "I" for t in tries) or sum(t.state != "N" for t in tries) < _MOST:
-        return "Sending"
-    return "Failed"
+    used_up = sum(t.state != "N" for t in tries) >= _MOST
+    failed = used_up or (o.once and any(t.state == "U" for t in tries))
+    return "Failed" if failed and not any(t.state == "I" for t in tries) else ""
 
 
 def _rendered(s: State, o: Options) -> Status:
@@ -492,7 +497,7 @@ def _rendered(s: State, o: Options) -> Status:
         return s.status
     known = _known(s, o)
     tries = tuple(sorted(Try(t.id, t.state) for t in known if t.state != "I"))
-    phase = before.phase if before.phase in ("Sent", "Failed") else _phase(known)
+    phase = before.phase if before.phase in ("Sent", "Failed") else _ended(known, o) or "Sending"
     return Status(phase, tries, s.log.plan)
 
 
