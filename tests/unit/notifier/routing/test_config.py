@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 import yaml
@@ -239,12 +238,10 @@ BOMBS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("case", BOMBS)
-def test_a_bomb_is_refused_quickly(case: str) -> None:
-    """References that multiply end at the bound on values, not at the end of memory."""
-    started = time.process_time()
+def test_a_bomb_is_refused(case: str) -> None:
+    """References that multiply end at the bound on values; without it nothing would end."""
     with pytest.raises(ConfigError, match="more than 100000 values"):
         parse(BOMBS[case])
-    assert time.process_time() - started < 5
 
 
 def test_values_are_read_as_go_reads_them() -> None:
