@@ -9,6 +9,7 @@ sender knows that it does not.
 A storm must not cost more than it brings. So the API server is asked about a few events of a namespace
 at once, in the order in which they came; the others wait. And what is under way when the patience ends goes
 on: given up, it would cost its connection, and its object would exist all the same. The retry meets it.
+Twins and retries, which are half of a storm, find by a read what another create would be refused for.
 
 "Already exists" is success: a retry, the same event from a peer, or an own create whose answer was lost.
 The object's identity is compared, so that nobody who may create objects of that name can silence an alert
@@ -31,6 +32,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
@@ -67,6 +69,8 @@ _PAUSE_MOST: Final = 1.0
 _LATE: Final = 120.0
 #: Events of one namespace about which the API server is asked at once.
 _TOGETHER: Final = 16
+#: Names that are known to be taken.
+_TAKEN: Final = 10_000
 #: Objects of one page, and pages that are read.
 _PAGE: Final = 500
 _PAGES: Final = 20
@@ -168,11 +172,13 @@ class Submitter:
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(_TOGETHER)
         )
-        self._under_way: set[asyncio.Task[Any]] = set()
+        #: By namespace and name, as what is known to be taken, which the API server is still asked about.
+        self._under_way: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._taken: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
         """End what is under way; nobody waits for it any more."""
-        await end(*self._under_way)
+        await end(*self._under_way.values())
 
     async def submit(self, desired: Desired, until: float) -> Submitted:
         """
@@ -223,17 +229,20 @@ class Submitter:
         self, desired: Desired, ask: Callable[[Desired], Coroutine[Any, Any, T]]
     ) -> T:
         """Ask the API server about an event when those before it have been; who waits may go."""
-        turn = self._turns[desired.namespace]
+        turn, key = self._turns[desired.namespace], _key(desired)
         await turn.acquire()
+        while (twin := self._under_way.get(key)) is not None:
+            turn.release()
+            await asyncio.wait({twin})
+            await turn.acquire()
 
         def ended(task: asyncio.Task[T]) -> None:
             turn.release()
-            self._under_way.discard(task)
+            del self._under_way[key]
             if not task.cancelled():
                 task.exception()
 
-        task = asyncio.create_task(ask(desired))
-        self._under_way.add(task)
+        task = self._under_way[key] = asyncio.create_task(ask(desired))
         task.add_done_callback(ended)
         await asyncio.wait({task})
         return task.result()
@@ -241,19 +250,24 @@ class Submitter:
     async def _found(self, desired: Desired) -> Submitted | None:
         there = await self._young(desired)
         if there is None:
-            there = await self.objects.get(desired.namespace, desired.identity.name)
+            there = await self.objects.get(*_key(desired))
         if not _same(there, desired) or await self._again(desired, there) is not None:
             return None
         return _submitted(there, desired, duplicate=True)
 
     async def _once(self, desired: Desired) -> Submitted:
         there = await self._young(desired)
+        if there is None and _key(desired) in self._taken:
+            with suppress(Gone):
+                there = await self.objects.get(*_key(desired))
         if there is None:
             try:
                 made = await self.objects.create(desired.namespace, desired.manifest)
+                self._take(desired)
                 return _submitted(made, desired, duplicate=False)
             except Conflict:
-                there = await self.objects.get(desired.namespace, desired.identity.name)
+                self._take(desired)
+                there = await self.objects.get(*_key(desired))
         found = _submitted(there, desired, duplicate=True)
         if not _same(there, desired):
             # Not refused: its name is a hash of the event, and whoever may patch the annotation could
@@ -261,6 +275,11 @@ class Submitter:
             return replace(found, taken=True)
         again = await self._again(desired, there)
         return found if again is None else await self._once(again)
+
+    def _take(self, desired: Desired) -> None:
+        self._taken[_key(desired)] = None
+        if len(self._taken) > _TAKEN:
+            del self._taken[next(iter(self._taken))]
 
     async def _again(self, desired: Desired, there: Json) -> Desired | None:
         """Return an event whose object exists as an occurrence of its own; None if it is not one."""
@@ -303,6 +322,10 @@ class Submitter:
             return None
         old = self._now() - _created(before) / 1000 >= identity.window
         return None if old or not _same(before, desired) else before
+
+
+def _key(desired: Desired) -> tuple[str, str]:
+    return desired.namespace, desired.identity.name
 
 
 def _passes(error: Rejected) -> bool:

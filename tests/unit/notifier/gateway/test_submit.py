@@ -247,6 +247,26 @@ def test_a_storm_waits_its_turn() -> None:
     simulate(1, storm)
 
 
+def test_twins_and_retries_are_met_by_a_read() -> None:
+    """A create is asked for once, unless its object has gone since."""
+    objects = Slow()
+
+    async def pairs(loop: SimLoop) -> None:
+        submitter = Submitter(objects, lambda: NOW)
+        events = [
+            replace(desired(n), identity=replace(desired(n).identity, before="")) for n in range(20)
+        ]
+        made = await asyncio.gather(*(submitter.submit(e, loop.time() + 5) for e in events * 2))
+        assert sum(each.duplicate for each in made) == 20
+        assert (await submitter.submit(events[0], loop.time() + 5)).duplicate
+        assert sorted(objects.begun) == sorted(objects.created)
+        del objects.there["am-0"]
+        assert not (await submitter.submit(events[0], loop.time() + 5)).duplicate
+        await submitter.close()
+
+    simulate(1, pairs)
+
+
 def tries(retry_after: float | None, *, patience: float) -> list[float]:
     """Seconds at which an API server is asked that is away, in virtual time."""
     times: list[float] = []
