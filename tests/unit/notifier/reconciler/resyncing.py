@@ -29,6 +29,7 @@ from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
+from tests.beside import beside
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 
@@ -200,10 +201,7 @@ async def world() -> AsyncIterator[World]:
     """A fresh one, with two workers."""
     made = World()
     await made.log.client.open("one")
-    workers = [asyncio.create_task(made.controller.reconciler.work()) for _ in range(2)]
-    yield made
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    async with beside(*(made.controller.reconciler.work() for _ in range(2))):
+        yield made
     await made.controller.dispatcher.abort()
     await made.controller.outcomes.drain(5.0)

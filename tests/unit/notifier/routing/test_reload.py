@@ -20,6 +20,7 @@ from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.runtime.polling import PollingThread
+from tests.beside import beside
 
 CANARY = "c4n4ry-s3cret"
 
@@ -101,13 +102,8 @@ def routing_of(files: Files, **options: object) -> Routing:
 async def running(routing: Routing) -> AsyncIterator[Routing]:
     """Load, then follow the files until the end of the block."""
     routing.load_initial()
-    task = asyncio.create_task(routing.run())
-    try:
+    async with beside(routing.run()):
         yield routing
-        assert not task.done(), "the loop ended on its own"
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

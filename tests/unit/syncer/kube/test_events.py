@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -61,13 +61,8 @@ async def recording(limits: EventLimits) -> AsyncIterator[tuple[Server, EventRec
     """Run a recorder for the time of the context."""
     server = Server()
     recorder = EventRecorder(cast("KubeClient", server), instance="pod-0", limits=limits)
-    task = asyncio.create_task(recorder.run())
-    try:
+    async with beside(recorder.run()):
         yield server, recorder
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def request(namespace: str) -> NotificationRequest:

@@ -78,8 +78,7 @@ async def test_an_odd_reply_ends_nothing(command: str, case: str) -> None:
     async with served(command, ODD[case]) as url:
         client = LedgerClient(url, timeout=0.5)
         log = RedisLog(client, patience=0.0)
-        serving = asyncio.create_task(client.run())
-        try:
+        async with beside(client.run()):
             for call in (
                 lambda: client.open("here"),
                 client.probe,
@@ -88,11 +87,6 @@ async def test_an_odd_reply_ends_nothing(command: str, case: str) -> None:
             ):
                 with contextlib.suppress(LedgerError, TimeoutError):
                     await call()
-            assert not serving.done()
-        finally:
-            serving.cancel()
-            (ended,) = await asyncio.gather(serving, return_exceptions=True)
-        assert isinstance(ended, asyncio.CancelledError)
 
 
 @pytest.mark.parametrize("case", ["a number", "nothing", "an empty list", "no list"])
