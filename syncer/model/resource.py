@@ -105,6 +105,10 @@ class Spec:
     retention_days: int = 7
 
 
+#: What is read of a spec: names of members, and their defaults.
+_READ: Final = {part: [(f.name, f.default) for f in fields(part)] for part in (Spec, RetryPolicy)}
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelStatus:
     """One target as the status shows it; `next_retry` is 0 where nothing is scheduled."""
@@ -254,8 +258,12 @@ class NotificationRequest:
         of no meaning here a default changes no digest, one that changes a message does.
         """
         spec = self.spec()
-        parts = ((f, getattr(part, f.name)) for part in (spec, self.policy) for f in fields(part))
-        read = {f.name: value for f, value in parts if value and value != f.default}
+        read = {
+            name: value
+            for part in (spec, self.policy)
+            for name, default in _READ[type(part)]
+            if (value := getattr(part, name)) and value != default
+        }
         read["context"] = [flatten_context(spec.context), *workflow_of(spec.context)]
         return spec, hash_of(read)
 
