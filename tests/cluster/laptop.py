@@ -121,7 +121,9 @@ def _running(laptop: Reader, *words: str) -> Iterator[tuple[subprocess.Popen[byt
     with (
         out.open("wb") as file,
         subprocess.Popen(
-            ["kubectl", "ledger", *words], cwd=laptop.folder, env=laptop.env,
+            # A run in the background ignores what Ctrl-C sends, and so would its children.
+            ["env", "--default-signal=INT", "kubectl", "ledger", *words],
+            cwd=laptop.folder, env=laptop.env,
             stdin=theirs, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         ) as plugin,
     ):  # fmt: skip
