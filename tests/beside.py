@@ -1,10 +1,10 @@
-"""What runs beside a test: a client that is served, a loop of the product."""
+"""What runs beside a test, a client that is served or a loop of the product; and what it leads to."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 
@@ -21,3 +21,10 @@ async def beside(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something holds, at most a minute: a machine may be busy."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from syncer.kube.reflector import Reflector
 from syncer.ledger.connection import CLOCK
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import NoCluster, unreachable
 from tests.fakes.ownership import Held
@@ -183,9 +182,7 @@ async def test_namespaces_that_are_listed(namespaces: object, lists: set[str]) -
         outside=replace(unreachable(), objects=Cluster()),
     )
     async with beside(parts.reflector.run()):
-        async with asyncio.timeout(20):
-            while asked != lists:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: asked == lists)
 
 
 async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
@@ -240,7 +237,5 @@ async def test_lists_are_in_brief_unless_objects_are_deleted(deleting: bool) -> 
     parts = built(outside, retention={"deleteObjects": deleting}, sharding={"shards": 1})
     parts.shards.take(0, Held())
     async with beside(parts.reflector.run()):
-        async with asyncio.timeout(20):
-            while not asked:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: asked)
     assert ("fieldSelector" in asked[0]) is not deleting

@@ -17,7 +17,7 @@ from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.beside import beside
+from tests.beside import beside, eventually
 
 ROUTING: dict[str, Any] = {
     "route": {
@@ -95,9 +95,7 @@ async def test_the_files_are_followed(router: LiveRouter, tmp_path: Path) -> Non
         await asyncio.sleep(0)
         routing = {"route": {"receiver": "plain"}, "receivers": ROUTING["receivers"][:1]}
         (tmp_path / "routing.yaml").write_text(json.dumps(routing), encoding="utf-8")
-        async with asyncio.timeout(60):
-            while router.doubts:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: not router.doubts)
         assert router.not_ready("slack:ops") is None
 
 

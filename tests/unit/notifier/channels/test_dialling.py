@@ -14,6 +14,7 @@ from notifier.channels.base import broken_off
 from notifier.channels.dialling import Names, NoThread
 from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode
 from syncer.model.attempt import FailureClass
+from tests.beside import eventually
 
 
 def _found(*addresses: str) -> list[Any]:
@@ -109,9 +110,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
 
 
 async def _begun(resolver: Resolver, n: int) -> None:
-    async with asyncio.timeout(10):
-        while len(resolver.asked) < n:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(resolver.asked) >= n)
 
 
 async def test_dead_zones_leave_threads_for_others(resolver: Resolver) -> None:
@@ -150,9 +149,7 @@ async def test_who_asks_for_one_name_waits_for_one_answer(resolver: Resolver) ->
         return resolver.asked.count("h.dead.example")
 
     first, second = [[ask() for _ in range(8)] for _ in range(2)]
-    async with asyncio.timeout(10):
-        while not asked():
-            await asyncio.sleep(0.01)
+    await eventually(asked)
     for task in first:
         task.cancel()
     resolver.let_go.set()

@@ -64,15 +64,6 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that real time brings, five seconds at most."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come in five seconds")
-
-
 class Bench:
     """A dispatcher over one receiver, with a clock to turn."""
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
-from tests.beside import beside
+from tests.beside import beside, eventually
 
 
 class Clock:
@@ -119,9 +119,7 @@ async def test_no_wake_up_is_lost_or_shared() -> None:
             else:
                 queue.add(key)
             await asyncio.sleep(0)
-        async with asyncio.timeout(20):
-            while len(queue) or queue.delayed:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: not len(queue) and not queue.delayed)
         assert seen == version
         assert not [w for w in workers if w.done()]
     finally:

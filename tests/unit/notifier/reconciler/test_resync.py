@@ -12,6 +12,7 @@ from notifier.contract import Message, NotReady, Outcome
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
 from syncer.sync.notification import Notification
+from tests.beside import eventually
 from tests.unit.notifier.reconciler.resyncing import (
     PERIOD,
     World,
@@ -186,9 +187,7 @@ async def test_a_notification_in_a_receivers_queue_is_not_looked_at(world: World
     world.receiver.send = slow  # type: ignore[method-assign]  # a receiver that hangs
     for n in range(12):
         world.create(f"n{n}")
-    async with asyncio.timeout(30):
-        while len(world.queue):
-            await asyncio.sleep(0.001)
+    await eventually(lambda: not len(world.queue))
     world.now += 0.5
     world.asked.clear()
     await world.resync.round()

@@ -20,7 +20,7 @@ from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.runtime.polling import PollingThread
-from tests.beside import beside
+from tests.beside import beside, eventually
 
 CANARY = "c4n4ry-s3cret"
 
@@ -109,9 +109,7 @@ async def running(routing: Routing) -> AsyncIterator[Routing]:
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, at most a minute."""
     try:
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.01)
+        await eventually(condition)
     except TimeoutError:
         pytest.fail(f"did not happen: {what}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from syncer.ledger import redis_cluster
 from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
+from tests.beside import eventually
 from tests.unit.syncer.ledger.cluster_nodes import _ALL, META, Client, nodes
 
 
@@ -17,13 +17,6 @@ from tests.unit.syncer.ledger.cluster_nodes import _ALL, META, Client, nodes
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the map as often as it is asked for."""
     monkeypatch.setattr(redis_cluster, "_READ_PAUSE", 0.0)
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_cluster_with_a_hole_cannot_be_opened() -> None:

@@ -17,7 +17,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, PROBE, Script
 from syncer.ledger.replies import Refused, RefusedInside, WrongType, classify_reply
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
-from tests.beside import beside
+from tests.beside import beside, eventually
 
 FORBIDDEN: Final = classify_reply(NoPermissionError("no permissions to run the 'evalsha' command"))
 KEY: Final = "nl:{u}"
@@ -75,9 +75,11 @@ class World:
 
     async def until_said(self, reason: str | None) -> None:
         """Wait for the reason why nothing can be opened; without one it is able."""
-        async with asyncio.timeout(10):
-            while self.client.unavailable_reason != reason or self.client.able == bool(reason):
-                await asyncio.sleep(0.01)
+        await eventually(
+            lambda: (
+                self.client.unavailable_reason == reason and self.client.able is not bool(reason)
+            )
+        )
 
     @contextlib.asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
@@ -223,9 +225,7 @@ async def test_what_is_idle_is_asked_without_a_trace(
         monkeypatch.setattr(writes, "_IDLE", 0.05)
         world.client.writes.on_executed("", INTENT)
         world.client.writes._wanted.set()
-        async with asyncio.timeout(10):
-            while len(world.probes) < 2:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(world.probes) >= 2)
     assert world.probes[-1][-1] == 0
 
 
