@@ -83,7 +83,7 @@ START_LINEAR: Final = Goal(1.3)
 IDLE_WRITES: Final = Goal(0.6)
 IDLE_READS: Final = Goal(0, every=True)
 IDLE_CPU: Final = Goal(0.5)
-IDLE_MEMORY: Final = Goal(60)
+IDLE_MEMORY: Final = Goal(80)
 #: CPU in ms of a replica per notification of another's, where the API server selects by shard; seconds
 #: from SIGKILL until all shards are served: LeaseDuration (18 s by default) and two retry periods.
 OTHERS_CPU: Final = Goal(0.03)
