@@ -242,7 +242,8 @@ class Submitter:
             if not task.cancelled():
                 task.exception()
 
-        task = self._under_way[key] = asyncio.create_task(ask(desired))
+        task = asyncio.create_task(ask(desired))
+        self._under_way[key] = task
         task.add_done_callback(ended)
         await asyncio.wait({task})
         return task.result()
