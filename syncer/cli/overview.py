@@ -2,7 +2,9 @@
 What all notifications together say: how many need a person, and how each receiver does.
 
 Counted over statuses, page by page; nothing is kept of a notification but what is counted. A receiver is
-bad since the first failure behind its last success, whichever notification these were of.
+bad since the first failure behind its last success, whichever notification these were of. One attempt that
+was not sent says nothing of the receiver; several do, as where its credential is missing or its host name
+unknown.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from syncer.model.resource import FAILED, PARTIALLY_SENT
 from syncer.model.times import format_time
 from syncer.rules.channel_state import NOTHING_DUE
 
+#: Attempts in a row that were not sent, from which on they count as failures of the receiver.
+UNSENT: Final = 3
 #: Milliseconds that what is due may take before it counts as stuck.
 LATE: Final = 60_000
 #: Channels that are counted one by one; a route may name as many as there are recipients.
@@ -35,8 +39,8 @@ class Receiver:
         attempts: Since the time that was asked for; `failed` and `unknown` are of these.
         waiting: Notifications that are not finished there; `oldest` is the one that waits longest.
         success: When it last took a message, 0 if that is not known.
-        failures: When attempts failed.
-        error: Of the newest failure.
+        failures: When attempts failed; `unsent` when they were not sent.
+        error: Of the newest of these.
         skip: Why what is due is not tried, by the log of the oldest; empty if it is.
     """
 
@@ -48,13 +52,16 @@ class Receiver:
     oldest: Row | None = None
     success: int = 0
     failures: list[int] = field(default_factory=list)
+    unsent: list[int] = field(default_factory=list)
     error: str = ""
     skip: str = ""
 
     @property
     def since(self) -> int:
         """When it began to fail, 0 if its newest attempt was a success."""
-        return min((at for at in self.failures if at > self.success), default=0)
+        unsent = [at for at in self.unsent if at > self.success]
+        times = self.failures + (unsent if len(unsent) >= UNSENT else [])
+        return min((at for at in times if at > self.success), default=0)
 
     def cells(self, now: int) -> tuple[str, ...]:
         """Return it as cells of a table."""
@@ -146,18 +153,18 @@ class Overview:
             found.attempts += not late
             if one.state is AttemptState.SUCCESS:
                 found.success = max(found.success, one.at)
-            elif one.sent and one.state is not AttemptState.INTENT:
+            elif one.sent is not None and one.state is not AttemptState.INTENT:
                 found.unknown += one.state is AttemptState.UNKNOWN and not late
-                found.failed += one.state is AttemptState.FAILED and not late
-                if one.at >= max(found.failures, default=0):
+                found.failed += one.sent and one.state is AttemptState.FAILED and not late
+                times = found.failures if one.sent else found.unsent
+                times.append(one.at)
+                newest = one.at == max(found.failures + found.unsent)
+                if newest and (one.sent or len(times) >= UNSENT):
                     found.error = translated(one.error)
-                found.failures.append(one.at)
-                if len(found.failures) > _KEPT:
-                    found.failures.sort()
+                if len(times) > _KEPT:
+                    times.sort()
                     # The oldest that counts, and the newest.
-                    found.failures = [t for t in found.failures if t > found.success][:_KEPT] or [
-                        one.at
-                    ]
+                    times[:] = [t for t in times if t > found.success][:_KEPT] or [one.at]
 
     def _of(self, channel: str) -> Receiver | None:
         found = self.receivers.get(channel)

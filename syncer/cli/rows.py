@@ -62,13 +62,13 @@ class Channel(NamedTuple):
 
 
 class Try(NamedTuple):
-    """One attempt as a status shows it; `sent` is false where the controller did not begin it."""
+    """One attempt as a status shows it; `sent` is false where it was only opened, None where superseded."""
 
     channel: str
     at: int
     state: AttemptState
     error: str
-    sent: bool
+    sent: bool | None
 
 
 class Head(NamedTuple):
@@ -292,7 +292,8 @@ class RowMaker:
 
     def _try(self, attempt: Attempt) -> Try:
         error = self._share(attempt.error[:_ERROR])
-        sent = attempt.failure is not FailureClass.NOT_SENT
+        superseded = attempt.failure is FailureClass.SUPERSEDED
+        sent = None if superseded else attempt.failure is not FailureClass.NOT_SENT
         channel = self._share(attempt.channel)
         return Try(channel, attempt.ended or attempt.started, attempt.state, error, sent)
 

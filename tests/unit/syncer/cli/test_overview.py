@@ -52,6 +52,21 @@ def test_a_receiver_is_bad_since_the_first_failure_behind_its_last_success() -> 
     assert counted(failing, sent, again, better).bad == []
 
 
+def test_a_receiver_to_which_nothing_can_be_sent_is_bad() -> None:
+    """Where its host has no address, say. One attempt that was not sent is no news of the receiver."""
+    unsent = [
+        at("failed", n, f"07:{10 * n}:00", **{"class": "notSent"}, error="no such host")
+        for n in (1, 2, 3)
+    ]
+    assert counted(request(*unsent[:2], channels=channel("Retrying"))).bad == []
+    (bad,) = counted(request(*unsent, channels=channel("Retrying"))).bad
+    assert bad.cells(NOW) == (C, "bad for 50m", "3", "0", "0", "1", "-", "no such host")
+    better = request(at("success", 1, "07:25:00"), phase="Sent", channels=channel("Delivered"))
+    assert counted(request(*unsent, channels=channel("Retrying")), better).bad == []
+    late = at("failed", 1, "07:30:00", **{"class": "superseded"}, error="superseded by n2")
+    assert counted(request(late, channels=channel("Superseded"))).bad == []
+
+
 def test_what_needs_attention() -> None:
     """What is overdue, unknown, failed within the day, held; each with its command."""
     found = counted(
