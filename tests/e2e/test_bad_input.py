@@ -112,6 +112,18 @@ STARTS: Final[dict[str, Start]] = {
         REDIS,
         routing="receivers: [{name: x}]\nroute: {receiver: y}",
     ),
+    "the URL of Redis has a port that is no number": Start(
+        "redis.url: holds an address that is not host:port (in a password, write / ? # @ as"
+        " %2F %3F %23 %40) (line 1)",
+        {"redis": {"url": f"redis://u:{CANARY}@h:port/0"}},
+    ),
+    "a token is where none is read": Start(
+        "{folder}/routing.yaml: failed to parse YAML:"
+        " receivers[0].webhookConfigs[0].httpConfig.bearerToken: must be a text (line 2)",
+        REDIS,
+        routing="route: {receiver: x}\nreceivers: [{name: x, webhookConfigs: [{url: u, httpConfig:"
+        f" {{bearerToken: [{CANARY}]}}}}]}}]",
+    ),
     "a credential is missing": Start(
         f"{UNRESOLVED} (line 1)", REDIS, routing=HOOKED, credential=None
     ),

@@ -20,7 +20,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,7 +33,6 @@ from tests.channels.receiver import Certificates
 from tests.e2e.harness import QUICK, ROOT, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.listening import listening
-from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer, find_binary
 
 pytestmark = pytest.mark.timeout(180)
@@ -408,89 +406,6 @@ def _files(here: Stage, settings: Json, routing: Json) -> Path:
     return config
 
 
-def _bad_starts(scene: Scene) -> dict[str, tuple[str, str, str]]:
-    """Files of starts that fail, by what is wrong: settings, routing, kubeconfig."""
-    plant = scene.canaries.plant
-    folder, true = scene.here.folder, scene.here.plane.controller_token
-    good = json.loads(scene.config.read_text())
-    kubeconfig = scene.here.plane.controller_kubeconfig.read_text()
-    assert true in kubeconfig
-    routing = (folder / "routing.yaml").read_text()
-    where = scene.redis_url.partition("@")[2]
-
-    def settings(url: str) -> str:
-        return json.dumps({**good, "redis": {**good["redis"], "url": url}})
-
-    def route(text: str) -> str:
-        return f"route: {{receiver: x}}\nreceivers: [{{name: x, {text}}}]"
-
-    fine = json.dumps(good)
-    hook = f"httpConfig: {{bearerToken: [{plant('token in a list')}]}}"
-    to = plant("what is no address")
-    return {
-        "a wrong password of Redis": (
-            settings(f"redis://ledger:{plant('wrong password')}@{where}"), routing, kubeconfig,
-        ),
-        "an impossible URL of Redis": (
-            settings(f"redis://u:{plant('password of no URL')}@h:port/0"), routing, kubeconfig,
-        ),
-        "settings that are no YAML": (
-            f"redis: {{url: 'redis://u:{plant('beside an error')}@h\n: [", routing, kubeconfig,
-        ),
-        "routing with a token in the wrong place": (
-            fine, route(f"webhookConfigs: [{{url: u, {hook}}}]"), kubeconfig,
-        ),
-        "mail that cannot be sent": (
-            fine, route(f"emailConfigs: [{{to: '{to}', from: n@x, smarthost: m}}]"), kubeconfig,
-        ),
-        "a wrong token of the cluster": (
-            fine, routing, kubeconfig.replace(true, plant("wrong cluster token")),
-        ),
-    }  # fmt: skip
-
-
-async def _starts_that_fail(scene: Scene) -> None:
-    """Wrong passwords and broken files: what is said about them quotes none."""
-    running: dict[str, NotifierProcess] = {}
-    for name, (written, routing, kubeconfig) in _bad_starts(scene).items():
-        settings = written
-        folder = scene.here.folder / name.replace(" ", "-")
-        folder.mkdir()
-        health, metrics = free_port(), free_port()
-        document = json.loads((scene.config).read_text())["controller"]
-        for address, port in zip(document.values(), (health, metrics), strict=True):
-            settings = settings.replace(address, f"127.0.0.1:{port}")
-        (folder / "config.yaml").write_text(settings)
-        (folder / "routing.yaml").write_text(routing)
-        (folder / "kubeconfig").write_text(kubeconfig)
-        env = {
-            "KUBECONFIG": str(folder / "kubeconfig"),
-            "KUBERNAUT_CONTROLLER_NAMESPACE": scene.here.namespace,
-            "ROUTING_CONFIG_PATH": str(folder / "routing.yaml"),
-        }
-        process = NotifierProcess(folder / "config.yaml", folder / "log", env, health, metrics)
-        scene.here.processes.append(process)
-        running[name] = process
-        process.start()
-    for name, process in running.items():
-        await until(partial(_has_said, process), f"{name} is told; {process.tail()}", within=40)
-    # Those that go on trying fail a second time, and tell those who ask.
-    await asyncio.sleep(2)
-    for name, process in running.items():
-        for path in ("/readyz", "/healthz"):
-            _, text = await process.ask(path)
-            scene.outputs.add("health pages of failing starts", text)
-        process.kill()
-        said = process.log.read_bytes()
-        assert said, name
-        scene.outputs.add(f"log of {name}", said)
-
-
-def _has_said(process: NotifierProcess) -> bool:
-    """Whether a process has ended, or has begun to wait for what it lacks."""
-    return not process.running or bool(process.lines("starting"))
-
-
 @dataclass(slots=True)
 class Scene:
     """The product on real servers, with all its inputs planted, and what is searched."""
@@ -634,18 +549,6 @@ WRITTEN: Final = {
     "redis key": 100, "redis record": 5_000, "redis record, decoded": 5_000, "file channel": 3_000,
     "mail": 1_000, "mail, decoded": 1_000, "requests to store": 2_000,
 }  # fmt: skip
-
-
-async def test_no_canary_gets_out_of_a_start_that_fails(
-    control_plane: ControlPlane, tmp_path: Path
-) -> None:
-    """Of six wrong configurations none has a secret in the log, on a page or in Redis."""
-    control_plane.heal()
-    async with _scene(control_plane, tmp_path) as scene:
-        await _starts_that_fail(scene)
-        await _read_redis(scene.outputs, scene.here.redis)
-        assert scene.outputs.leaks() == set()
-        assert scene.outputs.size("health pages of failing starts") >= 50
 
 
 @pytest.mark.new_processes("whatever a process writes is searched")
