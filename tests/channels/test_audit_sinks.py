@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -106,25 +105,6 @@ async def test_without_a_usable_token_none_is_sent(
         sink = StoreSink(http_client, receiver.url(), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).result is Result.STORED
     assert "authorization" not in receiver.requests[0].headers
-
-
-async def test_no_token_is_sent_unasked(
-    http_client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The pod's own token opens the API server: nobody gets it who was not given it by a setting."""
-    opened: list[str] = []
-    real = Path.open
-
-    def watched(path: Path, *args: Any, **options: Any) -> Any:
-        opened.append(str(path))
-        return real(path, *args, **options)
-
-    monkeypatch.setattr(Path, "open", watched)
-    async with receiving(Step(200)) as receiver:
-        sink = StoreSink(http_client, receiver.url(), timeout_s=2)
-        assert (await sink.write(LINES)).result is Result.STORED
-    assert "authorization" not in receiver.requests[0].headers
-    assert not [path for path in opened if "serviceaccount" in path]
 
 
 async def test_a_token_is_not_sent_in_the_clear(http_client: HttpClient, tmp_path: Path) -> None:

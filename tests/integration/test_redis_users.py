@@ -8,7 +8,6 @@ password of its own, and functions. None of it may be read or changed, by a comm
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,9 @@ from syncer.cli import main as cli
 from syncer.cli.doctor.result import Grade
 from syncer.configfile import build
 from syncer.ledger.preflight import unfit
-from syncer.model.errors import ConfigError, Unauthorised
+from syncer.model.errors import Unauthorised
 from syncer.model.record import skip_record
-from syncer.settings import RedisSettings, load
+from syncer.settings import RedisSettings
 from tests.fakes.claimedlog import ClaimedLog
 from tests.integration.examining import examine
 from tests.integration.ledger_client import (
@@ -39,7 +38,6 @@ from tests.integration.ledger_client import (
     success,
     tell,
 )
-from tests.servers.redis import RedisServer
 from tests.servers.users import USERS, acl_rule, url_of
 
 __all__ = ["admin"]
@@ -277,16 +275,6 @@ async def test_strict_takes_the_word_of_who_set_the_server(
         assert unfit(seen, durability="strict") is not None
 
 
-@pytest.mark.parametrize("prefix", ["nl:b", "a:", ":", "a:b:c"])
-def test_no_prefix_lies_under_another(tmp_path: Path, prefix: str) -> None:
-    """A prefix with a colon would be covered by another installation's user; it is refused."""
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({"redis": {"url": "redis://h", "keyPrefix": prefix}}))
-    with pytest.raises(ConfigError, match="another prefix's keys") as caught:
-        load(path)
-    assert caught.value.path == "redis.keyPrefix"
-
-
 #: How an operator may say where Redis is: arguments, variable, and whether he is warned.
 WAYS: Final[dict[str, tuple[tuple[str, ...], str, bool]]] = {
     "a variable": ((), "{url}", False),
@@ -333,20 +321,6 @@ async def test_whom_a_server_refuses_is_told_which(
     command = ["explain", "--records", "ns/n", "--kubeconfig", "/does/not/exist"]
     assert await cli.execute(command) == exits.REFUSED
     assert ", by $REDIS_URL)" in capsys.readouterr().err
-
-
-async def test_a_granted_user_outlives_the_server(redis_binary: Path) -> None:
-    """Tests may kill a server whose users they made; whoever else may log in, still may."""
-    async with RedisServer(redis_binary, others=True) as server:
-        server.grant(acl_rule("ledger", PASSWORD, prefix="e2e-1"))
-        await server.kill()
-        await server.start()
-        async with redis_asyncio.Redis.from_url(url_of(server.url, "ledger", PASSWORD)) as user:
-            assert await ask(user, "RPUSH", "e2e-1:{u}", "x") == 1
-            with pytest.raises(NoPermissionError):
-                await ask(user, "RPUSH", "nl:{u}", "x")
-        async with redis_asyncio.Redis.from_url(server.url) as other:
-            assert await ask(other, "LLEN", "e2e-1:{u}") == 1
 
 
 @pytest.mark.parametrize("right", ["persist", "rpush"])
