@@ -90,6 +90,14 @@ def values_of(case: str) -> Json:
     return read
 
 
+def notes(values: Json) -> str:
+    """Return what Helm says to who installs the chart with some values."""
+    # Helm 3 asks for a cluster all the same.
+    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+    assert run.code == 0, run.err
+    return run.out.partition("NOTES:")[2]
+
+
 def objects(run: Run) -> tuple[Json, ...]:
     """Return the objects of a rendering that must have succeeded."""
     assert run.code == 0, run.err

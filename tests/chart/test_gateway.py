@@ -11,9 +11,8 @@ from notifier.cli.main import _parser
 from notifier.gateway.settings import of_document
 from syncer.model.resource import Json
 from tests.chart.helm import (
-    CHART,
     OF_EACH_CASE,
-    helm,
+    notes,
     objects,
     of_kind,
     one,
@@ -215,14 +214,11 @@ def test_the_notes_say_where_webhooks_go_and_who_is_let_in() -> None:
         {"name": "flux", "namespace": "a", "auth": {"bearer": {"tokenFiles": ["/f"]}}},
     ]
     values = {"gateway": {"enabled": True, "config": {"sources": sources}}}
-    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
-    assert run.code == 0, run.err
-    notes = run.out.partition("NOTES:")[2]
-    assert f"http://{NAME}.default.svc/v1/<source>, for the sources am, flux." in notes
-    assert "source am is insecure" in notes
-    assert "source flux is insecure" not in notes
+    said = notes(values)
+    assert f"http://{NAME}.default.svc/v1/<source>, for the sources am, flux." in said
+    assert "source am is insecure" in said
+    assert "source flux is insecure" not in said
     tls = {"certFile": "/c", "keyFile": "/k"}
     values = {"gateway": {"enabled": True, "config": {"sources": sources, "tls": tls}}}
-    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
     # The Service listens on 80, which is not the port of https.
-    assert f"https://{NAME}.default.svc:80/v1/<source>" in run.out
+    assert f"https://{NAME}.default.svc:80/v1/<source>" in notes(values)

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
@@ -30,6 +31,7 @@ from tests.chart.helm import (
     component,
     controller,
     helm,
+    notes,
     objects,
     of_kind,
     one,
@@ -335,38 +337,33 @@ def test_rules_for_one_namespace_do_not_serve_many() -> None:
                 assert bool([r for r in roles if "aggregate-to" in str(r)]) is explicit
 
 
-def test_the_notes_say_that_nobody_is_let_in() -> None:
-    """An upgrade takes rights from people without an error; so the notes say it, and how to give them."""
-    for values, told in (
-        ({"watch": {"all": True}}, True),
-        ({"watch": {"all": True}, "rbac": {"aggregate": False}}, False),
-        ({}, False),
-    ):
-        # Helm 3 asks for a cluster all the same.
-        run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
-        assert run.code == 0, run.err
-        notes = run.out.partition("NOTES:")[2]
-        assert "Wait until it is ready" in notes
-        assert "\n    kubectl ledger explain " in notes
-        assert ("set rbac.aggregate to true" in notes) is told
+OPEN: Final = {"watch": {"all": True}}
+GRANT: Final = "set rbac.aggregate to true"
+#: Values, what the notes may say, and whether they do.
+NOTES: Final[dict[str, tuple[Json, str, bool]]] = {
+    "how to wait": ({}, "Wait until it is ready", True),
+    "how to ask": ({}, "\n    kubectl ledger explain ", True),
+    # An upgrade takes rights from people without an error.
+    "how to let people in": (OPEN, GRANT, True),
+    "nothing of people who are let in": ({**OPEN, "rbac": {"aggregate": False}}, GRANT, False),
+    "nothing of people without a namespace of others": ({}, GRANT, False),
+    "how to open the explorer": ({"explorer": {"enabled": True}}, "\n    kubectl ledger ui\n", True),
+    "nothing of an explorer": ({"explorer": {"enabled": False}}, "\n    kubectl ledger ui\n", False),
+    # Kubernaut's upgrade starts its controller again, and then both send.
+    "that Kubernaut's must not run": (
+        {"kubernaut": {"enabled": True}}, "set notification.replicas to 0", True,
+    ),
+    "nothing of Kubernaut": (
+        {"kubernaut": {"enabled": False}}, "set notification.replicas to 0", False,
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_notes_name_the_pages_that_there_are(enabled: bool) -> None:
-    """Who installs the explorer is told how to open it."""
-    values = {"explorer": {"enabled": enabled}}
-    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
-    assert run.code == 0, run.err
-    assert ("\n    kubectl ledger ui\n" in run.out.partition("NOTES:")[2]) is enabled
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_notes_say_that_kubernauts_controller_must_not_run(enabled: bool) -> None:
-    """Kubernaut's upgrade starts it again, and then both send."""
-    values = {"kubernaut": {"enabled": enabled}}
-    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
-    assert run.code == 0, run.err
-    assert ("set notification.replicas to 0" in run.out.partition("NOTES:")[2]) is enabled
+@pytest.mark.parametrize("case", NOTES)
+def test_the_notes_say_what_there_is_to_do(case: str) -> None:
+    """What a person has to know who installs with such values, and nothing of what is not there."""
+    values, text, said = NOTES[case]
+    assert (text in notes(values)) is said
 
 
 @pytest.mark.parametrize("case", ["default", "kubernaut", "extras"])

@@ -26,19 +26,25 @@ SLOW: Final[dict[str, Any]] = {
 _ALONE: Final = ("explain", "resolve", "hold")
 
 
+#: What is another each time, and what stands for it.
+_VARIES: Final = {
+    r"\b[0-9a-f]{8}-[-0-9a-f]{27}\b": "UID",
+    r"hold-[0-9a-f]{8}": "HOLD",
+    r"sha256 [0-9a-f]{8}": "DIGEST",
+    r"\d+(?:\.\d+)?(?: (?:second|minute|hour)s?|ms|[smhd]\b)": "TIME",
+    r"[\d-]+[T ]?[\d:.]{7,}Z?(?: UTC)?": "MOMENT",
+    r"https?://[\d.:]+": "ADDRESS",
+    r"(?<=alive: )\S+": "REPLICA",
+    r"\d+": "N",
+}
+
+
 def alike(text: str, namespace: str = "payments") -> list[str]:
     """The lines of an answer without what is another each time: numbers, times, names of processes."""
     text = text.replace(namespace, "payments")
-    text = re.sub(r"\b[0-9a-f]{8}-[-0-9a-f]{27}\b", "UID", text)
-    text = re.sub(r"hold-[0-9a-f]{8}", "HOLD", text)
-    text = re.sub(r"sha256 [0-9a-f]{8}", "DIGEST", text)
-    text = re.sub(r"\d+(?:\.\d+)?(?: (?:second|minute|hour)s?|ms|[smhd]\b)", "TIME", text)
-    text = re.sub(r"[\d-]+[T ]?[\d:.]{7,}Z?(?: UTC)?", "MOMENT", text)
-    text = re.sub(r"https?://[\d.:]+", "ADDRESS", text)
-    text = re.sub(r"(?<=alive: )\S+", "REPLICA", text)
-    return [
-        " ".join(re.sub(r"\d+", "N", line).split()) for line in text.splitlines() if line.strip()
-    ]
+    for pattern, word in _VARIES.items():
+        text = re.sub(pattern, word, text)
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def questions() -> list[list[str]]:
