@@ -36,6 +36,7 @@ from tests.e2e.harness import (
     QUICK,
     NotifierProcess,
     Stage,
+    Step,
     stage,
     until,
 )
@@ -70,6 +71,14 @@ async def shown(here: Stage, uid: str, n: int) -> None:
     await until(acked, "the log is marked as published", within=30)
 
 
+async def tried(here: Stage, name: str, *steps: Step) -> str:
+    """Create a notification for which the receiver has this in store, and wait for its first attempt."""
+    here.script(name, *steps)
+    uid = await here.create(name, retryPolicy=SLOW)
+    await shown(here, uid, 1)
+    return uid
+
+
 async def held(process: NotifierProcess, n: int, reason: str) -> None:
     """Wait until a replica says that it holds so many notifications for a reason."""
     await process.wait_metric("held_notifications", n, reason=reason)
@@ -96,9 +105,7 @@ async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> No
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
     ):
         process = here.notifier().start()
-        here.script("restarts", BUSY, OK)
-        uid = await here.create("restarts", retryPolicy=SLOW)
-        await shown(here, uid, 1)
+        uid = await tried(here, "restarts", BUSY, OK)
         process.kill()
         await server.kill()
         await server.start()
@@ -117,9 +124,7 @@ async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) 
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
     ):
         process = here.notifier().start()
-        here.script("tail", BUSY, BUSY, OK)
-        uid = await here.create("tail", retryPolicy=SLOW)
-        await shown(here, uid, 1)
+        uid = await tried(here, "tail", BUSY, BUSY, OK)
         size = aof(server).stat().st_size
         await shown(here, uid, 2)
         process.kill()
@@ -151,17 +156,13 @@ async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Pa
         await here.wait_phase(done)
         await here.wait_acked([done])
         settled = here.watcher.last(done)
-        here.script("empty", BUSY, BUSY, OK)
-        uid = await here.create("empty", retryPolicy=SLOW)
-        await shown(here, uid, 1)
+        uid = await tried(here, "empty", BUSY, BUSY, OK)
         server.flush()
         await here.wait_phase(uid)
         assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
         assert len(here.receiver.calls("empty")) == 3
         # An older copy: taken while one attempt was on record, put back when there were two.
-        here.script("older", BUSY, BUSY, OK)
-        uid = await here.create("older", retryPolicy=SLOW)
-        await shown(here, uid, 1)
+        uid = await tried(here, "older", BUSY, BUSY, OK)
         copy = tmp_path / "copy"
         await asyncio.to_thread(shutil.copytree, server.directory / "appendonlydir", copy)
         await shown(here, uid, 2)
@@ -371,9 +372,7 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
         stage(control_plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
         process = here.notifier().start()
-        here.script("hurt", BUSY, OK)
-        uid = await here.create("hurt", retryPolicy=SLOW)
-        await shown(here, uid, 1)
+        uid = await tried(here, "hurt", BUSY, OK)
         process.kill()
         key = f"{here.prefix}:{{{uid}}}"
         last: Any = await here.redis.lindex(key, -1)
