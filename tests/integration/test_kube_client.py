@@ -650,15 +650,7 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
         with pytest.raises(ConfigError, match=said_) as caught:
             await connect(config)
         assert CANARY not in str(caught.value)
-    broken = {"users": [{"name": "u", "token": CANARY}, {"name": "u", "token": CANARY}]}
-    whole = yaml.safe_load((tmp_path / "k").read_text())
-    (tmp_path / "k").write_text(yaml.safe_dump({**whole, **broken}))
-    with pytest.raises(ConfigError, match="users has two entries 'u': keep one") as caught:
-        await connect(tmp_path / "k")
-    assert CANARY not in str(caught.value)
     assert CANARY not in caplog.text
-    with pytest.raises(ConfigError, match="does not exist"):
-        await connect(tmp_path / "absent")
 
 
 async def test_exec_plugin_supplies_the_token(tmp_path: Path) -> None:
