@@ -408,51 +408,6 @@ async def test_wait_that_the_server_asks_for_is_kept(tmp_path: Path) -> None:
         assert 0.9 < monotonic_clock() - began < 2.5
 
 
-async def test_late_and_repeated_events_change_nothing(tmp_path: Path) -> None:
-    """An event older than what is known of its uid is dropped, also after the uid was deleted."""
-    api = Api(obj("a", 90), version=95)
-    api.watches = [
-        stay(
-            event("MODIFIED", obj("a", 101)),
-            event("MODIFIED", obj("a", 99)),
-            event("MODIFIED", obj("a", 101)),
-            event("DELETED", obj("a", 102)),
-            event("MODIFIED", obj("a", 100)),
-            event("DELETED", obj("a", 102)),
-            event("ADDED", obj("z", 103)),
-        )
-    ]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: mirror.names() == ["z"])
-        assert mirror.calls == [
-            "upsert uid-a 90",
-            "upsert uid-a 101",
-            "delete uid-a ns/a",
-            "first uid-z 103",
-        ]
-
-
-async def test_same_name_with_a_new_uid_is_another_object(tmp_path: Path) -> None:
-    """A re-created object deletes the old uid first, and late news of the old one are dropped."""
-    api = Api(obj("a", 90, uid="old"))
-    api.watches = [
-        stay(
-            event("ADDED", obj("a", 105, uid="new")),
-            event("DELETED", obj("a", 104, uid="old")),
-            event("MODIFIED", obj("a", 103, uid="old")),
-            event("MODIFIED", obj("a", 106, uid="new")),
-        )
-    ]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: len(mirror.calls) == 4)
-        assert mirror.calls == [
-            "upsert old 90",
-            "delete old ns/a",
-            "upsert new 105",
-            "upsert new 106",
-        ]
-
-
 async def test_object_that_does_not_parse_is_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -670,17 +625,6 @@ async def test_few_of_many_namespaces_are_listed_at_once(tmp_path: Path) -> None
         async with beside(reflector.run()):
             await eventually(lambda: reflector.synced)
     assert 1 < most <= 8
-
-
-async def test_version_that_is_known_is_not_handed_over(tmp_path: Path) -> None:
-    """An own write that comes back is passed over, and what follows it is not."""
-    api = Api(obj("a", 1), version=100)
-    own = [event("MODIFIED", obj("a", n)) for n in (101, 101, 102)]
-    api.watches = [stay(*own, event("DELETED", obj("a", 103)))]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        mirror.own.add(("uid-a", "101"))
-        await eventually(lambda: len(mirror.calls) == 3)
-    assert mirror.calls == ["upsert uid-a 1", "upsert uid-a 102", "delete uid-a ns/a"]
 
 
 async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
