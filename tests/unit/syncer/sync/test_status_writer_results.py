@@ -623,7 +623,7 @@ async def test_what_no_log_has_is_shown_where_it_is_believed(believed: bool) -> 
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
         about = Circumstances(protected=believed, adopted_before=0)
-        here.recorder.evidence.of_entry = lambda _entry: about
+        cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
         entry.lose()
         entry.held(1.0, shown=True)
         (success,) = entry.view.attempts.values()
