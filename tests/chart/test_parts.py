@@ -218,10 +218,12 @@ def test_the_controller_may_speak_to_what_it_needs() -> None:
 
 
 def test_the_explorer_reads_and_is_reached_by_nobody() -> None:
-    """Its user of Redis only reads, no Service and no rule leads to its pages, and it may be left out."""
+    """Its user of Redis only reads, no Service and no rule leads to its pages, and it may start slowly."""
     found = rendered("4", "network-policy")
     pod = component(found, "Deployment", "explorer")["spec"]["template"]["spec"]
     assert pod["containers"][0]["args"][0] == "web"
+    probe = pod["containers"][0]["startupProbe"]
+    assert (probe["httpGet"]["path"], probe["failureThreshold"]) == ("/healthz", 60)
     settings = yaml.safe_load(one(found, "ConfigMap", "-explorer")["data"]["config.yaml"])
     assert settings["redis"]["url"].startswith("redis://explorer@")
     policy = component(found, "NetworkPolicy", "explorer")["spec"]
