@@ -53,7 +53,7 @@ _HAND_OVER: Final = 15.0
 #: every ten), until it takes that for lasting, and until the last shard is handed over.
 _CUT_OFF: Final = 35.0
 #: Seconds by which an object has to be younger than the installation.
-_MARGIN: Final = 5.0
+_MARGIN: Final = 3.0
 #: Seconds from a decision to its send.
 _ON_ITS_WAY: Final = 6.0
 #: Calls of one process in a second; the busiest world needs a sixth of it.
@@ -813,8 +813,8 @@ class Checks:
             return subject.forged is not None and self._still_forged(subject, version)
         subject.forged, subject.doubted, subject.tainted = status, False, True
         subject.mark |= "journal" in status
-        # What has a log was begun, and may be stopped.
-        subject.new &= not subject.claims
+        # What has a record was begun, and may be stopped.
+        subject.new &= len(self.world.log_of(subject.uid)) < 2
         aged = subject.created > self.world.complete_since(subject.uid) + _MARGIN
         if aged and not subject.claims and not subject.excused and self._lossless(subject):
             subject.new = True
