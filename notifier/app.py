@@ -13,22 +13,17 @@ from functools import partial
 from typing import Final
 
 from notifier.audit.assembly import Audit
-from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.retry import delay
-from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.outside import Outside
 from notifier.progress import Progress, Takeover
-from notifier.reconciler.controller import Controller
+from notifier.reconciler.controller import Controller, ShardWork, make_manager
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.hold_keeper import HoldKeeper
 from notifier.reconciler.incidents import Incidents
-from notifier.reconciler.journal import Journal
+from notifier.reconciler.operator_holds import HoldKeeper
 from notifier.reconciler.ports import Ports
-from notifier.reconciler.shards import ShardWork, make_manager
 from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
 from notifier.version import __version__
@@ -37,8 +32,10 @@ from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.kube.status_policy import StatusPolicy
 from syncer.ledger.log import RedisLog
-from syncer.ledger.preflight import unfit
+from syncer.ledger.preflight import Clocks, unfit
+from syncer.ledger.subscriber import WakeUps
 from syncer.metrics import SyncMetrics
+from syncer.rules.backoff import delay
 from syncer.rules.resync import Bounds
 from syncer.rules.status_policy import State
 from syncer.runtime.clock import LedgerTime
@@ -47,13 +44,13 @@ from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
-from syncer.sync.clock_skew import Clocks
 from syncer.sync.evidence import Evidence
+from syncer.sync.journal import Allowance, Journal
 from syncer.sync.recorder import Recorder
-from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import Limits, StatusWriter
+from syncer.sync.sweeps import Resync
 
 #: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
 #: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.
@@ -196,7 +193,11 @@ class Parts:
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
         self.hold_keeper: Final = HoldKeeper(
-            loaded, outside, self.controller, self.shards, idle=lambda: bool(self._idle_because())
+            loaded,
+            outside,
+            self.controller.placed,
+            self.shards,
+            idle=lambda: self.controller.holds.paused or bool(self._idle_because()),
         )
 
         # What finds what a lost event would have reported.

@@ -36,20 +36,15 @@ from notifier.dispatch.breaker import (
     kind_of,
 )
 from notifier.dispatch.receiver_queue import Job, Pace, ReceiverQueue
+from syncer.model.resource import rank_of
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 
 logger = logging.getLogger("ledger.delivery")
 
-_PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
 #: One in this many slots of a receiver is reserved for namespaces that use less than their share.
 _RESERVED: Final = 8
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _MAX_SLEEP: Final = 5.0
-
-
-def rank_of(priority: str) -> int:
-    """Rank of a priority; a smaller rank goes first."""
-    return _PRIORITY.get(priority, _PRIORITY["Medium"])
 
 
 class Dispatcher:

@@ -9,6 +9,12 @@ marked, and logs of deleted objects that are not retired.
 A wake-up says that another process has appended to a log. Anybody may publish one, so it only has a
 notification that is already known reconciled, or a sweep started. Those that were published while this
 process did not listen are lost: once it does, all of these start.
+
+Finished notifications are not deleted where Kubernaut would call each a cancellation: its webhook records
+every deletion as a cancellation by whoever deletes, and its orchestrator then calls the notification
+cancelled. The webhook itself cannot be seen without a right that neither chart gives. Discovery is open to
+every account, and Kubernaut is installed wherever the group serves its other kinds. It is asked before each
+round, since Kubernaut may be installed later.
 """
 
 from __future__ import annotations
@@ -21,17 +27,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.app import Parts
-from notifier.process.deletion import Deletion
-from notifier.reconciler.hold_keeper import PERIOD, STEP
+from notifier.reconciler.operator_holds import PERIOD, STEP
 from syncer.kube.status_policy import PERIOD as POLICY_PERIOD
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
+from syncer.model.resource import GROUP, VERSION
 from syncer.rules.divergence import Divergence
 from syncer.runtime.slices import slices
 from syncer.sync.cache import Finished
 from syncer.sync.retention import due
 from syncer.sync.scrubber import report
-from syncer.sync.sweeper import Sweeper
+from syncer.sync.sweeps import Sweeper
 
 logger = logging.getLogger("ledger")
 
@@ -272,3 +278,41 @@ class Sweeps:
             elif self._parts.cache.finished.get(uid) is summary:
                 # Its deletion was missed; the orphan sweep retires the log.
                 del self._parts.cache.finished[uid]
+
+
+#: What the group serves, and a kind of it that Kubernaut brings.
+SERVED: Final = f"/apis/{GROUP}/{VERSION}"
+OTHER: Final = "remediationrequests"
+REFUSED: Final = (
+    "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record"
+    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
+    " false"
+)
+
+
+class Deletion:
+    """Decides before each round of deletions whether there may be one."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Nothing is asked yet."""
+        self._parts = parts
+        #: Why nothing is deleted, None unless it is refused.
+        self.problem: str | None = None
+
+    async def allowed(self) -> bool:
+        """Whether finished notifications may be deleted now; a refusal is logged once."""
+        if self._parts.settings.retention.delete_objects == "asCancelled":
+            return True
+        try:
+            served = await self._parts.outside.objects.request("GET", SERVED, timeout=5.0)
+        except PortError as error:
+            logger.info(
+                "finished objects were not deleted; the next round tries again",
+                extra={"error": str(error)},
+            )
+            return False
+        found = any(kind.get("name") == OTHER for kind in served.get("resources") or ())
+        if found and self.problem is None:
+            logger.error(REFUSED)
+        self.problem = REFUSED if found else None
+        return not found

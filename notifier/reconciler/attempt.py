@@ -3,7 +3,7 @@ One attempt from beginning to end, made when the dispatcher starts it.
 
     deadline check, INTENT, deadline check, send, OUTCOME
 
-While the log is away, a status write takes the place of INTENT (`notifier.reconciler.journal`), if enough
+While the log is away, a status write takes the place of INTENT (`syncer.sync.journal`), if enough
 is known about the notification.
 
 After an accepted INTENT, every way out records an outcome: answered, unclear, or not sent after all

@@ -5,6 +5,8 @@ A version of an object arrives at `watch`, which puts its uid into the work queu
 `reconciler` decide and submit due attempts to `dispatcher`, which runs them by `attempts`; `outcomes`
 records what they come to and has the notification reconciled again. `holds` and `overdue` answer what
 readiness, metrics and the resync ask. docs/architecture.md follows one attempt through all of it.
+
+`ShardWork` and `make_manager` have the process compete for shards, and begin and end the work on one.
 """
 
 from __future__ import annotations
@@ -12,26 +14,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 
-from notifier.content.sanitise import sanitise
 from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
+from notifier.outside import Outside
+from notifier.progress import Takeover
 from notifier.reconciler.attempt import Attempts
-from notifier.reconciler.decisions import Decisions
+from notifier.reconciler.decisions import Decisions, Overdue, expected
 from notifier.reconciler.holds import Holds
+from notifier.reconciler.operator_holds import PlacedHolds
 from notifier.reconciler.outcomes import Outcomes
-from notifier.reconciler.overdue import Overdue, expected
-from notifier.reconciler.placed_holds import PlacedHolds
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Composer, Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
+from notifier.settings import Loaded
+from syncer.kube.lease_term import LeaseTimings
+from syncer.kube.leases import Leases
 from syncer.model.attempt import AttemptId
-from syncer.model.hold import Hold
-from syncer.model.times import format_time
-from syncer.rules.holds import concerns, selector_of
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sharding.installation import Installation
+from syncer.sharding.manager import Owner, ShardManager
+from syncer.sharding.neighbours import namespaces_shown
+from syncer.sharding.ownership import Shards
+from syncer.sharding.sessions import Place
+from syncer.sharding.view import LABEL
 from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
@@ -49,7 +58,7 @@ class Controller:
         recorder, ownership = ports.recorder, ports.ownership
         self.cache = cache = ports.cache
         cache.check = ports.queue.add
-        self.placed = PlacedHolds(recorder.time, cache.monotonic)
+        self.placed = PlacedHolds(cache, recorder.time)
         self.holds = Holds(cache, ownership, self.placed)
         self.watch = WatchHandlers(cache, ports.queue, recorder, ownership)
         self.decisions = Decisions(cache, recorder.time, self.holds, ports.bounds)
@@ -90,24 +99,6 @@ class Controller:
             self.holds.paused = paused
             logger.warning("deliveries are paused" if paused else "deliveries are resumed")
             self.reconcile_all()
-
-    def take_holds(self, holds: Sequence[Hold]) -> None:
-        """Obey these holds of operators, and reconcile the notifications that a change concerns."""
-        begun, ended = self.placed.take(holds)
-        for hold in begun:
-            logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
-        for hold in ended:
-            logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
-        changed = (*begun, *ended)
-        for uid, entry in self.cache.entries.items() if changed else ():
-            if any(concerns(hold, entry.request) for hold in changed):
-                self.queue.add(uid)
-
-    def let_go(self, share: float) -> None:
-        """Let go what holds with a rate may let go now, of a share of all notifications that is ours."""
-        if any(hold.rate for hold in self.placed.known):
-            for uid in self.placed.let_go(self.cache.entries, share):
-                self.queue.add(uid)
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
@@ -168,9 +159,91 @@ def _under_way(entry: Notification, held_up: AbstractSet[AttemptId], *, paused: 
     )
 
 
-def _about(hold: Hold) -> dict[str, object]:
-    """Members of a log line about a hold."""
-    return {
-        "hold": hold.name, "by": sanitise(hold.author), "reason": sanitise(hold.reason),
-        "until": format_time(hold.until), "dropped_before": format_time(hold.drop_before),
-    }  # fmt: skip
+class ShardWork:
+    """Begins and ends the work on a shard; see `syncer.sharding.manager.Owner`."""
+
+    def __init__(self, shards: Shards, controller: Controller, takeover: Takeover) -> None:
+        """
+        Wire; nothing is owned yet.
+
+        Args:
+            shards: Tell which notifications belong to a shard.
+            controller: Works on them.
+            takeover: Starts sweeps for each acquired shard.
+        """
+        self._shards = shards
+        self._controller = controller
+        self._takeover = takeover
+
+    def begin(self, shard: int) -> None:
+        """Reconcile the notifications of a shard that are already known."""
+        failpoint(Failpoint.LEASE_ACQUIRED)
+        self._takeover.owning.set()
+        self._takeover.start_sweeps()
+        self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
+
+    async def quiesce(self, shard: int, seconds: float) -> bool:
+        """Let work in a shard end and be published; False if that took longer than `seconds`."""
+        return await self._controller.quiesce(lambda uid: self._shards.covers(shard, uid), seconds)
+
+
+def make_manager(
+    loaded: Loaded,
+    outside: Outside,
+    shards: Shards,
+    *,
+    owner: Owner,
+    able: Callable[[], bool],
+    without_writes: Callable[[], bool],
+    problem: Callable[[], str],
+    store: Callable[[], str],
+) -> tuple[Installation, ShardManager]:
+    """
+    Make the manager of the shards.
+
+    Args:
+        loaded: The settings.
+        outside: Has the client of Leases, the clocks, and the identity of this process.
+        shards: Updated with each change of ownership.
+        owner: Works on the shards.
+        able: Whether this process could work on a shard now.
+        without_writes: Whether it could do some of that while no replica has a write executed.
+        problem: Why it opens no attempt now, empty if it does.
+        store: Names the store and its history, empty while unknown.
+
+    Returns:
+        The installation, which the startup looks up first, and the manager.
+    """
+    sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
+    timings = LeaseTimings(
+        renew_deadline=sharding.renew_deadline,
+        retry_period=sharding.retry_period,
+        margin=sharding.margin,
+        send_timeout=loaded.settings.delivery.largest_timeout,
+    )
+    installation = Installation(
+        outside.leases, namespace, sharding.lease_name, shards=sharding.shards
+    )
+    manager = ShardManager(
+        shards,
+        installation,
+        owner,
+        Leases(outside.leases, namespace, (LABEL, sharding.lease_name)),
+        Place(
+            sharding.lease_name,
+            outside.identity,
+            sharding.incarnation,
+            outside.monotonic,
+            outside.wall,
+            outside.api_time.now,
+            namespaces_shown(loaded.namespaces),
+            lambda: (outside.router.in_force, outside.router.problem or ""),
+        ),
+        timings=timings,
+        able=able,
+        without_writes=without_writes,
+        problem=problem,
+        store=store,
+        refused=outside.stop.refuse,
+    )
+    return installation, manager

@@ -3,7 +3,7 @@ The known reasons why notifications are not sent.
 
 Some apply to all notifications: deliveries are paused, the process is ending. Others apply to one: its
 log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it; or
-to some channels of some (`notifier.reconciler.placed_holds`). The reconciler asks before it acts;
+to some channels of some (`notifier.reconciler.operator_holds`). The reconciler asks before it acts;
 readiness, metrics and the resync ask so that a held notification is never mistaken for an overlooked one.
 """
 
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from notifier.reconciler.placed_holds import CRITICAL, PlacedHolds
+from notifier.reconciler.operator_holds import CRITICAL, PlacedHolds
 from syncer.metrics import HoldReason
 from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition

@@ -25,7 +25,6 @@ from functools import partial
 from typing import Final
 
 from notifier.contract import PERMANENT, Outcome
-from notifier.dispatch.retry import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
 from notifier.reconciler.ports import Ports
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
@@ -34,6 +33,7 @@ from syncer.model.ports import LeaseTerm
 from syncer.model.record import LOG_ERROR_BYTES, Record
 from syncer.model.resource import RetryPolicy
 from syncer.model.trace import trace_id
+from syncer.rules.backoff import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint

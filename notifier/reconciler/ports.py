@@ -9,12 +9,12 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.incidents import Incidents
-from notifier.reconciler.journal import Journal
 from notifier.reporter import EventReporter
 from notifier.router import Router
 from syncer.model.ports import Ownership
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
+from syncer.sync.journal import Journal
 from syncer.sync.recorder import Recorder
 
 

@@ -9,6 +9,10 @@ lost, so each new subscription is reported like a message, by a word that is not
 The connection is its own, since a subscribed one can do nothing else. It is given up when it has been
 silent for too long (a regular PING keeps a healthy one from that), or when its server is not the one to
 subscribe at any more.
+
+`WakeUps` keeps uids until there is time to read their logs. Whoever may publish can send wake-ups, so it is
+bounded: a uid waits once, and what comes while it is full is dropped. Nothing is lost by that, since the
+sweeps find every record.
 """
 
 from __future__ import annotations
@@ -140,3 +144,31 @@ class Subscriber:
         # A subscription costs a look at everything, so nobody may report one by a message.
         if 0 < len(data) <= _LONGEST and text != LISTENING:
             self._on_message(text)
+
+
+#: Uids that may wait.
+MAX_WAITING: Final = 4096
+
+
+class WakeUps:
+    """A buffer of uids, each at most once, oldest first."""
+
+    def __init__(self, limit: int = MAX_WAITING) -> None:
+        self._limit = limit
+        self._waiting: dict[str, None] = {}
+        self._some = asyncio.Event()
+
+    def add(self, uid: str) -> None:
+        """Request that the log of a uid is read again."""
+        if len(self._waiting) < self._limit or uid in self._waiting:
+            self._waiting[uid] = None
+            self._some.set()
+
+    async def get(self) -> str:
+        """Wait for the next uid."""
+        while not self._waiting:
+            self._some.clear()
+            await self._some.wait()
+        uid = next(iter(self._waiting))
+        del self._waiting[uid]
+        return uid

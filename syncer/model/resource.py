@@ -71,6 +71,13 @@ _SEVERITY: Final = 253
 
 Json = dict[str, Any]
 
+_PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
+
+
+def rank_of(priority: str) -> int:
+    """Rank of a priority; a smaller rank goes first."""
+    return _PRIORITY.get(priority, _PRIORITY["Medium"])
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

@@ -7,11 +7,27 @@ here. A draw is a random number that the caller brings, so a wait is a function 
 Two kinds of jitter follow a failure. `equal_jitter` spreads callers that failed together over half of
 the wait. `near_jitter` stays within a tenth of the wait and within its bounds, where a person has
 configured them. `late_jitter` is for periods: never sooner, at most a quarter later.
+
+The wait before the next attempt is upstream's back-off, drawn once per attempt:
+delay(n) = min(initial * multiplier^(n-1), maximum), then jittered by up to 10 % either way and clamped
+to [initial, maximum]: the first delay is never below the initial one, the capped one never above the
+maximum. A receiver's Retry-After can only lengthen the wait, and by no more than an hour. The result
+becomes part of the outcome's record, so a restart neither shortens nor redraws it.
+
+An attempt that was opened and was not sent says nothing about the receiver, so it has a back-off of
+its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. So a delivery is
+late by no longer than its cause has lasted, and a log gains at most twelve such attempts in the first
+hour and one an hour after that.
+
+An attempt that failed by an operator's mistake, where that is waited for, has a third (`mistake_delay`):
+from five seconds to five minutes, so that a mended secret is noticed soon, and for a day at most.
 """
 
 from __future__ import annotations
 
 from typing import Final, TypeVar
+
+from syncer.model.resource import RetryPolicy
 
 #: Share of the wait by which `near_jitter` differs from it at most.
 NEAR: Final = 0.10
@@ -66,3 +82,67 @@ def as_requested(wait: float, requested: float) -> float:
     Both are in seconds; `requested` is 0 if the server requests nothing.
     """
     return max(requested, min(wait, 4 * requested)) if requested > 0 else wait
+
+
+RETRY_AFTER_MOST: Final = 3600.0
+#: Milliseconds after the first attempt in a row that was not sent, and at most.
+UNSENT_FIRST: Final = 1_000
+UNSENT_MOST: Final = 3_600_000
+#: Milliseconds after the first attempt in a row that failed by an operator's mistake, and at most; and for
+#: how long such attempts go on.
+MISTAKE_FIRST: Final = 5_000
+MISTAKE_MOST: Final = 300_000
+MISTAKE_PATIENCE: Final = 86_400_000
+
+
+def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
+    """
+    Milliseconds from the end of the n-th attempt to the start of the next.
+
+    Args:
+        policy: Seconds and factor of the notification.
+        n: Attempts on the channel that may have left; below 1 gives the initial delay without jitter.
+        jitter: Uniform in [-1, 1).
+    """
+    initial = policy.initial_backoff * 1000
+    most = max(initial, policy.max_backoff * 1000)
+    if n < 1:
+        return initial
+    wait = exponential(initial, most, n, factor=policy.multiplier)
+    return round(near_jitter(wait, jitter, first=initial, most=most))
+
+
+def unsent_delay(n: int, jitter: float) -> int:
+    """
+    Milliseconds to wait after the n-th attempt (from 1) in a row that was not sent.
+
+    `jitter` is uniform in [-1, 1).
+    """
+    wait = exponential(UNSENT_FIRST, UNSENT_MOST, n)
+    return round(near_jitter(wait, jitter, first=UNSENT_FIRST, most=UNSENT_MOST))
+
+
+def mistake_delay(n: int, jitter: float) -> int:
+    """
+    Milliseconds to wait after the n-th attempt (from 1) in a row that waits for an operator.
+
+    `jitter` is uniform in [-1, 1).
+    """
+    wait = exponential(MISTAKE_FIRST, MISTAKE_MOST, n)
+    return round(near_jitter(wait, jitter, first=MISTAKE_FIRST, most=MISTAKE_MOST))
+
+
+def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
+    """
+    Milliseconds from the end of the n-th attempt to the start of the next.
+
+    Args:
+        policy: Seconds and factor of the notification.
+        n: As for `delay`.
+        jitter: Uniform in [-1, 1).
+        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
+    """
+    wait = delay(policy, n, jitter)
+    if retry_after is None:
+        return wait
+    return max(wait, round(min(retry_after, RETRY_AFTER_MOST) * 1000))

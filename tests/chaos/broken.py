@@ -23,7 +23,6 @@ from typing import Any, Final
 import notifier.cli.main
 from notifier.contract import Outcome
 from notifier.reconciler.attempt import Attempts
-from notifier.reconciler.journal import Journal
 from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm
@@ -45,9 +44,10 @@ from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
+from syncer.sync.journal import Journal
 from syncer.sync.recorder import Recorder
-from syncer.sync.resync import Resync
 from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.sweeps import Resync
 
 NONE: Final = "none"
 

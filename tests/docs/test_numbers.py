@@ -22,13 +22,12 @@ from notifier.channels.transport_errors import EXCERPT_BYTES
 from notifier.content.trim import BODY_CHARS, OBJECT_CHARS, REST_CHARS, TEXT_CHARS
 from notifier.dispatch.breaker import FAILURES, OPEN_FIRST, OPEN_MOST, WINDOW
 from notifier.dispatch.receiver_queue import QUIET_MOST
-from notifier.dispatch.retry import RETRY_AFTER_MOST
 from notifier.gateway import access, alertgroups, draft, manifest, rating, reviews, silence
 from notifier.gateway import server as gateway
 from notifier.gateway.auth import Signature
 from notifier.gateway.identity import BYTES_WINDOW
 from notifier.gateway.kinds import KINDS
-from notifier.reconciler import hold_keeper
+from notifier.reconciler import operator_holds
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
 from syncer.cli import known, overview, rows
@@ -37,6 +36,7 @@ from syncer.cli.tail import _PERIOD
 from syncer.cli.web import index, story, updates
 from syncer.cli.web import server as explorer
 from syncer.model.hold import LONGEST
+from syncer.rules.backoff import RETRY_AFTER_MOST
 from syncer.rules.journal import BORN_MARGIN
 from syncer.runtime import connections
 
@@ -144,11 +144,11 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
         f"or a time, at most {LONGEST // 86_400_000} days away",
         f"the next one begins after {word(_PERIOD)} second, or after {word(_RESTS)} times as long",
         f"`--since` with a time {word(LATE / 1000)} seconds before the last complete sweep",
-        f"The replicas watch the holds and obey one within {word(hold_keeper.PERIOD)} seconds",
+        f"The replicas watch the holds and obey one within {word(operator_holds.PERIOD)} seconds",
     ),
     "guarantees.md": (
         f"created up to {said(BORN_MARGIN / 1000)} s after the shard's Lease first announced the outage",
-        f"its change and its end within {said(hold_keeper.PERIOD)} s",
+        f"its change and its end within {said(operator_holds.PERIOD)} s",
     ),
 }  # fmt: skip
 

@@ -15,7 +15,6 @@ from notifier.channels.slack import SlackChannel
 from notifier.contract import Channel, NotReady
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.retry import delay
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
@@ -30,6 +29,7 @@ from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.model.times import format_time
+from syncer.rules.backoff import delay
 from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer

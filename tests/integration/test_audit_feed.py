@@ -31,7 +31,7 @@ from syncer.sync.claim import Claimer
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
-from syncer.sync.sweeper import Sweeper
+from syncer.sync.sweeps import Sweeper
 from tests.beside import beside
 from tests.channels.receiver import Receiver, Step, receiving
 from tests.e2e.harness import until

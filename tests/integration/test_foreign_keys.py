@@ -15,7 +15,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
-from syncer.sync.sweeper import Sweeper
+from syncer.sync.sweeps import Sweeper
 from tests.integration.ledger_client import EPOCH, admin, client, log, proxy
 from tests.unit.syncer.sync.bench import Objects, Ours
 

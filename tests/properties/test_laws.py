@@ -17,7 +17,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from notifier.dispatch.retry import delay, next_delay
 from syncer.ledger.codec import (
     decode_record,
     encode_record,
@@ -58,10 +57,12 @@ from syncer.model.rendering import difference, render_status
 from syncer.model.resource import LogMark, RetryPolicy, Status, parse_status
 from syncer.rules.backoff import (
     NEAR,
+    delay,
     equal_jitter,
     exponential,
     late_jitter,
     near_jitter,
+    next_delay,
 )
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold

@@ -27,7 +27,6 @@ import syncer.sync.claim
 import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
-from notifier.reconciler.journal import Journal
 from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
@@ -53,10 +52,11 @@ from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
+from syncer.sync.journal import Journal
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
-from syncer.sync.resync import Resync
 from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.sweeps import Resync
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.

@@ -18,7 +18,7 @@ from notifier.app import Parts
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.outside import Outside
-from notifier.reconciler.shards import make_manager
+from notifier.reconciler.controller import make_manager
 from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
 from syncer.configfile import build as build_settings

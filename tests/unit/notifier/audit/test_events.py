@@ -19,7 +19,7 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.sync.sweeper import tombstone
+from syncer.sync.sweeps import tombstone
 from tests.unit.notifier.audit.told import (
     BEGUN,
     FAILED,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from notifier.dispatch.wakeups import WakeUps
 from notifier.process import pause
 from notifier.process.pause import PauseSwitch
+from syncer.ledger.subscriber import WakeUps
 from tests.beside import beside
 
 

@@ -28,7 +28,7 @@ from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
-from syncer.sync.resync import Resync
+from syncer.sync.sweeps import Resync
 from tests.beside import beside
 from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis

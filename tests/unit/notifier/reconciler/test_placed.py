@@ -47,7 +47,7 @@ async def test_a_hold_begins_and_ends(world: World) -> None:
     """By the decision alone; the alarm is set for its end, whatever else happens."""
     entry = world.claimed("a")
     assert isinstance(decided(world, entry), Deliver)
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     end = world.now + 600
     assert decided(world, entry) == Withhold(
         ("slack:ops",), end, reason_of(OPS), (("slack:ops", reason_of(OPS)),)
@@ -58,7 +58,7 @@ async def test_a_hold_begins_and_ends(world: World) -> None:
     assert isinstance(decided(world, entry), Deliver)
     world.now = end - 1
     assert isinstance(decided(world, entry), Withhold)
-    world.controller.take_holds([replace(OPS, until=START + 1)])
+    world.controller.placed.obey([replace(OPS, until=START + 1)])
     assert isinstance(decided(world, entry), Deliver)
 
 
@@ -71,13 +71,13 @@ async def test_only_what_a_hold_is_about_is_looked_at_again(
     while len(world.controller.queue):
         world.controller.queue.done(await world.controller.queue.get())
     hold = replace(OPS, types=("Escalation",))
-    world.controller.take_holds([hold])
-    world.controller.take_holds([hold])
+    world.controller.placed.obey([hold])
+    world.controller.placed.obey([hold])
     assert [await world.controller.queue.get()] == ["a"]
     assert len(world.controller.queue) == 1
     world.controller.queue.done("a")
     world.now += 600
-    world.controller.take_holds([hold])
+    world.controller.placed.obey([hold])
     assert [await world.controller.queue.get()] == ["a"]
     said = [(r.message, vars(r)["hold"]) for r in caplog.records if r.levelno == logging.WARNING]
     what = "--receiver slack:ops --type Escalation"
@@ -89,7 +89,7 @@ async def test_only_what_a_hold_is_about_is_looked_at_again(
 async def test_a_clock_that_is_ahead_ends_no_hold(world: World) -> None:
     """The earlier of Redis's and the API server's time counts."""
     entry = world.claimed("a")
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     api_time = ServerTime(lambda: world.now)
     world.controller.recorder.time.api_time = api_time
     api_time.set(START)
@@ -106,14 +106,14 @@ async def test_what_is_held_is_counted_and_not_overdue(world: World) -> None:
     entry.view.attempts[key] = replace(failed, due=START)
     world.now += 30
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 30
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     decided(world, entry)
     assert holds.by_reason(world.cache.entries.values()) == {HoldReason.PLACED: 1}
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
     holds.paused = True
     assert holds.by_reason(world.cache.entries.values()) == {"paused": 1}
     holds.paused = False
-    world.controller.take_holds([])
+    world.controller.placed.obey([])
     assert not holds.by_reason(world.cache.entries.values())
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 30
 
@@ -127,17 +127,17 @@ async def test_something_critical_is_timed(world: World) -> None:
     waits = world.claimed("b")
     changed(world, waits, priority="Critical")
     waits.wait("slack:ops", world.now + 500)
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     decided(world, entry)
     world.now += 40
     assert holds.critical_seconds(world.cache.entries.values()) == 40
     shows(entry, created=START + 10_000)
     assert holds.critical_seconds(world.cache.entries.values()) == 30
-    world.controller.take_holds([])
+    world.controller.placed.obey([])
     assert holds.critical_seconds(world.cache.entries.values()) == 0, (
         "the hold is over, and the next decision is still to come"
     )
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     changed(world, entry, priority="High")
     assert holds.critical_seconds(world.cache.entries.values()) == 0
 
@@ -146,7 +146,7 @@ async def test_a_secret_in_a_reason_goes_nowhere(world: World) -> None:
     """Logs and decisions have it without."""
     url = "https://hooks.slack.com/services/T000/B000/abcdefghijklmnopqrstuvwx"
     entry, hold = world.claimed("a"), replace(OPS, reason=f"see {url}", author="bob")
-    world.controller.take_holds([hold])
+    world.controller.placed.obey([hold])
     assert "abcdefghijklmnop" not in decided(world, entry).held[0][1]
 
 
@@ -159,20 +159,20 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
 
     def step(seconds: float, share: float = 0.5) -> list[str]:
         world.now += seconds
-        return world.controller.placed.let_go(world.cache.entries, share)
+        return world.controller.placed.let_go(share)
 
     def holds() -> int:
         return sum(isinstance(decided(world, e), Withhold) for e in world.cache.entries.values())
 
-    world.controller.take_holds([hold])
+    world.controller.placed.obey([hold])
     assert (holds(), step(0.0), step(0.5)) == (10, ["n9", "n8", "n7", "n6"], ["n5"])
     assert holds() == 5
     assert step(0.25) == []
     assert step(0.25) == ["n4"]
     assert step(60.0) == ["n3", "n2", "n1", "n0"]
     assert (step(60.0), holds()) == ([], 0)
-    world.controller.take_holds([])
-    world.controller.take_holds([hold])
+    world.controller.placed.obey([])
+    world.controller.placed.obey([hold])
     assert holds() == 10
 
 
@@ -193,11 +193,11 @@ async def test_a_hold_that_recurs_holds_in_its_windows(world: World) -> None:
     entry = world.claimed("a")
     day = START - START % 86_400_000
     recurs = Recurrence("0 0 * * *", "UTC", START - day + 60_000)
-    world.controller.take_holds([replace(OPS, until=START + 90_000_000, recurrence=recurs)])
+    world.controller.placed.obey([replace(OPS, until=START + 90_000_000, recurrence=recurs)])
     assert isinstance(decided(world, entry), Withhold)
     world.now += 61
     assert isinstance(decided(world, entry), Deliver)
-    world.controller.take_holds(world.controller.placed.known)
+    world.controller.placed.obey(world.controller.placed.known)
     assert isinstance(decided(world, entry), Deliver)
     world.now += (day + 86_400_000 - START) / 1000
     assert isinstance(decided(world, entry), Withhold)
@@ -207,15 +207,15 @@ async def test_a_hold_that_is_placed_again_is_another(world: World) -> None:
     """Under the same name: what only the first held is looked at, and what it let go is held again."""
     entry, queue = world.claimed("a"), world.controller.queue
     first = replace(OPS, rate=4.0, uid="1")
-    world.controller.take_holds([first])
+    world.controller.placed.obey([first])
     assert isinstance(decided(world, entry), Withhold)
     world.now += 1
-    assert world.controller.placed.let_go(world.cache.entries, 1.0) == ["a"]
+    assert world.controller.placed.let_go(1.0) == ["a"]
     assert isinstance(decided(world, entry), Deliver)
-    world.controller.take_holds([replace(first, uid="2")])
+    world.controller.placed.obey([replace(first, uid="2")])
     assert isinstance(decided(world, entry), Withhold)
     queue.done(await queue.get())
-    world.controller.take_holds([replace(OPS, receivers=("other",), types=("x",), uid="3")])
+    world.controller.placed.obey([replace(OPS, receivers=("other",), types=("x",), uid="3")])
     assert len(queue) == 1
     assert isinstance(decided(world, entry), Deliver)
 
@@ -226,7 +226,7 @@ async def test_what_is_dropped_is_given_up_unless_it_is_wanted_again(world: Worl
     shows(young, created=START + 1)
     wanted = resend_record("order:slack:ops:2", "slack:ops", at=START, by="bob", why="again")
     again.view.apply(stored(wanted, again.view.chain, again.view.position + 1))
-    world.controller.take_holds([replace(OPS, drop_before=START + 1)])
+    world.controller.placed.obey([replace(OPS, drop_before=START + 1)])
     decisions = [world.controller.decisions.next(e) for e in (entry, young, again)]
     assert [type(d) for d in decisions] == [GiveUp, Deliver, Deliver]
     assert decisions[0].reason == "dropped with hold 00000001 of alice: they mend it"
@@ -236,9 +236,9 @@ async def test_a_changed_end_concerns_nobody_and_a_drop_everybody(world: World) 
     """What is held stays as it is when its end moves; what is dropped is looked at at once."""
     world.claimed("a")
     queue = world.controller.queue
-    world.controller.take_holds([OPS])
+    world.controller.placed.obey([OPS])
     queue.done(await queue.get())
-    world.controller.take_holds([replace(OPS, until=OPS.until + 1)])
+    world.controller.placed.obey([replace(OPS, until=OPS.until + 1)])
     assert len(queue) == 0
-    world.controller.take_holds([replace(OPS, drop_before=START)])
+    world.controller.placed.obey([replace(OPS, drop_before=START)])
     assert len(queue) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.outside import Stop
 from notifier.progress import Takeover
-from notifier.reconciler.shards import ShardWork
+from notifier.reconciler.controller import ShardWork
 from syncer.model.errors import ConfigError
 from syncer.runtime import failpoints
 from syncer.sharding.ownership import Shards

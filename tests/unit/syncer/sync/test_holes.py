@@ -24,7 +24,7 @@ from syncer.model.record import Plan, Record, attempt_record, intent_record
 from syncer.rules.reconcile import Action
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed
-from syncer.sync.sweeper import Sweeper
+from syncer.sync.sweeps import Sweeper
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 
 

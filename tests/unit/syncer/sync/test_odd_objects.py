@@ -11,7 +11,7 @@ from syncer.model.ports import ObjectClient
 from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
-from syncer.sync.sweeper import Sweeper
+from syncer.sync.sweeps import Sweeper
 from tests.unit.syncer.sync.bench import EPOCH, Held, Ours, bench
 from tests.unit.syncer.sync.shown import shown
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncer.ledger.connection import CLOCK
-from syncer.ledger.preflight import Severity, preflight, unfit
+from syncer.ledger.preflight import Clocks, Severity, preflight, unfit
 from syncer.runtime.clock import LedgerTime, ServerTime
-from syncer.sync.clock_skew import Clocks
 from tests.unit.syncer.ledger.good_info import GOOD
 
 START = 1_800_000_000_000

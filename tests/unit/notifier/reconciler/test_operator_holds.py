@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from notifier.reconciler.hold_keeper import HoldKeeper
+from notifier.reconciler.operator_holds import HoldKeeper
 from syncer.model.errors import Conflict
 from tests.unit.notifier.reconciler.holding import World
 from tests.unit.notifier.reconciler.placing import OPS
@@ -29,24 +29,21 @@ class Written:
 
 
 async def test_nothing_is_let_go_that_could_not_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While holds are unknown, Redis is away or deliveries are paused, a rate stands still."""
+    """While holds are unknown, or nothing is sent, a rate stands still."""
     world, gone, idle = World(), list[float](), [False]
     outside = SimpleNamespace(objects=None, router=None, monotonic=lambda: world.now)
     loaded = SimpleNamespace(environment=SimpleNamespace(namespace="ns"), namespaces=None)
     keeper = HoldKeeper(
-        cast("Any", loaded), cast("Any", outside), world.controller, world.shards,
+        cast("Any", loaded), cast("Any", outside), world.controller.placed, world.shards,
         idle=lambda: idle[0],
     )  # fmt: skip
-    monkeypatch.setattr(world.controller, "let_go", gone.append)
+    monkeypatch.setattr(world.controller.placed, "let_go", gone.append)
     await keeper.let_go()
     keeper.watch._confirmed_at = world.now
     idle[0] = True
     await keeper.let_go()
-    idle[0] = False
-    world.controller.pause(True)
-    await keeper.let_go()
     assert gone == []
-    world.controller.pause(False)
+    idle[0] = False
     await keeper.let_go()
     assert len(gone) == 1
 
@@ -58,16 +55,18 @@ async def test_the_owner_of_the_first_shard_writes_what_has_changed() -> None:
         objects=kube, router=SimpleNamespace(channels=["slack:ops"]), monotonic=lambda: world.now
     )
     loaded = SimpleNamespace(environment=SimpleNamespace(namespace="ns"), namespaces=("payments",))
-    keeper = HoldKeeper(cast("Any", loaded), cast("Any", outside), world.controller, world.shards)
+    keeper = HoldKeeper(
+        cast("Any", loaded), cast("Any", outside), world.controller.placed, world.shards
+    )
     assert world.controller.placed.unknown() is not None, "nothing is sent before they are read"
     typo = replace(OPS, name="typo", receivers=("opps",), namespaces=("payments",))
     said = "no receiver matches opps; did you mean ops?"
-    world.controller.take_holds([OPS, typo, replace(OPS, name="over", until=1)])
+    world.controller.placed.obey([OPS, typo, replace(OPS, name="over", until=1)])
     await keeper.round()
     assert kube.all == [
         (OPS.name, "True", "something known matches each pattern"), ("typo", "False", said),
     ]  # fmt: skip
-    world.controller.take_holds([OPS, replace(typo, matched=("False", said))])
+    world.controller.placed.obey([OPS, replace(typo, matched=("False", said))])
     await keeper.round()
     assert kube.all[2:] == [(OPS.name, "True", "something known matches each pattern")]
     world.shards.drop(0)

@@ -7,23 +7,38 @@ no hold early. `syncer.kube.delivery_holds` follows the holds.
 
 A hold with a rate lets go what it holds, the oldest first, so many a second over all replicas: each owner
 lets go the share of its shards, and remembers what it has let go. The next owner lets the rest go anew.
+
+`HoldKeeper` follows them, and shows on each whether anything known matches it. Nothing is sent while it
+is not known what is held (`HoldWatch.problem`). A pattern with a typo holds nothing and says nothing. So
+the owner of the first shard writes the condition `Matched`: of receivers and types all are known, of
+namespaces those that the settings name. It is written when it changes; what cannot be written is tried
+again in the next round.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from notifier.content.sanitise import sanitise
+from notifier.outside import Outside
+from notifier.settings import Loaded
+from syncer.kube.delivery_holds import DeliveryHolds, HoldWatch
+from syncer.model.errors import Conflict, Gone
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest
-from syncer.rules.holds import Held, concerns, held_channels, holds_channel
+from syncer.model.times import format_time
+from syncer.rules.holds import Held, concerns, held_channels, holds_channel, selector_of, unmatched
 from syncer.rules.plan import NO_HOLDS
 from syncer.rules.recurrence import currently
-from syncer.runtime.clock import LedgerTime, MonotonicClock
-from syncer.sync.notification import Notification
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache
+
+logger = logging.getLogger("ledger.delivery")
 
 #: The priority of notifications that must not wait unnoticed.
 CRITICAL: Final = "Critical"
@@ -33,8 +48,8 @@ CRITICAL: Final = "Critical"
 class PlacedHolds:
     """The holds of the installation."""
 
+    cache: Cache
     time: LedgerTime
-    monotonic: MonotonicClock
     #: Why it is not known what is held, None if it is: nothing may be sent then.
     unknown: Callable[[], str | None] = lambda: None
     #: All holds that exist.
@@ -48,6 +63,18 @@ class PlacedHolds:
     _let_go: dict[tuple[str, str], set[str]] = field(default_factory=dict, init=False)
     _allowed: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
     _at: float = field(default=0.0, init=False)
+
+    def obey(self, holds: Sequence[Hold]) -> None:
+        """Take these holds, and have the notifications reconciled that a change concerns."""
+        begun, ended = self.take(holds)
+        for hold in begun:
+            logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
+        for hold in ended:
+            logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
+        changed = (*begun, *ended)
+        for uid, entry in self.cache.entries.items() if changed else ():
+            if any(concerns(hold, entry.request) for hold in changed):
+                self.cache.check(uid)
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
         """Replace the known holds; returns those that have begun, or hold less now, and that have ended."""
@@ -73,18 +100,13 @@ class PlacedHolds:
             return NO_HOLDS
         holds = [h for h in self._clean if request.uid not in self._let_go.get(h.key, ())]
         return held_channels(
-            request, channels, holds, now=self.time.certain(), clock=self.monotonic()
+            request, channels, holds, now=self.time.certain(), clock=self.cache.monotonic()
         )
 
-    def let_go(self, entries: Mapping[str, Notification], share: float) -> list[str]:
-        """
-        Let go what may go since the last call; returns the uids.
-
-        Args:
-            entries: All live ones, by uid.
-            share: Of the installation's notifications that are ours.
-        """
-        now = self.monotonic()
+    def let_go(self, share: float) -> list[str]:
+        """Let go what may go since the last call, of a share of all notifications that is ours."""
+        entries = self.cache.entries
+        now = self.cache.monotonic()
         passed, self._at = min(now - self._at, 2.0), now
         gone: list[str] = []
         for hold in self._acting.values():
@@ -107,6 +129,8 @@ class PlacedHolds:
             self._allowed[hold.key] = allowed - len(oldest)
             let_go.update(e.uid for e in oldest)
             gone += [e.uid for e in oldest]
+        for uid in gone:
+            self.cache.check(uid)
         return gone
 
     def in_force(self) -> int:
@@ -123,3 +147,66 @@ class PlacedHolds:
             return 0.0
         begun = min(h.since for h in held.values())
         return (self.time.now() - max(begun, request.created)) / 1000
+
+
+#: Seconds between rounds, and between steps of letting go.
+PERIOD: Final = 5.0
+STEP: Final = 1.0
+_MATCHES: Final = "something known matches each pattern"
+
+
+class HoldKeeper:
+    """Has the holds obeyed, and writes the condition of each."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        outside: Outside,
+        placed: PlacedHolds,
+        shards: Shards,
+        *,
+        idle: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Wire; nothing is sent before `watch` has run, nor while the process is `idle`."""
+        self._holds = DeliveryHolds(outside.objects, loaded.environment.namespace)
+        self._placed = placed
+        self._router = outside.router
+        self._namespaces = loaded.namespaces
+        self._shards = shards
+        self._idle = idle
+        self.watch: Final = HoldWatch(self._holds, placed.obey, outside.monotonic)
+        placed.unknown = lambda: self.watch.problem
+
+    async def let_go(self) -> None:
+        """Let go what holds with a rate let go by now; nothing that could not be sent then."""
+        if not (self._idle() or self.watch.problem is not None):
+            self._placed.let_go(len(self._shards.owned) / self._shards.shards)
+
+    async def round(self) -> None:
+        """
+        Have holds noticed that have begun or ended by themselves; of the first shard, write conditions.
+
+        Raises:
+            PortError: a condition was not written.
+        """
+        placed = self._placed
+        placed.obey(placed.known)
+        now = placed.time.certain()
+        for hold in placed.known if 0 in self._shards.owned else ():
+            if now >= hold.until:
+                continue
+            strange = unmatched(hold, self._router.channels, self._namespaces)
+            found = ("False", "; ".join(strange)) if strange else ("True", _MATCHES)
+            if found != hold.matched:
+                try:
+                    await self._holds.put_matched(hold, *found, format_time(now, millis=False))
+                except (Conflict, Gone):
+                    continue  # the watch shows why
+
+
+def _about(hold: Hold) -> dict[str, object]:
+    """Members of a log line about a hold."""
+    return {
+        "hold": hold.name, "by": sanitise(hold.author), "reason": sanitise(hold.reason),
+        "until": format_time(hold.until), "dropped_before": format_time(hold.drop_before),
+    }  # fmt: skip

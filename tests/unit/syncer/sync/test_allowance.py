@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from notifier.dispatch.allowance import Allowance, Urgency
+from syncer.sync.journal import Allowance, Urgency
 from tests.virtual import on_virtual_time
 
 

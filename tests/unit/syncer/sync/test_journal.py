@@ -13,10 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
-from notifier.dispatch.allowance import Allowance
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler import journal as module
-from notifier.reconciler.journal import Journal
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.carried import expand, fold
@@ -29,6 +27,7 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
+from syncer.sync.journal import Allowance, Journal
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.dispatch.retry import delay, next_delay, unsent_delay
 from syncer.model.resource import RetryPolicy
+from syncer.rules.backoff import delay, next_delay, unsent_delay
 
 POLICY = RetryPolicy()
 

@@ -1,0 +1,289 @@
+"""
+The resync and the sweeps.
+
+The resync is a periodic walk over every live entry that requests a check of each that needs one.
+
+It guarantees that everything that is due is checked within a bound; watches, wake-ups, timers and the end
+of an attempt only bring a check sooner. The rule is `syncer.rules.resync`; this module walks, requests
+checks, and measures.
+
+It does no I/O, and a walk is cut into slices, so that it holds the event loop for about a millisecond at a
+time, however many entries are live. While Redis does not answer only what is journaled is checked: of the
+rest nothing could be decided, and the work queue retries with its growing wait.
+
+A check that was requested and has not ended with a decision by the next round is *missing*: what is due
+waits although its time has come. Metrics show how many there are, and for how long. The age is computed at
+the scrape and counts from the last round, so it also grows while the resync itself does not run.
+
+`Sweeper` compares logs: it finds what no event reports. That is: logs without an object, finished objects
+whose log is not marked as published to its end, and records that another process appended. A sweep compares
+headers, many in one round trip; what it finds is claimed or retired as usual.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+from syncer.metrics import SyncMetrics
+from syncer.model.errors import ContractError, Gone, PortError
+from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.resource import NotificationRequest
+from syncer.rules.resync import Bounds, Reason, reason_of
+from syncer.runtime.slices import slices
+from syncer.sync.cache import Finished
+from syncer.sync.claim import Claimer
+from syncer.sync.notification import Notification
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.resync")
+
+
+@dataclass(eq=False)
+class Resync:
+    """Requests a check of every live entry of ours that needs one."""
+
+    #: Its cache is what is walked.
+    recorder: Recorder
+    ownership: Ownership
+    #: Show missing checks and their age.
+    metrics: SyncMetrics
+    _: KW_ONLY
+    bounds: Bounds
+    #: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
+    blocked: Callable[[Notification], object]
+    #: Whether a per-receiver queue holds a channel of a notification.
+    waits: Callable[[str, str], bool]
+    #: Whether attempts are journaled, as the log is away.
+    journals: Callable[[], bool] = lambda: False
+    #: Whether those of an entry are.
+    journaled: Callable[[Notification, LeaseTerm], bool] = lambda _e, _t: False
+
+    def __post_init__(self) -> None:
+        """Show the age of the oldest missing check."""
+        self.cache = self.recorder.cache
+        self._rounded = self.cache.monotonic()
+        #: Second at which Redis last did not answer: that is not a time without a check.
+        self._away = 0.0
+        self._oldest = 0.0
+        self.metrics.unchecked_seconds.set_function(self.unchecked)
+
+    def unchecked(self) -> float:
+        """Longest time in seconds for which an entry may have needed a check and not had one."""
+        return self._oldest + self.cache.monotonic() - self._rounded
+
+    async def round(self) -> None:
+        """Walk once over all that is live."""
+        away = not self.recorder.log.available
+        if away and not self.journals():
+            self._away = self.cache.monotonic()
+            self._end(0, 0.0)
+            return
+        if not away:
+            self.cache.retry_marks()
+        missing, oldest = 0, 0.0
+        deferrable: list[tuple[float, str]] = []
+        async for entries in slices(self.cache.entries.values()):
+            now = self.cache.monotonic()
+            for entry in entries:
+                reason = self._reason(entry, now, away=away)
+                if reason is None or self.cache.entries.get(entry.uid) is not entry:
+                    entry.unchecked(0.0)
+                elif reason.deferrable:
+                    entry.unchecked(0.0)
+                    deferrable.append((entry.last_check.at if entry.last_check else 0.0, entry.uid))
+                else:
+                    since = entry.unchecked_since
+                    entry.unchecked(max(since, self._away) if since else now)
+                    missing += entry.unchecked_since < now
+                    oldest = max(oldest, now - entry.unchecked_since)
+                    self.cache.check(entry.uid)
+        for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
+            self.cache.check(uid)
+        self._end(missing, oldest)
+
+    def _end(self, missing: int, oldest: float) -> None:
+        if missing and not self._oldest:
+            logger.warning(
+                "notifications need a check and have not had one",
+                extra={"notifications": missing, "seconds": round(oldest, 1)},
+            )
+        self._oldest, self._rounded = oldest, self.cache.monotonic()
+        self.metrics.unchecked.set(missing)
+
+    def _reason(self, entry: Notification, now: float, *, away: bool) -> Reason | None:
+        term = self.ownership.term_of(entry.uid)
+        if term is None:
+            # Not ours any more: it is dropped as soon as no task works on it. What only this process
+            # knows is recorded until the log takes it.
+            return None if entry.busy else Reason.STALE
+        if not self.ownership.accepts(entry.uid) or (away and not self.journaled(entry, term)):
+            return None
+        last_check, executing = entry.last_check, entry.in_flight.executing
+        idle = last_check is not None and any(
+            c not in executing.values() and not self.waits(entry.uid, c)
+            for c in last_check.channels
+        )
+        if entry.deleted and executing:
+            # Its end brings the next check.
+            return None
+        return reason_of(
+            last_check,
+            deleted=entry.deleted,
+            blocked=bool(self.blocked(entry)),
+            claimed=away or self.recorder.claimed(entry, term),
+            # What cannot be read is for the claim that follows the outage.
+            unread=not away
+            and (entry.reread or any(a not in executing for a in entry.view.opened)),
+            version=entry.request.resource_version,
+            # While an attempt runs the log grows by its own records; its end brings a check.
+            position=last_check.position if last_check and executing else entry.view.position,
+            idle=idle,
+            now=now,
+            bounds=self.bounds,
+        )
+
+
+logger = logging.getLogger("ledger.claim")
+
+
+class OrphanSweep(NamedTuple):
+    """How many logs were compared, and how many of them were given an expiry."""
+
+    looked_at: int
+    retired: int
+
+
+class FinishedSweep(NamedTuple):
+    """
+    What is left to do for finished notifications.
+
+    Attributes:
+        reopened: Uids whose log must be claimed again.
+        unaudited: Uids whose log waits for the audit feed alone.
+        lost: Those that have no log.
+    """
+
+    reopened: list[str]
+    unaudited: list[str]
+    lost: list[Finished]
+
+
+class Sweeper:
+    """Compares many logs at once with what this process knows."""
+
+    def __init__(self, claimer: Claimer) -> None:
+        """Use the parts of `claimer`, which also retires what is found."""
+        self.claimer = claimer
+        self.log = claimer.log
+        self.cache = claimer.cache
+
+    async def orphans(
+        self,
+        ownership: Ownership,
+        known: Callable[[str], bool],
+        watched: Callable[[str], bool],
+    ) -> OrphanSweep:
+        """
+        Find logs whose object is gone, and retire those that are ours.
+
+        Args:
+            ownership: Knows which shards are ours.
+            known: Whether an object with this uid exists, as of a complete list.
+            watched: Whether objects of a namespace are watched here; of others nothing is known.
+        """
+        compared, retired = 0, 0
+        async for uids in self.log.scan():
+            unknown = [u for u in uids if not known(u) and ownership.term_of(u)]
+            compared += len(uids)
+            heads = await self.log.read_headers(unknown)
+            for uid, head in zip(unknown, heads, strict=True):
+                header = head.header
+                term = ownership.term_of(uid)
+                if header is None or term is None:
+                    continue
+                namespace, _, name = header.object.partition("/")
+                if not watched(namespace):
+                    continue
+                entry = Notification(tombstone(uid, namespace, name), deleted=True)
+                if head.ttl >= 0:
+                    if header.audited < head.length - 1 and self.cache.audit_capacity:
+                        self.cache.mark_unaudited(entry)
+                    continue
+                if not await self._is_gone(uid, namespace, name):
+                    continue
+                try:
+                    retired += await self.claimer.retire(entry, term)
+                except PortError as error:
+                    logger.info(
+                        "an orphaned log was not retired; the next sweep tries again",
+                        extra={"uid": uid, "error": str(error)},
+                    )
+        return OrphanSweep(compared, retired)
+
+    async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:
+        try:
+            current = await self.claimer.objects.get(namespace, name)
+        except Gone:
+            return True
+        except (PortError, ContractError):
+            return False
+        return current.uid != uid
+
+    async def finished(self, summaries: Sequence[Finished]) -> FinishedSweep:
+        """
+        Compare finished objects with the headers of their logs, one round trip for many.
+
+        A log that is marked as published to its end, or gone, needs nothing. One that holds more is
+        `reopened`: the caller claims it. One that waits for the audit feed alone is `unaudited`: the
+        caller keeps no more of these in memory than the feed can take.
+        """
+        reopened: list[str] = []
+        unaudited: list[str] = []
+        lost: list[Finished] = []
+        heads = await self.log.read_headers([s.uid for s in summaries])
+        for finished, head in zip(summaries, heads, strict=True):
+            if head.element is None:
+                if self.claimer.recorder.evidence.never_handled(finished):
+                    # Somebody else has written the phase.
+                    reopened.append(finished.uid)
+                lost.append(finished)
+                continue
+            header = head.header
+            if header is None or header.acked < head.length - 1:
+                reopened.append(finished.uid)
+            elif head.ttl == -1:
+                lagging = self.cache.auditing and header.audited < head.length - 1
+                (unaudited if lagging else reopened).append(finished.uid)
+        return FinishedSweep(reopened, unaudited, lost)
+
+    async def live(self, entries: Sequence[Notification]) -> list[str]:
+        """
+        Read again every live log that another process has appended to.
+
+        Returns the uids to be checked: of those logs, and of any with an open attempt that no task of this
+        process carries out (an INTENT that arrived after its caller had given it up).
+        """
+        found: list[str] = []
+        heard = self.log.subscriptions
+        heads = await self.log.read_headers([e.uid for e in entries])
+        for entry, head in zip(entries, heads, strict=True):
+            if head.length - 1 == entry.view.position:
+                entry.hear(heard)
+            if entry.claim is None or entry.busy:
+                continue
+            if head.length - 1 != entry.view.position:
+                await self.claimer.recorder.reread(entry)
+                self.cache.mark_dirty(entry)
+                found.append(entry.uid)
+            elif entry.abandoned:
+                found.append(entry.uid)
+        return found
+
+
+def tombstone(uid: str, namespace: str, name: str) -> NotificationRequest:
+    """Return a request in the place of an object that is gone, as far as its log names it."""
+    return NotificationRequest(uid, namespace, name, resource_version="", deleting=True)
