@@ -42,15 +42,17 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sync.attempts import Outcomes
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
 from syncer.sync.journal import Allowance, Journal
+from syncer.sync.notifications import Notifications
 from syncer.sync.recorder import Recorder
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import Limits, StatusWriter
-from syncer.sync.sweeps import Resync
+from syncer.sync.sweeps import Resync, Sweeper
 
 #: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
 #: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.
@@ -111,10 +113,9 @@ class Parts:
         )
         journaling = delivery.log_outage == "journal"
         self.log: Final = RedisLog(
-            self.client,
-            replicas=lambda: self.client.replicas_wanted,
+            self.client, replicas=lambda: self.client.replicas_wanted,
             patience=_IMPATIENCE if journaling else _PATIENCE,
-        )
+        )  # fmt: skip
         self.cache: Final = Cache(
             window=sync.window, monotonic=self.monotonic, audit_limit=self.settings.audit_limit
         )
@@ -172,11 +173,14 @@ class Parts:
             on_journaled=lambda basis: self.delivery_metrics.journaled_attempts.labels(basis).inc(),
             backoff=backoff,
         )
-        waits = delivery.on_operator_error == "hold"
-        bounds = DeliveryBounds(at_most_once, delivery.max_age, waits)
+        outcomes = Outcomes(
+            self.claimer, self.journal, self.shards, on_recorded=reporter.recorded,
+            hold_mistakes=delivery.on_operator_error == "hold",
+        )  # fmt: skip
+        self.notifications: Final = Notifications(outcomes, on_started=reporter.started)
         ports = Ports(
-            self.queue, recorder, self.claimer, ownership=self.shards, router=outside.router,
-            reporter=reporter, metrics=self.delivery_metrics, bounds=bounds, journal=self.journal,
+            self.queue, self.notifications, router=outside.router, reporter=reporter,
+            bounds=DeliveryBounds(at_most_once, delivery.max_age),
             incidents=Incidents(self.objects, self.log, outside.router, time.now, at_most_once),
             installation=lambda: self.installation.id, explorer=delivery.explorer_url,
         )  # fmt: skip
@@ -193,22 +197,19 @@ class Parts:
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
         self.hold_keeper: Final = HoldKeeper(
-            loaded,
-            outside,
-            self.controller.placed,
-            self.shards,
+            loaded, outside, self.controller.placed, self.shards,
             idle=lambda: self.controller.holds.paused or bool(self._idle_because()),
-        )
+        )  # fmt: skip
 
         # What finds what a lost event would have reported.
         self.resync: Final = Resync(
             recorder, self.shards, self.metrics,
             bounds=Bounds(period=sync.resync),
-            blocked=self.controller.holds.blocked,
             waits=self.controller.waits,
             journals=lambda: self.journal.active,
             journaled=self.journal.applies,
         )  # fmt: skip
+        self.sweeper: Final = Sweeper(self.claimer)
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
         self.scrubber: Final = Scrubber(
             recorder, self.objects, self.shards, self.status_writer, self.metrics, rate=sync.scrub_rate,
@@ -216,7 +217,7 @@ class Parts:
         self.reflector: Final[Reflector] = Reflector(
             outside.objects,
             None if loaded.namespaces is None else list(loaded.namespaces),
-            self.controller.watch,
+            self.notifications,
             clock=self.monotonic,
             owned=self.shards,
             # Who deletes finished objects needs their times; a journaled one may show what its log lacks.

@@ -139,10 +139,6 @@ class DeliveryMetrics:
         self.build = gauge(
             "notification_ledger_build_info", "Always 1; the label is the version.", ("version",)
         )
-        self.fenced_notifications = counter(
-            "notification_ledger_fenced_notifications",
-            "Checks of a notification whose log belongs to a later epoch.",
-        )
         self.running = gauge("notification_ledger_running_attempts", "Attempts under way.")
         self.queue_depth = gauge(
             "notification_ledger_queue_depth", "Notifications waiting for a worker."

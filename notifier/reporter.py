@@ -13,6 +13,7 @@ from functools import cache
 from typing import Final, Literal
 
 from notifier.content.sanitise import sanitise
+from notifier.contract import Outcome
 from notifier.dispatch.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
 from notifier.routing.attributes import disguised
@@ -30,12 +31,14 @@ from syncer.rules.channel_state import State
 from syncer.rules.journal import WAITS
 from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Notification
 
 Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
 
 #: Channels that are named in an event.
 _SHOWN: Final = 3
+#: Classes of attempts without a call to the receiver.
+_NO_CALL: Final = frozenset({FailureClass.NOT_SENT, FailureClass.SUPERSEDED})
 
 
 def emit_through(recorder: EventRecorder) -> Emit:
@@ -90,10 +93,25 @@ class EventReporter:
                 request, "Normal", "PhaseTransition", "Transitioned to Sending phase", "Sending"
             )
 
+    def recorded(
+        self,
+        request: NotificationRequest,
+        attempt: Attempt,
+        outcome: Outcome,
+        before: Attempt | None,
+    ) -> None:
+        """Report an attempt whose outcome is on record; `before` is the channel's earlier one."""
+        if outcome.failure not in _NO_CALL:
+            self.attempted(request, attempt, before)
+        if outcome.by_rule:
+            self.denied(request, attempt.channel, attempt.error)
+        elif attempt.failure not in {None, FailureClass.NOT_SENT}:
+            self.failed(request, attempt)
+
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
-        """Report an attempt whose outcome is recorded; `before` is the channel's earlier one."""
+        """Report a call to a receiver; `before` is the channel's earlier one."""
         success = attempt.state is AttemptState.SUCCESS
         channel = attempt.channel
         self._attempts(channel, "success" if success else "failed").inc()

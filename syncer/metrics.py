@@ -92,7 +92,13 @@ class SyncMetrics:
         self.reclaims = counter(
             "reclaim", "Claims found stale, by cause; the log is claimed again.", "cause"
         )
-        self.fenced = counter("fenced", "Claims refused because a later owner exists.")
+        self.fenced, self.fenced_notifications = (
+            counter("fenced", "Claims refused because a later owner exists."),
+            counter(
+                "fenced_notifications",
+                "Checks of a notification whose log belongs to a later epoch.",
+            ),
+        )
         self.recovered = counter(
             "recovered", "Open attempts of an earlier owner recorded as unknown."
         )

@@ -27,7 +27,7 @@ from notifier.settings import Loaded, Settings
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, reason_of
 from syncer.model.ports import Ownership
-from syncer.sync.cache import Cache
+from syncer.sync.notifications import Cache
 
 #: One request of the feed and one question of the gate at a time.
 _CONNECTIONS: Final = 2

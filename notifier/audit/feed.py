@@ -43,8 +43,7 @@ from syncer.rules.backoff import exponential
 from syncer.rules.fold import chain_at
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
-from syncer.sync.cache import Cache
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Cache, Notification
 
 logger = logging.getLogger("ledger.audit")
 

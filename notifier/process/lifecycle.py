@@ -206,7 +206,7 @@ def _neighbours_of(parts: Parts) -> Neighbours:
         api_time=outside.api_time.now,
         clock=parts.monotonic,
     )
-    parts.controller.watch.on_shown = lambda request: made.compare(request, parts.log.store)
+    parts.notifications.on_shown = lambda request: made.compare(request, parts.log.store)
     parts.metrics.other_installations.set_function(lambda: len(made.seen))
     return made
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,12 +32,8 @@ from syncer.kube.status_policy import PERIOD as POLICY_PERIOD
 from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.resource import GROUP, VERSION
-from syncer.rules.divergence import Divergence
 from syncer.runtime.slices import slices
-from syncer.sync.cache import Finished
-from syncer.sync.retention import due
-from syncer.sync.scrubber import report
-from syncer.sync.sweeps import Sweeper
+from syncer.sync.notifications import Finished
 
 logger = logging.getLogger("ledger")
 
@@ -53,8 +49,6 @@ _LISTED_POLL: Final = 0.1
 #: Kinds of the two sweeps that a takeover starts; fields of a log line.
 _FINISHED: Final = "finished"
 _LOGS: Final = "logs"
-#: Notifications without a log that one sweep names; all of them are counted.
-_NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +117,7 @@ class Sweeps:
         self._parts.takeover.live.clear()
         entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _PAGE):
-            found = await Sweeper(self._parts.claimer).live(entries[start : start + _PAGE])
+            found = await self._parts.sweeper.live(entries[start : start + _PAGE])
             for uid in found:
                 self._parts.queue.add(uid)
             if found:
@@ -150,7 +144,7 @@ class Sweeps:
         lost: list[Finished] = []
         left = self._parts.cache.audit_capacity
         for start in range(0, len(summaries), _PAGE):
-            sweep = await Sweeper(self._parts.claimer).finished(summaries[start : start + _PAGE])
+            sweep = await self._parts.sweeper.finished(summaries[start : start + _PAGE])
             lost += sweep.lost
             for uid in sweep.reopened:
                 await self._reopen(uid)
@@ -160,19 +154,8 @@ class Sweeps:
         logger.debug(
             "finished objects checked", extra={"objects": len(summaries), "no_log": len(lost)}
         )
-        self._miss(lost)
+        self._parts.sweeper.miss(lost)
         self.looked_at[_FINISHED] = len(summaries)
-
-    def _miss(self, lost: Sequence[Finished]) -> None:
-        """Report finished notifications of this installation whose logs are gone before their time."""
-        if not lost:
-            return
-        parts = self._parts
-        now, since = parts.retention.time.certain(), parts.evidence.adopted_before()
-        missed = [s for s in lost if s.ended > since and not due(s.ended, s.retention_days, now)]
-        parts.metrics.divergences.labels(Divergence.LOG_MISSING).inc(len(missed))
-        for finished in missed[:_NAMED]:
-            report(finished.uid, f"{finished.namespace}/{finished.name}", Divergence.LOG_MISSING)
 
     async def journaled(self) -> None:
         """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
@@ -215,7 +198,7 @@ class Sweeps:
             wanted = namespaces is None or namespace in namespaces
             return wanted and namespace not in reflector.refused
 
-        sweep = await Sweeper(self._parts.claimer).orphans(self._parts.shards, known, watched)
+        sweep = await self._parts.sweeper.orphans(self._parts.shards, known, watched)
         self.looked_at[_LOGS] = sweep.looked_at
         if sweep.retired:
             logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})

@@ -14,7 +14,6 @@ which is shielded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,17 +22,14 @@ from typing import Final
 from notifier.contract import Channel, Outcome
 from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.sending import Sender
-from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended
-from syncer.model.attempt import AttemptState
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm
 from syncer.model.record import Record
 from syncer.rules.plan import Deliver
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -51,18 +47,21 @@ _WRITE_POLL: Final = 0.05
 
 @dataclass(eq=False)
 class Attempts:
-    """Makes attempts, and ends channels that are given up."""
+    """Makes attempts."""
 
     ports: Ports
     holds: Holds
     decisions: Decisions
     sender: Sender
-    outcomes: Outcomes
     #: Why Redis is unfit for attempts, as last logged.
     _unfit: str | None = field(default=None, init=False)
     #: Attempts that wait for their turn to be journaled, and those that have it.
     _waiting: set[tuple[str, str]] = field(default_factory=set, init=False)
     _turns: set[tuple[str, str]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        """Have at hand what is asked most."""
+        self.cache, self.journal = self.ports.notifications.cache, self.ports.notifications.journal
 
     async def run(  # noqa: PLR0911 (one return for each thing that stops an attempt)
         self, uid: str, channel: str
@@ -76,54 +75,44 @@ class Attempts:
         Returns:
             The outcome, None if no attempt was made.
         """
-        entry = self.ports.cache.entries.get(uid)
-        term = self.ports.ownership.term_of(uid)
+        entry = self.cache.entries.get(uid)
+        term = self.ports.notifications.ownership.term_of(uid)
         has_turn = (uid, channel) in self._turns
         self._turns.discard((uid, channel))
-        if entry is None or term is None or not self.holds.accepts(uid):
+        if entry is None or term is None or not self.ports.notifications.accepts(uid):
             return None
         if not self.still_due(entry, term, channel):
             self.ports.queue.add(uid)
             return None
         if self.holds.placed.unknown():
             # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
-            self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
+            self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        if self.ports.journal.applies(entry, term):
-            if not has_turn:
-                # It was submitted before the outage.
-                self.ports.queue.add(uid)
-                return None
-            return await self._run_journaled(entry, term, channel)
-        if not self._fit():
-            self.ports.queue.add_at(uid, self.ports.cache.monotonic() + _UNFIT_PAUSE)
+        journaled = self.journal.applies(entry, term)
+        if journaled and not has_turn:
+            # It was submitted before the outage.
+            self.ports.queue.add(uid)
             return None
-        if await self._not_ready(entry, channel) or await self._late(entry, term, channel):
+        if not journaled and not self._fit():
+            self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
+            return None
+        if await self._not_ready(entry, channel, noted=not journaled):
+            return None
+        if await self._late(entry, term, channel, journaled=journaled):
+            return None
+        if journaled and not await self._still_journaled(entry, term, channel):
+            self.ports.queue.add(uid)
             return None
         via = self.ports.router.channel(channel)
-        if not self._covered(entry, term, via):
+        if not term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
+            self.ports.queue.add_at(uid, self.cache.monotonic() + _LEASE_PAUSE)
             return None
-        failpoint(Failpoint.BEFORE_INTENT)
-        try:
-            answer, intent = await self._open(entry, term, channel)
-        except PortError as error:
-            # If the intent may have been recorded, `Outcomes.submit_not_sent` records that nothing was
-            # sent.
-            self.ports.recorder.lose_claim(entry, "intent")
-            wait = self.ports.queue.retry(uid)
-            # What concerns every attempt is logged once, as an outage.
-            away = self.ports.recorder.log.unavailable_reason is not None
-            logger.log(
-                logging.INFO if away else logging.WARNING,
-                "an attempt is held: the log did not take its intent",
-                extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
-            )
-            return None
-        if not _accepted(answer):
-            self._refused(entry, intent, answer)
-            return None
-        failpoint(Failpoint.AFTER_INTENT)
-        return await self._make(entry, term, intent, via, confirmed=answer.confirmed)
+        limit = None if journaled else self.decisions.limit(entry, channel)
+        async with self.ports.notifications.attempt(entry, term, channel, limit=limit) as permit:
+            if permit.intent is not None and permit.sends:
+                permit.outcome = await self._send(entry, term, permit.intent, via)
+                failpoint(Failpoint.AFTER_SEND)
+        return permit.outcome
 
     def submit_in_turn(
         self, entry: Notification, channel: str, submit: Callable[[], object]
@@ -144,86 +133,22 @@ class Attempts:
                 self._turns.add(key)
                 submit()
 
-            self.ports.journal.turn(entry, channel).add_done_callback(given)
+            self.journal.turn(entry, channel).add_done_callback(given)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its turn to be journaled."""
         return (uid, channel) in self._waiting
 
-    async def _run_journaled(
-        self, entry: Notification, term: LeaseTerm, channel: str
-    ) -> Outcome | None:
-        """Make one attempt that is first recorded in the status."""
-        if await self._not_ready(entry, channel, noted=False):
-            return None
-        if await self._late(entry, term, channel, journaled=True):
-            return None
-        while entry.publication.writing and self.ports.journal.applies(entry, term):
+    async def _still_journaled(self, entry: Notification, term: LeaseTerm, channel: str) -> bool:
+        """Whether an attempt is still due and journaled once no write of the status is under way."""
+        while entry.publication.writing and self.journal.applies(entry, term):
             await asyncio.sleep(_WRITE_POLL)
         # Meanwhile there may be another term or another decision, or the log may be back.
-        ours = self.ports.ownership.term_of(entry.uid) is term and self.holds.accepts(entry.uid)
-        if not (
-            ours
-            and self.ports.journal.applies(entry, term)
-            and self.still_due(entry, term, channel)
-        ):
-            self.ports.queue.add(entry.uid)
-            return None
-        via = self.ports.router.channel(channel)
-        if not self._covered(entry, term, via):
-            return None
-        failpoint(Failpoint.BEFORE_INTENT)
-        intent = await self.ports.journal.open(
-            entry, term, channel, in_doubt=self.outcomes.submit_not_sent
+        notifications = self.ports.notifications
+        ours = notifications.ownership.term_of(entry.uid) is term and notifications.accepts(
+            entry.uid
         )
-        if intent is None:
-            self.ports.queue.retry(entry.uid)
-            return None
-        failpoint(Failpoint.AFTER_INTENT)
-        return await self._make(entry, term, intent, via)
-
-    def _covered(self, entry: Notification, term: LeaseTerm, via: Channel | None) -> bool:
-        """Whether the lease covers a send that begins now; if not, the attempt is tried again soon."""
-        if term.may_send(self.ports.cache.monotonic(), via.timeout_s if via else 0.0):
-            return True
-        self.ports.queue.add_at(entry.uid, self.ports.cache.monotonic() + _LEASE_PAUSE)
-        return False
-
-    async def _make(
-        self,
-        entry: Notification,
-        term: LeaseTerm,
-        intent: Record,
-        via: Channel | None,
-        *,
-        confirmed: bool = True,
-    ) -> Outcome:
-        """
-        Send an attempt whose intent is recorded, in the log or in the status, and record its outcome.
-
-        Without enough replicas of Redis that have `confirmed` the intent, nothing is sent.
-        """
-        outcome = Outcome.not_sent("cancelled before it was sent")
-        began = self.ports.cache.monotonic()
-        try:
-            if confirmed:
-                sent = await self._send(entry, term, intent, via)
-                outcome = self.outcomes.waiting(entry, intent, sent)
-            else:
-                outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
-            failpoint(Failpoint.AFTER_SEND)
-        except asyncio.CancelledError:
-            if intent.attempt_id not in entry.in_flight.never_sent:
-                outcome = Outcome.unknown("the process ended while waiting for an answer")
-            raise
-        finally:
-            # Cancelling the send must not cancel its recording. `Outcomes.drain` waits for the recording
-            # rather than this task: whoever cancels the task has a deadline, and Redis may be away.
-            recording = self.outcomes.submit(
-                entry, intent, outcome, self.ports.cache.monotonic() - began
-            )
-        await asyncio.shield(recording)
-        return outcome
+        return ours and self.journal.applies(entry, term) and self.still_due(entry, term, channel)
 
     async def _send(
         self, entry: Notification, term: LeaseTerm, intent: Record, via: Channel | None
@@ -245,60 +170,20 @@ class Attempts:
             sent = replace(sent, answer=f"{via.keeps_state}/{sent.answer}")
         return sent
 
-    async def give_up(
-        self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome
-    ) -> None:
-        """
-        End a channel that is given up, by recording an attempt that is certainly not sent.
-
-        The end is thereby on record like any other, and every reader of log or status sees the reason.
-
-        Args:
-            entry: The notification.
-            term: Under which its log is claimed.
-            channel: Full channel name.
-            outcome: Of that attempt; its text says why.
-
-        Raises:
-            PortError: Redis did not answer; the claim is given up.
-        """
-        if not self._may_open(entry, term):
-            return
-        try:
-            answer, intent = await self._open(entry, term, channel)
-        except PortError:
-            self.ports.recorder.lose_claim(entry, "intent")
-            raise
-        if not _accepted(answer):
-            self._refused(entry, intent, answer)
-            return
-        logger.info(
-            "a notification is given up",
-            extra={
-                "uid": entry.uid, "object": entry.request.key,
-                "channel": channel, "reason": outcome.error,
-            },
-        )  # fmt: skip
-        self.outcomes.submit(entry, intent, outcome, 0.0)
-
     def still_due(self, entry: Notification, term: LeaseTerm, channel: str) -> bool:
         """Whether an attempt that was due when it was submitted is still due."""
         if entry.cancelled or entry.violation:
             return False
-        if not (self.ports.journal.applies(entry, term) or self._may_open(entry, term)):
+        if not (
+            self.journal.applies(entry, term) or self.ports.notifications.may_open(entry, term)
+        ):
             return False
         decision = self.decisions.next(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
 
-    def _may_open(self, entry: Notification, term: LeaseTerm) -> bool:
-        """Whether attempts may be opened in the log, as far as this process knows."""
-        return not self.ports.journal.blocks(entry.uid) and self.ports.recorder.claim_holds(
-            entry, term
-        )
-
     def _fit(self) -> bool:
         """Whether Redis is fit for attempts; logs each change once, not for every waiting attempt."""
-        unfit = self.ports.recorder.log.unfit
+        unfit = self.ports.notifications.recorder.log.unfit
         if unfit != self._unfit:
             self._unfit = unfit
             if unfit is not None:
@@ -309,18 +194,6 @@ class Attempts:
                 logger.warning("Redis is fit for attempts again")
         return unfit is None
 
-    async def _open(
-        self, entry: Notification, term: LeaseTerm, channel: str
-    ) -> tuple[Appended, Record]:
-        """Ask the log for permission; if its answer is lost, the attempt is recorded as not sent."""
-        return await self.ports.recorder.open(
-            entry,
-            term,
-            channel,
-            limit=self.decisions.limit(entry, channel),
-            in_doubt=self.outcomes.submit_not_sent,
-        )
-
     async def _not_ready(self, entry: Notification, channel: str, *, noted: bool = True) -> bool:
         """
         Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
@@ -330,11 +203,10 @@ class Attempts:
         problem = self.ports.router.not_ready(channel)
         if problem is None:
             return False
-        entry.wait(channel, self.ports.cache.monotonic() + problem.seconds)
+        entry.wait(channel, self.cache.monotonic() + problem.seconds)
         self.ports.queue.add_at(entry.uid, entry.due[channel])
         if noted:
-            with contextlib.suppress(PortError):
-                await self.ports.recorder.skip(entry, channel, problem.reason)
+            await self.ports.notifications.note(entry, channel, problem.reason)
         return True
 
     async def _late(
@@ -358,10 +230,14 @@ class Attempts:
                 self.ports.queue.add(entry.uid)
                 return True
             if newer and not journaled:
-                await self.give_up(entry, term, channel, Outcome.superseded(newer))
+                limit = self.decisions.limit(entry, channel)
+                superseded = Outcome.superseded(newer)
+                await self.ports.notifications.give_up(
+                    entry, term, channel, superseded, limit=limit
+                )
                 return True
             if waits and not journaled:
-                await self.ports.recorder.skip(entry, channel, waits)
+                await self.ports.notifications.recorder.skip(entry, channel, waits)
         except PortError as error:
             wait = self.ports.queue.retry(entry.uid)
             logger.info(
@@ -371,33 +247,6 @@ class Attempts:
             return True
         if newer or waits:
             pause = _ORDER_PAUSE if waits else _SUPERSEDED_PAUSE
-            entry.wait(channel, self.ports.cache.monotonic() + pause)
+            entry.wait(channel, self.cache.monotonic() + pause)
             self.ports.queue.add_at(entry.uid, entry.due[channel])
         return bool(newer or waits)
-
-    def _refused(self, entry: Notification, intent: Record, answer: Appended) -> None:
-        """Arrange for the log to be read or claimed again after it has refused an intent."""
-        logger.info(
-            "an attempt was not opened",
-            extra={
-                "uid": entry.uid,
-                "object": entry.request.key,
-                "channel": intent.channel,
-                "attempt": intent.id,
-                "answer": answer.answer.value,
-                "detail": answer.detail,
-            },
-        )
-        if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
-            entry.news()
-        else:
-            detail = answer.detail if answer.detail in (SERVER, HISTORY) else ""
-            self.ports.recorder.lose_claim(entry, detail or answer.answer.value.lower())
-        self.ports.queue.add(entry.uid)
-
-
-def _accepted(answer: Appended) -> bool:
-    """Whether the log has accepted an INTENT, now or in an earlier try of the same call."""
-    return answer.answer is Answer.OK or (
-        answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
-    )

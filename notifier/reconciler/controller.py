@@ -1,10 +1,10 @@
 """
 The delivery controller: the parts of one delivery, wired, and what concerns all notifications at once.
 
-A version of an object arrives at `watch`, which puts its uid into the work queue. A worker (`work`) has
-`reconciler` decide and submit due attempts to `dispatcher`, which runs them by `attempts`; `outcomes`
-records what they come to and has the notification reconciled again. `holds` and `overdue` answer what
-readiness, metrics and the resync ask. docs/architecture.md follows one attempt through all of it.
+A version of an object arrives at `notifications`, which put its uid into the work queue. A worker
+(`work`) has `reconciler` decide and submit due attempts to `dispatcher`, which runs them by `attempts`;
+once what they come to is on record, the notification is reconciled again. `holds` and `overdue` answer
+what readiness, metrics and the resync ask. docs/architecture.md follows one attempt through all of it.
 
 `ShardWork` and `make_manager` have the process compete for shards, and begin and end the work on one.
 """
@@ -25,11 +25,9 @@ from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.decisions import Decisions, Overdue, expected
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.operator_holds import PlacedHolds
-from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Composer, Sender
-from notifier.reconciler.watch_handlers import WatchHandlers
 from notifier.settings import Loaded
 from syncer.kube.lease_term import LeaseTimings
 from syncer.kube.leases import Leases
@@ -41,7 +39,7 @@ from syncer.sharding.neighbours import namespaces_shown
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place
 from syncer.sharding.view import LABEL
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -54,23 +52,20 @@ class Controller:
 
     def __init__(self, ports: Ports, dispatcher: Callable[[Run], Dispatcher]) -> None:
         """Wire the parts; the dispatcher is made with the function that makes one attempt."""
-        self.queue, self.recorder = ports.queue, ports.recorder
-        recorder, ownership = ports.recorder, ports.ownership
-        self.cache = cache = ports.cache
-        cache.check = ports.queue.add
-        self.placed = PlacedHolds(cache, recorder.time)
+        self.queue, self.notifications = ports.queue, ports.notifications
+        time, ownership = ports.notifications.time, ports.notifications.ownership
+        self.cache = cache = ports.notifications.cache
+        cache.check, cache.check_at = ports.queue.add, ports.queue.add_at
+        cache.retry = ports.queue.retry
+        self.placed = PlacedHolds(cache, time)
         self.holds = Holds(cache, ownership, self.placed)
-        self.watch = WatchHandlers(cache, ports.queue, recorder, ownership)
-        self.decisions = Decisions(cache, recorder.time, self.holds, ports.bounds)
-        self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
-        self.outcomes = Outcomes(ports)
-        composer = Composer(recorder.time, self.decisions, ports.installation, ports.explorer)
+        self.decisions = Decisions(cache, time, self.holds, ports.bounds)
+        self.overdue = Overdue(cache, ownership, time, self.decisions, self.holds)
+        composer = Composer(time, self.decisions, ports.installation, ports.explorer)
         sender = Sender(ports.router, composer, cache.monotonic)
-        self.attempts = Attempts(ports, self.holds, self.decisions, sender, self.outcomes)
+        self.attempts = Attempts(ports, self.holds, self.decisions, sender)
         self.dispatcher = dispatcher(self.attempts.run)
-        self.reconciler = Reconciler(
-            ports, self.holds, self.decisions, self.attempts, self.dispatcher
-        )
+        self.reconciler = Reconciler(ports, self.decisions, self.attempts, self.dispatcher)
 
     def on_started_leading(self, ours: Callable[[str], bool]) -> None:
         """
@@ -119,13 +114,15 @@ class Controller:
                     entry.publication.failures or entry.publication.urgent
                 ):
                     self.cache.mark_dirty(entry, urgent=True)
-            available = self.recorder.log.available
-            held_up = frozenset() if available else {*self.outcomes.recording.values()}
+            available = self.notifications.recorder.log.available
+            held_up = (
+                frozenset() if available else {*self.notifications.outcomes.recording.values()}
+            )
             paused = self.cache.monotonic() < self.cache.paused_until
             if not any(_under_way(e, held_up, paused=paused) for e in mine):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
-                        await self.outcomes.settle(mine)
+                        await self.notifications.outcomes.settle(mine)
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -136,13 +133,13 @@ class Controller:
 
         Sends are cancelled after `sending` seconds; the rest has `recording` seconds after that.
         """
-        self.holds.draining = True
+        self.notifications.draining = True
         self.dispatcher.close()
         # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
-        self.attempts.ports.journal.allowance.open()
+        self.notifications.journal.allowance.open()
         if not await self.dispatcher.drain(sending):
             await self.dispatcher.abort()
-        return await self.outcomes.drain(recording)
+        return await self.notifications.outcomes.drain(recording)
 
 
 def _under_way(entry: Notification, held_up: AbstractSet[AttemptId], *, paused: bool) -> bool:

@@ -30,8 +30,7 @@ from syncer.rules.journal import held_because
 from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import Decision, Deliver, Resolve, decide, hold_of, stale_of
 from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Cache, Notification
 
 #: Characters of the hold annotation that are sanitised; a hundred are shown.
 _HOLD_CHARS: Final = 1024
@@ -45,14 +44,10 @@ class DeliveryBounds:
     Attributes:
         at_most_once: Stop at an attempt whose result is unknown.
         max_age: Seconds after which a notification is no longer sent, 0 for no limit.
-        hold_mistakes: An operator's mistake waits until it is mended, instead of failing the channel.
-        outcome_patience: Seconds for which an outcome is kept in memory while Redis is away.
     """
 
     at_most_once: bool
     max_age: float
-    hold_mistakes: bool = False
-    outcome_patience: float = 7 * 86400.0
 
 
 @dataclass(eq=False)

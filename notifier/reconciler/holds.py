@@ -16,13 +16,10 @@ from dataclasses import dataclass, field
 
 from notifier.reconciler.operator_holds import CRITICAL, PlacedHolds
 from syncer.metrics import HoldReason
-from syncer.model.attempt import Epoch
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
 from syncer.rules.plan import hold_of
-from syncer.rules.restore import highest_epoch
-from syncer.sync.cache import Cache
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Cache, Notification
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -34,55 +31,10 @@ class Holds:
     cache: Cache
     ownership: Ownership
     placed: PlacedHolds
-    #: The process is ending: no attempt is started any more.
-    draining: bool = field(default=False, init=False)
     #: An operator holds back the deliveries of all notifications.
     paused: bool = field(default=False, init=False)
 
-    def accepts(self, uid: str) -> bool:
-        """Whether new work on a notification may begin in this process."""
-        return not self.draining and self.ownership.accepts(uid)
-
-    # -- what a claim finds ---------------------------------------------------------------------
-
-    def fence(self, entry: Notification, epoch: Epoch) -> None:
-        """Hold a notification whose log carries a later epoch than `epoch`, that of our lease term."""
-        if not entry.fenced:
-            # Logged once: after a restore of etcd this may affect all of them, every half minute.
-            logger.error(
-                "the log belongs to a later epoch; if etcd was restored, raise sharding.incarnation",
-                extra={"uid": entry.uid, "object": entry.request.key, "epoch": epoch},
-            )
-        entry.epochs(fenced=entry.fenced or self.cache.monotonic())
-
-    def distrust(self, entry: Notification, epoch: Epoch) -> None:
-        """Hold a notification whose status names what its log and our lease term do not know."""
-        if not entry.distrusted and not entry.judged.untrusted:
-            logger.error(
-                "the status names an epoch that the log does not know; nothing is sent for this"
-                " notification",
-                extra={
-                    "uid": entry.uid,
-                    "object": entry.request.key,
-                    "named": highest_epoch(entry.request.status),
-                    "epoch": epoch,
-                },
-            )
-        entry.epochs(distrusted=True)
-
     # -- what others ask ------------------------------------------------------------------------
-
-    def blocked(self, entry: Notification) -> str:
-        """The known reason why an entry cannot be claimed, empty if there is none."""
-        if entry.quarantine:
-            return "its log cannot be read"
-        if entry.fenced:
-            return "its log belongs to a later epoch"
-        if entry.judged.untrusted:
-            return "its record cannot be trusted"
-        if entry.distrusted:
-            return "its status names an epoch that its log does not know"
-        return "its object cannot be read" if entry.unreadable else ""
 
     def unclaimed(self) -> int:
         """How many live notifications of ours have not been claimed for no known reason."""

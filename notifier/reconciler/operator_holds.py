@@ -36,7 +36,7 @@ from syncer.rules.plan import NO_HOLDS
 from syncer.rules.recurrence import currently
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
+from syncer.sync.notifications import Cache
 
 logger = logging.getLogger("ledger.delivery")
 

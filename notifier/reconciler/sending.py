@@ -31,7 +31,7 @@ from syncer.model.resource import Json, Spec
 from syncer.rules.merge import merge
 from syncer.runtime.clock import LedgerTime, MonotonicClock
 from syncer.runtime.offload import SMALL, Breath, offload
-from syncer.sync.notification import Notification
+from syncer.sync.notifications import Notification
 
 #: Seconds within which a large message must be composed, including the wait for others.
 _SECONDS: Final = 10.0

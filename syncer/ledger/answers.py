@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from syncer.ledger.codec import decode_header
-from syncer.model.attempt import Epoch
+from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError
 from syncer.model.record import Header, Record
 from syncer.rules.fold import ROOT_CHAIN, LogView
@@ -71,6 +71,13 @@ class Appended:
     rank: int = -1
     detail: str = ""
     confirmed: bool = True
+
+    @property
+    def permits(self) -> bool:
+        """Whether an INTENT is accepted, now or in an earlier try of the same call."""
+        return self.answer is Answer.OK or (
+            self.answer is Answer.DUP and self.rank == AttemptState.INTENT
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,10 @@ class Cache:
         self.wake = asyncio.Event()
         #: Requests a check of a notification: the controller's work queue takes its uid.
         self.check: Callable[[str], None] = lambda _uid: None
+        #: The same, at a second of the monotonic clock.
+        self.check_at: Callable[[str, float], None] = lambda _uid, _at: None
+        #: The same, after a wait that grows with each in a row; returns it.
+        self.retry: Callable[[str], float] = lambda _uid: 0.0
         self.monotonic = monotonic
         self._window = window
         self._heap: list[tuple[float, int, str]] = []

@@ -412,6 +412,26 @@ class Notification:
             and not exceeds(self.view, status)
         )
 
+    @property
+    def blocked(self) -> str:
+        """The known reason why it cannot be claimed, empty if there is none."""
+        if self.quarantine:
+            return "its log cannot be read"
+        if self.fenced:
+            return "its log belongs to a later epoch"
+        if self.judged.untrusted:
+            return "its record cannot be trusted"
+        if self.distrusted:
+            return "its status names an epoch that its log does not know"
+        return "its object cannot be read" if self.unreadable else ""
+
+    @property
+    def stopped(self) -> str:
+        """Why nothing is decided for it although it may be claimed, empty if something is."""
+        if self.cancelled:
+            return "the object is being deleted"
+        return "held by the self-audit" if self.violation else ""
+
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position covers all of the log of a finished notification."""
         return (

@@ -26,20 +26,26 @@ import heapq
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import LeaseTerm, Ownership
 from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Divergence
 from syncer.rules.resync import Bounds, Reason, reason_of
 from syncer.runtime.slices import slices
 from syncer.sync.cache import Finished
 from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
+from syncer.sync.retention import due
+from syncer.sync.scrubber import report
 
 logger = logging.getLogger("ledger.resync")
+
+#: Notifications without a log that one sweep names; all of them are counted.
+_NAMED: Final = 20
 
 
 @dataclass(eq=False)
@@ -53,8 +59,6 @@ class Resync:
     metrics: SyncMetrics
     _: KW_ONLY
     bounds: Bounds
-    #: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
-    blocked: Callable[[Notification], object]
     #: Whether a per-receiver queue holds a channel of a notification.
     waits: Callable[[str, str], bool]
     #: Whether attempts are journaled, as the log is away.
@@ -133,7 +137,7 @@ class Resync:
         return reason_of(
             last_check,
             deleted=entry.deleted,
-            blocked=bool(self.blocked(entry)),
+            blocked=bool(entry.blocked),
             claimed=away or self.recorder.claimed(entry, term),
             # What cannot be read is for the claim that follows the outage.
             unread=not away
@@ -259,6 +263,16 @@ class Sweeper:
                 lagging = self.cache.auditing and header.audited < head.length - 1
                 (unaudited if lagging else reopened).append(finished.uid)
         return FinishedSweep(reopened, unaudited, lost)
+
+    def miss(self, lost: Sequence[Finished]) -> None:
+        """Report finished notifications of this installation whose logs are gone before their time."""
+        recorder = self.claimer.recorder
+        now, since = recorder.time.certain(), recorder.evidence.adopted_before()
+        missed = [s for s in lost if s.ended > since and not due(s.ended, s.retention_days, now)]
+        if missed:
+            self.claimer.metrics.divergences.labels(Divergence.LOG_MISSING).inc(len(missed))
+        for finished in missed[:_NAMED]:
+            report(finished.uid, f"{finished.namespace}/{finished.name}", Divergence.LOG_MISSING)
 
     async def live(self, entries: Sequence[Notification]) -> list[str]:
         """

@@ -135,10 +135,11 @@ def send_before_intent() -> None:
     next_id = Recorder.next_id
 
     async def broken(self: Attempts, uid: str, channel: str) -> Outcome | None:
-        entry, term = self.ports.cache.entries.get(uid), self.ports.ownership.term_of(uid)
+        known = self.ports.notifications
+        entry, term = known.cache.entries.get(uid), known.ownership.term_of(uid)
         via = self.ports.router.channel(channel)
         if entry and term and via and self.still_due(entry, term, channel):
-            chosen = next_id(self.ports.recorder, term.epoch)
+            chosen = next_id(known.recorder, term.epoch)
             record = intent_record(chosen, channel, at=0, by="broken")
             outcome = await send(self.sender, entry, term, record, via)
             sent[uid, channel] = (chosen, outcome)

@@ -34,7 +34,7 @@ from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
+from tests.fakes.notifications import notifications
 from tests.fakes.ownership import Ours
 from tests.integration.scripted import ScriptedServer
 
@@ -95,19 +95,21 @@ class Delivery:
             name: SlackChannel(http_client, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
         }
         self.plans: dict[str, tuple[str, ...]] = {}
+        reporter = EventReporter(self._emit, self.metrics)
         self.controller = Controller(
             Ports(
                 queue=self.queue,
-                recorder=recorder,
-                claimer=Claimer(
-                    recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
+                notifications=notifications(
+                    recorder,
+                    Ours(Epoch("0.7")),
+                    Claimer(
+                        recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
+                    ),
+                    reporter,
                 ),
-                ownership=Ours(Epoch("0.7")),
                 router=self,
-                reporter=EventReporter(self._emit, self.metrics),
-                metrics=self.metrics,
+                reporter=reporter,
                 bounds=DeliveryBounds(at_most_once=False, max_age=0),
-                journal=NO_JOURNAL,
             ),
             dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
                 on_rejected=self.queue.add, monotonic=self.clock,
@@ -151,7 +153,7 @@ class Delivery:
             },
         })  # fmt: skip
         self.store.objects[name] = request
-        self.controller.watch.upsert(request, first_seen_by_watch=True)
+        self.controller.notifications.upsert(request, first_seen_by_watch=True)
 
     def states(self, name: str, channel: str) -> list[AttemptState]:
         """States of the attempts that the view knows."""

@@ -144,7 +144,7 @@ async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
             await _do(server, REFUSALS["out of memory"].begin)
             here.create("second", OPS)
             await until(lambda: "OOM" in (client.unavailable_reason or ""), what="it is refused")
-            here.controller.watch.delete("second", "ops", "second")
+            here.controller.notifications.delete("second", "ops", "second")
             await until(lambda: "second" not in here.cache.entries, what="nothing is due")
             await _do(server, REFUSALS["out of memory"].end)
             await until(lambda: client.unavailable_reason is None, what="it is seen")

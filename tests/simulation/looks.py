@@ -115,7 +115,7 @@ def _wanted(world: World, process: Process, entry: Notification) -> str:
         return "its log can be read again" if _readable(world.log_of(entry.uid)) else ""
     if entry.claim is None:
         # What is blocked for a reason that is known is looked at now and then, and said elsewhere.
-        return "" if controller.holds.blocked(entry) else "it is not claimed"
+        return "" if entry.blocked else "it is not claimed"
     if entry.violation or entry.cancelled:
         return ""
     decision = controller.decisions.next(entry)

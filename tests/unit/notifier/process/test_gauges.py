@@ -44,9 +44,9 @@ from syncer.sync.cache import Cache, summary
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.beside import beside
-from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.notification import notification
+from tests.fakes.notifications import notifications
 from tests.fakes.outside import NoRouter, unreachable
 from tests.fakes.ownership import Held
 
@@ -70,10 +70,10 @@ def controller() -> Controller:
     return Controller(
         Ports(
             queue=WorkQueue(lambda: NOW),
-            recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
-            claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
-            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            journal=NO_JOURNAL,
+            notifications=notifications(
+                Recorder(log, cache, time, SyncMetrics(registry), identity="t"), shards
+            ),
+            router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
         ),
         dispatcher=lambda _: NONE,
     )  # fmt: skip
@@ -553,7 +553,7 @@ def test_a_scrape_shows_what_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Dispatcher, "running", 5)
     assert product.own("running_attempts") == 5
     assert product.own("oldest_due_seconds") == pytest.approx(
-        (product.parts.controller.recorder.time.now() - WALL) / 1000 + 40
+        (product.parts.controller.notifications.recorder.time.now() - WALL) / 1000 + 40
     )
 
 

@@ -34,6 +34,7 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Finished, summary
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
+from syncer.sync.sweeps import Sweeper
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.ownership import Held, Ours
 from tests.unit.notifier.reconciler.starting import document
@@ -129,12 +130,15 @@ class Process:
         )
         self.loaded = SimpleNamespace(namespaces=None)
         self.metrics = SyncMetrics(CollectorRegistry())
-        self.evidence = SimpleNamespace(adopted_before=lambda: DAY)
-        self.retention = SimpleNamespace(time=SimpleNamespace(certain=lambda: 9 * DAY))
         self.claimer = SimpleNamespace(
             log=self.log, cache=self.cache, objects=self.objects, retire=self.retire,
-            recorder=SimpleNamespace(evidence=Evidence(self.log, LedgerTime())),
+            recorder=SimpleNamespace(
+                evidence=Evidence(self.log, LedgerTime(), adopted_before=lambda: DAY),
+                time=SimpleNamespace(certain=lambda: 9 * DAY),
+            ),
+            metrics=self.metrics,
         )  # fmt: skip
+        self.sweeper = Sweeper(cast("Any", self.claimer))
         self.retired: list[str] = []
         self.sweeps = Sweeps(cast("Parts", self))
 

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -25,8 +24,8 @@ from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.fakes.notifications import notifications
 from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
 
 NONE = cast("Any", None)
@@ -77,9 +76,12 @@ class World:
         objects = cast("Any", SimpleNamespace(get=get))
         self.controller = Controller(
             Ports(
-                queue=WorkQueue(lambda: NOW), recorder=recorder,
-                claimer=Claimer(recorder, objects, metrics, backoff=lambda *_: 1000),
-                ownership=self.shards,
+                queue=WorkQueue(lambda: NOW),
+                notifications=notifications(
+                    recorder, self.shards,
+                    Claimer(recorder, objects, metrics, backoff=lambda *_: 1000),
+                    self.reporter, patience=0.0,
+                ),
                 router=cast(
                     "Any",
                     SimpleNamespace(
@@ -87,13 +89,12 @@ class World:
                         plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
                     ),
                 ),
-                reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
-                bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
-                journal=NO_JOURNAL,
+                reporter=cast("Any", self.reporter),
+                bounds=DeliveryBounds(at_most_once=False, max_age=0),
             ),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
-        self.controller.watch.upsert(
+        self.controller.notifications.upsert(
             parse_object(
                 {
                     "metadata": {
@@ -111,7 +112,7 @@ class World:
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
-        await self.controller.recorder.plan(self.entry, plan)
+        await self.controller.notifications.recorder.plan(self.entry, plan)
 
     @property
     def attempts(self) -> list[Attempt]:

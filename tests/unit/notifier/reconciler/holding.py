@@ -7,7 +7,6 @@ from typing import Any, Final, cast
 from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -22,7 +21,7 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
+from tests.fakes.notifications import notifications
 from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
@@ -48,10 +47,8 @@ class World:
         self.shards.take(0, Held())
         self.controller = Controller(
             Ports(
-                queue=WorkQueue(lambda: self.now), recorder=recorder,
-                claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
-                metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(at_most_once=False, max_age=0),
-                journal=NO_JOURNAL,
+                queue=WorkQueue(lambda: self.now), notifications=notifications(recorder, self.shards),
+                router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
             ),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
@@ -63,7 +60,7 @@ class World:
             "spec": {"type": "Simple"},
             "status": fold({"phase": "Retrying", "channels": list(channels)}) if channels else {},
         }
-        self.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
+        self.controller.notifications.upsert(parse_object(document), first_seen_by_watch=False)
         return self.cache.entries[name]
 
     def claimed(self, name: str) -> Notification:

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Message, NotReady, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -30,8 +29,8 @@ from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.sweeps import Resync
 from tests.beside import beside
-from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.fakes.notifications import notifications
 
 CHANNEL = "webhook:a"
 
@@ -45,7 +44,7 @@ class Nobody:
     def started(self, *_: object) -> None:
         """Nothing."""
 
-    attempted = rejected = failed = held = started
+    recorded = rejected = held = started
 
 
 class Store:
@@ -103,14 +102,16 @@ class World:
         self.queue = WorkQueue(clock)
         self.controller = Controller(
             Ports(
-                queue=self.queue, recorder=recorder,
-                claimer=Claimer(
-                    recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
+                queue=self.queue,
+                notifications=notifications(
+                    recorder, self.shards,
+                    Claimer(
+                        recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
+                    ),
+                    Nobody(),
                 ),
-                ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
-                metrics=DeliveryMetrics(CollectorRegistry()),
+                router=cast("Any", self), reporter=cast("Any", Nobody()),
                 bounds=DeliveryBounds(at_most_once=False, max_age=0),
-                journal=NO_JOURNAL,
             ),
             dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
@@ -118,7 +119,6 @@ class World:
         self.cache.check = self.request_check
         self.resync = Resync(
             recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
-            blocked=self.controller.holds.blocked,
             waits=self.controller.waits,
         )  # fmt: skip
 
@@ -162,7 +162,9 @@ class World:
 
     def create(self, name: str = "a") -> Notification:
         """A new notification, as the watch brings it."""
-        self.controller.watch.upsert(parse_object(self.document(name)), first_seen_by_watch=False)
+        self.controller.notifications.upsert(
+            parse_object(self.document(name)), first_seen_by_watch=False
+        )
         return self.cache.entries[f"uid-{name}"]
 
     async def rest(self) -> None:
@@ -171,7 +173,7 @@ class World:
             while (
                 len(self.queue)
                 or self.controller.dispatcher.running
-                or self.controller.outcomes.recording
+                or self.controller.notifications.outcomes.recording
             ):
                 await asyncio.sleep(0.001)
 
@@ -181,8 +183,9 @@ class World:
         self.session.renewed = self.session.renewed if self.term.ended else self.now
         self.asked.clear()
         await self.resync.round()
+        asked = list(self.asked)
         await self.rest()
-        return list(self.asked)
+        return asked
 
     async def settled(self) -> None:
         """Have workers handle all that is ready, and take notice of what their looks have recorded."""
@@ -204,4 +207,4 @@ async def world() -> AsyncIterator[World]:
     async with beside(*(made.controller.reconciler.work() for _ in range(2))):
         yield made
     await made.controller.dispatcher.abort()
-    await made.controller.outcomes.drain(5.0)
+    await made.controller.notifications.outcomes.drain(5.0)

@@ -81,7 +81,7 @@ def leaving(case: Case) -> None:
 
 def ending(case: Case) -> None:
     """The process ends."""
-    case.controller.holds.draining = True
+    case.controller.notifications.draining = True
 
 
 @pytest.mark.parametrize("stop", [unknown, strange, leaving, ending])
@@ -201,8 +201,9 @@ async def test_an_intent_that_no_replica_confirmed_is_not_sent(case: Case) -> No
 async def give_up(case: Case) -> None:
     """End the channel."""
     old = Outcome.permanent("too old")
-    await case.controller.attempts.give_up(case.entry, LeaseTerm(EPOCH), "c", old)
-    assert await case.controller.outcomes.drain(20) == 0
+    known = case.controller.notifications
+    await known.give_up(case.entry, LeaseTerm(EPOCH), "c", old, limit=5)
+    assert await known.outcomes.drain(20) == 0
 
 
 async def test_nothing_is_given_up_without_a_claim(case: Case) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -11,7 +10,6 @@ import pytest
 from redis.exceptions import ResponseError
 
 from notifier.contract import Message, Outcome
-from notifier.reconciler.decisions import DeliveryBounds
 from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.replies import classify_reply
 from syncer.model.attempt import AttemptState, Epoch
@@ -36,7 +34,7 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.redis.struck
     assert world.receiver.sent == 0
-    assert await world.controller.outcomes.drain(5) == 0
+    assert await world.controller.notifications.outcomes.drain(5) == 0
     assert not world.entry.busy
     decision = await world.controller.reconciler.reconcile("uid-a")
     attempts = list(world.entry.view.attempts.values())
@@ -49,8 +47,8 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
 async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
-    outcomes = world.controller.outcomes
-    outcomes.ports = replace(outcomes.ports, bounds=DeliveryBounds(False, 0, outcome_patience=60.0))
+    outcomes = world.controller.notifications.outcomes
+    outcomes.patience = 60.0
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
@@ -67,7 +65,7 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
 
     world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
     assert await world.controller.attempts.run("uid-a", "c") is None
-    assert await world.controller.outcomes.drain(20) == 0
+    assert await world.controller.notifications.outcomes.drain(20) == 0
     assert held == [True, True]
     assert not world.entry.in_flight.executing
     # The request that was lost comes in late: it opens nothing.
@@ -124,13 +122,13 @@ async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
         return False
 
     world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
-    world.controller.recorder.close = never  # type: ignore[method-assign] # Redis is away
+    world.controller.notifications.recorder.close = never  # type: ignore[method-assign] # Redis is away
     task = asyncio.create_task(world.controller.attempts.run("uid-a", "c"))
     await begun.wait()
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=0.5)
     assert done
-    assert await world.controller.outcomes.drain(0.01) == 1
+    assert await world.controller.notifications.outcomes.drain(0.01) == 1
 
 
 async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: World) -> None:
@@ -141,13 +139,13 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     outcome = world.log.outcome
 
     async def late(*args: Any, **options: Any) -> Any:
-        world.controller.recorder.lose_claim(world.entry, "test")
+        world.controller.notifications.recorder.lose_claim(world.entry, "test")
         await world.controller.reconciler.reconcile("uid-a")
         return await outcome(*args, **options)
 
     world.log.outcome = late  # type: ignore[method-assign] # what happens before it is recorded
     assert await world.controller.attempts.run("uid-a", "c") == asked
-    assert await world.controller.outcomes.drain(5) == 0
+    assert await world.controller.notifications.outcomes.drain(5) == 0
     assert [a.due - WALL for a in world.attempts] == [60_000]
     assert await world.controller.reconciler.reconcile("uid-a") == WaitUntil(
         NOW + 60, "next attempt not due yet"
@@ -164,7 +162,7 @@ async def test_a_result_that_goes_on_being_refused_is_kept(
     outcome = world.log.outcome
     world.log.outcome = AsyncMock(side_effect=refused)  # type: ignore[method-assign] # refuses
     assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
-    await asyncio.gather(*world.controller.outcomes.recording)
+    await asyncio.gather(*world.controller.notifications.outcomes.recording)
     assert not world.entry.busy
     assert world.entry.quarantine
     assert [a.state for a in world.attempts] == [AttemptState.INTENT]

@@ -24,7 +24,7 @@ def mark(world: World) -> None:
         "resourceVersion": "10", "deletionTimestamp": "2026-01-01T00:00:00Z",
         "finalizers": ["example.com/keeps"],
     }  # fmt: skip
-    world.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
+    world.controller.notifications.upsert(parse_object(document), first_seen_by_watch=False)
 
 
 async def test_nothing_is_decided_for_it(world: World) -> None:

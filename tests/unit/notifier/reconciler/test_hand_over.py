@@ -28,7 +28,7 @@ class World(Still):
         super().__init__()
         self.cache.monotonic = time.monotonic
         self.log = SimpleNamespace(available=True, generation=0)
-        self.controller.recorder.log = cast("Any", self.log)
+        self.controller.notifications.recorder.log = cast("Any", self.log)
 
     async def hand_over(self) -> tuple[bool, float]:
         """Quiesce the shard; whether it fell quiet, and after how many seconds."""

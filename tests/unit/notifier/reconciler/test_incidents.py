@@ -308,7 +308,7 @@ async def attempted(
     await world.planned()
     made(world)
     await world.controller.attempts.run("uid-a", PAGER)
-    assert await world.controller.outcomes.drain(5) == 0
+    assert await world.controller.notifications.outcomes.drain(5) == 0
     return world
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Final
 
 import pytest
 
@@ -36,16 +36,15 @@ class Opened:
     def __init__(self, world: World) -> None:
         self.world = world
         self.reports = Reports()
-        self.outcomes = world.controller.outcomes
-        ports = replace(self.outcomes.ports, reporter=cast("Any", self.reports))
-        self.outcomes.ports = ports
+        self.outcomes = world.controller.notifications.outcomes
+        self.outcomes.on_recorded = self.reports.recorded
         self.outcomes.jitter = lambda: 0.0
         policy = RetryPolicy(9, 30, 2, 480)
         shows(world.entry, policy=policy)
 
     async def intent(self) -> Record:
         """Open an attempt."""
-        recorder, entry = self.world.controller.recorder, self.world.entry
+        recorder, entry = self.world.controller.notifications.recorder, self.world.entry
         answer, intent = await recorder.open(entry, LeaseTerm(EPOCH), "c", limit=99)
         assert answer.answer.value == "OK"
         return intent
@@ -58,8 +57,7 @@ class Opened:
 
     def holds_mistakes(self, hold: bool) -> None:
         """Set `delivery.onOperatorError`."""
-        bounds = replace(self.outcomes.ports.bounds, hold_mistakes=hold)
-        self.outcomes.ports = replace(self.outcomes.ports, bounds=bounds)
+        self.outcomes.hold_mistakes = hold
 
     async def mistaken(self) -> None:
         """Open an attempt that meets an operator's mistake."""
@@ -108,7 +106,7 @@ async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) ->
     opened.holds_mistakes(hold)
     if ago:
         await opened.mistaken()
-        opened.outcomes.ports.recorder.time.set(WALL + round(ago * 1000))
+        opened.outcomes.recorder.time.set(WALL + round(ago * 1000))
     found = opened.outcomes.waiting(opened.world.entry, await opened.intent(), outcome)
     assert (found.failure and found.failure.value, found.error) == (failure, error)
 
@@ -158,7 +156,7 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log is not damaged, so nothing is quarantined; a later claim records it."""
-    world, recorder = opened.world, opened.world.controller.recorder
+    world, recorder = opened.world, opened.world.controller.notifications.recorder
     intent = await opened.intent()
 
     async def refuse(*_: object, **__: object) -> Appended:
@@ -183,7 +181,7 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     intent = await opened.intent()
     world.redis.twin.logs.clear()
     await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
-    recorder = world.controller.recorder
+    recorder = world.controller.notifications.recorder
     await recorder.record_kept(world.entry)
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))

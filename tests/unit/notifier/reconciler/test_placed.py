@@ -91,9 +91,9 @@ async def test_a_clock_that_is_ahead_ends_no_hold(world: World) -> None:
     entry = world.claimed("a")
     world.controller.placed.obey([OPS])
     api_time = ServerTime(lambda: world.now)
-    world.controller.recorder.time.api_time = api_time
+    world.controller.notifications.recorder.time.api_time = api_time
     api_time.set(START)
-    world.controller.recorder.time.set(START + 3_600_000)
+    world.controller.notifications.recorder.time.set(START + 3_600_000)
     assert isinstance(decided(world, entry), Withhold)
     api_time.set(START + 600_000)
     assert isinstance(decided(world, entry), Deliver)

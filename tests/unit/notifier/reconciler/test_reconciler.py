@@ -67,19 +67,21 @@ class Case(World):
         self.reconciler = self.controller.reconciler
         self.queue = self.controller.queue
         self.reports, self.dispatcher = Reports(), Dispatcher()
-        self.works_with(reporter=self.reports)
+        reports = cast("Any", self.reports)
+        self.reconciler.ports = replace(self.reconciler.ports, reporter=reports)
+        self.controller.notifications.on_started = reports.started
         self.reconciler.dispatcher = cast("Any", self.dispatcher)
         self.done: list[tuple[Any, ...]] = []
-
-    def works_with(self, **ports: Any) -> None:
-        """Have the reconciler use these in the place of what it was given."""
-        self.reconciler.ports = replace(self.reconciler.ports, **ports)
 
     def decides(self, *decisions: Decision) -> None:
         """Have the rules decide so, one after the other."""
         left = list(decisions)
         self.reconciler.decisions = cast(
-            "Any", SimpleNamespace(next=lambda _entry: left.pop(0) if len(left) > 1 else left[0])
+            "Any",
+            SimpleNamespace(
+                next=lambda _entry: left.pop(0) if len(left) > 1 else left[0],
+                limit=lambda *_: 9,
+            ),
         )
 
     def claims(self, *actions: Action, holds: bool = True) -> None:
@@ -95,7 +97,10 @@ class Case(World):
             return self.retired
 
         self.retired = True
-        self.works_with(claimer=SimpleNamespace(claim=claim, retire=retire))
+        known = self.controller.notifications
+        known.claimer = cast(
+            "Any", SimpleNamespace(claim=claim, retire=retire, metrics=known.recorder.metrics)
+        )
 
     async def look(self) -> Decision | None:
         """Reconcile."""
@@ -175,7 +180,7 @@ async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -
     case.decides(Deliver(("c",), None, "due"))
     case.redis.down = True
     case.log.client.problem = None
-    case.reconciler.ports.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
+    case.reconciler.ports.notifications.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
     await case.look()
     assert case.reports.seen == []
     case.redis.down = False
@@ -199,10 +204,10 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
         plans.append(made)
 
     cast("Any", case.reconciler.ports.router).plan = route
-    cast("Any", case.reconciler.ports.recorder).plan = plan
+    cast("Any", case.reconciler.ports.notifications.recorder).plan = plan
     assert await case.look() is decision
     assert [p.channels for p in plans] == [("x",)]
-    assert plans[0].at == case.controller.recorder.time.now()
+    assert plans[0].at == case.controller.notifications.recorder.time.now()
     assert case.reports.seen == [("routed_in_doubt", ("x",), ("priorty: no such attribute",))]
     assert [channel for _, channel, _ in case.dispatcher.taken] == ["x"]
 
@@ -324,14 +329,14 @@ async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
     late = make_attempt_id(EPOCH, 7)
     case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
     case.claims(Action.OPEN)
-    claim = case.reconciler.ports.claimer.claim
+    claim = case.reconciler.ports.notifications.claimer.claim
 
     async def claiming(entry: Notification, term: Any) -> ClaimDecision:
         if settled:
             entry.view.attempts.clear()
         return await claim(entry, term)
 
-    case.reconciler.ports.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
+    case.reconciler.ports.notifications.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
     case.decides(Await("nothing"))
     assert await case.look() == (Await("nothing") if settled else None)
     assert case.done == [("claim", EPOCH)]
@@ -419,9 +424,9 @@ async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
         return 2
 
     case.controller.dispatcher = cast("Any", Ending())
-    case.controller.outcomes.drain = recorded  # type: ignore[method-assign] # two are left
+    case.controller.notifications.outcomes.drain = recorded  # type: ignore[method-assign] # two are left
     assert await case.controller.drain(sending=12.0, recording=5.0) == 2
     assert case.done == [
         ("close",), ("drain", 12.0), *([] if ends else [("abort",)]), ("record", 5.0),
     ]  # fmt: skip
-    assert not case.controller.holds.accepts("uid-a")
+    assert not case.controller.notifications.accepts("uid-a")

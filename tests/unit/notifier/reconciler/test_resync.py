@@ -58,13 +58,13 @@ async def test_an_object_that_cannot_be_read(world: World) -> None:
     world.store.error = ContractError("not an object of ours")
     entry = world.create()
     await world.rest()
-    assert world.controller.holds.blocked(entry)
+    assert entry.blocked
     for _ in range(6):
         await world.round(0.0)
         assert world.metrics.unchecked._value.get() == 0
     world.store.error = None
     await world.round(40.0)
-    assert not world.controller.holds.blocked(entry)
+    assert not entry.blocked
     assert world.receiver.got == ["a"]
 
 
@@ -133,7 +133,7 @@ async def test_a_notification_is_released_when_its_shard_leaves(world: World, wh
         entry.publication.begin()
     elif what == "unrecorded":
         entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
-    assert world.controller.watch.release("uid-a") is (what == "neither")
+    assert world.controller.notifications.release("uid-a") is (what == "neither")
     assert ("uid-a" in world.cache.entries) is (what != "neither")
     assert not entry.deleted
     assert what == "neither" or not entry.fenced
@@ -151,7 +151,7 @@ async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
         world.shards.take(0, world.term)
 
     entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
-    cast("Any", world.controller.recorder).record_kept = back  # while Redis is asked
+    cast("Any", world.controller.notifications.recorder).record_kept = back  # while Redis is asked
     await world.controller.reconciler.reconcile("uid-a")
     assert world.cache.entries["uid-a"] is entry
     entry.in_flight.recorded(AttemptId("0.9-1"))

@@ -8,7 +8,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
@@ -21,8 +20,8 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim
 from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.notification import notification
+from tests.fakes.notifications import notifications
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.starting import document
 
@@ -47,9 +46,8 @@ def controller() -> Controller:
     shards.take(0, Held())
     return Controller(
         Ports(
-            queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
-            ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
-            bounds=DeliveryBounds(at_most_once=False, max_age=0), journal=NO_JOURNAL,
+            queue=WorkQueue(lambda: now), notifications=notifications(recorder, shards),
+            router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
         ),
         dispatcher=lambda _: NONE,
     )  # fmt: skip
@@ -71,7 +69,9 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
         ("new", ""),
         ("early", "2026-01-01T11:00:00Z"),
     ):
-        controller.watch.upsert(parse_object(document(name, 1, due=due)), first_seen_by_watch=False)
+        controller.notifications.upsert(
+            parse_object(document(name, 1, due=due)), first_seen_by_watch=False
+        )
     await drained(controller)
     controller.on_started_leading(lambda uid: uid != "uid-x")
     assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
@@ -79,7 +79,9 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
 
 async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Controller) -> None:
     """A finished object that a list introduces leads to no work and no entry."""
-    controller.watch.upsert(brief(document("a", 1, phase="Sent")), first_seen_by_watch=False)
+    controller.notifications.upsert(
+        brief(document("a", 1, phase="Sent")), first_seen_by_watch=False
+    )
     assert not controller.cache.entries
     assert controller.cache.finished["uid-a"].phase == "Sent"
     assert await drained(controller) == []
@@ -88,11 +90,13 @@ async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Contro
 async def test_outline_does_not_replace_a_whole_object(controller: Controller) -> None:
     """If the object is live here, an outline only makes its claim stale, so that it is read."""
     whole = parse_object(document("a", 1))
-    controller.watch.upsert(whole, first_seen_by_watch=False)
+    controller.notifications.upsert(whole, first_seen_by_watch=False)
     entry = notification(whole, claim=Claim(Epoch("0.9"), 0, ""), fresh=True)
     controller.cache.entries["uid-a"] = entry
     await drained(controller)
-    controller.watch.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
+    controller.notifications.upsert(
+        brief(document("a", 2, phase="Sent")), first_seen_by_watch=False
+    )
     assert entry.request is whole
     again = controller.cache.entries["uid-a"]
     assert (again.claim, again.fresh) == (None, False)
@@ -102,7 +106,7 @@ async def test_outline_does_not_replace_a_whole_object(controller: Controller) -
 async def test_unclaimed_counts_what_nothing_explains(controller: Controller) -> None:
     """Claimed, fenced and unreadable notifications, and those of others, are not counted."""
     for name in ("claimed", "fenced", "unreadable", "open"):
-        controller.watch.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
+        controller.notifications.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
     assert controller.holds.unclaimed() == 4
     entries = controller.cache.entries
     entries["uid-claimed"].claimed(Claim(Epoch("0.9"), 0, ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,11 +27,13 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
     world.shards.take(0, LeaseTerm("0.7"))
     cache = world.controller.cache
     for n in range(logs):
-        world.controller.watch.upsert(
+        world.controller.notifications.upsert(
             parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False
         )
         cache.entries[f"uid-fenced-{n}"].epochs(fenced=NOW - 60)
-    world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
+    world.controller.notifications.upsert(
+        parse_object(document("soon", 1)), first_seen_by_watch=False
+    )
     cache.entries["uid-soon"].epochs(fenced=NOW - 1)
     if claimed:
         cache.entries["uid-a"].claimed(Claim(Epoch("0.7"), 0, ""))
@@ -82,13 +83,12 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     async def get(_namespace: str, _name: str, _known: object = None) -> NotificationRequest:
         return request
 
-    recorder = world.controller.recorder
+    recorder = world.controller.notifications.recorder
     claimer = Claimer(
         recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
     )
-    reconciler = world.controller.reconciler
-    reconciler.ports = replace(reconciler.ports, claimer=claimer)
-    world.controller.watch.upsert(request, first_seen_by_watch=False)
+    world.controller.notifications.claimer = claimer
+    world.controller.notifications.upsert(request, first_seen_by_watch=False)
     for _ in range(2):
         await look(world)
     assert world.controller.holds.by_reason(world.controller.cache.entries.values()) == {
@@ -100,5 +100,5 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     snapshot = await world.log.read("uid-a")
     assert snapshot is not None
     assert (len(snapshot.records), snapshot.header.epoch) == (0, "0.7")
-    world.controller.watch.delete("uid-a", "n", "a")
+    world.controller.notifications.delete("uid-a", "n", "a")
     assert not world.controller.cache.entries["uid-a"].distrusted

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.ports import Ports
+from notifier.reporter import EventReporter
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, Epoch
 from syncer.model.record import Record, intent_record
@@ -20,8 +20,8 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.recorder import Recorder
-from tests.fakes.journal import NO_JOURNAL
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.fakes.notifications import notifications
 from tests.unit.notifier.reconciler.starting import document
 
 NONE = cast("Any", None)
@@ -56,6 +56,13 @@ class Calls:
         self.failures: list[Attempt] = []
         self.holds: list[tuple[str, str]] = []
 
+    def started(self, request: NotificationRequest) -> None:
+        """Nothing."""
+
+    def recorded(self, *said: Any) -> None:
+        """Say what a reporter says of it."""
+        EventReporter.recorded(cast("Any", self), *said)
+
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
@@ -87,20 +94,25 @@ class World:
         self.reporter = Calls()
         self.controller = Controller(
             Ports(
-                queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
-                ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
-                metrics=DeliveryMetrics(registry),
-                bounds=DeliveryBounds(at_most_once=False, max_age=0, outcome_patience=0.0),
-                journal=NO_JOURNAL,
+                queue=WorkQueue(lambda: NOW),
+                notifications=notifications(
+                    recorder, self.shards, reporter=self.reporter, patience=0.0
+                ),
+                router=NONE, reporter=cast("Any", self.reporter),
+                bounds=DeliveryBounds(at_most_once=False, max_age=0),
             ),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
-        self.controller.watch.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)
+        self.controller.notifications.upsert(
+            parse_object(document("a", 1)), first_seen_by_watch=False
+        )
         self.entry = cache.entries["uid-a"]
         self.intent: Record = intent_record(cast("Any", "0.7-1"), "c", at=1, by="t")
 
     async def record(self) -> list[tuple[str, bytes]]:
         """Record the attempt's success; what was published."""
         await self.log.claim("uid-a", Epoch("0.7"), name="n/a")
-        await self.controller.outcomes.record(self.entry, self.intent, Outcome.success(200), 0.1)
+        await self.controller.notifications.outcomes.record(
+            self.entry, self.intent, Outcome.success(200), 0.1
+        )
         return self.redis.published

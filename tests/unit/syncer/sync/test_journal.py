@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.reconciler import journal as module
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.carried import expand, fold
@@ -27,6 +26,7 @@ from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
+from syncer.sync import journal as module
 from syncer.sync.journal import Allowance, Journal
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import SENDER_ENDED
@@ -122,7 +122,7 @@ class Away(World):
         self.notes = Notes()
         self.changes = 0
         self.whys: list[Basis] = []
-        recorder = self.controller.recorder
+        recorder = self.controller.notifications.recorder
         self.objects = Objects(self.entry.request)
         self.writer = StatusWriter(
             recorder, cast("Any", self.objects), self.shards, SyncMetrics(CollectorRegistry())
@@ -141,9 +141,8 @@ class Away(World):
             backoff=lambda *_: 1000,
             on_journaled=self.whys.append,
         )
-        made = self.controller
-        ports = replace(made.reconciler.ports, journal=self.journal)
-        made.attempts.ports = made.reconciler.ports = made.outcomes.ports = ports
+        made = self.controller.notifications
+        made.journal = made.outcomes.journal = self.controller.attempts.journal = self.journal
 
     def _changed(self) -> None:
         self.changes += 1
@@ -237,7 +236,7 @@ async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
     """Its answer was lost: it counts for nothing, waits, and the status says so by another write."""
     away.objects.mishap = Ambiguous("no answer")
     assert await away.attempt() is None
-    assert await away.controller.outcomes.drain(5) == 0
+    assert await away.controller.notifications.outcomes.drain(5) == 0
     assert (away.receiver.sent, away.known) == (0, [("failed", "notSent")])
     assert away.entry.due["c"] > NOW
     await away.writer.flush(away.entry)
@@ -249,7 +248,7 @@ async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
 async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, written: bool) -> None:
     """Redis is back before the write ahead is answered: the claim gives the log the open attempt."""
     patch, reconciler = away.objects.patch, away.controller.reconciler
-    reconciler.ports.claimer.objects = cast("Any", away.objects)
+    away.controller.notifications.claimer.objects = cast("Any", away.objects)
 
     async def late(*args: Any, **rest: Any) -> NotificationRequest:
         away.redis.down, away.log.client.problem = False, None
@@ -263,7 +262,7 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
     outcome = await away.attempt()
     assert away.receiver.sent == written
     assert (outcome == Outcome.success(200)) is written
-    assert await away.controller.outcomes.drain(5) == 0
+    assert await away.controller.notifications.outcomes.drain(5) == 0
     wanted = ("success", None) if written else ("failed", "notSent")
     assert away.known == [wanted]
     assert (away.entry.in_flight.seeded, away.entry.in_flight.executing) == (frozenset(), {})
@@ -348,10 +347,10 @@ async def test_what_was_submitted_before_the_outage_gets_a_turn(away: Away) -> N
 
 async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     """The log cannot take it: the status does, and the next claim gives it to the log."""
-    entry, recorder = away.entry, away.controller.recorder
+    entry, recorder = away.entry, away.controller.notifications.recorder
     intent = intent_record(AttemptId("0.7-9"), "c", at=WALL, by="t")
     entry.in_flight.begin(intent.attempt_id, "c")
-    await away.controller.outcomes.record(entry, intent, Outcome.success(200), 0.1)
+    await away.controller.notifications.outcomes.record(entry, intent, Outcome.success(200), 0.1)
     assert (away.known, list(entry.in_flight.unrecorded)) == ([("success", None)], ["0.7-9"])
     assert recorder.metrics.outcomes.labels("success")._value.get() == 1
     # The first write waited for a claim; that it is journaled has it written.
@@ -508,7 +507,7 @@ async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away
     ):
         entry.claimed(Claim(EPOCH, 0, "")) if entry.claim is None else None
         shows(entry, status=status)
-        away.controller.recorder.compare(entry, Status())
+        away.controller.notifications.recorder.compare(entry, Status())
         assert (entry.claim is not None) is claimed
     assert attempt_record(late).attempt_id == late.id
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.watch_handlers import WatchHandlers
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.resource import ChannelStatus, NotificationRequest, Status, parse_object
 from syncer.rules.restore import seeds_of_view
 from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Claim, Notification
+from tests.fakes.notifications import notifications
 
 
 def request(version: str = "9", *, phase: str = "", raw: bytes = b"{}") -> NotificationRequest:
@@ -38,18 +38,15 @@ class World:
         self.compared: list[Any] = []
         self.cache = Cache(window=1.0, monotonic=lambda: 100.0)
         self.queue = WorkQueue(lambda: 100.0)
-        self.handlers = WatchHandlers(
-            self.cache,
-            self.queue,
-            cast(
-                "Any",
-                SimpleNamespace(
-                    lose_claim=lambda _, reason: self.lost.append(reason),
-                    compare=lambda entry, _before: self.compared.append(entry),
-                    evidence=Evidence(cast("Any", None), cast("Any", None)),
-                ),
-            ),
-            cast("Any", SimpleNamespace(term_of=lambda _: self.term)),
+        self.cache.check = self.queue.add
+        recorder = SimpleNamespace(
+            cache=self.cache, log=None, time=None, metrics=None,
+            lose_claim=lambda _, reason: self.lost.append(reason),
+            compare=lambda entry, _before: self.compared.append(entry),
+            evidence=Evidence(cast("Any", None), cast("Any", None)),
+        )  # fmt: skip
+        self.handlers = notifications(
+            cast("Any", recorder), SimpleNamespace(term_of=lambda _: self.term)
         )
 
     def upsert(self, found: NotificationRequest, *, by_watch: bool = True) -> None:

@@ -1,5 +1,9 @@
 """
-Recording outcomes in the log.
+Attempts on record: what happens between the permission to send and the record of what came of it.
+
+A `Permit` is one attempt. Its intent is recorded on entry, in the log or, while that is away, in the
+status; its outcome on exit, whatever happened in between. Cancellation interrupts the send, but not the
+recording of its outcome, which is shielded.
 
 Once an INTENT has been accepted, or may have been, an outcome is recorded whatever happens to the
 attempt's task: a separate task records it, which outlives a cancelled send and which shutdown waits for.
@@ -22,40 +26,54 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from types import TracebackType
+from typing import Self
 
-from notifier.contract import PERMANENT, Outcome
-from notifier.reconciler.ports import Ports
+from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import PortError
-from syncer.model.ports import LeaseTerm
+from syncer.model.outcome import PERMANENT, Outcome
+from syncer.model.ports import LeaseTerm, Ownership
 from syncer.model.record import LOG_ERROR_BYTES, Record
-from syncer.model.resource import RetryPolicy
+from syncer.model.resource import NotificationRequest, RetryPolicy
 from syncer.model.trace import trace_id
 from syncer.rules.backoff import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sync.claim import Claimer
+from syncer.sync.journal import Journal
 from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.delivery")
-
-#: Classes of attempts without a call to the receiver.
-_NO_CALL: Final = frozenset({FailureClass.NOT_SENT, FailureClass.SUPERSEDED})
 
 
 @dataclass(eq=False)
 class Outcomes:
     """Records outcomes, sets the next due time, and has the notification reconciled again."""
 
-    ports: Ports
+    claimer: Claimer
+    journal: Journal
+    ownership: Ownership
+    #: An operator's mistake waits until it is mended, instead of failing the channel.
+    hold_mistakes: bool = False
+    #: Seconds for which an outcome is kept in memory while Redis is away.
+    patience: float = 7 * 86400.0
+    #: Called with each attempt that is over, its outcome, and the last one before it that may have left.
+    on_recorded: Callable[[NotificationRequest, Attempt, Outcome, Attempt | None], None] = (
+        lambda _r, _a, _o, _b: None
+    )
     #: Attempts whose outcome is known and being recorded, by the task that does it.
     recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
     #: Uniform in [-1, 1), for back-off.
     jitter: Callable[[], float] = field(
         default_factory=lambda: partial(random.uniform, -1.0, 1.0), init=False
     )
+
+    def __post_init__(self) -> None:
+        """Record through the claimer's recorder."""
+        self.recorder, self.cache = self.claimer.recorder, self.claimer.cache
 
     def submit(
         self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
@@ -82,13 +100,13 @@ class Outcomes:
 
         It counts in no limit then; a host that is not known was sent nothing. After a day it is final.
         """
-        if not (outcome.mistake and self.ports.bounds.hold_mistakes):
+        if not (outcome.mistake and self.hold_mistakes):
             return outcome
         if outcome.state is not AttemptState.FAILED:
             return outcome
         earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
         began = min((a.started for a in uncounted_run(earlier) if a.started), default=None)
-        if began is not None and self.ports.recorder.time.now() - began > MISTAKE_PATIENCE:
+        if began is not None and self.recorder.time.now() - began > MISTAKE_PATIENCE:
             final = outcome.error.removeprefix(PERMANENT)
             return Outcome.permanent(f"not mended within a day: {final}", code=outcome.code)
         sent = outcome.failure is FailureClass.PERMANENT
@@ -97,6 +115,36 @@ class Outcomes:
             failure=FailureClass.OPERATOR if sent else FailureClass.NOT_SENT,
             error=outcome.error.removeprefix(PERMANENT),
         )
+
+    async def give_up(
+        self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome, *, limit: int
+    ) -> None:
+        """
+        End a channel that is given up, by recording an attempt that is certainly not sent.
+
+        The end is thereby on record like any other, and every reader of log or status sees the reason.
+
+        Args:
+            entry: The notification.
+            term: Under which its log is claimed.
+            channel: Full channel name.
+            outcome: Of that attempt; its text says why.
+            limit: Attempts of the channel that the log may hold, this one included.
+
+        Raises:
+            PortError: Redis did not answer; the claim is given up.
+        """
+        permit = Permit(self, entry, term, channel, limit)
+        if await permit.open():
+            logger.info(
+                "a notification is given up",
+                extra={
+                    "uid": entry.uid, "object": entry.request.key,
+                    "channel": channel, "reason": outcome.error,
+                },
+            )  # fmt: skip
+            permit.outcome = outcome
+            permit.close()
 
     def submit_not_sent(self, entry: Notification, intent: Record) -> None:
         """Start recording that nothing was sent for an intent that log or status may hold."""
@@ -116,7 +164,7 @@ class Outcomes:
             await asyncio.wait(list(self.recording), timeout=seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(give_up):
-                await self.settle(list(self.ports.cache.entries.values()))
+                await self.settle(list(self.cache.entries.values()))
         left = list(self.recording)
         for task in left:
             task.cancel()
@@ -131,22 +179,20 @@ class Outcomes:
         still owns the log claims it, so that the status can be written, too.
         """
         for entry in entries:
-            term = self.ports.ownership.term_of(entry.uid)
-            ours = (
-                term is not None and term.valid(self.ports.cache.monotonic()) and not entry.deleted
-            )
-            if not self.ports.recorder.log.available:
+            term = self.ownership.term_of(entry.uid)
+            ours = term is not None and term.valid(self.cache.monotonic()) and not entry.deleted
+            if not self.recorder.log.available:
                 return
             with contextlib.suppress(PortError):
                 if term is not None and ours and self._known_here_alone(entry, term):
-                    await self.ports.claimer.claim(entry, term)
+                    await self.claimer.claim(entry, term)
                 if entry.in_flight.unrecorded:
-                    await self.ports.claimer.hand_in(entry)
+                    await self.claimer.hand_in(entry)
 
     def _known_here_alone(self, entry: Notification, term: LeaseTerm) -> bool:
         if entry.in_flight.unrecorded:
             return True
-        if self.ports.recorder.claim_holds(entry, term):
+        if self.recorder.claim_holds(entry, term):
             return False
         return bool(entry.abandoned) or exceeds(entry.view, entry.status)
 
@@ -159,23 +205,18 @@ class Outcomes:
         wait = self._wait(entry.request.policy, outcome, earlier, len(left))
         plan = entry.view.plan
         planned = plan.digest(intent.channel) if plan else ""
-        attempt = _ended(intent, outcome, self.ports.recorder.time.now(), wait, seconds)
+        attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds)
         attempt = replace(attempt, words=_words(outcome, planned), answer=outcome.answer)
-        until = None if wait is None else self.ports.cache.monotonic() + wait / 1000
+        until = None if wait is None else self.cache.monotonic() + wait / 1000
         entry.wait(attempt.channel, until)
         recorded = await self._close(entry, attempt, intent)
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
-            await self.ports.recorder.log.wake_owner(entry.uid)
+            await self.recorder.log.wake_owner(entry.uid)
         _log(entry, attempt, recorded=recorded)
-        if outcome.failure not in _NO_CALL:
-            self.ports.reporter.attempted(entry.request, attempt, left[-1] if left else None)
-        if outcome.by_rule:
-            self.ports.reporter.denied(entry.request, attempt.channel, attempt.error)
-        elif attempt.failure not in {None, FailureClass.NOT_SENT}:
-            self.ports.reporter.failed(entry.request, attempt)
-        self.ports.queue.add(entry.uid)
+        self.on_recorded(entry.request, attempt, outcome, left[-1] if left else None)
+        self.cache.check(entry.uid)
 
     def _wait(
         self, policy: RetryPolicy, outcome: Outcome, earlier: Sequence[Attempt], left: int
@@ -195,25 +236,156 @@ class Outcomes:
     async def _close(self, entry: Notification, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
         if intent.attempt_id in entry.in_flight.ahead:
-            self.ports.recorder.close_in_memory(entry, attempt, intent)
+            self.recorder.close_in_memory(entry, attempt, intent)
             return True
-        patience = self.ports.journal.patience
-        return await self.ports.recorder.close(
+        patience = self.journal.patience
+        return await self.recorder.close(
             entry,
             attempt,
             intent,
-            patience=self.ports.bounds.outcome_patience if patience is None else patience,
+            patience=self.patience if patience is None else patience,
             keep=patience is not None,
         )
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
         """Whether an attempt belongs to the current lease term."""
-        term = self.ports.ownership.term_of(uid)
+        term = self.ownership.term_of(uid)
         return (
             term is not None
             and term.epoch == attempt_epoch(attempt_id)
-            and term.valid(self.ports.cache.monotonic())
+            and term.valid(self.cache.monotonic())
         )
+
+
+@dataclass(eq=False, slots=True)
+class Permit:
+    """
+    One attempt, from its intent to its outcome, as an asynchronous context.
+
+    Without `sends` the body must send nothing; with it, it says by `outcome` what came of the send.
+
+    Attributes:
+        outcomes: Records them.
+        entry: The notification.
+        term: The lease term in which the attempt is made.
+        channel: Full channel name.
+        limit: Attempts of the channel that the log may hold, this one included; None if it is journaled.
+        intent: None while it is not on record.
+        sends: Whether it may be sent.
+        outcome: None if it is not on record.
+        began: Second at which it was.
+    """
+
+    outcomes: Outcomes
+    entry: Notification
+    term: LeaseTerm
+    channel: str
+    limit: int | None
+    intent: Record | None = None
+    sends: bool = False
+    outcome: Outcome | None = None
+    began: float = 0.0
+
+    async def open(self) -> bool:
+        """
+        Put the attempt on record; returns whether it is.
+
+        Raises:
+            PortError: the log did not answer. If it may have the intent, it is told that nothing was sent.
+        """
+        entry, outcomes = self.entry, self.outcomes
+        if self.limit is None:
+            self.intent = await outcomes.journal.open(
+                entry, self.term, self.channel, in_doubt=outcomes.submit_not_sent
+            )
+            self.sends = self.intent is not None
+            if not self.sends:
+                outcomes.cache.retry(entry.uid)
+        else:
+            try:
+                answer, intent = await outcomes.recorder.open(
+                    entry, self.term, self.channel, limit=self.limit,
+                    in_doubt=outcomes.submit_not_sent,
+                )  # fmt: skip
+            except PortError:
+                outcomes.recorder.lose_claim(entry, "intent")
+                raise
+            if answer.permits:
+                self.intent, self.sends = intent, answer.confirmed
+            else:
+                self._refused(intent, answer)
+        self.began = outcomes.cache.monotonic()
+        if self.intent is None:
+            return False
+        why = "cancelled before it was sent"
+        if not self.sends:
+            why = "no replica of the log confirmed the attempt in time"
+        self.outcome = Outcome.not_sent(why)
+        return True
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Start recording the outcome of what is on record."""
+        if self.intent is None or self.outcome is None:
+            return None
+        self.outcome = self.outcomes.waiting(self.entry, self.intent, self.outcome)
+        seconds = self.outcomes.cache.monotonic() - self.began
+        return self.outcomes.submit(self.entry, self.intent, self.outcome, seconds)
+
+    async def __aenter__(self) -> Self:
+        """Have the attempt permitted; a log that does not answer permits none, and it is tried again."""
+        failpoint(Failpoint.BEFORE_INTENT)
+        uid, log = self.entry.uid, self.outcomes.recorder.log
+        try:
+            opened = await self.open()
+        except PortError as error:
+            wait = self.outcomes.cache.retry(uid)
+            # What concerns every attempt is logged once, as an outage.
+            logger.log(
+                logging.WARNING if log.unavailable_reason is None else logging.INFO,
+                "an attempt is held: the log did not take its intent",
+                extra={"uid": uid, "channel": self.channel, "error": str(error), "seconds": wait},
+            )
+            return self
+        if opened:
+            failpoint(Failpoint.AFTER_INTENT)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Record the outcome, whatever has ended the body."""
+        asking = self.entry.in_flight.never_sent
+        left = self.intent is not None and self.intent.attempt_id not in asking
+        if left and isinstance(error, asyncio.CancelledError):
+            self.outcome = Outcome.unknown("the process ended while waiting for an answer")
+        # Cancelling the send must not cancel its recording. `Outcomes.drain` waits for the recording rather
+        # than for this task: whoever cancels the task has a deadline, and Redis may be away.
+        recording = self.close()
+        if recording is not None and kind is None:
+            await asyncio.shield(recording)
+
+    def _refused(self, intent: Record, answer: Appended) -> None:
+        """Arrange for the log to be read or claimed again after it has refused an intent."""
+        logger.info(
+            "an attempt was not opened",
+            extra={
+                "uid": self.entry.uid,
+                "object": self.entry.request.key,
+                "channel": intent.channel,
+                "attempt": intent.id,
+                "answer": answer.answer.value,
+                "detail": answer.detail,
+            },
+        )
+        if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
+            self.entry.news()
+        else:
+            detail = answer.detail if answer.detail in (SERVER, HISTORY) else ""
+            self.outcomes.recorder.lose_claim(self.entry, detail or answer.answer.value.lower())
+        self.outcomes.cache.check(self.entry.uid)
 
 
 def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float) -> Attempt:
