@@ -142,7 +142,6 @@ class Parts:
         )  # fmt: skip
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
-        self.claimer: Final = Claimer(recorder, self.objects, self.metrics, backoff=backoff)
         self.audit: Final = (
             Audit(
                 self.settings, outside.audit, cache=self.cache, log=self.log,
@@ -173,11 +172,15 @@ class Parts:
             on_journaled=lambda basis: self.delivery_metrics.journaled_attempts.labels(basis).inc(),
             backoff=backoff,
         )
+        self.claimer: Final = Claimer(
+            recorder, self.objects, self.metrics, journal=self.journal, ownership=self.shards,
+            backoff=backoff, on_started=reporter.started,
+        )  # fmt: skip
         outcomes = Outcomes(
-            self.claimer, self.journal, self.shards, on_recorded=reporter.recorded,
+            self.claimer, on_recorded=reporter.recorded,
             hold_mistakes=delivery.on_operator_error == "hold",
         )  # fmt: skip
-        self.notifications: Final = Notifications(outcomes, on_started=reporter.started)
+        self.notifications: Final = Notifications(outcomes)
         ports = Ports(
             self.queue, self.notifications, router=outside.router, reporter=reporter,
             bounds=DeliveryBounds(at_most_once, delivery.max_age),
@@ -185,15 +188,11 @@ class Parts:
             installation=lambda: self.installation.id, explorer=delivery.explorer_url,
         )  # fmt: skip
         dispatcher = partial(
-            Dispatcher,
-            per_channel=delivery.per_receiver,
-            total=delivery.total,
-            rate=delivery.rate_per_second,
-            breakers=self.breakers,
-            on_rejected=self.queue.add,
+            Dispatcher, per_channel=delivery.per_receiver, total=delivery.total,
+            rate=delivery.rate_per_second, breakers=self.breakers, on_rejected=self.queue.add,
             on_opened=lambda channel: self.delivery_metrics.breaker_openings.labels(channel).inc(),
             monotonic=self.monotonic,
-        )
+        )  # fmt: skip
         self.controller: Final[Controller] = Controller(ports, dispatcher)
         self.controller.pause(delivery.paused)
         self.hold_keeper: Final = HoldKeeper(

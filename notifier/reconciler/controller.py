@@ -21,13 +21,12 @@ from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.outside import Outside
 from notifier.progress import Takeover
-from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.attempt import Attempts, Composer, Sender
 from notifier.reconciler.decisions import Decisions, Overdue, expected
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.operator_holds import PlacedHolds
 from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
-from notifier.reconciler.sending import Composer, Sender
 from notifier.settings import Loaded
 from syncer.kube.lease_term import LeaseTimings
 from syncer.kube.leases import Leases
@@ -122,7 +121,7 @@ class Controller:
             if not any(_under_way(e, held_up, paused=paused) for e in mine):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
-                        await self.notifications.outcomes.settle(mine)
+                        await self.notifications.claimer.settle(mine)
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -133,7 +132,7 @@ class Controller:
 
         Sends are cancelled after `sending` seconds; the rest has `recording` seconds after that.
         """
-        self.notifications.draining = True
+        self.notifications.claimer.draining = True
         self.dispatcher.close()
         # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
         self.notifications.journal.allowance.open()

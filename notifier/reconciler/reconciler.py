@@ -105,7 +105,7 @@ class Reconciler:
             plan, doubts = await self.ports.router.plan(entry.request, now)
             if self.ports.incidents is not None:
                 plan = await self.ports.incidents.routed(entry.request, plan)
-            await self.ports.notifications.freeze(ready, plan)
+            await self.ports.notifications.freeze(entry, plan, journaled=ready.journaled)
             if doubts:
                 self.ports.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
             decision = self.decisions.next(entry)

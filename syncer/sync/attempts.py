@@ -27,24 +27,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended
+from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended, Proof, Tries
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.model.conditions import bounded
-from syncer.model.errors import PortError
+from syncer.model.errors import ContractError, PortError, Rejected, Unauthorised
 from syncer.model.outcome import PERMANENT, Outcome
-from syncer.model.ports import LeaseTerm, Ownership
-from syncer.model.record import LOG_ERROR_BYTES, Record
+from syncer.model.ports import LeaseTerm
+from syncer.model.record import LOG_ERROR_BYTES, Record, attempt_record
 from syncer.model.resource import NotificationRequest, RetryPolicy
 from syncer.model.trace import trace_id
 from syncer.rules.backoff import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
 from syncer.rules.channel_state import counts, uncounted_run
-from syncer.rules.merge import exceeds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.claim import Claimer
-from syncer.sync.journal import Journal
 from syncer.sync.notification import Notification
+
+#: Seconds before an outcome that was refused is tried again; then it is kept.
+_REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -54,8 +55,6 @@ class Outcomes:
     """Records outcomes, sets the next due time, and has the notification reconciled again."""
 
     claimer: Claimer
-    journal: Journal
-    ownership: Ownership
     #: An operator's mistake waits until it is mended, instead of failing the channel.
     hold_mistakes: bool = False
     #: Seconds for which an outcome is kept in memory while Redis is away.
@@ -74,6 +73,7 @@ class Outcomes:
     def __post_init__(self) -> None:
         """Record through the claimer's recorder."""
         self.recorder, self.cache = self.claimer.recorder, self.claimer.cache
+        self.journal, self.ownership = self.claimer.journal, self.claimer.ownership
 
     def submit(
         self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
@@ -93,6 +93,75 @@ class Outcomes:
         self.recording[recording] = intent.attempt_id
         recording.add_done_callback(self.recording.pop)
         return recording
+
+    async def open(
+        self,
+        entry: Notification,
+        term: LeaseTerm,
+        channel: str,
+        *,
+        limit: int,
+    ) -> tuple[Appended, Record]:
+        """
+        Record an intent, which allows the send.
+
+        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), allows it. The
+        attempt is then listed in `entry.executing` until `close` is called.
+
+        Args:
+            entry: The notification.
+            term: The lease term in which its log was claimed.
+            channel: The channel to send on.
+            limit: Attempts of the channel that the log may hold, this one included.
+
+        Raises:
+            PortError: given up. If the intent is or may still be recorded, it is recorded that nothing was
+                sent, and the channel waits until then.
+        """
+        record, claim = self.recorder.begin(entry, term, channel), entry.claim
+        view, stamp = entry.view, claim.stamp if claim else ""
+        # Of before the first try: the log that takes a repetition may have fallen back.
+        proof = Proof(term.epoch, stamp, view.position, view.chain)
+        opened, tries = False, Tries()
+        try:
+            with self.recorder.timed("intent"):
+                answer = await self.recorder.log.intent(
+                    entry.uid,
+                    proof,
+                    record,
+                    limit=limit,
+                    tries=tries,
+                    # The decision is based on this very claim; a later one does not count.
+                    guard=lambda: (
+                        entry.claim is claim
+                        and self.recorder.claim_holds(entry, term)
+                        and not entry.cancelled
+                    ),
+                )
+            if answer.answer is Answer.OK:
+                self.recorder.metrics.intents.inc()
+                tries.uncertain = True
+                # If this fails, no task sends, so none would ever close the attempt.
+                if not self.recorder.advance(entry, answer, [record]):
+                    await self.recorder.reread(entry)
+                opened = True
+            elif answer.permits:
+                entry.news()
+                opened = True
+            elif answer.detail in (SERVER, HISTORY):
+                # What the log has lost may be in the object alone; the probe finds the other logs.
+                entry.shared()
+                self.recorder.log.probe_soon()
+        except ContractError as error:
+            self.recorder.put_in_quarantine(entry, str(error))
+            answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
+        finally:
+            if not opened:
+                if tries.uncertain:
+                    self.submit_not_sent(entry, record)
+                else:
+                    entry.in_flight.end(record.attempt_id)
+        return answer, record
 
     def waiting(self, entry: Notification, intent: Record, outcome: Outcome) -> Outcome:
         """
@@ -116,11 +185,17 @@ class Outcomes:
             error=outcome.error.removeprefix(PERMANENT),
         )
 
+    def attempt(
+        self, entry: Notification, term: LeaseTerm, channel: str, *, limit: int | None
+    ) -> Permit:
+        """Return an attempt, to be entered; without `limit`, it is recorded in the status first."""
+        return Permit(self, entry, term, channel, limit)
+
     async def give_up(
         self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome, *, limit: int
     ) -> None:
         """
-        End a channel that is given up, by recording an attempt that is certainly not sent.
+        End a channel, if its log may be used, by recording an attempt that is certainly not sent.
 
         The end is thereby on record like any other, and every reader of log or status sees the reason.
 
@@ -134,8 +209,8 @@ class Outcomes:
         Raises:
             PortError: Redis did not answer; the claim is given up.
         """
-        permit = Permit(self, entry, term, channel, limit)
-        if await permit.open():
+        permit = self.attempt(entry, term, channel, limit=limit)
+        if self.claimer.may_open(entry, term) and await permit.open():
             logger.info(
                 "a notification is given up",
                 extra={
@@ -164,37 +239,12 @@ class Outcomes:
             await asyncio.wait(list(self.recording), timeout=seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(give_up):
-                await self.settle(list(self.cache.entries.values()))
+                await self.claimer.settle(list(self.cache.entries.values()))
         left = list(self.recording)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
-
-    async def settle(self, entries: Sequence[Notification]) -> None:
-        """
-        Record in the logs what only this process knows, because nothing is reconciled any more.
-
-        That is what was kept for a claim, and what a log has lost before the status showed it. Whoever
-        still owns the log claims it, so that the status can be written, too.
-        """
-        for entry in entries:
-            term = self.ownership.term_of(entry.uid)
-            ours = term is not None and term.valid(self.cache.monotonic()) and not entry.deleted
-            if not self.recorder.log.available:
-                return
-            with contextlib.suppress(PortError):
-                if term is not None and ours and self._known_here_alone(entry, term):
-                    await self.claimer.claim(entry, term)
-                if entry.in_flight.unrecorded:
-                    await self.claimer.hand_in(entry)
-
-    def _known_here_alone(self, entry: Notification, term: LeaseTerm) -> bool:
-        if entry.in_flight.unrecorded:
-            return True
-        if self.recorder.claim_holds(entry, term):
-            return False
-        return bool(entry.abandoned) or exceeds(entry.view, entry.status)
 
     async def record(
         self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
@@ -236,15 +286,114 @@ class Outcomes:
     async def _close(self, entry: Notification, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
         if intent.attempt_id in entry.in_flight.ahead:
-            self.recorder.close_in_memory(entry, attempt, intent)
+            self.close_in_memory(entry, attempt, intent)
             return True
         patience = self.journal.patience
-        return await self.recorder.close(
+        return await self.close(
             entry,
             attempt,
             intent,
             patience=self.patience if patience is None else patience,
             keep=patience is not None,
+        )
+
+    def close_in_memory(
+        self, entry: Notification, attempt: Attempt, intent: Record, *, cause: str = "journal"
+    ) -> None:
+        """
+        Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
+
+        It is kept until a log has confirmed it, because a claim under way replaces the view.
+
+        Args:
+            entry: The notification.
+            attempt: The attempt with its outcome.
+            intent: The attempt's intent.
+            cause: Why the claim is given up, for the metric.
+        """
+        entry.in_flight.keep(attempt.id, attempt_record(attempt), intent)
+        entry.learn([attempt])
+        self.recorder.count(attempt)
+        self.recorder.lose_claim(entry, cause)
+        self.cache.mark_dirty(entry, urgent=True)
+
+    async def close(
+        self,
+        entry: Notification,
+        attempt: Attempt,
+        intent: Record,
+        *,
+        patience: float,
+        keep: bool = False,
+    ) -> bool:
+        """
+        Record the outcome of an attempt; tries for `patience` seconds.
+
+        If the log cannot be read, or if Redis or a proxy in front of it keeps refusing the record, the
+        outcome stays in memory until a claim can read the log again, because no other process knows it. The
+        same applies if the log is gone (a claim creates it again and adds the earlier attempts first) and,
+        with `keep`, if Redis did not answer in time.
+
+        Returns:
+            False if it could not be recorded: if this process ends, the next owner finds the attempt open
+            and records it as unknown.
+        """
+        record = attempt_record(attempt)
+        try:
+            with self.recorder.timed("outcome"):
+                answer = await self._record_outcome(entry, record, intent, patience)
+        except Unauthorised:
+            self.close_in_memory(entry, attempt, intent, cause="refused")
+            return True
+        except (ContractError, Rejected) as error:
+            logger.error(
+                "an outcome could not be recorded; it is kept until the log can be read again",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            entry.in_flight.keep(attempt.id, record, intent)
+            self.recorder.put_in_quarantine(entry, str(error))
+            return False
+        except PortError as error:
+            if keep:
+                self.close_in_memory(entry, attempt, intent)
+                return True
+            logger.error(
+                "an outcome could not be recorded; the next owner will record it as unknown",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            entry.forgotten()
+            return False
+        finally:
+            entry.in_flight.end(intent.attempt_id)
+        if answer.answer is Answer.RECLAIM:
+            self.close_in_memory(entry, attempt, intent, cause="lost")
+            return True
+        self.recorder.count(attempt)
+        try:
+            if not self.recorder.advance(entry, answer, [intent, record][2 - answer.count :]):
+                await self.recorder.reread(entry)
+        except PortError:
+            # The outcome is recorded; the next check reads the rest of the log.
+            entry.news()
+        self.cache.mark_dirty(entry)
+        return True
+
+    async def _record_outcome(
+        self, entry: Notification, record: Record, intent: Record, patience: float
+    ) -> Appended:
+        """Record an outcome; retries a refusal, which may come from a proxy during a failover."""
+        for pause in _REFUSED_PAUSES:
+            try:
+                return await self.recorder.log.outcome(
+                    entry.uid, record, intent, name=None, patience=patience
+                )
+            except Unauthorised:
+                # The log has already retried this for the whole time.
+                raise
+            except Rejected:
+                await asyncio.sleep(pause)
+        return await self.recorder.log.outcome(
+            entry.uid, record, intent, name=None, patience=patience
         )
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
@@ -303,10 +452,9 @@ class Permit:
                 outcomes.cache.retry(entry.uid)
         else:
             try:
-                answer, intent = await outcomes.recorder.open(
-                    entry, self.term, self.channel, limit=self.limit,
-                    in_doubt=outcomes.submit_not_sent,
-                )  # fmt: skip
+                answer, intent = await outcomes.open(
+                    entry, self.term, self.channel, limit=self.limit
+                )
             except PortError:
                 outcomes.recorder.lose_claim(entry, "intent")
                 raise

@@ -15,7 +15,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.ledger.answers import Answer, Snapshot
@@ -29,9 +30,17 @@ from syncer.model.attempt import (
     attempt_epoch,
     epoch_key,
 )
-from syncer.model.errors import ContractError, Gone, KindMissing, Unauthorised, Unavailable
-from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
+from syncer.model.errors import (
+    ContractError,
+    Gone,
+    KindMissing,
+    PortError,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.ports import Backoff, LeaseTerm, ObjectClient, Ownership
 from syncer.model.record import Record, intent_record, read_plan
+from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
 from syncer.rules.fold import LogView
@@ -41,17 +50,38 @@ from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_o
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache
+from syncer.sync.journal import Journal
 from syncer.sync.notification import DOUBTS, Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.refusals import MissingPermissions
 
 #: Of an object whose status is not looked at.
 _UNASKED: Final = Judgement(Verdict.AGREES, "")
+#: Seconds until a notification is looked at again if its shard's Lease may carry a note.
+_NOTE_PAUSE: Final = 5.0
 #: Seconds until an empty log is gone.
 _AT_ONCE: Final = 1
 
 logger = logging.getLogger("ledger.claim")
 archive = logging.getLogger("ledger.archive")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """
+    A notification of ours that can be decided about.
+
+    Attributes:
+        entry: The notification.
+        term: The lease term.
+        journaled: Its attempts are journaled, as the log is away.
+        blocked: Why nothing can be done for it now, empty if something can.
+    """
+
+    entry: Notification
+    term: LeaseTerm
+    journaled: bool = False
+    blocked: str = ""
 
 
 class Claimer:
@@ -63,9 +93,28 @@ class Claimer:
         objects: ObjectClient,
         metrics: SyncMetrics,
         *,
+        journal: Journal,
+        ownership: Ownership,
         backoff: Backoff,
+        on_started: Callable[[NotificationRequest], None] = lambda _: None,
     ) -> None:
-        """`backoff` is the wait after an attempt whose sender is gone."""
+        """
+        Use the parts of a recorder.
+
+        Args:
+            recorder: Appends to the logs.
+            objects: Reads objects.
+            metrics: Count claims and what they find.
+            journal: Knows whose log must not be used.
+            ownership: Knows which notifications are ours.
+            backoff: The wait after an attempt whose sender is gone.
+            on_started: Called with one that is claimed for the first time in a lease term.
+        """
+        self.journal = journal
+        self.ownership = ownership
+        self._on_started = on_started
+        #: The process is ending: no attempt is started any more.
+        self.draining = False
         self.recorder = recorder
         self.log: RedisLog = recorder.log
         self.cache: Cache = recorder.cache
@@ -76,7 +125,188 @@ class Claimer:
             self.cache, "reads of notifications", lambda e: e.unreadable
         )
 
-    # -- one notification -----------------------------------------------------------------------
+    def accepts(self, uid: str) -> bool:
+        """Whether new work on a notification may begin in this process."""
+        return not self.draining and self.ownership.accepts(uid)
+
+    def may_open(self, entry: Notification, term: LeaseTerm) -> bool:
+        """Whether attempts may be opened in the log, as far as this process knows."""
+        return not self.journal.blocks(entry.uid) and self.recorder.claim_holds(entry, term)
+
+    # -- before a decision ------------------------------------------------------------------------
+
+    async def ready(self, uid: str) -> Ready | None:
+        """
+        Make a notification ready for a decision; None if there is nothing to decide, or not now.
+
+        Raises:
+            PortError: Redis or the API server did not answer; ask again later.
+        """
+        entry = self.cache.entries.get(uid)
+        term = self.ownership.term_of(uid)
+        if entry is not None:
+            entry.checking()
+        if entry is None or term is None or not self.accepts(uid):
+            if entry is not None and term is None:
+                await self._leave(entry)
+            return None
+        if not term.valid(self.cache.monotonic()):
+            # The term may become valid again: perhaps only the answer to its renewal was lost.
+            return None
+        if entry.deleted:
+            await self._retire(entry, term)
+            return None
+        if self.journal.blocks(uid):
+            return self._without_log(entry, term)
+        if not self.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
+            return Ready(entry, term, blocked=entry.blocked) if entry.blocked else None
+        await self._catch_up(entry)
+        if entry.abandoned:
+            # An INTENT arrived after its caller had given it up: only a claim settles it.
+            self.recorder.lose_claim(entry, "abandoned")
+            if not await self._claim(entry, term):
+                return Ready(entry, term, blocked=entry.blocked) if entry.blocked else None
+            if entry.abandoned:
+                # It could not be settled: try again, with a growing wait.
+                self.cache.retry(uid)
+                return None
+        return Ready(entry, term, blocked=entry.stopped)
+
+    def _without_log(self, entry: Notification, term: LeaseTerm) -> Ready | None:
+        """What can be decided about one whose log must not be used; None if too little is known."""
+        if self.journal.applies(entry, term):
+            self.journal.take_up(entry, term)
+            return Ready(entry, term, journaled=True, blocked=entry.stopped)
+        # Nothing may be opened in the log until the note is removed; then the journal has everything
+        # checked. A write of the note, or of the object, may be under way, and nothing reports its end.
+        basis = self.journal.basis(entry, term)
+        entry.not_journaling(None if basis.complete else basis)
+        self.cache.check_at(entry.uid, self.cache.monotonic() + _NOTE_PAUSE)
+        return None
+
+    async def _claim(self, entry: Notification, term: LeaseTerm) -> bool:
+        """Claim the log of an entry; returns whether a decision may be based on it."""
+        first = entry.claim is None and entry.view.position == 0
+        claimed = await self.claim(entry, term)
+        logger.debug(
+            "claimed", extra={"uid": entry.uid, "rows": claimed.rows, "reason": claimed.message}
+        )
+        if not await self._usable(entry, term, claimed):
+            return False
+        if first and not entry.status.terminal and not entry.cancelled:
+            self._on_started(entry.request)
+        return True
+
+    async def _usable(self, entry: Notification, term: LeaseTerm, claimed: ClaimDecision) -> bool:
+        """Note what prevents a decision after a claim; returns whether nothing does."""
+        actions = claimed.actions
+        if Action.STOP in actions:
+            self._fence(entry, term)
+            return False
+        if Action.DISTRUST in actions:
+            self._distrust(entry, term)
+            return False
+        entry.epochs()
+        if Action.ORPHAN in actions:
+            await self._retire(entry, term)
+            return False
+        entry.readable(readable=Action.HOLD not in actions)
+        if entry.unreadable:
+            self.cache.retry(entry.uid)
+            return False
+        if Action.NOTHING in actions and not entry.busy:
+            self.cache.retire(entry)
+            return False
+        if entry.claim is None:
+            if not entry.quarantine:
+                self.cache.retry(entry.uid)
+            return False
+        return True
+
+    def _fence(self, entry: Notification, term: LeaseTerm) -> None:
+        """Stop a notification whose log carries a later epoch than that of our lease term."""
+        if not entry.fenced:
+            # Logged once: after a restore of etcd this may affect all of them, every half minute.
+            logger.error(
+                "the log belongs to a later epoch; if etcd was restored, raise sharding.incarnation",
+                extra={"uid": entry.uid, "object": entry.request.key, "epoch": term.epoch},
+            )
+        entry.epochs(fenced=entry.fenced or self.cache.monotonic())
+        self.metrics.fenced_notifications.inc()
+
+    def _distrust(self, entry: Notification, term: LeaseTerm) -> None:
+        """Stop a notification whose status names what its log and our lease term do not know."""
+        if not entry.distrusted and not entry.judged.untrusted:
+            logger.error(
+                "the status names an epoch that the log does not know; nothing is sent for this"
+                " notification",
+                extra={
+                    "uid": entry.uid,
+                    "object": entry.request.key,
+                    "named": highest_epoch(entry.request.status),
+                    "epoch": term.epoch,
+                },
+            )
+        entry.epochs(distrusted=True)
+
+    async def _catch_up(self, entry: Notification) -> None:
+        """Read what others have appended."""
+        if not entry.reread:
+            return
+        known = entry.view.position
+        await self.recorder.reread(entry)
+        if entry.view.position != known:
+            self.cache.mark_dirty(entry)
+
+    # -- notifications that are gone, or another replica's ----------------------------------------
+
+    async def _leave(self, entry: Notification) -> None:
+        """Forget a notification of another replica once no work on it is under way here."""
+        if entry.in_flight.unrecorded:
+            await self.hand_in(entry)
+            if not entry.in_flight.unrecorded:
+                await self.recorder.log.wake_owner(entry.uid)
+            elif not entry.quarantine:
+                self.cache.retry(entry.uid)
+        if self.ownership.term_of(entry.uid) is not None:
+            # Ours again meanwhile: it is listed again, and a listed entry must stay.
+            self.cache.check(entry.uid)
+            return
+        over = entry.deleted or entry.status.terminal
+        if not entry.busy and (over or not entry.in_flight.unrecorded):
+            # Its owner delivers, publishes and retires it.
+            self.cache.forget(entry.uid)
+
+    async def _retire(self, entry: Notification, term: LeaseTerm) -> None:
+        if not await self.retire(entry, term) and not entry.in_flight.executing:
+            self.cache.retry(entry.uid)
+
+    async def settle(self, entries: Sequence[Notification]) -> None:
+        """
+        Record in the logs what only this process knows, because nothing is reconciled any more.
+
+        That is what was kept for a claim, and what a log has lost before the status showed it. Whoever
+        still owns the log claims it, so that the status can be written, too.
+        """
+        for entry in entries:
+            term = self.ownership.term_of(entry.uid)
+            ours = term is not None and term.valid(self.cache.monotonic()) and not entry.deleted
+            if not self.recorder.log.available:
+                return
+            with contextlib.suppress(PortError):
+                if term is not None and ours and self._known_here_alone(entry, term):
+                    await self.claim(entry, term)
+                if entry.in_flight.unrecorded:
+                    await self.hand_in(entry)
+
+    def _known_here_alone(self, entry: Notification, term: LeaseTerm) -> bool:
+        if entry.in_flight.unrecorded:
+            return True
+        if self.recorder.claim_holds(entry, term):
+            return False
+        return bool(entry.abandoned) or exceeds(entry.view, entry.status)
+
+    # -- the claim ------------------------------------------------------------------------------
 
     async def claim(self, entry: Notification, term: LeaseTerm) -> ClaimDecision:
         """

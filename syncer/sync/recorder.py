@@ -11,14 +11,14 @@ another process (intent, recover), needs a current claim.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from syncer.ledger.answers import HISTORY, SERVER, Answer, Appended, Proof, Snapshot, Tries
+from syncer.ledger.answers import Answer, Appended, Snapshot
 from syncer.ledger.codec import stored
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
@@ -52,8 +52,6 @@ from syncer.sync.notification import Notification
 
 logger = logging.getLogger("ledger.record")
 
-#: Seconds before an outcome that was refused is tried again; then it is kept.
-_REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
 #: From so many rewrites of a status on the wait grows no more.
 _REWRITES: Final = 16
 #: Error text of an attempt that a former owner left open.
@@ -149,15 +147,27 @@ class Recorder:
 
     # -- appends ------------------------------------------------------------------------------
 
-    async def plan(self, entry: Notification, plan: Plan) -> None:
-        """Freeze the plan; an earlier one stays in force."""
-        await self._note(entry, plan_record(plan))
-        self.cache.mark_dirty(entry)
+    async def freeze(self, entry: Notification, plan: Plan, *, journaled: bool = False) -> None:
+        """
+        Put the plan on record; an earlier one stays in force.
 
-    def plan_journaled(self, entry: Notification, plan: Plan) -> None:
-        """Keep a plan while the log is away: the status shows it, and the next claim records it."""
-        entry.learn((), plan)
-        self.lose_claim(entry, "journal")
+        One that is `journaled` is kept while the log is away: the status shows it, and the next claim
+        records it.
+        """
+        if journaled:
+            entry.learn((), plan)
+            self.lose_claim(entry, "journal")
+        else:
+            await self._note(entry, plan_record(plan))
+            self.cache.mark_dirty(entry)
+
+    async def note(self, entry: Notification, channel: str, why: str) -> bool:
+        """As `skip`; False if Redis did not answer."""
+        try:
+            await self.skip(entry, channel, why)
+        except PortError:
+            return False
+        return True
 
     async def skip(self, entry: Notification, channel: str, why: str) -> None:
         """
@@ -176,86 +186,14 @@ class Recorder:
 
     async def _note(self, entry: Notification, record: Record) -> None:
         try:
-            answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+            with self.timed("note"):
+                answer = await self.log.note(entry.uid, record)
         except ContractError as error:
             self.put_in_quarantine(entry, str(error))
             return
         await self._advance(entry, answer, [record])
 
-    async def open(
-        self,
-        entry: Notification,
-        term: LeaseTerm,
-        channel: str,
-        *,
-        limit: int,
-        in_doubt: Callable[[Notification, Record], None] | None = None,
-    ) -> tuple[Appended, Record]:
-        """
-        Record an intent, which allows the send.
-
-        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), allows it. The
-        attempt is then listed in `entry.executing` until `close` is called.
-
-        Args:
-            entry: The notification.
-            term: The lease term in which its log was claimed.
-            channel: The channel to send on.
-            limit: Attempts of the channel that the log may hold, this one included.
-            in_doubt: Called with an intent that is or may still be recorded, although nothing was
-                sent. Its attempt stays in `entry.executing` until `close` is called, so that its
-                channel waits. Without this callback, such an attempt is given up.
-
-        Raises:
-            PortError: given up; the intent may or may not be recorded, and nothing was sent.
-        """
-        record, claim = self._begin(entry, term, channel), entry.claim
-        view, stamp = entry.view, claim.stamp if claim else ""
-        # Of before the first try: the log that takes a repetition may have fallen back.
-        proof = Proof(term.epoch, stamp, view.position, view.chain)
-        opened, tries = False, Tries()
-        try:
-            answer = await self._timed(
-                "intent",
-                lambda: self.log.intent(
-                    entry.uid,
-                    proof,
-                    record,
-                    limit=limit,
-                    tries=tries,
-                    # The decision is based on this very claim; a later one does not count.
-                    guard=lambda: (
-                        entry.claim is claim
-                        and self.claim_holds(entry, term)
-                        and not entry.cancelled
-                    ),
-                ),
-            )
-            if answer.answer is Answer.OK:
-                self.metrics.intents.inc()
-                tries.uncertain = True
-                # If this fails, no task sends, so none would ever close the attempt.
-                await self._advance(entry, answer, [record])
-                opened = True
-            elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
-                entry.news()
-                opened = True
-            elif answer.detail in (SERVER, HISTORY):
-                # What the log has lost may be in the object alone; the probe finds the other logs.
-                entry.shared()
-                self.log.probe_soon()
-        except ContractError as error:
-            self.put_in_quarantine(entry, str(error))
-            answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
-        finally:
-            if not opened:
-                if tries.uncertain and in_doubt:
-                    in_doubt(entry, record)
-                else:
-                    entry.in_flight.end(record.attempt_id)
-        return answer, record
-
-    def _begin(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
+    def begin(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
         """Begin an attempt; nothing may be sent until its intent is recorded."""
         attempt_id = self.next_id(term.epoch)
         intent = intent_record(
@@ -272,7 +210,7 @@ class Recorder:
         The view shows it as open. The claim is given up: the next one adds to the log what only the status
         holds.
         """
-        intent = self._begin(entry, term, channel)
+        intent = self.begin(entry, term, channel)
         entry.in_flight.journal(intent.attempt_id)
         entry.learn([read_attempt(intent)])
         self.lose_claim(entry, "journal")
@@ -283,109 +221,12 @@ class Recorder:
         entry.in_flight.end(intent.attempt_id)
         entry.view.forget(intent.attempt_id)
 
-    def close_in_memory(
-        self, entry: Notification, attempt: Attempt, intent: Record, *, cause: str = "journal"
-    ) -> None:
-        """
-        Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
-
-        It is kept until a log has confirmed it, because a claim under way replaces the view.
-
-        Args:
-            entry: The notification.
-            attempt: The attempt with its outcome.
-            intent: The attempt's intent.
-            cause: Why the claim is given up, for the metric.
-        """
-        entry.in_flight.keep(attempt.id, attempt_record(attempt), intent)
-        entry.learn([attempt])
-        self._count(attempt)
-        self.lose_claim(entry, cause)
-        self.cache.mark_dirty(entry, urgent=True)
-
-    async def close(
-        self,
-        entry: Notification,
-        attempt: Attempt,
-        intent: Record,
-        *,
-        patience: float,
-        keep: bool = False,
-    ) -> bool:
-        """
-        Record the outcome of an attempt; tries for `patience` seconds.
-
-        If the log cannot be read, or if Redis or a proxy in front of it keeps refusing the record, the
-        outcome stays in memory until a claim can read the log again, because no other process knows it. The
-        same applies if the log is gone (a claim creates it again and adds the earlier attempts first) and,
-        with `keep`, if Redis did not answer in time.
-
-        Returns:
-            False if it could not be recorded: if this process ends, the next owner finds the attempt open
-            and records it as unknown.
-        """
-        record = attempt_record(attempt)
-        try:
-            answer = await self._timed(
-                "outcome",
-                lambda: self._record_outcome(entry, record, intent, patience),
-            )
-        except Unauthorised:
-            self.close_in_memory(entry, attempt, intent, cause="refused")
-            return True
-        except (ContractError, Rejected) as error:
-            logger.error(
-                "an outcome could not be recorded; it is kept until the log can be read again",
-                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
-            )
-            entry.in_flight.keep(attempt.id, record, intent)
-            self.put_in_quarantine(entry, str(error))
-            return False
-        except PortError as error:
-            if keep:
-                self.close_in_memory(entry, attempt, intent)
-                return True
-            logger.error(
-                "an outcome could not be recorded; the next owner will record it as unknown",
-                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
-            )
-            entry.forgotten()
-            return False
-        finally:
-            entry.in_flight.end(intent.attempt_id)
-        if answer.answer is Answer.RECLAIM:
-            self.close_in_memory(entry, attempt, intent, cause="lost")
-            return True
-        self._count(attempt)
-        try:
-            await self._advance(entry, answer, [intent, record][2 - answer.count :])
-        except PortError:
-            # The outcome is recorded; the next check reads the rest of the log.
-            entry.news()
-        self.cache.mark_dirty(entry)
-        return True
-
-    def _count(self, attempt: Attempt) -> None:
+    def count(self, attempt: Attempt) -> None:
+        """Count an outcome."""
         superseded = attempt.failure is FailureClass.SUPERSEDED
         self._outcomes(FailureClass.SUPERSEDED.value if superseded else attempt.state.word).inc()
         if attempt.failure is FailureClass.NOT_SENT:
             self.metrics.not_sent.inc()
-
-    async def _record_outcome(
-        self, entry: Notification, record: Record, intent: Record, patience: float
-    ) -> Appended:
-        """Record an outcome; retries a refusal, which may come from a proxy during a failover."""
-        for pause in _REFUSED_PAUSES:
-            try:
-                return await self.log.outcome(
-                    entry.uid, record, intent, name=None, patience=patience
-                )
-            except Unauthorised:
-                # The log has already retried this for the whole time.
-                raise
-            except Rejected:
-                await asyncio.sleep(pause)
-        return await self.log.outcome(entry.uid, record, intent, name=None, patience=patience)
 
     async def record_kept(self, entry: Notification, *, anew: bool = False) -> bool:
         """
@@ -451,6 +292,11 @@ class Recorder:
         self, entry: Notification, answer: Appended, records: Sequence[Record]
     ) -> None:
         """Apply what was appended; where nothing was, or others have, the log is read again."""
+        if not self.advance(entry, answer, records):
+            await self.reread(entry)
+
+    def advance(self, entry: Notification, answer: Appended, records: Sequence[Record]) -> bool:
+        """Apply what was appended; False where nothing was, or others have: the log is to be read again."""
         view = entry.view
         expected = view.position + answer.count
         if (
@@ -458,8 +304,7 @@ class Recorder:
             or answer.position != expected
             or answer.before != view.chain
         ):
-            await self.reread(entry)
-            return
+            return False
         *others, last = records
         for record in others:
             entry.extend(stored(record, view.chain, view.position + 1))
@@ -467,6 +312,7 @@ class Recorder:
         entry.extend(last.stored_at(answer.position, answer.chain))
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(entry)
+        return True
 
     async def reread(self, entry: Notification) -> None:
         """
@@ -508,9 +354,11 @@ class Recorder:
         entry.unintelligible(reason)
         self.cache.mark_dirty(entry, urgent=True)
 
-    async def _timed(self, script: str, call: Callable[[], Awaitable[Appended]]) -> Appended:
+    @contextmanager
+    def timed(self, script: str) -> Iterator[None]:
+        """Measure an append."""
         begin = self.cache.monotonic()
         try:
-            return await call()
+            yield
         finally:
             self._append_seconds(script).observe(self.cache.monotonic() - begin)

@@ -47,6 +47,7 @@ from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
 from tests.benchmarks.load import programs
 from tests.benchmarks.report import Report, percentile
+from tests.fakes.notifications import recording
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import serve, upstream_form
@@ -259,14 +260,16 @@ class Product:
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""
         entry = self.recorder.cache.entries[created["metadata"]["uid"]]
-        answer, intent = await self.recorder.open(entry, self.term, f"slack:w{writer}", limit=1000)
+        answer, intent = await recording(self.recorder).open(
+            entry, self.term, f"slack:w{writer}", limit=1000
+        )
         assert answer.answer is Answer.OK, answer
         now = self.recorder.time.now()
         failed = replace(
             read_attempt(intent), state=AttemptState.FAILED, ended=now, due=now + 300_000,
             failure=FailureClass.TRANSIENT, code=503, error=text,
         )  # fmt: skip
-        assert await self.recorder.close(entry, failed, intent, patience=5)
+        assert await recording(self.recorder).close(entry, failed, intent, patience=5)
 
     async def settle(self) -> None:
         """Wait until every log is wholly marked as published."""

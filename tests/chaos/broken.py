@@ -22,8 +22,7 @@ from typing import Any, Final
 
 import notifier.cli.main
 from notifier.contract import Outcome
-from notifier.reconciler.attempt import Attempts
-from notifier.reconciler.sending import Sender
+from notifier.reconciler.attempt import Attempts, Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm
 from syncer.kube.notification_requests import (
@@ -36,13 +35,14 @@ from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
-from syncer.model.record import intent_record
+from syncer.model.record import Record, intent_record
 from syncer.rules import merge
 from syncer.rules.journal import Basis
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
+from syncer.sync.attempts import Outcomes
 from syncer.sync.claim import Claimer
 from syncer.sync.journal import Journal
 from syncer.sync.recorder import Recorder
@@ -163,21 +163,21 @@ def send_before_intent() -> None:
 
 def send_without_log() -> None:
     """While Redis is away it is sent all the same, and recorded later: a crash loses the calls."""
-    open_ = Recorder.open
+    open_ = Outcomes.open
 
     async def broken(
-        self: Recorder, entry: Any, term: Any, channel: str, **rest: Any
-    ) -> tuple[Appended, Any]:
+        self: Outcomes, entry: Any, term: Any, channel: str, *, limit: int
+    ) -> tuple[Appended, Record]:
         try:
             async with asyncio.timeout(0.7):
-                return await open_(self, entry, term, channel, **rest)
+                return await open_(self, entry, term, channel, limit=limit)
         except (PortError, TimeoutError):
-            chosen = self.next_id(term.epoch)
-            record = intent_record(chosen, channel, at=self.time.now(), by="broken")
+            chosen = self.recorder.next_id(term.epoch)
+            record = intent_record(chosen, channel, at=self.recorder.time.now(), by="broken")
             entry.in_flight.begin(chosen, channel)
             return Appended(Answer.OK), record
 
-    Recorder.open = broken  # type: ignore[method-assign]  # broken on purpose
+    Outcomes.open = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def no_resource_version() -> None:

@@ -45,6 +45,7 @@ from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naiv
 from tests.beside import beside
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until
+from tests.fakes.notifications import recording
 from tests.fakes.ownership import Ours
 from tests.servers.controlplane import ControlPlane
 
@@ -247,7 +248,7 @@ class Writer:
         assert claimed.snapshot is not None
         recorder.adopt(entry, claimed.snapshot)
         entry.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
-        answer, intent = await recorder.open(entry, self.term, CHANNEL, limit=10)
+        answer, intent = await recording(recorder).open(entry, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()
         failed = replace(
@@ -255,7 +256,7 @@ class Writer:
             failure=FailureClass.TRANSIENT, code=503, error=ERROR,
         )  # fmt: skip
         await together.wait()
-        assert await recorder.close(entry, failed, intent, patience=5)
+        assert await recording(recorder).close(entry, failed, intent, patience=5)
         await until(
             lambda: entry.acked == entry.view.position and not entry.publication.pending,
             lambda: (

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 from syncer.sync.attempts import Outcomes
+from syncer.sync.claim import Claimer
 from syncer.sync.notifications import Notifications
 from syncer.sync.recorder import Recorder
 from tests.fakes.journal import NO_JOURNAL
 
+NONE = cast("Any", None)
+
+
+def claimer(
+    recorder: Recorder,
+    objects: Any = None,
+    ownership: Any = None,
+    *,
+    backoff: Any = lambda *_: 1000,
+    on_started: Any = lambda _: None,
+) -> Claimer:
+    """Claims the logs of a recorder; nothing is journaled."""
+    return Claimer(
+        recorder, objects, recorder.metrics, journal=NO_JOURNAL, ownership=ownership,
+        backoff=backoff, on_started=on_started,
+    )  # fmt: skip
+
+
+def recording(recorder: Recorder) -> Outcomes:
+    """Opens and closes attempts by a recorder."""
+    return Outcomes(claimer(recorder))
+
 
 def notifications(
-    recorder: Recorder, ownership: Any, claimer: Any = None, reporter: Any = None, **more: Any
+    recorder: Recorder,
+    ownership: Any,
+    objects: Any = None,
+    reporter: Any = NONE,
+    *,
+    backoff: Any = lambda *_: 1000,
+    **more: Any,
 ) -> Notifications:
-    """What appends by a recorder; without `claimer` nothing is claimed, without `reporter` said."""
-    claimer = claimer or SimpleNamespace(
-        recorder=recorder, cache=recorder.cache, metrics=recorder.metrics
-    )
-    outcomes = Outcomes(cast("Any", claimer), NO_JOURNAL, ownership, **more)
-    made = Notifications(outcomes)
+    """What appends by a recorder; without `objects` nothing is claimed, without `reporter` said."""
     if reporter is not None:
-        outcomes.on_recorded, made.on_started = reporter.recorded, reporter.started
-    return made
+        more["on_recorded"] = reporter.recorded
+    started = reporter.started if reporter is not None else lambda _: None
+    made = claimer(recorder, objects, ownership, backoff=backoff, on_started=started)
+    return Notifications(Outcomes(made, **more))

@@ -32,7 +32,6 @@ from syncer.model.times import format_time
 from syncer.rules.backoff import delay
 from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from tests.fakes.notifications import notifications
 from tests.fakes.ownership import Ours
@@ -102,10 +101,9 @@ class Delivery:
                 notifications=notifications(
                     recorder,
                     Ours(Epoch("0.7")),
-                    Claimer(
-                        recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
-                    ),
+                    self.store,
                     reporter,
+                    backoff=lambda p, n: delay(p, n, 0.0),
                 ),
                 router=self,
                 reporter=reporter,

@@ -35,6 +35,8 @@ from syncer.sync.sweeps import Sweeper
 from tests.beside import beside
 from tests.channels.receiver import Receiver, Step, receiving
 from tests.e2e.harness import until
+from tests.fakes.notifications import claimer as claiming
+from tests.fakes.notifications import recording
 from tests.fakes.ownership import Held, Ours
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -151,7 +153,7 @@ class World:
         self.objects.documents[f"name-{uid}"] = document
         entry = self.cache.entries.setdefault(uid, Notification(parse_object(document)))
         await self.claim(entry)
-        await self.recorder.plan(entry, Plan(channels or ("console",), at=self.time.now()))
+        await self.recorder.freeze(entry, Plan(channels or ("console",), at=self.time.now()))
         return entry
 
     async def claim(self, entry: Notification) -> None:
@@ -165,10 +167,10 @@ class World:
         self, entry: Notification, state: AttemptState = SUCCESS, channel: str = "console"
     ) -> None:
         """One attempt from intent to outcome."""
-        _, intent = await self.recorder.open(entry, Held(EPOCH), channel, limit=5)
+        _, intent = await recording(self.recorder).open(entry, Held(EPOCH), channel, limit=5)
         failure = None if state is SUCCESS else FailureClass.TRANSIENT
         made = Attempt(intent.attempt_id, channel, state, ended=self.time.now(), failure=failure)
-        await self.recorder.close(entry, made, intent, patience=5)
+        await recording(self.recorder).close(entry, made, intent, patience=5)
 
     async def header(self, uid: str) -> Header:
         """Where the marks of a log stand."""
@@ -203,7 +205,7 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
         yield World(
             client, log, cache, owner, objects, recorder,
             StatusWriter(recorder, objects, owner, metrics),
-            Claimer(recorder, objects, metrics, backoff=backoff),
+            claiming(recorder, objects, backoff=backoff),
             time, CollectorRegistry(),
         )  # fmt: skip
 

@@ -13,9 +13,9 @@ from syncer.model.errors import ContractError, Gone
 from syncer.model.resource import NotificationRequest
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.sweeps import Sweeper
+from tests.fakes.notifications import claimer as claiming
 from tests.integration.ledger_client import EPOCH, admin, client, log, proxy
 from tests.unit.syncer.sync.bench import Objects, Ours
 
@@ -45,7 +45,7 @@ async def test_foreign_keys_stop_no_sweep(
         await log.claim(f"orphan-{n}", EPOCH, name=f"ns/orphan-{n}")
     metrics, cache = SyncMetrics(CollectorRegistry()), Cache(window=1.0)
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
-    claimer = Claimer(recorder, Nothing(), metrics, backoff=lambda _policy, _n: 0)
+    claimer = claiming(recorder, Nothing(), backoff=lambda _policy, _n: 0)
     sweep = await Sweeper(claimer).orphans(Ours(), lambda _: False, lambda _: True)
     assert sweep.retired == 3
     for uid in ("header", "huge"):

@@ -27,7 +27,7 @@ import syncer.sync.claim
 import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
-from notifier.reconciler.sending import Sender
+from notifier.reconciler.attempt import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
 from syncer.kube.leases import LeaseRecord, Leases
@@ -50,6 +50,7 @@ from syncer.sharding.assignment import HandOver, Hold, ShardState
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
+from syncer.sync.attempts import Outcomes
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
 from syncer.sync.journal import Journal
@@ -123,21 +124,20 @@ def overwrite() -> AbstractContextManager[None]:
 def send_before_intent() -> AbstractContextManager[None]:
     """Sending does not wait for the log's permission."""
 
-    async def unasked(
-        self: Recorder, entry: Any, term: Any, channel: str, *, limit: int, **_: Any
-    ) -> Any:
-        identity = self.next_id(term.epoch)
-        record = intent_record(identity, channel, at=self.time.now(), by="mutant")
+    async def unasked(self: Outcomes, entry: Any, term: Any, channel: str, *, limit: int) -> Any:
+        recorder = self.recorder
+        identity = recorder.next_id(term.epoch)
+        record = intent_record(identity, channel, at=recorder.time.now(), by="mutant")
         entry.in_flight.begin(identity, channel)
         view, stamp = entry.view, entry.claim.stamp if entry.claim else ""
         proof = Proof(term.epoch, stamp, view.position, view.chain)
-        call = self.log.intent(entry.uid, proof, record, limit=limit, guard=lambda: True)
+        call = recorder.log.intent(entry.uid, proof, record, limit=limit, guard=lambda: True)
         task = asyncio.create_task(call)
         _running.add(task)
         entry.news()
         return Appended(Answer.OK), record
 
-    return _instead((Recorder, "open", unasked))
+    return _instead((Outcomes, "open", unasked))
 
 
 def no_resource_version() -> AbstractContextManager[None]:

@@ -21,7 +21,6 @@ from syncer.model.resource import parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Claimer
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -78,9 +77,7 @@ class World:
             Ports(
                 queue=WorkQueue(lambda: NOW),
                 notifications=notifications(
-                    recorder, self.shards,
-                    Claimer(recorder, objects, metrics, backoff=lambda *_: 1000),
-                    self.reporter, patience=0.0,
+                    recorder, self.shards, objects, self.reporter, patience=0.0
                 ),
                 router=cast(
                     "Any",
@@ -112,7 +109,7 @@ class World:
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
-        await self.controller.notifications.recorder.plan(self.entry, plan)
+        await self.controller.notifications.recorder.freeze(self.entry, plan)
 
     @property
     def attempts(self) -> list[Attempt]:

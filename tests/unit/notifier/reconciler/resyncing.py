@@ -24,7 +24,6 @@ from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.sweeps import Resync
@@ -104,11 +103,7 @@ class World:
             Ports(
                 queue=self.queue,
                 notifications=notifications(
-                    recorder, self.shards,
-                    Claimer(
-                        recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
-                    ),
-                    Nobody(),
+                    recorder, self.shards, self.store, Nobody()
                 ),
                 router=cast("Any", self), reporter=cast("Any", Nobody()),
                 bounds=DeliveryBounds(at_most_once=False, max_age=0),

@@ -81,7 +81,7 @@ def leaving(case: Case) -> None:
 
 def ending(case: Case) -> None:
     """The process ends."""
-    case.controller.notifications.draining = True
+    case.controller.notifications.claimer.draining = True
 
 
 @pytest.mark.parametrize("stop", [unknown, strange, leaving, ending])

@@ -122,7 +122,7 @@ async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
         return False
 
     world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
-    world.controller.notifications.recorder.close = never  # type: ignore[method-assign] # Redis is away
+    world.controller.notifications.outcomes.close = never  # type: ignore[method-assign] # Redis is away
     task = asyncio.create_task(world.controller.attempts.run("uid-a", "c"))
     await begun.wait()
     task.cancel()
@@ -156,7 +156,7 @@ async def test_a_result_that_goes_on_being_refused_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds no place of its receiver for longer, and is recorded by the claim that finds it possible."""
-    monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("syncer.sync.attempts._REFUSED_PAUSES", (0.0, 0.0))
     await world.planned()
     refused = classify_reply(ResponseError("WRONGTYPE Operation against a key"))
     outcome = world.log.outcome

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from notifier.content.message import compose
-from notifier.reconciler import sending as module
-from notifier.reconciler.sending import Composer
+from notifier.reconciler import attempt as module
+from notifier.reconciler.attempt import Composer
 from syncer.model.attempt import AttemptId
 from syncer.model.record import intent_record
 from syncer.model.resource import RetryPolicy, parse_object

@@ -14,6 +14,7 @@ from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
 from tests.fakes.notification import shows
+from tests.fakes.notifications import recording
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
 
@@ -45,7 +46,7 @@ class Opened:
     async def intent(self) -> Record:
         """Open an attempt."""
         recorder, entry = self.world.controller.notifications.recorder, self.world.entry
-        answer, intent = await recorder.open(entry, LeaseTerm(EPOCH), "c", limit=99)
+        answer, intent = await recording(recorder).open(entry, LeaseTerm(EPOCH), "c", limit=99)
         assert answer.answer.value == "OK"
         return intent
 

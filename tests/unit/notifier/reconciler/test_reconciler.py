@@ -69,7 +69,7 @@ class Case(World):
         self.reports, self.dispatcher = Reports(), Dispatcher()
         reports = cast("Any", self.reports)
         self.reconciler.ports = replace(self.reconciler.ports, reporter=reports)
-        self.controller.notifications.on_started = reports.started
+        self.controller.notifications.claimer._on_started = reports.started
         self.reconciler.dispatcher = cast("Any", self.dispatcher)
         self.done: list[tuple[Any, ...]] = []
 
@@ -97,10 +97,8 @@ class Case(World):
             return self.retired
 
         self.retired = True
-        known = self.controller.notifications
-        known.claimer = cast(
-            "Any", SimpleNamespace(claim=claim, retire=retire, metrics=known.recorder.metrics)
-        )
+        claimer: Any = self.controller.notifications.claimer
+        claimer.claim, claimer.retire = claim, retire
 
     async def look(self) -> Decision | None:
         """Reconcile."""
@@ -200,11 +198,12 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
     async def route(_request: object, now: int) -> Routed:
         return Routed(Plan(("x",), "r", "m", now), ("priorty: no such attribute",))
 
-    async def plan(_entry: Notification, made: Plan) -> None:
+    async def plan(_entry: Notification, made: Plan, *, journaled: bool) -> None:
+        assert not journaled
         plans.append(made)
 
     cast("Any", case.reconciler.ports.router).plan = route
-    cast("Any", case.reconciler.ports.notifications.recorder).plan = plan
+    cast("Any", case.reconciler.ports.notifications).freeze = plan
     assert await case.look() is decision
     assert [p.channels for p in plans] == [("x",)]
     assert plans[0].at == case.controller.notifications.recorder.time.now()

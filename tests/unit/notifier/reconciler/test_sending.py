@@ -10,7 +10,7 @@ import pytest
 
 from notifier.content.message import compose
 from notifier.contract import Message, Outcome
-from notifier.reconciler.sending import Sender
+from notifier.reconciler.attempt import Sender
 from syncer.model.attempt import AttemptId
 from syncer.model.record import intent_record
 from syncer.model.resource import parse_object

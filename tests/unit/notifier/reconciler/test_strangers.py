@@ -10,7 +10,6 @@ import pytest
 from syncer.model.attempt import Epoch
 from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.sync.claim import Claimer
 from syncer.sync.notification import Claim
 from tests.unit.notifier.reconciler.starting import document
 from tests.unit.notifier.reconciler.zombies import NOW, LeaseTerm, World
@@ -83,11 +82,7 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
     async def get(_namespace: str, _name: str, _known: object = None) -> NotificationRequest:
         return request
 
-    recorder = world.controller.notifications.recorder
-    claimer = Claimer(
-        recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
-    )
-    world.controller.notifications.claimer = claimer
+    world.controller.notifications.claimer.objects = cast("Any", SimpleNamespace(get=get))
     world.controller.notifications.upsert(request, first_seen_by_watch=False)
     for _ in range(2):
         await look(world)

@@ -25,6 +25,7 @@ from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.fakes.notifications import claimer as claiming
 
 EPOCH = make_epoch(0, "7")
 
@@ -128,7 +129,7 @@ async def bench(
     metrics = SyncMetrics(CollectorRegistry())
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
     objects = Objects(request)
-    claimer = Claimer(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
+    claimer = claiming(recorder, objects)
     sync = StatusWriter(recorder, objects, Ours(), metrics)
     entry = Notification(request)
     cache.entries["u"] = entry

@@ -11,6 +11,7 @@ from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.sync.notification import Notification
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.shown import shown
 
@@ -107,7 +108,9 @@ async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
 def journaled(here: Bench, entry: Notification) -> None:
     """Have a success that was recorded while the log was away."""
     done = Attempt(KEPT, "console", AttemptState.SUCCESS, started=3, ended=4)
-    here.recorder.close_in_memory(entry, done, intent_record(KEPT, "console", at=3, by="t"))
+    recording(here.recorder).close_in_memory(
+        entry, done, intent_record(KEPT, "console", at=3, by="t")
+    )
 
 
 DELETED: dict[str, tuple[Any, list[str]]] = {

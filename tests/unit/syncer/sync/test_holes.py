@@ -25,6 +25,7 @@ from syncer.rules.reconcile import Action
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed
 from syncer.sync.sweeps import Sweeper
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 
 
@@ -55,14 +56,14 @@ async def test_failed_is_decided_anew_after_a_conflict() -> None:
     """R2: what another process recorded while our write met a conflict is seen."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
-        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-        answer, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        answer, intent = await recording(here.recorder).open(entry, Held(), "console", limit=1)
         assert answer.position == 2
         unsure = Attempt(
             intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2,
             failure=FailureClass.UNCERTAIN,
         )  # fmt: skip
-        assert await here.recorder.close(entry, unsure, intent, patience=1)
+        assert await recording(here.recorder).close(entry, unsure, intent, patience=1)
 
         async def late_success() -> None:
             success = replace(unsure, state=AttemptState.SUCCESS, ended=3, failure=None)
@@ -116,11 +117,11 @@ async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
 async def unsure(here: Bench, entry: Notification) -> tuple[Attempt, Record]:
     """An attempt whose result is unknown, on record, and its intent."""
     await here.claimer.claim(entry, Held())
-    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+    await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=5)
     attempt = Attempt(
         intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2, due=9,
         failure=FailureClass.UNCERTAIN,
     )  # fmt: skip
-    assert await here.recorder.close(entry, attempt, intent, patience=1)
+    assert await recording(here.recorder).close(entry, attempt, intent, patience=1)
     return attempt, intent

@@ -142,7 +142,9 @@ class Away(World):
             on_journaled=self.whys.append,
         )
         made = self.controller.notifications
-        made.journal = made.outcomes.journal = self.controller.attempts.journal = self.journal
+        made.journal = made.claimer.journal = made.outcomes.journal = (
+            self.controller.attempts.journal
+        ) = self.journal
 
     def _changed(self) -> None:
         self.changes += 1

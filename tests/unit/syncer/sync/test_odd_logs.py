@@ -10,6 +10,7 @@ from syncer.ledger.answers import Answer
 from syncer.model.record import Plan
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import ScriptTwin
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 
 KEY = "nl:{u}"
@@ -44,9 +45,9 @@ async def test_an_attempt_is_not_opened(hand: Any) -> None:
     """Who asks for permission is refused, and the log is held at once."""
     async with bench() as (here, entry):
         assert Action.OPEN in await here.claimer.claim(entry, Held())
-        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         hand(keys_of(here))
-        answer, _ = await here.recorder.open(entry, Held(), "console", limit=1)
+        answer, _ = await recording(here.recorder).open(entry, Held(), "console", limit=1)
         assert answer.answer is Answer.RECLAIM
         assert (bool(entry.quarantine), entry.claim, entry.in_flight.executing) == (True, None, {})
 
@@ -66,7 +67,7 @@ async def test_a_note_is_not_taken(hand: Any) -> None:
     """Neither a plan nor the reason for a skip gets behind what cannot be read."""
     async with bench() as (here, entry):
         for say in (
-            here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1)),
+            here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1)),
             here.recorder.skip(entry, "console", "because"),
         ):
             keys_of(here).logs.clear()

@@ -12,13 +12,14 @@ from syncer.model.errors import PortError
 from syncer.model.record import MAX_SKIPS, Plan
 from syncer.rules.reconcile import Action
 from tests.fakes.memorylog import Fault, Mishap
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, bench
 from tests.unit.syncer.sync.shown import shown
 
 
 async def opened(here: Bench, entry: Any) -> tuple[Attempt, Any]:
     """An attempt that is open, and its intent."""
-    _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+    _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=5)
     return entry.view.attempts[intent.attempt_id], intent
 
 
@@ -30,7 +31,7 @@ async def test_a_result_that_is_not_on_record_ends_what_is_known() -> None:
         attempt, intent = await opened(here, entry)
         here.log.client.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
         done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
-        assert not await here.recorder.close(entry, done, intent, patience=0.0)
+        assert not await recording(here.recorder).close(entry, done, intent, patience=0.0)
         assert entry.known_in is None
 
 
@@ -41,7 +42,7 @@ async def test_a_lost_claim_leads_to_a_check(how: str) -> None:
     """Whoever finds it lost need not ask for that, and what is lost already asks for nothing."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
-        await here.recorder.plan(entry, Plan(("console",), "r", "m", 1))
+        await here.recorder.freeze(entry, Plan(("console",), "r", "m", 1))
         asked: list[str] = []
         here.cache.check = asked.append
         for _ in range(2):
@@ -109,7 +110,7 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
         for _ in range(failed):
             attempt, intent = await opened(here, entry)
             done = replace(attempt, state=AttemptState.FAILED, ended=2)
-            assert await here.recorder.close(entry, done, intent, patience=1.0)
+            assert await recording(here.recorder).close(entry, done, intent, patience=1.0)
         await opened(here, entry)
         entry.in_flight.executing.clear()  # as the next process of this host finds it
         await here.claimer.claim(entry, Held())

@@ -26,6 +26,7 @@ from syncer.sync.notification import Notification
 from syncer.sync.scrubber import Result, Scrubber
 from syncer.sync.status_writer import Flushed
 from tests.fakes.notification import shows
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
 
 KEY = "nl:{u}"
@@ -65,13 +66,13 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
         here.objects.request = entry.request
         await here.claimer.claim(entry, Held())
         plan = Plan(("console",), "RoutingRuleMatched", "m", 1, entry.request.content_hash())
-        await here.recorder.plan(entry, plan)
-        _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+        await here.recorder.freeze(entry, plan)
+        _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=5)
         failed = Attempt(
             intent.attempt_id, "console", AttemptState.FAILED, ended=2, due=3,
             failure=FailureClass.TRANSIENT, error="busy",
         )  # fmt: skip
-        assert await here.recorder.close(entry, failed, intent, patience=1)
+        assert await recording(here.recorder).close(entry, failed, intent, patience=1)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         changed: list[str] = []
         here.cache.check = changed.append

@@ -24,6 +24,7 @@ from syncer.sync.notification import Notification
 from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, Limits, StatusWriter
 from tests.beside import beside
 from tests.fakes.notification import read
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
 
@@ -167,13 +168,13 @@ async def test_what_is_not_finished_waits_for_no_audit() -> None:
     async with bench() as (here, entry):
         here.cache.audit_limit = 5
         await here.claimer.claim(entry, Held())
-        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         here.cache.mark_audited(entry, entry.view.position)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert (entry.acked, list(here.cache.unaudited)) == (entry.view.position, [])
-        _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=1)
         attempt = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
-        assert await here.recorder.close(entry, attempt, intent, patience=1)
+        assert await recording(here.recorder).close(entry, attempt, intent, patience=1)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
 
@@ -826,7 +827,7 @@ async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
     """Neither while a notification is under way, nor once its log is to expire."""
     async with bench(most=3) as (here, entry):
         await here.claimer.claim(entry, Held())
-        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         calls = len(here.log.client.redis.calls)
         assert await here.sync.flush(entry) is Flushed.EQUAL

@@ -40,7 +40,7 @@ class World:
         self.queue = WorkQueue(lambda: 100.0)
         self.cache.check = self.queue.add
         recorder = SimpleNamespace(
-            cache=self.cache, log=None, time=None, metrics=None,
+            cache=self.cache, log=None, time=None, metrics=None, freeze=None, note=None,
             lose_claim=lambda _, reason: self.lost.append(reason),
             compare=lambda entry, _before: self.compared.append(entry),
             evidence=Evidence(cast("Any", None), cast("Any", None)),

@@ -12,6 +12,7 @@ from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import StatusWriter
+from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import EPOCH, Bench, Held
 
 
@@ -44,13 +45,13 @@ def writing(here: Bench, lease: Shaky) -> tuple[StatusWriter, list[str]]:
 async def delivered(here: Bench, entry: Notification) -> None:
     """One attempt, recorded and not published yet."""
     await here.claimer.claim(entry, Held())
-    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    _, intent = await here.recorder.open(entry, Held(), "console", limit=3)
+    await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=3)
     ended = here.recorder.time.now()
     success = Attempt(
         intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
     )
-    assert await here.recorder.close(entry, success, intent, patience=1)
+    assert await recording(here.recorder).close(entry, success, intent, patience=1)
 
 
 def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
