@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
 PRODUCT: Final = ("notifier.", "syncer.")
-MOST_HOPS: Final = 17
+MOST_HOPS: Final = 15
 MOST_TURNS_BACK: Final = 4
 #: What these do inside is not followed, and a queue is passed through.
 INSIDE: Final = ("syncer.ledger.", "syncer.kube.", "syncer.runtime.", "notifier.dispatch.")
