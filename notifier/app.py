@@ -19,11 +19,11 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.outside import Outside
 from notifier.progress import Progress, Takeover
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller, ShardWork, make_manager
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.operator_holds import HoldKeeper
-from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
 from notifier.version import __version__

@@ -32,9 +32,11 @@ from urllib.parse import quote
 
 from notifier.content.message import compose
 from notifier.contract import Channel, Message, Outcome
-from notifier.reconciler.decisions import Decisions
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.decisions import Decisions, DeliveryBounds
 from notifier.reconciler.holds import Holds
-from notifier.reconciler.ports import Ports
+from notifier.reconciler.incidents import Incidents
+from notifier.reporter import EventReporter
 from notifier.router import Router
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm
@@ -46,7 +48,34 @@ from syncer.rules.plan import Deliver
 from syncer.runtime.clock import LedgerTime, MonotonicClock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import SMALL, Breath, offload
-from syncer.sync.notifications import Notification
+from syncer.sync.notifications import Notification, Notifications
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ports:
+    """
+    The shared parts of one controller.
+
+    Attributes:
+        queue: Holds the uids to reconcile.
+        notifications: All that is known of each, and its record.
+        router: Chooses and knows channels.
+        reporter: Reports steps of the delivery.
+        bounds: Bounds of delivery.
+        incidents: Looks up what else is about an incident; None where nothing is.
+        installation: Returns the installation's id, by which receivers tell incidents apart.
+        explorer: Address of the explorer, empty if no message is to have a link there.
+    """
+
+    queue: WorkQueue
+    notifications: Notifications
+    router: Router
+    reporter: EventReporter
+    bounds: DeliveryBounds
+    incidents: Incidents | None = None
+    installation: Callable[[], str] = lambda: ""
+    explorer: str = ""
+
 
 #: Seconds within which a large message must be composed, including the wait for others.
 _SECONDS: Final = 10.0

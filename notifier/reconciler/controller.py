@@ -21,11 +21,10 @@ from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.outside import Outside
 from notifier.progress import Takeover
-from notifier.reconciler.attempt import Attempts, Composer, Sender
+from notifier.reconciler.attempt import Attempts, Composer, Ports, Sender
 from notifier.reconciler.decisions import Decisions, Overdue, expected
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.operator_holds import PlacedHolds
-from notifier.reconciler.ports import Ports
 from notifier.reconciler.reconciler import Reconciler
 from notifier.settings import Loaded
 from syncer.kube.lease_term import LeaseTimings

@@ -17,9 +17,8 @@ from functools import partial
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import Reject, refusal
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.attempt import Attempts, Ports
 from notifier.reconciler.decisions import Decisions
-from notifier.reconciler.ports import Ports
 from syncer.model.errors import PortError
 from syncer.rules.channel_state import counts
 from syncer.rules.plan import (

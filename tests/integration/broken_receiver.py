@@ -17,9 +17,9 @@ from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.ledger.client import LedgerClient

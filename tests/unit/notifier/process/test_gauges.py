@@ -20,9 +20,9 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process import gauges
 from notifier.process.gauges import refresh
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings

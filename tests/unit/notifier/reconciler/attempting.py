@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from notifier.router import Routed
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, Epoch

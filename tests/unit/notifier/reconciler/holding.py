@@ -7,9 +7,9 @@ from typing import Any, Final, cast
 from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch

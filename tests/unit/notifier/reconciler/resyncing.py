@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Message, NotReady, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch

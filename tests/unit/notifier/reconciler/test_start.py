@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from syncer.kube.notification_requests import Meta, outline
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch

@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Outcome
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reconciler.ports import Ports
 from notifier.reporter import EventReporter
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, Epoch
