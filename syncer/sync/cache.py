@@ -134,10 +134,6 @@ class Cache:
             entry.publication.mark(self.monotonic(), urgent=urgent)
             self._schedule(entry)
 
-    def clean(self, entry: Notification) -> None:
-        """Note that everything up to now is published, or is not ours to publish."""
-        entry.publication.clean()
-
     def failed(self, entry: Notification, *, before: int | None = None) -> None:
         """Note that a write failed; the entry stays dirty and backs off, as after so many `before`."""
         if not entry.deleted:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from syncer.ledger.answers import Answer, Snapshot
+from syncer.ledger.answers import Answer
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
@@ -337,7 +337,10 @@ class Claimer:
         entry.judged.known_empty(
             claimed.snapshot.view.position == 0, asyncio.get_running_loop().time()
         )
-        self._adopt(entry, claimed.snapshot)
+        if entry.quarantine:
+            entry.intelligible()
+            self.cache.mark_dirty(entry)
+        self.recorder.adopt(entry, claimed.snapshot)
         if not await self.recorder.record_kept(entry):
             raise Unavailable("the log was lost under its claim")
         if entry.quarantine:
@@ -362,12 +365,6 @@ class Claimer:
                 # A finished notification lacks a mark or an expiry, which the status writer sets.
                 self.cache.mark_dirty(entry, urgent=final)
         return self._count(decision)
-
-    def _adopt(self, entry: Notification, snapshot: Snapshot) -> None:
-        if entry.quarantine:
-            entry.intelligible()
-            self.cache.mark_dirty(entry)
-        self.recorder.adopt(entry, snapshot)
 
     async def _gather(self, entry: Notification) -> Presence:
         if entry.deleted:

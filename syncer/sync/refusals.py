@@ -130,7 +130,7 @@ class Refusals(MissingPermissions):
             return
         if error.reason == NOT_CORRECTED:
             self._uncorrected[entry.uid] = str(error)
-        if self.news(entry, error):
+        if entry.publication.refuse(str(error)):
             logger.error(
                 "the API server refuses a status; the record stays in the log",
                 extra={
@@ -138,10 +138,6 @@ class Refusals(MissingPermissions):
                     "reason": error.reason, "error": str(error),
                 },
             )  # fmt: skip
-
-    def news(self, entry: Notification, error: Exception) -> bool:
-        """Whether a status is not written for another reason than at the last try."""
-        return entry.publication.refuse(str(error))
 
     def accepted(self, entry: Notification) -> None:
         """Note an accepted write; if none was accepted before, the others go at once."""

@@ -279,7 +279,7 @@ class StatusWriter:
                 if result is Flushed.GONE:
                     entry.gone()
                 # What is not ours is claimed by the next lease term, and claiming marks it again.
-                self.cache.clean(entry)
+                entry.publication.clean()
                 self.cache.check(entry.uid)
             case _:
                 self.cache.failed(entry)
@@ -306,7 +306,7 @@ class StatusWriter:
             return Flushed.GONE if gone else await self._publish(entry, term)
         except (PortError, ContractError) as error:
             self.cache.pause_writes(getattr(error, "retry_after", None) or 0.0)
-            if self.refusals.news(entry, error):
+            if entry.publication.refuse(str(error)):
                 logger.info(
                     "a status was not written and is tried again",
                     extra={"uid": entry.uid, "error": str(error)},
@@ -501,7 +501,7 @@ class StatusWriter:
             return Flushed.GONE, None
         except Ambiguous as error:
             self.metrics.patches.labels("unclear").inc()
-            if self.refusals.news(entry, error):
+            if entry.publication.refuse(str(error)):
                 logger.info(
                     "the result of a status write is unknown; it is read back",
                     extra={"uid": entry.uid, "object": request.key, "error": str(error)},
@@ -523,7 +523,7 @@ class StatusWriter:
             # Mutating admission may take away entries and conditions, and answers 200.
             self.metrics.patches.labels("unclear").inc()
             entry.publication.unclear()
-            if self.refusals.news(entry, Unavailable(LOST)):
+            if entry.publication.refuse(LOST):
                 logger.error(LOST, extra={"uid": entry.uid, "object": request.key})
             return Flushed.UNCLEAR, None
         self.refusals.accepted(entry)

@@ -24,7 +24,7 @@ async def test_it_is_unsaid_when_redis_is_back(world: World) -> None:
     entry = world.object("a")
     world.look(1)
     assert world.look(NOTICE) == {"a"}
-    world.cache.clean(entry)
+    entry.publication.clean()
     assert world.look(1, available=True) == set()
     assert entry.publication.dirty_since == world.now
     assert world.look(NOTICE) == set()
@@ -68,7 +68,7 @@ async def test_another_reason_is_written_again(world: World) -> None:
         condition = Condition(LOG_UNAVAILABLE, "True", *held_because(shown), 1000)
         shows(entry, status=Status(conditions=(condition,)))
         for present in (None, Basis.OLDER, Basis.NO_NOTE):
-            world.cache.clean(entry)
+            entry.publication.clean()
             entry.not_journaling(present)
             world.look(1)
             assert (not entry.publication.pending) == (present is shown)

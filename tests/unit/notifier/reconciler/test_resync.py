@@ -104,7 +104,7 @@ async def test_a_log_that_could_not_be_marked_is_marked(world: World) -> None:
     """Whether or not anything else has said that it is back."""
     entry = world.create()
     await world.rest()
-    world.cache.clean(entry)
+    entry.publication.clean()
     world.cache.unmarked[entry.uid] = None
     await world.round()
     assert (entry.publication.urgent, world.cache.unmarked) == (True, {})

@@ -145,7 +145,7 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
     first.publication.cover()
     del here.cache.entries["lost"], here.cache.entries["new"]
     here.add("new")
-    here.cache.clean(here.cache.entries["clean"])
+    here.cache.entries["clean"].publication.clean()
     assert here.taken() == ["first", "stays"]
 
 
@@ -318,7 +318,7 @@ def test_what_is_clean_has_not_failed() -> None:
     here.cache.failed(entry)
     here.cache.failed(entry)
     assert entry.publication.failures == 2
-    here.cache.clean(entry)
+    entry.publication.clean()
     assert (
         entry.publication.failures,
         entry.publication.dirty_since,
@@ -352,7 +352,7 @@ def test_the_age_of_what_is_not_published() -> None:
     here.add("clean")
     assert here.cache.oldest_dirty() == 4.0
     assert [e.uid for e in here.cache.dirty()] == ["a", "b"]
-    here.cache.clean(here.cache.entries["a"])
+    here.cache.entries["a"].publication.clean()
     assert here.cache.oldest_dirty() == 2.0
 
 

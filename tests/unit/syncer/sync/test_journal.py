@@ -357,7 +357,7 @@ async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     assert recorder.metrics.outcomes.labels("success")._value.get() == 1
     # The first write waited for a claim; that it is journaled has it written.
     entry.journaling("")
-    away.cache.clean(entry)
+    entry.publication.clean()
     term = away.shards.term_of("uid-a")
     assert term is not None
     away.journal.take_up(entry, term)

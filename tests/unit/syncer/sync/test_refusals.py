@@ -118,7 +118,7 @@ async def test_a_right_that_is_missing_in_one_namespace_concerns_no_other() -> N
     assert await here.write(other) is Flushed.REFUSED
     assert "refused in namespace a and 1 more (" in str(here.sync.refusals.problem)
     for entry in here.entries:
-        here.cache.clean(entry)
+        entry.publication.clean()
     assert here.sync.refusals.problem is None
 
 

@@ -379,7 +379,7 @@ async def test_a_drain_writes_what_still_collects() -> None:
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
         here.cache._window = 3_600.0
-        here.cache.clean(entry)
+        entry.publication.clean()
         here.cache.mark_dirty(entry)
         async with beside(here.sync.run()):
             assert await here.sync.drain(here.cache.monotonic() + 60) == 0
