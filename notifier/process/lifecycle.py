@@ -121,7 +121,7 @@ class Lifecycle:
         self._start_up = StartUp(parts, self._sweeps)
         self._neighbours = _neighbours_of(parts)
         _register(parts, self._neighbours)
-        parts.outside.admin.detail("retention", lambda: self._sweeps.deletion.problem)
+        parts.outside.admin.detail("retention", lambda: self._sweeps.not_deleted)
         parts.outside.admin.on_scrape(partial(refresh, parts))
 
     def loops(self) -> list[Loop]:

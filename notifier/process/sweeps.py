@@ -36,7 +36,16 @@ from syncer.runtime.slices import slices
 from syncer.sync.notifications import Finished
 
 logger = logging.getLogger("ledger")
+_deletions = logging.getLogger("ledger.retention")
 
+#: What the group serves, and a kind of it that Kubernaut brings.
+SERVED: Final = f"/apis/{GROUP}/{VERSION}"
+OTHER: Final = "remediationrequests"
+REFUSED: Final = (
+    "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record"
+    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
+    " false"
+)
 #: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
 _PAGE: Final = 256
 #: Finished notifications that were journaled and are claimed at once, the seconds that each may take before
@@ -66,7 +75,8 @@ class Sweeps:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.deletion: Final = Deletion(parts)
+        #: Why no finished notification is deleted, None unless that is refused.
+        self.not_deleted: str | None = None
         #: How many objects or logs each of the two has compared, by kind, once it is complete.
         self.looked_at: dict[str, int] = {}
 
@@ -206,11 +216,29 @@ class Sweeps:
     async def expired(self) -> None:
         """Delete finished objects whose retention time is over."""
         await self._parts.takeover.owning.wait()
-        if not await self.deletion.allowed():
+        if not await self._may_delete():
             return
         deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
         if deleted:
             logger.info("finished objects deleted", extra={"objects": deleted})
+
+    async def _may_delete(self) -> bool:
+        """Whether finished notifications may be deleted now; a refusal is logged once."""
+        if self._parts.settings.retention.delete_objects == "asCancelled":
+            return True
+        try:
+            served = await self._parts.outside.objects.request("GET", SERVED, timeout=5.0)
+        except PortError as error:
+            _deletions.info(
+                "finished objects were not deleted; the next round tries again",
+                extra={"error": str(error)},
+            )
+            return False
+        found = any(kind.get("name") == OTHER for kind in served.get("resources") or ())
+        if found and self.not_deleted is None:
+            _deletions.error(REFUSED)
+        self.not_deleted = REFUSED if found else None
+        return not found
 
     # -- wake-ups -------------------------------------------------------------------------------
 
@@ -261,41 +289,3 @@ class Sweeps:
             elif self._parts.cache.finished.get(uid) is summary:
                 # Its deletion was missed; the orphan sweep retires the log.
                 del self._parts.cache.finished[uid]
-
-
-#: What the group serves, and a kind of it that Kubernaut brings.
-SERVED: Final = f"/apis/{GROUP}/{VERSION}"
-OTHER: Final = "remediationrequests"
-REFUSED: Final = (
-    "retention.deleteObjects deletes nothing: Kubernaut is installed here, and its webhook would record"
-    " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
-    " false"
-)
-
-
-class Deletion:
-    """Decides before each round of deletions whether there may be one."""
-
-    def __init__(self, parts: Parts) -> None:
-        """Nothing is asked yet."""
-        self._parts = parts
-        #: Why nothing is deleted, None unless it is refused.
-        self.problem: str | None = None
-
-    async def allowed(self) -> bool:
-        """Whether finished notifications may be deleted now; a refusal is logged once."""
-        if self._parts.settings.retention.delete_objects == "asCancelled":
-            return True
-        try:
-            served = await self._parts.outside.objects.request("GET", SERVED, timeout=5.0)
-        except PortError as error:
-            logger.info(
-                "finished objects were not deleted; the next round tries again",
-                extra={"error": str(error)},
-            )
-            return False
-        found = any(kind.get("name") == OTHER for kind in served.get("resources") or ())
-        if found and self.problem is None:
-            logger.error(REFUSED)
-        self.problem = REFUSED if found else None
-        return not found

@@ -449,13 +449,13 @@ async def test_nothing_is_deleted_where_a_deletion_is_a_cancellation(
     seen = []
     for answer in (ours, theirs, theirs, Unavailable("away"), ours):
         served.append(answer)
-        deletion = process.sweeps.deletion
-        seen.append((await deletion.allowed(), deletion.problem is not None))
+        deletion = process.sweeps
+        seen.append((await deletion._may_delete(), deletion.not_deleted is not None))
     assert seen == [(True, False), (False, True), (False, True), (False, True), (True, False)]
     (refused,) = [r.message for r in caplog.records]
     assert "its webhook would record each deletion as a cancellation" in refused
     made.settings.retention.delete_objects = "asCancelled"
-    assert await process.sweeps.deletion.allowed()
+    assert await process.sweeps._may_delete()
 
 
 WOKEN: Final = {
