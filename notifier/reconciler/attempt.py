@@ -3,12 +3,9 @@ One attempt from beginning to end, made when the dispatcher starts it.
 
     deadline check, INTENT, deadline check, send, OUTCOME
 
-While the log is away, a status write takes the place of INTENT (`syncer.sync.journal`), if enough
-is known about the notification.
-
-After an accepted INTENT, every way out records an outcome: answered, unclear, or not sent after all
-(`notifier.reconciler.outcomes`). Cancellation interrupts the send, but not the recording of its outcome,
-which is shielded.
+While the log is away, a status write takes the place of INTENT (`syncer.sync.journal`), if enough is
+known about the notification. After an accepted INTENT, every way out records an outcome: answered,
+unclear, or not sent after all (`syncer.sync.attempts`).
 
 `Sender` sends one attempt whose INTENT was accepted; it always ends with an outcome.
 What stops a send before its first byte also gives an outcome: a missing channel, a receiver that does not

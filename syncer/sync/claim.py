@@ -1,6 +1,10 @@
 """
 The claim: takes over one notification's log for an epoch, and reconciles log and object.
 
+`ready` is what comes before every decision. It claims the log unless a claim holds, reads what others have
+appended, and says why nothing can be decided, if nothing can. What is another replica's is handed in and
+forgotten there; what is gone is retired.
+
 The order is part of the protocol. CLAIM comes first: it raises the fence, so that no other process can open
 attempts. Then the object is read, then CLAIM runs once more with what only the object showed. If the object
 were read first, a success published between the read and the claim would be missed, and sent again.
