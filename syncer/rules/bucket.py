@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+#: What a token may lack: clocks of days have no finer steps, and who waits for less waits for nothing.
+_ROUNDING: Final = 1e-6
+
 
 class TokenBucket:
     """Tokens that come back at a rate, up to a burst; time that goes back is ignored."""
@@ -17,7 +22,8 @@ class TokenBucket:
         """Return the seconds until there is a token, 0 if there is one."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = max(self._at, now)
-        return max(0.0, (1 - self._tokens) / self._rate)
+        lacks = 1 - self._tokens
+        return lacks / self._rate if lacks > _ROUNDING else 0.0
 
     def take(self, now: float) -> bool:
         """Take a token; False if there is none."""

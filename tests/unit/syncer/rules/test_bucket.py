@@ -31,3 +31,13 @@ def test_a_token_of_the_future_has_its_wait() -> None:
     assert bucket.reserve(-5.0) == pytest.approx(0.1)
     assert bucket.reserve(0.2) == pytest.approx(0.2)
     assert [bucket.reserve(100.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(0.1)]
+
+
+def test_who_has_waited_as_told_finds_a_token() -> None:
+    """Also by a clock of large steps; else it would be asked again at once, for ever."""
+    now = 987_654.321
+    bucket = TokenBucket(1.7, 1, now)
+    for _ in range(200):
+        if wait := bucket.wait(now):
+            now += wait
+        assert bucket.take(now)
