@@ -2,7 +2,7 @@
 Stalls of the event loop: how long, and where.
 
 While a callback runs, nothing else does: no lease is renewed, no probe answered. A task that asks to be
-woken four times a second measures by how much it is late, whatever made it so: callbacks, or another thread
+woken ten times a second measures by how much it is late, whatever made it so: callbacks, or another thread
 that keeps the interpreter's lock. A stall is seen but for the part of it before the task was due.
 
 During a long stall a thread reads the stack of the loop, and the log line names the place. It cannot read
@@ -25,8 +25,8 @@ logger = logging.getLogger("ledger.stalls")
 
 #: Seconds of a stall that is worth a log line.
 NOTICE: Final = 0.25
-#: Seconds between two looks of the task: what an idle replica is woken for most.
-_PULSE: Final = 0.25
+#: Seconds between two looks of the task.
+_PULSE: Final = 0.1
 #: Seconds between two looks from outside, and of a lag that is long enough for the stack to be read:
 #: together less than `NOTICE`, so every stall that is logged is met by a look. Each look costs a wake-up.
 _LOOK: Final = 0.2

@@ -13,12 +13,15 @@ from typing import Final
 
 import pytest
 
+from syncer.cli import main as cli
 from syncer.model.record import Kind, read_attempt
-from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
 from tests.e2e.holding import condition
-from tests.e2e.journaling import journaling, replica
+from tests.e2e.journaling import JOURNAL, journaling, replica
+from tests.fakes.proxy import ALWAYS, DropRequest, Fault, Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
+from tests.servers.topology import port_of
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -126,3 +129,62 @@ async def test_what_its_owner_journaled_goes_on_with_another(
         records = (await here.logs([older]))[older].records
         began = [read_attempt(r).started for r in records if r.kind is Kind.INTENT]
         assert began[-1] <= back + _AT_ONCE
+
+
+async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """
+    It says that an attempt was delivered while the owner is cut off, which is back for a moment.
+
+    Wake-ups are not heard again before Redis is away for good: what the owner remembers is no evidence.
+    """
+    server = RedisServer(redis_binary)
+    async with (
+        server,
+        Proxy("127.0.0.1", port_of(server)) as proxy,
+        stage(control_plane, server.url, tmp_path) as here,
+    ):
+        here.script("said", Step(drop="after"), OK)
+        process = (
+            await here.notifier(
+                delivery=JOURNAL,
+                sync={"liveSweep": "300s", "finishedSweep": "300s", "holdNotice": "2s"},
+                redis={"url": f"redis://127.0.0.1:{proxy.port}", "timeout": "1s"},
+            )
+            .start()
+            .wait_ready()
+        )
+        patient = {**QUICK, "initialBackoffSeconds": 20}
+        said = await here.create("said", retryPolicy=patient)
+        await until(lambda: bool(here.receiver.calls("said")), "it was sent once", within=30)
+
+        async def unknown() -> bool:
+            return (await here.lengths([said]))[0] == _UNANSWERED
+
+        await until(unknown, "its result is unknown", within=30)
+        await proxy.refuse()
+        code = await cli.execute(
+            [
+                "resolve", f"{here.namespace}/said", "--as", "delivered", "--reason", "seen",
+                "--redis-url", server.url, "--key-prefix", here.prefix,
+                "--kubeconfig", str(here.plane.kubeconfig),
+            ]
+        )  # fmt: skip
+        assert code == 0
+        await journaling(process)
+        proxy.faults.append(Fault(DropRequest(), b"SUBSCRIBE", times=ALWAYS))
+        await proxy.accept()
+        await until(
+            lambda: bool(process.lines("Redis is back; attempts are no longer journaled")),
+            lambda: f"it is back; {process.tail()}",
+            within=30,
+        )
+        await proxy.refuse()
+        await until(lambda: bool(condition(here, said)), "it is held", within=60)
+        assert condition(here, said)["reason"] == "RecordsNotRead"
+        assert len(here.receiver.calls("said")) == 1
+        proxy.faults.clear()
+        await proxy.accept()
+        await here.wait_phase(said, within=60)
+        assert len(here.receiver.calls("said")) == 1, "nothing follows what a person has said"
