@@ -174,6 +174,8 @@ class Journal:
             self.active
             and not self.recorder.log.available
             and not (entry.quarantine or entry.violation or entry.doubtful)
+            # Until a claim judges it anew, its status is left as it is: it would not show the attempt.
+            and not entry.judged.untrusted
             and self.basis(entry, term).complete
             and self.recorder.shows_what_is_known(entry)
         )

@@ -21,6 +21,7 @@ from syncer.model.errors import Ambiguous, Conflict, Unavailable
 from syncer.model.journal import Note
 from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_status
+from syncer.rules.evidence import Judgement, Verdict
 from syncer.rules.journal import BORN_MARGIN, Basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
@@ -597,9 +598,10 @@ def test_how_long_an_outcome_is_for_the_log_alone() -> None:
     [
         lambda e: e.unintelligible("why"),
         lambda e: e.object_to("why"),
+        lambda e: e.judged.conclude(Judgement(Verdict.DOUBTED, "why")),
         lambda e: e.observe(replace(e.request, status=replace(e.status, total_attempts=0))),
     ],
-    ids=["quarantine", "violation", "doubtful"],
+    ids=["quarantine", "violation", "doubted", "doubtful"],
 )
 async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(
     away: Away, why: Callable[[Notification], object]
