@@ -435,29 +435,29 @@ def not_written_ahead() -> AbstractContextManager[None]:
 
 def result_not_kept() -> AbstractContextManager[None]:
     """A journaled attempt's result is in the view alone, which the next claim replaces."""
-    close: Any = vars(Recorder)["close_in_memory"]
+    close: Any = vars(Outcomes)["close_in_memory"]
 
-    def unkept(self: Recorder, entry: Notification, attempt: Any, intent: Any) -> None:
+    def unkept(self: Outcomes, entry: Notification, attempt: Any, intent: Any) -> None:
         close(self, entry, attempt, intent)
         entry.in_flight.unrecorded.pop(attempt.id, None)
         entry.view.forget(attempt.id)
 
-    return _instead((Recorder, "close_in_memory", unkept))
+    return _instead((Outcomes, "close_in_memory", unkept))
 
 
 def shown_before_its_record() -> AbstractContextManager[None]:
     """A result is in the view, and so in the next write of the status, before the log has taken it."""
-    close: Any = vars(Recorder)["close"]
+    close: Any = vars(Outcomes)["close"]
 
     async def early(
-        self: Recorder, entry: Notification, attempt: Any, intent: Any, **rest: Any
+        self: Outcomes, entry: Notification, attempt: Any, intent: Any, **rest: Any
     ) -> bool:
         entry.view.learn(attempt)
         self.cache.mark_dirty(entry)
         recorded: bool = await close(self, entry, attempt, intent, **rest)
         return recorded
 
-    return _instead((Recorder, "close", early))
+    return _instead((Outcomes, "close", early))
 
 
 def old_claim_goes_on() -> AbstractContextManager[None]:
