@@ -93,7 +93,8 @@ class PagerDuty:
             code = 503
         elif code == 202:
             self._take(event["event_action"], event["dedup_key"])
-            name = event["payload"]["custom_details"]["correlation_id"]
+            # Alertmanager's own integration has none.
+            name = event["payload"]["custom_details"].get("correlation_id", "")
             self.taken.append((event["dedup_key"], name))
             heads = _HEAD.findall(event["payload"]["summary"])
             self.groups.update((event["dedup_key"], group) for _, group in heads)
