@@ -93,7 +93,8 @@ cell says what came of it:
 - `RBAC`, `policy`, `definition`, `ACL`, `login`: it was refused, by whom (`login`: no account there);
 - `undone`: the controller has set it right;
 - a class of [`syncer verify`](cli.md#verify-and-repair), which named it after a restart of the controller
-  and one pass of its self-audit; with a star if the self-audit named it as well;
+  and one pass of its self-audit; with a star if the self-audit named it as well. A controller that
+  is certain that nobody else can have done anything for the notification sets it right before that;
 - `open`: none of these shows it;
 - two of them: what came of it with the policies / without them.
 """

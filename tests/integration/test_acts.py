@@ -25,6 +25,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.carried import expand, fold
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
 from syncer.model.resource import HOLD_ANNOTATION, Json
+from syncer.rules.divergence import Divergence
 from tests.acts import ACTS, OF_REDIS, OPEN, UNDONE, Act, Role
 from tests.chart.admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.chart.helm import objects, template
@@ -433,6 +434,9 @@ async def test_what_each_role_can_do(
                 if act.on and act.writes and shown[name] == untouched:
                     came.add(UNDONE)
                 came = came or {OPEN}
-            if act.cell(role, policies=policies) not in came:
-                wrong[act.does, role.name] = (act.cell(role, policies=policies), came)
+            cell = act.cell(role, policies=policies)
+            # A controller that has probed its Redis since the object was made is quicker than its audit.
+            undone = UNDONE in came and cell.rstrip("*") in set(Divergence)
+            if cell not in came and not undone:
+                wrong[act.does, role.name] = (cell, came)
     assert not wrong, "\n".join(f"{k} {v}" for k, v in wrong.items())
