@@ -220,6 +220,8 @@ async def test_helm_installs_upgrades_and_leaves_the_definition(
         assert "channels" in json.dumps(definition["spec"]), "it shows more"
         await asyncio.to_thread(uninstall, here, major=major)
         assert here.plane.api.request("GET", path).status == 404
+        # The definition has changed, and its storage is made anew.
+        await asyncio.to_thread(here.plane.api.wait_served)
         found = get(here, here.api.requests)["items"]
         assert kept in [item["metadata"]["uid"] for item in found]
 
