@@ -546,14 +546,15 @@ class Notification:
             if self.view.order_ids.get(channel) != view.order_ids[channel]:
                 # A resend request makes the channel due at once, whatever its wait was.
                 self.due.pop(channel, None)
-        if view.position != self.view.position:
-            # An append removes the expiry.
+        acked, audited = snapshot.header.acked, snapshot.header.audited
+        if view.position != self.view.position or acked < self.acked or audited < self.audited:
+            # An append removes the expiry, and so does a store that has lost the mark which set it.
             self.expiring = False
         for record, _ in self.in_flight.unrecorded.values():
             # Only known here: a decision without it would repeat a finished attempt.
             view.learn(read_attempt(record))
         self.view = view
-        self.acked, self.audited = snapshot.header.acked, snapshot.header.audited
+        self.acked, self.audited = acked, audited
         if self.acked:
             # Somebody has published; after a term of ours, that may be another.
             self.shared()
