@@ -331,7 +331,7 @@ class StatusWriter:
         while self._may_write(entry, term):
             # The watch may deliver our own write before its answer arrives, so the status before it is
             # remembered now.
-            known = entry.request
+            known, own = entry.request, entry.judged.own
             before = known.status
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
@@ -357,7 +357,7 @@ class StatusWriter:
                 return Flushed.UNAVAILABLE
             result, current = await self._write(entry, wanted, patch)
             if result is Flushed.WRITTEN and current is not None:
-                return await self._written(entry, known, merged, current, mark)
+                return await self._written(entry, known, merged, current, mark, own=own)
             if result is Flushed.REFUSED:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
@@ -560,15 +560,18 @@ class StatusWriter:
         merged: Merged,
         stored: NotificationRequest,
         mark: History,
+        *,
+        own: Status | None,
     ) -> Flushed:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
-        before = known.status if entry.judged.own is None else entry.judged.own
+        before = known.status if own is None else own
         shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
         entry.take(stored, since=known.resource_version)
-        if entry.request is stored:
+        if entry.request is stored and entry.judged.own is own:
+            # Else what it shows was judged while it was written.
             entry.judged.agree()
         self._on_settled(entry, before, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)

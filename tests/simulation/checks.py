@@ -1146,7 +1146,8 @@ class Checks:
                 elif known.state == _SUCCESS and not 200 <= call.code <= 299:
                     self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
         called = {c.attempt for s in self.subjects.values() for c in s.calls}
-        tried = {e.uid for e in self.ever.values() if e.begun}
+        # What its sender left open is on record as unknown, sent or not.
+        tried = {e.uid for e in self.ever.values() if e.begun or not e.unsent}
         for subject in self.subjects.values():
             new = subject.new and self._lossless(subject)
             if converged and new and not (subject.gone or subject.uid in tried):
