@@ -15,7 +15,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
 from syncer.model.record import Plan, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_object
-from syncer.rules.evidence import Circumstances
+from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.rules.merge import Merged
 from syncer.rules.restore import outcome_of
 from syncer.runtime import failpoints
@@ -632,6 +632,22 @@ async def test_what_no_log_has_is_shown_where_it_is_believed(believed: bool) -> 
         entry.in_flight.keep(success.id, outcome_of(success), intent)
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert bool(here.objects.request.status.attempts) is believed
+
+
+async def test_a_verdict_during_a_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the write shows was disregarded before its answer came."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch = here.objects.patch
+
+        async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
+            stored = await patch(*args, **named)
+            entry.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
+            return stored
+
+        monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert entry.judged.own is not None
 
 
 async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
