@@ -39,6 +39,9 @@ _READ: Final = 16
 #: Pages of a list that are read, and look-ups at once.
 _PAGES: Final = 20
 _TOGETHER: Final = 4
+#: Seconds for the look-up between an intent and its send: a newer one, which waits until the send must be
+#: over, counts on that.
+_LOOK: Final = 5.0
 
 
 @dataclass(eq=False)
@@ -113,9 +116,11 @@ class Incidents:
         if not _in_order(request, intent.channel, via) or intent.body.get("order"):
             return None
         try:
-            newer, waits = await self.look(request, intent.channel, via, journaled=journaled)
-        except PortError as error:
-            return Outcome.not_sent(f"what else is about its incident is not known: {error}")
+            async with asyncio.timeout(_LOOK):
+                newer, waits = await self.look(request, intent.channel, via, journaled=journaled)
+        except (PortError, TimeoutError) as error:
+            why = str(error) or f"no answer within {_LOOK:.0f} s"
+            return Outcome.not_sent(f"what else is about its incident is not known: {why}")
         if newer:
             return Outcome.superseded(newer)
         return Outcome.not_sent(waits) if waits else None
@@ -140,7 +145,7 @@ class Incidents:
         Raises:
             PortError: it cannot be found out now; look again later.
         """
-        timeout, now = round(1000 * via.timeout_s) if via else 0, self.now()
+        timeout, now = round(1000 * (_LOOK + via.timeout_s)) if via else 0, self.now()
         mates = await self._mates(request)
         if newer := superseded_by(request.order, (_mate(m) for m in mates)):
             return newer, ""

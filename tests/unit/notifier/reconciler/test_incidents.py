@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from notifier.contract import Channel, Message, Outcome
+from notifier.reconciler import incidents
 from notifier.reconciler.incidents import Incidents
 from notifier.router import Routed
 from syncer.kube.notification_requests import Page
@@ -218,14 +220,14 @@ async def test_only_the_newest_is_sent_and_one_at_a_time(case: str) -> None:
 @pytest.mark.parametrize(
     ("state", "came", "timeout", "waits"),
     [
-        ("resolved", UNKNOWN, 10, True), ("resolved", UNKNOWN, 8, False), ("firing", UNKNOWN, 10, False),
+        ("resolved", UNKNOWN, 10, True), ("resolved", UNKNOWN, 3, False), ("firing", UNKNOWN, 10, False),
         ("resolved", SUCCESS, 10, False), ("resolved", REFUSED, 10, False),
     ],
 )  # fmt: skip
 async def test_an_end_gives_what_may_be_on_the_wire_its_time(
     state: str, came: AttemptState | FailureClass, timeout: float, *, waits: bool
 ) -> None:
-    """A trigger whose result was unknown nine seconds ago may still open what was closed."""
+    """A trigger that was unknown nine seconds ago may still open what was closed; a look takes five."""
     outside = Outside(notification("f", "firing", 60))
     outside.had("f", pagerduty=came)
     last = notification("last", state, 1)
@@ -253,7 +255,7 @@ async def test_without_redis_statuses_say_what_was_tried(*, journaled: bool) -> 
     if journaled:
         wanted = ("", "an attempt of f may still arrive")
         assert await look(channel(), journaled=True) == wanted
-        assert await look(channel(8), journaled=True) == ("", "")
+        assert await look(channel(3), journaled=True) == ("", "")
     else:
         with pytest.raises(Unavailable):
             await look(channel())
@@ -267,7 +269,7 @@ async def test_a_beginning_gives_an_end_its_time_too() -> None:
     again = notification("again", "firing", 1)
     wanted = ("", "an attempt of end may still arrive")
     assert await outside.incidents().look(again, PAGER, channel()) == wanted
-    assert await outside.incidents().look(again, PAGER, channel(8)) == ("", "")
+    assert await outside.incidents().look(again, PAGER, channel(3)) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -401,6 +403,24 @@ async def test_what_is_created_between_look_and_intent_supersedes() -> None:
     world = await attempted(Late())
     assert (world.receiver.sent, len(world.attempts)) == (0, 1)
     assert world.attempts[0].error == "superseded by new"
+
+
+async def test_a_look_that_takes_too_long_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is newer waits for no longer than that, and then goes."""
+    monkeypatch.setattr(incidents, "_LOOK", 0.01)
+
+    class Stuck(Outside):
+        async def list_page(self, *_: Any, **__: Any) -> Page[NotificationRequest]:
+            """It never comes."""
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    look = Stuck().incidents().overtaken
+    intent = intent_record(ID, PAGER, at=NOW, by="t")
+    outcome = await look(notification("f", "firing", 1), intent, channel())
+    assert outcome is not None
+    assert outcome.failure is FailureClass.NOT_SENT
+    assert outcome.error.endswith("is not known: no answer within 0 s")
 
 
 async def test_what_is_deleted_during_the_look_is_not_sent() -> None:
