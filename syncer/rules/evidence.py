@@ -179,10 +179,11 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
         view = replace(view, doubted=view.doubted | doubted)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
-    # Of a plan that is lost, only the status says which channels were fallbacks that nobody needed.
+    # Of a plan that is lost, only the status says which channels were fallbacks that were not needed.
     idle = {c.name for c in status.channels if c.state in _IDLE and view.plan is None}
     states = channel_states_of(view, status, facts, ordered=False)
-    states = tuple(s for s in states if s.channel in tried or s.channel not in idle)
+    logged = {a.channel for a in view.attempts.values()}
+    states = tuple(s for s in states if s.channel in logged or s.channel not in idle)
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
     if (not states and view.plan is None) or not all(
