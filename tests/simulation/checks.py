@@ -340,6 +340,7 @@ class Checks:
             known = self.ever.get(identity)
             if known is None:
                 known = self.ever[identity] = Ever(subject.uid, channel)
+                self._next_opened(subject, channel, identity, elements)
             if known.uid != subject.uid or known.channel != channel:
                 self.fail("S3", f"attempt {identity} belongs to {known.uid} and to {subject.uid}")
             if known.judged and state > _UNKNOWN and not kind.startswith("resolve."):
@@ -1150,7 +1151,7 @@ class Checks:
         tried = {e.uid for e in self.ever.values() if e.begun or not e.unsent}
         for subject in self.subjects.values():
             new = subject.new and self._lossless(subject)
-            if converged and new and not (subject.gone or subject.uid in tried):
+            if converged and new and not (subject.gone or subject.corrupt or subject.uid in tried):
                 self.fail(
                     "F4", f"{subject.name}: suppressed by what somebody wrote into its status"
                 )
