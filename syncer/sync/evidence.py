@@ -56,7 +56,8 @@ class Evidence:
         if entry.judged.born and not entry.judged.alone:
             complete = about.complete(request.created, request.retention_days)
             entry.judged.prove_alone(complete and self.log.looked_at > entry.judged.born)
-        return entry.judged.alone
+        # What it has journaled itself is shown as unknown, while its log has it open.
+        return entry.judged.alone and not entry.in_flight.ahead
 
     def never_handled(self, finished: Finished) -> bool:
         """Whether nothing can have been sent for a finished notification that has no log."""
