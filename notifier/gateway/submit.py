@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -168,10 +168,8 @@ class Submitter:
         self._now = now
         #: Why the last create failed; empty if it did not.
         self.problem = ""
-        #: By namespace: one may hang, by a webhook of its own.
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(_TOGETHER)
-        )
+        #: By namespace, while one is used: one may hang, by a webhook of its own.
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         #: By namespace and name, as what is known to be taken, which the API server is still asked about.
         self._under_way: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._taken: dict[tuple[str, str], None] = {}
@@ -229,7 +227,8 @@ class Submitter:
         self, desired: Desired, ask: Callable[[Desired], Coroutine[Any, Any, T]]
     ) -> T:
         """Ask the API server about an event when those before it have been; who waits may go."""
-        turn, key = self._turns[desired.namespace], _key(desired)
+        turn = self._turns.setdefault(desired.namespace, asyncio.Semaphore(_TOGETHER))
+        key = _key(desired)
         await turn.acquire()
         while (twin := self._under_way.get(key)) is not None:
             turn.release()

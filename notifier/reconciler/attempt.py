@@ -340,14 +340,11 @@ class Attempts:
         others, answer = self.ports.incidents, ""
         if others is not None:
             ahead = intent.attempt_id in entry.in_flight.ahead
-            if late := await others.overtaken(entry.request, intent, via, journaled=ahead):
-                return late
-            if via is not None and via.keeps_state and entry.request.incident and not ahead:
-                try:
-                    tried = entry.view.of_channel(intent.channel)
-                    answer = await others.answer(entry.request, intent.channel, via, tried)
-                except PortError as error:
-                    return Outcome.not_sent(f"what was made of its incident is not known: {error}")
+            tried = entry.view.of_channel(intent.channel)
+            known = await others.before_send(entry.request, intent, via, tried, journaled=ahead)
+            if isinstance(known, Outcome):
+                return known
+            answer = known
         sent = await self.sender.send(entry, term, intent, via, answer=answer)
         if via is not None and sent.answer:
             sent = replace(sent, answer=f"{via.keeps_state}/{sent.answer}")

@@ -104,26 +104,40 @@ class Incidents:
         """
         return _in_order(request, channel, via) and not (first and request.state == FIRING)
 
-    async def overtaken(
+    async def before_send(
         self,
         request: NotificationRequest,
         intent: Record,
         via: Channel | None,
+        tried: Sequence[Attempt],
         *,
         journaled: bool = False,
-    ) -> Outcome | None:
-        """Return the outcome of an attempt that must not be sent, although its intent is recorded."""
-        if not _in_order(request, intent.channel, via) or intent.body.get("order"):
-            return None
+    ) -> Outcome | str:
+        """
+        Look up, between an intent and its send, what the send has to know; takes 5 s at most.
+
+        Returns:
+            The outcome of an attempt that must not be sent, although its intent is recorded; otherwise the id
+            of what the receiver keeps of the incident, empty if there is none, as always while journaled.
+        """
+        if not _in_order(request, intent.channel, via):
+            return ""
         try:
             async with asyncio.timeout(_LOOK):
-                newer, waits = await self.look(request, intent.channel, via, journaled=journaled)
+                if not intent.body.get("order"):
+                    newer, waits = await self.look(
+                        request, intent.channel, via, journaled=journaled
+                    )
+                    if newer:
+                        return Outcome.superseded(newer)
+                    if waits:
+                        return Outcome.not_sent(waits)
+                if via is None or not via.keeps_state or journaled:
+                    return ""
+                return await self._answer(request, intent.channel, via.keeps_state, tried)
         except (PortError, TimeoutError) as error:
             why = str(error) or f"no answer within {_LOOK:.0f} s"
             return Outcome.not_sent(f"what else is about its incident is not known: {why}")
-        if newer:
-            return Outcome.superseded(newer)
-        return Outcome.not_sent(waits) if waits else None
 
     async def look(
         self,
@@ -166,17 +180,14 @@ class Incidents:
                 return "", why
         return "", ""
 
-    async def answer(
-        self, request: NotificationRequest, channel: str, via: Channel, tried: Sequence[Attempt]
+    async def _answer(
+        self, request: NotificationRequest, channel: str, keeper: str, tried: Sequence[Attempt]
     ) -> str:
         """
         Return the id that a receiver gave to what it made of the incident, empty if none is on record.
 
-        An id of another receiver that had the channel's name is none, nor is one that this notification has
+        An id of another keeper that had the channel's name is none, nor is one that this notification has
         `tried` and that was gone.
-
-        Raises:
-            PortError: it cannot be found out now; look again later.
         """
         if any(a.code in GONE and a.failure is FailureClass.TRANSIENT for a in tried):
             return ""
@@ -186,7 +197,7 @@ class Incidents:
             view = await self._view(mate)
             for made in reversed(view.of_channel(channel) if view else []):
                 origin, _, found = made.answer.partition("/")
-                if found and origin == via.keeps_state:
+                if found and origin == keeper:
                     return found
         return ""
 

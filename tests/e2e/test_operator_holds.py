@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,14 +50,15 @@ async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-async def hold(here: Stage, process: NotifierProcess, *words: str) -> str:
-    """Hold the channel; returns the name once the process obeys, which takes five seconds at most."""
+async def hold(here: Stage, processes: Sequence[NotifierProcess], *words: str) -> str:
+    """Hold the channel; returns the name once all processes obey, which takes five seconds at most."""
     (placed,) = await syncer(
         here, "hold", "--receiver", CHANNEL, "--until", "1h", "--reason", "they mend it",
         "--anyway", *words,
     )  # fmt: skip
     began = time.monotonic()
-    await process.wait_metric("holds", 1)
+    for process in processes:
+        await process.wait_metric("holds", 1)
     assert time.monotonic() - began < 5
     return str(placed["name"])
 
@@ -74,7 +76,7 @@ async def test_a_hold_is_forgotten_by_nobody(
     async with server, stage(control_plane, server.url, tmp_path, sampled=False) as here:
         first = replica(here)
         await first.wait_ready()
-        name = await hold(here, first, "--type", "simple")
+        name = await hold(here, [first], "--type", "simple")
         critical = await here.create("critical", priority="Critical", type="Simple")
         await held(first, 1)
         await asyncio.to_thread(first.kill)
@@ -114,7 +116,7 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
         process.start()
     for process in replicas:
         await process.wait_ready()
-    name = await hold(here, replicas[0])
+    name = await hold(here, replicas)
     uids = [await here.create(f"n-{n}") for n in range(FLOOD)]
 
     async def all_held() -> bool:

@@ -288,13 +288,14 @@ async def test_who_looks_and_when(
     here, request = outside.incidents(), notification("f", state, 60)
     sent = channel(keeps_state=(via.endswith(":keeps") and "here") or "")
     assert here.may_be_late(request, via, sent, first=first) is before
-    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), sent)
-    assert found == (Outcome.superseded("new") if after else None)
+    found = await here.before_send(request, intent_record(ID, via, at=1, by="p"), sent, ())
+    assert found == (Outcome.superseded("new") if after else "")
     asked = intent_record(ID, via, at=1, by="p", order="resend")
-    assert await here.overtaken(request, asked, sent) is None
+    assert await here.before_send(request, asked, sent, ()) == ""
     outside.away = True
-    found = await here.overtaken(request, intent_record(ID, via, at=1, by="p"), sent)
-    assert (found.failure if found else None) is (FailureClass.NOT_SENT if after else None)
+    found = await here.before_send(request, intent_record(ID, via, at=1, by="p"), sent, ())
+    failed = found.failure if isinstance(found, Outcome) else None
+    assert failed is (FailureClass.NOT_SENT if after else None)
 
 
 async def attempted(
@@ -332,14 +333,16 @@ async def test_what_a_receiver_has_made_is_known_to_the_next_attempt() -> None:
     outside.had("plain", pagerduty=SUCCESS)
     incidents = outside.incidents()
 
-    async def known(via: str = "here", *tried: Attempt) -> str:
-        about = notification("a", "resolved", 60)
-        return await incidents.answer(about, PAGER, channel(keeps_state=via), tried)
+    async def known(via: str = "here", *tried: Attempt, journaled: bool = False) -> Outcome | str:
+        about, intent = notification("a", "resolved", 60), intent_record(ID, PAGER, at=1, by="p")
+        sent = channel(keeps_state=via)
+        return await incidents.before_send(about, intent, sent, tried, journaled=journaled)
 
     assert await known() == ""
     answered(outside, "old", "here/a1")
     assert await known() == "a1"
     assert await known("there") == "", "two receivers have changed places"
+    assert await known(journaled=True) == "", "no log has it then"
     gone = Attempt(ID, PAGER, AttemptState.FAILED, failure=FailureClass.TRANSIENT, code=404)
     assert await known("here", replace(gone, code=503)) == "a1"
     assert await known("here", gone) == "", "what it had made is not there any more"
@@ -405,20 +408,20 @@ async def test_what_is_created_between_look_and_intent_supersedes() -> None:
     assert world.attempts[0].error == "superseded by new"
 
 
-async def test_a_look_that_takes_too_long_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hangs", ["list_page", "read"])
+async def test_a_look_that_takes_too_long_sends_nothing(
+    hangs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever is newer waits for no longer than that, and then goes."""
     monkeypatch.setattr(incidents, "_LOOK", 0.01)
-
-    class Stuck(Outside):
-        async def list_page(self, *_: Any, **__: Any) -> Page[NotificationRequest]:
-            """It never comes."""
-            await asyncio.Event().wait()
-            raise AssertionError
-
-    look = Stuck().incidents().overtaken
+    outside = Outside(notification("old", "firing", 90))
+    monkeypatch.setattr(outside, hangs, lambda *_, **__: asyncio.Event().wait())
     intent = intent_record(ID, PAGER, at=NOW, by="t")
-    outcome = await look(notification("f", "firing", 1), intent, channel())
-    assert outcome is not None
+    sent = channel(keeps_state="here")
+    outcome = await outside.incidents().before_send(
+        notification("f", "firing", 1), intent, sent, ()
+    )
+    assert isinstance(outcome, Outcome)
     assert outcome.failure is FailureClass.NOT_SENT
     assert outcome.error.endswith("is not known: no answer within 0 s")
 
